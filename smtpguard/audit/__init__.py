@@ -1,0 +1,1 @@
+"""What can happen, and the proof that it did. Pure; imports mail."""

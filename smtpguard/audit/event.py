@@ -1,0 +1,58 @@
+"""The one vocabulary of what can happen. Everything that smtpguard decides or does is one of these, in one order.
+
+An event becomes an entry of the hash chain (chain.py). Its ``data`` is chained as it is and stays as long as the journal;
+what names a person stands in ``private``, is chained as keyed digests only, and can be erased after its retention without
+breaking the chain. Never here: where entries are kept (store), or who reads them (observe, report).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+class Kind(enum.Enum):
+    """What happened."""
+
+    VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
+    OUTCOME = "outcome"  # what became of a verdict to relay: relayed, refused, lost, recalled, gone
+    VOTE = "vote"
+    APPROVED = "approved"  # the quorum is complete; the release is in the outbox
+    REJECTED = "rejected"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    VOIDED = "voided"  # a hold whose 250 the client never got
+    ADOPTED = "adopted"  # ... and which its retry has taken up
+    ESCALATED = "escalated"
+    REMINDED = "reminded"
+    RELEASE = "release"  # an attempt to deliver what was released, per recipient
+    RELEASED = "released"  # all recipients of a release are settled
+    IN_DOUBT = "in-doubt"  # the final dot was sent and nothing came back
+    NOTICE = "notice"  # a notice or DSN of ours: sent, or could not be
+    FREEZE = "freeze"
+    THAW = "thaw"
+    POLICY = "policy"  # another policy is in force
+    LIST = "list"  # a list's index was replaced, or its source failed
+    VIEWED = "viewed"  # somebody looked at held content
+    EXPORTED = "exported"
+    START = "start"
+    STOP = "stop"
+    ERASED = "erased"  # retention: private parts or content are gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened. ``id`` names what it happened to: a transaction, a hold, a freeze.
+
+    ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``, ``from``,
+    ``recipients``, ``subject``, ``actor``, ``comment``) to its values in clear.
+    """
+
+    kind: Kind
+    id: str
+    at: datetime
+    data: Mapping[str, Any] = field(default_factory=dict)
+    private: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

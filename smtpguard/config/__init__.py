@@ -1,0 +1,1 @@
+"""YAML with positions, and the daemon's settings. Imports none of ours."""

@@ -1,0 +1,125 @@
+"""What the guard needs of others, in the guard's own words. Structural: mypy proves in app that the others fit.
+
+Never here: an implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from smtpguard.audit.event import Event
+from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.facts import Source, Unknown
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.origin import Origin
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC: for what is written down and shown to people."""
+
+    def monotonic(self) -> float:
+        """Seconds, for time limits."""
+
+
+class LedgerError(Exception):
+    """The store could not do it; nothing was written, or nobody can know."""
+
+
+class PolicyMoved(LedgerError):
+    """Another policy is in force than the item was planned under: plan again."""
+
+
+class ContentMissing(LedgerError):
+    """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
+
+
+class Busy(LedgerError):
+    """2,000 are waiting, or this one waited 20 s."""
+
+
+class Full(LedgerError):
+    """No space, or the quota of held content is used up."""
+
+
+class Unavailable(LedgerError):
+    """The database cannot be reached, or answered with an error."""
+
+
+class Ledger(Protocol):
+    """The record. Every method that writes commits durably before it returns, ``note`` aside."""
+
+    async def keep(self, message: Message) -> None:
+        """Store content by its SHA-256, in chunks; idempotent. Swept after an hour if nothing refers to it."""
+
+    async def content(self, sha256: str) -> Message:
+        """Raises ContentMissing."""
+
+    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+        """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Raises LedgerError's kinds."""
+
+    async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+        """Read the hold, let ``step`` say what becomes of it, write that. Raises KeyError where there is no such hold."""
+
+    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+        """Entries (and outbox intents) of their own, committed on return."""
+
+    def note(self, event: Event) -> None:
+        """An outcome; nobody waits. Written with a later batch, at most 50 ms on."""
+
+    async def freeze(self, freeze: Freeze, event: Event) -> Gate:
+        """After it has returned no verdict to relay of what it stops can be committed anywhere."""
+
+    async def thaw(self, freeze_id: str, event: Event) -> Gate:
+        """Raises KeyError."""
+
+    async def gate(self) -> Gate: ...
+
+    async def put_policy(self, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
+        """Store the documents (file name to text) and put them in force, in one commit; the gate moves."""
+
+    async def policy(self, sha256: str) -> Mapping[str, bytes]:
+        """The documents of a policy. Raises KeyError."""
+
+    async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
+        """Up to ``n`` due outbox entries whose holds no freeze stops, marked as this owner's for so long."""
+
+    async def settle(self, lease: Lease, outcomes: Sequence[Outcome], events: Sequence[Event],
+                     intents: Sequence[Intent] = (), hold_state: State | None = None) -> bool:  # fmt: skip
+        """Write what became of it; False: the lease was lost meanwhile, nothing was written."""
+
+    async def hold(self, hold_id: str) -> Hold | None: ...
+
+    async def holds(
+        self, *, states: Sequence[State] = (), limit: int = 1000, before: datetime | None = None
+    ) -> Sequence[Hold]:
+        """Newest first."""
+
+    async def due(self, now: datetime) -> Sequence[Hold]:
+        """Waiting holds, oldest expiry first, whose expiry or next reminder may be due."""
+
+    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
+        """Ids of verdicts to relay that ``freeze`` would stop, without an outcome yet."""
+
+
+class Reader(Protocol):
+    async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown: ...
+
+
+class Verifier(Protocol):
+    async def origin(self, message: Message) -> Origin | Unknown: ...
+
+
+class Relay(Protocol):
+    """What the delivery worker sends through."""
+
+    async def deliver(
+        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
+    ) -> Sequence[Reply]:
+        """One reply a recipient: its RCPT refusal, or the reply to the dot. Raises transaction.Lost and Recalled."""

@@ -1,0 +1,1 @@
+"""Who is on which customer list. Imports mail and config."""

@@ -1,0 +1,1 @@
+"""What a message is. Pure: no asyncio, no other room of ours."""

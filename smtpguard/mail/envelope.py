@@ -1,0 +1,78 @@
+"""What a message travels in: the session that brought it and the envelope (RFC 5321 section 2.3.1, RFC 3461, RFC 6531).
+
+Never here: parsing of commands (wire), or who anybody is (lists).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+
+from smtpguard.mail.address import Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The client, as far as it is known. ``client_ip`` is textual; ``auth_user`` is who AUTH or a trusted peer proved.
+
+    ``senders_verified``: the listener is set up so that the MTA in front has checked who may use which From.
+    """
+
+    client_ip: str = "127.0.0.1"
+    client_name: str = ""
+    helo: str = ""
+    auth_user: str | None = None
+    tls: bool = False
+    esmtp: bool = True
+    senders_verified: bool = False
+    expander: bool = False
+
+
+class Body(enum.Enum):
+    """The BODY parameter of MAIL (RFC 6152)."""
+
+    SEVENBIT = "7BIT"
+    EIGHTBITMIME = "8BITMIME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """One forward-path with what RFC 3461 says of it. ``notify`` and ``orcpt`` keep the client's spelling, None if absent."""
+
+    address: Address
+    notify: str | None = None
+    orcpt: str | None = None
+
+    @property
+    def wants_failure(self) -> bool:
+        """Whether a failure is to be reported to the reverse-path (RFC 3461 section 4.1: the default is yes)."""
+        return self.notify is None or "FAILURE" in self.notify.upper().split(",")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """Reverse-path (None is the null one) and recipients in the order given, with the parameters of MAIL.
+
+    ``size_bytes`` is what the client declared with SIZE (RFC 1870), None if it did not. ``auth`` is the AUTH= parameter
+    (RFC 4954 section 5), ``ret`` FULL or HDRS, ``envid`` as the client spelled it.
+    """
+
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...]
+    size_bytes: int | None = None
+    smtputf8: bool = False
+    body: Body | None = None
+    ret: str | None = None
+    envid: str | None = None
+    auth: str | None = None
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        return tuple(r.address for r in self.recipients)
+
+    @property
+    def sha256(self) -> str:
+        """Of reverse-path and the set of recipients: what a vote is bound to beside the content's own SHA-256."""
+        lines = [str(self.reverse_path or "")] + sorted(str(a) for a in self.addresses)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,129 @@
+"""A message as raw bytes with a view of its header (RFC 5322). Bytes may be prepended; nothing is ever reserialised.
+
+Never here: MIME bodies (reading), dot-stuffing (wire), or the email package's idea of a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+
+Content = bytes | mmap.mmap
+"""Content as it is held in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
+
+MAX_HEADER_OCTETS = 1 << 20
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_FOLD = re.compile(r"\r\n(?=[ \t])")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One header field: its name as spelled, and its raw value with folding, without the final CRLF."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def text(self) -> str:
+        """Unfolded, encoded words decoded (RFC 2047), control characters made spaces. Never raises."""
+        value = _FOLD.sub("", self.raw.decode("utf-8", "replace")).strip()
+        if "=?" in value and len(value) < 20_000:
+            try:
+                value = str(make_header(decode_header(value)))
+            except (HeaderParseError, LookupError, UnicodeError, ValueError):
+                pass  # an encoded word that cannot be decoded is shown as it came
+        return "".join(c if c.isprintable() else " " for c in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header block. ``broken`` says that it holds a line that is no field, or is over 1 MiB: ambiguous, so not to be trusted."""
+
+    fields: tuple[Field, ...]
+    broken: bool
+    size_bytes: int
+
+    def all(self, name: str) -> list[Field]:
+        wanted = name.lower()
+        return [f for f in self.fields if f.name.lower() == wanted]
+
+    def get(self, name: str) -> str | None:
+        """The text of the first field of that name, or None."""
+        wanted = name.lower()
+        for f in self.fields:
+            if f.name.lower() == wanted:
+                return f.text
+        return None
+
+    def __contains__(self, name: str) -> bool:
+        wanted = name.lower()
+        return any(f.name.lower() == wanted for f in self.fields)
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Message:
+    """Content with CRLF line ends, without dot-stuffing. ``sha256`` is the hexadecimal digest of exactly those bytes.
+
+    It is what people approve, what is stored, and what is sent.
+    """
+
+    raw: Content
+    sha256: str
+    _header: list[Header] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def of(cls, raw: Content) -> Message:
+        return cls(raw=raw, sha256=hashlib.sha256(raw).hexdigest())
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.raw)
+
+    @property
+    def header(self) -> Header:
+        """Parsed once, on first use."""
+        if not self._header:
+            self._header.append(parse_header(self.raw))
+        return self._header[0]
+
+
+def parse_header(raw: Content) -> Header:
+    """The header block of ``raw``, whatever it holds; total, and linear in its size."""
+    end = raw.find(b"\r\n\r\n")
+    if raw[:2] == b"\r\n":
+        return Header((), False, 0)
+    if end < 0:
+        end = len(raw)
+    broken = end > MAX_HEADER_OCTETS
+    end = min(end, MAX_HEADER_OCTETS)
+    fields: list[Field] = []
+    name, parts = "", []
+    for line in raw[:end].split(b"\r\n"):
+        if line[:1] in (b" ", b"\t"):
+            if not name:
+                broken = True
+            parts.append(line)
+            continue
+        if name:
+            fields.append(Field(name, b"\r\n".join(parts)))
+            name = ""
+        if not line:
+            continue
+        found = _FIELD.match(line)
+        if not found:
+            broken = True
+            parts = []
+            continue
+        name = found[1].decode("ascii")
+        parts = [line[found.end() :]]
+    if name:
+        fields.append(Field(name, b"\r\n".join(parts)))
+    return Header(tuple(fields), broken or any(b"\x00" in f.raw for f in fields), end)

@@ -1,0 +1,113 @@
+"""SMTP replies with enhanced status codes, as named constants (RFC 5321 section 4.2, RFC 3463, RFC 5248).
+
+Every reply that smtpguard writes comes from here. 4xx where trying again may help; 5xx only for a verdict, or for what
+the client itself sent. Never here: when a reply is given (wire, guard).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """``code`` 200-599; ``lines`` are the text without code, each at most 500 octets with the enhanced code in it."""
+
+    code: int
+    lines: tuple[str, ...] = ("",)
+
+    @classmethod
+    def of(cls, code: int, enhanced: str, *sentences: str) -> Reply:
+        """A reply of ours: the enhanced status code stands on each line (RFC 2034 section 4)."""
+        return cls(code, tuple(f"{enhanced} {_one_line(s)}" for s in sentences))
+
+    @property
+    def positive(self) -> bool:
+        return 200 <= self.code < 400
+
+    @property
+    def transient(self) -> bool:
+        return 400 <= self.code < 500
+
+    @property
+    def permanent(self) -> bool:
+        return self.code >= 500
+
+    @property
+    def enhanced(self) -> str | None:
+        found = _ENHANCED.match(self.lines[0])
+        return found[1] if found else None
+
+    @property
+    def text(self) -> str:
+        """All lines as one, for logs and reports."""
+        return " ".join(line for line in self.lines if line)
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"
+
+    def wire(self) -> bytes:
+        last = len(self.lines) - 1
+        return b"".join(
+            f"{self.code}{' ' if i == last else '-'}{line}\r\n".encode("utf-8", "replace")
+            for i, line in enumerate(self.lines)
+        )
+
+
+def _one_line(sentence: str) -> str:
+    """One line that fits 512 octets with everything that stands before it (RFC 5321 section 4.5.3.1.5)."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
+    return clean.encode()[:480].decode("utf-8", "ignore")
+
+
+OK = Reply.of(250, "2.0.0", "Ok")
+BYE = Reply.of(221, "2.0.0", "Bye")
+START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
+START_MAIL = Reply(354, ("End data with <CR><LF>.<CR><LF>",))
+
+# what the client sent is wrong
+SYNTAX = Reply.of(500, "5.5.2", "Error: bad syntax")
+BAD_PARAMETER = Reply.of(501, "5.5.4", "Syntax error in parameters")
+BAD_REVERSE_PATH = Reply.of(501, "5.1.7", "Bad reverse-path syntax")
+BAD_RECIPIENT = Reply.of(501, "5.1.3", "Bad recipient address syntax")
+NOT_IMPLEMENTED = Reply.of(502, "5.5.1", "Command not implemented")
+BAD_SEQUENCE = Reply.of(503, "5.5.1", "Bad sequence of commands")
+NO_RECIPIENTS = Reply.of(554, "5.5.1", "No valid recipients")
+UNKNOWN_PARAMETER = Reply.of(555, "5.5.4", "Unsupported option")
+TLS_FIRST = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
+ENCRYPTION_FOR_AUTH = Reply.of(538, "5.7.11", "Encryption required for requested authentication mechanism")
+BARE_LINE_END = Reply.of(550, "5.5.2", "Bare CR or LF in the message: lines must end in CRLF")
+NUL_IN_MESSAGE = Reply.of(550, "5.6.0", "NUL in the message")
+LINE_TOO_LONG = Reply.of(500, "5.5.2", "Line too long")
+TOO_BIG = Reply.of(552, "5.3.4", "Message size exceeds the fixed limit")
+TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
+LOOP = Reply.of(554, "5.4.6", "Too many hops: the message loops")
+NEEDS_SMTPUTF8 = Reply.of(553, "5.6.7", "Address needs SMTPUTF8")
+
+# ours, and trying again helps
+SHUTTING_DOWN = Reply.of(421, "4.3.2", "Shutting down, try again")
+TIMED_OUT = Reply.of(421, "4.4.2", "Timeout, closing the connection")
+TOO_MANY_CONNECTIONS = Reply.of(421, "4.7.0", "Too many connections, try again later")
+TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "Too many errors")
+INTERNAL_ERROR = Reply.of(451, "4.3.0", "Temporary failure here, try again later")
+RELAY_UNAVAILABLE = Reply.of(451, "4.4.1", "The relay cannot be reached, try again later")
+RELAY_LOST = Reply.of(451, "4.4.2", "The connection to the relay was lost, try again later")
+NOT_RECORDED = Reply.of(451, "4.3.0", "Could not record this message, try again later")
+DISK_FULL = Reply.of(452, "4.3.1", "Insufficient storage, try again later")
+BUSY = Reply.of(451, "4.3.2", "Busy, try again later")
+RECALLED = Reply.of(451, "4.7.1", "Mail was stopped while this message was on its way, try again later")
+
+
+def held(hold_id: str) -> Reply:
+    return Reply.of(250, "2.0.0", f"Held for review as {hold_id}")
+
+
+def rejected(sentence: str) -> Reply:
+    return Reply.of(550, "5.7.1", sentence)
+
+
+def deferred(sentence: str) -> Reply:
+    return Reply.of(451, "4.7.1", sentence)

@@ -1,0 +1,52 @@
+"""One mail transaction as the guard sees it, and what can still be done with it at the relay (RFC 5321 section 3.3).
+
+Both wires make these; guard consumes them. Never here: sockets, or the parsing of commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """A whole message with its envelope, after the client's final dot. ``id`` names it in the log, the journal and the trace."""
+
+    id: str
+    session: Session
+    envelope: Envelope
+    message: Message
+    gone: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether the client has gone: a transaction whose client left before its batch is not admitted."""
+
+
+class Recalled(Exception):
+    """The fence said no before the final dot: nothing was sent, the relay connection was dropped."""
+
+
+class Lost(Exception):
+    """The relay connection failed. ``after_dot``: the message may have been taken, nobody can know (RFC 1047)."""
+
+    def __init__(self, reply: Reply, *, after_dot: bool = False) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.after_dot = after_dot
+
+
+class Onward(Protocol):
+    """The way to the relay for one transaction whose MAIL and RCPT it has mirrored already."""
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+        """DATA, ``prepend``, the content, and the final dot if ``fence()`` still holds. One reply (SMTP), the relay's own.
+
+        Raises Recalled if the fence fell, Lost if the relay went away.
+        """
+
+    async def abandon(self) -> None:
+        """RSET at the relay: the message does not go on now. Never raises."""

@@ -1,0 +1,1 @@
+"""Logs and metrics: reads audit events only."""

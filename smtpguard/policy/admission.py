@@ -1,0 +1,195 @@
+"""The nouns of the one point where it is decided: what goes into an admission, what is seen there, and what comes out.
+
+Guard makes them, the store carries them out; so they live here, where both may look. Never here: any of the doing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.event import Event
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.policy.approval import Hold
+from smtpguard.policy.verdict import Disposition, Verdict
+
+
+class Selector(enum.Enum):
+    """What a freeze stops."""
+
+    ALL = "all"
+    LIST = "list"
+    SENDER = "sender"
+    MAILING = "mailing"
+    THREAD = "thread"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Stand still. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``: None is until lifted."""
+
+    freeze_id: str
+    selector: Selector
+    value: str
+    reason: str
+    by: str
+    at: datetime
+    until: datetime | None = None
+
+    def stops(
+        self, *, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str, now: datetime
+    ) -> bool:
+        """Whether it stops a message with these properties at ``now``."""
+        if self.until is not None and now >= self.until:
+            return False
+        match self.selector:
+            case Selector.ALL:
+                return True
+            case Selector.LIST:
+                return self.value in lists
+            case Selector.SENDER:
+                return self.value in senders
+            case Selector.MAILING:
+                return bool(mailing) and self.value == mailing
+            case Selector.THREAD:
+                return bool(thread) and self.value == thread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What every process must follow: ``generation`` grows with every freeze, thaw and change of policy."""
+
+    generation: int
+    policy_sha256: str
+    freezes: tuple[Freeze, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
+
+    ``key`` is opaque: the canonical sender for ``sender.customers``, the mailing, or the thread.
+    """
+
+    fact: str
+    key: str
+    window_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What is read in the admission itself. ``counts`` include this very item. ``twin``: a live or void hold of the same
+    content and envelope."""
+
+    now: datetime
+    freezes: tuple[Freeze, ...] = ()
+    counts: Mapping[Ask, int] = field(default_factory=dict)
+    approved: frozenset[str] = frozenset()
+    twin: Hold | None = None
+    generation: int = 0
+
+
+class IntentKind(enum.Enum):
+    RELEASE = "release"  # the held content, to its recipients
+    PART = "part"  # the colleagues' part of a message whose customers' part is held
+    NOTICE = "notice"  # to people, rendered when sent; data says which
+    DSN = "dsn"  # to the reverse-path, null reverse-path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Something for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data`` (JSON)."""
+
+    intent_id: str
+    kind: IntentKind
+    reverse_path: Address | None
+    recipients: tuple[Recipient, ...]
+    hold_id: str | None = None
+    content_sha256: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One transaction on its way into an admission.
+
+    ``key``: SHA-256 over content and envelope, by which a retry is known. ``people``: 8-byte keyed digests of the single
+    customers among its recipients. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
+    planned under; another policy in force raises PolicyMoved.
+    """
+
+    id: str
+    key: str
+    policy_sha256: str
+    content_sha256: str | None = None
+    message_id: str = ""
+    asks: tuple[Ask, ...] = ()
+    people: tuple[bytes, ...] = ()
+    lists: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What was decided, with everything that is to be written in the same commit.
+
+    ``events`` begins with the verdict. ``hold`` is new, or None. ``disposition`` is None where the way on is the relay's.
+    ``adopt``: the id of a void hold that is waiting again.
+    """
+
+    verdict: Verdict
+    events: tuple[Event, ...]
+    disposition: Disposition | None = None
+    hold: Hold | None = None
+    adopt: str | None = None
+    counted: tuple[Ask, ...] = ()
+    intents: tuple[Intent, ...] = ()
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change."""
+
+    hold: Hold | None = None
+    events: tuple[Event, ...] = ()
+    intents: tuple[Intent, ...] = ()
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """An outbox entry that this owner may carry out until ``until``. ``token`` fences off an owner that was too slow.
+
+    ``recipients`` are those that are due; ``attempts`` counts earlier ones. ``created_at``: when it entered the outbox.
+    """
+
+    lease_id: str
+    token: int
+    until: datetime
+    intent: Intent
+    recipients: tuple[Recipient, ...]
+    attempts: int
+    created_at: datetime
+    in_doubt: bool = False
+
+
+class Delivered(enum.Enum):
+    SENT = "sent"
+    RETRY = "retry"
+    FAILED = "failed"
+    IN_DOUBT = "in-doubt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT."""
+
+    recipient: Recipient
+    delivered: Delivered
+    reply: str = ""
+    next_at: datetime | None = None

@@ -1,0 +1,150 @@
+"""Everything that a rule may ask, and nothing else: one table of facts, and the values of one message.
+
+A value is a truth, a word, a set of words, or a count. A count is an interval, since with no usable index a recipient is
+nobody or one customer. What could not be found out is Unknown, and says why; what has not been asked yet is absent.
+Never here: how a fact is found out (guard.gather), what it means for the message (condition, rule).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Source(enum.Enum):
+    """Where a fact comes from, in the order of what it costs to ask."""
+
+    ENVELOPE = "envelope"  # recipients and lists: always known, or unknown, before anything else
+    HEADERS = "headers"
+    TEXT = "text"
+    ORIGIN = "origin"  # DKIM: needs DNS
+    LIVE = "live"  # counts, freezes and approvals: read in the admission
+
+
+class Type(enum.Enum):
+    TRUTH = "truth"
+    WORD = "word"
+    WORDS = "words"
+    COUNT = "count"
+    SHARE = "share"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Could not be found out. ``why`` is a phrase for operators: "the list ramadan-greetings has no index"."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """At least ``low``, at most ``high`` (both inclusive). Shares are counts between 0 and 1."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def exactly(cls, n: float) -> Count:
+        return cls(n, n)
+
+    @property
+    def exact(self) -> bool:
+        return self.low == self.high
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.low + other.low, self.high + other.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g}" if self.exact else f"{self.low:g} to {self.high:g}"
+
+
+Value = bool | str | frozenset[str] | Count | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """What may be asked. ``words``: the closed set of values, where there is one. ``windowed``: asked with "in 1h"."""
+
+    name: str
+    type: Type
+    source: Source
+    doc: str
+    words: tuple[str, ...] = ()
+    windowed: bool = False
+
+
+def _facts(*facts: Fact) -> Mapping[str, Fact]:
+    return {f.name: f for f in facts}
+
+
+E, H, T, O, L = Source.ENVELOPE, Source.HEADERS, Source.TEXT, Source.ORIGIN, Source.LIVE
+
+FACTS: Mapping[str, Fact] = _facts(
+    Fact(name="message.looks", type=Type.WORD, source=T, words=("internal", "mailing", "unclear"),
+         doc="internal, mailing or unclear, from marks with evidence"),
+    Fact(name="message.correspondence", type=Type.TRUTH, source=T,
+         doc="one-to-one or few: at most 3 customers, all of them in To or Cc, not a thread of colleagues forwarded"),
+    Fact(name="message.topics", type=Type.WORDS, source=T, doc="vocabularies with terms in the text"),
+    Fact(name="message.unsuitable_topics", type=Type.WORDS, source=T,
+         doc="topics found that one of the addressed audiences is to be spared"),
+    Fact(name="message.readable", type=Type.WORD, source=T, words=("yes", "unreadable", "too-complex"),
+         doc="whether the text could be read within bounds"),
+    Fact(name="message.labels", type=Type.WORDS, source=H, doc="sensitivity labels and confidentiality headers"),
+    Fact(name="message.automatic", type=Type.TRUTH, source=H, doc="an automatic reply or generated mail (RFC 3834)"),
+    Fact(name="message.size_mb", type=Type.COUNT, source=E, doc="size in MiB"),
+    Fact(name="recipients.total", type=Type.COUNT, source=E, doc="RCPTs"),
+    Fact(name="recipients.internal", type=Type.COUNT, source=E, doc="RCPTs of the organization"),
+    Fact(name="recipients.outside", type=Type.COUNT, source=E, doc="RCPTs that are neither internal, list addresses nor members"),
+    Fact(name="recipients.list_addresses", type=Type.COUNT, source=E, doc="RCPTs that are a list's address, that is, expand"),
+    Fact(name="recipients.members", type=Type.COUNT, source=E, doc="RCPTs that are themselves on a customer list"),
+    Fact(name="recipients.customers", type=Type.COUNT, source=E,
+         doc="customers that this one message reaches: members, and the people behind list addresses"),
+    Fact(name="recipients.undisclosed", type=Type.COUNT, source=H, doc="members that neither To nor Cc shows"),
+    Fact(name="recipients.lists", type=Type.WORDS, source=E, doc="the lists touched, by address or by member"),
+    Fact(name="recipients.audience", type=Type.WORDS, source=E, doc="the audiences of the lists touched"),
+    Fact(name="recipients.sensitivity", type=Type.WORDS, source=E, doc="the sensitivities of the lists touched"),
+    Fact(name="recipients.reach", type=Type.COUNT, source=E, doc="people after expansion: one RCPT can be 400,000"),
+    Fact(name="mailing.customers", type=Type.COUNT, source=L, doc="distinct customers sent the same mailing in 24 h, this message included"),
+    Fact(name="mailing.reach", type=Type.COUNT, source=L, doc="distinct people sent the same mailing in 24 h, this message included"),
+    Fact(name="mailing.share", type=Type.SHARE, source=L, doc="the largest share of any one list that this makes"),
+    Fact(name="mailing.approved", type=Type.TRUTH, source=L, doc="approved beforehand or by vote"),
+    Fact(name="stream", type=Type.WORDS, source=O, doc="the stream whose origin it proved"),
+    Fact(name="sender.address", type=Type.WORD, source=H, doc="the From that it claims, canonical"),
+    Fact(name="sender.internal", type=Type.TRUTH, source=H, doc="whether From is in the organization's domains"),
+    Fact(name="sender.proven", type=Type.TRUTH, source=O, doc="by AUTH, by a listener that verifies senders, or by a declared origin"),
+    Fact(name="sender.is_writer", type=Type.TRUTH, source=O, doc="From is a writer of every addressed list, and is proven"),
+    Fact(name="sender.customers", type=Type.COUNT, source=L, windowed=True, doc="distinct customers that this From wrote to in a window"),
+    Fact(name="thread.replies", type=Type.COUNT, source=L, windowed=True, doc="distinct Message-IDs in the thread in a window"),
+)  # fmt: skip
+"""Every fact by its name. A name that is not here is an error in the policy, with a suggestion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of one message. ``values`` holds what was asked; ``evidence`` the phrases behind a fact, for people.
+
+    ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path and
+    authenticated user. ``quorum`` is what a hold of this message needs. ``mailing`` and ``thread`` are keys of counts.
+    """
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lists: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    mailing: str = ""
+    thread: str = ""
+
+    def get(self, name: str) -> Value | None:
+        """The value, Unknown, or None where it has not been asked yet."""
+        return self.values.get(name)
+
+    def with_values(self, values: Mapping[str, Value], evidence: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
+        return Facts(
+            values={**self.values, **values},
+            evidence={**self.evidence, **(evidence or {})},
+            lists=self.lists,
+            senders=self.senders,
+            mailing=self.mailing,
+            thread=self.thread,
+        )

@@ -1,0 +1,133 @@
+"""What was thought (a verdict) and what was done (a disposition). Every reason says rule, observed value and limit.
+
+Never here: how a verdict is reached (engine), or how a disposition is carried out (guard.dispose).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from smtpguard.mail.reply import Reply
+
+
+class Action(enum.IntEnum):
+    """Ordered by strictness: the strictest wins. DEFER is for doubt and freezes."""
+
+    RELAY = 0
+    HOLD = 1
+    DEFER = 2
+    REJECT = 3
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Mode(enum.Enum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+class Scope(enum.Enum):
+    """What a hold takes: the whole message, or the customers' part of it while the colleagues' part goes on."""
+
+    ALL = "all"
+    CUSTOMERS = "customers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why one condition of a rule answered as it did.
+
+    ``public`` is a sentence for the sender (never names a special category in connection with single members);
+    ``detail`` is for the journal, operators and approvers.
+    """
+
+    fact: str
+    observed: str
+    limit: str
+    public: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A rule that took effect, or would have (observe). ``uncertain``: it did because a fact was unknown."""
+
+    rule: str
+    action: Action
+    mode: Mode = Mode.ENFORCE
+    description: str = ""
+    scope: Scope = Scope.ALL
+    reasons: tuple[Reason, ...] = ()
+    uncertain: bool = False
+    explain: bool = False  # tell an internal sender of a rejection as a notice would
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    rule: str
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quorum:
+    """``each`` distinct people of every group in ``groups`` must approve. ``out_of_hours`` replaces it outside working hours."""
+
+    groups: tuple[str, ...]
+    each: int = 1
+    out_of_hours: Quorum | None = None
+    list: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """``action`` is what is to be done; ``observed`` the strictest that observing rules would have done.
+
+    ``unknown`` maps a fact to why it is not known. ``quorum``: all of them must be satisfied to release a hold.
+    """
+
+    action: Action
+    hits: tuple[Hit, ...] = ()
+    misses: tuple[Miss, ...] = ()
+    skipped: tuple[str, ...] = ()
+    unknown: tuple[tuple[str, str], ...] = ()
+    policy_sha256: str = ""
+    quorum: tuple[Quorum, ...] = ()
+    observed: Action = Action.RELAY
+    freeze_id: str | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """CUSTOMERS only if every enforcing hit says so."""
+        scopes = {h.scope for h in self.hits if h.mode is Mode.ENFORCE}
+        return Scope.CUSTOMERS if scopes == {Scope.CUSTOMERS} else Scope.ALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayed:
+    """The relay's own replies to the message: one over SMTP."""
+
+    replies: tuple[Reply, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    hold_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """``drop``: the connection is closed after the reply."""
+
+    reply: Reply
+    drop: bool = field(default=False)
+
+
+Disposition = Relayed | Held | Rejected | Deferred

@@ -1,0 +1,1 @@
+"""What a message says, within bounds of time, size and depth. Pure; imports mail."""

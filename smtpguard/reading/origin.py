@@ -1,0 +1,16 @@
+"""Where a message provably came from: the domains whose DKIM signatures (RFC 6376) verified.
+
+Never here: the verifying (wire.dkim), or whether that origin is the declared one (guard.gather).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain, why)."""
+
+    domains: frozenset[str] = frozenset()
+    failed: tuple[tuple[str, str], ...] = ()

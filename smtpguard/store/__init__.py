@@ -1,0 +1,1 @@
+"""What lasts. Never guard or wire."""

@@ -1,0 +1,107 @@
+"""The walls of the house: who may import whom, no circles, and every file opens by saying what lives there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parent.parent / "smtpguard"
+
+# Room -> what it may import of ours. A new arrow is a change here, in the same commit, with its reason.
+ARROWS: dict[str, set[str]] = {
+    "mail": set(),
+    "config": set(),
+    "audit": {"mail"},
+    "reading": {"mail"},
+    "lists": {"mail", "config"},
+    "policy": {"mail", "reading", "config", "audit"},
+    "store": {"mail", "audit", "policy"},
+    "wire": {"mail", "reading", "policy"},  # reading.origin only: the answer of DKIM; policy.verdict only
+    "guard": {"mail", "reading", "lists", "policy", "audit"},
+    "observe": {"audit"},
+}
+# What stands at the top knows everybody: app, supervisor, cli.
+NARROW = {
+    "store": {"policy": {"verdict", "approval", "admission", "facts"}},
+    "wire": {"policy": {"verdict"}, "reading": {"origin"}},
+}
+NEVER = {  # libraries that must not be met in a room
+    "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
+    "reading": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
+    "policy": {"asyncio", "sqlalchemy", "aiosmtpd", "socket", "time", "logging", "structlog"},
+    "audit": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
+    "guard": {"aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
+    "store": {"aiosmtpd"},
+}
+HOMELESS = {"utils", "helpers", "common", "types", "manager", "misc"}
+
+FILES = sorted(HOUSE.rglob("*.py"))
+
+
+def module_of(path: Path) -> tuple[str, ...]:
+    parts = path.relative_to(HOUSE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """Every module that a file imports, typing-only imports included, as dotted parts."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield tuple(alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            base = tuple((node.module or "").split("."))
+            for alias in node.names:
+                yield (*base, alias.name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
+def test_walls(path: Path) -> None:
+    here = module_of(path)
+    room = here[0] if here else ""
+    if room not in ARROWS:
+        return
+    for target in imports(path):
+        assert target[0] not in NEVER.get(room, set()), f"{room} must not import {target[0]}"
+        if target[0] != "smtpguard" or len(target) < 2 or target[1] == room or target[1].startswith("__"):
+            continue
+        assert target[1] in ARROWS[room], f"{room} must not import {target[1]}"
+        narrow = NARROW.get(room, {}).get(target[1])
+        if narrow is not None:
+            assert set(target[2:3]) & narrow, f"{room} may import only {narrow} of {target[1]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(HOUSE)))
+def test_every_file_says_what_lives_there(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), "a file opens by saying what lives in it"
+    assert path.stem not in HOMELESS, "a homeless function names a missing noun"
+
+
+def test_no_circles() -> None:
+    known = {module_of(p): p for p in FILES}
+    graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for here, path in known.items():
+        mine = graph.setdefault(here, set())
+        for target in imports(path):
+            if target[0] != "smtpguard":
+                continue
+            for cut in (target[1:], target[1:-1]):
+                if cut and cut in known and cut != here:
+                    mine.add(cut)
+                    break
+    done: set[tuple[str, ...]] = set()
+
+    def walk(node: tuple[str, ...], path: tuple[tuple[str, ...], ...]) -> None:
+        assert node not in path, "a circle: " + " -> ".join(".".join(n) for n in (*path[path.index(node) :], node))
+        if node in done:
+            return
+        for following in sorted(graph.get(node, ())):
+            walk(following, (*path, node))
+        done.add(node)
+
+    for node in sorted(graph):
+        walk(node, ())
