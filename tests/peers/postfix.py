@@ -1,0 +1,166 @@
+"""A real Postfix of our own, in a folder of its own, on loopback: started, looked at, stopped by its process id.
+
+Several run side by side. Each has its own configuration, queue and log, and touches nothing of the machine's Postfix.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+SBIN = Path("/usr/lib/postfix/sbin")
+
+SERVICES = """\
+pickup    unix n - n 60   1 pickup
+cleanup   unix n - n -    0 cleanup
+qmgr      unix n - n 300  1 qmgr
+rewrite   unix - - n -    - trivial-rewrite
+bounce    unix - - n -    0 bounce
+defer     unix - - n -    0 bounce
+trace     unix - - n -    0 bounce
+verify    unix - - n -    1 verify
+flush     unix n - n 1000? 0 flush
+proxymap  unix - - n -    - proxymap
+proxywrite unix - - n -   1 proxymap
+smtp      unix - - n -    - smtp
+relay     unix - - n -    - smtp
+showq     unix n - n -    - showq
+error     unix - - n -    - error
+retry     unix - - n -    - error
+discard   unix - - n -    - discard
+local     unix - n n -    - local
+virtual   unix - n n -    - virtual
+anvil     unix - - n -    1 anvil
+scache    unix - - n -    1 scache
+tlsmgr    unix - - n 1000? 1 tlsmgr
+postlog   unix-dgram n - n - 1 postlogd
+"""
+
+
+def missing() -> str | None:
+    """Why no Postfix can be started here, or None."""
+    if not (SBIN / "master").exists():
+        return "postfix is not installed"
+    if os.geteuid() != 0:
+        return "postfix starts as root only"
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Postfix:
+    """One instance. ``main`` are main.cf parameters over the defaults; ``smtpd`` are extra master.cf lines of listeners."""
+
+    def __init__(self, root: Path, *, name: str, main: Mapping[str, str] | None = None, master: str = "") -> None:
+        self.root = root / name
+        self.port = free_port()
+        self.config = self.root / "etc"
+        self.queue = self.root / "spool"
+        self.log = self.root / "maillog"
+        for folder in (self.config, self.queue, self.root / "data"):
+            folder.mkdir(parents=True)
+        for above in (self.root, *self.root.parents):  # postfix's own user must reach its queue
+            if above.stat().st_uid == os.geteuid() and above != Path("/"):
+                above.chmod(above.stat().st_mode | 0o055)
+        owner = pwd.getpwnam("postfix")
+        os.chown(self.root / "data", owner.pw_uid, owner.pw_gid)
+        settings = {
+            "compatibility_level": "3.6",
+            "queue_directory": str(self.queue),
+            "data_directory": str(self.root / "data"),
+            "maillog_file": str(self.log),
+            "maillog_file_prefixes": str(self.root),
+            "inet_interfaces": "127.0.0.1",
+            "inet_protocols": "ipv4",
+            "myhostname": f"{name}.example.com",
+            "mydestination": "",
+            "mynetworks": "127.0.0.0/8",
+            "smtpd_relay_restrictions": "permit_mynetworks, reject",
+            "alias_maps": "",
+            "alias_database": "",
+            "local_recipient_maps": "",
+            "smtp_dns_support_level": "disabled",
+            "smtp_host_lookup": "native",
+            "smtputf8_enable": "yes",
+            "smtputf8_autodetect_classes": "all",
+            "smtpd_peername_lookup": "no",
+            "smtpd_client_connection_count_limit": "0",
+            "smtpd_client_port_logging": "no",
+            "in_flow_delay": "0",
+            "queue_run_delay": "1s",
+            "minimal_backoff_time": "1s",
+            "maximal_backoff_time": "2s",
+            "default_process_limit": "50",
+            "append_dot_mydomain": "no",
+            "swap_bangpath": "no",
+            "biff": "no",
+            **(main or {}),
+        }
+        (self.config / "main.cf").write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        (self.config / "master.cf").write_text(f"127.0.0.1:{self.port} inet n - n - - smtpd\n{SERVICES}{master}")
+        shutil.copy("/etc/postfix/dynamicmaps.cf", self.config) if Path(
+            "/etc/postfix/dynamicmaps.cf"
+        ).exists() else None
+        self._master: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Postfix:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(
+            ["postfix", "-c", str(self.config), "check"], check=False, timeout=30, **quiet
+        )  # makes the queue
+        self._master = subprocess.Popen([str(SBIN / "master"), "-c", str(self.config), "-d"], **quiet)
+        deadline = time.monotonic() + 20
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+                s.recv(512)
+                s.sendall(b"QUIT\r\n")
+                return self
+            if time.monotonic() > deadline or self._master.poll() is not None:
+                raise RuntimeError(f"postfix did not start: {self.lines()[-5:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self._master is None:
+            return
+        pid_file = self.queue / "pid" / "master.pid"
+        with suppress(OSError, ValueError):
+            os.kill(int(pid_file.read_text()), signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._master.wait(10)
+        if self._master.poll() is None:
+            self._master.kill()
+            self._master.wait(10)
+        self._master = None
+
+    def __enter__(self) -> Postfix:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def lines(self) -> list[str]:
+        return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+
+    def queued(self) -> int:
+        """Messages in the queue, whatever their state."""
+        return sum(
+            1
+            for q in ("maildrop", "incoming", "active", "deferred", "hold")
+            for f in (self.queue / q).rglob("*")
+            if f.is_file()
+        )
+
+    def flush(self) -> None:
+        subprocess.run(["postqueue", "-c", str(self.config), "-f"], check=False, timeout=30, capture_output=True)
