@@ -1,1 +1,99 @@
-"""People at a terminal: a file a command group, parsing words and calling services."""
+"""People at a terminal: a file a command group, parsing words and calling services.
+
+Here live the command itself, its global options, the table of its commands, and the one place where an error becomes one
+line and an exit status: 0 fine; 1 the thing asked about is not fine; 2 wrong use, or cannot run. A command's module is
+imported only when that command is asked for, so that ``smtpguard check`` need not wait for a database driver.
+Never here: what a command does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from smtpguard import __version__
+from smtpguard.cli.context import Context, sentence_of
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "serve": ("serve", "Run the guard: proxy and delivery in one process tree."),
+    "demo": ("demo", "Play the story and a dozen other mails on loopback."),
+    "check": ("check", "Check settings and policy, every error at once."),
+    "explain": ("explain", "Say what would become of messages, and why."),
+    "test": ("policytest", "Run a policy's own test cases."),
+    "lists": ("lists", "Customer lists: sync, show, match."),
+    "held": ("held", "Held mail: list, show, approve, reject, withdraw, export."),
+    "freeze": ("freeze", "Stand still: everything, a list, a sender."),
+    "thaw": ("thaw", "Lift a freeze."),
+    "audit": ("audit", "Verify or export the journal."),
+    "reload": ("reload", "Put the policy file in force."),
+    "schema": ("schema", "Print the JSON Schema of a configuration file."),
+}
+"""Name -> (module in smtpguard.cli, one line of help). The module's ``command`` is the click command."""
+
+SEARCHED = (Path("/etc/smtpguard/smtpguard.yaml"), Path("config/smtpguard.yaml"))
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"smtpguard.cli.{COMMANDS[cmd_name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Runs, and makes of every error one line on standard error and an exit status."""
+        kwargs.update(standalone_mode=False, prog_name="smtpguard")
+        try:
+            status = super().main(*args, **kwargs)
+        except click.exceptions.Exit as e:
+            status = e.exit_code
+        except click.Abort:
+            status = 130
+        except click.UsageError as e:
+            where = e.ctx.command_path if e.ctx else "smtpguard"
+            click.echo(f"{where}: {e.format_message()} (try {where} --help)", err=True)
+            status = e.exit_code
+        except click.ClickException as e:
+            e.show()
+            status = e.exit_code
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        except Exception as e:
+            sentence = sentence_of(e)
+            if sentence is None:  # a fault of ours: whoever repairs it needs all of it
+                traceback.print_exc()
+                sentence = f"an error of smtpguard itself: {type(e).__name__}"
+            click.echo(f"smtpguard: {sentence}", err=True)
+            status = 2
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-c", "--config", "config", type=click.Path(path_type=Path), metavar="FILE", envvar="SMTPGUARD_CONFIG",
+              help="The settings file. Default: /etc/smtpguard/smtpguard.yaml, then config/smtpguard.yaml.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.version_option(__version__, prog_name="smtpguard", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None, as_json: bool) -> None:
+    """Hold internal-looking mail on its way to customer lists until people have decided."""
+    if config is None:
+        config = next((path for path in SEARCHED if path.exists()), SEARCHED[0])
+    ctx.obj = Context(config=config, json=as_json)

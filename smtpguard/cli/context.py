@@ -1,0 +1,131 @@
+"""What every command is given: where the settings are, how to answer, and the services, each built when first asked for.
+
+A command's module has a ``command``:
+
+    @click.command()
+    @click.option("--json", "as_json", is_flag=True)      # --json may stand after the command as well
+    @click.pass_obj
+    def command(context: Context, as_json: bool) -> None: ...
+
+It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence. Never here: what a command does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from smtpguard.app import Services
+    from smtpguard.config.settings import Settings
+    from smtpguard.policy.parse import Policy
+
+T = TypeVar("T")
+
+
+class CannotRun(click.ClickException):
+    """Wrong use, or something that it needs is not there."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"smtpguard: {self.message}", err=True)
+
+
+class NotFine(CannotRun):
+    """It ran, and the thing asked about is not fine."""
+
+    exit_code = 1
+
+
+class BadConfiguration(CannotRun):
+    """Settings or policy with problems: a line each, as ``file:line:column: what``."""
+
+    def __init__(self, problems: object) -> None:
+        lines = [str(problem) for problem in problems] if isinstance(problems, (list, tuple)) else [str(problems)]
+        super().__init__("\n".join(lines))
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, err=True)
+
+
+@dataclass(slots=True)
+class Context:
+    """Handed to every command by click (``@click.pass_obj``)."""
+
+    config: Path
+    json: bool = False
+
+    def settings(self) -> Settings:
+        """Read and checked. Raises BadConfiguration."""
+        from smtpguard import app
+
+        if not self.config.exists():
+            raise CannotRun(
+                f"{self.config}: no such file; -c FILE names another, and config/smtpguard.yaml is a sample"
+            )
+        return app.read_settings(self.config)
+
+    def policy(self) -> Policy:
+        """The policy as the file has it now, which need not be the one in force. Raises BadConfiguration."""
+        from smtpguard import app
+
+        return app.read_policy(self.settings())
+
+    @asynccontextmanager
+    async def services(self) -> AsyncIterator[Services]:
+        """The store and what works on it, without a listener: for held, freeze, thaw, audit and reload."""
+        from smtpguard import app
+
+        async with app.services(self.settings()) as services:
+            yield services
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run(work)
+
+    def say(self, row: Mapping[str, Any]) -> None:
+        """One JSON object on one line: times in UTC with Z, what is absent as null."""
+        click.echo(json.dumps(row, ensure_ascii=False, default=_plain))
+
+    @property
+    def user(self) -> str:
+        """The operating system's user, who is journalled beside the address that a command claims."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a uid without a name
+            return str(os.getuid())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, (tuple, list)):
+        return list(value)
+    return str(value)
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What went wrong, in one line, for the errors that the world makes. None: an error of ours."""
+    from smtpguard.guard.ports import LedgerError
+
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename else ""
+        return f"{named}{error.strerror or error}"
+    if isinstance(error, LedgerError):
+        return f"the store: {error or type(error).__name__}"
+    if isinstance(error, sqlite3.Error) or type(error).__module__.startswith("sqlalchemy."):
+        return f"the store: {str(error).splitlines()[0]}"
+    return None
