@@ -8,7 +8,9 @@ The null reverse-path ``<>`` is no address: where a reverse-path may be null, it
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import idna
@@ -16,6 +18,7 @@ import idna
 MAX_LOCAL_OCTETS = 64  # RFC 5321 section 4.5.3.1.1
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
 MAX_PATH_OCTETS = 256  # RFC 5321 section 4.5.3.1.3; the brackets count
+MAX_LABEL_OCTETS = 63  # RFC 1035 section 2.3.4
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]"
 _UTF8 = r"[^\x00-\x7f]"
@@ -23,12 +26,14 @@ _DOT_STRING = rf"(?:{_ATEXT}|{_UTF8})+(?:\.(?:{_ATEXT}|{_UTF8})+)*"
 _QUOTED = rf'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|{_UTF8}|\\[\x20-\x7e])*"'
 _LABEL = rf"(?:[A-Za-z0-9_]|{_UTF8})(?:(?:[A-Za-z0-9_\-]|{_UTF8})*(?:[A-Za-z0-9_]|{_UTF8}))?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.?"
-_LITERAL = r"\[(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|IPv6:[0-9A-Fa-f:.]+)\]"
+_LITERAL = r"\[(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[Ii][Pp][Vv]6:[0-9A-Fa-f:.]+)\]"
 _MAILBOX = re.compile(rf"(?P<local>{_DOT_STRING}|{_QUOTED})@(?P<domain>{_DOMAIN}|{_LITERAL})\Z")
 _SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 _DOT_ONLY = re.compile(rf"{_DOT_STRING}\Z")
 _PAIR = re.compile(r"\\(.)", re.S)
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9._\-]*@[a-z0-9\-]+(?:\.[a-z0-9\-]+)+\Z")  # what nearly every address is
+_DOTS = re.compile(r"\.{2,}")
+_PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # what nearly every local part is, once in lower case
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
 
 
 class BadAddress(ValueError):
@@ -62,23 +67,27 @@ class Address:
     def canonical(self, delimiters: str = "") -> str:
         """The key under which every spelling of this mailbox meets: ``local@domain`` in lower case and A-labels.
 
-        Case, quoting, quoted pairs, a trailing dot, white space and dots in excess are gone. What follows the first of
-        ``delimiters`` (sub-addressing, RFC 5233) is cut, unless nothing would be left. Percent and bang routing in the
-        local part (``user%list.example.com@relay``, ``list.example.com!user``) is undone, since a relay may undo it too.
+        Case, quoting, quoted pairs, compatibility forms (NFKC), a trailing dot, white space around and dots in excess are
+        gone. What follows the first of ``delimiters`` (sub-addressing, RFC 5233) is cut, unless nothing would be left.
+        Routing in the local part (``user%list.example.com@relay``, ``list.example.com!user``, ``"user@list.example.com"``,
+        ``"@relay:user@list.example.com"``) is undone, since a relay may undo it too. Where doubt remains two mailboxes
+        meet in one key rather than one mailbox hiding behind two.
         """
-        local, domain = self.local, self.ascii_domain
-        if not (local.isascii() and _PLAIN.match(f"{local}@{domain}")):
-            local, domain = _routed(local.strip(), domain)
-        local = _fold(local)
-        for delimiter in delimiters:
-            head = local.partition(delimiter)[0]
-            local = head or local
-        return f"{local}@{domain}"
+        local, domain = self.local.lower(), self.ascii_domain
+        if _PLAIN.match(local):
+            return f"{_cut(local, delimiters)}@{domain}"
+        local = _tidy(_fold(local))
+        while True:  # each turn shortens the local part, or is the last
+            routed, domain = _routed(local, domain)
+            cut = _tidy(_cut(routed, delimiters))
+            if cut == local:
+                return f"{local}@{domain}"
+            local = cut
 
     @classmethod
     def parse(cls, text: str) -> Address:
         """``text`` without angle brackets, as people and YAML write it. Raises BadAddress."""
-        return _mailbox(text.strip())
+        return _mailbox(text.strip(" \t"))
 
 
 def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
@@ -104,7 +113,11 @@ def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
 
 
 def _mailbox(text: str) -> Address:
-    if text.isascii() and "=?" in text and "?=" in text:
+    if len(text) > 2 * MAX_PATH_OCTETS:
+        raise BadAddress("longer than any address")
+    if not text.isprintable() and any(unicodedata.category(c) in _UNSEEN for c in text):
+        raise BadAddress("control characters in the address")
+    if "=?" in text and "?=" in text:
         raise BadAddress("an encoded word is no part of an SMTP address")
     found = _MAILBOX.match(text)
     if not found:
@@ -112,45 +125,89 @@ def _mailbox(text: str) -> Address:
     local, domain = found["local"], found["domain"].removesuffix(".")
     if local.startswith('"'):
         local = _PAIR.sub(r"\1", local[1:-1])
-        if not local.isprintable():
-            raise BadAddress("control characters in the local part")
     if len(local.encode()) > MAX_LOCAL_OCTETS:
         raise BadAddress("the local part is longer than 64 octets")
     if len(domain.encode()) > MAX_DOMAIN_OCTETS:
         raise BadAddress("the domain is longer than 255 octets")
-    if not domain.startswith("["):
-        _ascii_domain(domain)
+    _ascii_domain(domain)
     return Address(local, domain)
 
 
 def _ascii_domain(domain: str) -> str:
+    """``domain`` in lower case, A-labels and without a trailing dot; a literal in its shortest spelling. Raises BadAddress."""
+    if domain.startswith("["):
+        return _literal(domain)
     if domain.isascii():
-        return domain.lower()
+        ascii_domain = domain.lower()
+    else:
+        try:
+            ascii_domain = idna.encode(domain, uts46=True).decode("ascii").lower()
+        except (UnicodeError, ValueError, IndexError):
+            raise BadAddress("not a domain name that IDNA knows") from None
+    ascii_domain = ascii_domain.removesuffix(".")
+    if len(ascii_domain) > MAX_LABEL_OCTETS and max(map(len, ascii_domain.split("."))) > MAX_LABEL_OCTETS:
+        raise BadAddress("a label of the domain is longer than 63 octets")
+    return ascii_domain
+
+
+def _literal(domain: str) -> str:
+    """An address literal (RFC 5321 section 4.1.3): ``[IPv6:0:0:0:0:0:0:0:1]`` is ``[ipv6:::1]``."""
+    inner = domain[1:-1].lower()
+    tag = "ipv6:" if inner.startswith("ipv6:") else ""
     try:
-        return idna.encode(domain, uts46=True).decode("ascii").lower()
-    except (idna.IDNAError, UnicodeError):
-        raise BadAddress("not a domain name that IDNA knows") from None
+        return f"[{tag}{ipaddress.ip_address(inner.removeprefix('ipv6:')).compressed}]"
+    except ValueError:
+        raise BadAddress("not an address literal") from None
 
 
 def _fold(local: str) -> str:
-    return local.lower() if local.isascii() else local.casefold()
+    """Case and compatibility forms gone, until nothing changes (Unicode's NFKC_Casefold wants it twice)."""
+    if local.isascii():
+        return local.lower()
+    for _ in range(4):
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", local).casefold())
+        if folded == local:
+            break
+        local = folded
+    return local
+
+
+def _tidy(local: str) -> str:
+    """Without white space around, and without dots that a dot-string has no place for; as it was if nothing else is there."""
+    return _DOTS.sub(".", local.strip(" \t.")) or local
+
+
+def _cut(local: str, delimiters: str) -> str:
+    for delimiter in delimiters:
+        local = local.partition(delimiter)[0] or local
+    return local
 
 
 def _routed(local: str, domain: str) -> tuple[str, str]:
-    """Undo percent and bang routing, however deep, while what is inside is a mailbox itself."""
-    for _ in range(8):
-        if "%" in local:
-            head, _, tail = local.rpartition("%")
-        elif "!" in local:
-            tail, _, head = local.partition("!")
-        elif "@" in local:
-            head, _, tail = local.rpartition("@")
+    """Undo routing inside the local part, however deep, while what is inside is a mailbox itself."""
+    while True:
+        route = _SOURCE_ROUTE.match(local)
+        if route and route.end() < len(local):
+            local = local[route.end() :]
+        for head, tail in _ways(local):
+            if head and "." in tail and _MAILBOX.match(f"x@{tail}"):
+                try:
+                    local, domain = head, _ascii_domain(tail)
+                except BadAddress:
+                    continue
+                break
         else:
-            break
-        if not head or "." not in tail or not _MAILBOX.match(f"x@{tail}"):
-            break
-        try:
-            local, domain = head, _ascii_domain(tail)
-        except BadAddress:
-            break
-    return local, domain
+            return local, domain
+
+
+def _ways(local: str) -> list[tuple[str, str]]:
+    """Each (mailbox, domain) that a relay could see in ``local``, the likeliest first."""
+    ways = []
+    for sign in "%@":
+        head, found, tail = local.rpartition(sign)
+        if found:
+            ways.append((head, tail.strip()))
+    tail, found, head = local.partition("!")
+    if found:
+        ways.append((head, tail.strip()))
+    return ways
