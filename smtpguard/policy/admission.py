@@ -91,6 +91,8 @@ class Live:
     approved: frozenset[str] = frozenset()
     twin: Hold | None = None
     generation: int = 0
+    in_doubt: bool = False
+    """An earlier verdict to relay of the same key has an IN_DOUBT event: the relay may have taken it (RFC 1047)."""
 
 
 class IntentKind(enum.Enum):
@@ -102,7 +104,11 @@ class IntentKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """Something for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data`` (JSON)."""
+    """Something for the outbox. ``content_sha256`` for RELEASE and PART; NOTICE and DSN are rendered from ``data`` (JSON).
+
+    An ``intent_id`` that is in the outbox already, settled or not, is not written a second time and is no error: that is how
+    a digest is written once a person, whichever of many admissions and processes comes first.
+    """
 
     intent_id: str
     kind: IntentKind

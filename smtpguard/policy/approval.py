@@ -45,7 +45,7 @@ class Vote:
 class Hold:
     """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of its writer.
 
-    ``acknowledged``: the client got its 250. ``reach``: people it would have reached.
+    ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: people it would have reached.
     """
 
     hold_id: str
@@ -67,3 +67,5 @@ class Hold:
     reach: int
     acknowledged: bool = False
     language: str = ""
+    reminded: int = 0  # how many reminders its approvers have had
+    escalated: bool = False
