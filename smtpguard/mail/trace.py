@@ -1,0 +1,91 @@
+"""The trace headers that a message gets on its way through (RFC 5321 section 4.4, RFC 3848), and how to know our own.
+
+Two fields are prepended: ``Received``, and ``X-Smtpguard`` with the transaction's id, the policy's first twelve digits and
+an HMAC. Whoever writes mail can write such a field; only with a right HMAC is it ours. The HMAC covers the fields by which
+a list server's copy is still known as the post it was made from: Message-ID and Date, which expansion leaves alone.
+Never here: what follows from a trusted trace (guard.gather).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+from smtpguard.mail.message import Header
+from smtpguard.mail.transaction import Transaction
+
+NAME = "X-Smtpguard"
+POLICY_DIGITS = 12
+_MAC_OCTETS = 16
+_TRACE = re.compile(r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12}); mac=([0-9a-f]{32})\Z")
+_UNSAFE = re.compile(r"[^A-Za-z0-9.:_\-\[\]]")
+_UNSAFE_PATH = re.compile(r"[^\x21-\x7e]|[<>;]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceInfo:
+    """``id``: the transaction in which the post was admitted; ``policy``: the beginning of its policy's SHA-256."""
+
+    id: str
+    policy: str
+
+
+def prepend(transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime) -> bytes:
+    """Both fields, folded, each line ending in CRLF."""
+    session, envelope = transaction.session, transaction.envelope
+    helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
+    literal = f"[IPv6:{session.client_ip}]" if ":" in session.client_ip else f"[{session.client_ip}]"
+    client = " ".join(filter(None, (_UNSAFE.sub("?", session.client_name)[:255], _UNSAFE.sub("?", literal))))
+    shown = ""
+    if len(envelope.recipients) == 1:  # with several, naming them would disclose a Bcc
+        recipient = str(envelope.recipients[0].address)
+        if not _UNSAFE_PATH.search(recipient):
+            shown = f"\r\n\tfor <{recipient}>"
+    policy = policy_sha256[:POLICY_DIGITS]
+    mac = _mac(transaction.id, policy, transaction.message.header, key)
+    return (
+        f"Received: from {helo} ({client})\r\n"
+        f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
+        f"\t{format_datetime(now)}\r\n"
+        f"{NAME}: id={transaction.id}; policy={policy};\r\n"
+        f"\tmac={mac}\r\n"
+    ).encode("ascii")
+
+
+def trusted(header: Header, key: bytes) -> TraceInfo | None:
+    """The topmost trace field, if it is ours: the one that the last pass through us left. A forged one below it is nothing."""
+    fields = header.all(NAME)
+    if not fields:
+        return None
+    found = _TRACE.match(" ".join(fields[0].text.split()))
+    if not found:
+        return None
+    id, policy, mac = found.groups()
+    if not hmac.compare_digest(mac, _mac(id, policy, header, key)):
+        return None
+    return TraceInfo(id=id, policy=policy)
+
+
+def _mac(id: str, policy: str, header: Header, key: bytes) -> str:
+    """Keyed apart from every other use of the installation's secret. Doubled fields are all covered, so none can be added."""
+    covered = [id, policy]
+    for name in ("Message-ID", "Date"):
+        covered.append(str(len(found := header.all(name))))
+        covered.extend(" ".join(f.text.split()) for f in found)
+    derived = hmac.digest(key, b"smtpguard trace", "sha256")
+    return hmac.new(derived, "\0".join(covered).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[
+        : 2 * _MAC_OCTETS
+    ]
+
+
+def _protocol(transaction: Transaction) -> str:
+    """RFC 3848 and RFC 6531 section 4.3."""
+    session = transaction.session
+    if not session.esmtp:
+        return "SMTP"
+    base = "UTF8SMTP" if transaction.envelope.smtputf8 else "ESMTP"
+    return base + ("S" if session.tls else "") + ("A" if session.auth_user else "")

@@ -1,0 +1,117 @@
+"""Trace headers: what they show, what they must not, and who can forge them (nobody)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message, parse_header
+from smtpguard.mail.trace import prepend, trusted
+from smtpguard.mail.transaction import Transaction
+
+KEY = b"k" * 32
+NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
+POST = b"From: a@example.com\r\nMessage-ID: <1@example.com>\r\nDate: Mon, 2 Mar 2026 09:00:00 +0000\r\n\r\nHello\r\n"
+
+
+def transaction(*to: str, raw: bytes = POST, smtputf8: bool = False, **session: object) -> Transaction:
+    return Transaction(
+        id="01ABCDEF01234567",
+        session=Session(**({"client_ip": "192.0.2.7", "helo": "mx.example.com"} | session)),  # type: ignore[arg-type]
+        envelope=Envelope(
+            reverse_path=Address.parse("a@example.com"),
+            recipients=tuple(Recipient(address=Address.parse(t)) for t in to or ("b@example.org",)),
+            smtputf8=smtputf8,
+        ),
+        message=Message.of(raw),
+    )
+
+
+def traced(t: Transaction, key: bytes = KEY) -> bytes:
+    return prepend(t, "ab" * 32, key, "guard.example.com", NOW)
+
+
+def test_what_it_looks_like() -> None:
+    lines = traced(transaction(client_name="mail.example.com")).decode().split("\r\n")
+    assert lines[:3] == [
+        "Received: from mx.example.com (mail.example.com [192.0.2.7])",
+        "\tby guard.example.com (smtpguard) with ESMTP id 01ABCDEF01234567",
+        "\tfor <b@example.org>;",
+    ]
+    assert lines[3] == "\tMon, 02 Mar 2026 09:30:00 +0000"
+    assert lines[4] == "X-Smtpguard: id=01ABCDEF01234567; policy=abababababab;"
+    assert re.fullmatch(r"\tmac=[0-9a-f]{32}", lines[5])
+    assert lines[6:] == [""]
+
+
+@pytest.mark.parametrize(
+    ("session", "smtputf8", "protocol"),
+    [
+        ({"esmtp": False}, False, "SMTP"),
+        ({}, False, "ESMTP"),
+        ({"tls": True}, False, "ESMTPS"),
+        ({"tls": True, "auth_user": "a"}, False, "ESMTPSA"),
+        ({"auth_user": "a"}, True, "UTF8SMTPA"),
+    ],
+)
+def test_protocol(session: dict[str, object], smtputf8: bool, protocol: str) -> None:
+    assert f" with {protocol} id ".encode() in traced(transaction(smtputf8=smtputf8, **session))
+
+
+def test_several_recipients_are_not_named() -> None:
+    assert b"for <" not in traced(transaction("b@example.org", "hidden@example.org"))
+
+
+def test_ours_is_known_after_a_list_server_has_had_it() -> None:
+    ours = traced(transaction())
+    copy = b"Received: by lists\r\nList-Id: <x.example.com>\r\n" + ours + POST.replace(b"Hello", b"Hello\r\n-- footer")
+    found = trusted(parse_header(copy), KEY)
+    assert found is not None
+    assert (found.id, found.policy) == ("01ABCDEF01234567", "abababababab")
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda raw: raw.replace(b"<1@", b"<2@"),  # on another message
+        lambda raw: raw.replace(b"mac=", b"mac=0"),
+        lambda raw: re.sub(rb"mac=[0-9a-f]+", b"mac=" + b"0" * 32, raw),
+        lambda raw: raw.replace(b"id=01", b"id=02"),
+        lambda raw: raw.replace(b"policy=abab", b"policy=baba"),
+        lambda raw: b"Message-ID: <1@example.com>\r\n" + raw,  # a second Message-ID
+        lambda raw: b"X-Smtpguard: id=0; policy=; mac=" + b"0" * 32 + b"\r\n" + raw,  # the topmost counts
+        lambda raw: raw.replace(b"X-Smtpguard", b"X-Other"),
+    ],
+)
+def test_a_forged_trace_is_nothing(forge: object) -> None:
+    raw = traced(transaction()) + POST
+    assert trusted(parse_header(raw), KEY) is not None
+    assert trusted(parse_header(forge(raw)), KEY) is None  # type: ignore[operator]
+
+
+def test_another_key() -> None:
+    assert trusted(parse_header(traced(transaction()) + POST), b"x" * 32) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(helo=st.text(max_size=400), name=st.text(max_size=400), ip=st.text(max_size=40))
+def test_nothing_that_a_client_says_gets_out_of_its_field(helo: str, name: str, ip: str) -> None:
+    header = parse_header(traced(transaction(helo=helo, client_name=name, client_ip=ip)) + POST)
+    assert not header.broken
+    assert [f.name for f in header][:2] == ["Received", "X-Smtpguard"]
+    assert len(header.fields) == 5
+    assert trusted(header, KEY) is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(raw=st.binary(max_size=300))
+def test_total(raw: bytes) -> None:
+    t = transaction(raw=raw)
+    parse_header(traced(t) + raw)
+    trusted(parse_header(b"X-Smtpguard: " + raw), KEY)
