@@ -1,4 +1,4 @@
-"""A hold, the votes on it, and what may become of it: one transition table.
+"""A hold, the votes on it, and what may become of it: one transition table, and the counting of a quorum.
 
 Never here: who is in a group today (parse), storing a vote (store), telling anybody (guard).
 """
@@ -6,11 +6,12 @@ Never here: who is in a group today (parse), storing a vote (store), telling any
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from smtpguard.mail.envelope import Envelope, Session
-from smtpguard.policy.verdict import Verdict
+from smtpguard.policy.verdict import Quorum, Verdict
 
 
 class State(enum.Enum):
@@ -22,6 +23,42 @@ class State(enum.Enum):
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     VOID = "void"  # the client was answered 451: it has the message still
+
+
+class Move(enum.Enum):
+    """What can happen to a hold."""
+
+    APPROVE = "approve"  # the quorum is complete
+    REJECT = "reject"
+    WITHDRAW = "withdraw"
+    EXPIRE = "expire"
+    VOID = "void"
+    ADOPT = "adopt"  # a retry of what was answered 451
+    ATTEMPT = "attempt"  # the delivery worker tries
+    SETTLE = "settle"  # every recipient has it, or has a DSN
+
+
+TRANSITIONS: Mapping[tuple[State, Move], State] = {
+    (State.WAITING, Move.APPROVE): State.APPROVED,
+    (State.WAITING, Move.REJECT): State.REJECTED,
+    (State.WAITING, Move.WITHDRAW): State.WITHDRAWN,
+    (State.WAITING, Move.EXPIRE): State.EXPIRED,
+    (State.WAITING, Move.VOID): State.VOID,
+    (State.VOID, Move.ADOPT): State.WAITING,
+    (State.APPROVED, Move.ATTEMPT): State.RELEASING,
+    (State.APPROVED, Move.SETTLE): State.RELEASED,
+    (State.RELEASING, Move.ATTEMPT): State.RELEASING,
+    (State.RELEASING, Move.SETTLE): State.RELEASED,
+}
+"""What is not here cannot happen. Released, rejected, withdrawn and expired are ends."""
+
+LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
+"""The states in which the same content and envelope, coming again, is this hold."""
+
+
+def after(state: State, move: Move) -> State | None:
+    """The next state, or None where that move is not open."""
+    return TRANSITIONS.get((state, move))
 
 
 class Choice(enum.Enum):
@@ -69,3 +106,76 @@ class Hold:
     language: str = ""
     reminded: int = 0  # how many reminders its approvers have had
     escalated: bool = False
+
+
+Groups = Mapping[str, frozenset[str]]
+"""Who is in each group today: canonical addresses."""
+
+
+def standing_votes(hold: Hold) -> tuple[Vote, ...]:
+    """The votes that count: of each person the last, on exactly this content and envelope, and none of the writer's own."""
+    last: dict[str, Vote] = {}
+    for vote in hold.votes:
+        bound = (vote.content_sha256, vote.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
+        if bound and vote.approver not in hold.senders:
+            last[vote.approver] = vote
+    return tuple(last.values())
+
+
+def entitled(hold: Hold, approver: str, groups: Groups, *, open_now: bool) -> bool:
+    """Whether ``approver`` may decide on it now: in one of the quorum's groups, and not its writer under any address."""
+    if approver in hold.senders:
+        return False
+    asked = [q for quorum in hold.verdict.quorum for q in _asked(quorum, open_now)]
+    return any(approver in groups.get(g, frozenset()) for q in asked for g in q.groups)
+
+
+def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> tuple[Quorum, ...]:
+    """The quorums that are not complete yet. Every list's quorum counts by itself; within one, a person counts once.
+
+    ``open_at`` says whether it is working hours. An ``out_of_hours`` quorum is filled by votes given out of hours; the
+    regular one by any. Who has left a group no longer counts.
+    """
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    late = [v for v in votes if not open_at(v.at)]
+    return tuple(
+        quorum
+        for quorum in hold.verdict.quorum
+        if not (
+            _filled(quorum, votes, groups)
+            or (quorum.out_of_hours is not None and _filled(quorum.out_of_hours, late, groups))
+        )
+    )
+
+
+def complete(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> bool:
+    """Whether it may be released. A hold that names no quorum cannot be: nobody was asked, so nobody has agreed."""
+    return bool(hold.verdict.quorum) and not missing(hold, groups, open_at)
+
+
+def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
+    return [quorum] if open_now or quorum.out_of_hours is None else [quorum, quorum.out_of_hours]
+
+
+def _filled(quorum: Quorum, votes: Sequence[Vote], groups: Groups) -> bool:
+    """Whether distinct people can be given to all seats: bipartite matching by augmenting paths, over a handful of seats.
+
+    No group, or none asked of a group, is no quorum: nobody has decided then.
+    """
+    seats = [group for group in quorum.groups for _ in range(quorum.each)]
+    holder: dict[str, int] = {}  # approver -> seat
+
+    def seat(n: int, tried: set[str]) -> bool:
+        for vote in votes:
+            who = vote.approver
+            if who in tried or who not in groups.get(seats[n], frozenset()):
+                continue
+            tried.add(who)
+            if who not in holder or seat(holder[who], tried):
+                holder[who] = n
+                return True
+        return False
+
+    return bool(seats) and all(seat(n, set()) for n in range(len(seats)))
+    thread: str = ""
+    attend_at: datetime | None = None
