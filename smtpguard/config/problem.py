@@ -1,0 +1,89 @@
+"""One thing that is wrong in a configuration file: where, what, and what was expected instead.
+
+Problems come all at once, one line each: ``policy.yaml:17:9: unknown action "hodl" (did you mean hold?)``.
+Never here: looking for problems.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class Severity(enum.Enum):
+    ERROR = "error"  # the file cannot be put in force
+    WARNING = "warning"  # it can, and probably does not do what was meant
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``line`` and ``column`` begin at 1. ``hint`` is a guess at what was meant: "did you mean hold?"."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+    expected: str = ""
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        kind = "warning: " if self.severity is Severity.WARNING else ""
+        tail = f" ({self.hint})" if self.hint else f": expected {self.expected}" if self.expected else ""
+        return f"{self.file}:{self.line}:{self.column}: {kind}{self.text}{tail}"
+
+    @property
+    def fatal(self) -> bool:
+        return self.severity is Severity.ERROR
+
+    def row(self) -> dict[str, str | int]:
+        """As ``check --json`` prints it."""
+        text = f"{self.text} ({self.hint})" if self.hint else self.text
+        row: dict[str, str | int] = {"file": self.file, "line": self.line, "column": self.column}
+        return row | {"text": text, "expected": self.expected, "severity": self.severity.value}
+
+
+class Invalid(ValueError):
+    """Raised where a value is read: it is not what belongs there. Validation gives it a position and makes it a Problem."""
+
+    def __init__(self, text: str, expected: str = "", hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.expected = expected
+        self.hint = hint
+
+
+class Broken(Exception):
+    """A file that cannot be used, with every problem that was found in it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = ordered(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """In the order of the file, each once."""
+    return tuple(sorted(set(problems), key=lambda p: (p.file, p.line, p.column, p.text)))
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A hint at the nearest of ``candidates``, or ""."""
+    names = {c.lower(): c for c in candidates}
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    if not near:  # letters that have changed places score low in short words
+        near = [n for n in names if len(n) == len(word) and sorted(n) == sorted(word.lower())][:1]
+    return f"did you mean {names[near[0]]}?" if near else ""
+
+
+def one_of(candidates: Iterable[str], *, most: int = 12) -> str:
+    """The candidates as an expectation, in words, shortened."""
+    names = list(candidates)
+    if not names:
+        return "none: there are none yet"
+    if len(names) == 1:
+        return names[0]
+    if len(names) > most:
+        return f"one of {', '.join(names[:most])} and {len(names) - most} more"
+    return f"one of {', '.join(names)}"

@@ -1,0 +1,87 @@
+"""Durations, as people write them: "15m", "2h 30m", "30d", "24 working hours".
+
+Never here: what working hours are (policy.hours).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from smtpguard.config.problem import Invalid
+
+EXPECTED = 'a duration like "15m", "2h" or "30d"'
+WORKING_EXPECTED = 'a duration like "24 working hours", "2h" or "3d"'
+
+_UNITS: Mapping[str, int] = {
+    "s": 1, "sec": 1, "second": 1, "seconds": 1,
+    "m": 60, "min": 60, "minute": 60, "minutes": 60,
+    "h": 3600, "hour": 3600, "hours": 3600,
+    "d": 86400, "day": 86400, "days": 86400,
+    "w": 604800, "week": 604800, "weeks": 604800,
+}  # fmt: skip
+_PART = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([a-z]+)", re.I)
+_WORKING = re.compile(r"\s*([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*working\s+hours?\s*\Z", re.I)
+_LONGEST = 100 * 366 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A length of time; ``working``: only the organization's working hours count."""
+
+    seconds: int
+    working: bool = False
+
+
+def seconds(text: str) -> int:
+    """The seconds of a duration. Raises Invalid."""
+    total, end = 0.0, 0
+    while end < len(text.rstrip()):
+        part = _PART.match(text, end)
+        if part is None or part[2].lower() not in _UNITS:
+            raise Invalid(f'"{text}" is no duration', EXPECTED)
+        total += float(part[1]) * _UNITS[part[2].lower()]
+        end = part.end()
+    if not 1 <= total <= _LONGEST:
+        raise Invalid(f'"{text}" is no duration', EXPECTED if total < 1 else "at most 100 years")
+    return round(total)
+
+
+def span(text: str) -> Span:
+    """A duration that may be counted in working hours. Raises Invalid."""
+    if working := _WORKING.match(text):
+        if (length := round(float(working[1]) * 3600)) < 1:
+            raise Invalid(f'"{text}" is no duration', WORKING_EXPECTED)
+        if length > 100_000 * 3600:
+            raise Invalid(f'"{text}" is too long', "at most 100000 working hours")
+        return Span(length, working=True)
+    try:
+        return Span(seconds(text))
+    except Invalid as e:
+        raise Invalid(e.text, WORKING_EXPECTED) from None
+
+
+def _to_seconds(value: Any) -> Any:
+    if isinstance(value, str):
+        return seconds(value)
+    raise Invalid(f"{value} has no unit" if isinstance(value, (int, float)) else "no duration", EXPECTED)
+
+
+def _to_span(value: Any) -> Any:
+    if isinstance(value, Span):
+        return value
+    if isinstance(value, str):
+        return span(value)
+    raise Invalid(f"{value} has no unit" if isinstance(value, (int, float)) else "no duration", WORKING_EXPECTED)
+
+
+_SCHEMA = {"type": "string", "description": EXPECTED, "examples": ["15m", "2h", "30d"]}
+_SPAN_SCHEMA = {"type": "string", "description": WORKING_EXPECTED, "examples": ["24 working hours", "2h"]}
+
+Seconds = Annotated[int, BeforeValidator(_to_seconds), WithJsonSchema(_SCHEMA)]
+"""A field of a model: text in the file, whole seconds in the program. Defaults are written as text too."""
+WorkingSpan = Annotated[Span, BeforeValidator(_to_span), WithJsonSchema(_SPAN_SCHEMA)]

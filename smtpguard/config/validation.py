@@ -1,0 +1,177 @@
+"""From a document to a model: every error at once, each where it stands in the file, in plain words.
+
+pydantic finds the errors; here they get a position, a noun, what was expected, and a guess at what was meant. Values are
+never echoed unless they stand where a word of a closed set was expected: a text in the wrong place may be a secret.
+Never here: what is valid (models), or rules over several files (policy.parse, cli.check).
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from smtpguard.config.problem import Invalid, Problem, did_you_mean, one_of, ordered
+from smtpguard.config.yaml import Document, Place
+
+M = TypeVar("M", bound=BaseModel)
+
+_QUOTED = re.compile(r"'([^']*)'")
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "frozen_set_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+class Section(BaseModel):
+    """What every model of a configuration file is: closed, immutable, strict about types, with defaults validated."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+
+def validate(document: Document, model: type[M], context: Mapping[str, Any] | None = None) -> M | list[Problem]:
+    """The model, or every problem. ``context`` is handed to the model's validators."""
+    value = {} if document.value is None else document.value
+    try:
+        return model.model_validate(value, context=dict(context or {}))
+    except ValidationError as e:
+        return list(ordered(_problem(document, model, error) for error in e.errors(include_url=False)))
+
+
+def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) -> Problem:
+    place = _place(document, error["loc"])
+    kind, ctx, found = error["type"], error.get("ctx", {}), error["input"]
+    noun = _noun(model, place)
+    if kind == "extra_forbidden":
+        key = str(place[-1]) if place else "?"
+        keys = _keys(model, place[:-1])
+        return document.problem(place, f'unknown key "{key}"', one_of(keys), did_you_mean(key, keys), key=True)
+    if kind == "missing":
+        key = error["loc"][-1]
+        return document.problem(place[:-1] if place and place[-1] == key else place, f"{key} is missing")
+    if kind in ("literal_error", "enum"):
+        words = _QUOTED.findall(str(ctx.get("expected", "")))
+        if not isinstance(found, str):
+            return document.problem(place, f"{_described(found)} for {noun}", one_of(words))
+        return document.problem(place, f'unknown {noun} "{found}"', one_of(words), did_you_mean(found, words))
+    if kind == "value_error" and isinstance(invalid := ctx.get("error"), ValueError):
+        if isinstance(invalid, Invalid):
+            return document.problem(place, invalid.text, invalid.expected, invalid.hint)
+        return document.problem(place, str(invalid))
+    if kind in _WANTED:
+        return document.problem(place, f"{_described(found)} for {noun}", _WANTED[kind])
+    if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
+        sign, bound = next((w, ctx[k]) for k, w in _BOUNDS.items() if k in ctx)
+        return document.problem(place, f"{found} for {noun}", f"{sign} {bound:g}")
+    if kind in ("too_short", "string_too_short"):
+        return document.problem(place, f"{noun} is empty", f"at least {ctx.get('min_length', 1)}")
+    return document.problem(place, f"{noun}: {error['msg']}")
+
+
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _described(found: object) -> str:
+    """What stands there, never its words."""
+    match found:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if found else "false"
+        case int() | float():
+            return f"the number {found:g}"
+        case str():
+            return "text"
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return type(found).__name__
+
+
+def _place(document: Document, loc: tuple[int | str, ...]) -> Place:
+    """The parts of pydantic's ``loc`` that are in the file: names of union members and the like are not."""
+    place: Place = ()
+    for part in loc:
+        if (*place, part) in document.values:
+            place = (*place, part)
+        elif part == "[key]":
+            break
+    return place
+
+
+def _noun(model: type[BaseModel], place: Place) -> str:
+    """What is expected at ``place``, in a word or two: a field's title, else the key itself."""
+    names = [part for part in place if isinstance(part, str)]
+    if not names:
+        return "the file" if not place else "an entry"
+    here: Any = model
+    title = ""
+    for part in place:
+        field = _field(here, part) if isinstance(part, str) else None
+        if field is not None:
+            title = field.title or part if isinstance(part, str) else title
+            here = field.annotation
+        else:
+            here = _inside(here)
+    return title or names[-1]
+
+
+def _keys(model: type[BaseModel], place: Place) -> list[str]:
+    """The keys that may stand at ``place``."""
+    here: Any = model
+    for part in place:
+        field = _field(here, part) if isinstance(part, str) else None
+        here = field.annotation if field is not None else _inside(here)
+    models = [m for m in _choices(here) if isinstance(m, type) and issubclass(m, BaseModel)]
+    return [field.alias or name for m in models for name, field in m.model_fields.items()]
+
+
+def _field(here: Any, key: str) -> FieldInfo | None:
+    for choice in _choices(here):
+        if isinstance(choice, type) and issubclass(choice, BaseModel):
+            for name, field in choice.model_fields.items():
+                if key in (name, field.alias):
+                    return field
+    return None
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """The members of a union, without None and without Annotated's wrapping."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _choices(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [c for member in typing.get_args(annotation) for c in _choices(member)]
+    return [] if annotation is type(None) else [annotation]
+
+
+def _inside(annotation: Any) -> Any:
+    """What a list, a tuple or a mapping holds."""
+    for choice in _choices(annotation):
+        arguments = [a for a in typing.get_args(choice) if a is not Ellipsis]
+        if arguments:
+            return arguments[-1]
+    return None

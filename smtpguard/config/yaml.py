@@ -1,0 +1,183 @@
+"""YAML 1.2 (core schema) with the position of every key and value, read from events within bounds.
+
+``no`` and ``08:00`` stay text, dates stay text, a key stands once, and there are no aliases, tags or merge keys: what is
+written is what is meant. Every problem is found in one pass. Never here: what a document means (models validate it).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smtpguard.config.problem import Broken, Problem
+
+MAX_BYTES = 4 << 20
+MAX_DEPTH = 40
+MAX_VALUES = 500_000
+
+Place = tuple[str | int, ...]
+"""A path into a document: keys and indexes."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INT = re.compile(r"[-+]?[0-9]+\Z")
+_OTHER_INT = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
+_WORDS: Mapping[str, bool | None] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where something begins; both count from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One file's value, with the marks of its keys and values by place; the root's place is ``()``."""
+
+    file: str
+    value: Any
+    values: Mapping[Place, Mark] = field(repr=False)
+    keys: Mapping[Place, Mark] = field(repr=False)
+
+    def mark(self, place: Place, *, key: bool = False) -> Mark:
+        """The mark of ``place``, or of the nearest thing around it."""
+        if key and place in self.keys:
+            return self.keys[place]
+        while place not in self.values:
+            place = place[:-1]
+        return self.values[place]
+
+    def problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> Problem:
+        mark = self.mark(place, key=key)
+        return Problem(self.file, mark.line, mark.column, text, expected, hint)
+
+
+def load_yaml(source: Path | bytes | str, file: str | None = None) -> Document:
+    """Read a file (Path) or a text. ``file`` is what problems call it. Raises Broken, and OSError for a file."""
+    if isinstance(source, Path):
+        file = file or str(source)
+        with source.open("rb") as stream:
+            text: bytes | str = stream.read(MAX_BYTES + 1)
+    else:
+        text = source
+    name = file or "<text>"
+    if len(text) > MAX_BYTES:
+        raise Broken([Problem(name, 1, 1, f"the file is larger than {MAX_BYTES >> 20} MiB")])
+    return _Builder(name, text).document()
+
+
+class _Builder:
+    """Turns events into a value, and into problems. Stops only where it can no longer tell what is what."""
+
+    def __init__(self, file: str, text: bytes | str) -> None:
+        self.file = file
+        self.text = text
+        self.problems: list[Problem] = []
+        self.values: dict[Place, Mark] = {}
+        self.keys: dict[Place, Mark] = {}
+
+    def document(self) -> Document:
+        value: Any = None
+        try:
+            events = iter(yaml.parse(self.text, Loader=_LOADER))
+            documents = 0
+            for event in events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    documents += 1
+                    if documents == 2:
+                        self._report(event, "a second document", "one document a file")
+                        break
+                elif isinstance(event, yaml.NodeEvent):
+                    value = self._node(event, events, (), 0)
+        except _TooMuch:
+            pass
+        except yaml.MarkedYAMLError as e:
+            self._syntax(e)
+        except yaml.reader.ReaderError as e:
+            self.problems.append(Problem(self.file, 1, 1, f"not text that YAML knows: {e.reason}"))
+        if self.problems:
+            raise Broken(self.problems)
+        self.values.setdefault((), Mark(1, 1))
+        return Document(file=self.file, value=value, values=self.values, keys=self.keys)
+
+    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], place: Place, depth: int) -> Any:
+        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        self.values[place] = mark
+        if depth > MAX_DEPTH:
+            self._report(event, f"nested deeper than {MAX_DEPTH} levels")
+            raise _TooMuch
+        if len(self.values) > MAX_VALUES:
+            self._report(event, f"more than {MAX_VALUES} values")
+            raise _TooMuch
+        if isinstance(event, yaml.AliasEvent):
+            self._report(event, f"an alias, *{event.anchor}", "the value itself, written out")
+            return None
+        if event.tag is not None:
+            self._report(event, f"a tag, {event.tag}", "a value without a tag")
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Any] = []
+            while not isinstance(following := next(events), yaml.SequenceEndEvent):
+                items.append(self._node(following, events, (*place, len(items)), depth + 1))
+            return items
+        return self._mapping(events, place, depth)
+
+    def _mapping(self, events: Iterator[yaml.Event], place: Place, depth: int) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        while not isinstance(key_event := next(events), yaml.MappingEndEvent):
+            key: str | None = None
+            if isinstance(key_event, yaml.ScalarEvent):
+                key = key_event.value  # a key is a name, whatever it looks like: 5 is "5"
+            else:
+                self._report(key_event, "a key that is not a word", "a word before the colon")
+                self._node(key_event, events, (*place, "?"), depth + 1)
+            if key is not None and key in mapping:
+                first = self.keys[(*place, key)].line
+                self._report(key_event, f'"{key}" stands twice: first on line {first}')
+            here = (*place, "?" if key is None else key)
+            self.keys.setdefault(here, Mark(key_event.start_mark.line + 1, key_event.start_mark.column + 1))
+            value = self._node(next(events), events, here, depth + 1)
+            if key is not None:
+                mapping.setdefault(key, value)
+        return mapping
+
+    def _report(self, event: yaml.Event, text: str, expected: str = "") -> None:
+        mark = event.start_mark
+        self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, text, expected))
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> None:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        self.problems.append(Problem(self.file, line, column, f"not YAML: {what}"))
+
+
+class _TooMuch(Exception):
+    """A bound was passed: what follows is not read."""
+
+
+def _scalar(event: yaml.ScalarEvent) -> Any:
+    text = event.value
+    if not event.implicit[0]:  # quoted or a block: text, whatever it looks like
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.match(text):
+        return int(text) if len(text) < 20 else text
+    if _OTHER_INT.match(text):
+        return int(text, 0)
+    if _FLOAT.match(text):
+        return float(text)
+    return text
