@@ -14,6 +14,13 @@ from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
+from smtpguard.policy.admission import ContentMissing as ContentMissing
+from smtpguard.policy.admission import Full as Full
+from smtpguard.policy.admission import Gone as Gone
+from smtpguard.policy.admission import LedgerError as LedgerError
+from smtpguard.policy.admission import PolicyMoved as PolicyMoved
+from smtpguard.policy.admission import Unavailable as Unavailable
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Reading
@@ -26,30 +33,6 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds, for time limits."""
-
-
-class LedgerError(Exception):
-    """The store could not do it; nothing was written, or nobody can know."""
-
-
-class PolicyMoved(LedgerError):
-    """Another policy is in force than the item was planned under: plan again."""
-
-
-class ContentMissing(LedgerError):
-    """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
-
-
-class Busy(LedgerError):
-    """2,000 are waiting, or this one waited 20 s."""
-
-
-class Full(LedgerError):
-    """No space, or the quota of held content is used up."""
-
-
-class Unavailable(LedgerError):
-    """The database cannot be reached, or answered with an error."""
 
 
 class Ledger(Protocol):

@@ -6,7 +6,7 @@ Guard makes them, the store carries them out; so they live here, where both may 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -126,7 +126,8 @@ class Item:
 
     ``key``: SHA-256 over content and envelope, by which a retry is known. ``people``: 8-byte keyed digests of the single
     customers among its recipients. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
-    planned under; another policy in force raises PolicyMoved.
+    planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
+    a freeze looks at, as in Facts. ``gone``: whether the client has left meanwhile; then it is not admitted.
     """
 
     id: str
@@ -137,6 +138,11 @@ class Item:
     asks: tuple[Ask, ...] = ()
     people: tuple[bytes, ...] = ()
     lists: tuple[tuple[str, str, int], ...] = ()
+    touches: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    mailing: str = ""
+    thread: str = ""
+    gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,3 +205,31 @@ class Outcome:
     delivered: Delivered
     reply: str = ""
     next_at: datetime | None = None
+
+
+class LedgerError(Exception):
+    """The store could not do it; nothing was written, or nobody can know."""
+
+
+class PolicyMoved(LedgerError):
+    """Another policy is in force than the item was planned under: plan again."""
+
+
+class ContentMissing(LedgerError):
+    """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
+
+
+class Busy(LedgerError):
+    """2,000 are waiting, or this one waited 20 s."""
+
+
+class Full(LedgerError):
+    """No space, or the quota of held content is used up."""
+
+
+class Unavailable(LedgerError):
+    """The database cannot be reached, or answered with an error."""
+
+
+class Gone(LedgerError):
+    """The client had left before its batch: nothing was decided, nothing written."""
