@@ -1,0 +1,150 @@
+"""How a session with the relay is opened: greeting, EHLO, STARTTLS, AUTH (RFC 5321 section 3.2, RFC 3207, RFC 4954).
+
+What is asked for and cannot be had means that nothing is sent: TLS that is required, a certificate that does not verify, a
+login that fails. A user name or password is in no error here. Never here: pooling (pool), transactions (relay).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Mapping
+
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.wire.relay import RelayConnection, RelayTarget, RelayUnavailable, Tls
+
+
+class _NoTls(Exception):
+    """STARTTLS was offered and failed: the connection is of no use, but another one without TLS may be."""
+
+
+def tls_context(target: RelayTarget) -> ssl.SSLContext | None:
+    """What TLS to the relay is done with, None for no TLS. Reads the files, so once for a target."""
+    if target.tls is Tls.NONE:
+        return None
+    context = ssl.create_default_context(cafile=target.ca_file)
+    if not _must_encrypt(target):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # RFC 7435: unverified is better than plain, and no worse
+    if target.client_certificate is not None:
+        context.load_cert_chain(target.client_certificate, target.client_key)
+    return context
+
+
+async def open_connection(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
+    """A session ready for MAIL. Raises RelayUnavailable."""
+    try:
+        try:
+            return await _opened(target, context)
+        except _NoTls as error:
+            if _must_encrypt(target):
+                raise RelayUnavailable(f"TLS failed: {error.__cause__ or error}") from error
+            return await _opened(target, None)
+    except RelayUnavailable:
+        raise
+    except Lost as lost:
+        raise RelayUnavailable(f"opening a session: {lost.__cause__}") from lost
+    except (OSError, ValueError) as error:  # ValueError: no host name
+        raise RelayUnavailable(f"connecting to {target.host} port {target.port}: {error or 'timed out'}") from error
+
+
+async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(target.timeouts.connect):
+        _, connection = await loop.create_connection(
+            lambda: RelayConnection(target.timeouts, deaf=target.tls is Tls.IMPLICIT), target.host, target.port
+        )
+    try:
+        await _introduce(connection, target, context)
+    except BaseException:
+        connection.abort("the session could not be opened")
+        raise
+    return connection
+
+
+async def _introduce(connection: RelayConnection, target: RelayTarget, context: ssl.SSLContext | None) -> None:
+    if target.tls is Tls.IMPLICIT and context is not None:
+        await _encrypt(connection, target, context)
+    greeting = await connection.greeting()
+    if greeting.code != 220:
+        raise RelayUnavailable(f"the relay greets with {greeting}")
+    offered = await _hello(connection, target)
+    if context is not None and not connection.tls and "STARTTLS" in offered:
+        reply = await connection.ready_for_tls()
+        if reply.code == 220:
+            await _encrypt(connection, target, context)
+            offered = await _hello(connection, target)  # RFC 3207 section 4.2: what was said in plain is forgotten
+        elif _must_encrypt(target):
+            raise RelayUnavailable(f"the relay answers STARTTLS with {reply}")
+    if not connection.tls and _must_encrypt(target):
+        raise RelayUnavailable("TLS is required and the relay does not offer STARTTLS")
+    if target.user is not None and target.password is not None:
+        await _log_in(connection, offered, target.user, target.password)
+    connection.begun(offered)
+
+
+async def _encrypt(connection: RelayConnection, target: RelayTarget, context: ssl.SSLContext) -> None:
+    transport = connection.take_transport()
+    try:
+        secured = await asyncio.get_running_loop().start_tls(
+            transport,
+            connection,
+            context,
+            server_hostname=target.server_name or target.host,
+            ssl_handshake_timeout=target.timeouts.connect,
+        )
+    except OSError as error:  # ssl.SSLError and TimeoutError among them
+        raise _NoTls from error
+    if secured is None:
+        raise _NoTls("the connection was lost")
+    connection.secured(secured)
+
+
+async def _hello(connection: RelayConnection, target: RelayTarget) -> Mapping[str, str]:
+    helo = target.helo.encode("ascii")
+    reply = await connection.command(b"EHLO " + helo)
+    if reply.code == 250:
+        return _keywords(reply)
+    if reply.permanent:  # RFC 5321 section 3.2: a relay of 1982
+        reply = await connection.command(b"HELO " + helo)
+        if reply.code == 250:
+            return {}
+    raise RelayUnavailable(f"the relay answers EHLO with {reply}")
+
+
+def _keywords(reply: Reply) -> Mapping[str, str]:
+    offered: dict[str, str] = {}
+    for line in reply.lines[1:]:
+        keyword, _, parameters = line.strip().replace("=", " ", 1).partition(" ")  # "AUTH=LOGIN": before RFC 4954
+        if keyword:
+            known = offered.get(keyword.upper(), "")
+            offered[keyword.upper()] = f"{known} {parameters}".strip()
+    return offered
+
+
+async def _log_in(connection: RelayConnection, offered: Mapping[str, str], user: str, password: str) -> None:
+    mechanisms = offered.get("AUTH", "").upper().split()
+    if "PLAIN" in mechanisms:
+        reply = await connection.command(b"AUTH PLAIN " + _base64(f"\x00{user}\x00{password}"))
+    elif "LOGIN" in mechanisms:
+        reply = await connection.command(b"AUTH LOGIN")
+        for secret in (user, password):
+            if reply.code == 334:
+                reply = await connection.command(_base64(secret))
+    else:
+        raise RelayUnavailable("the relay offers neither AUTH PLAIN nor AUTH LOGIN")
+    if reply.code != 235:
+        raise RelayUnavailable(f"the relay refuses the login with {reply.code}")
+    connection.authenticated = True
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64encode(text.encode())
+
+
+def _must_encrypt(target: RelayTarget) -> bool:
+    if target.tls in (Tls.REQUIRE, Tls.IMPLICIT):
+        return True
+    return target.password is not None and not target.auth_without_tls

@@ -1,0 +1,414 @@
+"""One connection to the relay: raw bytes over a protocol of our own (RFC 5321 sections 4.1, 4.2 and 4.5.3.2).
+
+A theory of operation. Commands go out as they are given, several at once where the relay takes that (RFC 2920); replies
+come back in the same order and answer the oldest command that waits. The content is written in blocks, each when there is
+room for it, and the final dot last of all, if the fence still stands: as long as the dot is in our own buffers it can be
+recalled, by dropping the connection. A connection that failed in any way is never used again.
+
+Never here: how a connection is opened (handshake), who may have it (pool), what is sent through it (proxy, deliveries).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.wire.replies import BadReply, Replies
+
+BLOCK_OCTETS = 1 << 16
+RECALL_SECONDS = 0.1  # how often the fence is asked while the dot waits in our buffers
+
+
+class Tls(enum.Enum):
+    """OPPORTUNISTIC takes any certificate and goes on without; REQUIRE (STARTTLS) and IMPLICIT verify, or send nothing."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"
+    REQUIRE = "require"
+    IMPLICIT = "implicit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds, as RFC 5321 section 4.5.3.2 has them; ``connect`` is for TCP and for each TLS handshake, ``quit`` for parting."""
+
+    connect: float = 30
+    greeting: float = 300
+    command: float = 300
+    data: float = 120
+    block: float = 180
+    final: float = 600
+    quit: float = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayTarget:
+    """Where the relay is and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
+
+    With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
+    ``wait_seconds``: how long one may wait for a connection; ``down_seconds``: how long a failed attempt is remembered.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 25
+    tls: Tls = Tls.OPPORTUNISTIC
+    server_name: str | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    auth_without_tls: bool = False
+    connections: int = 20
+    messages_per_connection: int = 100
+    idle_seconds: float = 30
+    wait_seconds: float = 5
+    down_seconds: float = 1
+    helo: str = "localhost"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+class RelayUnavailable(Lost):
+    """No connection to be had, so nothing was sent. ``reply`` is a 451 for the client, ``why`` a phrase for operators."""
+
+    def __init__(self, why: str, reply: Reply = RELAY_UNAVAILABLE) -> None:
+        super().__init__(reply)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.reply} ({self.why})"
+
+
+class RelayConnection(asyncio.Protocol):
+    """One SMTP session with the relay. For one transaction at a time; not for two tasks at once."""
+
+    def __init__(self, timeouts: Timeouts | None = None, *, deaf: bool = False) -> None:
+        """``deaf``: what comes before TLS is not heard."""
+        self.extensions: Mapping[str, str] = {}
+        """What the relay offers in this session: EHLO keyword in upper case, to its parameters."""
+        self.tls = False
+        self.authenticated = False
+        self.messages = 0
+        """Contents sent so far."""
+        self.on_lost: Callable[[RelayConnection], None] | None = None
+        """Called once when the connection is gone, whoever ended it."""
+        self.timeouts = timeouts or Timeouts()
+        self._loop = asyncio.get_running_loop()
+        self._replies = Replies()
+        self._awaited: deque[asyncio.Future[Reply | None]] = deque()
+        self._greeting: asyncio.Future[Reply | None] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._beneath: asyncio.Transport | None = None
+        self._why_lost: str | None = None
+        self._ended = False
+        self._fresh = True
+        self._in_data = False
+        self._deaf = deaf
+        self._deaf_after_reply = False
+        self._leaving = False
+        self._resumed: asyncio.Future[None] | None = None
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<RelayConnection messages={self.messages} tls={self.tls} lost={self._why_lost}>"
+
+    # what its users ask
+
+    @property
+    def usable(self) -> bool:
+        """Whether commands can still be sent."""
+        return self._why_lost is None and not self._leaving and not self._in_data
+
+    @property
+    def clean(self) -> bool:
+        """Whether a new transaction can begin at once: usable, nothing begun, no reply waited for."""
+        return self._fresh and self.usable and not self._awaited
+
+    # what its users do
+
+    async def command(self, line: bytes, *, timeout: float | None = None) -> Reply:
+        """Send one command, without its CRLF, and wait for its reply. Raises Lost."""
+        return await self._reply(self._send((line,), timeout or self.timeouts.command))
+
+    async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
+        """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
+        if "PIPELINING" not in self.extensions:
+            return [await self.command(line) for line in lines]
+        futures = self._send_all(lines, self.timeouts.command)
+        return [await self._reply(future) for future in futures]
+
+    async def data(
+        self, parts: Iterable[bytes | memoryview], fence: Callable[[], bool], final_timeout: float | None = None
+    ) -> Reply:
+        """DATA, the content and the final dot: the relay's reply, or its refusal of DATA.
+
+        ``parts`` are dot-stuffed and end in CRLF. ``fence`` is asked right before the dot is written, and again while it is
+        still in our buffers; if it says no, the connection is dropped and Recalled raised. Raises Lost, whose ``after_dot``
+        says whether the dot had gone.
+        """
+        reply = await self.command(b"DATA", timeout=self.timeouts.data)
+        if reply.code != 354:
+            if reply.positive:
+                self.abort("answered DATA with neither 354 nor a refusal")
+                raise self._lost()
+            return reply
+        self._in_data = True
+        self.messages += 1
+        try:
+            reply = await self._content(parts, fence, final_timeout or self.timeouts.final)
+        except BaseException:
+            self.abort("given up in the middle of a message")  # what was sent so far must never become a message
+            raise
+        self._in_data = False
+        self._fresh = True  # whatever the reply, the transaction is over (RFC 5321 section 4.1.1.4)
+        return reply
+
+    def reset(self) -> asyncio.Future[Reply | None]:
+        """Send RSET without waiting; the result is None if the connection was lost."""
+        return self._send((b"RSET",), self.timeouts.command)
+
+    def quit(self) -> None:
+        """Part in peace, without waiting: QUIT, and close at its reply or soon after (RFC 5321 section 4.1.1.10)."""
+        if not self.usable or self._awaited:
+            self.abort("not needed any more")
+            return
+        self._send((b"QUIT",), self.timeouts.quit)
+        self._leaving = True
+
+    def abort(self, why: str) -> None:
+        """Drop the connection; what is unsent is never sent."""
+        if self._why_lost is None:
+            self._why_lost = why
+        if self._transport is not None:
+            self._transport.abort()
+        if self._beneath is not None:
+            self._beneath.abort()
+        self._finish()
+
+    # for the handshake
+
+    async def greeting(self) -> Reply:
+        """The reply that comes unasked at the beginning. Raises Lost."""
+        if self._greeting is None:
+            raise self._lost()
+        return await self._reply(self._greeting)
+
+    async def ready_for_tls(self) -> Reply:
+        """STARTTLS; whatever else arrives in plain text from its reply on is not heard (RFC 3207 section 6)."""
+        future = self._send((b"STARTTLS",), self.timeouts.command)
+        self._deaf_after_reply = True
+        reply = await self._reply(future)
+        if reply.code != 220:
+            self._deaf = False
+        return reply
+
+    def take_transport(self) -> asyncio.Transport:
+        """The plain transport, to be wrapped in TLS."""
+        if self._transport is None or self._why_lost is not None:
+            raise self._lost()
+        self._deaf = False
+        return self._transport
+
+    def secured(self, transport: asyncio.Transport) -> None:
+        """``transport`` is the encrypted one from now on."""
+        self._beneath, self._transport = self._transport, transport
+        transport.set_write_buffer_limits(high=1, low=0)
+        self.tls = True
+
+    def begun(self, extensions: Mapping[str, str]) -> None:
+        """The session stands: what the relay offers in it."""
+        self.extensions = extensions
+        self._fresh = True
+
+    # what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # nothing is kept in buffers here beyond the block being written, so that the dot is not promised too early
+        self._transport.set_write_buffer_limits(high=0)
+        self._greeting = self._expect(self.timeouts.greeting)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        try:
+            replies = self._replies.feed(data)
+        except BadReply as error:
+            self.abort(f"protocol error: {error}")
+            return
+        for reply in replies:
+            if self._awaited:
+                waiting = self._awaited.popleft()
+                if not waiting.done():
+                    waiting.set_result(reply)
+                if self._deaf_after_reply:
+                    self._deaf, self._deaf_after_reply = True, False
+                    self._replies.forget()
+                    break
+            else:
+                self.abort(f"said {reply.code} unasked")  # mostly a 421 to the idle
+                return
+            if self._leaving and not self._awaited:
+                self.abort("parted")
+                return
+        if not self._awaited:
+            self._deadline = math.inf
+
+    def pause_writing(self) -> None:
+        if self._resumed is None:
+            self._resumed = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        resumed, self._resumed = self._resumed, None
+        if resumed is not None and not resumed.done():
+            resumed.set_result(None)
+
+    def eof_received(self) -> None:
+        if self._why_lost is None:
+            self._why_lost = "closed by the relay"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._why_lost is None:
+            self._why_lost = f"lost: {exc}" if exc else "closed by the relay"
+        self._finish()
+
+    # within
+
+    def _finish(self) -> None:
+        """Tell everybody who waits, once."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._awaited:
+            waiting = self._awaited.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+        self.resume_writing()
+        if self.on_lost is not None:
+            self.on_lost(self)
+
+    def _send_all(self, lines: Sequence[bytes], timeout: float) -> list[asyncio.Future[Reply | None]]:
+        for line in lines:
+            if b"\r" in line or b"\n" in line or b"\x00" in line:
+                raise ValueError("a command is one line")
+        if not self.usable or self._transport is None:
+            raise self._lost()
+        self._transport.write(b"\r\n".join(lines) + b"\r\n")
+        self._fresh = False
+        return [self._expect(timeout) for _ in lines]
+
+    def _send(self, lines: tuple[bytes], timeout: float) -> asyncio.Future[Reply | None]:
+        return self._send_all(lines, timeout)[0]
+
+    def _expect(self, timeout: float) -> asyncio.Future[Reply | None]:
+        """A place in the queue of replies. One timer serves them all, and is set anew only when it would be too late."""
+        future: asyncio.Future[Reply | None] = self._loop.create_future()
+        if self._ended:
+            future.set_result(None)
+            return future
+        self._awaited.append(future)
+        self._arm(timeout)
+        return future
+
+    def _arm(self, timeout: float) -> None:
+        self._deadline = self._loop.time() + timeout
+        if self._deadline == math.inf or (self._timer is not None and self._timer.when() <= self._deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._deadline == math.inf:
+            return
+        if self._loop.time() >= self._deadline:
+            self.abort("timed out")
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._tick)
+
+    async def _reply(self, future: asyncio.Future[Reply | None], *, after_dot: bool = False) -> Reply:
+        reply = await future
+        if reply is None:
+            raise self._lost(after_dot=after_dot)
+        return reply
+
+    def _lost(self, *, after_dot: bool = False) -> Lost:
+        lost = Lost(RELAY_LOST, after_dot=after_dot)
+        lost.__cause__ = ConnectionError(self._why_lost or "the connection cannot be used")
+        return lost
+
+    async def _content(
+        self, parts: Iterable[bytes | memoryview], fence: Callable[[], bool], final_timeout: float
+    ) -> Reply:
+        final = self._expect(math.inf)  # now, so that a reply before its time is seen
+        block: list[bytes | memoryview] = []
+        size, tail = 0, b"\r\n"
+        for part in parts:
+            for start in range(0, len(part), BLOCK_OCTETS):
+                piece = part[start : start + BLOCK_OCTETS]
+                if size + len(piece) > BLOCK_OCTETS and block:
+                    self._write(block)
+                    block, size = [], 0
+                    await self._room()
+                    if final.done():
+                        return await self._early(final)
+                block.append(piece)
+                size += len(piece)
+                tail = (tail + bytes(piece[-2:]))[-2:]
+        if tail != b"\r\n":
+            raise ValueError("the content does not end in CRLF")
+        if final.done():
+            return await self._early(final)
+        if not fence():
+            raise Recalled
+        block.append(b".\r\n")
+        self._write(block)
+        self._arm(final_timeout)
+        while self._unsent() and not final.done():
+            if not fence():
+                raise Recalled
+            await asyncio.wait((final,), timeout=RECALL_SECONDS)
+        if self._unsent():
+            return await self._early(final)
+        return await self._reply(final, after_dot=True)
+
+    async def _early(self, final: asyncio.Future[Reply | None]) -> Reply:
+        """A reply, or the end, before the dot had gone. A refusal is good; a 250 for half a message is not."""
+        reply = await self._reply(final)
+        self.abort("answered before the end of the message")
+        if reply.positive:
+            raise self._lost()
+        return reply
+
+    def _write(self, block: Iterable[bytes | memoryview]) -> None:
+        if self._transport is not None and self._why_lost is None:
+            self._transport.write(b"".join(block))
+
+    async def _room(self) -> None:
+        """Wait until the relay has taken what was written, as far as anybody here can know."""
+        if self._resumed is None:
+            return
+        try:
+            async with asyncio.timeout(self.timeouts.block):
+                await self._resumed
+        except TimeoutError:
+            self.abort("timed out in the middle of a message")
+
+    def _unsent(self) -> int:
+        if self._ended or self._transport is None:
+            return 0
+        beneath = self._beneath.get_write_buffer_size() if self._beneath is not None else 0
+        return self._transport.get_write_buffer_size() + beneath

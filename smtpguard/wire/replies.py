@@ -1,0 +1,73 @@
+"""From the bytes that a relay sends to replies (RFC 5321 section 4.2), strictly and within bounds; no input or output.
+
+Every line ends in CRLF, begins with one and the same code, and holds no CR or NUL; anything else is no SMTP, and the
+connection is not worth keeping. Enhanced status codes (RFC 2034) stay in the text as they are. Never here: what a reply
+answers (relay).
+"""
+
+from __future__ import annotations
+
+import re
+
+from smtpguard.mail.reply import Reply
+
+MAX_LINE_OCTETS = 2048  # RFC 5321 section 4.5.3.1.5 says 512; some say more
+MAX_REPLY_LINES = 200
+MAX_TEXT_OCTETS = 500  # what a line of ours may pass on
+
+_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n\x00]*))?\r\n")
+
+
+class BadReply(Exception):
+    """Not an SMTP reply, or one without end."""
+
+
+class Replies:
+    """Feed it what arrives; it gives the replies that are complete."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._code = 0
+        self._lines: list[str] = []
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Raises BadReply; nothing may be fed after that."""
+        if self._rest:
+            data = self._rest + data
+        replies: list[Reply] = []
+        start = 0
+        while (end := data.find(b"\n", start) + 1) > 0:
+            reply = self._line(data[start:end])
+            start = end
+            if reply is not None:
+                replies.append(reply)
+        self._rest = data[start:]
+        if len(self._rest) > MAX_LINE_OCTETS:
+            raise BadReply("a line without end")
+        return replies
+
+    def forget(self) -> None:
+        """Drop what came but was not complete: plain text before TLS is nobody's word (CVE-2011-0411)."""
+        self._rest, self._code, self._lines = b"", 0, []
+
+    def _line(self, line: bytes) -> Reply | None:
+        found = _LINE.fullmatch(line)
+        if found is None or len(line) > MAX_LINE_OCTETS:
+            raise BadReply("not an SMTP reply")
+        code = int(found[1])
+        if self._lines and code != self._code:
+            raise BadReply("a reply with two codes")
+        self._lines.append(_text(found[3] or b""))
+        if found[2] == b"-":
+            if len(self._lines) >= MAX_REPLY_LINES:
+                raise BadReply("a reply without end")
+            self._code = code
+            return None
+        reply = Reply(code, tuple(self._lines))
+        self._lines = []
+        return reply
+
+
+def _text(raw: bytes) -> str:
+    text = raw[:MAX_TEXT_OCTETS].decode("utf-8", "replace" if len(raw) <= MAX_TEXT_OCTETS else "ignore")
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,354 @@
+"""A relay on loopback that answers as it is told and remembers what it was sent, byte by byte. For tests of every room.
+
+    async with ScriptedRelay() as relay:
+        relay.on("RCPT TO:<bob@", "550 5.1.1 No such user")     # by the beginning of a command, case-blind
+        relay.on("MAIL", "451 4.3.0 Later", times=1)            # once, then as usual
+        relay.on(DOT, DROP)                                     # the content came, the connection goes
+        ... relay.port ...
+        relay.messages[0].content
+
+What is not told goes well. Steps: text (a reply, more than one line with \\n), bytes (sent as they are), DROP (FIN), RESET
+(RST), STALL (silence until ``relay.resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT,
+and BLOCK (each piece of content that arrives before the dot).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+CONNECT = "<connect>"
+DOT = "<dot>"
+BLOCK = "<block>"
+
+
+class _Step:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+DROP = _Step("DROP")
+RESET = _Step("RESET")
+STALL = _Step("STALL")
+
+Answer = str | bytes | _Step | Sequence[str | bytes | _Step]
+
+KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
+
+
+@dataclass
+class Message:
+    """One message that was taken. ``raw`` is what stood between 354 and the dot, dot-stuffed; ``content`` is without the stuffing."""
+
+    connection: int
+    mail: bytes
+    rcpts: list[bytes]
+    raw: bytes
+    before: list[bytes]
+    """XFORWARD and other commands since the transaction before."""
+
+    @property
+    def content(self) -> bytes:
+        return (b"\r\n" + self.raw).replace(b"\r\n.", b"\r\n")[2:]
+
+
+@dataclass
+class _Rule:
+    point: str
+    answer: Answer
+    left: float
+
+
+@dataclass
+class _Session:
+    number: int
+    tls: bool = False
+    user: str | None = None
+    mail: bytes | None = None
+    rcpts: list[bytes] = field(default_factory=list)
+    before: list[bytes] = field(default_factory=list)
+
+
+class _Gone(Exception):
+    pass
+
+
+class ScriptedRelay:
+    """``lenient``: ends of data that it takes besides CRLF.CRLF, as some relays do. ``tls_keywords``: EHLO under TLS, if other.
+
+    ``auth``: user to password; AUTH PLAIN and LOGIN are then offered.
+    """
+
+    def __init__(
+        self,
+        *,
+        keywords: Iterable[str] = KEYWORDS,
+        tls_keywords: Iterable[str] | None = None,
+        starttls: ssl.SSLContext | None = None,
+        implicit: ssl.SSLContext | None = None,
+        auth: Mapping[str, str] | None = None,
+        lenient: Iterable[bytes] = (),
+        host: str = "127.0.0.1",
+        receive_buffer: int | None = None,
+    ) -> None:
+        self.keywords = tuple(keywords)
+        self.tls_keywords = self.keywords if tls_keywords is None else tuple(tls_keywords)
+        self.starttls, self.implicit, self.auth = starttls, implicit, dict(auth or {})
+        self.ends = (b"\r\n.\r\n", *lenient)
+        self.host, self.port = host, 0
+        self.messages: list[Message] = []
+        self.commands: list[bytes] = []
+        """Every command line of every session, without CRLF, in the order of arrival."""
+        self.sessions = 0
+        self.open = 0
+        self.users: list[str] = []
+        self.client_certificates: list[dict[str, Any]] = []
+        self._receive_buffer = receive_buffer
+        self._rules: list[_Rule] = []
+        self._resumed = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._arrived = asyncio.Event()
+
+    # the script
+
+    def on(self, point: str, answer: Answer, *, times: float = float("inf")) -> None:
+        """From now on; a later rule goes before an earlier one."""
+        self._rules.insert(0, _Rule(point, answer, times))
+
+    def forget(self) -> None:
+        """All goes well again."""
+        self._rules.clear()
+
+    def resume(self) -> None:
+        """What STALLs goes on, now and later."""
+        self._resumed.set()
+
+    # what came
+
+    def verbs(self) -> list[str]:
+        return [line.split(b" ")[0].decode("ascii", "replace").upper() for line in self.commands]
+
+    async def arrived(self, n: int = 1) -> None:
+        """Wait until ``n`` messages were taken in all."""
+        while len(self.messages) < n:
+            self._arrived.clear()
+            await asyncio.wait_for(self._arrived.wait(), 10)
+
+    async def saw(self, beginning: bytes) -> None:
+        """Wait until a command with this beginning came."""
+        while not any(line.upper().startswith(beginning.upper()) for line in self.commands):
+            self._arrived.clear()
+            await asyncio.wait_for(self._arrived.wait(), 10)
+
+    # its life
+
+    async def __aenter__(self) -> ScriptedRelay:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen, on the port of the first time if there was one: a relay that comes back."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        # named as TCP, or asyncio sets no TCP_NODELAY and every second reply waits 40 ms
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._receive_buffer is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        listener.bind((self.host, self.port))
+        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self.implicit, limit=1 << 20)
+        self.port = listener.getsockname()[1]
+
+    async def stop(self) -> None:
+        """Down, every connection dropped."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.drop_all()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def drop_all(self) -> None:
+        """Drop every connection, and go on listening."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    # within
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.sessions += 1
+        self.open += 1
+        session = _Session(self.sessions, tls=self.implicit is not None)
+        try:
+            self._note_certificate(writer)
+            await self._say(CONNECT, "220 relay.example ESMTP", reader, writer)
+            while line := await reader.readline():
+                await self._command(line.rstrip(b"\r\n"), session, reader, writer)
+        except (_Gone, ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass
+        finally:
+            self.open -= 1
+            self._tasks.discard(task)
+            writer.transport.abort()
+            with suppress(Exception):
+                await writer.wait_closed()
+
+    async def _command(
+        self, line: bytes, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.commands.append(line)
+        self._arrived.set()
+        verb = line.split(b" ")[0].upper()
+        said = await self._say(line.decode("utf-8", "replace"), self._usual(verb, session), reader, writer)
+        good = said[:1] in ("2", "3")
+        match verb:
+            case b"EHLO" | b"HELO" | b"RSET":
+                session.mail, session.rcpts, session.before = None, [], []
+            case b"MAIL" if good:
+                session.mail = line
+            case b"RCPT" if good:
+                session.rcpts.append(line)
+            case b"DATA" if said[:3] == "354":
+                await self._data(session, reader, writer)
+            case b"STARTTLS" if good and self.starttls is not None:
+                await writer.start_tls(self.starttls)
+                session.tls, session.mail = True, None
+                self._note_certificate(writer)
+            case b"AUTH" if said[:1] == "3":
+                await self._log_in(line, session, reader, writer)
+            case b"QUIT":
+                raise _Gone
+            case b"MAIL" | b"RCPT" | b"DATA":
+                pass
+            case _:
+                session.before.append(line)
+
+    def _usual(self, verb: bytes, session: _Session) -> str:
+        match verb:
+            case b"EHLO":
+                keywords = list(self.tls_keywords if session.tls else self.keywords)
+                if self.starttls is not None and not session.tls:
+                    keywords.append("STARTTLS")
+                if self.auth:
+                    keywords.append("AUTH PLAIN LOGIN")
+                return "\n".join(["250 relay.example", *(f"250 {keyword}" for keyword in keywords)])
+            case b"RCPT" if session.mail is None:
+                return "503 5.5.1 MAIL first"
+            case b"DATA":
+                return "354 Go on" if session.rcpts else "554 5.5.1 No valid recipients"
+            case b"STARTTLS":
+                return "220 2.0.0 Ready" if self.starttls is not None and not session.tls else "502 5.5.1 No TLS here"
+            case b"AUTH":
+                return "334 " if self.auth else "502 5.5.1 No AUTH here"
+            case b"QUIT":
+                return "221 2.0.0 Bye"
+            case b"HELO" | b"MAIL" | b"RCPT" | b"RSET" | b"NOOP" | b"XFORWARD":
+                return "250 2.0.0 Ok"
+        return "502 5.5.1 Unknown command"
+
+    async def _data(self, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = b"\r\n"  # the end of DATA's own line
+        while True:
+            found = [(at, end) for end in self.ends if (at := data.find(end)) >= 0]
+            if found:
+                break
+            piece = await reader.read(1 << 16)
+            if not piece:
+                raise _Gone
+            data += piece
+            if not any(end in data for end in self.ends):
+                await self._say(BLOCK, "", reader, writer)
+        at, end = min(found)
+        rest = data[at + len(end) :]
+        raw = data[2 : at + (2 if end.startswith(b"\r\n") else 1)]
+        await self._say(DOT, f"250 2.0.0 Taken as {len(self.messages) + 1}", reader, writer, taking=(session, raw))
+        session.mail, session.rcpts, session.before = None, [], []
+        for line in rest.split(b"\r\n")[:-1]:  # what a smuggler wants to be commands
+            await self._command(line, session, reader, writer)
+
+    async def _say(
+        self,
+        point: str,
+        usual: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        taking: tuple[_Session, bytes] | None = None,
+    ) -> str:
+        """Answer as told, or as usual; the first text that was said. A message counts as taken once a 250 is about to be said,
+        or once nothing is going to be said any more."""
+        answer: Answer = usual
+        for rule in self._rules:
+            if rule.left > 0 and point.upper().startswith(rule.point.upper()):
+                rule.left -= 1
+                answer = rule.answer
+                break
+        steps = [answer] if isinstance(answer, str | bytes | _Step) else list(answer)
+        if taking is not None and not (isinstance(steps[0], str) and steps[0][:1] in "45"):
+            session, raw = taking
+            self.messages.append(Message(session.number, session.mail or b"", session.rcpts, raw, session.before))
+            self._arrived.set()
+        said = ""
+        for step in steps:
+            if step is DROP:
+                raise _Gone
+            if step is RESET:
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raise _Gone
+            if step is STALL:
+                await self._resumed.wait()
+                continue
+            if isinstance(step, str):
+                said = said or step
+                step = _wire(step)
+            assert isinstance(step, bytes)
+            writer.write(step)
+            await writer.drain()
+        return said
+
+    async def _log_in(
+        self, line: bytes, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        words = line.split(b" ")
+        if words[1].upper() == b"PLAIN":
+            secret = base64.b64decode(words[2] if len(words) > 2 else await reader.readline())
+            user, password = secret.decode().split("\x00")[1:]
+        else:
+            user = base64.b64decode(await reader.readline()).decode()
+            writer.write(b"334 UGFzc3dvcmQ6\r\n")
+            password = base64.b64decode(await reader.readline()).decode()
+        if self.auth.get(user) == password:
+            session.user = user
+            self.users.append(user)
+            writer.write(b"235 2.7.0 Welcome\r\n")
+        else:
+            writer.write(b"535 5.7.8 No\r\n")
+
+    def _note_certificate(self, writer: asyncio.StreamWriter) -> None:
+        tls = writer.get_extra_info("ssl_object")
+        if tls is not None and (certificate := tls.getpeercert()):
+            self.client_certificates.append(certificate)
+
+
+def _wire(reply: str) -> bytes:
+    if not reply:
+        return b""
+    lines = reply.split("\n")
+    code = lines[0][:3]
+    texts = [line.removeprefix(code)[1:] if line.startswith(code) else line for line in lines]
+    return b"".join(f"{code}{' ' if i == len(texts) - 1 else '-'}{text}\r\n".encode() for i, text in enumerate(texts))
