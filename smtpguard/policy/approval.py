@@ -106,6 +106,8 @@ class Hold:
     language: str = ""
     reminded: int = 0  # how many reminders its approvers have had
     escalated: bool = False
+    thread: str = ""
+    attend_at: datetime | None = None
 
 
 Groups = Mapping[str, frozenset[str]]
@@ -177,5 +179,3 @@ def _filled(quorum: Quorum, votes: Sequence[Vote], groups: Groups) -> bool:
         return False
 
     return bool(seats) and all(seat(n, set()) for n in range(len(seats)))
-    thread: str = ""
-    attend_at: datetime | None = None
