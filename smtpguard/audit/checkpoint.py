@@ -1,0 +1,69 @@
+"""Signed checkpoints: what the journal was at a moment, so that a cut tail or a chain recomputed whole is found.
+
+The signature is an HMAC with a key derived from the installation's secret, which does not lie in the database. A checkpoint
+is kept in the database and, one line each, in a file of the state directory; ``audit verify`` compares the chain with both.
+
+Never here: files and databases (store).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The journal's entry ``seq`` had this hash. ``base``: retention has erased the entries up to and with it."""
+
+    journal: str
+    seq: int
+    at: int
+    hash: bytes
+    base: bool = False
+    mac: bytes = b""
+
+    def line(self) -> str:
+        """As it stands in the file, without the line end."""
+        return json.dumps(
+            {
+                "journal": self.journal,
+                "seq": self.seq,
+                "at": self.at,
+                "hash": self.hash.hex(),
+                "base": self.base,
+                "mac": self.mac.hex(),
+            }
+        )
+
+
+def parse(line: str) -> Checkpoint:
+    """The checkpoint of a line. Raises ValueError."""
+    try:
+        fields = json.loads(line)
+        return Checkpoint(
+            journal=str(fields["journal"]),
+            seq=int(fields["seq"]),
+            at=int(fields["at"]),
+            hash=bytes.fromhex(fields["hash"]),
+            base=bool(fields["base"]),
+            mac=bytes.fromhex(fields["mac"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("not a checkpoint") from None
+
+
+def sign(secret: bytes, checkpoint: Checkpoint) -> Checkpoint:
+    return replace(checkpoint, mac=_mac(secret, checkpoint))
+
+
+def genuine(secret: bytes, checkpoint: Checkpoint) -> bool:
+    """Whether this installation signed it."""
+    return hmac.compare_digest(checkpoint.mac, _mac(secret, checkpoint))
+
+
+def _mac(secret: bytes, c: Checkpoint) -> bytes:
+    key = hmac.digest(secret, b"smtpguard journal checkpoint", "sha256")
+    text = f"{c.journal} {c.seq} {c.at} {c.hash.hex()} {'base' if c.base else 'mark'}"
+    return hmac.digest(key, text.encode(), "sha256")
