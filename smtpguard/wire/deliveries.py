@@ -1,0 +1,154 @@
+"""Messages of our own on their way out: what was released, notices, DSNs (RFC 5321 section 3.3, RFC 1870, 6152, 6531, 3461).
+
+One transaction a message; one reply a recipient. What the relay does not offer is not asked of it, and what cannot be sent
+without it is refused here, in the words of the RFC. Never here: when, and again (guard.delivery).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.message import Content, Message
+from smtpguard.mail.reply import BARE_LINE_END, NEEDS_SMTPUTF8, Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
+
+NEEDS_8BITMIME = Reply.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
+
+
+class Deliveries:
+    """Delivers through a pool (guard.ports.Relay)."""
+
+    def __init__(self, pool: RelayPool) -> None:
+        self._pool = pool
+
+    async def deliver(
+        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
+    ) -> Sequence[Reply]:
+        """One reply a recipient, in their order: its own refusal, or the reply to what the message shares.
+
+        Raises Lost (RelayUnavailable if there is no connection to be had) and Recalled. A connection lost before DATA, as
+        an idle one may be, is replaced once.
+        """
+        if not _in_crlf_lines(content.raw):
+            return [BARE_LINE_END] * len(envelope.recipients)  # a lenient relay would see another message in it
+        for fresh in (False, True):
+            connection = await self._pool.acquire(fresh=fresh)
+            try:
+                try:
+                    replies = await _open_transaction(connection, envelope, content, len(prepend))
+                except Lost:
+                    if fresh:
+                        raise
+                    continue
+                if not any(reply.positive for reply in replies):
+                    return replies
+                final = await connection.data(stuff(prepend, content.raw), fence)
+                return [final if reply.positive else reply for reply in replies]
+            finally:
+                self._pool.release(connection)
+        raise AssertionError("the second attempt returns or raises")
+
+
+async def _open_transaction(
+    connection: RelayConnection, envelope: Envelope, content: Message, prepended: int
+) -> list[Reply]:
+    """MAIL and every RCPT; what each recipient can expect."""
+    offered = connection.extensions
+    eight_bit = not _is_ascii(content.raw)
+    if eight_bit and envelope.body is Body.EIGHTBITMIME and "8BITMIME" not in offered:
+        return [NEEDS_8BITMIME] * len(envelope.recipients)
+    utf8 = "SMTPUTF8" in offered
+    header_needs = envelope.smtputf8 and not _is_ascii(content.raw[: content.header.size_bytes])
+    if not utf8 and (header_needs or not _sendable(envelope.reverse_path)):
+        return [NEEDS_SMTPUTF8] * len(envelope.recipients)
+    mail = mail_command(envelope, offered, size_bytes=content.size_bytes + prepended, eight_bit=eight_bit)
+    asked = [r for r in envelope.recipients if utf8 or _sendable(r.address)]
+    answered = await connection.pipeline([mail, *(rcpt_command(r, offered) for r in asked)])
+    if not answered[0].positive:
+        return [answered[0]] * len(envelope.recipients)
+    of = dict(zip(map(id, asked), answered[1:], strict=True))
+    return [of.get(id(r), NEEDS_SMTPUTF8) for r in envelope.recipients]
+
+
+def mail_command(envelope: Envelope, offered: Mapping[str, str], *, size_bytes: int, eight_bit: bool) -> bytes:
+    """MAIL with the parameters that the relay offers."""
+    words = [f"MAIL FROM:<{_path(envelope.reverse_path, offered)}>"]
+    if "SIZE" in offered:
+        words.append(f"SIZE={size_bytes}")
+    if eight_bit and "8BITMIME" in offered:
+        words.append("BODY=8BITMIME")
+    if "SMTPUTF8" in offered and (envelope.smtputf8 or not all(a.is_ascii for a in _all_addresses(envelope))):
+        words.append("SMTPUTF8")
+    if "DSN" in offered:
+        words += [f"RET={envelope.ret}"] if envelope.ret else []
+        words += [f"ENVID={envelope.envid}"] if envelope.envid else []
+    return _one_command(words)
+
+
+def rcpt_command(recipient: Recipient, offered: Mapping[str, str]) -> bytes:
+    """RCPT with the parameters that the relay offers."""
+    words = [f"RCPT TO:<{_path(recipient.address, offered)}>"]
+    if "DSN" in offered:
+        words += [f"NOTIFY={recipient.notify}"] if recipient.notify else []
+        words += [f"ORCPT={recipient.orcpt}"] if recipient.orcpt else []
+    return _one_command(words)
+
+
+def stuff(*contents: Content) -> Iterator[bytes]:
+    """The contents as one, dot-stuffed (RFC 5321 section 4.5.2), in pieces; a CRLF at the end if there is none."""
+    tail = b"\r\n"
+    for content in contents:
+        for piece in _pieces(content):
+            yield (tail + piece).replace(b"\r\n.", b"\r\n..")[len(tail) :]
+            tail = (tail + piece)[-2:]
+    if tail != b"\r\n":
+        yield b"\n" if tail.endswith(b"\r") else b"\r\n"
+
+
+def _one_command(words: list[str]) -> bytes:
+    for word in words[1:]:
+        if not word.isprintable() or " " in word:
+            raise ValueError("a parameter is one word")
+    return " ".join(words).encode()
+
+
+def _path(address: Address | None, offered: Mapping[str, str]) -> str:
+    if address is None:
+        return ""
+    if address.is_ascii or "SMTPUTF8" in offered:
+        return str(address)
+    return str(Address(address.local, address.ascii_domain))
+
+
+def _sendable(address: Address | None) -> bool:
+    """Without SMTPUTF8: a domain can be said in A-labels, a local part cannot (RFC 6531 section 3.2)."""
+    return address is None or address.local.isascii()
+
+
+def _all_addresses(envelope: Envelope) -> list[Address]:
+    return [*envelope.addresses, *([envelope.reverse_path] if envelope.reverse_path is not None else [])]
+
+
+def _is_ascii(content: Content) -> bool:
+    return all(piece.isascii() for piece in _pieces(content))
+
+
+def _in_crlf_lines(content: Content) -> bool:
+    """Whether CR and LF stand only together."""
+    cr = lf = both = 0
+    last = b""
+    for piece in _pieces(content):
+        cr += piece.count(b"\r")
+        lf += piece.count(b"\n")
+        both += (last + piece).count(b"\r\n")
+        last = piece[-1:]
+    return cr == lf == both
+
+
+def _pieces(content: Content) -> Iterator[bytes]:
+    for start in range(0, len(content), BLOCK_OCTETS):
+        yield content[start : start + BLOCK_OCTETS]

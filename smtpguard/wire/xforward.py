@@ -1,0 +1,60 @@
+"""XFORWARD, sent to the relay: what it should log as the client instead of us (Postfix's XFORWARD_README).
+
+It belongs to one transaction, so every transaction says all of it anew, also that something is not known. Never here: who
+may send it to us (server).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from smtpguard.mail.envelope import Session
+
+MAX_VALUE_OCTETS = 255
+MAX_LINE_OCTETS = 510
+_UNKNOWN = b"[UNAVAILABLE]"
+
+
+def xforward(session: Session, extensions: Mapping[str, str], ident: str = "") -> list[bytes]:
+    """The commands to send before MAIL, without CRLF; none if the relay does not offer XFORWARD."""
+    offered = extensions.get("XFORWARD", "").upper().split()
+    said = {
+        "NAME": session.client_name,
+        "ADDR": _address(session.client_ip),
+        "PROTO": "ESMTP" if session.esmtp else "SMTP",
+        "HELO": session.helo,
+        "IDENT": ident,
+        "SOURCE": "REMOTE",
+    }
+    lines: list[bytes] = []
+    line = b"XFORWARD"
+    for name in offered:
+        if name not in said:
+            continue
+        word = b" " + name.encode("ascii") + b"=" + (xtext(said[name]) or _UNKNOWN)
+        if len(line) + len(word) > MAX_LINE_OCTETS:
+            lines.append(line)
+            line = b"XFORWARD"
+        line += word
+    if line != b"XFORWARD":
+        lines.append(line)
+    return lines
+
+
+def xtext(text: str) -> bytes:
+    """RFC 3461 section 4, cut where a value may not be longer."""
+    coded = b""
+    for octet in text.encode():
+        word = b"%c" % octet if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet
+        if len(coded) + len(word) > MAX_VALUE_OCTETS:
+            break
+        coded += word
+    return coded
+
+
+def _address(ip: str) -> str:
+    try:
+        return f"IPV6:{ip}" if ipaddress.ip_address(ip).version == 6 else ip
+    except ValueError:
+        return ""  # a client on a unix socket has none
