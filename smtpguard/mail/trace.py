@@ -1,8 +1,9 @@
 """The trace headers that a message gets on its way through (RFC 5321 section 4.4, RFC 3848), and how to know our own.
 
-Two fields are prepended: ``Received``, and ``X-Smtpguard`` with the transaction's id, the policy's first twelve digits and
-an HMAC. Whoever writes mail can write such a field; only with a right HMAC is it ours. The HMAC covers the fields by which
-a list server's copy is still known as the post it was made from: Message-ID and Date, which expansion leaves alone.
+Two fields are prepended: ``Received``, and ``X-Smtpguard`` with the transaction's id, the policy's first twelve digits,
+tags of the lists whose addresses were among the recipients (keyed, so that they name nothing), and an HMAC. Whoever writes
+mail can write such a field; only with a right HMAC is it ours. The HMAC covers the fields by which a list server's copy is
+still known as the post it was made from: Message-ID and Date, which expansion leaves alone.
 Never here: what follows from a trusted trace (guard.gather).
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
@@ -20,8 +22,11 @@ from smtpguard.mail.transaction import Transaction
 
 NAME = "X-Smtpguard"
 POLICY_DIGITS = 12
+MAX_LISTS = 50  # a line stays below 998 octets (RFC 5322 section 2.1.1)
 _MAC_OCTETS = 16
-_TRACE = re.compile(r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12}); mac=([0-9a-f]{32})\Z")
+_TRACE = re.compile(
+    r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12});(?: lists=([0-9a-f,]{0,900});)? mac=([0-9a-f]{32})\Z"
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\-\[\]]")
 _UNSAFE_PATH = re.compile(r"[^\x21-\x7e]|[<>;]")
 
@@ -32,10 +37,17 @@ class TraceInfo:
 
     id: str
     policy: str
+    lists: frozenset[str] = frozenset()  # tags
+
+    def admitted_to(self, name: str, key: bytes) -> bool:
+        """Whether the post was addressed to the list of that name, so that its expansion was decided on."""
+        return _tag(name, key) in self.lists
 
 
-def prepend(transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime) -> bytes:
-    """Both fields, folded, each line ending in CRLF."""
+def prepend(
+    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Iterable[str] = ()
+) -> bytes:
+    """Both fields, folded, each line ending in CRLF. ``lists``: names of the lists that are addressed."""
     session, envelope = transaction.session, transaction.envelope
     helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
     literal = f"[IPv6:{session.client_ip}]" if ":" in session.client_ip else f"[{session.client_ip}]"
@@ -46,13 +58,15 @@ def prepend(transaction: Transaction, policy_sha256: str, key: bytes, hostname: 
         if not _UNSAFE_PATH.search(recipient):
             shown = f"\r\n\tfor <{recipient}>"
     policy = policy_sha256[:POLICY_DIGITS]
-    mac = _mac(transaction.id, policy, transaction.message.header, key)
+    tags = ",".join(sorted(_tag(name, key) for name in lists)[:MAX_LISTS])
+    mac = _mac(transaction.id, policy, tags, transaction.message.header, key)
+    addressed = f"\tlists={tags};\r\n" if tags else ""
     return (
         f"Received: from {helo} ({client})\r\n"
         f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
         f"\t{format_datetime(now)}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"
-        f"\tmac={mac}\r\n"
+        f"{addressed}\tmac={mac}\r\n"
     ).encode("ascii")
 
 
@@ -64,15 +78,19 @@ def trusted(header: Header, key: bytes) -> TraceInfo | None:
     found = _TRACE.match(" ".join(fields[0].text.split()))
     if not found:
         return None
-    id, policy, mac = found.groups()
-    if not hmac.compare_digest(mac, _mac(id, policy, header, key)):
+    id, policy, tags, mac = found.groups(default="")
+    if not hmac.compare_digest(mac, _mac(id, policy, tags, header, key)):
         return None
-    return TraceInfo(id=id, policy=policy)
+    return TraceInfo(id=id, policy=policy, lists=frozenset(filter(None, tags.split(","))))
 
 
-def _mac(id: str, policy: str, header: Header, key: bytes) -> str:
+def _tag(name: str, key: bytes) -> str:
+    return hmac.new(hmac.digest(key, b"smtpguard list", "sha256"), name.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _mac(id: str, policy: str, tags: str, header: Header, key: bytes) -> str:
     """Keyed apart from every other use of the installation's secret. Doubled fields are all covered, so none can be added."""
-    covered = [id, policy]
+    covered = [id, policy, tags]
     for name in ("Message-ID", "Date"):
         covered.append(str(len(found := header.all(name))))
         covered.extend(" ".join(f.text.split()) for f in found)

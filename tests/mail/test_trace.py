@@ -76,6 +76,24 @@ def test_ours_is_known_after_a_list_server_has_had_it() -> None:
     assert (found.id, found.policy) == ("01ABCDEF01234567", "abababababab")
 
 
+def test_which_lists_it_was_admitted_to() -> None:
+    ours = prepend(transaction(), "ab" * 32, KEY, "guard.example.com", NOW, ["ramadan-greetings", "news"])
+    assert b"ramadan" not in ours
+    found = trusted(parse_header(ours + POST), KEY)
+    assert found is not None
+    assert found.admitted_to("news", KEY)
+    assert found.admitted_to("ramadan-greetings", KEY)
+    assert not found.admitted_to("other", KEY)
+    swapped = re.sub(rb"lists=[0-9a-f]+,", b"lists=", ours)
+    assert trusted(parse_header(swapped + POST), KEY) is None
+
+
+def test_a_hundred_lists_still_make_a_lawful_line() -> None:
+    ours = prepend(transaction(), "ab" * 32, KEY, "guard.example.com", NOW, map(str, range(100)))
+    assert max(map(len, ours.split(b"\r\n"))) < 998
+    assert trusted(parse_header(ours + POST), KEY) is not None
+
+
 @pytest.mark.parametrize(
     "forge",
     [
