@@ -22,9 +22,11 @@ ARROWS: dict[str, set[str]] = {
     "wire": {"mail", "reading", "policy"},  # reading.origin only: the answer of DKIM; policy.verdict only
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
+    "processes": {"mail", "app"},  # mail.reply to refuse a connection; app in __main__ only, where a part is built
 }
-# What stands at the top knows everybody: app, supervisor, cli.
+# What stands at the top knows everybody: app, cli.
 NARROW = {
+    "processes": {"mail": {"reply"}},
     "store": {"policy": {"verdict", "approval", "admission", "facts"}},
     "wire": {"policy": {"verdict"}, "reading": {"origin"}},
 }

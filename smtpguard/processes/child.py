@@ -1,0 +1,162 @@
+"""One supervised process: started, heard, killed when silent, and what it has not acknowledged yet.
+
+Never here: which part gets a connection, or when serve ends (supervisor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from smtpguard.processes.channel import Channel, Message, pair
+
+MOST_UNACKNOWLEDGED = 64
+"""A part that lets so many connections wait is not given more: it is busy, or stuck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    start_seconds: float = 60.0  # from start to ready
+    silence_seconds: float = 10.0  # between beats
+    grace_seconds: float = 30.0
+    first_pause_seconds: float = 0.1  # before a restart; doubled each time, forgotten after a good minute
+    longest_pause_seconds: float = 10.0
+    deaths: int = 5  # so many within the window end serve
+    deaths_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A connection that the part may or may not have taken: ours until it says so."""
+
+    connection: socket.socket
+    listener: int
+    client: str
+
+
+class Watcher(Protocol):
+    """The supervisor, as a child sees it."""
+
+    def became_ready(self, child: Child) -> None: ...
+
+    def took(self, child: Child) -> None: ...
+
+    def closed(self, child: Child, connections: Sequence[int]) -> None: ...
+
+    def exited(self, child: Child, status: int) -> None: ...
+
+
+class Child:
+    """A part's process, over all its lives. ``name`` is the part and its number: "proxy-1"."""
+
+    def __init__(
+        self, *, name: str, part: str, command: Callable[[str, int], Sequence[str]], watcher: Watcher, timing: Timing
+    ) -> None:
+        self.name = name
+        self.part = part
+        self.ready = False
+        self.was_ready = False  # at least once, in any of its lives
+        self.offered: dict[int, Offered] = {}
+        self.pause_seconds = timing.first_pause_seconds
+        self._command = command
+        self._watcher = watcher
+        self._timing = timing
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._channel: Channel | None = None
+        self._leaving = False
+        self._heard_at = self._started_at = 0.0
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def takes(self) -> bool:
+        """Whether it can be given a connection now."""
+        return self.ready and not self._leaving and len(self.offered) < MOST_UNACKNOWLEDGED
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair()
+        with theirs:
+            self._process = subprocess.Popen(
+                self._command(self.part, theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        self._channel = Channel(ours, self._received, lambda: None)  # the end of the process is what counts
+        self._pidfd = os.pidfd_open(self._process.pid)
+        loop.add_reader(self._pidfd, self._reap)
+        self._heard_at = self._started_at = loop.time()
+        self.ready = self._leaving = False
+
+    def offer(self, number: int, offered: Offered) -> None:
+        assert self._channel is not None
+        self.offered[number] = offered
+        self._channel.send({"take": number, "listener": offered.listener}, offered.connection)
+
+    def stop(self, grace_seconds: float) -> None:
+        self._leaving = True
+        if self._channel is not None:
+            self._channel.send({"stop": grace_seconds})
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+
+    def silent(self, now: float) -> str | None:
+        """Why it is to be killed, or None while all is well."""
+        if not self.running:
+            return None
+        if now - self._heard_at > self._timing.silence_seconds:
+            return f"no sign of life for {self._timing.silence_seconds:g} s"
+        if not self.ready and not self._leaving and now - self._started_at > self._timing.start_seconds:
+            return f"not ready after {self._timing.start_seconds:g} s"
+        return None
+
+    def lived_seconds(self, now: float) -> float:
+        return now - self._started_at
+
+    def _received(self, message: Message, connection: socket.socket | None) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        if connection is not None:
+            connection.close()  # no part sends one
+        for word, value in message.items():
+            self._heard(word, value)
+
+    def _heard(self, word: str, value: Any) -> None:
+        match word:
+            case "ready":
+                self.ready = self.was_ready = True
+                self._watcher.became_ready(self)
+            case "leaving":
+                self._leaving = True
+            case "took":
+                for number in value:
+                    offered = self.offered.pop(number, None)
+                    if offered is not None:
+                        offered.connection.close()
+                self._watcher.took(self)
+            case "closed":
+                self._watcher.closed(self, value)
+
+    def _reap(self) -> None:
+        assert self._process is not None
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        status = self._process.wait()
+        if self._channel is not None:
+            self._channel.drain()  # what it had acknowledged before its end is not to be given to another
+            self._channel.close()
+        self._process = self._channel = None
+        self.ready = False
+        self._watcher.exited(self, status)

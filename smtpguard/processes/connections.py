@@ -1,0 +1,85 @@
+"""Who is connected, to which part, and whether one more is let in: the exact limits, since all accepting is done here.
+
+Pure bookkeeping. Never here: sockets, or the reply to one too many.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """``per_client`` does not hold for clients in ``trusted``: the MTA in front speaks for everybody."""
+
+    total: int
+    per_client: int
+    trusted: Sequence[Network] = ()
+
+    def trusts(self, client: str) -> bool:
+        try:
+            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(client.partition("%")[0])
+        except ValueError:  # a client on a Unix socket
+            return True
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self.trusted)
+
+
+@dataclass(slots=True)
+class Connections:
+    """Open connections by id. ``part`` is whatever the supervisor knows its parts by."""
+
+    limits: Limits
+    _open: dict[int, tuple[Hashable, str]] = field(default_factory=dict)
+    _by_client: Counter[str] = field(default_factory=Counter)
+    _by_part: Counter[Hashable] = field(default_factory=Counter)
+    _next: int = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admits(self, client: str) -> bool:
+        if len(self._open) >= self.limits.total:
+            return False
+        return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
+
+    def least_loaded(self, parts: Iterable[Hashable]) -> Hashable | None:
+        """The one with the fewest open connections; the first of equals, so the caller rotates them."""
+        return min(parts, key=lambda part: self._by_part[part], default=None)
+
+    def opened(self, part: Hashable, client: str) -> int:
+        self._next += 1
+        self._open[self._next] = (part, client)
+        self._by_client[client] += 1
+        self._by_part[part] += 1
+        return self._next
+
+    def moved(self, connection: int, part: Hashable) -> None:
+        """Handed to another part: the first one died before it had taken it."""
+        before, client = self._open[connection]
+        self._open[connection] = (part, client)
+        self._by_part[before] -= 1
+        self._by_part[part] += 1
+
+    def closed(self, connection: int) -> None:
+        """Forgets it. An id that is not open is nobody's: a part may say so after it was given up."""
+        found = self._open.pop(connection, None)
+        if found is None:
+            return
+        part, client = found
+        self._by_part[part] -= 1
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+
+    def of(self, part: Hashable) -> list[int]:
+        return [connection for connection, (its, _) in self._open.items() if its == part]
+
+    def load(self, part: Hashable) -> int:
+        return self._by_part[part]

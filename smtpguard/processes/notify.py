@@ -1,0 +1,48 @@
+"""What systemd is told (sd_notify(3)): READY, RELOADING, WATCHDOG, STOPPING. Without NOTIFY_SOCKET nothing happens.
+
+Never here: when any of it is true (supervisor).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Datagrams to the service manager. Best effort: a manager that does not listen stops nobody."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        path = environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + path[1:] if path.startswith("@") else path
+        watched = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        usec = environ.get("WATCHDOG_USEC", "") if watched else ""
+        self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdigit() else None
+        """How long the manager waits for a WATCHDOG=1 before it kills us; None: it does not watch."""
+
+    def send(self, *lines: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setblocking(False)
+            try:
+                sock.sendto("\n".join(lines).encode(), self._address)
+            except OSError:
+                pass
+
+    def ready(self, status: str) -> None:
+        self.send("READY=1", f"STATUS={status}")
+
+    def reloading(self) -> None:
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+
+    def watchdog(self) -> None:
+        self.send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        self.send("STOPPING=1", "STATUS=finishing what is in DATA")
+
+    def status(self, text: str) -> None:
+        self.send(f"STATUS={text}")

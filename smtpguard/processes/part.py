@@ -1,0 +1,114 @@
+"""The part's side of the channel: says ready, beats, takes connections, and stops when told or when left alone.
+
+Every part of the tree runs here. Never here: what a part is made of (app).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from smtpguard.processes.channel import Channel, Message
+
+BEAT_SECONDS = 1.0
+GRACE_SECONDS = 30.0
+"""For a stop that nobody gave a time for: a signal, or the end of the supervisor."""
+
+
+class Part(Protocol):
+    """What app builds for each kind of part."""
+
+    async def start(self) -> None:
+        """Ready for work when it returns."""
+
+    async def serve(self) -> None:
+        """The part's own work beside connections. Returns or raises only if the part cannot go on; cancelled at the end."""
+
+    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+        """Serve an accepted connection; ``closed`` is called once, when it is over. Never raises."""
+
+    async def stop(self, grace_seconds: float) -> None:
+        """No new work; what is in hand is finished within the grace, and then dropped."""
+
+
+async def run(part: Part, sock: socket.socket) -> None:
+    """The life of a part. Returns after a stop; raises what ended it otherwise."""
+    await _Life(part, sock).run()
+
+
+class _Life:
+    def __init__(self, part: Part, sock: socket.socket) -> None:
+        self._part = part
+        self._loop = asyncio.get_running_loop()
+        self._stop: asyncio.Future[float] = self._loop.create_future()
+        self._took: list[int] = []
+        self._over: list[int] = []
+        self._channel = Channel(sock, self._received, self._orphaned)
+
+    async def run(self) -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor, though a terminal sends them to everybody
+            signal.signal(number, signal.SIG_IGN)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+        beating = asyncio.create_task(self._beat())
+        await self._part.start()
+        self._channel.send({"ready": True})
+        serving = asyncio.create_task(self._part.serve())
+        try:
+            ends: set[asyncio.Future[Any]] = {serving, self._stop}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                self._leave()
+                serving.result()
+                raise RuntimeError("the part's work ended by itself")
+            await self._part.stop(self._stop.result())
+        finally:
+            for task in (serving, beating):
+                task.cancel()
+                with contextlib.suppress(BaseException):
+                    await task
+            self._channel.close()
+
+    async def _beat(self) -> None:
+        while True:
+            self._channel.send({"beat": True})
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _received(self, message: Message, connection: socket.socket | None) -> None:
+        if "stop" in message:
+            self._end(float(message["stop"]))
+        elif "take" in message and connection is not None:
+            if self._stop.done():  # not taken: the supervisor has it still, and gives it to another
+                connection.close()
+                return
+            connection.setblocking(False)
+            number = int(message["take"])
+            self._say(self._took, "took", number)  # said before the first word to the client
+            self._part.take(connection, int(message["listener"]), partial(self._say, self._over, "closed", number))
+
+    def _say(self, gathered: list[int], word: str, number: int) -> None:
+        """What happens within one turn of the loop is one message."""
+        if not gathered:
+            self._loop.call_soon(self._tell, gathered, word)
+        gathered.append(number)
+
+    def _tell(self, gathered: list[int], word: str) -> None:
+        self._channel.send({word: gathered[:]})
+        gathered.clear()
+
+    def _leave(self) -> None:
+        """Ends by itself: no connection is to be sent here any more."""
+        self._channel.send({"leaving": True})
+        self._end(GRACE_SECONDS)
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone; nothing new can come, and nobody would start us again."""
+        self._end(GRACE_SECONDS)
+
+    def _end(self, grace_seconds: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result(grace_seconds)

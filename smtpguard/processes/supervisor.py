@@ -1,0 +1,293 @@
+"""The supervisor: accepts, counts, hands over; starts its parts again when they die, and stops them in good order.
+
+It holds every accepted connection until a part has taken it, so that none is lost with a part. It reads no mail and
+opens no database, and so has little to die of. Never here: what the parts do.
+
+    SIGTERM, SIGINT   no more connections; 30 s for what is in DATA; a second one ends everything at once
+    SIGHUP            the reload command, in a process of its own
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from smtpguard.mail import reply
+from smtpguard.processes.child import Child, Offered, Timing
+from smtpguard.processes.connections import Connections, Limits
+from smtpguard.processes.listeners import Listener
+from smtpguard.processes.notify import Notifier
+
+_log = structlog.get_logger("smtpguard.supervisor")
+_ACCEPTS_A_TURN = 64
+_FULL_PAUSE_SECONDS = 0.1  # when the process is out of descriptors
+CANNOT_RUN = 2
+"""A part's exit status for what starting it again would not mend."""
+
+
+class Supervisor:
+    """``run()`` is the life of ``smtpguard serve``; it returns the exit status."""
+
+    def __init__(
+        self,
+        *,
+        parts: Sequence[str],
+        command: Callable[[str, int], Sequence[str]],
+        listeners: Sequence[Listener],
+        limits: Limits,
+        notifier: Notifier,
+        reload: Sequence[str] = (),
+        timing: Timing | None = None,
+    ) -> None:
+        self._timing = timing or Timing()
+        self._listeners = listeners
+        self._connections = Connections(limits)
+        self._notifier = notifier
+        self._reload_command = reload
+        self._children = [
+            Child(name=_name(parts, index), part=part, command=command, watcher=self, timing=self._timing)
+            for index, part in enumerate(parts)
+        ]
+        self._proxies = deque(child for child in self._children if child.part == "proxy")
+        self._homeless: deque[tuple[int, Offered]] = deque()  # taken back from the dead; nobody is ready yet
+        self._deaths: deque[float] = deque()
+        self._listening = False
+        self._announced = False
+        self._stopping = False
+        self._status = 0
+        self._reloading: asyncio.Task[None] | None = None
+        self._refused = 0
+
+    async def run(self) -> int:
+        self._loop = asyncio.get_running_loop()
+        self._done = asyncio.Event()
+        _raise_descriptor_limit()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._told_to_stop, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+        for child in self._children:
+            child.start()
+        ticking = asyncio.create_task(self._tick())
+        try:
+            await self._done.wait()
+        finally:
+            ticking.cancel()
+            if self._reloading is not None:
+                self._reloading.cancel()
+            self._listen(False)
+            for child in self._children:
+                child.kill()
+            for listener in self._listeners:
+                listener.socket.close()
+        return self._status
+
+    # connections
+
+    def _accept(self, listener: Listener) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if not any(child.takes for child in self._proxies):
+                self._listen(False)  # the kernel's backlog keeps them meanwhile
+                return
+            try:
+                connection, address = listener.socket.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as e:
+                _log.error("cannot accept", error=os.strerror(e.errno or 0), connections=len(self._connections))
+                self._listen(False)
+                self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, True)
+                return
+            client = str(address[0]) if isinstance(address, tuple) else ""
+            if self._connections.admits(client):
+                self._hand_over(None, Offered(connection=connection, listener=listener.index, client=client))
+            else:
+                self._refused += 1
+                _refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=not listener.implicit_tls)
+
+    def _hand_over(self, number: int | None, offered: Offered) -> None:
+        """To the least loaded proxy; ``number`` if it has one already, since its first part died."""
+        self._proxies.rotate(-1)
+        child = self._connections.least_loaded(child for child in self._proxies if child.takes)
+        assert isinstance(child, Child)
+        if number is None:
+            number = self._connections.opened(child, offered.client)
+        else:
+            self._connections.moved(number, child)
+        child.offer(number, offered)
+
+    def _listen(self, on: bool) -> None:
+        if on == self._listening or (on and (self._stopping or not any(child.takes for child in self._proxies))):
+            return
+        self._listening = on
+        for listener in self._listeners:
+            if on:
+                self._loop.add_reader(listener.socket.fileno(), self._accept, listener)
+            else:
+                self._loop.remove_reader(listener.socket.fileno())
+
+    def _settle_homeless(self) -> None:
+        while self._homeless and any(child.takes for child in self._proxies):
+            self._hand_over(*self._homeless.popleft())
+
+    # what the children say
+
+    def became_ready(self, child: Child) -> None:
+        _log.info("ready", part=child.name, pid=child.pid)
+        self._settle_homeless()
+        self._listen(True)
+        if not self._announced and all(each.ready for each in self._children):
+            self._announced = True
+            self._announce()
+
+    def took(self, child: Child) -> None:
+        self._settle_homeless()
+        self._listen(True)
+
+    def closed(self, child: Child, connections: Sequence[int]) -> None:
+        for number in connections:
+            self._connections.closed(number)
+
+    def exited(self, child: Child, status: int) -> None:
+        offered, child.offered = child.offered, {}
+        for number in self._connections.of(child):
+            if number not in offered:
+                self._connections.closed(number)
+        self._homeless.extend(offered.items())
+        if self._stopping:
+            if not any(each.running for each in self._children):
+                self._refuse_homeless()
+                self._done.set()
+            return
+        if status == CANNOT_RUN and not child.was_ready:
+            self._end(CANNOT_RUN)  # it has said why
+            return
+        now = self._loop.time()
+        _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
+        self._deaths.append(now)
+        while self._deaths and now - self._deaths[0] > self._timing.deaths_seconds:
+            self._deaths.popleft()
+        if len(self._deaths) >= self._timing.deaths:
+            _log.critical("giving up", deaths=len(self._deaths), within_seconds=self._timing.deaths_seconds)
+            self._end(1)
+            return
+        if child.lived_seconds(now) > self._timing.deaths_seconds:
+            child.pause_seconds = self._timing.first_pause_seconds
+        self._loop.call_later(child.pause_seconds, self._start_again, child)
+        child.pause_seconds = min(child.pause_seconds * 2, self._timing.longest_pause_seconds)
+        self._settle_homeless()
+
+    def _start_again(self, child: Child) -> None:
+        if not self._stopping:
+            child.start()
+
+    # time
+
+    async def _tick(self) -> None:
+        period = min(1.0, self._timing.silence_seconds / 4, (self._notifier.watchdog_seconds or 4.0) / 4)
+        while True:
+            await asyncio.sleep(period)
+            now = self._loop.time()
+            for child in self._children:
+                why = child.silent(now)
+                if why is not None:
+                    _log.error("killing a part", part=child.name, pid=child.pid, why=why)
+                    child.kill()
+            if not any(child.silent(now) for child in self._children):
+                self._notifier.watchdog()
+            if self._refused:
+                _log.warning("too many connections", refused=self._refused, connections=len(self._connections))
+                self._refused = 0
+
+    def _announce(self) -> None:
+        names = ", ".join(listener.name for listener in self._listeners) or "no listener"
+        status = f"{', '.join(child.name for child in self._children)} ready; SMTP on {names}"
+        self._notifier.ready(status)
+        _log.info("serving", smtp=[listener.name for listener in self._listeners], parts=len(self._children))
+
+    # signals
+
+    def _told_to_stop(self, number: int) -> None:
+        if self._stopping:
+            _log.warning("ending at once", signal=signal.Signals(number).name)
+            self._done.set()
+            return
+        self._end(0)
+
+    def _end(self, status: int) -> None:
+        """No more connections; the parts finish what they have in hand."""
+        self._status = status
+        self._stopping = True
+        self._notifier.stopping()
+        _log.info("stopping", connections=len(self._connections))
+        self._listen(False)
+        for listener in self._listeners:
+            _refuse_backlog(listener)
+        for child in self._children:
+            child.stop(self._timing.grace_seconds)
+        if not any(child.running for child in self._children):
+            self._refuse_homeless()
+            self._done.set()
+        self._loop.call_later(self._timing.grace_seconds + self._timing.silence_seconds, self._done.set)
+
+    def _refuse_homeless(self) -> None:
+        while self._homeless:
+            _, offered = self._homeless.popleft()
+            clear = not any(each.implicit_tls for each in self._listeners if each.index == offered.listener)
+            _refuse(offered.connection, reply.SHUTTING_DOWN, clear=clear)
+
+    def _told_to_reload(self) -> None:
+        if self._reload_command and not self._stopping and (self._reloading is None or self._reloading.done()):
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        self._notifier.reloading()
+        done = await asyncio.to_thread(
+            subprocess.run, self._reload_command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        said = (done.stderr or done.stdout).strip().splitlines()
+        if done.returncode == 0:
+            _log.info("reloaded", said=said)
+        else:
+            _log.error("reload failed; the policy in force stays", status=done.returncode, said=said)
+        self._announce()
+
+
+def _name(parts: Sequence[str], index: int) -> str:
+    same = [at for at, part in enumerate(parts) if part == parts[index]]
+    return parts[index] if len(same) == 1 else f"{parts[index]}-{same.index(index) + 1}"
+
+
+def _refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
+    with connection:
+        if clear:
+            connection.setblocking(False)
+            try:
+                connection.send(why.wire())
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+
+def _refuse_backlog(listener: Listener) -> None:
+    """Those that the kernel had accepted for us hear 421 instead of a reset."""
+    while True:
+        try:
+            connection, _ = listener.socket.accept()
+        except OSError:
+            return
+        _refuse(connection, reply.SHUTTING_DOWN, clear=not listener.implicit_tls)
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 16
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,107 @@
+"""A part for tests: greets with its pid, and does what one word over the connection tells it.
+
+Also a supervisor of such parts, run as ``python toy.py serve LISTENERS PARTS [TIMING JSON]``, so that signals and deaths are real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from smtpguard.processes import part as life
+from smtpguard.processes.child import Timing
+from smtpguard.processes.connections import Limits
+from smtpguard.processes.listeners import Wanted, inherited, open_all
+from smtpguard.processes.notify import Notifier
+from smtpguard.processes.supervisor import CANNOT_RUN, Supervisor
+
+
+class Toy:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.busy: set[asyncio.Task[None]] = set()
+        self.stopping = asyncio.Event()
+        self.slow = 0
+
+    async def start(self) -> None:
+        if self.name == "broken":
+            os._exit(3)
+        if self.name == "wrong":
+            os._exit(CANNOT_RUN)
+
+    async def serve(self) -> None:
+        if self.name == "ending":
+            return
+        await asyncio.Event().wait()
+
+    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+        task = asyncio.create_task(self.talk(connection, closed))
+        self.busy.add(task)
+        task.add_done_callback(self.busy.discard)
+
+    async def talk(self, connection: socket.socket, closed: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        with connection:
+            await loop.sock_sendall(connection, f"220 {os.getpid()}\r\n".encode())
+            while True:
+                read = asyncio.create_task(loop.sock_recv(connection, 100))
+                stop = asyncio.create_task(self.stopping.wait())
+                await asyncio.wait({read, stop}, return_when=asyncio.FIRST_COMPLETED)
+                stop.cancel()
+                if not read.done():
+                    read.cancel()
+                    await loop.sock_sendall(connection, b"421 stopping\r\n")
+                    break
+                word = read.result().strip()
+                if word == b"hang":
+                    time.sleep(60)  # noqa: ASYNC251 - that is the fault
+                elif word == b"freeze":
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                elif word == b"slow":
+                    await self.stopping.wait()
+                    await asyncio.sleep(0.3)
+                    await loop.sock_sendall(connection, b"250 done\r\n")
+                elif word:
+                    await loop.sock_sendall(connection, b"250 " + word + b"\r\n")
+                else:
+                    break
+        closed()
+
+    async def stop(self, grace_seconds: float) -> None:
+        self.stopping.set()
+        if self.busy:
+            await asyncio.wait(self.busy, timeout=grace_seconds)
+
+
+async def child(name: str, channel: int) -> None:
+    with socket.socket(fileno=channel) as sock:
+        await life.run(Toy(name), sock)
+
+
+async def serve(ports: list[int], parts: list[str], options: dict[str, object]) -> int:
+    limits = Limits(total=int(str(options.pop("total", 1000))), per_client=int(str(options.pop("per_client", 1000))))
+    reload = options.pop("reload", [])
+    listeners = open_all([Wanted(address="127.0.0.1", port=port) for port in ports], inherited())
+    print(json.dumps([each.socket.getsockname()[1] for each in listeners]), flush=True)
+    return await Supervisor(
+        parts=parts,
+        command=lambda name, fd: [sys.executable, __file__, "child", name, str(fd)],
+        listeners=listeners,
+        limits=limits,
+        notifier=Notifier(),
+        reload=reload,  # type: ignore[arg-type]
+        timing=Timing(**options),  # type: ignore[arg-type]
+    ).run()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "child":
+        asyncio.run(child(sys.argv[2], int(sys.argv[3])))
+    else:
+        sys.exit(asyncio.run(serve(json.loads(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4]))))
