@@ -1,0 +1,135 @@
+"""The log: one line a message, JSON in production, readable on a terminal, and never a secret or a raw control character.
+
+Here live how lines look and what of an event stands in one; the journal is the proof, the log is for the eye and for
+grep. Addresses are shown or masked, everywhere alike. Never here: what is journalled (guard), or who reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from smtpguard.audit.event import Event, Kind
+
+_ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
+_SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
+_MOST_RECIPIENTS = 20
+_LEVELS: Mapping[Kind, str] = {
+    Kind.FREEZE: "warning",
+    Kind.THAW: "warning",
+    Kind.IN_DOUBT: "warning",
+    Kind.VOIDED: "warning",
+    Kind.ESCALATED: "warning",
+}
+
+
+def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> None:
+    """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or masked."""
+    stream = stream or sys.stderr
+    text = style == "text" or (style == "auto" and stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
+        structlog.processors.format_exc_info,
+        _without_secrets,
+        *([_masked] if addresses == "masked" else []),
+        _printable,
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=12)
+        if text
+        else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own: it would write addresses and mail
+
+
+def tell(event: Event) -> None:
+    """The line of an event."""
+    log = structlog.get_logger("smtpguard")
+    getattr(log, _LEVELS.get(event.kind, "info"))(event.kind.value, **fields(event))
+
+
+def fields(event: Event) -> dict[str, Any]:
+    """What of an event stands in its line: who and what, then how it was decided; what is empty is left out."""
+    shown: dict[str, Any] = {"id": event.id}
+    for role, values in event.private.items():
+        if role == "recipients" and len(values) > _MOST_RECIPIENTS:
+            values = (*values[:_MOST_RECIPIENTS], f"and {len(values) - _MOST_RECIPIENTS} more")
+        shown[role] = list(values) if role == "recipients" else ", ".join(values)
+    for name, value in event.data.items():
+        if name == "hits":
+            shown["rules"] = [str(hit.get("rule")) for hit in value if isinstance(hit, Mapping)]
+            shown["reasons"] = [str(reason) for hit in value for reason in _reasons(hit)]
+        elif name not in _LONG:
+            shown.setdefault(name, value)
+    return {name: value for name, value in shown.items() if value not in (None, "", [], {})}
+
+
+_LONG = frozenset({"misses", "skipped"})
+
+
+def _reasons(hit: object) -> list[object]:
+    """The details of a hit, else what the sender may read, as the journal has them."""
+    found = hit.get("reasons", ()) if isinstance(hit, Mapping) else ()
+    return [reason.get("detail") or reason.get("public") if isinstance(reason, Mapping) else reason for reason in found]
+
+
+def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in line:
+        if _SECRET.search(name):
+            line[name] = "(secret)"
+    return line
+
+
+def _masked(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in line.items():
+        line[name] = _each_text(value, mask)
+    return line
+
+
+def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in line.items():
+        if name == "exception" and isinstance(value, str):  # a traceback is read in lines
+            line[name] = "\n".join(map(printable, value.splitlines()))
+        else:
+            line[name] = _each_text(value, printable)
+    return line
+
+
+def mask(text: str) -> str:
+    """Every address in it with the first letter of its local part alone: ``k***@example.com``."""
+    return _ADDRESS.sub(lambda found: f"{found[1][0]}***@{found[2]}", text)
+
+
+def printable(text: str) -> str:
+    """Control characters, line ends and what turns the direction of writing are escaped; the rest is as it was."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _each_text(value: Any, change: Any) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _each_text(each, change) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_each_text(each, change) for each in value]
+    return value

@@ -1,0 +1,106 @@
+"""Lines of the log: whole, on one line, without secrets, and masked where that is asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.observe import log
+
+VERDICT = Event(
+    kind=Kind.VERDICT,
+    id="01HELD",
+    at=datetime(2026, 3, 2, 8, tzinfo=UTC),
+    data={
+        "action": "hold",
+        "reach": 400_000,
+        "hits": [
+            {"rule": "internal-to-list", "reasons": [{"public": "looks internal", "detail": 'begins with "SV:"'}]}
+        ],
+        "misses": [{"rule": "reply-storm"}],
+        "note": "",
+    },
+    private={"reverse_path": ("kalle@example.com",), "recipients": tuple(f"k{i}@example.org" for i in range(30))},
+)
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def line(style: str, addresses: str = "clear") -> str:
+    out = io.StringIO()
+    log.configure(style, addresses, out)
+    log.tell(VERDICT)
+    text = out.getvalue()
+    assert text.count("\n") == 1
+    return text
+
+
+def test_one_line_of_json_a_message() -> None:
+    row = json.loads(line("auto"))  # no terminal: JSON
+    assert (row["event"], row["id"], row["action"], row["level"]) == ("verdict", "01HELD", "hold", "info")
+    assert row["rules"] == ["internal-to-list"]
+    assert row["reasons"] == ['begins with "SV:"']
+    assert row["reverse_path"] == "kalle@example.com"
+    assert row["recipients"][-1] == "and 10 more"
+    assert len(row["recipients"]) == 21
+    assert row["timestamp"].endswith("Z")
+    assert "misses" not in row
+    assert "note" not in row
+
+
+def test_masked() -> None:
+    row = json.loads(line("json", "masked"))
+    assert row["reverse_path"] == "k***@example.com"
+    assert set(row["recipients"][:20]) == {"k***@example.org"}
+
+
+def test_readable() -> None:
+    text = line("text")
+    assert "verdict" in text
+    assert "internal-to-list" in text
+
+
+def test_secrets_and_control_characters() -> None:
+    out = io.StringIO()
+    log.configure("json", "clear", out)
+    structlog.get_logger().warning("odd", subject="a\r\nforged: line\x1b[2J \u202e", relay_password="hunter2")
+    logging.getLogger("somebody.else").warning("two\nlines of %s", "a library")
+    text = out.getvalue()
+    assert text.count("\n") == 2
+    assert "hunter2" not in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert json.loads(text.splitlines()[0])["subject"] == "a\\r\\nforged: line\\x1b[2J \\u202e"
+    assert json.loads(text.splitlines()[1])["event"] == "two\\nlines of a library"
+
+
+def test_aiosmtpd_says_nothing() -> None:
+    out = io.StringIO()
+    log.configure("json", "clear", out)
+    logging.getLogger("mail.log").error("('127.0.0.1', 1) recip: secret@example.com")
+    assert out.getvalue() == ""
+
+
+@given(st.text())
+def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
+    shown = log.printable(text)
+    assert shown.isprintable()
+    assert log.printable(shown) == shown
+    if text.isprintable():
+        assert shown == text
