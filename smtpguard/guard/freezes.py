@@ -1,0 +1,242 @@
+"""Stand still: freezing and thawing, and the watch over the gate that every final dot is asked at.
+
+A freeze is committed first; from then on no verdict to relay of what it stops can be committed anywhere. What was decided
+before and has not sent its final dot is recalled by the fence, at the latest one second on. What the relay has already is
+past recall, and is counted and said. Never here: what a frozen message is answered (policy, by the settings).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.policy.admission import Freeze, Gate, LedgerError, Selector
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+FRESH_SECONDS = 1.0
+RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
+LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
+
+
+class GateWatch:
+    """Reads the gate four times a second. ``moved`` is called with each gate that differs from the one before."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, moved: Callable[[Gate], None] | None = None) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._moved = moved
+        self._read_at = float("-inf")
+        self.gate: Gate | None = None
+
+    async def read(self) -> Gate:
+        """Raises LedgerError; the last gate stays, and grows stale."""
+        asked_at = self._clock.monotonic()  # before: the answer is at least as new as the question
+        gate = await self._ledger.gate()
+        before, self.gate = self.gate, gate
+        self._read_at = asked_at
+        if self._moved is not None and before is not None and before != gate:
+            self._moved(gate)
+        return gate
+
+    async def run(self) -> None:
+        """For ever. While the store does not answer, the fences fall: doubt stands still."""
+        while True:
+            try:
+                async with asyncio.timeout(5):
+                    await self.read()
+            except (LedgerError, TimeoutError) as error:
+                log.warning("the gate cannot be read: %s", type(error).__name__)
+            await asyncio.sleep(POLL_SECONDS)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether any freeze stands, as far as is known: then what comes may have to be kept."""
+        return self.gate is None or bool(self.gate.freezes)
+
+    def fence(
+        self,
+        *,
+        lists: frozenset[str],
+        senders: frozenset[str],
+        mailing: str = "",
+        thread: str = "",
+        policy_sha256: str | None = None,
+        gone: Callable[[], bool] | None = None,
+    ) -> Callable[[], bool]:
+        """Whether the final dot may still be sent: the gate was read less than a second ago, no freeze in it stops this
+        message, the policy that decided is in force still (None: people decided, and no policy can move that), and the client
+        is there. A freeze or thaw of something else lets it stand."""
+
+        def holds() -> bool:
+            gate = self.gate
+            if gate is None or self._clock.monotonic() - self._read_at >= FRESH_SECONDS:
+                return False
+            if policy_sha256 is not None and gate.policy_sha256 != policy_sha256:
+                return False
+            if gone is not None and gone():
+                return False
+            now = self._clock.now()
+            return not any(
+                f.stops(lists=lists, senders=senders, mailing=mailing, thread=thread, now=now) for f in gate.freezes
+            )
+
+        return holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """What became of the command that holds other queues. ``problem`` is None if it ended with 0."""
+
+    argv: tuple[str, ...]
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """``recalled``: decided before, dropped before their final dot. ``past_recall``: ids that the relay has, or may have;
+    those without its reply yet are among them. ``hook``: None if none is set."""
+
+    freeze: Freeze
+    recalled: tuple[str, ...]
+    past_recall: tuple[str, ...]
+    hook: Hook | None
+
+
+class Freezes:
+    """The service behind ``smtpguard freeze`` and ``thaw``. A hook is a command of its own, without a shell; what happens is
+    in its environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+        freeze_hook: Sequence[str] = (),
+        thaw_hook: Sequence[str] = (),
+        hook_seconds: float = 30.0,
+        recall_seconds: float = RECALL_SECONDS,
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._new_id = new_id
+        self._freeze_hook = tuple(freeze_hook)
+        self._thaw_hook = tuple(thaw_hook)
+        self._hook_seconds = hook_seconds
+        self._recall_seconds = recall_seconds
+
+    async def freeze(
+        self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
+    ) -> Frozen:
+        """``value``: see admission.Freeze. Raises LedgerError: then nothing is frozen, and it must be said loudly."""
+        now = self._clock.now()
+        freeze = Freeze(
+            freeze_id=self._new_id(),
+            selector=selector,
+            value=value,
+            reason=reason,
+            by=by,
+            at=now,
+            until=now + for_ if for_ else None,
+        )
+        await self._ledger.freeze(freeze, _event(Kind.FREEZE, freeze, by, self._clock))
+        hook = asyncio.create_task(self._run(self._freeze_hook, "freeze", freeze, by))
+        recalled, past_recall = await self._recall(freeze)
+        return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hook=await hook)
+
+    async def thaw(self, freeze_id: str, *, by: str) -> Hook | None:
+        """Raises KeyError where no such freeze stands."""
+        gate = await self._ledger.gate()
+        freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
+        if freeze is None:
+            raise KeyError(freeze_id)
+        await self._ledger.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
+        return await self._run(self._thaw_hook, "thaw", freeze, by)
+
+    async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
+        """The freezes that stand: all of them, or those with just this selector and value."""
+        gate = await self._ledger.gate()
+        now = self._clock.now()
+        return tuple(
+            f
+            for f in gate.freezes
+            if (f.until is None or now < f.until) and (selector is None or (f.selector, f.value) == (selector, value))
+        )
+
+    async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Wait until fences have fallen and outcomes are noted, but no longer than it takes; then look who was recalled."""
+        since = freeze.at - LOOK_BACK
+        under_way = await self._ledger.in_flight(freeze, since)
+        if not under_way:
+            return (), ()
+        end = self._clock.monotonic() + self._recall_seconds
+        while await self._ledger.in_flight(freeze, since) and self._clock.monotonic() < end:
+            await asyncio.sleep(0.1)
+        outcomes = await self._ledger.outcomes(under_way)
+        recalled = tuple(id for id in under_way if outcomes.get(id) in STAYED)
+        return recalled, tuple(id for id in under_way if id not in recalled)
+
+    async def _run(self, argv: tuple[str, ...], action: str, freeze: Freeze, by: str) -> Hook | None:
+        if not argv:
+            return None
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=_environment(action, freeze, by),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            return Hook(argv=argv, problem=f"it could not be started: {getattr(error, 'strerror', None) or error}")
+        try:
+            async with asyncio.timeout(self._hook_seconds):
+                status = await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            return Hook(argv=argv, problem=f"it took longer than {self._hook_seconds:g} s and was killed")
+        return Hook(argv=argv, problem=None if status == 0 else f"it ended with status {status}")
+
+
+STAYED = frozenset({"recalled", "gone", "lost", "refused"})
+"""Outcomes that say the relay does not have it."""
+
+
+def _environment(action: str, freeze: Freeze, by: str) -> Mapping[str, str]:
+    said = {"ACTION": action, "ID": freeze.freeze_id, "SELECTOR": freeze.selector.value, "VALUE": freeze.value,
+            "REASON": freeze.reason, "BY": by}  # fmt: skip
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        **{f"SMTPGUARD_{name}": value.replace("\0", "") for name, value in said.items()},
+    }
+
+
+def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:
+    """Who, when and why; a sender's name and the reason in words are private."""
+    personal = freeze.selector is Selector.SENDER
+    private = {"actor": (by,), "comment": (freeze.reason,)}
+    if personal:
+        private["from"] = (freeze.value,)
+    return Event(
+        kind=kind,
+        id=freeze.freeze_id,
+        at=clock.now(),
+        data={
+            "selector": freeze.selector.value,
+            "value": None if personal else freeze.value,
+            "until": freeze.until.isoformat().replace("+00:00", "Z") if freeze.until else None,
+        },
+        private=private,
+    )

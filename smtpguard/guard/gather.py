@@ -1,0 +1,262 @@
+"""Everything a rule may ask about one transaction, asked of whoever knows, as far as it is needed, within time limits.
+
+Recipients and header come first, since they are cheap; the text and the origin only when the plan still hangs on them.
+Whatever cannot be found out becomes Unknown with its reason: never a guess, never an exception.
+Never here: what the facts mean for the message (policy), or the reading of text (reading).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Reader, Verifier
+from smtpguard.guard.sender import Sender
+from smtpguard.lists.recipients import Classification, Classified, Kind, Span
+from smtpguard.mail.trace import TraceInfo, trusted
+from smtpguard.mail.transaction import Transaction
+from smtpguard.policy.facts import Count, Facts, Source, Unknown, Value
+from smtpguard.reading.looks import Readable, Reading
+from smtpguard.reading.marks import Side
+from smtpguard.reading.origin import Origin
+
+T = TypeVar("T")
+FEW = 3  # customers to whom one writes a letter
+MAILING_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Who is asked, and how long each may take. ``trace_key`` knows our own trace headers again."""
+
+    reader: Reader
+    verifier: Verifier
+    trace_key: bytes
+    read_seconds: float = 20.0
+    verify_seconds: float = 10.0
+
+
+class Gathering:
+    """What is known of one transaction so far. ``open`` first, then ``ask`` for what a plan says is pending."""
+
+    def __init__(self, transaction: Transaction, in_force: InForce, sources: Sources) -> None:
+        registry = in_force.registry
+        self.transaction = transaction
+        self.in_force = in_force
+        self.sender = Sender.of(transaction, registry, registry.digester.delimiters)
+        self.everyone = registry.classify(transaction.envelope.addresses)
+        self.post = _post(transaction, in_force, sources.trace_key)
+        self.counted = self.everyone if self.post is None else _beside(self.post, self.everyone, in_force, sources.trace_key)
+        """Those who are judged here. Who gets a copy of a post that was admitted already was judged with the post."""
+        self.reading: Reading | Unknown | None = None
+        self.origin: Origin | Unknown | None = None
+        self.facts = Facts(
+            values=self._envelope(),
+            evidence=self._expanded(),
+            lists=frozenset(self.everyone.touched),
+            senders=self.sender.everything,
+            mailing=transaction.message.sha256[:MAILING_DIGITS],
+        )
+        self._sources = sources
+        self._deep = False
+
+    async def open(self) -> Facts:
+        """The header's facts: cheap, and needed for the record whatever the rules say."""
+        return await self.ask(frozenset({Source.HEADERS}))
+
+    async def ask(self, pending: frozenset[Source]) -> Facts:
+        """Everything from these sources; unknown where they do not answer."""
+        deep = self._deep or Source.TEXT in pending
+        if (deep and not self._deep) or (Source.HEADERS in pending and self.reading is None):
+            need = frozenset({Source.HEADERS, Source.TEXT} if deep else {Source.HEADERS})
+            self._deep = deep
+            self.reading = await _within(
+                self._sources.read_seconds,
+                lambda: self._sources.reader.read(self.transaction.message, need),
+                "the message could not be read",
+            )
+        if Source.ORIGIN in pending and self.origin is None:
+            self.origin = await _within(
+                self._sources.verify_seconds,
+                lambda: self._sources.verifier.origin(self.transaction.message),
+                "signatures could not be verified",
+            )
+        self._learn()
+        return self.facts
+
+    def _learn(self) -> None:
+        values: dict[str, Value] = {}
+        values.update(self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin))
+        evidence: dict[str, tuple[str, ...]] = {}
+        thread = ""
+        if isinstance(self.reading, Reading):
+            values.update(self._header(self.reading))
+            thread = self.reading.thread
+            if self._deep:
+                values.update(self._text(self.reading))
+                evidence["message.looks"] = _phrases(self.reading)
+                evidence["message.unsuitable_topics"] = tuple(
+                    dict.fromkeys(f'"{t.term}" ({t.vocabulary}, in the {t.where})' for t in self.reading.topics)
+                )
+        elif isinstance(self.reading, Unknown):
+            values.update(dict.fromkeys(_HEADER_FACTS, self.reading))
+            if self._deep:
+                values.update(dict.fromkeys(_TEXT_FACTS, self.reading))
+        known = self.facts.with_values(values, evidence)
+        self.facts = Facts(
+            values=known.values,
+            evidence=known.evidence,
+            lists=known.lists,
+            senders=known.senders,
+            mailing=known.mailing,
+            thread=thread,
+        )
+
+    def _envelope(self) -> Mapping[str, Value]:
+        counted, lists = self.counted, self.in_force.registry.lists
+        touched = [lists[name] for name in counted.lists]
+        maybe = [lists[name] for name in counted.touched.keys() - counted.lists]
+
+        def words(certain: set[str], possible: set[str]) -> Value:
+            return frozenset(certain) if certain or not possible else Unknown(why=_doubt(counted))
+
+        return {
+            "message.size_mb": Count.exactly(self.transaction.message.size_bytes / (1 << 20)),
+            "recipients.total": Count.exactly(self.everyone.total),
+            "recipients.internal": _count(counted.internal),
+            "recipients.outside": _count(counted.outside),
+            "recipients.list_addresses": _count(counted.list_addresses),
+            "recipients.members": _count(counted.members),
+            "recipients.customers": _count(counted.customers),
+            "recipients.reach": _count(counted.reach),
+            "recipients.share": _share(counted),
+            "recipients.lists": words({i.name for i in touched}, {i.name for i in maybe}),
+            "recipients.audience": words({i.audience for i in touched}, {i.audience for i in maybe}),
+            "recipients.sensitivity": words(
+                {i.sensitivity for i in touched if i.sensitivity}, {i.sensitivity for i in maybe if i.sensitivity}
+            ),
+        }
+
+    def _expanded(self) -> Mapping[str, tuple[str, ...]]:
+        if self.post is None:
+            return {}
+        return {"recipients.customers": (f"copies of the post {self.post.id}, which was decided on before expansion",)}
+
+    def _header(self, reading: Reading) -> Mapping[str, Value]:
+        hidden = [r for r in _distinct(self.counted) if r.canonical not in reading.shown]
+        certain = sum(Kind.MEMBER in r.kinds for r in hidden)
+        possible = certain + sum(Kind.MEMBER not in r.kinds and bool(r.doubt) for r in hidden)
+        return {
+            "message.labels": reading.labels,
+            "message.automatic": reading.automatic,
+            "recipients.undisclosed": Count(certain, possible),
+        }
+
+    def _text(self, reading: Reading) -> Mapping[str, Value]:
+        values: dict[str, Value] = {"message.readable": reading.readable.value}
+        found = frozenset(t.vocabulary for t in reading.topics)
+        lists = self.in_force.registry.lists
+        certain = found & frozenset().union(*(lists[n].avoid for n in self.counted.lists))
+        possible = found & frozenset().union(*(lists[n].avoid for n in self.counted.touched))
+        if reading.readable is not Readable.YES:
+            unread = Unknown(why=reading.why_unreadable or f"the message is {reading.readable.value}")
+            return values | {
+                "message.looks": unread,
+                "message.correspondence": unread,
+                "message.topics": found or unread,
+                "message.unsuitable_topics": certain or unread,
+            }
+        return values | {
+            "message.looks": reading.looks.value,
+            "message.correspondence": _correspondence(reading, self.counted),
+            "message.topics": found,
+            "message.unsuitable_topics": certain if certain or not possible else Unknown(why=_doubt(self.counted)),
+        }
+
+
+_HEADER_FACTS = ("message.labels", "message.automatic", "recipients.undisclosed")
+_TEXT_FACTS = ("message.looks", "message.correspondence", "message.topics", "message.unsuitable_topics", "message.readable")
+
+
+async def _within(seconds: float, ask: Callable[[], Awaitable[T | Unknown]], otherwise: str) -> T | Unknown:
+    try:
+        async with asyncio.timeout(seconds):
+            return await ask()
+    except TimeoutError:
+        return Unknown(why=f"{otherwise}: no answer within {seconds:g} s")
+    except Exception as error:
+        return Unknown(why=f"{otherwise}: {type(error).__name__}")
+
+
+def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo | None:
+    """The admitted post of which this is a list server's copy: from a declared expander, with our own trace in it, which
+    says that the post was addressed to the very list whose List-Id the copy bears."""
+    registry, header = in_force.registry, transaction.message.header
+    if not (transaction.session.expander or registry.is_expander(transaction.session.client_ip)):
+        return None
+    list_ids = header.all("List-Id")
+    info = registry.list_with_id(_bracketed(list_ids[0].text)) if len(list_ids) == 1 else None
+    trace = trusted(header, key)
+    if info is None or trace is None or not trace.admitted_to(info.name, key):
+        return None
+    return trace
+
+
+def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes) -> Classified:
+    """The recipients whom the lists that the post was addressed to do not explain."""
+    posted = frozenset(name for name in everyone.touched if post.admitted_to(name, key))
+    return in_force.registry.classify(
+        r.address for r in everyone.recipients if posted.isdisjoint(r.lists) and posted.isdisjoint(r.doubt)
+    )
+
+
+def _bracketed(list_id: str) -> str:
+    """The identifier of a List-Id field (RFC 2919 section 3)."""
+    return list_id.rpartition("<")[2].partition(">")[0]
+
+
+def _count(span: Span) -> Count:
+    return Count(span.low, span.high)
+
+
+def _share(counted: Classified) -> Count:
+    """The largest share of any one list: all of it where its address is among the recipients."""
+    low = high = 0.0
+    for touched in counted.touched.values():
+        if touched.by_address:
+            return Count.exactly(1)
+        if touched.size.high:
+            low = max(low, touched.members.low / touched.size.high)
+        if touched.members.high:
+            high = max(high, min(1.0, touched.members.high / touched.size.low) if touched.size.low else 1.0)
+    return Count(low, max(low, high))
+
+
+def _distinct(counted: Classified) -> list[Classification]:
+    return list({r.canonical: r for r in counted.recipients}.values())
+
+
+def _correspondence(reading: Reading, counted: Classified) -> Value:
+    """At most three customers, all of them in To or Cc, and not a thread of colleagues forwarded."""
+    if counted.list_addresses.high or reading.forwarded_thread:
+        return False
+    members = [r for r in _distinct(counted) if Kind.MEMBER in r.kinds]
+    possible = [r for r in _distinct(counted) if Kind.MEMBER in r.kinds or r.doubt]
+    if len(members) > FEW or any(r.canonical not in reading.shown for r in members):
+        return False
+    if len(possible) <= FEW and all(r.canonical in reading.shown for r in possible):
+        return True
+    return Unknown(why=_doubt(counted))
+
+
+def _doubt(counted: Classified) -> str:
+    return "; ".join(sorted(set(counted.unsure.values()))) or "a list cannot say who is on it"
+
+
+def _phrases(reading: Reading) -> tuple[str, ...]:
+    """What was found in it, in words: marks of internal mail first, the heaviest first."""
+    order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
+    return tuple(m.evidence for m in sorted(reading.marks, key=lambda m: (order[m.side], -m.weight)))

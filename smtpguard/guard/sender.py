@@ -1,0 +1,176 @@
+"""Who wrote a message, and what proves it.
+
+From is what a message claims. It is proven by the user that authenticated, by a listener whose MTA verifies senders, or
+by the origin that an addressed list or a stream declares. The reverse-path (VERP) never decides who wrote it.
+Never here: what follows from that for the message (policy), or the verifying of signatures (wire).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from email.utils import getaddresses
+
+from smtpguard.lists.declared import ListInfo, Stream
+from smtpguard.lists.recipients import Classified
+from smtpguard.lists.registry import Registry
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.message import Header
+from smtpguard.mail.transaction import Transaction
+from smtpguard.policy.facts import Unknown, Value
+from smtpguard.reading.origin import Origin
+
+MAX_FIELD = 20_000  # characters of an address field that are looked at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """``claimed``: the one From, canonical; None if there is none, or more than one. ``everything``: each canonical address
+    under which its writer shows: From, Sender, reverse-path, authenticated user. ``told``: whose mailbox hears of it."""
+
+    claimed: str | None
+    why_unclear: str
+    everything: frozenset[str]
+    authenticated: bool
+    told: str | None
+
+    @classmethod
+    def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
+        header, session = transaction.message.header, transaction.session
+        written = mailboxes(header, "From")
+        claims = {a.canonical(delimiters) for a in written}
+        doubled = len(header.all("From")) > 1 or len(claims) > 1
+        claimed = next(iter(claims)) if len(claims) == 1 and not doubled and not header.broken else None
+        why = ""
+        if claimed is None:
+            why = "the header is broken" if header.broken else "more than one From" if doubled else "no From"
+        user = _user(session.auth_user, written, registry)
+        shown = {*claims, *(a.canonical(delimiters) for a in mailboxes(header, "Sender"))}
+        if transaction.envelope.reverse_path is not None:
+            shown.add(transaction.envelope.reverse_path.canonical(delimiters))
+        if user is not None:
+            shown.add(user.canonical(delimiters))
+        internal_from = bool(claimed) and bool(written) and registry.is_internal(written[0])
+        verified = session.senders_verified and internal_from
+        return cls(
+            claimed=claimed,
+            why_unclear=why,
+            everything=frozenset(shown),
+            authenticated=claimed is not None
+            and (verified or (user is not None and user.canonical(delimiters) == claimed)),
+            told=_told(transaction, registry, user, written[0] if claimed else None),
+        )
+
+    def facts(
+        self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
+    ) -> Mapping[str, Value]:
+        """What can be said of the sender. With ``origin`` None (not asked yet), what hangs on it is left out."""
+        if self.claimed is None:
+            unclear = Unknown(why=self.why_unclear)
+            return {"sender.address": unclear, "sender.internal": unclear, "sender.proven": False,
+                    "sender.is_writer": not classified.addressed, "stream": frozenset()}  # fmt: skip
+        values: dict[str, Value | None] = {
+            "sender.address": self.claimed,
+            "sender.internal": registry.is_internal(Address.parse(self.claimed)),
+        }
+        streams = () if classified.list_addresses.high else registry.streams_from(self.claimed)
+        by_stream = {s.name: _proves(s, transaction, origin) for s in streams}
+        by_list = {
+            name: _proves(registry.lists[name], transaction, origin)
+            for name in {*classified.addressed, *classified.lists}
+            if self.claimed in registry.lists[name].writers
+        }
+        values["stream"] = _names(by_stream)
+        values["sender.proven"] = True if self.authenticated else _any((*by_stream.values(), *by_list.values()))
+        values["sender.is_writer"] = self._is_writer(classified, registry, by_list)
+        return {name: value for name, value in values.items() if value is not None}
+
+    def proven_streams(
+        self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
+    ) -> tuple[Stream, ...]:
+        """The streams whose standing approval this message uses, and whose limits it therefore counts against."""
+        if self.claimed is None or classified.list_addresses.high:
+            return ()
+        return tuple(s for s in registry.streams_from(self.claimed) if _proves(s, transaction, origin) is True)
+
+    def _is_writer(self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]) -> Value | None:
+        """A writer of every addressed list. Where a list says from where its mail must come, only that proves it."""
+        answers: list[Value | None] = []
+        for name in classified.addressed:
+            if self.claimed not in registry.lists[name].writers:
+                return False
+            answers.append(by_list[name] if registry.lists[name].origin.declared else self.authenticated)
+        return _all(answers)
+
+
+def mailboxes(header: Header, *names: str) -> list[Address]:
+    """Every mailbox in the fields of these names, doubled ones too. Total: what is no address is left out."""
+    found = []
+    for name in names:
+        for field in header.all(name):
+            try:
+                pairs = getaddresses([field.text[:MAX_FIELD]])
+            except (ValueError, IndexError, RecursionError):
+                continue
+            for _, text in pairs:
+                try:
+                    found.append(Address.parse(text))
+                except BadAddress:
+                    continue
+    return found
+
+
+def _user(auth_user: str | None, written: Iterable[Address], registry: Registry) -> Address | None:
+    """The mailbox of who authenticated. A bare login is the internal From's whose local part it is, else nobody's."""
+    if not auth_user:
+        return None
+    try:
+        return Address.parse(auth_user)
+    except BadAddress:
+        return next((a for a in written if a.local.lower() == auth_user.lower() and registry.is_internal(a)), None)
+
+
+def _told(transaction: Transaction, registry: Registry, user: Address | None, written: Address | None) -> str | None:
+    """Who hears of it. Nobody does of a null sender's or an automatic message: that would make loops."""
+    automatic = (transaction.message.header.get("Auto-Submitted") or "no").split(";")[0].strip().lower() != "no"
+    if transaction.envelope.reverse_path is None or automatic:
+        return None
+    for address in (user, written):
+        if address is not None and registry.is_internal(address) and registry.list_at(address) is None:
+            return str(address)
+    return None
+
+
+def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: Origin | Unknown | None) -> Value | None:
+    """Whether a list's or stream's declared origin is where this came from; None while signatures have not been asked for."""
+    where = declared.origin
+    ip = transaction.session.client_ip
+    if isinstance(origin, Origin):
+        return bool(where.proven(client_ip=ip, signed_by=origin.domains))
+    if not where.proven(client_ip=ip, signed_by=where.dkim):
+        return False  # whatever the signatures say: the client is another, or nothing is declared
+    if not where.dkim:
+        return True
+    return origin
+
+
+def _any(answers: Iterable[Value | None]) -> Value | None:
+    seen = list(answers)
+    if any(a is True for a in seen):
+        return True
+    return next((a for a in seen if a is not False), False)
+
+
+def _all(answers: Iterable[Value | None]) -> Value | None:
+    seen = list(answers)
+    if any(a is False for a in seen):
+        return False
+    return next((a for a in seen if a is not True), True)
+
+
+def _names(answers: Mapping[str, Value | None]) -> Value | None:
+    """The names that are proven; with one undecided and none proven, the answer is still to come, or unknown."""
+    proven = frozenset(name for name, answer in answers.items() if answer is True)
+    if proven:
+        return proven
+    return next((a for a in answers.values() if a is not False), frozenset())
