@@ -1,0 +1,77 @@
+"""Keyed digests of addresses: how lists, counts and journal know a person again without holding a readable address.
+
+Here live the installation's key and the one function from mailbox to digest (BLAKE2, RFC 7693, keyed, 8 octets).
+Never here: where digests are kept (index, store).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from smtpguard.mail.address import Address
+
+KEY_OCTETS = 32
+DIGEST_OCTETS = 8
+
+
+class BadKey(Exception):
+    """The installation's secret cannot be read or made, or is not a secret."""
+
+
+class Digester:
+    """From a mailbox to 8 octets. Two installations, or two sets of delimiters, never give the same digest."""
+
+    __slots__ = ("_base", "delimiters", "key_id")
+
+    def __init__(self, key: bytes, delimiters: str = "") -> None:
+        if not 16 <= len(key) <= 64:
+            raise BadKey("the secret must be 16 to 64 octets")
+        self.delimiters = delimiters
+        self._base = hashlib.blake2b(digest_size=DIGEST_OCTETS, key=key, person=b"address")
+        self.key_id = hashlib.blake2b(delimiters.encode(), digest_size=8, key=key, person=b"key id").digest()
+        """Names the key and the delimiters, and tells nothing of them: an index under another one is of no use."""
+
+    def __repr__(self) -> str:
+        return f"Digester(key_id={self.key_id.hex()})"
+
+    def of(self, address: Address) -> bytes:
+        return self.of_canonical(address.canonical(self.delimiters))
+
+    def of_canonical(self, canonical: str) -> bytes:
+        digest = self._base.copy()
+        digest.update(canonical.encode())
+        return digest.digest()
+
+
+def installation_key(path: Path) -> bytes:
+    """The secret of this installation; made at the first start, readable by its owner alone. Raises BadKey."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path)
+        key = path.read_bytes()
+    except OSError as error:
+        raise BadKey(f"cannot read or make {path}: {error.strerror}") from None
+    if len(key) != KEY_OCTETS:
+        raise BadKey(f"{path} does not hold {KEY_OCTETS} octets")
+    return key
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all, and never over one that is there: several processes may start at once."""
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_OCTETS))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another process was quicker: its key is the key
+    finally:
+        draft.unlink()

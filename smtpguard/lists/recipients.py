@@ -1,0 +1,98 @@
+"""What the recipients of one message are to the lists, counted: the answer that Registry.classify gives.
+
+Counts are intervals, since with no usable index a recipient is nobody or one customer. Never here: how it is found out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from smtpguard.mail.address import Address
+
+
+class Span(NamedTuple):
+    """At least ``low``, at most ``high``: with no usable index a recipient is nobody or one customer."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: object) -> Span:
+        assert isinstance(other, Span)
+        return Span(self.low + other.low, self.high + other.high)
+
+
+NOBODY = Span(0, 0)
+ONE = Span(1, 1)
+
+
+class Kind(enum.Enum):
+    INTERNAL = "internal"
+    LIST = "list"
+    MEMBER = "member"
+    OUTSIDE = "outside"
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """One recipient. ``kinds`` has one, or both INTERNAL and MEMBER. ``lists``: that it addresses, or is known to be on.
+
+    ``doubt``: lists that could not say whether it is on them. ``digest`` is empty for a list's address.
+    """
+
+    address: Address
+    canonical: str
+    kinds: frozenset[Kind]
+    lists: tuple[str, ...] = ()
+    doubt: tuple[str, ...] = ()
+    digest: bytes = b""
+
+    @property
+    def kind(self) -> Kind:
+        """The one word for it: what it is to a list comes first."""
+        return next(k for k in (Kind.LIST, Kind.MEMBER, Kind.INTERNAL, Kind.OUTSIDE) if k in self.kinds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """A list that a message reaches: by its address, or through single members. ``size``: people on it."""
+
+    name: str
+    by_address: bool
+    members: Span
+    size: Span
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classified:
+    """The recipients of one message. ``total`` counts RCPTs, everything else distinct mailboxes or people.
+
+    ``people``: digests of the single customers; ``doubtful``: of those who may be customers. ``unsure``: list -> why it
+    could not answer, where that left somebody in doubt.
+    """
+
+    recipients: tuple[Classification, ...]
+    total: int
+    internal: Span
+    outside: Span
+    list_addresses: Span
+    members: Span
+    customers: Span
+    reach: Span
+    touched: Mapping[str, Touched]
+    people: tuple[bytes, ...]
+    doubtful: tuple[bytes, ...]
+    unsure: Mapping[str, str]
+
+    @property
+    def addressed(self) -> tuple[str, ...]:
+        """Lists reached by their address, nested ones included, by name."""
+        return tuple(sorted(t.name for t in self.touched.values() if t.by_address))
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """Lists certainly touched, by address or by a member."""
+        return frozenset(t.name for t in self.touched.values() if t.by_address or t.members.low)

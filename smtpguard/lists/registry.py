@@ -1,0 +1,254 @@
+"""The customer lists as the policy declares them, and what each recipient is to them: internal, a list, a member, outside.
+
+Here lives the Registry: organisation, lists, streams and expanders of one process, with their indexes. Every spelling of a
+mailbox meets its list (mail.address). Never here: what is declared (declared), how members become an index (sync), or
+what a class means for the message (policy).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from smtpguard.lists.declared import ListInfo, Network, Stream, within
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.recipients import NOBODY, ONE, Classification, Classified, Kind, Span, Touched
+from smtpguard.lists.shelf import Shelf, Standing, State
+from smtpguard.mail.address import Address, BadAddress
+
+# What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
+_ADMINISTRATIVE = re.compile(
+    r"-(?:admin|bounces?|confirm|editor|join|leave|owner|request|subscribe|unsubscribe)(?![a-z0-9])"
+)
+
+
+class Registry:
+    """Everything that is known of lists, in one process. Cheap to ask; looks at most once a second whether an index was
+    swapped or has grown stale (``look_seconds``)."""
+
+    def __init__(
+        self,
+        *,
+        domains: Iterable[str],
+        lists: Mapping[str, ListInfo],
+        streams: Mapping[str, Stream] | None = None,
+        digester: Digester,
+        folder: Path,
+        now: Callable[[], datetime],
+        host_names: Iterable[str] = (),
+        expanders: Iterable[Network] = (),
+        look_seconds: float = 1.0,
+    ) -> None:
+        """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: of the relay and the
+        list server themselves, at which their mailboxes answer too."""
+        self.lists = dict(lists)
+        self.streams = dict(streams or {})
+        self.digester = digester
+        self.expanders = tuple(expanders)
+        self._now = now
+        self._look = timedelta(seconds=look_seconds)
+        hosts = [_domain(name) for name in host_names]
+        exact = [_domain(d) for d in domains if not d.startswith("*.")]
+        self._domains = frozenset((*exact, *hosts))
+        self._parents = tuple("." + _domain(d[2:]) for d in domains if d.startswith("*."))
+        self._addresses: dict[str, str] = {}
+        for info in self.lists.values():
+            for address in info.addresses:
+                local, _, domain = address.canonical().rpartition("@")
+                for host in (domain, *hosts):
+                    self._addresses.setdefault(f"{local}@{host}", info.name)
+        self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
+        self._shelf = Shelf(folder, digester.key_id)
+        self._nested: dict[str, frozenset[str]] = {}
+        self._members: tuple[tuple[str, Callable[[int], bool]], ...] = ()
+        self._blind: tuple[str, ...] = ()
+        self._next_look = now()
+        self.reopen()
+
+    def reopen(self) -> bool:
+        """Take swapped indexes into use and see which have grown stale. True if anything is different now."""
+        now = self._now()
+        self._next_look = now + self._look
+        changed = self._shelf.look(self.lists.values(), now)
+        if changed or not self._nested:
+            indexes = {n: s.index for n, s in self.standings.items() if s.index is not None}
+            self._members = tuple((n, i.has) for n, i in indexes.items() if self.lists[n].of_customers)
+            self._blind = tuple(
+                n for n, s in self.standings.items()
+                if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
+            )  # fmt: skip
+            self._nested = self._nest()
+        return changed
+
+    @property
+    def standings(self) -> Mapping[str, Standing]:
+        """Each list's index: its state, size, age, and what is wrong with it."""
+        return self._shelf.standings
+
+    def classify(self, addresses: Iterable[Address]) -> Classified:
+        """What a message with these recipients reaches. Total: no address and no state of an index makes it raise."""
+        if self._now() >= self._next_look:
+            self.reopen()
+        seen: dict[str, Classification] = {}
+        recipients = []
+        for address in addresses:
+            canonical = address.canonical(self.digester.delimiters)
+            name = self._list_at(address, canonical)
+            key = f"list:{name}:{canonical}" if name else canonical
+            if key not in seen:
+                seen[key] = self._of_list(address, canonical, name) if name else self._of_person(address, canonical)
+            recipients.append(seen[key])
+        return self._count(recipients, seen.values())
+
+    def list_at(self, address: Address) -> ListInfo | None:
+        """The list that this address expands to."""
+        name = self._list_at(address, address.canonical(self.digester.delimiters))
+        return self.lists[name] if name else None
+
+    def list_with_id(self, list_id: str) -> ListInfo | None:
+        """The list of a List-Id (RFC 2919): the part in angle brackets."""
+        name = self._list_ids.get(list_id.strip().lower())
+        return self.lists[name] if name else None
+
+    def is_internal(self, address: Address) -> bool:
+        """Whether it is in the organisation's domains. A list's address there is internal here, and a list above all."""
+        return self._is_ours(address.canonical().rpartition("@")[2])
+
+    def is_expander(self, client_ip: str) -> bool:
+        """Whether this client sends us the copies that a list server has expanded."""
+        return within(client_ip, self.expanders)
+
+    def streams_from(self, canonical: str) -> tuple[Stream, ...]:
+        """Streams that this From may write; their origin is yet to be proven."""
+        return tuple(s for s in self.streams.values() if canonical in s.senders)
+
+    def _is_ours(self, domain: str) -> bool:
+        return domain in self._domains or domain.endswith(self._parents)
+
+    def _list_at(self, address: Address, canonical: str) -> str | None:
+        """By the whole local part, then by each beginning that a delimiter ends; ``list-request`` is not the list."""
+        delimiters = self.digester.delimiters
+        if not any(d in address.local for d in delimiters):
+            return self._addresses.get(canonical)
+        local, _, domain = address.canonical().rpartition("@")
+        for end in range(len(local), 0, -1):
+            if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
+                continue
+            found = self._addresses.get(f"{local[:end].rstrip('.')}@{domain}")
+            if found:
+                return found
+        if canonical.endswith(f"@{domain}"):
+            return None
+        return self._addresses.get(canonical)  # routing that came to light only when the sub-address was cut
+
+    def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
+        return Classification(address, canonical, _LIST, tuple(sorted(self._nested[name])))
+
+    def _of_person(self, address: Address, canonical: str) -> Classification:
+        digest = self.digester.of_canonical(canonical)
+        number = int.from_bytes(digest, "big")
+        lists = tuple([name for name, has in self._members if has(number)])
+        if self._is_ours(canonical.rpartition("@")[2]):
+            # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
+            return Classification(address, canonical, _INTERNAL_MEMBER if lists else _INTERNAL, lists, (), digest)
+        doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()
+        return Classification(address, canonical, _MEMBER if lists else _OUTSIDE, lists, doubt, digest)
+
+    def _count(self, recipients: list[Classification], distinct: Iterable[Classification]) -> Classified:
+        internal = outside = list_addresses = members = NOBODY
+        addressed: set[str] = set()
+        people: list[Classification] = []
+        by_member: dict[str, Span] = {}
+        for one in distinct:
+            if Kind.LIST in one.kinds:
+                list_addresses += ONE
+                addressed.update(one.lists)
+                continue
+            people.append(one)
+            if Kind.INTERNAL in one.kinds:
+                internal += ONE
+            if Kind.MEMBER in one.kinds:
+                members += ONE
+            elif Kind.OUTSIDE in one.kinds:
+                outside += Span(0, 1) if one.doubt else ONE
+                members += Span(0, 1) if one.doubt else NOBODY
+            for name in one.lists:
+                by_member[name] = by_member.get(name, NOBODY) + ONE
+            for name in one.doubt:
+                by_member[name] = by_member.get(name, NOBODY) + Span(0, 1)
+        touched = {
+            n: self._touched(n, n in addressed, by_member.get(n, NOBODY)) for n in sorted({*addressed, *by_member})
+        }
+        behind = behind_customers = NOBODY
+        for name in addressed:
+            behind += touched[name].size
+            behind_customers += touched[name].size if self.lists[name].of_customers else NOBODY
+        # Who is on an addressed list already is counted there, and once.
+        beside = [one for one in people if addressed.isdisjoint(one.lists)]
+        single = [one for one in beside if Kind.MEMBER in one.kinds]
+        doubtful = [one for one in beside if one.doubt and Kind.MEMBER not in one.kinds]
+        return Classified(
+            recipients=tuple(recipients),
+            total=len(recipients),
+            internal=internal,
+            outside=outside,
+            list_addresses=list_addresses,
+            members=members,
+            customers=behind_customers + Span(len(single), len(single) + len(doubtful)),
+            reach=behind + Span(len(beside), len(beside)),
+            touched=touched,
+            people=tuple(one.digest for one in people if Kind.MEMBER in one.kinds),
+            doubtful=tuple(one.digest for one in people if one.doubt and Kind.MEMBER not in one.kinds),
+            unsure={n: self.standings[n].why for n in self._blind if n in touched},
+        )
+
+    def _touched(self, name: str, by_address: bool, members: Span) -> Touched:
+        standing = self.standings[name]
+        index = standing.index
+        if index is None:
+            size = Span(self.lists[name].at_least, math.inf)
+        else:
+            size = Span(index.people, index.people if standing.state is State.READY else math.inf)
+        return Touched(
+            name=name, by_address=by_address, members=members, size=size, version=index.version if index else ""
+        )
+
+    def _nest(self) -> dict[str, frozenset[str]]:
+        """Which lists each list's address reaches: itself, and every list whose address is a member, however deep."""
+        holds: dict[str, set[str]] = {name: set() for name in self.lists}
+        for canonical, inner in self._addresses.items():
+            digest = self.digester.of(Address(*_split(canonical)))
+            for outer, standing in self.standings.items():
+                if standing.index is not None and digest in standing.index:
+                    holds[outer].add(inner)
+        nested = {}
+        for name in self.lists:
+            reached, ahead = {name}, [name]
+            while ahead:
+                for inner in holds[ahead.pop()] - reached:
+                    reached.add(inner)
+                    ahead.append(inner)
+            nested[name] = frozenset(reached)
+        return nested
+
+
+_INTERNAL = frozenset({Kind.INTERNAL})
+_LIST = frozenset({Kind.LIST})
+_MEMBER = frozenset({Kind.MEMBER})
+_OUTSIDE = frozenset({Kind.OUTSIDE})
+_INTERNAL_MEMBER = frozenset({Kind.INTERNAL, Kind.MEMBER})
+
+
+def _domain(name: str) -> str:
+    try:
+        return Address("x", name.strip()).ascii_domain
+    except BadAddress:
+        return name.strip().lower()
+
+
+def _split(canonical: str) -> tuple[str, str]:
+    local, _, domain = canonical.rpartition("@")
+    return local, domain

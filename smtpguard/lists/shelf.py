@@ -1,0 +1,96 @@
+"""Where the indexes of all lists stand: which are open, how old they are, and what is wrong with the others.
+
+Here live the names of index files, the stat by which a swapped one is noticed, and the four states of an index. The time
+of a file's last change says when its source was last read and found to be so. Never here: making indexes (sync).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from smtpguard.lists.index import BadIndex, Index
+
+
+class State(enum.Enum):
+    READY = "ready"
+    STALE = "stale"  # a "yes" stays a yes; a "no" is not to be relied on
+    MISSING = "missing"  # nobody can say who is on the list
+    UNLISTED = "unlisted"  # no source of members is declared: the list is known by its address alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One list's index. ``why`` says in a phrase what is wrong, "" where nothing is."""
+
+    state: State
+    index: Index | None = None
+    checked_at: datetime | None = None
+    why: str = ""
+
+
+class Shelved(Protocol):
+    """What must be known of a list to find and judge its index."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def members(self) -> tuple[Mapping[str, object], ...]: ...
+    @property
+    def stale_after_seconds(self) -> int: ...
+
+
+def index_path(folder: Path, name: str) -> Path:
+    return folder / f"{quote(name, safe='')}.index"
+
+
+class Shelf:
+    """The open indexes of one process."""
+
+    def __init__(self, folder: Path, key_id: bytes) -> None:
+        self._folder = folder
+        self._key_id = key_id
+        self._stamps: dict[str, tuple[int, int, int]] = {}
+        self.standings: dict[str, Standing] = {}
+
+    def look(self, infos: Iterable[Shelved], now: datetime) -> bool:
+        """One stat a list; an index that was swapped is opened. True if any standing is another than before."""
+        standings = {info.name: self._one(info, now) for info in infos}
+        changed = standings != self.standings
+        self.standings = standings
+        return changed
+
+    def _one(self, info: Shelved, now: datetime) -> Standing:
+        if not info.members:
+            return Standing(state=State.UNLISTED, why=f"the list {info.name} declares no members")
+        before = self.standings.get(info.name)
+        index = before.index if before else None
+        path = index_path(self._folder, info.name)
+        try:
+            stat = path.stat()
+            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if index is None or self._stamps.get(info.name) != stamp:
+                index = Index(path, self._key_id)
+                self._stamps[info.name] = stamp
+        except (OSError, BadIndex) as error:
+            problem = "it was never synced" if isinstance(error, FileNotFoundError) else _phrase(error)
+            if index is None:
+                return Standing(state=State.MISSING, why=f"the list {info.name} has no usable index: {problem}")
+            # what is mapped stays good until this process ends, but nobody refreshes it
+            checked_at = before.checked_at if before else None
+            why = f"the index of {info.name} is gone or damaged, and the one before it is in use: {problem}"
+            return Standing(state=State.STALE, index=index, checked_at=checked_at, why=why)
+        checked_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+        if now - checked_at > timedelta(seconds=info.stale_after_seconds):
+            why = f"the index of {info.name} is stale: its source was last read {checked_at:%Y-%m-%d %H:%M} UTC"
+            return Standing(state=State.STALE, index=index, checked_at=checked_at, why=why)
+        return Standing(state=State.READY, index=index, checked_at=checked_at)
+
+
+def _phrase(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
