@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
-from smtpguard.wire.relay import RelayConnection, RelayTarget, RelayUnavailable, Tls
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Tls
 
 
 class _NoTls(Exception):
@@ -72,7 +73,10 @@ async def _introduce(connection: RelayConnection, target: RelayTarget, context: 
         raise RelayUnavailable(f"the relay greets with {greeting}")
     offered = await _hello(connection, target)
     if context is not None and not connection.tls and "STARTTLS" in offered:
-        reply = await connection.ready_for_tls()
+        try:
+            reply = await connection.ready_for_tls()
+        except Lost as lost:
+            raise _NoTls(str(lost.__cause__)) from lost
         if reply.code == 220:
             await _encrypt(connection, target, context)
             offered = await _hello(connection, target)  # RFC 3207 section 4.2: what was said in plain is forgotten

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE, Reply
 from smtpguard.wire.handshake import open_connection, tls_context
-from smtpguard.wire.relay import RelayConnection, RelayTarget, RelayUnavailable
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.target import RelayTarget
 
 
 class RelayPool:

@@ -11,69 +11,18 @@ Never here: how a connection is opened (handshake), who may have it (pool), what
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.replies import BadReply, Replies
+from smtpguard.wire.target import Timeouts
 
 BLOCK_OCTETS = 1 << 16
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot waits in our buffers
-
-
-class Tls(enum.Enum):
-    """OPPORTUNISTIC takes any certificate and goes on without; REQUIRE (STARTTLS) and IMPLICIT verify, or send nothing."""
-
-    NONE = "none"
-    OPPORTUNISTIC = "opportunistic"
-    REQUIRE = "require"
-    IMPLICIT = "implicit"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """Seconds, as RFC 5321 section 4.5.3.2 has them; ``connect`` is for TCP and for each TLS handshake, ``quit`` for parting."""
-
-    connect: float = 30
-    greeting: float = 300
-    command: float = 300
-    data: float = 120
-    block: float = 180
-    final: float = 600
-    quit: float = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayTarget:
-    """Where the relay is and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
-
-    With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
-    ``wait_seconds``: how long one may wait for a connection; ``down_seconds``: how long a failed attempt is remembered.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 25
-    tls: Tls = Tls.OPPORTUNISTIC
-    server_name: str | None = None
-    ca_file: Path | None = None
-    client_certificate: Path | None = None
-    client_key: Path | None = None
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    auth_without_tls: bool = False
-    connections: int = 20
-    messages_per_connection: int = 100
-    idle_seconds: float = 30
-    wait_seconds: float = 5
-    down_seconds: float = 1
-    helo: str = "localhost"
-    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 class RelayUnavailable(Lost):

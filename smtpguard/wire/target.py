@@ -1,0 +1,59 @@
+"""Where the relay is, and how to speak to it: what the settings say, the password read from its file already.
+
+Never here: what the relay itself offers (relay), or the reading of settings (config).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class Tls(enum.Enum):
+    """OPPORTUNISTIC takes any certificate and goes on without; REQUIRE (STARTTLS) and IMPLICIT verify, or send nothing."""
+
+    NONE = "none"
+    OPPORTUNISTIC = "opportunistic"
+    REQUIRE = "require"
+    IMPLICIT = "implicit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds, as RFC 5321 section 4.5.3.2 has them; ``connect`` is for TCP and for each TLS handshake, ``quit`` for parting."""
+
+    connect: float = 30
+    greeting: float = 300
+    command: float = 300
+    data: float = 120
+    block: float = 180
+    final: float = 600
+    quit: float = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayTarget:
+    """Where the relay is and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
+
+    With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
+    ``wait_seconds``: how long one may wait for a connection; ``down_seconds``: how long a failed attempt is remembered.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 25
+    tls: Tls = Tls.OPPORTUNISTIC
+    server_name: str | None = None
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    auth_without_tls: bool = False
+    connections: int = 20
+    messages_per_connection: int = 100
+    idle_seconds: float = 30
+    wait_seconds: float = 5
+    down_seconds: float = 1
+    helo: str = "localhost"
+    timeouts: Timeouts = field(default_factory=Timeouts)

@@ -1,0 +1,607 @@
+"""The connection to the relay against a relay that is told how to behave: replies, content, the fence, TLS, AUTH."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
+from smtpguard.wire.target import RelayTarget, Timeouts, Tls
+from smtpguard.wire.xforward import MAX_LINE_OCTETS as MAX_XFORWARD_LINE
+from smtpguard.wire.xforward import xforward
+from tests.scripted_relay import BLOCK, CONNECT, DOT, DROP, KEYWORDS, RESET, STALL, ScriptedRelay
+
+BODY = b"Subject: Hello\r\n\r\nA line\r\n..a dot\r\n"
+MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
+
+
+def stands() -> bool:
+    return True
+
+
+@asynccontextmanager
+async def connected(relay: ScriptedRelay, **target: object) -> AsyncIterator[RelayConnection]:
+    aim = RelayTarget(**{"port": relay.port, "tls": Tls.NONE, **target})  # type: ignore[arg-type]
+    connection = await open_connection(aim, tls_context(aim))
+    try:
+        yield connection
+    finally:
+        connection.abort("the test is over")
+        await asyncio.sleep(0)
+
+
+async def begin(connection: RelayConnection) -> None:
+    assert [r.code for r in await connection.pipeline([MAIL, RCPT])] == [250, 250]
+
+
+# replies
+
+
+def test_replies_are_read_whatever_the_pieces() -> None:
+    sent = b"250-mx.example\r\n250-SIZE 10\r\n250 HELP\r\n451 4.7.1 Later\r\n250\r\n"
+    for cut in range(len(sent)):
+        replies = Replies()
+        got = replies.feed(sent[:cut]) + replies.feed(sent[cut:])
+        assert got == [
+            Reply(250, ("mx.example", "SIZE 10", "HELP")),
+            Reply(451, ("4.7.1 Later",)),
+            Reply(250, ("",)),
+        ]
+        assert got[1].enhanced == "4.7.1"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n",
+        b"250 Ok\n",
+        b"250-a\r\n251 b\r\n",
+        b"25 Ok\r\n",
+        b"199 Ok\r\n",
+        b"600 Ok\r\n",
+        b"2500 Ok\r\n",
+        b"250_Ok\r\n",
+        b"250 a\rb\r\n",
+        b"250 a\x00b\r\n",
+        b"250 " + b"x" * MAX_LINE_OCTETS + b"\r\n",
+        b"250 " + b"x" * MAX_LINE_OCTETS,
+        b"250-x\r\n" * (MAX_REPLY_LINES + 1),
+        b"\r\n",
+    ],
+)
+def test_what_is_no_reply_is_no_reply(sent: bytes) -> None:
+    with pytest.raises(BadReply):
+        Replies().feed(sent)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_replies_or_refused(pieces: list[bytes]) -> None:
+    replies = Replies()
+    try:
+        for piece in pieces:
+            for reply in replies.feed(piece):
+                assert 200 <= reply.code < 600
+                assert all(len(line.encode()) <= 1500 and "\r" not in line for line in reply.lines)
+    except BadReply:
+        pass
+
+
+def test_control_characters_and_long_text_do_not_reach_a_client() -> None:
+    (reply,) = Replies().feed(b"550 5.1.1 \x1b[2Jgone \xff" + b"x" * 1000 + b"\r\n")
+    assert reply.lines[0].startswith("5.1.1  [2Jgone ")
+    assert len(reply.wire()) <= 512
+
+
+# one transaction
+
+
+async def test_bytes_go_through_as_they_are() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        assert connection.extensions["SIZE"] == "52428800"
+        await begin(connection)
+        assert not connection.clean
+        assert (await connection.data([BODY[:7], memoryview(BODY)[7:]], stands)).code == 250
+        assert connection.clean
+        assert relay.messages[0].raw == BODY
+        assert relay.messages[0].content == BODY.replace(b"\r\n..", b"\r\n.")
+        assert relay.messages[0].mail == MAIL
+        assert relay.messages[0].rcpts == [RCPT]
+        await begin(connection)
+        assert (await connection.data([], stands)).code == 250
+        assert relay.messages[1].raw == b""
+        assert connection.messages == 2
+
+
+async def test_commands_wait_for_each_other_where_pipelining_is_not_offered() -> None:
+    async with ScriptedRelay(keywords=["SIZE 10"]) as relay, connected(relay) as connection:
+        relay.on("MAIL", STALL)
+        task = asyncio.create_task(connection.pipeline([MAIL, RCPT]))
+        await relay.saw(b"MAIL")
+        await asyncio.sleep(0)
+        assert "RCPT" not in relay.verbs()
+        relay.forget()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not connection.clean  # a reply is still due
+
+
+async def test_each_recipient_has_its_reply_with_its_enhanced_code() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        relay.on("RCPT TO:<bad@", "550 5.1.1 No such user\n550 5.1.1 here")
+        relay.on("RCPT TO:<later@", "451 4.2.1 Later")
+        lines = [MAIL, b"RCPT TO:<bad@example.net>", b"RCPT TO:<later@example.net>", RCPT]
+        replies = await connection.pipeline(lines)
+        assert [str(r) for r in replies] == [
+            "250 2.0.0 Ok",
+            "550 5.1.1 No such user 5.1.1 here",
+            "451 4.2.1 Later",
+            "250 2.0.0 Ok",
+        ]
+
+
+@pytest.mark.parametrize("line", [b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>", b"RCPT\n", b"MAIL\x00", b"NOOP\r"])
+async def test_a_command_is_one_line(line: bytes) -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        with pytest.raises(ValueError):
+            await connection.command(line)
+        assert (await connection.command(b"NOOP")).code == 250
+        assert relay.commands[-1] == b"NOOP"
+
+
+async def test_content_that_would_swallow_the_dot_is_not_sent() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        with pytest.raises(ValueError):
+            await connection.data([b"no line end"], stands)
+        assert not connection.usable
+        assert relay.messages == []
+
+
+async def test_a_refusal_of_data_is_the_reply() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on("DATA", "451 4.3.0 Disk", times=1)
+        assert str(await connection.data([BODY], stands)) == "451 4.3.0 Disk"
+        assert connection.usable
+        assert not connection.clean
+
+
+async def test_data_answered_by_250_is_no_smtp() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on("DATA", "250 2.0.0 Sure")
+        with pytest.raises(Lost) as lost:
+            await connection.data([BODY], stands)
+        assert not lost.value.after_dot
+        assert not connection.usable
+
+
+# the fence
+
+
+async def test_the_dot_is_not_sent_when_the_fence_has_fallen() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        with pytest.raises(Recalled):
+            await connection.data([BODY * 10_000], lambda: False)
+        assert not connection.usable
+        await relay.emptied()
+        assert relay.messages == []
+
+
+async def test_the_fence_is_asked_once_all_content_is_on_its_way() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        asked: list[int] = []
+        given_out = 0
+
+        def parts() -> Iterator[bytes]:
+            nonlocal given_out
+            for _ in range(50):
+                given_out += 1
+                yield b"x" * 9_998 + b"\r\n"
+
+        def fence() -> bool:
+            asked.append(given_out)
+            return True
+
+        assert (await connection.data(parts(), fence)).code == 250
+        assert set(asked) == {50}
+        assert relay.messages[0].raw == (b"x" * 9_998 + b"\r\n") * 50
+
+
+async def test_the_dot_is_recalled_while_it_is_still_in_our_buffers() -> None:
+    async with ScriptedRelay(receive_buffer=4096) as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on(BLOCK, STALL)
+        answers = iter([True, True])
+        with pytest.raises(Recalled):
+            # one block that neither side's socket can hold: it goes out with its dot, and waits here
+            await connection.data(
+                [memoryview(b"x" * 998 + b"\r\n")] * 60, lambda: next(answers, False) and fill(connection)
+            )
+        assert relay.messages == []
+
+
+def fill(connection: RelayConnection) -> bool:
+    """Leave no room in the socket, as a relay that has stopped reading does."""
+    assert connection._transport is not None
+    connection._transport.write((b"x" * 998 + b"\r\n") * 10_000)
+    return True
+
+
+# loss
+
+
+@pytest.mark.parametrize("how", [DROP, RESET], ids=str)
+@pytest.mark.parametrize(
+    ("point", "after_dot"), [("MAIL", False), ("RCPT", False), ("DATA", False), (BLOCK, False), (DOT, True)]
+)
+async def test_a_lost_connection_says_whether_the_dot_had_gone(how: object, point: str, after_dot: bool) -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        relay.on(point, how)  # type: ignore[arg-type]
+        gone: list[RelayConnection] = []
+        connection.on_lost = gone.append
+        parts = slow_parts() if point == BLOCK else [BODY]
+        with pytest.raises(Lost) as lost:
+            await transact(connection, parts)
+        assert lost.value.after_dot is after_dot
+        assert lost.value.reply.code == 451
+        assert not connection.usable
+        assert gone == [connection]
+        with pytest.raises(Lost):
+            await connection.command(b"NOOP")
+
+
+async def transact(connection: RelayConnection, parts: Iterable[bytes]) -> Reply:
+    await connection.pipeline([MAIL, RCPT])
+    return await connection.data(parts, stands)
+
+
+def slow_parts() -> Iterator[bytes]:
+    """More than the sockets hold, so that the loss is met in the middle."""
+    for _ in range(2_000):
+        yield b"x" * 9_998 + b"\r\n"
+
+
+async def test_a_refusal_before_the_end_is_the_reply_and_ends_the_connection() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on(BLOCK, ["552 5.3.4 Too big", STALL])
+        reply = await connection.data(slow_parts(), stands)
+        assert str(reply) == "552 5.3.4 Too big"
+        assert not connection.usable
+
+
+async def test_a_250_before_the_end_is_believed_by_nobody() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on(BLOCK, ["250 2.0.0 Taken", STALL])
+        with pytest.raises(Lost):
+            await connection.data(slow_parts(), stands)
+        assert not connection.usable
+
+
+async def test_words_unasked_end_the_connection() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        relay.on("NOOP", b"250 Ok\r\n421 4.3.2 Going down\r\n")
+        assert (await connection.command(b"NOOP")).code == 250
+        assert not connection.usable
+
+
+async def test_a_silent_relay_times_out() -> None:
+    brief = Timeouts(command=0.05, data=0.05, final=0.1)
+    async with ScriptedRelay() as relay:
+        async with connected(relay, timeouts=brief) as connection:
+            relay.on("MAIL", STALL)
+            with pytest.raises(Lost) as lost:
+                await connection.command(MAIL)
+            assert not lost.value.after_dot
+            assert "timed out" in str(lost.value.__cause__)
+        relay.forget()
+        relay.on(DOT, STALL)
+        async with connected(relay, timeouts=brief) as connection:
+            await begin(connection)
+            with pytest.raises(Lost) as lost:
+                await connection.data([BODY], stands)
+            assert lost.value.after_dot
+
+
+async def test_a_relay_that_stops_reading_times_out_before_the_dot() -> None:
+    async with ScriptedRelay() as relay, connected(relay, timeouts=Timeouts(block=0.05)) as connection:
+        await begin(connection)
+        relay.on(BLOCK, STALL)
+        with pytest.raises(Lost) as lost:
+            await connection.data(slow_parts(), stands)
+        assert not lost.value.after_dot
+
+
+async def test_given_up_in_the_middle_is_no_message() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on(BLOCK, STALL)
+        task = asyncio.create_task(connection.data(slow_parts(), stands))
+        await relay.saw(b"DATA")
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not connection.usable
+
+
+async def test_quit_parts_in_peace() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        connection.quit()
+        assert not connection.usable
+        await relay.emptied()
+        assert relay.verbs() == ["EHLO", "QUIT"]
+
+
+# opening a session
+
+
+@pytest.mark.parametrize("greeting", ["554 5.3.2 Not here", "421 4.3.2 Later", "hello", DROP, "250 Ok"])
+async def test_a_greeting_that_is_none(greeting: object) -> None:
+    async with ScriptedRelay() as relay:
+        relay.on(CONNECT, greeting if isinstance(greeting, str) and greeting[0] in "245" else b"hello\r\n")
+        if greeting is DROP:
+            relay.on(CONNECT, DROP)
+        with pytest.raises(RelayUnavailable) as error:
+            async with connected(relay):
+                pass
+        assert error.value.reply.code == 451
+        assert not error.value.after_dot
+
+
+async def test_nobody_listens() -> None:
+    async with ScriptedRelay() as relay:
+        port = relay.port
+    with pytest.raises(RelayUnavailable, match=f"127.0.0.1 port {port}"):
+        await open_connection(RelayTarget(port=port, tls=Tls.NONE), None)
+
+
+async def test_a_relay_of_1982() -> None:
+    async with ScriptedRelay() as relay:
+        relay.on("EHLO", "502 What?")
+        async with connected(relay) as connection:
+            assert connection.extensions == {}
+            await begin(connection)
+        relay.on("HELO", "502 What?")
+        with pytest.raises(RelayUnavailable):
+            async with connected(relay):
+                pass
+
+
+# TLS
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> trustme.CA:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return ca
+
+
+def server_tls(ca: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*(names or ("127.0.0.1", "relay.example"))).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.OPPORTUNISTIC])
+async def test_starttls(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
+    async with (
+        ScriptedRelay(starttls=server_tls(ca), tls_keywords=["PIPELINING", "DSN"]) as relay,
+        connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection,
+    ):
+        assert connection.tls
+        assert set(connection.extensions) == {"PIPELINING", "DSN"}  # what was said under TLS
+        await begin(connection)
+        big = BODY * 50_000
+        assert (await connection.data([big], stands)).code == 250
+        assert relay.messages[0].raw == big
+        connection.quit()
+        await relay.emptied()
+
+
+async def test_implicit_tls(ca: trustme.CA, tmp_path: Path) -> None:
+    async with (
+        ScriptedRelay(implicit=server_tls(ca)) as relay,
+        connected(relay, tls=Tls.IMPLICIT, ca_file=tmp_path / "ca.pem", server_name="relay.example") as connection,
+    ):
+        assert connection.tls
+        await begin(connection)
+        assert (await connection.data([BODY], stands)).code == 250
+
+
+def nothing_was_sent(relay: ScriptedRelay) -> None:
+    assert not {"MAIL", "AUTH", "RCPT", "DATA"} & set(relay.verbs())
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.IMPLICIT])
+async def test_required_tls_that_is_not_offered_sends_nothing(tls: Tls) -> None:
+    async with ScriptedRelay() as relay:  # "stripped"
+        with pytest.raises(RelayUnavailable):
+            async with connected(relay, tls=tls):
+                pass
+        nothing_was_sent(relay)
+
+
+async def test_required_tls_that_is_refused_sends_nothing(ca: trustme.CA, tmp_path: Path) -> None:
+    async with ScriptedRelay(starttls=server_tls(ca)) as relay:
+        relay.on("STARTTLS", "454 4.7.0 Not now")
+        with pytest.raises(RelayUnavailable, match="454"):
+            async with connected(relay, tls=Tls.REQUIRE, ca_file=tmp_path / "ca.pem"):
+                pass
+        nothing_was_sent(relay)
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.IMPLICIT])
+@pytest.mark.parametrize("wrong", ["name", "authority"])
+async def test_a_certificate_that_does_not_verify_sends_nothing(
+    ca: trustme.CA, tmp_path: Path, tls: Tls, wrong: str
+) -> None:
+    context = server_tls(ca, "elsewhere.example") if wrong == "name" else server_tls(trustme.CA())
+    implicit, starttls = (context, None) if tls is Tls.IMPLICIT else (None, context)
+    async with ScriptedRelay(implicit=implicit, starttls=starttls) as relay:
+        with pytest.raises(RelayUnavailable, match="TLS failed"):
+            async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem"):
+                pass
+        nothing_was_sent(relay)
+
+
+async def test_opportunistic_tls_takes_any_certificate_and_goes_on_without(ca: trustme.CA, tmp_path: Path) -> None:
+    async with ScriptedRelay(starttls=server_tls(trustme.CA(), "x.example")) as relay:
+        async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+            assert connection.tls
+        relay.on("STARTTLS", ["220 Ready", b"this is no TLS\r\n" * 10, DROP])
+        async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+            assert not connection.tls
+            await begin(connection)
+        relay.on("STARTTLS", "454 4.7.0 Not now")
+        async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+            assert not connection.tls
+            await begin(connection)
+    async with ScriptedRelay() as relay, connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+        assert not connection.tls
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.OPPORTUNISTIC])
+async def test_replies_injected_before_tls_are_not_heard(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
+    async with ScriptedRelay(starttls=server_tls(ca), tls_keywords=["PIPELINING"]) as relay:
+        relay.on("STARTTLS", b"220 Ready\r\n250-evil.example\r\n250-XEVIL\r\n250 PIPELINING\r\n250 Ok\r\n")
+        async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection:
+            assert connection.tls
+            assert set(connection.extensions) == {"PIPELINING"}
+            await begin(connection)
+            assert (await connection.data([BODY], stands)).code == 250
+
+
+async def test_a_plain_greeting_is_no_greeting_of_implicit_tls(tmp_path: Path, ca: trustme.CA) -> None:
+    async with ScriptedRelay() as relay:
+        with pytest.raises(RelayUnavailable):
+            async with connected(relay, tls=Tls.IMPLICIT, ca_file=tmp_path / "ca.pem"):
+                pass
+        assert relay.commands == [] or b"EHLO" not in relay.commands[0]
+
+
+async def test_our_certificate(ca: trustme.CA, tmp_path: Path) -> None:
+    context = server_tls(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ca.configure_trust(context)
+    ours = ca.issue_cert("guard.example")
+    ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    async with (
+        ScriptedRelay(starttls=context) as relay,
+        connected(
+            relay,
+            tls=Tls.REQUIRE,
+            ca_file=tmp_path / "ca.pem",
+            client_certificate=tmp_path / "cert.pem",
+            client_key=tmp_path / "key.pem",
+        ) as connection,
+    ):
+        await begin(connection)
+        assert relay.client_certificates[0]["subjectAltName"] == (("DNS", "guard.example"),)
+
+
+# AUTH
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+async def test_we_log_in_under_tls(ca: trustme.CA, tmp_path: Path, mechanism: str) -> None:
+    keywords = ["PIPELINING"]
+    async with ScriptedRelay(keywords=keywords, starttls=server_tls(ca), auth={"guard": "s3cr\u00e4t"}) as relay:
+        relay.mechanisms = mechanism
+        target = {"tls": Tls.OPPORTUNISTIC, "ca_file": tmp_path / "ca.pem", "user": "guard", "password": "s3cr\u00e4t"}
+        async with connected(relay, **target) as connection:
+            assert connection.authenticated
+            await begin(connection)
+        assert relay.users == ["guard"]
+        assert any(line.startswith(b"AUTH " + mechanism.encode()) for line in relay.commands)
+
+
+async def test_a_password_is_never_said_in_plain(
+    ca: trustme.CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    target = {"user": "guard", "password": "s3cret"}
+    for context in (None, server_tls(trustme.CA())):  # stripped, and somebody in the middle
+        async with ScriptedRelay(starttls=context, auth={"guard": "s3cret"}) as relay:
+            for tls in (Tls.OPPORTUNISTIC, Tls.NONE, Tls.REQUIRE):
+                with pytest.raises(RelayUnavailable) as error:
+                    async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem", **target):
+                        pass
+                assert "s3cret" not in repr(error.value) + str(error.value)
+            nothing_was_sent(relay)
+    async with (
+        ScriptedRelay(auth={"guard": "s3cret"}) as relay,
+        connected(relay, auth_without_tls=True, **target) as connection,
+    ):
+        assert connection.authenticated
+    assert "s3cret" not in repr(RelayTarget(user="guard", password="s3cret")) + caplog.text
+
+
+async def test_a_login_refused_or_not_offered_sends_nothing() -> None:
+    async with ScriptedRelay(auth={"guard": "right"}) as relay:
+        with pytest.raises(RelayUnavailable, match="535") as error:
+            async with connected(relay, user="guard", password="wrong", auth_without_tls=True):
+                pass
+        assert "wrong" not in str(error.value)
+        assert "MAIL" not in relay.verbs()
+    async with ScriptedRelay() as relay:
+        with pytest.raises(RelayUnavailable, match="neither"):
+            async with connected(relay, user="guard", password="wrong", auth_without_tls=True):
+                pass
+
+
+# XFORWARD
+
+
+def test_xforward_says_all_that_the_relay_wants_and_nothing_else() -> None:
+    session = Session(client_ip="2001:db8::1", client_name="host.example", helo="a b=c+d\u00e5", esmtp=True)
+    offered = {"XFORWARD": "NAME ADDR PROTO HELO SOURCE PORT IDENT"}
+    assert xforward(session, offered, "0ABC") == [
+        b"XFORWARD NAME=host.example ADDR=IPV6:2001:db8::1 PROTO=ESMTP HELO=a+20b+3Dc+2Bd+C3+A5 SOURCE=REMOTE IDENT=0ABC"
+    ]
+    assert xforward(session, {}) == []
+    assert xforward(Session(client_ip="", helo=""), {"XFORWARD": "NAME ADDR HELO"}) == [
+        b"XFORWARD NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] HELO=[UNAVAILABLE]"
+    ]
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_xforward_lines_are_short_and_clean(helo: str, name: str) -> None:
+    lines = xforward(Session(helo=helo, client_name=name), {"XFORWARD": " ".join(["NAME", "HELO", "ADDR", "IDENT"])})
+    for line in lines:
+        assert len(line) <= MAX_XFORWARD_LINE
+        assert line.isascii()
+        assert line.decode().isprintable()
+
+
+def test_the_keywords_of_the_scripted_relay_are_what_we_carry() -> None:
+    assert {k.split()[0] for k in KEYWORDS} == {
+        "PIPELINING",
+        "SIZE",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "DSN",
+    }
