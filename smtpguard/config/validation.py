@@ -47,7 +47,12 @@ class Section(BaseModel):
     """What every model of a configuration file is: closed, immutable, strict about types, with defaults validated."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, validate_default=True, populate_by_name=True, hide_input_in_errors=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
 
@@ -132,7 +137,7 @@ def _noun(model: type[BaseModel], place: Place) -> str:
     for part in place:
         field = _field(here, part) if isinstance(part, str) else None
         if field is not None:
-            title = field.title or part if isinstance(part, str) else title
+            title = field.title or str(part)
             here = field.annotation
         else:
             here = _inside(here)

@@ -23,6 +23,7 @@ MAX_VALUES = 500_000
 Place = tuple[str | int, ...]
 """A path into a document: keys and indexes."""
 
+_Event = Any  # the stubs know less of events than the parser gives
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OTHER_INT = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
@@ -111,7 +112,7 @@ class _Builder:
         self.values.setdefault((), Mark(1, 1))
         return Document(file=self.file, value=value, values=self.values, keys=self.keys)
 
-    def _node(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], place: Place, depth: int) -> Any:
+    def _node(self, event: _Event, events: Iterator[_Event], place: Place, depth: int) -> Any:
         mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
         self.values[place] = mark
         if depth > MAX_DEPTH:
@@ -134,7 +135,7 @@ class _Builder:
             return items
         return self._mapping(events, place, depth)
 
-    def _mapping(self, events: Iterator[yaml.Event], place: Place, depth: int) -> dict[str, Any]:
+    def _mapping(self, events: Iterator[_Event], place: Place, depth: int) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         while not isinstance(key_event := next(events), yaml.MappingEndEvent):
             key: str | None = None
@@ -153,7 +154,7 @@ class _Builder:
                 mapping.setdefault(key, value)
         return mapping
 
-    def _report(self, event: yaml.Event, text: str, expected: str = "") -> None:
+    def _report(self, event: _Event, text: str, expected: str = "") -> None:
         mark = event.start_mark
         self.problems.append(Problem(self.file, mark.line + 1, mark.column + 1, text, expected))
 
@@ -168,7 +169,7 @@ class _TooMuch(Exception):
     """A bound was passed: what follows is not read."""
 
 
-def _scalar(event: yaml.ScalarEvent) -> Any:
+def _scalar(event: _Event) -> Any:
     text = event.value
     if not event.implicit[0]:  # quoted or a block: text, whatever it looks like
         return text

@@ -1,0 +1,223 @@
+"""One small class a condition: each looks at one fact and answers yes, no or unknown. And the reason that it gives.
+
+A count is an interval, so a limit inside it is unknown; narrowing the interval never turns a yes into a no. Over a set a
+condition of ``when`` means any member, one of ``unless`` means all. Every answer is total: a value of the wrong kind is
+unknown. Never here: how a condition is written (grammar), or what follows from it (rule).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from smtpguard.policy.facts import Count, Fact, Unknown, Value
+from smtpguard.policy.sentence import percent, sentence
+from smtpguard.policy.verdict import Reason
+
+
+class Answer(enum.IntEnum):
+    """PENDING: the fact has not been asked for yet."""
+
+    NO = 0
+    YES = 1
+    UNKNOWN = 2
+    PENDING = 3
+
+
+NO, YES, UNKNOWN, PENDING = Answer.NO, Answer.YES, Answer.UNKNOWN, Answer.PENDING
+
+
+class Pattern(Protocol):
+    """A compiled google-re2 pattern: linear in the text."""
+
+    def search(self, text: str) -> object | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """``limit`` is the condition as it is written. ``window_seconds``: 0 where the fact is not counted over time.
+
+    ``slot`` names its value among all values of a message: the fact, and the window where there is one.
+    """
+
+    fact: Fact
+    limit: str
+    window_seconds: int = 0
+    window: str = ""
+    slot: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        slot = f"{self.fact.name} in {self.window_seconds}" if self.window_seconds else self.fact.name
+        object.__setattr__(self, "slot", slot)
+
+    def test(self, value: Value) -> Answer:
+        """The answer for a value that is known, or Unknown."""
+        raise NotImplementedError
+
+    def answer(self, values: Mapping[str, Value]) -> Answer:
+        value = values.get(self.slot)
+        return PENDING if value is None else self.test(value)
+
+    def reason(self, value: Value, evidence: tuple[str, ...] = (), note: str = "") -> Reason:
+        """Why it answered as it did, with the public sentence and the private detail."""
+        observed = shown(self.fact, value)
+        name = f"{self.fact.name} in {self.window}" if self.window else self.fact.name
+        parts = [f"{name} is {observed}, the condition {self.limit}", *evidence[:20]]
+        if note:
+            parts.append(note)
+        return Reason(
+            fact=self.fact.name,
+            observed=observed,
+            limit=self.limit,
+            public=sentence(self.fact.name, value, self.window),
+            detail="; ".join(parts),
+        )
+
+
+def shown(fact: Fact, value: Value) -> str:
+    """A value as the journal shows it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case Unknown():
+            return f"unknown ({value.why})"
+        case Count():
+            return percent(value) if fact.type.value == "share" else str(value)
+        case frozenset():
+            return ", ".join(sorted(map(str, value))) or "none"
+    return "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth(Condition):
+    """``true`` or ``false``."""
+
+    wanted: bool
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not bool:
+            return UNKNOWN
+        return YES if value is self.wanted else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word(Condition):
+    """A word, or one of several."""
+
+    words: frozenset[str]
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not str:
+            return UNKNOWN
+        return YES if value in self.words else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordMatches(Condition):
+    """``{matches: PATTERN}`` on a word."""
+
+    pattern: Pattern
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not str:
+            return UNKNOWN
+        return YES if self.pattern.search(value) else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SomeWord(Condition):
+    """Of a set: any member is one of the words."""
+
+    words: frozenset[str]
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not frozenset:
+            return UNKNOWN
+        return NO if value.isdisjoint(self.words) else YES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EveryWord(Condition):
+    """Of a set, in ``unless``: there are members, and all are among the words."""
+
+    words: frozenset[str]
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not frozenset:
+            return UNKNOWN
+        return YES if value and value <= self.words else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMatches(Condition):
+    """``{matches: PATTERN}`` on a set: any member, or all of them where there are some (``every``)."""
+
+    pattern: Pattern
+    every: bool
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not frozenset:
+            return UNKNOWN
+        found = (self.pattern.search(str(word)) is not None for word in value)
+        return YES if value and (all(found) if self.every else any(found)) else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Empty(Condition):
+    """``none`` (``wanted`` true) or ``any`` of a set."""
+
+    wanted: bool
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not frozenset:
+            return UNKNOWN
+        return YES if (not value) is self.wanted else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtLeast(Condition):
+    """``>= n``, and ``> n`` (``beyond``). ``any`` of a count is ``>= 1``."""
+
+    n: float
+    beyond: bool = False
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not Count:
+            return UNKNOWN
+        if value.low > self.n or (value.low == self.n and not self.beyond):
+            return YES
+        return NO if value.high < self.n or (value.high == self.n and self.beyond) else UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtMost(Condition):
+    """``<= n``, and ``< n`` (``below``)."""
+
+    n: float
+    below: bool = False
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not Count:
+            return UNKNOWN
+        if value.high < self.n or (value.high == self.n and not self.below):
+            return YES
+        return NO if value.low > self.n or (value.low == self.n and self.below) else UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Between(Condition):
+    """``between a and b``, both inclusive; ``== n`` is between n and n, ``none`` of a count is ``== 0``."""
+
+    least: float
+    most: float
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not Count:
+            return UNKNOWN
+        if value.low >= self.least and value.high <= self.most:
+            return YES
+        return NO if value.high < self.least or value.low > self.most else UNKNOWN

@@ -1,0 +1,127 @@
+"""A rule: what it looks at, and what it then wants done.
+
+It hits where every condition of ``when`` says yes and not every condition of ``unless`` does. Where that hangs on an
+unknown it takes effect all the same, a reject then as a defer: our own failure is never a 5xx. Never here: what several
+rules come to (engine).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer, Condition
+from smtpguard.policy.facts import Facts, Source, Unknown, Value
+from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Reason, Scope
+
+Strength = tuple[Action, bool]
+"""Strictness: the action, then whether it takes the whole message."""
+
+_COST = {source: rank for rank, source in enumerate(Source)}
+_Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    rule_id: str
+    then: Action
+    when: tuple[Condition, ...]
+    unless: tuple[Condition, ...] = ()
+    description: str = ""
+    mode: Mode = Mode.ENFORCE
+    scope: Scope = Scope.ALL
+    explain: bool = False
+    _when: _Tests = field(init=False, repr=False, compare=False)
+    _unless: _Tests = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_when", tuple((c.slot, c.test) for c in self.when))
+        object.__setattr__(self, "_unless", tuple((c.slot, c.test) for c in self.unless))
+
+    @property
+    def observes(self) -> bool:
+        return self.mode is Mode.OBSERVE
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return (*self.when, *self.unless)
+
+    def strength(self, answer: Answer = YES) -> Strength:
+        """How strict it is if it takes effect with this answer."""
+        return (soften(self.then) if answer is UNKNOWN else self.then, self.scope is Scope.ALL)
+
+    def answer(self, values: Mapping[str, Value]) -> Answer:
+        """NO, YES, UNKNOWN, or PENDING: more facts may still change it."""
+        hit = _every(self._when, values)
+        if hit is NO or not self._unless:
+            return hit
+        excepted = _every(self._unless, values)
+        if excepted is YES:
+            return NO
+        if excepted is NO:
+            return hit
+        return excepted if excepted > hit else hit
+
+    def waits_for(self, values: Mapping[str, Value]) -> Source:
+        """The cheapest source that a pending answer hangs on."""
+        waiting = [c.fact.source for c in self.when if c.slot not in values]
+        if self.unless and _every(self._unless, values) is PENDING:
+            waiting += [c.fact.source for c in self.unless if c.slot not in values]
+        return min(waiting, key=_COST.__getitem__)
+
+    def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Hit:
+        """It takes effect: with the reasons of ``when``, and the exceptions that could not be answered."""
+        unclear = [c for c in self.unless if c.test(_value(c, values)) is UNKNOWN] if answer is UNKNOWN else []
+        return Hit(
+            rule=self.rule_id,
+            action=self.strength(answer)[0],
+            mode=self.mode,
+            description=self.description,
+            scope=self.scope,
+            reasons=tuple(_reason(c, values, facts, notes) for c in (*self.when, *unclear)),
+            uncertain=answer is UNKNOWN,
+            explain=self.explain,
+        )
+
+    def miss(self, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Miss:
+        """It does not: because of the first condition that said no, or of an exception."""
+        for condition in self.when:
+            if condition.answer(values) is NO:
+                return Miss(rule=self.rule_id, reason=_reason(condition, values, facts, notes))
+        for condition in self.unless:
+            return Miss(rule=self.rule_id, reason=_reason(condition, values, facts, notes))
+        return Miss(rule=self.rule_id)
+
+    def doubts(self, values: Mapping[str, Value]) -> list[Condition]:
+        """The conditions that could not be answered."""
+        return [c for c in self.conditions if c.answer(values) in (UNKNOWN, PENDING)]
+
+
+def soften(action: Action) -> Action:
+    """What an action becomes when it hangs on something unknown."""
+    return Action.DEFER if action is Action.REJECT else action
+
+
+def _every(tests: _Tests, values: Mapping[str, Value]) -> Answer:
+    """Three-valued AND, and one more: a NO ends it, and what is still to be asked may yet be a NO."""
+    answer = YES
+    for slot, test in tests:
+        value = values.get(slot)
+        found = PENDING if value is None else test(value)
+        if found is NO:
+            return NO
+        if found > answer:
+            answer = found
+    return answer
+
+
+def _value(condition: Condition, values: Mapping[str, Value]) -> Value:
+    return values.get(condition.slot, _NOT_ASKED)
+
+
+_NOT_ASKED = Unknown(why="it was not asked for")
+
+
+def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Reason:
+    name = condition.fact.name
+    return condition.reason(_value(condition, values), tuple(facts.evidence.get(name, ())), notes.get(name, ""))
