@@ -1,0 +1,231 @@
+"""client Postfix -> smtpguard -> relay Postfix -> a recorder: the whole way, with real servers, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import smtplib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.peers.postfix import Postfix, free_port
+from tests.scripted_relay import Message, ScriptedRelay
+
+POLICY = """\
+version: 1
+organization: {name: Example AB, domains: [example.com, example.se], languages: [sv, en]}
+groups:
+  communications: [eva@example.com, omar@example.com]
+  compliance: [dpo@example.com]
+approvals: {from: [communications], each: 1}
+lists:
+  ramadan-greetings:
+    title: Ramadan greetings
+    owner: omar@example.com
+    addresses: [ramadan@lists.example.com]
+    list_ids: [ramadan.lists.example.com]
+    members: {csv: ramadan.csv, column: email}
+    audience: customers
+    sensitivity: special-category
+    writers: [campaigns@example.com]
+    origin: {dkim: campaigns.example.com}
+    avoid: [pork, alcohol]
+    approvals: {from: [communications, compliance], each: 1}
+streams:
+  receipts:
+    from: [noreply@example.com]
+    origin: {dkim: shop.example.com}
+    max: 20000 in 1h
+    max_per_person: 20 in 1d
+"""
+
+
+def rules() -> str:
+    """The rules of the sample policy, as they stand in config/policy.yaml."""
+    text = (Path(__file__).parents[2] / "config" / "policy.yaml").read_text()
+    return text[text.index("\nrules:") :]
+
+
+def member(n: int) -> str:
+    return f"customer{n}@mailbox{n % 7}.example.org"
+
+
+def until(true: Callable[[], Any], seconds: float = 30, why: str = "") -> Any:
+    """Wait for something that another process does; what it gives, or an AssertionError that says what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {why or true}"
+        time.sleep(0.02)
+    return found
+
+
+class Recorder:
+    """The last hop: a relay that takes what it is told to take, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.relay = ScriptedRelay()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        self.call(self.relay.start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call(self.relay.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
+
+    def call(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    @property
+    def port(self) -> int:
+        return self.relay.port
+
+    @property
+    def messages(self) -> list[Message]:
+        return list(self.relay.messages)
+
+    def with_id(self, message_id: str) -> list[Message]:
+        return [m for m in self.messages if message_id.encode() in m.content]
+
+
+class Guard:
+    """``smtpguard serve`` in a folder of its own."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        relay_port: int,
+        policy: str = "",
+        settings: Mapping[str, str] | None = None,
+        workers: int = 2,
+    ) -> None:
+        self.root = root / "guard"
+        self.root.mkdir()
+        self.port = free_port()
+        self.log = self.root / "log"
+        rows = "\n".join(f"{member(n)},Customer {n}" for n in range(1000))
+        (self.root / "ramadan.csv").write_text(f"email,name\n{rows}\n")
+        (self.root / "policy.yaml").write_text(policy or POLICY + rules())
+        keys = {
+            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}}}]}}",
+            "trust": "[127.0.0.1]",
+            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: opportunistic, wait_seconds: 5}}",
+            "store": '{url: "sqlite:///var/smtpguard.db"}',
+            "policy": "policy.yaml",
+            "notices": '{from: "Mail guard <smtpguard@example.com>", contact: "it@example.com"}',
+            "logging": "{format: json}",
+            "workers": str(workers),
+            **(settings or {}),
+        }
+        self.config = self.root / "smtpguard.yaml"
+        self.config.write_text("".join(f"{k}: {v}\n" for k, v in keys.items()))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Guard:
+        argv = [sys.executable, "-m", "smtpguard", "-c", str(self.config), "serve"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+        until(self._answers, 40, "smtpguard to answer")
+        return self
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            with smtplib.SMTP("127.0.0.1", self.port, timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(40)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+                raise AssertionError("smtpguard did not stop: " + self.log.read_text()[-3000:]) from None
+            finally:
+                self._process = None
+
+    def __enter__(self) -> Guard:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, *words: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run("--json", *words).stdout.splitlines()]
+
+    def held(self, subject: str) -> list[dict[str, Any]]:
+        """What waits under that subject, or waited."""
+        return [h for h in self.json("held", "list") if h["subject"] == subject]
+
+
+class Chain:
+    """All of it. ``client``: what colleagues submit to; ``relay``: what reaches customers; ``lists``: a list server behind the client."""
+
+    def __init__(self, root: Path, **guard: Any) -> None:
+        self._stack = ExitStack()
+        self._root = root
+        self._guard = guard
+
+    def __enter__(self) -> Chain:
+        enter = self._stack.enter_context
+        self.recorder = enter(Recorder())
+        self.relay = enter(
+            Postfix(
+                self._root,
+                name="relay",
+                main={
+                    "relayhost": f"[127.0.0.1]:{self.recorder.port}",
+                    "smtpd_authorized_xforward_hosts": "127.0.0.0/8",
+                    "header_size_limit": "1024000",
+                },
+            )
+        )
+        self.guard = enter(Guard(self._root, relay_port=self.relay.port, **self._guard))
+        onward = {"relayhost": f"[127.0.0.1]:{self.guard.port}", "smtp_send_xforward_command": "yes"}
+        self.client = enter(Postfix(self._root, name="client", main=onward))
+        aliases = self._root / "aliases"
+        aliases.write_text("inside@lists.example.com " + ", ".join(member(n) for n in range(100, 180)) + "\n")
+        self.lists = enter(
+            Postfix(self._root, name="lists", main={**onward, "virtual_alias_maps": f"texthash:{aliases}"})
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def submit(self, mail: bytes, sender: str, *recipients: str, to: Postfix | None = None, **options: Any) -> None:
+        """Hand a mail to the client Postfix, as a mail client does. ``options``: mail_options, rcpt_options."""
+        with smtplib.SMTP("127.0.0.1", (to or self.client).port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.sendmail(sender, recipients, mail, **options)
+
+    def settled(self) -> bool:
+        return self.client.queued() == 0 and self.relay.queued() == 0 and self.lists.queued() == 0

@@ -1,0 +1,41 @@
+"""The whole chain, once a module: starting three Postfixes takes longer than any test here."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.peers import postfix
+from tests.peers.chain import Chain
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Below /tmp and short: Postfix's own user must reach it, and a socket's path has 108 characters."""
+    with tempfile.TemporaryDirectory(prefix="peers-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def chain(folder: Path) -> Iterator[Chain]:
+    if why := postfix.missing():
+        pytest.skip(why)
+    with Chain(folder) as chain:
+        yield chain
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> tuple[bytes, bytes]:
+    """An RSA key made on the spot: the private one as PEM, the public one as the TXT record of its selector."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private, b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)

@@ -1,0 +1,207 @@
+"""The story is held, the ordinary day passes, and nothing is answered 250 that nobody durable has: between real Postfixes."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+
+import dkim
+import pytest
+
+from tests.peers import letters
+from tests.peers.chain import Chain, member, until
+
+pytestmark = pytest.mark.xdist_group("two-postfixes")
+
+
+def held(chain: Chain, subject: str) -> dict[str, object]:
+    """Wait until it is held; then nothing of it may be anywhere else."""
+    found = until(lambda: chain.guard.held(subject), why=f"{subject!r} to be held")
+    until(chain.settled, why="the queues to empty")
+    assert len(found) == 1
+    assert found[0]["state"] == "waiting"
+    return dict(found[0])
+
+
+class TestStory:
+    def test_to_the_lists_address(self, chain: Chain) -> None:
+        chain.submit(letters.story("story-1@example.com"), "anna@example.com", "ramadan@lists.example.com")
+        hold = held(chain, "SV: Bacon och brännvin")
+        assert hold["reach"] == 1000
+        assert hold["lists"] == ["ramadan-greetings"]
+        assert "internal-to-list" in str(hold["rules"])
+        assert "unsuitable-for-list" in str(hold["rules"])
+        assert not chain.recorder.with_id("story-1@example.com")
+
+    def test_to_fifty_members_in_one_envelope(self, chain: Chain) -> None:
+        mail = letters.story(
+            "story-2@example.com", to=", ".join(member(n) for n in range(50)), subject="SV: Till femtio"
+        )
+        chain.submit(mail, "anna@example.com", *(member(n) for n in range(50)))
+        assert held(chain, "SV: Till femtio")["reach"] == 50
+        assert not chain.recorder.with_id("story-2@example.com")
+
+    def test_in_bcc(self, chain: Chain) -> None:
+        mail = letters.story("story-3@example.com", to="bo@example.com", subject="SV: Dold kopia")
+        chain.submit(mail, "anna@example.com", "bo@example.com", *(member(n) for n in range(8)))
+        assert "internal-to-hidden-members" in str(held(chain, "SV: Dold kopia")["rules"])
+        assert not chain.recorder.with_id("story-3@example.com")
+
+    def test_behind_the_list_servers_expansion(self, chain: Chain) -> None:
+        mail = letters.story("story-4@example.com", to="inside@lists.example.com", subject="SV: Utskickat")
+        chain.submit(mail, "anna@example.com", "inside@lists.example.com", to=chain.lists)
+        found = until(lambda: chain.guard.held("SV: Utskickat"), why="the expansion to be held")
+        until(chain.settled, why="the queues to empty")
+        assert sum(int(h["reach"]) for h in found) == 80
+        assert not chain.recorder.with_id("story-4@example.com")
+
+
+class TestOrdinaryDay:
+    def passes(self, chain: Chain, message_id: str, recipients: int = 1) -> None:
+        until(
+            lambda: sum(len(m.rcpts) for m in chain.recorder.with_id(message_id)) == recipients,
+            why=f"{message_id} to pass",
+        )
+
+    def test_a_hundred_answers_to_a_hundred_customers(self, chain: Chain) -> None:
+        before = len(chain.guard.json("held", "list"))
+        for n in range(100):
+            mail = letters.answer(f"answer-{n}@example.com", to=member(n), about=f"pumpar av modell {n}")
+            chain.submit(mail, "anna@example.com", member(n))
+        for n in range(100):
+            self.passes(chain, f"answer-{n}@example.com")
+        assert len(chain.guard.json("held", "list")) == before
+
+    def test_a_quote_to_one_customer_with_colleagues_in_cc(self, chain: Chain) -> None:
+        colleagues = ["bo@example.com", "cia@example.com", "dan@example.com"]
+        mail = letters.answer("quote-1@example.com", to=member(7), about="offerten", cc=colleagues)
+        chain.submit(mail, "anna@example.com", member(7), *colleagues)
+        self.passes(chain, "quote-1@example.com", 4)
+
+    def test_wine_at_six(self, chain: Chain) -> None:
+        mail = letters.mail(
+            to=member(9), subject="Tonight", text="Wine at six? The usual place.\n", message_id="wine-1@example.com"
+        )
+        chain.submit(mail, "anna@example.com", member(9))
+        self.passes(chain, "wine-1@example.com")
+
+    def test_an_invitation_to_three_customers(self, chain: Chain) -> None:
+        to = [member(n) for n in (11, 12, 13)]
+        mail = letters.mail(
+            to=", ".join(to),
+            subject="Breakfast talk",
+            text="Will you join us on Friday at nine?\n",
+            message_id="three-1@example.com",
+        )
+        chain.submit(mail, "anna@example.com", *to)
+        self.passes(chain, "three-1@example.com", 3)
+
+    def test_five_hundred_colleagues(self, chain: Chain) -> None:
+        people = [f"colleague{n}@example.com" for n in range(500)]
+        mail = letters.mail(
+            to="everybody@example.com", subject="SV: Fika", text="Tack, jag kommer!\n", message_id="fika-1@example.com"
+        )
+        chain.submit(mail, "anna@example.com", *people)
+        self.passes(chain, "fika-1@example.com", 500)
+
+
+class TestSurvives:
+    def test_bytes_and_dkim(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+        private, public = signing_key
+        mail = letters.mail(
+            subject="Signed", to="you@example.org", message_id="dkim-1@example.com",
+            text="Every byte counts.\n.\n..two dots\n.one dot\n\ttab, trailing space \n\n\n",
+        )  # fmt: skip
+        mail = dkim.sign(mail, b"s1", b"example.com", private, include_headers=[b"from", b"to", b"subject"]) + mail
+        chain.submit(mail, "anna@example.com", "you@example.org")
+        [got] = until(lambda: chain.recorder.with_id("dkim-1@example.com"), why="the signed mail")
+        assert got.content.endswith(mail)
+        assert dkim.verify(got.content, dnsfunc=lambda name, timeout=5: public)
+
+    def test_dsn_parameters(self, chain: Chain) -> None:
+        mail = letters.mail(to="you@example.org", message_id="dsn-1@example.com")
+        chain.submit(
+            mail, "anna@example.com", "you@example.org",
+            mail_options=["RET=HDRS", "ENVID=CaseKept-1"],
+            rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;You@Example.Org"],
+        )  # fmt: skip
+        [got] = until(lambda: chain.recorder.with_id("dsn-1@example.com"), why="the mail with DSN parameters")
+        assert b"RET=HDRS" in got.mail
+        assert b"ENVID=CaseKept-1" in got.mail
+        assert b"NOTIFY=SUCCESS,FAILURE" in got.rcpts[0]
+        assert b"ORCPT=rfc822;You@Example.Org" in got.rcpts[0]
+
+    def test_smtputf8(self, chain: Chain) -> None:
+        mail = letters.mail(to="jörgen@example.org", message_id="utf8-1@example.com").replace(
+            b"=?utf-8?B?", b"=?utf-8?B?"
+        )
+        with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.docmd("MAIL", "FROM:<anna@example.com> SMTPUTF8 BODY=8BITMIME")
+            smtp.command_encoding = "utf-8"
+            assert smtp.docmd("RCPT", "TO:<jörgen@example.org>")[0] == 250
+            assert smtp.data(mail)[0] == 250
+        [got] = until(lambda: chain.recorder.with_id("utf8-1@example.com"), why="the internationalized mail")
+        assert "jörgen@example.org".encode() in got.rcpts[0]
+        assert b"SMTPUTF8" in got.mail
+        assert b"BODY=8BITMIME" in got.mail
+
+    def test_the_client_is_told_on(self, chain: Chain) -> None:
+        """XFORWARD reaches the relay: its log names the client of the first Postfix."""
+        chain.submit(
+            letters.mail(to="you@example.org", message_id="xf-1@example.com"), "anna@example.com", "you@example.org"
+        )
+        until(lambda: chain.recorder.with_id("xf-1@example.com"), why="the mail")
+        assert any("client=localhost" in line or "orig_client=" in line for line in chain.relay.lines())
+        assert any("orig_client=" in line for line in chain.relay.lines()), "the relay was told nothing by XFORWARD"
+
+
+class TestNothingIsLost:
+    def test_relay_down_keeps_the_mail_at_the_client(self, chain: Chain) -> None:
+        chain.relay.stop()
+        try:
+            chain.submit(
+                letters.mail(to="you@example.org", message_id="down-1@example.com"),
+                "anna@example.com",
+                "you@example.org",
+            )
+            until(
+                lambda: any("status=deferred" in line and " 451 " in line for line in chain.client.lines()), why="451"
+            )
+            assert chain.client.queued() == 1
+        finally:
+            chain.relay.start()
+        chain.client.flush()
+        until(lambda: chain.recorder.with_id("down-1@example.com"), 60, why="the mail, once the relay is back")
+
+    def test_refused_recipient_is_the_relays_word(self, chain: Chain) -> None:
+        with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.docmd("MAIL", "FROM:<anna@example.com>")
+            code, text = smtp.docmd("RCPT", "TO:<nobody@[not an address]>")
+            assert code in (501, 553), text
+
+    def test_ten_thousand_are_accounted_for(self, chain: Chain) -> None:
+        before = len(chain.recorder.messages)
+        subprocess.run(
+            ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "10000", "-l", "1024", "-f", "bulk@example.com",
+             "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
+            check=True, timeout=300, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        until(lambda: len(chain.recorder.messages) - before >= 10000, 240, why="10,000 messages at the recorder")
+        until(chain.settled, 60)
+        assert len(chain.recorder.messages) - before == 10000
+
+    def test_swaks(self, chain: Chain) -> None:
+        done = subprocess.run(
+            ["swaks", "--server", f"127.0.0.1:{chain.guard.port}", "--from", "anna@example.com", "--to", "you@example.org",
+             "--header", "Message-ID: <swaks-1@example.com>", "--pipeline"],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        until(lambda: chain.recorder.with_id("swaks-1@example.com"), why="the mail of swaks")
+
+    def test_journal_is_whole(self, chain: Chain) -> None:
+        [verified] = chain.guard.json("audit", "verify")
+        assert verified["ok"]
+        assert verified["entries"] > 100
