@@ -25,7 +25,7 @@ class RelayPool:
         self._context = tls_context(target)
         self._idle: deque[tuple[RelayConnection, float]] = deque()  # the latest used at the right, with since when
         self._waiting: deque[asyncio.Future[RelayConnection]] = deque()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[RelayConnection]] = set()
         self._open: set[RelayConnection] = set()
         self._extensions: Mapping[str, str] | None = None
         self._failure: RelayUnavailable | None = None
@@ -58,8 +58,6 @@ class RelayPool:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise RelayUnavailable("the pool is closed")
-        if self._failure is not None and not self._open and loop.time() < self._failed_until:
-            raise RelayUnavailable(self._failure.why, self._failure.reply)
         waiter: asyncio.Future[RelayConnection] = loop.create_future()
         self._waiting.append(waiter)
         self._open_more()
@@ -114,26 +112,33 @@ class RelayPool:
     # within
 
     def _open_more(self) -> None:
-        """Open as many as are waited for, within the limit."""
-        while not self._closed and len(self._opening) < len(self._waiting) and self.size < self.target.connections:
-            task = asyncio.create_task(self._open_one())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-
-    async def _open_one(self) -> None:
-        try:
-            connection = await open_connection(self.target, self._context)
-        except RelayUnavailable as failure:
-            self._failure = failure
-            self._failed_until = asyncio.get_running_loop().time() + self.target.down_seconds
-            if not self._open:  # with one that works, the others may wait for it
-                self._refuse_all(failure)
+        """Open as many as are waited for, within the limit; none just after a failure."""
+        if self._failure is not None and asyncio.get_running_loop().time() < self._failed_until:
+            if not self._open and not self._opening:  # with one that works, the others may wait for it
+                self._refuse_all(self._failure)
             return
-        self._failure = None
-        self._extensions = connection.extensions
-        self._open.add(connection)
-        connection.on_lost = self._gone
-        self._hand_over(connection)
+        while not self._closed and len(self._opening) < len(self._waiting) and self.size < self.target.connections:
+            task = asyncio.create_task(open_connection(self.target, self._context))
+            self._opening.add(task)
+            task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[RelayConnection]) -> None:
+        self._opening.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            connection = task.result()
+            self._failure = None
+            self._extensions = connection.extensions
+            self._open.add(connection)
+            connection.on_lost = self._gone
+            self.release(connection)
+        else:
+            unforeseen = RelayUnavailable(f"opening a session: {type(error).__name__}")
+            self._failure = error if isinstance(error, RelayUnavailable) else unforeseen
+            self._failed_until = asyncio.get_running_loop().time() + self.target.down_seconds
+        self._open_more()
 
     def _forgo(self, waiter: asyncio.Future[RelayConnection]) -> None:
         """Somebody waits no longer; a connection handed over at that very moment goes to the next."""

@@ -1,0 +1,271 @@
+"""The pool against a relay that is told how to behave: bounds, fairness, what comes back, a relay that is down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Timeouts, Tls
+from tests.scripted_relay import BLOCK, CONNECT, DROP, STALL, ScriptedRelay
+
+MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
+
+
+@asynccontextmanager
+async def pooled(relay: ScriptedRelay, **target: object) -> AsyncIterator[RelayPool]:
+    pool = RelayPool(RelayTarget(**{"port": relay.port, "tls": Tls.NONE, **target}))  # type: ignore[arg-type]
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def send(pool: RelayPool) -> None:
+    connection = await pool.acquire()
+    await connection.pipeline([MAIL, RCPT])
+    assert (await connection.data([b"A line\r\n"], lambda: True)).code == 250
+    pool.release(connection)
+
+
+async def heard(relay: ScriptedRelay, pool: RelayPool) -> None:
+    """Both sides know that no connection is left."""
+    await relay.emptied()
+    async with asyncio.timeout(5):
+        while pool.size:  # noqa: ASYNC110 - the pool tells nobody
+            await asyncio.sleep(0)
+
+
+async def test_a_clean_connection_is_used_again() -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        for _ in range(5):
+            await send(pool)
+        assert relay.sessions == 1
+        assert "RSET" not in relay.verbs()
+        assert (pool.size, pool.idle) == (1, 1)
+        assert "DSN" in await pool.extensions()
+
+
+async def test_a_transaction_begun_is_reset_before_the_next() -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        connection = await pool.acquire()
+        await connection.pipeline([MAIL, RCPT])
+        pool.release(connection)
+        assert pool.idle == 0
+        await send(pool)
+        assert relay.sessions <= 2
+        assert relay.verbs().count("RSET") == 1
+        assert relay.messages[0].rcpts == [RCPT]
+
+
+@pytest.mark.parametrize("answer", ["421 4.3.2 Going", "500 5.5.2 What", DROP], ids=str)
+async def test_one_that_cannot_be_reset_is_thrown_away(answer: object) -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        relay.on("RSET", answer)  # type: ignore[arg-type]
+        connection = await pool.acquire()
+        await connection.command(MAIL)
+        pool.release(connection)
+        await heard(relay, pool)
+        assert (pool.size, pool.idle) == (0, 0)
+        await send(pool)
+        assert relay.sessions == 2
+
+
+async def test_replies_still_due_belong_to_nobody_else() -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        relay.on("MAIL", [STALL, "250 2.0.0 of the first"], times=1)
+        connection = await pool.acquire()
+        task = asyncio.create_task(connection.command(MAIL))
+        await relay.saw(b"MAIL")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        pool.release(connection)
+        assert pool.idle == 0
+        relay.resume()
+        again = await pool.acquire()
+        reply = await again.command(MAIL)
+        assert str(reply) == "250 2.0.0 Ok"
+        pool.release(again)
+
+
+async def test_in_the_middle_of_data_it_is_thrown_away() -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        relay.on(BLOCK, STALL)
+        connection = await pool.acquire()
+        await connection.pipeline([MAIL, RCPT])
+        task = asyncio.create_task(connection.data([b"x" * 998 + b"\r\n"] * 50_000, lambda: True))
+        await relay.saw(b"DATA")
+        pool.release(connection)
+        await asyncio.gather(task, return_exceptions=True)
+        assert pool.size == 0
+        relay.resume()
+        await relay.emptied()
+        assert relay.messages == []
+
+
+async def test_no_more_connections_than_told_and_first_come_first_served() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=2) as pool:
+        first, second = await pool.acquire(), await pool.acquire()
+        order: list[int] = []
+
+        async def use(n: int) -> None:
+            connection = await pool.acquire()
+            order.append(n)
+            await asyncio.sleep(0)
+            pool.release(connection)
+
+        tasks = [asyncio.create_task(use(n)) for n in range(8)]
+        await asyncio.sleep(0)
+        assert order == []
+        pool.release(first)
+        pool.release(second)
+        await asyncio.gather(*tasks)
+        assert order == list(range(8))
+        assert relay.sessions == 2
+        assert pool.idle == 2
+
+
+async def test_waiting_is_bounded() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=1, wait_seconds=0.02) as pool:
+        connection = await pool.acquire()
+        with pytest.raises(RelayUnavailable) as error:
+            await pool.acquire()
+        assert str(error.value.reply).startswith("451 4.3.2")
+        pool.release(connection)
+        assert await pool.acquire() is connection
+        pool.discard(connection)
+
+
+async def test_who_gives_up_waiting_takes_no_connection_away() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
+        connection = await pool.acquire()
+        leaver, stayer = asyncio.create_task(pool.acquire()), asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        pool.release(connection)  # handed over to the leaver ...
+        leaver.cancel()  # ... who leaves in the same breath
+        with pytest.raises(asyncio.CancelledError):
+            await leaver
+        assert await stayer is connection
+        pool.release(connection)
+
+
+async def test_a_discarded_connection_makes_room_for_who_waits() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
+        connection = await pool.acquire()
+        waiter = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        pool.discard(connection)
+        pool.release(await waiter)
+        assert relay.sessions == 2
+        assert (pool.size, pool.idle) == (1, 1)
+
+
+async def test_a_connection_is_not_used_for_ever() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, messages_per_connection=2) as pool:
+        for _ in range(5):
+            await send(pool)
+        assert relay.sessions == 3
+        assert relay.verbs().count("QUIT") == 2
+        assert [m.connection for m in relay.messages] == [1, 1, 2, 2, 3]
+
+
+async def test_the_idle_are_parted_from() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, idle_seconds=0.02) as pool:
+        await send(pool)
+        assert pool.idle == 1
+        await relay.emptied()
+        assert (pool.size, pool.idle) == (0, 0)
+        assert relay.verbs()[-1] == "QUIT"
+        await send(pool)
+
+
+async def test_a_relay_that_drops_the_idle_is_noticed() -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        await send(pool)
+        relay.drop_all()
+        await heard(relay, pool)
+        await send(pool)
+        assert relay.sessions == 2
+
+
+async def test_a_fresh_one_has_not_been_idle() -> None:
+    async with ScriptedRelay() as relay, pooled(relay) as pool:
+        await send(pool)
+        connection = await pool.acquire(fresh=True)
+        assert connection.messages == 0
+        pool.release(connection)
+        assert relay.sessions == 2
+
+
+async def test_a_relay_that_is_down_is_down_at_once_and_for_a_moment() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, down_seconds=0.05) as pool:
+        await relay.stop()
+        for _ in range(3):
+            with pytest.raises(RelayUnavailable) as error:
+                await pool.acquire()
+            assert error.value.reply.code == 451
+            assert "connecting" in error.value.why
+        with pytest.raises(RelayUnavailable):
+            await pool.extensions()
+        await relay.start()
+        with pytest.raises(RelayUnavailable):  # still remembered
+            await pool.acquire()
+        assert relay.sessions == 0
+        await asyncio.sleep(0.06)
+        await send(pool)
+
+
+async def test_all_who_wait_for_a_relay_that_is_down_are_told() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=2, wait_seconds=60) as pool:
+        relay.on(CONNECT, "421 4.3.2 Full")
+        answers = await asyncio.gather(*(pool.acquire() for _ in range(10)), return_exceptions=True)
+        assert all(isinstance(a, RelayUnavailable) and "421" in a.why for a in answers)
+        assert relay.sessions <= 4
+
+
+async def test_a_relay_that_takes_one_connection_serves_all_who_wait() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=5) as pool:
+        relay.on(CONNECT, "421 4.7.0 One is enough")
+        relay.on(CONNECT, "220 Welcome", times=1)
+        await send(pool)
+        connection = await pool.acquire()
+        waiting = [asyncio.create_task(send(pool)) for _ in range(4)]
+        await asyncio.sleep(0.02)
+        pool.release(connection)
+        await asyncio.gather(*waiting)
+        assert {m.connection for m in relay.messages} == {1}
+
+
+async def test_a_slow_greeting_is_worth_waiting_for_though_not_by_the_first() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, wait_seconds=0.02, connections=1) as pool:
+        relay.on(CONNECT, [STALL, "220 Finally"])
+        with pytest.raises(RelayUnavailable) as error:
+            await pool.acquire()
+        assert str(error.value.reply).startswith("451 4.4.1")
+        relay.resume()
+        while not pool.idle:  # noqa: ASYNC110 - the pool tells nobody
+            await asyncio.sleep(0.001)
+        await send(pool)
+        assert relay.sessions == 1
+
+
+async def test_closing_refuses_who_waits_and_ends_what_comes_back() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=1, timeouts=Timeouts(quit=0.2)) as pool:
+        connection = await pool.acquire()
+        waiter = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        await pool.close()
+        with pytest.raises(RelayUnavailable, match="closed"):
+            await waiter
+        with pytest.raises(RelayUnavailable, match="closed"):
+            await pool.acquire()
+        await connection.pipeline([MAIL, RCPT])
+        assert (await connection.data([b"A line\r\n"], lambda: True)).code == 250
+        pool.release(connection)
+        await relay.emptied()
+        assert relay.verbs()[-1] == "QUIT"
+        assert len(relay.messages) == 1
