@@ -1,0 +1,201 @@
+"""Messages of our own through the pool to a relay that is told how to behave: parameters, refusals, bytes, loss."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.wire.deliveries import Deliveries, stuff
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.scripted_relay import DOT, DROP, KEYWORDS, ScriptedRelay
+
+PLAIN = Message.of(b"Subject: Hello\r\n\r\n.a dot\r\n..two\r\n")
+EIGHT = Message.of("Subject: Hello\r\n\r\nHej då\r\n".encode())
+UTF8_HEADER = Message.of("Subject: Hej då\r\n\r\nHello\r\n".encode())
+ANNA = Address("anna", "example.com")
+
+
+def envelope(*recipients: str, **more: object) -> Envelope:
+    to = tuple(Recipient(address=Address.parse(r)) for r in recipients or ("bo@example.net",))
+    return Envelope(**{"reverse_path": ANNA, "recipients": to, **more})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def through(relay: ScriptedRelay) -> AsyncIterator[Deliveries]:
+    pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE))
+    try:
+        yield Deliveries(pool)
+    finally:
+        await pool.close()
+
+
+def codes(replies: Sequence[Reply]) -> list[str]:
+    return [f"{r.code} {r.enhanced}" for r in replies]
+
+
+async def test_bytes_arrive_as_they_are_after_what_was_prepended() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        replies = await deliveries.deliver(envelope(), PLAIN, b"Received: here\r\n", lambda: True)
+        assert codes(replies) == ["250 2.0.0"]
+        assert relay.messages[0].content == b"Received: here\r\n" + bytes(PLAIN.raw)
+        assert relay.messages[0].mail == b"MAIL FROM:<anna@example.com> SIZE=%d" % (16 + PLAIN.size_bytes)
+
+
+async def test_a_mapped_message_arrives_as_it_is(tmp_path: Path) -> None:
+    raw = b"Subject: big\r\n\r\n" + b".line\r\n" * 200_000
+    path = tmp_path / "spool"
+    path.write_bytes(raw)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        async with ScriptedRelay() as relay, through(relay) as deliveries:
+            await deliveries.deliver(envelope(), Message.of(content), b"", lambda: True)
+            assert relay.messages[0].content == raw
+
+
+async def test_parameters_go_to_a_relay_that_offers_them() -> None:
+    to = Recipient(address=Address("bo", "example.net"), notify="FAILURE,Delay", orcpt="rfc822;Bo+2B@example.net")
+    sent = envelope(recipients=(to,), ret="HDRS", envid="QQ+2B1", body=Body.EIGHTBITMIME)
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        assert codes(await deliveries.deliver(sent, EIGHT, b"", lambda: True)) == ["250 2.0.0"]
+        mail, (rcpt,) = relay.messages[0].mail, relay.messages[0].rcpts
+        assert mail == b"MAIL FROM:<anna@example.com> SIZE=27 BODY=8BITMIME RET=HDRS ENVID=QQ+2B1"
+        assert rcpt == b"RCPT TO:<bo@example.net> NOTIFY=FAILURE,Delay ORCPT=rfc822;Bo+2B@example.net"
+    async with ScriptedRelay(keywords=["8BITMIME"]) as relay, through(relay) as deliveries:
+        await deliveries.deliver(sent, EIGHT, b"", lambda: True)
+        assert relay.messages[0].mail == b"MAIL FROM:<anna@example.com> BODY=8BITMIME"
+        assert relay.messages[0].rcpts == [b"RCPT TO:<bo@example.net>"]
+
+
+async def test_the_null_reverse_path() -> None:
+    async with ScriptedRelay(keywords=[]) as relay, through(relay) as deliveries:
+        await deliveries.deliver(envelope(reverse_path=None), PLAIN, b"", lambda: True)
+        assert relay.messages[0].mail == b"MAIL FROM:<>"
+
+
+async def test_8_bit_to_a_7_bit_relay() -> None:
+    async with ScriptedRelay(keywords=["PIPELINING"]) as relay, through(relay) as deliveries:
+        declared = envelope("bo@example.net", "di@example.net", body=Body.EIGHTBITMIME)
+        assert codes(await deliveries.deliver(declared, EIGHT, b"", lambda: True)) == ["554 5.6.3"] * 2
+        assert relay.messages == []
+        # declared but 7-bit after all, and undeclared as it came in: both go
+        assert codes(await deliveries.deliver(declared, PLAIN, b"", lambda: True)) == ["250 2.0.0"] * 2
+        assert codes(await deliveries.deliver(envelope(), EIGHT, b"", lambda: True)) == ["250 2.0.0"]
+        assert relay.messages[1].content == EIGHT.raw
+
+
+async def test_smtputf8_where_it_is_needed() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        await deliveries.deliver(envelope("å@example.net"), PLAIN, b"", lambda: True)
+        await deliveries.deliver(envelope(smtputf8=True), PLAIN, b"", lambda: True)
+        assert all(m.mail.endswith(b" SMTPUTF8") for m in relay.messages)
+        assert relay.messages[0].rcpts == ["RCPT TO:<å@example.net>".encode()]
+    without = [k for k in KEYWORDS if k != "SMTPUTF8"]
+    async with ScriptedRelay(keywords=without) as relay, through(relay) as deliveries:
+        mixed = envelope("bo@example.net", "å@example.net", "di@räksmörgås.example", smtputf8=True)
+        assert codes(await deliveries.deliver(mixed, PLAIN, b"", lambda: True)) == [
+            "250 2.0.0",
+            "553 5.6.7",
+            "250 2.0.0",
+        ]
+        assert relay.messages[0].rcpts[1] == b"RCPT TO:<di@xn--rksmrgs-5wao1o.example>"
+        assert "SMTPUTF8" not in relay.messages[0].mail.decode()
+        assert codes(await deliveries.deliver(mixed, UTF8_HEADER, b"", lambda: True)) == ["553 5.6.7"] * 3
+        utf8_sender = envelope(reverse_path=Address("å", "example.com"))
+        assert codes(await deliveries.deliver(utf8_sender, PLAIN, b"", lambda: True)) == ["553 5.6.7"]
+        assert codes(await deliveries.deliver(envelope("å@example.net"), PLAIN, b"", lambda: True)) == ["553 5.6.7"]
+        assert len(relay.messages) == 1
+
+
+async def test_each_recipient_has_its_own_reply() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        relay.on("RCPT TO:<bad@", "550 5.1.1 No")
+        relay.on("RCPT TO:<later@", "452 4.2.2 Full")
+        relay.on(DOT, "250 2.6.0 Queued")
+        to = ("a@example.net", "bad@example.net", "later@example.net", "b@example.net")
+        replies = await deliveries.deliver(envelope(*to), PLAIN, b"", lambda: True)
+        assert codes(replies) == ["250 2.6.0", "550 5.1.1", "452 4.2.2", "250 2.6.0"]
+        assert len(relay.messages[0].rcpts) == 2
+        relay.on(DOT, "554 5.7.1 Spam")
+        replies = await deliveries.deliver(envelope(*to), PLAIN, b"", lambda: True)
+        assert codes(replies) == ["554 5.7.1", "550 5.1.1", "452 4.2.2", "554 5.7.1"]
+        relay.on("MAIL", "451 4.3.0 Later")
+        assert codes(await deliveries.deliver(envelope(*to), PLAIN, b"", lambda: True)) == ["451 4.3.0"] * 4
+
+
+async def test_nobody_accepted_means_no_data_and_a_connection_still_good() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        relay.on("RCPT", "550 5.1.1 No", times=1)
+        assert codes(await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)) == ["550 5.1.1"]
+        assert "DATA" not in relay.verbs()
+        assert codes(await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)) == ["250 2.0.0"]
+
+
+@pytest.mark.parametrize(
+    "bad", [b"a\nb\r\n", b"a\r\n.\n", b"a\rb\r\n", b"x\r\n\r.\r\n", b"x" * 65_535 + b"\r" + b"y\r\n"]
+)
+async def test_what_a_lenient_relay_might_split_is_not_sent(bad: bytes) -> None:
+    async with ScriptedRelay(lenient=[b"\n.\n", b"\r.\r"]) as relay, through(relay) as deliveries:
+        replies = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", lambda: True)
+        assert codes(replies) == ["550 5.5.2"]
+        assert relay.messages == []
+
+
+async def test_a_connection_lost_while_idle_is_replaced() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)
+        relay.on("MAIL", DROP, times=1)
+        assert codes(await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)) == ["250 2.0.0"]
+        relay.on("RCPT", DROP)
+        with pytest.raises(Lost) as lost:
+            await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)
+        assert not lost.value.after_dot
+
+
+async def test_a_connection_lost_after_the_dot_is_in_doubt_and_not_replaced() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        relay.on(DOT, DROP)
+        with pytest.raises(Lost) as lost:
+            await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)
+        assert lost.value.after_dot
+        assert len(relay.messages) == 1
+
+
+async def test_recalled_and_down() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        with pytest.raises(Recalled):
+            await deliveries.deliver(envelope(), PLAIN, b"", lambda: False)
+        await relay.stop()
+        assert relay.messages == []
+        with pytest.raises(Lost) as lost:
+            await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)
+        assert not lost.value.after_dot
+        assert lost.value.reply.code == 451
+
+
+async def test_a_parameter_that_is_more_than_a_word_is_never_said() -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        with pytest.raises(ValueError):
+            await deliveries.deliver(envelope(envid="x SIZE=1"), PLAIN, b"", lambda: True)
+        assert "MAIL" not in relay.verbs()
+
+
+@given(st.lists(st.sampled_from([b"\r\n", b".", b"..", b"a", b"\r\n.", b"\r\n.\r\n", b"x" * 65_534]), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_stuffing_is_undone_by_unstuffing(parts: list[bytes]) -> None:
+    raw = b"".join(parts)
+    stuffed = b"".join(stuff(b"", raw))
+    assert b"\r\n.\r\n" not in b"\r\n" + stuffed
+    assert stuffed == b"" or stuffed.endswith(b"\r\n")
+    unstuffed = (b"\r\n" + stuffed).replace(b"\r\n.", b"\r\n")[2:]
+    assert unstuffed == (raw if raw.endswith(b"\r\n") or not raw else raw + b"\r\n")
