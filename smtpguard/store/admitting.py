@@ -1,0 +1,132 @@
+"""The admission inside a batch: what an item sees (Live), and everything its decision writes.
+
+All that can be refused is refused before the first row of an item is written: the policy, the content, the step itself, and
+what it gave that is not JSON. So a bad item fails alone. Never here: threads and commits (writer).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import bindparam, select, update
+
+from smtpguard.policy.admission import Admission, Change, ContentMissing, IntentKind, Item, Live, PolicyMoved
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.verdict import Action, Held
+from smtpguard.store import contents, holds, outboxes
+from smtpguard.store.batch import Batch
+from smtpguard.store.counting import Tally
+from smtpguard.store.schema import hold as hold_table
+from smtpguard.store.schema import underway
+
+_DOUBTS = select(underway.c.key).where(
+    underway.c.key.in_(bindparam("keys", expanding=True)), underway.c.doubt.is_(True)
+)
+_OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
+
+
+class Run:
+    """Items that follow each other in one batch, with what was read ahead for all of them."""
+
+    def __init__(self, batch: Batch, items: Sequence[Item]) -> None:
+        self._batch = batch
+        batch.flush()
+        keys = list({item.key for item in items})
+        self._twins = holds.twins(batch.connection, keys)
+        self._doubts = set(batch.connection.execute(_DOUBTS, {"keys": keys}).scalars())
+        self._tally = Tally(batch, items)
+
+    def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+        batch = self._batch
+        if item.policy_sha256 != batch.head.policy:
+            raise PolicyMoved("another policy is in force")
+        live = Live(
+            now=batch.now,
+            freezes=batch.freezes,
+            counts=self._tally.counts(item) if item.asks else {},
+            twin=self._twins.get(item.key),
+            generation=batch.head.generation,
+            in_doubt=item.key in self._doubts,
+        )
+        admission = step(live)
+        sealed = batch.sealed(admission.events)
+        unasked = set(admission.counted) - set(item.asks)
+        if unasked:
+            raise ValueError("counted what was not asked for")
+        intents = [outboxes.rows_of(intent, batch.now_us) for intent in admission.intents]
+        contents_used = {i.content_sha256 for i in admission.intents if i.kind in _OF_CONTENT}
+        row = None
+        if admission.hold is not None:
+            row = holds.row_of(admission.hold, item.key) | {"acknowledged": False}
+            contents_used.add(admission.hold.content_sha256)
+        adopted = self._adopted(item, admission)
+        if adopted is not None:
+            contents_used.add(adopted.content_sha256)
+        for sha256 in contents_used:
+            if sha256 is None or not contents.kept(batch.connection, sha256):
+                raise ContentMissing("the content of the hold is not kept")
+        marks = None
+        if admission.disposition is None and admission.verdict.action is Action.RELAY:
+            marks = json.dumps(
+                [sorted(item.touches), sorted(item.senders), item.mailing, item.thread], separators=(",", ":")
+            )
+        # from here on nothing is refused
+        batch.append(sealed)
+        if marks is not None:
+            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False))
+        if row is not None and admission.hold is not None:
+            holds.add(batch.connection, row)
+            self._twins[item.key] = admission.hold
+        if adopted is not None:
+            batch.connection.execute(
+                update(hold_table).where(hold_table.c.hold_id == adopted.hold_id).values(state=State.WAITING.value)
+            )
+            found = holds.find(batch.connection, adopted.hold_id)
+            if found is not None:
+                self._twins[item.key] = found
+        outboxes.write(batch, intents)
+        if admission.counted:
+            self._tally.record(item, admission.counted)
+        return admission
+
+    def _adopted(self, item: Item, admission: Admission) -> Hold | None:
+        """The void hold that is to wait again. Raises ValueError where it is none of this item's."""
+        if admission.adopt is None:
+            return None
+        twin = self._twins.get(item.key)
+        if twin is None or twin.hold_id != admission.adopt:
+            raise ValueError("adopted a hold that is not this message's")
+        return twin if twin.state is State.VOID else None
+
+
+def answered_as(admission: Admission) -> str | None:
+    """The hold whose 250 the client gets, or None."""
+    if admission.hold is not None:
+        return admission.hold.hold_id
+    if admission.adopt is not None:
+        return admission.adopt
+    return admission.disposition.hold_id if isinstance(admission.disposition, Held) else None
+
+
+def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+    """What people, time or the wire make of a hold. Raises KeyError where there is no such hold."""
+    batch.flush()
+    held = holds.find(batch.connection, hold_id)
+    if held is None:
+        raise KeyError(hold_id)
+    made = step(held)
+    if made.refused is not None:
+        return made
+    if made.hold is not None and made.hold.hold_id != hold_id:
+        raise ValueError("a change of one hold wrote another")
+    sealed = batch.sealed(made.events)
+    intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
+    for intent in made.intents:
+        if intent.kind in _OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
+            raise ContentMissing("the content of the hold is not kept")
+    batch.append(sealed)
+    if made.hold is not None:
+        holds.replace(batch.connection, made.hold)
+    outboxes.write(batch, intents)
+    return made

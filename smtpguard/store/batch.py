@@ -1,0 +1,191 @@
+"""One write transaction while it is open: what was read at its start, and what is to be written at its end.
+
+Entries of the journal and the other hot rows are gathered and written by a few statements with many rows. What an item of
+the batch did is seen by the items after it, since they ask here. Never here: threads, or the meaning of an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, select, update
+
+from smtpguard.audit.chain import Seal, body_of, canonical, link, microseconds
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.admission import Freeze, Gate
+from smtpguard.store import schema
+from smtpguard.store.codec import FREEZE
+
+Row = tuple[Any, ...]
+_HEAD = select(schema.head)
+_SET_HEAD = update(schema.head).values(
+    seq=bindparam("seq"),
+    hash=bindparam("hash"),
+    generation=bindparam("generation"),
+    policy=bindparam("policy"),
+    kept_bytes=bindparam("kept_bytes"),
+)
+_FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
+AGAIN = "seen again"  # rows for the table ``seen`` that prolong nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The gate, the chain's last entry, and how much content is kept."""
+
+    journal: str
+    seq: int
+    hash: bytes
+    generation: int
+    policy: str
+    kept_bytes: int
+
+
+def insert_sql(table: Table, *, sqlite: bool, conflict: str = "") -> str:
+    """An INSERT for many rows as tuples, in the driver's own words: compiling one a batch would cost more than the rows."""
+    columns = [c.name for c in table.columns]
+    marks = ", ".join(["?" if sqlite else "%s"] * len(columns))
+    quoted = ", ".join(f'"{c}"' for c in columns)
+    return f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks}) {conflict}'.rstrip()
+
+
+def read_head(connection: Connection) -> Head:
+    row = connection.execute(_HEAD).one()
+    return Head(
+        journal=row.journal,
+        seq=row.seq,
+        hash=bytes(row.hash),
+        generation=row.generation,
+        policy=row.policy,
+        kept_bytes=row.kept_bytes,
+    )
+
+
+def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
+    return tuple(FREEZE.loads(doc) for (doc,) in connection.execute(_FREEZES))
+
+
+class Batch:
+    """Made by the writer for each transaction. ``changed``: reads made ahead (twins, counts) must be made again."""
+
+    def __init__(
+        self, connection: Connection, *, now: datetime, secret: bytes, sqlite: bool, known: Gate | None
+    ) -> None:
+        self.connection = connection
+        self.sqlite = sqlite
+        self.secret = secret
+        self.now = now
+        self.now_us = microseconds(now)
+        self.head = read_head(connection)
+        self._was = self.head
+        self.seal = Seal(secret, self.head.journal)
+        if known is not None and known.generation == self.head.generation:
+            self.freezes = known.freezes
+        else:
+            self.freezes = read_freezes(connection)
+        self._rows: dict[str, list[Row]] = {}
+        self._settled: list[str] = []
+
+    @property
+    def gate(self) -> Gate:
+        return Gate(generation=self.head.generation, policy_sha256=self.head.policy, freezes=self.freezes)
+
+    def sealed(self, events: Sequence[Event]) -> list[tuple[Event, str, str | None]]:
+        """The events with body and clear values as they will be written. Raises TypeError or ValueError for what is not JSON.
+
+        Apart from ``append``, so that a bad event is found before anything of its item is written.
+        """
+        return [
+            (e, body_of(e, self.seal), canonical({r: list(v) for r, v in e.private.items()}) if e.private else None)
+            for e in events
+        ]
+
+    def append(self, sealed: Iterable[tuple[Event, str, str | None]]) -> None:
+        """Chain them. Outcomes take their verdict from what is under way; a doubt stays there and says so."""
+        entries, clears = self.rows("entry"), self.rows("clear")
+        seq, prev = self.head.seq, self.head.hash
+        for event, body, clear in sealed:
+            seq += 1
+            at, kind = microseconds(event.at), event.kind.value
+            hash = link(prev, seq, at, kind, event.id, body)
+            entries.append((seq, at, kind, event.id, body, prev, hash))
+            prev = hash
+            if clear is not None:
+                clears.append((seq, clear))
+            if event.kind is Kind.OUTCOME:
+                self._settled.append(event.id)
+            elif event.kind is Kind.IN_DOUBT:
+                self.flush()
+                self.connection.execute(
+                    update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
+                )
+        self.head = replace(self.head, seq=seq, hash=prev)
+
+    def record(self, events: Sequence[Event]) -> None:
+        self.append(self.sealed(events))
+
+    def rows(self, table: str) -> list[Row]:
+        """The rows of that table that wait to be written, to be added to."""
+        return self._rows.setdefault(table, [])
+
+    def moved(self, *, policy: str | None = None) -> Gate:
+        """The gate has moved: every process must look again."""
+        self.flush()
+        self.head = replace(
+            self.head, generation=self.head.generation + 1, policy=self.head.policy if policy is None else policy
+        )
+        self.freezes = read_freezes(self.connection)
+        return self.gate
+
+    def flush(self) -> None:
+        """Write what waits, so that a statement of one's own sees it."""
+        for table, rows in self._rows.items():
+            if rows:
+                self.connection.exec_driver_sql(_INSERTS[self.sqlite][table], rows)
+                rows.clear()
+        if self._settled:
+            mark = "?" if self.sqlite else "%s"
+            doubt = "0" if self.sqlite else "false"
+            self.connection.exec_driver_sql(
+                f"DELETE FROM underway WHERE id = {mark} AND doubt = {doubt}", [(i,) for i in self._settled]
+            )
+            self._settled.clear()
+
+    def finish(self) -> None:
+        self.flush()
+        if self.head != self._was:
+            self.connection.execute(
+                _SET_HEAD,
+                {
+                    "seq": self.head.seq,
+                    "hash": self.head.hash,
+                    "generation": self.head.generation,
+                    "policy": self.head.policy,
+                    "kept_bytes": self.head.kept_bytes,
+                },
+            )
+
+
+Step = Callable[[Batch], Any]
+
+_BUMP = """ON CONFLICT (pair) DO UPDATE SET at = excluded.at,
+ until = CASE WHEN excluded.until > seen.until THEN excluded.until ELSE seen.until END"""
+_CONFLICTS: Mapping[str, str] = {
+    "seen": _BUMP,
+    "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
+    "underway": "ON CONFLICT (id) DO NOTHING",
+    "outbox": "ON CONFLICT (intent_id) DO NOTHING",
+    "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
+    "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
+}
+_INSERTS = {
+    lite: {
+        name: insert_sql(table, sqlite=lite, conflict=_CONFLICTS.get(name, ""))
+        for name, table in schema.metadata.tables.items()
+    }
+    | {AGAIN: insert_sql(schema.seen, sqlite=lite, conflict="ON CONFLICT (pair) DO NOTHING")}
+    for lite in (True, False)
+}

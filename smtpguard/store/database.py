@@ -1,0 +1,217 @@
+"""One database, SQLite or PostgreSQL, seen alike: one connection that writes, a few that read, and one writer at a time.
+
+SQLite: WAL, ``synchronous=FULL``, and a fair lock between processes before ``BEGIN IMMEDIATE`` (lock.py). PostgreSQL: READ
+COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement sees what the writer
+before committed. Errors of a driver leave this file as LedgerError's kinds. Never here: what is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from smtpguard.policy.admission import Full, LedgerError, Unavailable
+from smtpguard.store.failpoint import failpoint
+from smtpguard.store.lock import Chamber
+
+BUSY_SECONDS = 15
+CONNECT_SECONDS = 5
+_ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
+
+
+class CommitUnknown(LedgerError):
+    """COMMIT failed: what was written may be there or not."""
+
+
+class BadItem(Exception):
+    """The database refused the data, not the connection: some item of the batch is to blame."""
+
+
+class Database:
+    """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _with_driver(make_url(url))
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._chamber: Chamber | None = None
+        if self.sqlite:
+            if not self.url.database or self.url.database == ":memory:":
+                raise ValueError("the store needs a file: sqlite:///path/to/file.db")
+            self.path = Path(self.url.database)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._chamber = Chamber(self.path)
+        self._writer = self._engine(write=True)
+        self._readers = self._engine(write=False)
+        self._connection: Connection | None = None
+
+    def _engine(self, *, write: bool) -> Engine:
+        more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
+        if self.sqlite:
+            engine = create_engine(self.url, connect_args={"check_same_thread": False}, **more)
+
+            @event.listens_for(engine, "connect")
+            def pragmas(connection: sqlite3.Connection, _: object) -> None:
+                connection.isolation_level = None  # we begin ourselves
+                for pragma in (
+                    f"busy_timeout={BUSY_SECONDS * 1000}",
+                    "journal_mode=WAL",
+                    "synchronous=FULL",
+                    "foreign_keys=ON",
+                    f"query_only={'OFF' if write else 'ON'}",
+                ):
+                    connection.execute(f"PRAGMA {pragma}")
+
+            begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+        else:
+            limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
+                      "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000}  # fmt: skip
+            engine = create_engine(
+                self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
+            )
+
+            @event.listens_for(engine, "connect")
+            def timeouts(connection: Any, _: object) -> None:
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'")
+                connection.commit()
+
+            begin = f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})" if write else ""
+        if begin:
+
+            @event.listens_for(engine, "begin")
+            def begun(connection: Connection) -> None:
+                connection.exec_driver_sql(begin)
+
+        return engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction, alone over all processes; committed durably at the end, rolled back on any exception.
+
+        Raises CommitUnknown, Unavailable, Full, or BadItem. After an error of the storage the connection is thrown away,
+        so that nothing is ever fsynced again over a failure.
+        """
+        if self._chamber is not None:
+            self._chamber.enter()
+        try:
+            try:
+                if self._connection is None:
+                    self._connection = self._writer.connect()
+                connection = self._connection
+                begun = connection.begin()
+            except (SQLAlchemyError, OSError) as error:
+                self._drop()
+                raise self.translated(error) from error
+            try:
+                yield connection
+            except BaseException as error:
+                self._rollback(error)
+                if isinstance(error, (SQLAlchemyError, OSError)):
+                    raise self.translated(error) from error
+                raise
+            failpoint("before-commit")
+            try:
+                begun.commit()
+            except (SQLAlchemyError, OSError) as error:
+                self._drop()
+                told = self.translated(error)
+                raise told if isinstance(told, (Full, BadItem)) else CommitUnknown(str(told)) from error
+            failpoint("after-commit")
+        finally:
+            if self._chamber is not None:
+                self._chamber.leave()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot (SQLite), or READ COMMITTED (PostgreSQL). Raises Unavailable."""
+        try:
+            with self._readers.connect() as connection, connection.begin():
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            raise self.translated(error) from error
+
+    def _rollback(self, error: BaseException) -> None:
+        if isinstance(error, DBAPIError) and not isinstance(self.translated(error), BadItem):
+            self._drop()
+            return
+        try:
+            if self._connection is not None:
+                self._connection.rollback()
+        except (SQLAlchemyError, OSError):
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.invalidate()
+                connection.close()
+            except (SQLAlchemyError, OSError):
+                pass  # it was broken; a new one is opened with the next batch
+
+    def translated(self, error: BaseException) -> Exception:
+        """What an error of driver or system means to us. Never the statement's parameters, which are people's."""
+        original = getattr(error, "orig", None) or error
+        if isinstance(original, OSError):
+            full = original.errno in (errno.ENOSPC, errno.EDQUOT)
+            return (
+                Full("no space left for the store")
+                if full
+                else Unavailable(f"the store: {os.strerror(original.errno or 0)}")
+            )
+        if isinstance(original, sqlite3.Error):
+            return self._translated_sqlite(original)
+        state = getattr(original, "sqlstate", None) or ""
+        if state == "53100":
+            return Full("no space left for the database")
+        if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
+            return BadItem(f"refused by the database ({state})")
+        return Unavailable(f"the database: {type(original).__name__}{f' ({state})' if state else ''}")
+
+    def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self._no_space()):
+            return Full("no space left for the database")
+        if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
+            return BadItem(f"refused by the database ({name})")
+        return Unavailable(f"the database: {name}")
+
+    def _no_space(self) -> bool:
+        try:
+            room = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return room.f_bavail * room.f_frsize < 1 << 16
+
+    def close(self) -> None:
+        """From the writer's thread, or after it has ended."""
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except (SQLAlchemyError, OSError):
+                pass
+            self._connection = None
+        self._writer.dispose()
+        self._readers.dispose()
+        if self._chamber is not None:
+            self._chamber.close()
+            self._chamber = None
+
+
+def _with_driver(url: URL) -> URL:
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername in ("sqlite", "postgresql+psycopg"):
+        return url
+    raise ValueError(f"a store in {url.drivername} is not known: sqlite or postgresql")

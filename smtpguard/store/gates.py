@@ -1,0 +1,80 @@
+"""The gate: what stands still, and which policy is in force. Whatever moves it grows its generation, in the same commit.
+
+Never here: what a freeze stops (policy.admission), or what a policy says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.audit.event import Event
+from smtpguard.policy.admission import Freeze, Gate
+from smtpguard.store.batch import Batch, read_freezes, read_head
+from smtpguard.store.codec import FREEZE
+from smtpguard.store.schema import document, underway
+from smtpguard.store.schema import freeze as table
+
+
+def read(connection: Connection) -> Gate:
+    head = read_head(connection)
+    return Gate(generation=head.generation, policy_sha256=head.policy, freezes=read_freezes(connection))
+
+
+def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
+    sealed = batch.sealed([event])
+    batch.append(sealed)
+    batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
+    return batch.moved()
+
+
+def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
+    """Raises KeyError where there is no such freeze, or it is lifted already."""
+    sealed = batch.sealed([event])
+    known = select(table.c.freeze_id).where(table.c.freeze_id == freeze_id, table.c.lifted.is_(False))
+    if batch.connection.execute(known).first() is None:
+        raise KeyError(freeze_id)
+    batch.append(sealed)
+    batch.connection.execute(update(table).where(table.c.freeze_id == freeze_id).values(lifted=True))
+    return batch.moved()
+
+
+def put_policy(batch: Batch, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
+    sealed = batch.sealed([event])
+    batch.append(sealed)
+    batch.connection.execute(delete(document).where(document.c.policy == sha256))
+    if documents:
+        rows = [{"policy": sha256, "name": name, "data": data} for name, data in documents.items()]
+        batch.connection.execute(insert(document), rows)
+    return batch.moved(policy=sha256)
+
+
+def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
+    query = select(document.c.name, document.c.data).where(document.c.policy == sha256)
+    found = {name: bytes(data) for name, data in connection.execute(query.order_by(document.c.name))}
+    if not found:
+        raise KeyError(sha256)
+    return found
+
+
+def in_flight(connection: Connection, stop: Freeze, since: datetime, now: datetime) -> list[str]:
+    """Verdicts to relay since then that have no outcome yet and that ``stop`` would stop."""
+    query = select(underway.c.id, underway.c.marks).where(
+        underway.c.at >= microseconds(since), underway.c.doubt.is_(False)
+    )
+    found = []
+    for id, marks in connection.execute(query.order_by(underway.c.id)):
+        touches, senders, mailing, thread = json.loads(marks)
+        if stop.stops(lists=frozenset(touches), senders=frozenset(senders), mailing=mailing, thread=thread, now=now):
+            found.append(id)
+    return found
+
+
+def unsettled(connection: Connection, before: datetime) -> Sequence[str]:
+    """Verdicts to relay older than that without an outcome: after a crash nobody knows what became of them."""
+    query = select(underway.c.id).where(underway.c.at < microseconds(before), underway.c.doubt.is_(False))
+    return list(connection.execute(query.order_by(underway.c.at, underway.c.id)).scalars())

@@ -1,0 +1,116 @@
+"""Holds as rows: written whole, found by id, by state, and by the content and envelope they were held for.
+
+Never here: what may become of a hold (policy.approval), who decides (guard).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.policy.approval import Hold, State
+from smtpguard.store.codec import HOLD
+from smtpguard.store.schema import hold as table
+
+_COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc)
+_BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
+_INSERT = insert(table)
+_LIVE = (State.WAITING, State.APPROVED, State.RELEASING, State.VOID)
+_FIRST_LOOK = timedelta(hours=1)
+
+
+def _read(state: str, acknowledged: bool, text: str) -> Hold:
+    document = json.loads(text)
+    document["state"], document["acknowledged"] = state, acknowledged
+    return HOLD.back(document)
+
+
+def attend_at(hold: Hold) -> datetime:
+    """When somebody is to look at it next. Where the guard has not said: after a quarter of its time, or an hour."""
+    if hold.attend_at is not None:
+        return min(hold.attend_at, hold.expires_at)
+    return hold.held_at + min((hold.expires_at - hold.held_at) / 4, _FIRST_LOOK)
+
+
+def row_of(hold: Hold, key: str) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "key": key,
+        "mailing": hold.mailing_id,
+        "state": hold.state.value,
+        "acknowledged": hold.acknowledged,
+        "held_at": microseconds(hold.held_at),
+        "attend_at": microseconds(attend_at(hold)),
+        "content": hold.content_sha256,
+        "doc": HOLD.dumps(hold),
+    }
+
+
+def add(connection: Connection, row: Mapping[str, Any]) -> None:
+    connection.execute(_INSERT, row)
+
+
+def replace(connection: Connection, hold: Hold) -> None:
+    """Write it over the one that was. ``acknowledged`` is the store's own and stays."""
+    row = row_of(hold, "")
+    for fixed in ("hold_id", "key", "acknowledged"):
+        del row[fixed]
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**row))
+
+
+def set_state(connection: Connection, hold_id: str, state: State) -> None:
+    connection.execute(update(table).where(table.c.hold_id == hold_id).values(state=state.value))
+
+
+def acknowledge(connection: Connection, hold_ids: Iterable[str]) -> None:
+    connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=True))
+
+
+def find(connection: Connection, hold_id: str) -> Hold | None:
+    row = connection.execute(_BY_ID, {"hold_id": hold_id}).one_or_none()
+    return None if row is None else _read(*row)
+
+
+def twins(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]:
+    """Of each key the hold that a retry is: a live one before a void one, the newest first."""
+    found: dict[str, Hold] = {}
+    query = (
+        select(table.c.key, *_COLUMNS)
+        .where(table.c.key.in_(list(keys)), table.c.state.in_([s.value for s in _LIVE]))
+        .order_by(table.c.held_at)
+    )
+    for key, *row in connection.execute(query):
+        hold, before = _read(*row), found.get(key)
+        if before is None or before.state is State.VOID or hold.state is not State.VOID:
+            found[key] = hold
+    return found
+
+
+def newest(
+    connection: Connection, states: Sequence[State], limit: int, before: datetime | None, after_id: str | None = None
+) -> list[Hold]:
+    """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its id."""
+    query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
+    if states:
+        query = query.where(table.c.state.in_([s.value for s in states]))
+    if before is not None and after_id is not None:
+        query = query.where(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id))
+    elif before is not None:
+        query = query.where(table.c.held_at < microseconds(before))
+    return [_read(*row) for row in connection.execute(query)]
+
+
+def due(connection: Connection, now: datetime) -> list[Hold]:
+    query = select(*_COLUMNS).where(table.c.state == State.WAITING.value, table.c.attend_at <= microseconds(now))
+    return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
+
+
+def counts(connection: Connection) -> dict[State, int]:
+    rows = connection.execute(select(table.c.state, func.count()).group_by(table.c.state)).all()
+    found = {state: n for state, n in rows}  # noqa: C416
+    return {state: found.get(state.value, 0) for state in State}

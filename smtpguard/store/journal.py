@@ -1,0 +1,144 @@
+"""The journal at rest: reading its entries in order, and its signed checkpoints in the database and in a file beside it.
+
+Never here: how entries are chained (batch), or what makes a chain good (audit.chain).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, select
+
+from smtpguard.audit.chain import Bad, Clear, Entry, Proof, Seal, verify
+from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.audit.event import Kind
+from smtpguard.store.batch import Batch, read_head
+from smtpguard.store.schema import checkpoint, clear, entry
+
+FILE = "checkpoints"
+_PAGE = 1000
+
+
+def read(connection: Connection, *, after: int = 0, limit: int | None = None) -> Iterator[tuple[Entry, Clear | None]]:
+    """Entries in order with their clear values, a page at a time."""
+    left = limit
+    while left is None or left > 0:
+        size = _PAGE if left is None else min(_PAGE, left)
+        query = (
+            select(entry, clear.c.doc)
+            .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+            .where(entry.c.seq > after)
+            .order_by(entry.c.seq)
+            .limit(size)
+        )
+        rows = connection.execute(query).all()
+        for row in rows:
+            yield _entry(row), None if row.doc is None else json.loads(row.doc)
+        if len(rows) < size:
+            return
+        after = rows[-1].seq
+        left = None if left is None else left - len(rows)
+
+
+def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
+    """What happened to one transaction, hold or freeze, in order."""
+    query = (
+        select(entry, clear.c.doc)
+        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+        .where(entry.c.id == id)
+        .order_by(entry.c.seq)
+    )
+    return [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+
+
+def _entry(row: object) -> Entry:
+    return Entry(
+        seq=row.seq,  # type: ignore[attr-defined]
+        at=row.at,  # type: ignore[attr-defined]
+        kind=row.kind,  # type: ignore[attr-defined]
+        id=row.id,  # type: ignore[attr-defined]
+        body=row.body,  # type: ignore[attr-defined]
+        prev=bytes(row.prev),  # type: ignore[attr-defined]
+        hash=bytes(row.hash),  # type: ignore[attr-defined]
+    )
+
+
+def mark(batch: Batch, *, base: Checkpoint | None = None) -> Checkpoint | None:
+    """Sign where the chain is now (or ``base``), in the database and in the file. None where nothing is new."""
+    made = base or Checkpoint(journal=batch.head.journal, seq=batch.head.seq, at=batch.now_us, hash=batch.head.hash)
+    if made.seq == 0:
+        return None
+    known = batch.connection.execute(select(checkpoint.c.line).where(checkpoint.c.seq == made.seq)).scalar()
+    if known is not None and not made.base:
+        return None
+    made = sign(batch.secret, made)
+    batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
+    batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line()))
+    return made
+
+
+def write_line(state_dir: Path, made: Checkpoint) -> None:
+    """Append it to the file: one write, so that processes do not mix their lines."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = os.open(state_dir / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(file, (made.line() + "\n").encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """The checkpoints of a journal, and the first that is not what it says."""
+
+    genuine: Sequence[Checkpoint]
+    bad: Bad | None
+
+
+def marks(connection: Connection, secret: bytes, journal: str, state_dir: Path) -> Marks:
+    lines = [(line, "the database") for line in connection.execute(select(checkpoint.c.line)).scalars()]
+    path = state_dir / FILE
+    if path.exists():
+        lines += [(line, path.name) for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    found: dict[int, Checkpoint] = {}
+    bad: Bad | None = None
+    for line, where in lines:
+        try:
+            made = parse(line)
+        except ValueError:
+            bad = bad or Bad(seq=0, problem=f"a checkpoint in {where} cannot be read")
+            continue
+        if not genuine(secret, made):
+            bad = bad or Bad(seq=made.seq, problem=f"a checkpoint in {where} was not signed here")
+        elif made.journal != journal:
+            bad = bad or Bad(seq=made.seq, problem="the journal was replaced: a checkpoint knows another one")
+        elif made.seq in found and found[made.seq].hash != made.hash:
+            bad = bad or Bad(
+                seq=made.seq, problem="two checkpoints disagree: the journal was recomputed, or restored and gone on"
+            )
+        elif made.seq not in found or made.base:
+            found[made.seq] = made
+    return Marks(genuine=[found[seq] for seq in sorted(found)], bad=bad)
+
+
+def erased_through(connection: Connection) -> int:
+    """Up to which entry retention says it has erased the clear values. Believed only if the chain holds."""
+    query = select(entry.c.body).where(entry.c.kind == Kind.ERASED.value).order_by(entry.c.seq.desc())
+    return max(
+        (int(json.loads(b)["data"].get("private_through", 0)) for b in connection.execute(query).scalars()), default=0
+    )
+
+
+def prove(connection: Connection, secret: bytes, state_dir: Path) -> Proof:
+    """Walk over the whole journal and compare it with its checkpoints."""
+    journal = read_head(connection).journal
+    known = marks(connection, secret, journal, state_dir)
+    proof = verify(read(connection), known.genuine, Seal(secret, journal), erased_through=erased_through(connection))
+    if proof.ok and known.bad is not None:
+        return Proof(entries=proof.entries, first_bad=known.bad)
+    return proof

@@ -1,0 +1,200 @@
+"""The outbox: what is to be sent, recipient by recipient, leased to one worker at a time.
+
+A lease carries a token that grows with every lease; who was too slow settles with an old token and is refused. An entry
+whose lease lapsed unsettled may have been sent: it comes back in doubt. Never here: the sending, or when to try again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, and_, bindparam, false, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.policy.admission import Delivered, Freeze, Intent, IntentKind, Lease, Outcome
+from smtpguard.policy.approval import Hold, State
+from smtpguard.store.batch import Batch
+from smtpguard.store.codec import HOLD, INTENT, RECIPIENT
+from smtpguard.store.schema import delivery, hold, outbox
+
+_OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
+_PENDING = (Delivered.RETRY.value, Delivered.IN_DOUBT.value)
+_SET_DELIVERY = (
+    update(delivery)
+    .where(delivery.c.intent_id == bindparam("b_intent"), delivery.c.n == bindparam("b_n"))
+    .values(state=bindparam("b_state"), next_at=bindparam("b_next"), reply=bindparam("b_reply"))
+)
+
+
+def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple[object, ...]]]:
+    """The entry and its recipients as rows. One without recipients is leased once all the same."""
+    at = now_us if intent.not_before is None else microseconds(intent.not_before)
+    entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
+             now_us, at, False, 0, 0, None, 0)  # fmt: skip
+    recipients = [
+        (intent.intent_id, n, RECIPIENT.dumps(r), Delivered.RETRY.value, at, "")
+        for n, r in enumerate(intent.recipients)
+    ]
+    return entry, [tuple(r) for r in recipients]
+
+
+def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[object, ...]]]]) -> None:
+    for entry, recipients in rows:
+        batch.rows("outbox").append(entry)
+        batch.rows("delivery").extend(recipients)
+
+
+def _leasable(now_us: int, *, all_frozen: bool = False) -> ColumnElement[bool]:
+    """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go."""
+    live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
+    released = hold.c.state.in_([State.APPROVED.value, State.RELEASING.value])
+    of_content = or_(
+        and_(outbox.c.kind == IntentKind.RELEASE.value, live, released),
+        and_(outbox.c.kind == IntentKind.PART.value, live),
+    )
+    told = and_(outbox.c.kind.not_in(_OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
+    return and_(
+        outbox.c.done.is_(False),
+        outbox.c.next_at <= now_us,
+        outbox.c.leased_until <= now_us,
+        or_(told, false() if all_frozen else of_content),
+    )
+
+
+def any_due(connection: Connection, now_us: int) -> bool:
+    """Whether there may be something to lease: asked outside the writer, since the answer is mostly no."""
+    joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
+    return (
+        connection.execute(select(outbox.c.intent_id).select_from(joined).where(_leasable(now_us)).limit(1)).first()
+        is not None
+    )
+
+
+def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
+    batch.flush()
+    chosen = _choose(batch, n)
+    if not chosen:
+        return []
+    until = batch.now + timedelta(seconds=seconds)
+    taken = (
+        update(outbox)
+        .where(outbox.c.intent_id.in_(chosen))
+        .values(
+            token=outbox.c.token + 1,
+            attempts=outbox.c.attempts + 1,
+            leased_until=microseconds(until),
+        )
+        .returning(
+            outbox.c.intent_id, outbox.c.doc, outbox.c.token, outbox.c.attempts, outbox.c.created_at, outbox.c.owner
+        )
+    )
+    rows = {row.intent_id: row for row in batch.connection.execute(taken)}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(chosen)).values(owner=owner))
+    pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.state.in_(_PENDING))
+    waiting: dict[str, list[tuple[str, str]]] = {}
+    for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
+        if row.next_at <= batch.now_us:
+            waiting.setdefault(row.intent_id, []).append((row.recipient, row.state))
+    leases = []
+    for intent_id in chosen:
+        row = rows[intent_id]
+        due = waiting.get(intent_id, [])
+        leases.append(
+            Lease(
+                lease_id=intent_id,
+                token=row.token,
+                until=until,
+                intent=INTENT.loads(row.doc),
+                recipients=tuple(RECIPIENT.loads(text) for text, _ in due),
+                attempts=row.attempts - 1,
+                created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
+                in_doubt=row.owner is not None or any(s == Delivered.IN_DOUBT.value for _, s in due),
+            )
+        )
+    return leases
+
+
+def _choose(batch: Batch, n: int) -> list[str]:
+    """The ids to lease, longest due first, passing over what a freeze stops; a page at a time, since many may be stopped."""
+    freezes = [f for f in batch.freezes if f.until is None or batch.now < f.until]
+    everything = any(
+        f.stops(lists=frozenset(), senders=frozenset(), mailing="", thread="", now=batch.now) for f in freezes
+    )
+    joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
+    query = (
+        select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, hold.c.doc)
+        .select_from(joined)
+        .where(_leasable(batch.now_us, all_frozen=everything))
+        .order_by(outbox.c.next_at, outbox.c.intent_id)
+    )
+    chosen: list[str] = []
+    offset, page = 0, max(n, 100)
+    while len(chosen) < n:
+        rows = batch.connection.execute(query.limit(page).offset(offset)).all()
+        for row in rows:
+            stopped = row.kind in _OF_CONTENT and freezes and stops(freezes, HOLD.loads(row.doc), batch.now)
+            if not stopped and len(chosen) < n:
+                chosen.append(row.intent_id)
+        if len(rows) < page:
+            break
+        offset += page
+    return chosen
+
+
+def stops(freezes: Iterable[Freeze], held: Hold, now: datetime) -> bool:
+    return any(
+        f.stops(lists=frozenset(held.lists), senders=held.senders, mailing=held.mailing_id, thread=held.thread, now=now)
+        for f in freezes
+    )
+
+
+def settle(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> bool:
+    """Write what became of each recipient. False: another lease was given meanwhile, or it is settled; nothing is written."""
+    batch.flush()
+    row = batch.connection.execute(
+        select(outbox.c.token, outbox.c.done).where(outbox.c.intent_id == lease.lease_id)
+    ).one_or_none()
+    if row is None or row.token != lease.token or row.done:
+        return False
+    known: dict[str, list[int]] = {}
+    pending = select(delivery.c.n, delivery.c.recipient).where(
+        delivery.c.intent_id == lease.lease_id, delivery.c.state.in_(_PENDING)
+    )
+    for n, recipient in batch.connection.execute(pending.order_by(delivery.c.n)):
+        known.setdefault(recipient, []).append(n)
+    changes = []
+    for outcome in outcomes:
+        numbers = known.get(RECIPIENT.dumps(outcome.recipient))
+        if not numbers:
+            raise ValueError("an outcome for a recipient that was not leased")
+        again = batch.now_us if outcome.next_at is None else microseconds(outcome.next_at)
+        changes.append(
+            {
+                "b_intent": lease.lease_id,
+                "b_n": numbers.pop(0),
+                "b_state": outcome.delivered.value,
+                "b_next": again,
+                "b_reply": json.dumps(outcome.reply),
+            }
+        )
+    if changes:
+        batch.connection.execute(_SET_DELIVERY, changes)
+    next_at = batch.connection.execute(
+        select(func.min(delivery.c.next_at)).where(
+            delivery.c.intent_id == lease.lease_id, delivery.c.state.in_(_PENDING)
+        )
+    ).scalar()
+    batch.connection.execute(
+        update(outbox)
+        .where(outbox.c.intent_id == lease.lease_id)
+        .values(
+            done=next_at is None,
+            next_at=batch.now_us if next_at is None else next_at,
+            owner=None,
+            leased_until=0,
+        )
+    )
+    return True

@@ -1,0 +1,146 @@
+"""Forgetting in time: content, then what names people, then the journal itself; never what is still waiting.
+
+Each step takes a bounded slice, so that it can run beside admissions; ``done`` says whether more is left. Erasing is itself
+an entry. The journal is cut only just after a signed checkpoint that says so, so that what is left is provable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, exists, func, select
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.audit.checkpoint import Checkpoint
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.approval import State
+from smtpguard.store import contents, holds
+from smtpguard.store.batch import Batch
+from smtpguard.store.schema import checkpoint, clear, content, counted, delivery, entry, hold, outbox, underway
+
+_SETTLED = [s.value for s in (State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID)]
+UNANSWERED = timedelta(hours=1)
+DOUBTS = timedelta(days=7)
+SLICE = 500
+CUT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    content: timedelta = timedelta(days=30)
+    addresses: timedelta = timedelta(days=90)
+    journal: timedelta = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What one slice took. ``more``: call again."""
+
+    orphans: int = 0
+    voided: int = 0
+    contents: int = 0
+    holds: int = 0
+    private: int = 0
+    entries: int = 0
+    more: bool = False
+
+
+def erase(batch: Batch, keep: Retention) -> tuple[Erased, Checkpoint | None]:
+    """One slice. The checkpoint is to be signed as a base after it."""
+    batch.flush()
+    taken = Erased(orphans=contents.sweep(batch), voided=_void(batch))
+    old = _old_contents(batch, batch.now - keep.content)
+    contents.drop(batch, old)
+    gone = _old_holds(batch, batch.now - keep.addresses)
+    private, through = _private(batch, batch.now - keep.addresses)
+    base, entries = _journal(batch, batch.now - keep.journal)
+    batch.connection.execute(
+        delete(underway).where(underway.c.doubt.is_(True), underway.c.at < microseconds(batch.now - DOUBTS))
+    )
+    batch.connection.execute(delete(counted).where(counted.c.until < batch.now_us))
+    taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries)
+    if taken.contents or gone or private or entries:
+        data: dict[str, int] = {"contents": len(old), "holds": gone, "private": private, "entries": entries}
+        if through:
+            data["private_through"] = through
+        batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
+    more = len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
+    return replace(taken, more=more), base
+
+
+def _void(batch: Batch) -> int:
+    """Holds whose client never got its 250: it has the message still, and a retry will take the hold up again."""
+    query = select(hold.c.hold_id).where(
+        hold.c.state == State.WAITING.value,
+        hold.c.acknowledged.is_(False),
+        hold.c.held_at < microseconds(batch.now - UNANSWERED),
+    )
+    ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
+    for hold_id in ids:
+        found = holds.find(batch.connection, hold_id)
+        if found is not None:
+            holds.replace(batch.connection, replace(found, state=State.VOID))
+            batch.record([Event(kind=Kind.VOIDED, id=hold_id, at=batch.now, data={"why": "unanswered"})])
+    return len(ids)
+
+
+def _old_contents(batch: Batch, before: datetime) -> list[str]:
+    """Content whose every hold is settled and old, and that nothing in the outbox needs."""
+    needed = exists().where(
+        hold.c.content == content.c.sha256,
+        hold.c.state.not_in(_SETTLED) | (hold.c.held_at >= microseconds(before)),
+    )
+    going = exists().where(outbox.c.content == content.c.sha256, outbox.c.done.is_(False))
+    query = select(content.c.sha256).where(content.c.kept_at < microseconds(before), ~needed, ~going)
+    return list(batch.connection.execute(query.limit(SLICE)).scalars())
+
+
+def _old_holds(batch: Batch, before: datetime) -> int:
+    query = select(hold.c.hold_id).where(
+        hold.c.held_at < microseconds(before),
+        hold.c.state.in_(_SETTLED),
+        ~exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.done.is_(False)),
+    )
+    ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
+    if ids:
+        batch.connection.execute(delete(hold).where(hold.c.hold_id.in_(ids)))
+    sent = select(outbox.c.intent_id).where(outbox.c.done.is_(True), outbox.c.created_at < microseconds(before))
+    gone = list(batch.connection.execute(sent.limit(SLICE)).scalars())
+    if gone:
+        batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(gone)))
+        batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(gone)))
+    return len(ids)
+
+
+def _private(batch: Batch, before: datetime) -> tuple[int, int]:
+    """Clear values of old entries, oldest first. Returns how many, and the last entry that may be without from now on."""
+    first = select(func.min(clear.c.seq)).scalar_subquery()
+    query = select(entry.c.seq, entry.c.at).where(entry.c.seq >= first, entry.c.seq < first + CUT).order_by(entry.c.seq)
+    through = 0
+    for seq, at in batch.connection.execute(query):
+        if at >= microseconds(before):
+            break
+        through = seq
+    if not through:
+        return 0, 0
+    done = batch.connection.execute(delete(clear).where(clear.c.seq <= through))
+    return done.rowcount, through
+
+
+def _journal(batch: Batch, before: datetime) -> tuple[Checkpoint | None, int]:
+    """Cut the oldest entries. Returns the last of them as a base, and how many."""
+    lowest = select(func.min(entry.c.seq)).scalar_subquery()
+    query = select(entry.c.seq, entry.c.at, entry.c.hash).where(entry.c.seq >= lowest, entry.c.seq < lowest + CUT)
+    last = None
+    for row in batch.connection.execute(query.order_by(entry.c.seq)):
+        if row.at >= microseconds(before):
+            break
+        last = row
+    if last is None or last.seq >= batch.head.seq:
+        return None, 0
+    base = Checkpoint(journal=batch.head.journal, seq=last.seq, at=batch.now_us, hash=bytes(last.hash), base=True)
+    batch.connection.execute(delete(clear).where(clear.c.seq <= last.seq))
+    batch.connection.execute(delete(checkpoint).where(checkpoint.c.seq < last.seq))
+    done = batch.connection.execute(delete(entry).where(entry.c.seq <= last.seq))
+    return base, done.rowcount

@@ -1,0 +1,184 @@
+"""The tables, for both engines. A change here is a new file in migrations/versions, and a new SCHEMA.
+
+Times are microseconds since 1970 in UTC. What only Python reads is a JSON document (codec.py); what SQL selects by is a
+column beside it. Never here: queries.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+
+SCHEMA = "0001"
+"""The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
+
+metadata = MetaData()
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _text(name: str, *, primary_key: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=False, primary_key=primary_key)
+
+
+def _big(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _blob(name: str, *, primary_key: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False, primary_key=primary_key)
+
+
+head = Table(  # one row: the gate and the chain's head, read once a batch
+    "head",
+    metadata,
+    Column("one", SmallInteger, primary_key=True, autoincrement=False),
+    _text("journal"),
+    _big("seq"),
+    _blob("hash"),
+    _big("generation"),
+    _text("policy"),
+    _big("kept_bytes"),
+)
+
+entry = Table(
+    "entry",
+    metadata,
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    _big("at"),
+    _text("kind"),
+    _text("id"),
+    _text("body"),
+    _blob("prev"),
+    _blob("hash"),
+    Index("entry_id", "id"),
+)
+
+clear = Table(  # private values in clear, erasable without touching the chain
+    "clear",
+    metadata,
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    _text("doc"),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    _text("line"),
+)
+
+underway = Table(  # verdicts to relay whose outcome is not known yet, with what a freeze looks at
+    "underway",
+    metadata,
+    _text("id", primary_key=True),
+    _text("key"),
+    _big("at"),
+    _text("marks"),
+    Column("doubt", Boolean, nullable=False),
+    Index("underway_key", "key"),
+    sqlite_with_rowid=False,
+)
+
+seen = Table(  # who was counted under a scope (a fact and its key), and when last
+    "seen",
+    metadata,
+    _blob("pair", primary_key=True),
+    _blob("scope"),
+    _big("at"),
+    _big("until"),
+    Column("weight", Integer, nullable=False),
+    Index("seen_scope", "scope", "at", "weight"),
+    Index("seen_until", "until"),
+    sqlite_with_rowid=False,
+)
+
+counted = Table(  # what was counted under a scope already, so that a retry prolongs nothing
+    "counted",
+    metadata,
+    _blob("mark", primary_key=True),
+    _big("until"),
+    Index("counted_until", "until"),
+    sqlite_with_rowid=False,
+)
+
+hold = Table(
+    "hold",
+    metadata,
+    _text("hold_id", primary_key=True),
+    _text("key"),
+    _text("mailing"),
+    _text("state"),
+    Column("acknowledged", Boolean, nullable=False),
+    _big("held_at"),
+    _big("attend_at"),
+    _text("content"),
+    _text("doc"),
+    Index("hold_key", "key"),
+    Index("hold_state", "state", "held_at", "hold_id"),
+    Index("hold_held", "held_at", "hold_id"),
+    Index("hold_content", "content"),
+)
+
+content = Table(
+    "content",
+    metadata,
+    _text("sha256", primary_key=True),
+    _big("size"),
+    Column("whole", Boolean, nullable=False),
+    _big("kept_at"),
+    Index("content_kept", "kept_at"),
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    _text("sha256", primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    _blob("data"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _text("intent_id", primary_key=True),
+    _text("kind"),
+    Column("hold_id", Text),
+    Column("content", Text),
+    _text("doc"),
+    _big("created_at"),
+    _big("next_at"),
+    Column("done", Boolean, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("owner", Text),
+    _big("leased_until"),
+    Index("outbox_due", "done", "next_at", "intent_id"),
+    Index("outbox_hold", "hold_id"),
+    Index("outbox_content", "content"),
+)
+
+delivery = Table(  # one recipient of an outbox entry
+    "delivery",
+    metadata,
+    _text("intent_id", primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    _text("recipient"),
+    _text("state"),
+    _big("next_at"),
+    _text("reply"),
+)
+
+freeze = Table(
+    "freeze",
+    metadata,
+    _text("freeze_id", primary_key=True),
+    Column("lifted", Boolean, nullable=False),
+    _text("doc"),
+)
+
+document = Table(  # the files of a policy, by its SHA-256
+    "document",
+    metadata,
+    _text("policy", primary_key=True),
+    _text("name", primary_key=True),
+    _blob("data"),
+)

@@ -1,0 +1,264 @@
+"""The store: the ledger that guard writes in, and what console and command line ask of it. One object a process.
+
+All writing goes through the one writer thread (writer.py); reading has a few threads of its own. ``open_store`` opens it,
+``async with`` closes it. Never here: SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from smtpguard.audit.chain import Clear, Entry, Proof, microseconds
+from smtpguard.audit.checkpoint import Checkpoint
+from smtpguard.audit.event import Event
+from smtpguard.mail.message import Message
+from smtpguard.policy.admission import (
+    Admission,
+    Change,
+    Freeze,
+    Full,
+    Gate,
+    Intent,
+    Item,
+    Lease,
+    Live,
+    Outcome,
+    Unavailable,
+)
+from smtpguard.policy.approval import Hold, State
+from smtpguard.store import admitting, contents, gates, holds, journal, outboxes, retention
+from smtpguard.store.batch import Batch
+from smtpguard.store.database import Database
+from smtpguard.store.migrate import bring, check
+from smtpguard.store.retention import Erased, Retention
+from smtpguard.store.writer import Clock, Writer
+
+T = TypeVar("T")
+READ_SECONDS = 10.0
+CHECKPOINT_SECONDS = 60.0
+
+
+class Store:
+    """Fits guard.ports.Ledger. Made by ``open_store``."""
+
+    def __init__(
+        self, database: Database, *, secret: bytes, state_dir: Path, clock: Clock, quota_bytes: int = 0
+    ) -> None:
+        self._database = database
+        self._secret = secret
+        self._state_dir = state_dir
+        self._clock = clock
+        self._quota = quota_bytes
+        self._writer = Writer(database, secret=secret, clock=clock)
+        self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
+        self._marked = clock.monotonic()
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Write what waits, sign a last checkpoint, and end the threads."""
+        try:
+            await self.checkpoint()
+        except (Unavailable, Full):
+            pass  # the database is away: the next checkpoint covers what this one would have
+        await self._writer.stop()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        def run() -> T:
+            with self._database.read() as connection:
+                return query(connection)
+
+        running = asyncio.get_running_loop().run_in_executor(self._readers, run)
+        try:
+            return await asyncio.wait_for(running, READ_SECONDS)
+        except TimeoutError:
+            raise Unavailable("no answer from the database in time") from None
+
+    # -- guard.ports.Ledger
+
+    async def keep(self, message: Message) -> None:
+        sha256, size, quota = message.sha256, message.size_bytes, self._quota
+        if not await self._writer.submit(lambda b: contents.begin(b, sha256, size, quota)):
+            return
+        for n, data, last in contents.pieces(message.raw):
+            await self._writer.submit(partial(contents.add, sha256=sha256, n=n, data=data, last=last))
+
+    async def content(self, sha256: str) -> Message:
+        return await self._read(lambda c: contents.load(c, sha256, self._state_dir / "spool"))
+
+    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+        admission: Admission = await self._writer.submit(item=item, admission=step)
+        return admission
+
+    async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+        change: Change = await self._writer.submit(lambda b: admitting.change(b, hold_id, step))
+        return change
+
+    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+        def write(batch: Batch) -> None:
+            sealed = batch.sealed(events)
+            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
+            batch.append(sealed)
+            outboxes.write(batch, rows)
+
+        await self._writer.submit(write)
+
+    def note(self, event: Event) -> None:
+        self._writer.note(event)
+
+    async def freeze(self, freeze: Freeze, event: Event) -> Gate:
+        gate: Gate = await self._writer.submit(lambda b: gates.freeze(b, freeze, event))
+        return gate
+
+    async def thaw(self, freeze_id: str, event: Event) -> Gate:
+        gate: Gate = await self._writer.submit(lambda b: gates.thaw(b, freeze_id, event))
+        return gate
+
+    async def gate(self) -> Gate:
+        return await self._read(gates.read)
+
+    async def put_policy(self, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
+        gate: Gate = await self._writer.submit(lambda b: gates.put_policy(b, sha256, documents, event))
+        return gate
+
+    async def policy(self, sha256: str) -> Mapping[str, bytes]:
+        return await self._read(lambda c: gates.policy(c, sha256))
+
+    async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
+        now = microseconds(self._clock.now())
+        if not await self._read(lambda c: outboxes.any_due(c, now)):
+            return ()
+        leases: Sequence[Lease] = await self._writer.submit(lambda b: outboxes.lease(b, owner, n, seconds))
+        return leases
+
+    async def settle(
+        self,
+        lease: Lease,
+        outcomes: Sequence[Outcome],
+        events: Sequence[Event],
+        intents: Sequence[Intent] = (),
+        hold_state: State | None = None,
+    ) -> bool:
+        def write(batch: Batch) -> bool:
+            sealed = batch.sealed(events)
+            rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
+            if not outboxes.settle(batch, lease, outcomes):
+                return False
+            batch.append(sealed)
+            outboxes.write(batch, rows)
+            if hold_state is not None and lease.intent.hold_id is not None:
+                holds.set_state(batch.connection, lease.intent.hold_id, hold_state)
+            return True
+
+        settled: bool = await self._writer.submit(write)
+        return settled
+
+    async def hold(self, hold_id: str) -> Hold | None:
+        return await self._read(lambda c: holds.find(c, hold_id))
+
+    async def holds(
+        self,
+        *,
+        states: Sequence[State] = (),
+        limit: int = 1000,
+        before: datetime | None = None,
+        after_id: str | None = None,
+    ) -> Sequence[Hold]:
+        return await self._read(lambda c: holds.newest(c, states, limit, before, after_id))
+
+    async def due(self, now: datetime) -> Sequence[Hold]:
+        return await self._read(lambda c: holds.due(c, now))
+
+    async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
+        now = self._clock.now()
+        return await self._read(lambda c: gates.in_flight(c, freeze, since, now))
+
+    # -- beyond the ledger: for delivery's housekeeping, console and command line
+
+    async def unsettled(self, before: datetime) -> Sequence[str]:
+        """Verdicts to relay older than ``before`` without an outcome: after a crash, in doubt."""
+        return await self._read(lambda c: gates.unsettled(c, before))
+
+    async def hold_counts(self) -> Mapping[State, int]:
+        return await self._read(holds.counts)
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal's entries on one transaction, hold or freeze, with the clear values that are still there."""
+        return await self._read(lambda c: journal.of(c, id))
+
+    async def entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal in order, from the entry after ``after``."""
+        return await self._read(lambda c: list(journal.read(c, after=after, limit=limit)))
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """Sign where the journal is, in the database and in the state directory. None where nothing is new."""
+        made: Checkpoint | None = await self._writer.submit(lambda b: journal.mark(b))
+        if made is not None:
+            await asyncio.get_running_loop().run_in_executor(self._readers, journal.write_line, self._state_dir, made)
+        return made
+
+    async def retain(self, keep: Retention) -> Erased:
+        """One slice of forgetting, sweeping and voiding; ``more`` says to call again."""
+
+        def write(batch: Batch) -> tuple[Erased, Checkpoint | None]:
+            erased, base = retention.erase(batch, keep)
+            return erased, None if base is None else journal.mark(batch, base=base)
+
+        erased, made = await self._writer.submit(write)
+        if made is not None:
+            await asyncio.get_running_loop().run_in_executor(self._readers, journal.write_line, self._state_dir, made)
+        taken: Erased = erased
+        return taken
+
+    async def verify(self) -> Proof:
+        """Walk over the whole journal. Long: not in a daemon's path."""
+
+        def run() -> Proof:
+            with self._database.read() as connection:
+                return journal.prove(connection, self._secret, self._state_dir)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    *,
+    secret: bytes,
+    state_dir: Path,
+    clock: Clock,
+    quota_bytes: int = 0,
+    migrate: bool = False,
+) -> AsyncIterator[Store]:
+    """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
+
+    With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do.
+    """
+
+    def connect() -> Database:
+        database = Database(url)
+        try:
+            if migrate:
+                bring(database)
+            with database.read() as connection:
+                check(connection)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    database = await asyncio.get_running_loop().run_in_executor(None, connect)
+    store = Store(database, secret=secret, state_dir=state_dir, clock=clock, quota_bytes=quota_bytes)
+    try:
+        yield store
+    finally:
+        await store.close()
