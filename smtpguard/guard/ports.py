@@ -80,9 +80,14 @@ class Ledger(Protocol):
     async def hold(self, hold_id: str) -> Hold | None: ...
 
     async def holds(
-        self, *, states: Sequence[State] = (), limit: int = 1000, before: datetime | None = None
+        self,
+        *,
+        states: Sequence[State] = (),
+        limit: int = 1000,
+        before: datetime | None = None,
+        after_id: str | None = None,
     ) -> Sequence[Hold]:
-        """Newest first."""
+        """Newest first. A page goes on where the last one ended: ``before`` its last ``held_at``, ``after_id`` its id."""
 
     async def due(self, now: datetime) -> Sequence[Hold]:
         """Waiting holds, oldest expiry first, whose expiry or next reminder may be due."""

@@ -182,6 +182,9 @@ class Store:
         now = self._clock.now()
         return await self._read(lambda c: gates.in_flight(c, freeze, since, now))
 
+    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
+        return await self._read(lambda c: journal.outcomes(c, ids))
+
     # -- beyond the ledger: for delivery's housekeeping, console and command line
 
     async def unsettled(self, before: datetime) -> Sequence[str]:
