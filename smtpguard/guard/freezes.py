@@ -179,8 +179,8 @@ class Freezes:
         if not under_way:
             return (), ()
         end = self._clock.monotonic() + self._recall_seconds
-        while await self._ledger.in_flight(freeze, since) and self._clock.monotonic() < end:
-            await asyncio.sleep(0.1)
+        while await self._ledger.in_flight(freeze, since) and self._clock.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # they are other processes' outcomes: there is no event to wait for
         outcomes = await self._ledger.outcomes(under_way)
         recalled = tuple(id for id in under_way if outcomes.get(id) in STAYED)
         return recalled, tuple(id for id in under_way if id not in recalled)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.guard.sender import Sender
+from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classification, Classified, Kind, Span
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
@@ -49,14 +50,18 @@ class Gathering:
         self.sender = Sender.of(transaction, registry, registry.digester.delimiters)
         self.everyone = registry.classify(transaction.envelope.addresses)
         self.post = _post(transaction, in_force, sources.trace_key)
-        self.counted = self.everyone if self.post is None else _beside(self.post, self.everyone, in_force, sources.trace_key)
+        self.counted = (
+            self.everyone if self.post is None else _beside(self.post, self.everyone, in_force, sources.trace_key)
+        )
         """Those who are judged here. Who gets a copy of a post that was admitted already was judged with the post."""
         self.reading: Reading | Unknown | None = None
         self.origin: Origin | Unknown | None = None
+        self.streams: tuple[Stream, ...] = ()
+        """Those whose standing approval this message uses."""
         self.facts = Facts(
             values=self._envelope(),
             evidence=self._expanded(),
-            lists=frozenset(self.everyone.touched),
+            lists=self.everyone.lists,
             senders=self.sender.everything,
             mailing=transaction.message.sha256[:MAILING_DIGITS],
         )
@@ -88,8 +93,11 @@ class Gathering:
         return self.facts
 
     def _learn(self) -> None:
+        if isinstance(self.reading, Reading):
+            self.sender = self.sender.read_as(self.reading.from_address, self.reading.from_ambiguous)
         values: dict[str, Value] = {}
         values.update(self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin))
+        self.streams = self.sender.proven_streams(self.transaction, self.counted, self.in_force.registry, self.origin)
         evidence: dict[str, tuple[str, ...]] = {}
         thread = ""
         if isinstance(self.reading, Reading):
@@ -110,7 +118,7 @@ class Gathering:
             values=known.values,
             evidence=known.evidence,
             lists=known.lists,
-            senders=known.senders,
+            senders=self.sender.everything,
             mailing=known.mailing,
             thread=thread,
         )
@@ -178,7 +186,13 @@ class Gathering:
 
 
 _HEADER_FACTS = ("message.labels", "message.automatic", "recipients.undisclosed")
-_TEXT_FACTS = ("message.looks", "message.correspondence", "message.topics", "message.unsuitable_topics", "message.readable")
+_TEXT_FACTS = (
+    "message.looks",
+    "message.correspondence",
+    "message.topics",
+    "message.unsuitable_topics",
+    "message.readable",
+)
 
 
 async def _within(seconds: float, ask: Callable[[], Awaitable[T | Unknown]], otherwise: str) -> T | Unknown:

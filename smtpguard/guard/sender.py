@@ -8,7 +8,7 @@ Never here: what follows from that for the message (policy), or the verifying of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import getaddresses
 
 from smtpguard.lists.declared import ListInfo, Stream
@@ -20,7 +20,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.origin import Origin
 
-MAX_FIELD = 20_000  # characters of an address field that are looked at
+MAX_FIELD = 20_000  # octets of an address field that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,15 @@ class Sender:
             told=_told(transaction, registry, user, written[0] if claimed else None),
         )
 
+    def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
+        """Where a second reading of the header finds another From, it is claimed by nobody: what is ambiguous is not trusted."""
+        if self.claimed is None or (from_address == self.claimed and not ambiguous):
+            return self
+        shown = self.everything | ({from_address} if from_address else set())
+        return replace(
+            self, claimed=None, why_unclear="From can be read in two ways", everything=shown, authenticated=False
+        )
+
     def facts(
         self, transaction: Transaction, classified: Classified, registry: Registry, origin: Origin | Unknown | None
     ) -> Mapping[str, Value]:
@@ -93,7 +102,9 @@ class Sender:
             return ()
         return tuple(s for s in registry.streams_from(self.claimed) if _proves(s, transaction, origin) is True)
 
-    def _is_writer(self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]) -> Value | None:
+    def _is_writer(
+        self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]
+    ) -> Value | None:
         """A writer of every addressed list. Where a list says from where its mail must come, only that proves it."""
         answers: list[Value | None] = []
         for name in classified.addressed:
@@ -104,12 +115,15 @@ class Sender:
 
 
 def mailboxes(header: Header, *names: str) -> list[Address]:
-    """Every mailbox in the fields of these names, doubled ones too. Total: what is no address is left out."""
+    """Every mailbox in the fields of these names, doubled ones too. Total: what is no address is left out.
+
+    Encoded words stay as they are: RFC 2047 has none in addresses, and a decoded display name may look like one.
+    """
     found = []
     for name in names:
         for field in header.all(name):
             try:
-                pairs = getaddresses([field.text[:MAX_FIELD]])
+                pairs = getaddresses([" ".join(field.raw[:MAX_FIELD].decode("utf-8", "replace").split())])
             except (ValueError, IndexError, RecursionError):
                 continue
             for _, text in pairs:

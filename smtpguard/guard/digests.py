@@ -1,0 +1,69 @@
+"""What a digest tells: looked up when it is sent, so that it holds everything of its window and one person gets one.
+
+Never here: when a digest is written instead of a notice (notices), or its words (mail.notice).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.notices import approvers, nameable
+from smtpguard.guard.ports import Ledger
+from smtpguard.policy.approval import Hold
+
+SHOWN = 50
+PAGE = 1000
+PAGES = 100  # a hundred thousand holds: past that the total is "at least"
+
+
+async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Mapping[str, Any]:
+    """The data of a NOTICE intent, as its rendering needs it: a digest gets its messages, anything else is as it was.
+
+    Raises LedgerError.
+    """
+    if data.get("notice") not in ("digest", "owner-digest"):
+        return data
+    since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
+    states: Counter[str] = Counter()
+    shown: list[dict[str, Any]] = []
+    before, after_id = until, None
+    for _ in range(PAGES):
+        page = await ledger.holds(limit=PAGE, before=before, after_id=after_id)
+        for hold in page:
+            if hold.held_at >= since and _concerns(hold, data, in_force):
+                states[hold.state.value] += 1
+                if len(shown) < SHOWN:
+                    shown.append(_line(hold, in_force))
+        if len(page) < PAGE or page[-1].held_at < since:
+            break
+        before, after_id = page[-1].held_at, page[-1].hold_id
+    return {**data, "total": sum(states.values()), "states": dict(states), "messages": shown}
+
+
+def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce) -> bool:
+    if data["notice"] == "owner-digest":
+        return hold.sender is None and data["list_name"] in hold.lists
+    if data["role"] == "approver":
+        return data["person"].lower() in approvers(hold, in_force, hold.held_at)
+    return hold.sender is not None and hold.sender.lower() == data["person"].lower()
+
+
+def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "subject": hold.subject,
+        "from": hold.sender or "",
+        "state": hold.state.value,
+        "held_at": _z(hold.held_at),
+        "expires_at": _z(hold.expires_at),
+        "reach": hold.reach,
+        "lists": nameable(hold, in_force),
+    }
+
+
+def _z(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

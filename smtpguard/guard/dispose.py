@@ -1,0 +1,98 @@
+"""THE place where a verdict becomes effects: relayed, held, rejected or deferred.
+
+The record is committed before this is called. 250 means that somebody durable has it: the relay's own reply, or a
+committed hold. What became of a verdict to relay is noted afterwards, and nobody waits for that.
+Never here: what the verdict is (policy), or what is written with it (record).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.gather import Gathering
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.trace import prepend
+from smtpguard.mail.transaction import Lost, Onward, Recalled
+from smtpguard.policy.admission import Admission
+from smtpguard.policy.verdict import Deferred, Disposition, Relayed
+
+log = logging.getLogger(__name__)
+
+
+class Dispose:
+    """``trace_key`` and ``hostname`` are for the trace headers."""
+
+    def __init__(self, ledger: Ledger, watch: GateWatch, clock: Clock, *, trace_key: bytes, hostname: str) -> None:
+        self._ledger = ledger
+        self._watch = watch
+        self._clock = clock
+        self._trace_key = trace_key
+        self._hostname = hostname
+
+    async def carry_out(
+        self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
+    ) -> Disposition | None:
+        """What was done. None: recalled by a freeze or a new policy before the final dot, so that it may be decided anew; the
+        way to the relay is gone then."""
+        if admission.disposition is not None:
+            await onward.abandon()
+            return admission.disposition
+        return await self._relay(gathering, admission, onward, gone)
+
+    async def _relay(
+        self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
+    ) -> Disposition | None:
+        transaction, facts = gathering.transaction, gathering.facts
+        policy = admission.verdict.policy_sha256
+        trace = prepend(
+            transaction, policy, self._trace_key, self._hostname, self._clock.now(), gathering.everyone.addressed
+        )
+        fence = self._watch.fence(
+            lists=facts.lists,
+            senders=facts.senders,
+            mailing=facts.mailing,
+            thread=facts.thread,
+            policy_sha256=gathering.in_force.policy.sha256,
+            gone=gone,
+        )
+        id = transaction.id
+        try:
+            replies = await onward.send(trace, fence)
+        except Recalled:
+            left = gone()
+            self._outcome(id, "gone" if left else "recalled", None)
+            return Deferred(reply=reply.RECALLED) if left else None
+        except Lost as lost:
+            if lost.after_dot:
+                return self._in_doubt(id, lost.reply)
+            self._outcome(id, "lost", lost.reply)
+            return Deferred(reply=lost.reply if lost.reply.transient else reply.RELAY_LOST)
+        except Exception:
+            log.exception("transaction %s: the way to the relay failed", id)
+            return self._in_doubt(id, None)  # nobody can say how far it came
+        taken = any(r.positive for r in replies)
+        self._outcome(id, "relayed" if taken else "refused", *replies)
+        return Relayed(replies=replies)
+
+    def _outcome(self, id: str, outcome: str, *replies: Reply | None) -> None:
+        """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it."""
+        said = [str(r)[:500] for r in replies if r is not None]
+        self._note(Event(kind=Kind.OUTCOME, id=id, at=self._clock.now(), data={"outcome": outcome, "replies": said}))
+
+    def _in_doubt(self, id: str, said: Reply | None) -> Disposition:
+        """The relay may have taken it (RFC 1047). The client tries again; to a list's address, a person looks first."""
+        data = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
+        self._note(Event(kind=Kind.IN_DOUBT, id=id, at=self._clock.now(), data=data))
+        return Deferred(reply=reply.RELAY_LOST)
+
+    def _note(self, event: Event) -> None:
+        """A verdict to relay without an outcome is in doubt anyway: a note that fails takes no answer back."""
+        try:
+            self._ledger.note(event)
+        except Exception:
+            log.exception("transaction %s: its outcome could not be noted", event.id)

@@ -1,0 +1,226 @@
+"""The straight line: gather, plan, keep, admit, dispose. One transaction in, one disposition out.
+
+The three laws are kept here. The record comes first: without it the answer is 451. 250 follows the commit or the relay's
+own 250. Doubt stands still: whatever goes wrong is a 4xx, never a relay, never a 5xx.
+Never here: any single step (gather, policy, record, dispose).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.dispose import Dispose
+from smtpguard.guard.fixed import stream_asks, with_fixed
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.gather import Gathering, Sources
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.notices import Notices
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.record import Record
+from smtpguard.guard.term import Term
+from smtpguard.mail import reply
+from smtpguard.mail.transaction import Onward, Recalled, Transaction
+from smtpguard.policy.admission import (
+    Admission,
+    Ask,
+    Busy,
+    ContentMissing,
+    Full,
+    Gone,
+    Item,
+    LedgerError,
+    Live,
+    PolicyMoved,
+)
+from smtpguard.policy.engine import Plan
+from smtpguard.policy.facts import Source
+from smtpguard.policy.verdict import Deferred, Disposition
+from smtpguard.reading.looks import Reading
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    admit_seconds: float = 25.0
+    total_seconds: float = 240.0  # below the 5 minutes that a client waits at least (RFC 5321 section 4.5.3.2.5)
+
+
+class Intake:
+    """What wire calls with every whole message (``Admit``)."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        sources: Sources,
+        dispose: Dispose,
+        watch: GateWatch,
+        clock: Clock,
+        *,
+        term: Term,
+        notices: Notices | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._sources = sources
+        self._dispose = dispose
+        self._watch = watch
+        self._clock = clock
+        self._term = term
+        self._notices = notices or Notices()
+        self._limits = limits or Limits()
+        self._running: set[asyncio.Task[Disposition]] = set()
+
+    async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
+        """Runs to its end even if the caller is cancelled, which is how a client that leaves shows: the batch that it is in
+        completes, and the final dot is not sent."""
+        left = False
+
+        def gone() -> bool:
+            return left or transaction.gone()
+
+        task = asyncio.create_task(self._guarded(transaction, onward, gone))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            left = True
+            raise
+
+    async def drain(self) -> None:
+        """Wait for those whose callers have gone."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _guarded(self, transaction: Transaction, onward: Onward, gone: Callable[[], bool]) -> Disposition:
+        """Whatever happens inside, the client gets an answer of ours, and the relay no message."""
+        way = _Once(onward)
+        try:
+            async with asyncio.timeout(self._limits.total_seconds) as deadline:
+                return await self._straight(transaction, way, gone, deadline)
+        except Full:
+            answer = reply.DISK_FULL
+        except Busy:
+            answer = reply.BUSY
+        except (LedgerError, TimeoutError) as error:
+            log.warning("transaction %s: not recorded: %s", transaction.id, type(error).__name__)
+            answer = reply.NOT_RECORDED
+        except Exception as error:
+            log.exception("transaction %s: unexpected", transaction.id)
+            self._failed(transaction, error)
+            answer = reply.INTERNAL_ERROR
+        await way.abandon()
+        return Deferred(reply=answer)
+
+    async def _straight(
+        self, transaction: Transaction, onward: _Once, gone: Callable[[], bool], deadline: asyncio.Timeout
+    ) -> Disposition:
+        keep = recalled = False
+        for _ in range(ROUNDS):
+            in_force = self._policies.current()
+            gathering, plan = await self._planned(transaction, in_force)
+            if keep or plan.may_hold or self._watch.frozen:
+                await self._ledger.keep(transaction.message)
+            try:
+                admission = await self._admitted(gathering, plan, gone)
+            except PolicyMoved:
+                await self._policies.follow()
+                continue
+            except ContentMissing:
+                keep = True
+                continue
+            except Gone:
+                break
+            deadline.reschedule(None)  # from here the relay's own times count, and RFC 5321 gives it 10 minutes
+            done = await self._dispose.carry_out(gathering, admission, onward, gone)
+            if done is not None:
+                return done
+            if recalled:
+                return Deferred(reply=reply.RECALLED)
+            recalled = True
+            deadline.reschedule(asyncio.get_running_loop().time() + self._limits.total_seconds)
+        await onward.abandon()
+        return Deferred(reply=reply.NOT_RECORDED)
+
+    async def _planned(self, transaction: Transaction, in_force: InForce) -> tuple[Gathering, Plan]:
+        """Cheap before dear: each round asks what the outcome still hangs on."""
+        rules = in_force.policy.rules
+        gathering = Gathering(transaction, in_force, self._sources)
+        plan = rules.plan(await gathering.open())
+        for _ in Source:
+            if not plan.pending:
+                break
+            plan = rules.plan(await gathering.ask(plan.pending))
+        return gathering, plan
+
+    async def _admitted(self, gathering: Gathering, plan: Plan, gone: Callable[[], bool]) -> Admission:
+        streams = stream_asks(gathering)
+        asks: tuple[Ask, ...] = (*plan.asks, *(ask for _, _, ask in streams))
+        record = Record(
+            gathering=gathering,
+            asks=asks,
+            term=self._term,
+            notices=self._notices,
+        )
+
+        def step(live: Live) -> Admission:
+            return record.admission(with_fixed(plan.close(live), gathering, live, streams), live)
+
+        async with asyncio.timeout(self._limits.admit_seconds):
+            return await self._ledger.admit(_item(gathering, asks, gone), step)
+
+    def _failed(self, transaction: Transaction, error: Exception) -> None:
+        """An entry for what we could not decide, if the journal can have it; the answer is the same without."""
+        data = {"action": "defer", "rules": [], "failure": type(error).__name__}
+        try:
+            self._ledger.note(Event(kind=Kind.VERDICT, id=transaction.id, at=self._clock.now(), data=data))
+        except Exception:
+            log.exception("transaction %s: not even noted", transaction.id)
+
+
+class _Once:
+    """The way to the relay, used once at most: after a send there is nothing to abandon, and nothing to send through."""
+
+    def __init__(self, onward: Onward) -> None:
+        self._onward: Onward | None = onward
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[reply.Reply, ...]:
+        onward, self._onward = self._onward, None
+        if onward is None:
+            raise Recalled
+        return await onward.send(prepend, fence)
+
+    async def abandon(self) -> None:
+        onward, self._onward = self._onward, None
+        if onward is not None:
+            await onward.abandon()
+
+
+def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool]) -> Item:
+    transaction, facts = gathering.transaction, gathering.facts
+    reading = gathering.reading
+    return Item(
+        id=transaction.id,
+        key=hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
+        policy_sha256=gathering.in_force.policy.sha256,
+        content_sha256=transaction.message.sha256,
+        message_id=reading.message_id if isinstance(reading, Reading) else "",
+        asks=asks,
+        people=gathering.counted.people,
+        lists=tuple((t.name, t.version, int(t.size.low)) for t in gathering.counted.touched.values() if t.by_address),
+        touches=facts.lists,
+        senders=facts.senders,
+        mailing=facts.mailing,
+        thread=facts.thread,
+        gone=gone,
+    )

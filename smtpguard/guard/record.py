@@ -1,0 +1,230 @@
+"""From a verdict to everything that is written in its commit: the journal's entry, the hold, the outbox's intents.
+
+Pure and cheap, since it runs in the store's writer while others wait. What names a person goes into an event's private
+part, or nowhere. Never here: effects (dispose), or when a verdict is reached (intake).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import attend_at
+from smtpguard.guard.gather import Gathering
+from smtpguard.guard.notices import Notices
+from smtpguard.guard.term import Term
+from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.policy.admission import Admission, Ask, Intent, IntentKind, Live
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.facts import Unknown
+from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
+from smtpguard.reading.looks import Reading
+
+REJECTED = "This message is refused by the mail policy."
+DEFERRED = "This message cannot be decided on now, try again later."
+PERSONAL = frozenset({"sender.address"})  # facts whose value names somebody
+MAX_SUBJECT = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known before the admission; ``admission`` is its last step."""
+
+    gathering: Gathering
+    asks: tuple[Ask, ...]
+    term: Term
+    notices: Notices
+
+    def admission(self, verdict: Verdict, live: Live) -> Admission:
+        """What is written. The same content and envelope as a live hold is that hold; a void one waits again."""
+        twin = live.twin
+        if (
+            twin is not None
+            and verdict.action <= Action.HOLD
+            and (twin.state is not State.VOID or verdict.action is Action.HOLD)
+        ):
+            return self._retry(verdict, live, twin)
+        hold = self._hold(verdict, live) if verdict.action is Action.HOLD else None
+        intents: tuple[Intent, ...] = ()
+        if hold is not None:
+            intents = (*self._part(hold), *self.notices.held(hold, self.gathering))
+        elif verdict.action is Action.REJECT:
+            intents = self.notices.rejected(verdict, self.gathering, live.now)
+        return Admission(
+            verdict=verdict,
+            events=(self._event(verdict, live, hold.hold_id if hold else None),),
+            disposition=_disposition(verdict, hold),
+            hold=hold,
+            counted=self.asks if verdict.action <= Action.HOLD else (),
+            intents=intents,
+            generation=live.generation,
+        )
+
+    def _retry(self, verdict: Verdict, live: Live, twin: Hold) -> Admission:
+        void = twin.state is State.VOID
+        events = [self._event(verdict, live, twin.hold_id, retry=True)]
+        if void:
+            transaction = self.gathering.transaction
+            events.append(Event(kind=Kind.ADOPTED, id=twin.hold_id, at=live.now, data={"by": transaction.id}))
+        return Admission(
+            verdict=verdict,
+            events=tuple(events),
+            disposition=Held(hold_id=twin.hold_id),
+            adopt=twin.hold_id if void else None,
+            counted=self.asks,
+            generation=live.generation,
+        )
+
+    def _hold(self, verdict: Verdict, live: Live) -> Hold:
+        gathering, transaction = self.gathering, self.gathering.transaction
+        reading = gathering.reading if isinstance(gathering.reading, Reading) else None
+        customers, _ = self._parts(verdict)
+        hold = Hold(
+            hold_id=transaction.id,
+            mailing_id=gathering.facts.mailing,
+            session=transaction.session,
+            envelope=customers,
+            content_sha256=transaction.message.sha256,
+            size_bytes=transaction.message.size_bytes,
+            subject=_subject(gathering),
+            message_id=_message_id(gathering),
+            verdict=verdict,
+            state=State.WAITING,
+            votes=(),
+            held_at=live.now,
+            expires_at=self.term.expires_at(transaction.message.header, gathering.in_force, live.now),
+            sender=gathering.sender.told,
+            senders=gathering.sender.everything,
+            lists=tuple(sorted(gathering.facts.lists)),
+            reach=int(gathering.everyone.reach.low),
+            language=reading.language if reading else "",
+            thread=gathering.facts.thread,
+        )
+        return replace(hold, attend_at=attend_at(hold))
+
+    def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
+        """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""
+        envelope = self.gathering.transaction.envelope
+        if verdict.scope is not Scope.CUSTOMERS:
+            return envelope, ()
+        only_internal = frozenset({RecipientKind.INTERNAL})
+        kinds = [c.kinds for c in self.gathering.everyone.recipients]
+        pairs = list(zip(envelope.recipients, kinds, strict=True))
+        held = tuple(r for r, k in pairs if k != only_internal)
+        if not held:
+            return envelope, ()
+        return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == only_internal)
+
+    def _part(self, hold: Hold) -> tuple[Intent, ...]:
+        _, colleagues = self._parts(hold.verdict)
+        if not colleagues:
+            return ()
+        return (
+            Intent(
+                intent_id=f"{hold.hold_id}-part",
+                kind=IntentKind.PART,
+                reverse_path=hold.envelope.reverse_path,
+                recipients=colleagues,
+                hold_id=hold.hold_id,
+                content_sha256=hold.content_sha256,
+            ),
+        )
+
+    def _event(self, verdict: Verdict, live: Live, hold_id: str | None, *, retry: bool = False) -> Event:
+        gathering, transaction = self.gathering, self.gathering.transaction
+        everyone, values = gathering.everyone, gathering.facts.values
+        data: dict[str, Any] = {
+            "action": verdict.action.word,
+            "rules": [h.rule for h in verdict.hits if h.mode is Mode.ENFORCE],
+            "observed": [h.rule for h in verdict.hits if h.mode is Mode.OBSERVE],
+            "reasons": [r for h in verdict.hits for r in _reasons(h)],
+            "unknown": [list(pair) for pair in verdict.unknown],
+            "counts": {
+                "total": everyone.total,
+                "internal": everyone.internal.low,
+                "outside": everyone.outside.low,
+                "members": everyone.members.low,
+                "list_addresses": everyone.list_addresses.low,
+                "customers": everyone.customers.low,
+                "reach": everyone.reach.low,
+            },
+            "lists": sorted(gathering.facts.lists),
+            "looks": None if isinstance(looks := values.get("message.looks"), Unknown) else looks,
+            "size_bytes": transaction.message.size_bytes,
+            "policy": verdict.policy_sha256,
+            "content": transaction.message.sha256,
+            "client": transaction.session.client_ip,
+            "generation": live.generation,
+            "hold": hold_id,
+            "retry": retry,
+            "freeze": verdict.freeze_id,
+            "expanded_from": gathering.post.id if gathering.post else None,
+            "streams": [s.name for s in gathering.streams],
+        }
+        return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
+
+
+def _private(gathering: Gathering) -> Mapping[str, tuple[str, ...]]:
+    envelope = gathering.transaction.envelope
+    private = {
+        "reverse_path": (str(envelope.reverse_path or ""),),
+        "recipients": tuple(str(a) for a in envelope.addresses),
+        "subject": (_subject(gathering),),
+    }
+    if gathering.sender.claimed:
+        private["from"] = (gathering.sender.claimed,)
+    if gathering.transaction.session.auth_user:
+        private["actor"] = (gathering.transaction.session.auth_user,)
+    return private
+
+
+def _reasons(hit: Hit) -> list[dict[str, Any]]:
+    return [
+        {
+            "rule": hit.rule,
+            "fact": r.fact,
+            "observed": None if r.fact in PERSONAL else r.observed,
+            "limit": None if r.fact in PERSONAL else r.limit,
+            "uncertain": hit.uncertain,
+        }
+        for r in hit.reasons
+    ]
+
+
+def _disposition(verdict: Verdict, hold: Hold | None) -> Disposition | None:
+    match verdict.action:
+        case Action.RELAY:
+            return None
+        case Action.HOLD:
+            assert hold is not None
+            return Held(hold_id=hold.hold_id)
+        case Action.DEFER:
+            return Deferred(reply=reply.deferred(_sentence(verdict, Action.DEFER) or DEFERRED))
+        case Action.REJECT:
+            return Rejected(reply=reply.rejected(_sentence(verdict, Action.REJECT) or REJECTED))
+
+
+def _sentence(verdict: Verdict, action: Action) -> str:
+    """One plain sentence: the first public reason of the first hit that made it so, else what that rule is for."""
+    for hit in verdict.hits:
+        if hit.mode is Mode.ENFORCE and hit.action is action:
+            public = next((r.public for r in hit.reasons if r.public), "")
+            if public or hit.description:
+                return public or hit.description
+    return ""
+
+
+def _subject(gathering: Gathering) -> str:
+    if isinstance(gathering.reading, Reading) and gathering.reading.subject:
+        return gathering.reading.subject[:MAX_SUBJECT]
+    return (gathering.transaction.message.header.get("Subject") or "")[:MAX_SUBJECT]
+
+
+def _message_id(gathering: Gathering) -> str:
+    if isinstance(gathering.reading, Reading):
+        return gathering.reading.message_id
+    return (gathering.transaction.message.header.get("Message-ID") or "").strip()
