@@ -100,19 +100,19 @@ class Approvals:
                 return _refuse(Conflict, f"it is {hold.state.value} already")
             if seen is not None and (
                 (seen.content_sha256, seen.envelope_sha256) != (hold.content_sha256, hold.envelope.sha256)
-                or seen.policy_sha256 not in (None, in_force.policy.sha256)
+                or seen.policy_sha256 not in (None, in_force.policy_sha256)
             ):
                 return _refuse(Conflict, "it has changed since it was looked at")
             if who in hold.senders:
                 return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message")
-            if not entitled(hold, who, in_force.policy.groups, open_now=in_force.open_at(now)):
+            if not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
                 return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
             if any(v.approver == who and v.choice is choice for v in standing_votes(hold)):
                 return _refuse(Conflict, f"{who} has voted so already")
             return self._voted(hold, _vote(hold, who, choice, now, comment), by, in_force, now)
 
         hold = await self._change(hold_id, step)
-        left = missing(hold, in_force.policy.groups, in_force.open_at) if hold.state is State.WAITING else ()
+        left = missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
         return Decided(hold=hold, missing=left)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
@@ -160,11 +160,11 @@ class Approvals:
                 events=(event, _event(Kind.REJECTED, hold, now)),
                 intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
             )
-        if not complete(voted, in_force.policy.groups, in_force.open_at):
+        if not complete(voted, in_force.groups, in_force.open_at):
             return Change(hold=voted, events=(event,))
         return Change(
             hold=replace(voted, state=State.APPROVED),
-            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy.sha256)),
+            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256)),
             intents=(
                 release(hold),
                 *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),

@@ -57,7 +57,7 @@ class Dispose:
             senders=facts.senders,
             mailing=facts.mailing,
             thread=facts.thread,
-            policy_sha256=gathering.in_force.policy.sha256,
+            policy_sha256=gathering.in_force.policy_sha256,
             gone=gone,
         )
         id = transaction.id

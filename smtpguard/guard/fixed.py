@@ -40,7 +40,7 @@ def with_fixed(
     verdict: Verdict, gathering: Gathering, live: Live, streams: tuple[tuple[Stream, Limit, Ask], ...]
 ) -> Verdict:
     """The verdict with the hits of the fixed rules. In a policy that only observes, they observe as well."""
-    mode = Mode.ENFORCE if gathering.in_force.policy.enforce else Mode.OBSERVE
+    mode = Mode.ENFORCE if gathering.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathering, live, streams)]
     if not hits:
         return verdict
@@ -51,7 +51,7 @@ def with_fixed(
         action=max(verdict.action, *enforced) if enforced else verdict.action,
         observed=max(verdict.observed, *observed) if observed else verdict.observed,
         hits=(*verdict.hits, *hits),
-        quorum=verdict.quorum or gathering.in_force.policy.rules.quorum(gathering.facts.lists),
+        quorum=verdict.quorum or gathering.in_force.rules.quorum(gathering.facts.lists),
     )
 
 

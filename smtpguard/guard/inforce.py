@@ -5,28 +5,45 @@ Never here: the building (app), or the reading of YAML (policy.parse).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from smtpguard.lists.registry import Registry
-from smtpguard.policy.parse import Policy
+from smtpguard.policy.engine import RuleSet
+
+
+class Hours(Protocol):
+    """The organisation's working hours, in its own zone."""
+
+    def open_at(self, at: datetime) -> bool: ...
+
+    def after(self, start: datetime, seconds: int) -> datetime:
+        """When so many working seconds have passed since ``start``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
-    """A transaction is planned, closed and disposed of under one of these, whatever is swapped meanwhile."""
+    """A transaction is planned, closed and disposed of under one of these, whatever is swapped meanwhile.
 
-    policy: Policy
+    ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed.
+    """
+
+    policy_sha256: str
+    rules: RuleSet
     registry: Registry
+    groups: Mapping[str, frozenset[str]]
+    hours: Hours
+    enforce: bool = True
 
     def open_at(self, at: datetime) -> bool:
         """Whether it is working hours."""
-        return self.policy.organization.hours.open_at(at)
+        return self.hours.open_at(at)
 
     def people(self, group: str) -> frozenset[str]:
         """Canonical addresses of a group, empty if there is no such group any more."""
-        return self.policy.groups.get(group, frozenset())
+        return self.groups.get(group, frozenset())
 
 
 class Policies(Protocol):

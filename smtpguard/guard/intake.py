@@ -154,7 +154,7 @@ class Intake:
 
     async def _planned(self, transaction: Transaction, in_force: InForce) -> tuple[Gathering, Plan]:
         """Cheap before dear: each round asks what the outcome still hangs on."""
-        rules = in_force.policy.rules
+        rules = in_force.rules
         gathering = Gathering(transaction, in_force, self._sources)
         plan = rules.plan(await gathering.open())
         for _ in Source:
@@ -212,7 +212,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool])
     return Item(
         id=transaction.id,
         key=hashlib.sha256(f"{transaction.message.sha256} {transaction.envelope.sha256}".encode()).hexdigest(),
-        policy_sha256=gathering.in_force.policy.sha256,
+        policy_sha256=gathering.in_force.policy_sha256,
         content_sha256=transaction.message.sha256,
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,
