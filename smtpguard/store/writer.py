@@ -304,7 +304,7 @@ class Writer:
         loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         for work in works:
             loops.setdefault(work.loop, []).append(work)
-            if work.late and work.error is None and work.item is not None:
+            if (work.late or work.future.cancelled()) and work.error is None and work.item is not None:
                 self._uncertain.add(work.item.id)
         for loop, some in loops.items():
             try:
