@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from smtpguard.mail.address import Address
@@ -40,7 +40,7 @@ class Origin:
 class ListInfo:
     """One customer list. ``writers`` are canonical addresses; ``approvals`` is the policy's own, and opaque here.
 
-    ``members``: declarations of sources (sources.declared), none if nobody can say who is on it. An index with fewer than
+    ``members``: declarations of sources (sync.opened), none if nobody can say who is on it. An index with fewer than
     ``at_least`` people, or that has lost more than the share ``max_shrink`` at once, is not taken into use.
     """
 
@@ -93,3 +93,84 @@ def within(client_ip: str, networks: Iterable[Network]) -> bool:
         return False
     mapped = getattr(ip, "ipv4_mapped", None)
     return any((mapped or ip) in network for network in networks)
+
+
+def build(
+    lists: Mapping[str, Mapping[str, Any]], streams: Mapping[str, Mapping[str, Any]], *, delimiters: str = ""
+) -> tuple[Mapping[str, ListInfo], Mapping[str, Stream]]:
+    """From the policy's checked sections, as plain values under the names that the YAML has; durations in seconds.
+
+    Raises BadAddress and ValueError only for what the policy's own check ought to have found.
+    """
+    return (
+        {name: _list(name, section, delimiters) for name, section in lists.items()},
+        {name: _stream(name, section, delimiters) for name, section in streams.items()},
+    )
+
+
+def _list(name: str, section: Mapping[str, Any], delimiters: str) -> ListInfo:
+    sources = tuple(_several(section.get("members")))
+    return ListInfo(
+        name=name,
+        title=section.get("title") or name,
+        owner=section.get("owner"),
+        addresses=tuple(_address(a) for a in _several(section.get("addresses"))),
+        list_ids=frozenset(str(i).strip("<> ").lower() for i in _several(section.get("list_ids"))),
+        audience=section.get("audience") or "customers",
+        sensitivity=section.get("sensitivity"),
+        writers=_canonical(section.get("writers"), delimiters),
+        origin=_origin(section.get("origin")),
+        avoid=frozenset(_several(section.get("avoid"))),
+        approvals=section.get("approvals"),
+        members=sources,
+        at_least=max(_given(sources, "at_least"), default=1),
+        max_shrink=min(_given(sources, "max_shrink"), default=0.2),
+        refresh_seconds=int(min(_given(sources, "refresh"), default=900)),
+        stale_after_seconds=int(min(_given(sources, "stale_after"), default=86_400)),
+    )
+
+
+def _stream(name: str, section: Mapping[str, Any], delimiters: str) -> Stream:
+    return Stream(
+        name=name,
+        senders=_canonical(section.get("from", section.get("from_")), delimiters),
+        origin=_origin(section.get("origin")),
+        max=_limit(section.get("max")),
+        max_per_person=_limit(section.get("max_per_person")),
+    )
+
+
+def _origin(section: Mapping[str, Any] | None) -> Origin:
+    section = section or {}
+    return Origin(
+        dkim=frozenset(Address("x", str(d).strip()).ascii_domain for d in _several(section.get("dkim"))),
+        clients=tuple(ip_network(str(c), strict=False) for c in _several(section.get("clients"))),
+    )
+
+
+def _limit(value: Any) -> Limit | None:
+    """A pair of count and seconds, or a mapping that names them."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        value = (value["count"], value["window_seconds"])
+    return Limit(count=int(value[0]), window_seconds=int(value[1]))
+
+
+def _several(value: Any) -> list[Any]:
+    """One or many, as YAML lets people write it."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+
+
+def _given(sources: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    return [s[name] for s in sources if s.get(name) is not None]
+
+
+def _address(value: Any) -> Address:
+    return value if isinstance(value, Address) else Address.parse(str(value))
+
+
+def _canonical(value: Any, delimiters: str) -> frozenset[str]:
+    return frozenset(_address(a).canonical(delimiters) for a in _several(value))

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo, Network, Stream, within
+from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.recipients import NOBODY, ONE, Classification, Classified, Kind, Span, Touched
 from smtpguard.lists.shelf import Shelf, Standing, State

@@ -1,0 +1,74 @@
+"""A small organisation with a few lists, on disk, and a clock that moves when told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.registry import Registry, build
+from smtpguard.lists.sync import Report, sync
+from smtpguard.mail.address import Address
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def pass_(self, **lengths: float) -> None:
+        self.at += timedelta(**lengths)
+
+
+class House:
+    """Lists declared as in the policy, their CSV files, and registries over them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.digester = Digester(b"k" * 32, "+")
+        self.sections: dict[str, dict[str, Any]] = {}
+
+    @property
+    def folder(self) -> Path:
+        return self.path / "state"
+
+    def list(self, name: str, members: Iterable[str] | None = None, **section: Any) -> None:
+        if members is not None:
+            (self.path / f"{name}.csv").write_text("email\n" + "".join(f"{m}\n" for m in members))
+            section["members"] = {"csv": f"{name}.csv", **section.pop("options", {})}
+        self.sections[name] = section
+
+    def sync(self, name: str, **options: Any) -> Report:
+        lists, _ = build(self.sections, {}, delimiters="+")
+        return sync(
+            lists[name], folder=self.folder, base=self.path, digester=self.digester, now=self.clock(), **options
+        )
+
+    def registry(self, streams: Mapping[str, Any] | None = None, **options: Any) -> Registry:
+        lists, built = build(self.sections, streams or {}, delimiters=self.digester.delimiters)
+        return Registry(
+            domains=options.pop("domains", ["example.com", "*.corp.example"]),
+            lists=lists,
+            streams=built,
+            digester=self.digester,
+            folder=self.folder,
+            now=self.clock,
+            **options,
+        )
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+@pytest.fixture
+def parse() -> Callable[..., list[Address]]:
+    return lambda *texts: [Address.parse(t) for t in texts]

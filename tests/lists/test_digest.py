@@ -1,0 +1,53 @@
+"""Digests are the same for every spelling, other under another key, and the key is made once."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from smtpguard.lists.digest import BadKey, Digester, installation_key
+from smtpguard.mail.address import Address
+
+
+def test_spellings_meet_and_people_do_not() -> None:
+    digester = Digester(b"k" * 32, "+")
+    anna = digester.of(Address.parse("anna@example.se"))
+    assert len(anna) == 8
+    assert digester.of(Address.parse('"ANNA"+shop@Example.SE.'.replace('"+shop', '+shop"'))) == anna
+    assert digester.of(Address.parse("anne@example.se")) != anna
+
+
+def test_another_key_or_other_delimiters_are_another_installation() -> None:
+    one = Digester(b"k" * 32, "+")
+    anna = Address.parse("anna@example.se")
+    assert Digester(b"j" * 32, "+").of(anna) != one.of(anna)
+    assert len({Digester(k * 32, d).key_id for k in (b"j", b"k") for d in ("", "+", "+-")}) == 6
+
+
+def test_the_key_shows_nowhere() -> None:
+    assert "secretkey" not in repr(Digester(b"secretkey" * 4, "+"))
+    assert b"secretkey"[:4] not in Digester(b"secretkey" * 4, "+").key_id
+
+
+def test_the_installation_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "secret"
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(installation_key, [path] * 8))
+    assert len(keys) == 1
+    assert len(keys.pop()) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["secret"]
+
+
+def test_a_bad_key_is_said_to_be_bad(tmp_path: Path) -> None:
+    short = tmp_path / "secret"
+    short.write_bytes(b"short")
+    with pytest.raises(BadKey, match="32 octets"):
+        installation_key(short)
+    with pytest.raises(BadKey, match="cannot read or make"):
+        installation_key(short / "below")
+    with pytest.raises(BadKey):
+        Digester(b"short")

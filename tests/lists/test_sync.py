@@ -1,0 +1,182 @@
+"""A new index is taken into use whole and only if it can be right; otherwise the last good one stays, and it is told."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.lists.declared import build
+from smtpguard.lists.index import Index
+from smtpguard.lists.shelf import index_path
+from smtpguard.lists.sync import Refresher, Report, opened
+
+PEOPLE = [f"p{i}@kund.se" for i in range(100)]
+
+
+def index(house, name: str = "news") -> Index:
+    return Index(index_path(house.folder, name), house.digester.key_id)
+
+
+def test_a_first_sync_and_an_unchanged_one(house) -> None:
+    house.list("news", PEOPLE)
+    first = house.sync("news")
+    assert (first.ok, first.changed, first.people, first.rows, first.source) == (True, True, 100, 100, "news.csv")
+    assert first.version == index(house).version
+    inode = index_path(house.folder, "news").stat().st_ino
+    house.clock.pass_(hours=1)
+    again = house.sync("news")
+    assert (again.ok, again.changed, again.people, again.rows) == (True, False, 100, 0)
+    stat = index_path(house.folder, "news").stat()
+    assert (stat.st_ino, stat.st_mtime) == (inode, house.clock().timestamp())  # not read again, and known to be fresh
+    assert house.sync("news", force=True).rows == 100
+
+
+def test_new_people_are_taken_in(house) -> None:
+    house.list("news", PEOPLE)
+    house.sync("news")
+    house.list("news", [*PEOPLE, "new@kund.se"])
+    report = house.sync("news")
+    assert (report.people, report.changed) == (101, True)
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([], "no column is named|holds nobody"),
+        (PEOPLE[:79], "79 people, 21% fewer than the 100 before"),
+        ([*PEOPLE, *["rubbish"] * 6], "6 of 106 rows hold no address"),
+        (None, "No such file"),
+    ],
+)
+def test_what_cannot_be_right_keeps_the_last_good_index(house, members: list[str] | None, problem: str) -> None:
+    house.list("news", PEOPLE)
+    house.sync("news")
+    before = index(house).version
+    house.clock.pass_(hours=1)
+    if members is None:
+        (house.path / "news.csv").unlink()
+    else:
+        house.list("news", members)
+    report = house.sync("news")
+    assert not report.ok
+    assert not report.changed
+    assert report.people == 100
+    assert report.problem.endswith("the last good index stays in use")
+
+    assert re.search(problem, report.problem)
+    assert index(house).version == before == report.version
+    assert index_path(house.folder, "news").stat().st_mtime < house.clock().timestamp()
+    assert [p.name for p in house.folder.iterdir()] == ["news.index"]
+
+
+def test_a_shrunken_list_goes_through_when_a_person_says_so(house) -> None:
+    house.list("news", PEOPLE)
+    house.sync("news")
+    house.list("news", PEOPLE[:10])
+    assert not house.sync("news").ok
+    assert house.sync("news", accept_shrink=True).people == 10
+
+
+def test_at_least(house) -> None:
+    house.list("news", PEOPLE, options={"at_least": 1000})
+    report = house.sync("news")
+    assert report.problem == "news.csv holds 100 people, and the policy expects at least 1000; no index is in use"
+    assert not index_path(house.folder, "news").exists()
+
+
+def test_a_few_bad_rows_are_told_and_borne(house) -> None:
+    house.list("news", [*PEOPLE, "rubbish", "rubbish"])
+    report = house.sync("news")
+    assert report.ok
+    assert (report.bad, report.people, report.shown[0].line) == (2, 100, 102)
+
+
+def test_several_sources_are_one_list(house) -> None:
+    house.list("news", PEOPLE)
+    (house.path / "more.txt").write_text("p1@kund.se\nextra@kund.se\n")
+    house.sections["news"]["members"] = [house.sections["news"]["members"], {"text": "more.txt"}]
+    report = house.sync("news")
+    assert (report.people, report.source) == (101, "news.csv, more.txt")
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_used(house) -> None:
+    house.list("news", PEOPLE)
+
+    def touch(_: object) -> None:
+        (house.path / "news.csv").write_text("email\nx@kund.se\n")
+
+    report = house.sync("news", progress=touch)
+    assert report.problem.startswith("news.csv changed while it was read")
+
+
+def test_a_damaged_index_is_made_anew(house) -> None:
+    house.list("news", PEOPLE)
+    house.sync("news")
+    path = index_path(house.folder, "news")
+    os.truncate(path, 300)
+    report = house.sync("news")
+    assert (report.ok, report.changed, report.people) == (True, True, 100)
+
+
+def test_a_new_secret_makes_a_new_index(house) -> None:
+    from smtpguard.lists.digest import Digester
+
+    house.list("news", PEOPLE)
+    house.sync("news")
+    house.digester = Digester(b"j" * 32, "+")
+    assert house.sync("news").changed
+
+
+def test_a_folder_that_cannot_be_written_is_told(house) -> None:
+    house.list("news", PEOPLE)
+    house.folder.write_text("a file in its place")
+    report = house.sync("news")
+    assert report.problem.startswith("the index of news cannot be written")
+
+
+def test_a_list_with_a_strange_name_stays_in_its_folder(house) -> None:
+    house.list("news", PEOPLE)
+    house.sections["../up"] = house.sections.pop("news")
+    house.sync("../up")
+    assert [p.name for p in house.folder.iterdir()] == ["..%2Fup.index"]
+
+
+def test_a_list_without_members_or_with_unknown_ones_is_told(house) -> None:
+    house.list("news")
+    assert "declares no members" in house.sync("news").problem
+    house.sections["news"]["members"] = {"ldap": "x"}
+    assert "expected csv or text" in house.sync("news").problem
+
+
+def test_who_is_due(house) -> None:
+    house.list("news", PEOPLE, options={"refresh": 600})
+    house.list("quiet")
+    lists, _ = build(house.sections, {})
+    refresher = Refresher(lists)
+    now = house.clock()
+
+    def report(problem: str = "") -> Report:
+        return Report(list="news", at=now, source="", people=0, problem=problem)
+
+    assert [i.name for i in refresher.due(now)] == ["news"]
+    assert refresher.next_at() is None
+    refresher.done(report())
+    assert refresher.due(now + timedelta(seconds=599)) == []
+    assert len(refresher.due(now + timedelta(seconds=600))) == 1
+    waits = []
+    for _ in range(7):
+        refresher.done(report("broken"))
+        waits.append((refresher.next_at() - now).total_seconds())
+    assert waits == [30, 60, 120, 240, 480, 600, 600]  # sooner than usual, and never later
+    refresher.done(report())
+    assert (refresher.next_at() - now).total_seconds() == 600
+
+
+def test_fingerprint_follows_the_declaration(house) -> None:
+    house.list("news", PEOPLE)
+    one = opened({"csv": "news.csv"}, house.path).fingerprint()
+    assert opened({"csv": "news.csv"}, house.path).fingerprint() == one
+    assert opened({"csv": "news.csv", "statuses": "all"}, house.path).fingerprint() != one
