@@ -75,7 +75,7 @@ class Message:
     It is what people approve, what is stored, and what is sent.
     """
 
-    raw: Content
+    raw: Content = field(repr=False)
     sha256: str
     _header: list[Header] = field(default_factory=list, repr=False)
 
