@@ -1,0 +1,387 @@
+"""What each SMTP command does, and in what order they may come (RFC 5321 sections 3.3, 4.1 and 4.1.4).
+
+Here lives the state of one client's session and of its transaction. MAIL and RCPT are not answered at once: they wait until
+nothing more has come in, or an answer is needed, and are then asked of the relay together; replies leave in the order of
+the commands all the same. Never here: octets and time (server), the grammar (grammar), the relay's side (proxy).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Transaction
+from smtpguard.wire import grammar
+from smtpguard.wire.data import Arrived, Arriving
+from smtpguard.wire.ehlo import largest, offer
+from smtpguard.wire.incoming import Incoming
+from smtpguard.wire.listener import Listener, client_address, within
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.proxy import Ask, Passage
+from smtpguard.wire.relay import RelayUnavailable
+
+
+class Client(Protocol):
+    """The connection that the commands came on."""
+
+    client_ip: str
+    trusted: bool
+    tls: bool
+    in_data: bool
+    incoming: Incoming
+
+    async def flush(self) -> None: ...
+    async def more(self) -> None: ...
+    async def start_tls(self, context: ssl.SSLContext, handshake_seconds: float) -> None: ...
+    def gone(self) -> bool: ...
+
+
+class Desk(Protocol):
+    """Where the dialogs are looked after."""
+
+    listener: Listener
+    pool: RelayPool
+    new_id: Callable[[], str]
+    monotonic: Callable[[], float]
+
+    def carry(self, transaction: Transaction, passage: Passage) -> asyncio.Future[tuple[Reply, bool]]: ...
+
+
+class Over(Exception):
+    """The dialog ends after the replies given so far."""
+
+
+class Commands:
+    """``extended``: the client said EHLO. ``transaction_deadline``: until when its transaction must be complete."""
+
+    def __init__(self, client: Client, desk: Desk) -> None:
+        self.extended = False
+        self.transaction_deadline = math.inf
+        self._client, self._desk, self._listener = client, desk, desk.listener
+        self._limits = desk.listener.limits
+        self._out: list[Reply | None] = []  # None: what the relay is yet to say
+        self._asks: list[Ask] = []
+        self._asked_at = math.inf
+        self._errors = 0
+        self._helo = ""
+        self._offered: dict[str, str] = {}
+        self._largest = self._limits.message_octets
+        self._xforward: dict[str, str] = {}
+        self._session: Session | None = None
+        self._mail: Envelope | None = None  # accepted, or not yet answered
+        self._recipients: list[Recipient] = []
+        self._passage: Passage | None = None
+
+    # what the dialog asks
+
+    async def do(self, verb: bytes, argument: bytes) -> None:
+        """One command. Raises grammar.Refused (then nothing was said to it, and nothing changed) and Over."""
+        if verb == b"RCPT":
+            return await self._rcpt(argument)
+        await self.settle()
+        method = _METHODS.get(verb)
+        if method is not None:
+            return await method(self, argument)
+        if verb in _ANOTHER_PROTOCOL:
+            self.say(reply.TOO_MANY_ERRORS)
+            raise Over
+        raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
+
+    def say(self, answer: Reply) -> None:
+        self._out.append(answer)
+
+    def wrong(self, answer: Reply) -> None:
+        """A refusal that the client itself is to blame for; too many of them end the dialog."""
+        self._errors += 1
+        self.say(answer if self._errors <= self._limits.errors else reply.TOO_MANY_ERRORS)
+        if self._errors > self._limits.errors:
+            raise Over
+
+    def take_replies(self) -> bytes:
+        out, self._out = self._out, []
+        return b"".join([said.wire() for said in out if said is not None])
+
+    async def settle(self) -> None:
+        """Ask the relay what is to be asked, and put its answers where they belong."""
+        if not self._asks:
+            return
+        asks, self._asks = self._asks, []
+        assert self._passage is not None
+        answered = zip(asks, await self._passage.ask(asks), strict=True)
+        self._asked_at = self._desk.monotonic()
+        self._out = [self._answered(*next(answered)) if said is None else said for said in self._out]
+        if self._mail is None:
+            self._reset()
+
+    def failed(self, *, in_command: bool) -> None:
+        """An error of ours: a 451 for all it struck, and no word of it. In mid-content the dialog cannot go on."""
+        self._out = [said or reply.INTERNAL_ERROR for said in self._out]
+        if in_command:
+            self.say(reply.INTERNAL_ERROR)
+        self._asks = []
+        self._reset()
+        if self._client.in_data:
+            raise Over
+
+    def dawdling(self, now: float) -> None:
+        """The client is waited for: let others have the relay connection if that takes long."""
+        if self._passage is not None and now - self._asked_at >= self._limits.dawdle_seconds:
+            self._passage.park()
+
+    def end(self) -> None:
+        self._reset()
+
+    # the session
+
+    async def _hello(self, argument: bytes, *, extended: bool) -> None:
+        helo = grammar.parse_helo(argument)
+        offered: dict[str, str] = {}
+        if extended:
+            try:
+                offered = dict(await self._desk.pool.extensions())
+            except RelayUnavailable as unavailable:
+                # what could be offered nobody knows; to offer less would make clients bounce what needs more
+                return self.say(unavailable.reply)
+        self._reset()
+        self._helo, self.extended, self._offered, self._session = helo, extended, offered, None
+        self._largest = largest(offered, self._limits.message_octets)
+        if not extended:
+            return self.say(Reply(250, (self._listener.hostname,)))
+        tls = self._listener.tls
+        starttls = tls is not None and not self._client.tls
+        host, trusted = self._listener.hostname, self._client.trusted
+        return self.say(offer(host, offered, self._limits.message_octets, starttls=starttls, trusted=trusted))
+
+    async def _helo_command(self, argument: bytes) -> None:
+        await self._hello(argument, extended=False)
+
+    async def _ehlo(self, argument: bytes) -> None:
+        await self._hello(argument, extended=True)
+
+    async def _starttls(self, argument: bytes) -> None:
+        tls = self._listener.tls
+        if tls is None:
+            raise grammar.Refused(reply.NOT_IMPLEMENTED)
+        if self._client.tls or self._mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        if argument:
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self.say(reply.START_TLS)
+        await self._client.flush()
+        await self._client.start_tls(tls.context, tls.handshake_seconds)
+        self._reset()
+        self._helo, self.extended, self._offered, self._session = "", False, {}, None
+
+    async def _auth(self, argument: bytes) -> None:
+        """Not offered: who sends is for the MTA in front to know."""
+        if not self.extended or self._mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        raise grammar.Refused(reply.NOT_IMPLEMENTED if self._client.tls else reply.ENCRYPTION_FOR_AUTH)
+
+    async def _xforward_command(self, argument: bytes) -> None:
+        if not self._client.trusted:
+            raise grammar.Refused(reply.NOT_AUTHORIZED)
+        if not self.extended or self._mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        self._xforward |= grammar.parse_xforward(argument)
+        self._session = None
+        self.say(reply.OK)
+
+    async def _noop(self, argument: bytes) -> None:
+        self.say(reply.OK)
+
+    async def _vrfy(self, argument: bytes) -> None:
+        if not argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self.say(reply.CANNOT_VERIFY)
+
+    async def _help(self, argument: bytes) -> None:
+        self.say(reply.HELP)
+
+    async def _rset(self, argument: bytes) -> None:
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self._reset()
+        self.say(reply.OK)
+
+    async def _quit(self, argument: bytes) -> None:
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        self.say(reply.BYE)
+        raise Over
+
+    # the transaction
+
+    async def _mail_command(self, argument: bytes) -> None:
+        tls = self._listener.tls
+        if tls is not None and tls.required and not self._client.tls:
+            raise grammar.Refused(reply.TLS_FIRST)
+        if not self._helo or self._mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        mail = grammar.parse_mail(argument, extended=self.extended)
+        self._check_offered(SMTPUTF8=mail.smtputf8, DSN=mail.ret or mail.envid)
+        if mail.body is Body.EIGHTBITMIME:
+            self._check_offered(**{"8BITMIME": True})
+        if mail.size_bytes is not None and mail.size_bytes > self._largest:
+            self.say(reply.TOO_BIG)
+            return
+        if mail.auth is not None and not self._client.trusted:
+            mail = replace(mail, auth="<>")  # RFC 4954 section 5
+        session = self._client_session()
+        ident = self._xforward.get("IDENT", "")
+        self._mail = mail
+        self._passage = Passage(self._desk.pool, session, mail, ident=ident, gone=self._client.gone)
+        self.transaction_deadline = self._desk.monotonic() + self._limits.transaction_seconds
+        self._ask(mail)
+
+    async def _rcpt(self, argument: bytes) -> None:
+        if self._mail is None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        recipient, path = grammar.parse_rcpt(
+            argument, extended=self.extended, smtputf8=self._mail.smtputf8, here=self._listener.hostname
+        )
+        self._check_offered(DSN=recipient.notify or recipient.orcpt)
+        if len(self._recipients) + len(self._asks) >= self._limits.recipients:
+            await self.settle()  # some of those may be refused
+            if len(self._recipients) >= self._limits.recipients:
+                return self.say(reply.TOO_MANY_RECIPIENTS)
+            if self._mail is None:
+                raise grammar.Refused(reply.BAD_SEQUENCE)
+        return self._ask((recipient, path))
+
+    async def _data(self, argument: bytes) -> None:
+        if self._mail is None or self._passage is None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        if argument.strip():
+            raise grammar.Refused(reply.BAD_PARAMETER)
+        if self._passage.broken is not None:
+            self.say(self._passage.broken)
+            return self._reset()
+        if not self._recipients:
+            raise grammar.Refused(reply.NO_RECIPIENTS)
+        if self._client.incoming.pending:
+            self.say(reply.TOO_EARLY)
+            raise Over  # what came is content, and must not be taken for commands
+        self.say(reply.START_MAIL)
+        await self._client.flush()
+        self._client.in_data = True
+        arrived = await self._content()
+        if isinstance(arrived, Reply):
+            self.wrong(arrived)
+        else:
+            await self._carry(arrived)
+        self._client.in_data = False
+        self._reset()
+        return None
+
+    async def _content(self) -> Arrived | Reply:
+        """All that comes, to its true end."""
+        arriving = Arriving(self._limits, self._listener.spool)
+        incoming = self._client.incoming
+        try:
+            while True:
+                chunk = incoming.take()
+                if not chunk:
+                    await self._client.more()
+                    continue
+                rest = arriving.feed(chunk)
+                if rest is not None:
+                    incoming.put_back(rest)
+                    return arriving.refusal or await arriving.finish()
+                if arriving.heavy:
+                    await arriving.unload()
+        finally:
+            arriving.close()
+
+    async def _carry(self, arrived: Arrived) -> None:
+        """Let the guard decide, and say what it did. It goes on deciding if the client goes away meanwhile."""
+        assert self._mail is not None
+        assert self._passage is not None
+        passage, self._passage = self._passage, None
+        passage.content = arrived
+        transaction = Transaction(
+            id=self._desk.new_id(),
+            session=self._client_session(),
+            envelope=replace(self._mail, recipients=tuple(self._recipients)),
+            message=arrived.message,
+            gone=self._client.gone,
+        )
+        answer, drop = await asyncio.shield(self._desk.carry(transaction, passage))
+        self.say(answer)
+        self._errors = 0
+        if drop:
+            raise Over
+
+    # within
+
+    def _ask(self, ask: Ask) -> None:
+        self._asks.append(ask)
+        self._out.append(None)
+
+    def _answered(self, ask: Ask, answer: Reply) -> Reply:
+        if isinstance(ask, Envelope):
+            if not answer.positive:
+                self._mail = None
+        elif answer.positive:
+            if self._mail is None:
+                return reply.BAD_SEQUENCE  # whatever the relay thinks of a recipient without a reverse-path
+            self._recipients.append(ask[0])
+        return answer
+
+    def _check_offered(self, **used: object) -> None:
+        for keyword, value in used.items():
+            if value and keyword not in self._offered:
+                raise grammar.Refused(reply.UNKNOWN_PARAMETER)
+
+    def _client_session(self) -> Session:
+        """The client as it is known: what a trusted peer said of it goes before what we see ourselves."""
+        if self._session is None:
+            said = self._xforward
+            ip = str(client_address(said.get("ADDR", "").upper().removeprefix("IPV6:")) or self._client.client_ip)
+            self._session = Session(
+                client_ip=ip,
+                client_name=said.get("NAME", ""),
+                helo=said.get("HELO") or self._helo,
+                tls=self._client.tls,
+                esmtp=said.get("PROTO", "").upper() != "SMTP" if said.get("PROTO") else self.extended,
+                senders_verified=self._listener.senders_verified,
+                expander=within(ip, self._listener.expanders),
+            )
+        return self._session
+
+    def _reset(self) -> None:
+        """No transaction; at the relay neither."""
+        if self._passage is not None:
+            self._passage.close()
+            self._passage = None
+        self._mail = None
+        self._recipients = []
+        self.transaction_deadline = math.inf
+        if self._xforward:
+            self._xforward, self._session = {}, None
+
+
+_METHODS: dict[bytes, Callable[[Commands, bytes], Awaitable[None]]] = {
+    b"HELO": Commands._helo_command,
+    b"EHLO": Commands._ehlo,
+    b"STARTTLS": Commands._starttls,
+    b"AUTH": Commands._auth,
+    b"XFORWARD": Commands._xforward_command,
+    b"NOOP": Commands._noop,
+    b"VRFY": Commands._vrfy,
+    b"HELP": Commands._help,
+    b"RSET": Commands._rset,
+    b"QUIT": Commands._quit,
+    b"MAIL": Commands._mail_command,
+    b"DATA": Commands._data,
+}
+_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"XCLIENT", b"PROXY", b"SEND", b"SOML", b"SAML")
+_ANOTHER_PROTOCOL = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT")
+"""A browser that was talked into speaking to us: nothing that follows is a command of its user."""

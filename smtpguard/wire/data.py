@@ -1,0 +1,214 @@
+"""Content on its way in: found in bulk between 354 and the one true end, CRLF.CRLF (RFC 5321 sections 4.1.1.4 and 4.5.2).
+
+Chunks are fed as they come. The end is searched for over their joints; what must not be in a message (bare CR or LF, NUL,
+lines or sizes over the limit) is seen on the way, its octets are dropped at once, and the refusal waits for the end, so
+that nothing behind a false end is ever taken for a command. Small content stays in memory, large content goes to an
+unlinked file. The dot-stuffed octets are kept as they came and go on as they came; what people and rules read is a second
+view without the stuffing, and the same one where no line begins with a dot.
+Never here: who waits for the chunks, and how long (server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import mmap
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from smtpguard.mail import reply
+from smtpguard.mail.message import Content, Message
+from smtpguard.mail.reply import Reply
+from smtpguard.wire.listener import Limits
+
+_END = b"\r\n.\r\n"
+_BLOCK = 1 << 18
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_RECEIVED = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A whole content. ``stuffed`` is what stood between 354 and the dot, octet by octet; ``message`` is what it says."""
+
+    stuffed: Content
+    message: Message
+
+    def pieces(self) -> Iterator[bytes]:
+        """``stuffed``, from the beginning, in blocks."""
+        if isinstance(self.stuffed, bytes):
+            yield self.stuffed
+        else:
+            for start in range(0, len(self.stuffed), _BLOCK):
+                yield self.stuffed[start : start + _BLOCK]
+
+
+class Arriving:
+    """One content while it comes. ``feed`` until it returns what is behind the end, ``unload`` between while ``heavy``,
+    then look at ``refusal``, and ``finish`` if there is none. ``close`` in any case."""
+
+    def __init__(self, limits: Limits, spool: Path) -> None:
+        self.refusal: Reply | None = None
+        self._limits, self._spool = limits, spool
+        self._tail = b"\r\n"  # not looked at yet; at first the end of the line that said DATA
+        self._lead = 2  # octets of that line which are still to be taken off
+        self._parts: list[bytes] = []
+        self._waiting = 0  # octets in _parts
+        self._size = 0
+        self._dots = 0  # of the stuffing
+        self._line = 0  # octets of the line that has not ended yet
+        self._file: IO[bytes] | None = None
+
+    @property
+    def heavy(self) -> bool:
+        """Whether so much is in memory that it should go to the file."""
+        return self._waiting > self._limits.spool_octets
+
+    def feed(self, chunk: bytes) -> bytes | None:
+        """None while the end has not come; then what came behind it."""
+        data = self._tail + chunk
+        at = data.find(_END)
+        if at >= 0:
+            self._take(data[: at + 2])
+            return data[at + 5 :]
+        cut = max(0, len(data) - 4)
+        if cut and data[cut - 1] == 0x0D:
+            cut -= 1  # a CRLF is never parted
+        self._tail = data[cut:]
+        if cut:
+            self._take(data[:cut])
+        return None
+
+    async def unload(self) -> None:
+        """Move what is in memory to the file."""
+        if self.refusal is None:
+            try:
+                await asyncio.to_thread(self._write)
+            except OSError as error:
+                self._refuse(reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR)
+
+    async def finish(self) -> Arrived | Reply:
+        """The content, or why it is refused after all."""
+        if self._file is not None:
+            try:
+                arrived = await asyncio.to_thread(self._map)
+            except OSError as error:
+                return reply.DISK_FULL if error.errno in _FULL else reply.INTERNAL_ERROR
+        else:
+            stuffed = b"".join(self._parts)
+            arrived = Arrived(stuffed=stuffed, message=Message.of(_unstuffed(stuffed) if self._dots else stuffed))
+        return header_refusal(arrived.message.raw, self._limits) or arrived
+
+    def close(self) -> None:
+        """Drop the file and what is in memory; what ``finish`` gave stays whole."""
+        self._parts, self._waiting = [], 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    # within
+
+    def _take(self, piece: bytes) -> None:
+        """``piece`` goes on where the last one ended, and parts no CRLF."""
+        if self.refusal is not None:
+            return
+        ends = piece.count(b"\r\n")
+        if piece.count(b"\r") != ends or piece.count(b"\n") != ends:
+            self._refuse(reply.BARE_LINE_END)
+            return
+        if b"\0" in piece:
+            self._refuse(reply.NUL_IN_MESSAGE)
+            return
+        self._dots += piece.count(b"\r\n.") + (self._line == 0 and not self._lead and piece[:1] == b".")
+        if self._longest(piece) > self._limits.line_octets:
+            self._refuse(reply.LINE_TOO_LONG)
+            return
+        if self._lead:
+            lead = min(self._lead, len(piece))
+            self._lead -= lead
+            piece = piece[lead:]
+        self._size += len(piece)
+        if self._size - self._dots > self._limits.message_octets:
+            self._refuse(reply.TOO_BIG)
+            return
+        self._parts.append(piece)
+        self._waiting += len(piece)
+
+    def _longest(self, piece: bytes) -> int:
+        """The longest line that ``piece`` is part of, or less where all are surely within the limit."""
+        carried = self._line
+        last = piece.rfind(b"\n")
+        if last < 0:
+            self._line += len(piece)
+            return self._line
+        self._line = len(piece) - last - 1
+        if carried + len(piece) <= self._limits.line_octets:
+            return 0
+        lines = piece.split(b"\n")
+        return max(carried + len(lines[0]) + 1, max(map(len, lines)) + 1)
+
+    def _refuse(self, answer: Reply) -> None:
+        self.refusal = self.refusal or answer
+        self.close()
+
+    def _write(self) -> None:
+        if self._file is None:
+            # made without a name, mode 0600: nothing is left behind, whatever happens to us
+            self._file = tempfile.TemporaryFile(dir=self._spool, buffering=0)  # noqa: SIM115 (close does it)
+        parts, self._parts, self._waiting = self._parts, [], 0
+        _write_all(self._file, b"".join(parts))
+
+    def _map(self) -> Arrived:
+        self._write()
+        assert self._file is not None
+        stuffed = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        if not self._dots:
+            return Arrived(stuffed=stuffed, message=Message.of(stuffed))
+        with tempfile.TemporaryFile(dir=self._spool, buffering=0) as plain:
+            for block in _unstuffed_blocks(stuffed):
+                _write_all(plain, block)
+            return Arrived(stuffed=stuffed, message=Message.of(mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
+def header_refusal(content: Content, limits: Limits) -> Reply | None:
+    """Why the header cannot be let pass: a loop (RFC 5321 section 6.3), or more of it than anybody should read."""
+    end = content.find(b"\r\n\r\n", 0, limits.header_octets)
+    if end < 0:
+        if len(content) > limits.header_octets:
+            return reply.HEADER_TOO_BIG
+        end = len(content)
+    header = content[:end]
+    if header.count(b"\n") > limits.header_lines:
+        return reply.HEADER_TOO_BIG
+    if header.lower().count(b"received") > limits.hops and len(_RECEIVED.findall(header)) > limits.hops:
+        return reply.LOOP
+    return None
+
+
+def _unstuffed(stuffed: bytes) -> bytes:
+    return stuffed[stuffed.startswith(b".") :].replace(b"\r\n.", b"\r\n")
+
+
+def _unstuffed_blocks(stuffed: mmap.mmap) -> Iterator[bytes]:
+    """As ``_unstuffed``, a block at a time; a dot stands with its line end in one block."""
+    held = b"\r\n"  # so that a first dot stands behind a line end as well
+    first = True
+    for start in range(0, len(stuffed), _BLOCK):
+        data = held + stuffed[start : start + _BLOCK]
+        cut = len(data) - 2 if data.endswith(b"\r\n") else len(data) - data.endswith(b"\r")
+        held = data[cut:]
+        block = data[:cut].replace(b"\r\n.", b"\r\n")
+        yield block[2:] if first else block
+        first = False
+    yield held
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """An unbuffered file may take less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

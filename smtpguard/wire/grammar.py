@@ -1,0 +1,278 @@
+"""The grammar of the commands that carry something on (RFC 5321 section 4.1, RFC 1870, 3461, 4954, 6152, 6531, XFORWARD).
+
+Here live the readers of MAIL, RCPT, HELO, EHLO and XFORWARD, on raw bytes and with anchored patterns, and the writers of
+MAIL and RCPT for the relay. What is not in the grammar is refused here, so the relay never sees it. What is written
+for the relay is made from what was understood, so that the relay and the policy cannot understand it differently.
+Never here: when a command may come (server), or what the relay says to it (proxy).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from smtpguard.mail import reply
+from smtpguard.mail.address import Address, BadAddress, parse_path
+from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.reply import Reply
+
+MAX_COMMAND = 512  # RFC 5321 section 4.5.3.1.4; CRLF counts
+MAX_ENVID = 100  # RFC 3461 section 4.4
+MAX_ORCPT = 500  # RFC 3461 section 4.2
+MAX_AUTH = 500  # RFC 4954 section 5
+MAX_MAIL = MAX_COMMAND + sum(
+    (
+        26,  # SIZE: RFC 1870 section 6
+        17,  # BODY: RFC 6152
+        10,  # SMTPUTF8: RFC 6531 section 3.1
+        len(" RET=FULL"),
+        len(" ENVID=") + MAX_ENVID,
+        len(" AUTH=") + MAX_AUTH,
+    )
+)
+MAX_RCPT = MAX_COMMAND + len(" NOTIFY=SUCCESS,FAILURE,DELAY") + len(" ORCPT=") + MAX_ORCPT
+MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT}
+"""Verb -> the longest line with extensions, for clients that said EHLO. All others: MAX_COMMAND."""
+
+_QUOTED = rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
+_PATH = rb'(<(?:[^<>"\\\x00-\x20\x7f]|' + _QUOTED + rb")*>)"
+_PARAMETERS = rb"((?: +[^ \x00-\x1f\x7f]+)*) *\Z"
+_MAIL = re.compile(rb"FROM: *" + _PATH + _PARAMETERS, re.IGNORECASE)
+_RCPT = re.compile(rb"TO: *" + _PATH + _PARAMETERS, re.IGNORECASE)
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^=]+))?\Z")  # esmtp-param, RFC 5321 section 4.1.2
+_HELO = re.compile(rb" *([A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})|\[[A-Za-z0-9.:-]{1,253}\]) *\Z")
+_XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+\Z")  # RFC 3461 section 4
+_UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2}|\\x\{[0-9A-F]{2,6}\})+\Z")  # RFC 6533 section 3
+_HEX = re.compile(rb"\+([0-9A-F]{2})")
+_ATOM = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+\Z")
+_NOTIFY = re.compile(r"NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}")
+_DIGITS = re.compile(rb"[0-9]{1,20}\Z")  # RFC 1870 section 3
+_POSTMASTER = b"<postmaster>"  # without a domain: RFC 5321 section 4.5.1
+
+_NOT_KNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
+_XFORWARD_VALUE = {
+    "NAME": re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})\Z"),
+    "ADDR": re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|IPV6:[0-9A-F:.]{2,45})\Z", re.IGNORECASE),
+    "PORT": re.compile(r"[0-9]{1,5}\Z"),
+    "PROTO": re.compile(r"E?SMTP\Z", re.IGNORECASE),
+    "HELO": re.compile(r"[!-~]{1,255}\Z"),
+    "IDENT": re.compile(r"[!-~]{1,255}\Z"),
+    "SOURCE": re.compile(r"(?:LOCAL|REMOTE)\Z", re.IGNORECASE),
+}
+
+
+class Refused(Exception):
+    """Not in the grammar. ``reply`` is what the client is told."""
+
+    def __init__(self, answer: Reply) -> None:
+        super().__init__(str(answer))
+        self.reply = answer
+
+
+def parse_helo(argument: bytes) -> str:
+    """The domain or address literal of HELO and EHLO; underscores are let pass, since many a host has one."""
+    found = _HELO.match(argument)
+    if not found:
+        raise Refused(reply.BAD_PARAMETER)
+    return found[1].decode("ascii")
+
+
+def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
+    """What follows ``MAIL``: an envelope without recipients. Raises Refused."""
+    found = _MAIL.match(argument)
+    if not found:
+        raise Refused(reply.BAD_REVERSE_PATH if argument[:5].upper() == b"FROM:" else reply.BAD_PARAMETER)
+    given = _parameters(found[2], extended=extended) if found[2] else {}
+    utf8 = "SMTPUTF8" in given
+    reverse_path = _path(found[1], utf8, reply.BAD_REVERSE_PATH)
+    if not given:
+        return Envelope(reverse_path=reverse_path, recipients=())
+    if given.pop("SMTPUTF8", b"") != b"":
+        raise Refused(reply.BAD_PARAMETER)
+    size, body, ret = given.pop("SIZE", None), given.pop("BODY", None), given.pop("RET", None)
+    envid, auth = given.pop("ENVID", None), given.pop("AUTH", None)
+    if given:
+        raise Refused(reply.UNKNOWN_PARAMETER)
+    return Envelope(
+        reverse_path=reverse_path,
+        recipients=(),
+        size_bytes=int(_text(size)) if _stands(size, _DIGITS, 20) else None,
+        smtputf8=utf8,
+        body=_body(body),
+        ret=_word(ret, ("FULL", "HDRS")),
+        envid=_text(envid) if _stands(envid, _XTEXT, MAX_ENVID) and _printable(envid) else None,
+        auth=_auth(auth),
+    )
+
+
+def parse_rcpt(
+    argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost"
+) -> tuple[Recipient, bytes]:
+    """What follows ``RCPT``: the recipient, and its path as the relay is to see it. Raises Refused.
+
+    The null path is no recipient. A postmaster without a domain is ours by name: of the host ``here``.
+    """
+    found = _RCPT.match(argument)
+    if not found:
+        raise Refused(reply.BAD_RECIPIENT if argument[:3].upper() == b"TO:" else reply.BAD_PARAMETER)
+    given = _parameters(found[2], extended=extended) if found[2] else {}
+    path = found[1]
+    if path.lower() == _POSTMASTER:
+        address = Address(path[1:-1].decode("ascii"), here)
+    else:
+        parsed = _path(path, smtputf8, reply.BAD_RECIPIENT)
+        if parsed is None:
+            raise Refused(reply.BAD_RECIPIENT)
+        address, path = parsed, f"<{parsed}>".encode()
+    if not given:
+        return Recipient(address=address), path
+    notify, orcpt = given.pop("NOTIFY", None), given.pop("ORCPT", None)
+    if given:
+        raise Refused(reply.UNKNOWN_PARAMETER)
+    return Recipient(address=address, notify=_notify(notify), orcpt=_orcpt(orcpt, smtputf8=smtputf8)), path
+
+
+def parse_xforward(argument: bytes) -> dict[str, str]:
+    """Attributes in capitals with decoded values; what the client says is unavailable is the empty string."""
+    given: dict[str, str] = {}
+    for word in argument.split():
+        name, _, raw = word.partition(b"=")
+        key = name.decode("latin-1").upper()
+        if key not in _XFORWARD_VALUE or key in given or not _XTEXT.match(raw) or len(raw) > 255:
+            raise Refused(reply.BAD_PARAMETER)
+        value = _decode(raw)
+        if value.upper() in _NOT_KNOWN:
+            value = ""
+        elif not _XFORWARD_VALUE[key].match(value) or ("=?" in value and "?=" in value):
+            raise Refused(reply.BAD_PARAMETER)
+        given[key] = value
+    if not given:
+        raise Refused(reply.BAD_PARAMETER)
+    return given
+
+
+def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
+    """MAIL for a relay that offers ``offered``; parameters that it does not know are left out."""
+    line = f"MAIL FROM:<{envelope.reverse_path or ''}>"
+    if envelope.size_bytes is not None and "SIZE" in offered:
+        line += f" SIZE={envelope.size_bytes}"
+    if envelope.body is not None and "8BITMIME" in offered:
+        line += f" BODY={envelope.body.value}"
+    if envelope.smtputf8 and "SMTPUTF8" in offered:
+        line += " SMTPUTF8"
+    if "DSN" in offered:
+        if envelope.ret is not None:
+            line += f" RET={envelope.ret}"
+        if envelope.envid is not None:
+            line += f" ENVID={envelope.envid}"
+    if envelope.auth is not None and "AUTH" in offered:
+        line += f" AUTH={envelope.auth}"
+    return line.encode()
+
+
+def rcpt_line(recipient: Recipient, offered: Mapping[str, str], path: bytes | None = None) -> bytes:
+    """RCPT for a relay that offers ``offered``; ``path`` where it is not simply the address."""
+    line = b"RCPT TO:" + (path or f"<{recipient.address}>".encode())
+    if "DSN" in offered:
+        if recipient.notify is not None:
+            line += f" NOTIFY={recipient.notify}".encode()
+        if recipient.orcpt is not None:
+            line += f" ORCPT={recipient.orcpt}".encode()
+    return line
+
+
+def _parameters(raw: bytes, *, extended: bool) -> dict[str, bytes]:
+    if not extended:
+        raise Refused(reply.UNKNOWN_PARAMETER)
+    given: dict[str, bytes] = {}
+    for word in raw.split():
+        found = _PARAMETER.match(word)
+        if not found:
+            # an xtext value holds no "=", so this is the value of something we know, or no parameter at all
+            raise Refused(reply.BAD_PARAMETER)
+        key = found[1].decode("ascii").upper()
+        if key in given:
+            raise Refused(reply.BAD_PARAMETER)
+        given[key] = found[2] or b""  # no value at all is no right value of anything but SMTPUTF8
+    return given
+
+
+def _path(raw: bytes, utf8: bool, bad: Reply) -> Address | None:
+    if not utf8 and not raw.isascii():
+        raise Refused(reply.NEEDS_SMTPUTF8)
+    try:
+        return parse_path(raw, smtputf8=utf8)
+    except BadAddress:
+        raise Refused(bad) from None
+
+
+def _stands(value: bytes | None, pattern: re.Pattern[bytes], longest: int) -> bool:
+    """Whether there is a value; raises Refused where it is not what it should be."""
+    if value is None:
+        return False
+    if len(value) > longest or not pattern.match(value):
+        raise Refused(reply.BAD_PARAMETER)
+    return True
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "strict")
+
+
+def _decode(xtext: bytes) -> str:
+    return _HEX.sub(lambda m: bytes([int(m[1], 16)]), xtext).decode("utf-8", "replace")
+
+
+def _printable(xtext: bytes | None) -> bool:
+    """What is encoded is text too: no CR, LF or NUL under a disguise (RFC 3461 sections 4.2 and 4.4)."""
+    if not _decode(xtext or b"").isprintable():
+        raise Refused(reply.BAD_PARAMETER)
+    return True
+
+
+def _word(value: bytes | None, known: tuple[str, ...]) -> str | None:
+    if value is None:
+        return None
+    word = value.decode("latin-1").upper()
+    if word not in known:
+        raise Refused(reply.BAD_PARAMETER)
+    return word
+
+
+def _body(value: bytes | None) -> Body | None:
+    word = _word(value, tuple(b.value for b in Body))
+    return None if word is None else Body(word)
+
+
+def _auth(value: bytes | None) -> str | None:
+    if value is None or value == b"<>":
+        return None if value is None else "<>"
+    if _stands(value, _XTEXT, MAX_AUTH) and _printable(value):
+        try:
+            Address.parse(_decode(value))
+        except BadAddress:
+            raise Refused(reply.BAD_PARAMETER) from None
+    return _text(value)
+
+
+def _notify(value: bytes | None) -> str | None:
+    if value is None:
+        return None
+    text = value.decode("latin-1")
+    if not _NOTIFY.fullmatch(text.upper()) or len(set(text.upper().split(","))) != text.count(",") + 1:
+        raise Refused(reply.BAD_PARAMETER)
+    return text
+
+
+def _orcpt(value: bytes | None, *, smtputf8: bool) -> str | None:
+    if value is None:
+        return None
+    kind, _, address = value.partition(b";")
+    if len(value) > MAX_ORCPT or not _ATOM.match(kind) or not (_UNITEXT if smtputf8 else _XTEXT).match(address):
+        raise Refused(reply.BAD_PARAMETER)
+    try:
+        text = _text(value)
+    except UnicodeDecodeError:
+        raise Refused(reply.BAD_PARAMETER) from None
+    _printable(address)
+    return text

@@ -1,0 +1,75 @@
+"""How a listener is set up: where, with which limits, whom it trusts. Settings alone, made by app from the configuration.
+
+The size of a command line is the grammar's (RFC 5321 section 4.5.3.1), all other limits stand here. Never here: sockets.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a client may ask of us. Octets, seconds and counts; every default is safe."""
+
+    recipients: int = 1000  # RFC 5321 section 4.5.3.1.8 asks for 100 at least
+    message_octets: int = 50 << 20
+    line_octets: int = 1 << 20  # RFC 5321 section 4.5.3.1.6 says 1000; many a mailing has it all on one line
+    header_octets: int = 1 << 20
+    header_lines: int = 10_000
+    hops: int = 50  # Received fields; RFC 5321 section 6.3
+    spool_octets: int = 1 << 20  # what is larger goes to a file
+    connections: int = 2000
+    connections_per_client: int = 100  # not for the trusted
+    errors: int = 20  # commands that were wrong, since the last message
+    idle_seconds: float = 300  # RFC 5321 section 4.5.3.2.7: for a command, and for each piece of content
+    transaction_seconds: float = 1200  # from MAIL to the final dot
+    dawdle_seconds: float = 3  # how long a client that we wait for may keep a relay connection to itself
+    closing_seconds: float = 10  # how long a last reply may take to be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTls:
+    """Our own certificate. ``implicit``: TLS from the first octet; ``required``: no mail before STARTTLS."""
+
+    context: ssl.SSLContext
+    implicit: bool = False
+    required: bool = False
+    handshake_seconds: float = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """``trust``: peers that may use XFORWARD and are not counted per client. ``spool``: a folder for what is large."""
+
+    host: str = "127.0.0.1"
+    port: int = 10025
+    hostname: str = "localhost"
+    spool: Path
+    tls: ServerTls | None = None
+    trust: tuple[Network, ...] = ()
+    expanders: tuple[Network, ...] = ()
+    senders_verified: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+def client_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address without zone, IPv4 also where it comes mapped into IPv6; None for a client that has none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def within(text: str, networks: tuple[Network, ...]) -> bool:
+    """Whether the address is in one of the networks."""
+    if not networks:
+        return False
+    address = client_address(text)
+    return address is not None and any(address in network for network in networks)

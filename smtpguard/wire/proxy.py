@@ -1,0 +1,156 @@
+"""The passage of one transaction through us to the relay, cut-through (RFC 5321 section 3.3, RFC 2920, XFORWARD).
+
+MAIL and RCPT are asked of the relay as they come, several in one go where the client sent several, and its answers are the
+client's. The relay connection is taken when the first of them is asked. It may go missing before the content is sent: the
+relay closed it, or a client that dawdles lost its right to it. Then what was accepted is asked again on another one; if any
+answer is not what the client saw, the passage is broken, and all that is left is to try again later.
+Never here: the client's side (server), or whether a message may go on (guard).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.wire.data import Arrived
+from smtpguard.wire.grammar import mail_line, rcpt_line
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.xforward import xforward
+
+Ask = Envelope | tuple[Recipient, bytes]
+"""MAIL, as an envelope without recipients, or RCPT, as a recipient with the path to send."""
+
+
+class Passage:
+    """One transaction at the relay; an ``Onward`` once its content is there. For one task at a time, ``park`` aside."""
+
+    def __init__(
+        self,
+        pool: RelayPool,
+        session: Session,
+        mail: Envelope,
+        *,
+        ident: str = "",
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.broken: Reply | None = None
+        """Why nothing more can come of it."""
+        self.content: Arrived | None = None
+        self._pool, self._session, self._mail, self._ident, self._gone = pool, session, mail, ident, gone
+        self._connection: RelayConnection | None = None
+        self._accepted: list[tuple[Ask, Reply]] = []
+
+    @property
+    def holds_connection(self) -> bool:
+        return self._connection is not None
+
+    async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """The relay's replies; where there is no relay to be had, a 451 each. MAIL comes first, and once."""
+        if self.broken is None:
+            try:
+                return await self._ask(asks, fresh=False)
+            except RelayUnavailable as unavailable:
+                self.broken = unavailable.reply
+            except Lost:
+                try:
+                    return await self._ask(asks, fresh=True)
+                except Lost as lost:
+                    self.broken = lost.reply
+        return [self.broken] * len(asks)
+
+    def park(self) -> None:
+        """Let others have the connection while the client is waited for. What was accepted is asked again when needed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.release(connection)
+
+    close = park
+    """The transaction is over, at the relay too."""
+
+    # Onward
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+        """See mail.transaction.Onward. A client that has gone counts as a fence that fell: nobody would hear the reply."""
+
+        def stands() -> bool:
+            return fence() and not self._gone()
+
+        try:
+            return (await self._send(prepend, stands),)
+        except RelayUnavailable:
+            raise
+        except Lost as lost:
+            if lost.after_dot or self.broken is not None:
+                raise
+            return (await self._send(prepend, stands, fresh=True),)  # no dot was sent, so nothing was
+        finally:
+            self.close()
+
+    async def abandon(self) -> None:
+        self.close()
+
+    # within
+
+    async def _send(self, prepend: bytes, stands: Callable[[], bool], *, fresh: bool = False) -> Reply:
+        if self.broken is not None:
+            raise Lost(self.broken)
+        if self._connection is None or fresh:
+            await self._ask((), fresh=fresh)
+        assert self._connection is not None
+        return await self._connection.data(self._octets(prepend), stands)
+
+    def _octets(self, prepend: bytes) -> Iterator[bytes]:
+        if prepend:
+            yield prepend
+        if self.content is not None:
+            yield from self.content.pieces()
+
+    async def _ask(self, asks: Sequence[Ask], *, fresh: bool) -> list[Reply]:
+        """Raises Lost. On a connection that knows nothing of this transaction yet, all that was accepted goes before."""
+        again: list[tuple[Ask, Reply]] = []
+        before: list[bytes] = []
+        if self._connection is None or fresh:
+            self.close()
+            self._connection = await self._pool.acquire(fresh=fresh)
+            self._check_offer(self._connection.extensions, [*(ask for ask, _ in self._accepted), *asks])
+            before = xforward(self._session, self._connection.extensions, self._ident)
+            again = self._accepted
+        connection = self._connection
+        offered = connection.extensions
+        lines = [*before, *(_line(ask, offered) for ask, _ in again), *(_line(ask, offered) for ask in asks)]
+        try:
+            replies = await connection.pipeline(lines)
+            if any(said.code == 421 for said in replies):  # the relay parts from this connection, not from our client
+                raise Lost(reply.RELAY_LOST)
+        except Lost:
+            self._pool.discard(connection)
+            self._connection = None
+            raise
+        replies = replies[len(before) :]
+        for (_, seen), now in zip(again, replies, strict=False):
+            if now.code != seen.code:
+                self._break()
+        replies = replies[len(again) :]
+        self._accepted += [(ask, said) for ask, said in zip(asks, replies, strict=True) if said.positive]
+        return replies
+
+    def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Ask]) -> None:
+        """What the client was offered and uses, the relay must still offer."""
+        mail = self._mail
+        dsn = mail.ret or mail.envid or any(isinstance(a, tuple) and (a[0].notify or a[0].orcpt) for a in asks)
+        needs = {"SMTPUTF8": mail.smtputf8, "8BITMIME": mail.body is Body.EIGHTBITMIME, "DSN": dsn}
+        if any(needed and keyword not in offered for keyword, needed in needs.items()):
+            self._break()
+
+    def _break(self) -> None:
+        self.broken = reply.RELAY_LOST
+        self.close()
+        raise Lost(self.broken)
+
+
+def _line(ask: Ask, offered: Mapping[str, str]) -> bytes:
+    return mail_line(ask, offered) if isinstance(ask, Envelope) else rcpt_line(ask[0], offered, ask[1])

@@ -1,0 +1,201 @@
+"""Where clients come in: one listener's connections, counted, looked after and, in the end, parted from (RFC 5321 section 3.8).
+
+A connection comes as an accepted socket from whoever accepts, or from a listening socket of our own. One timer serves all of
+them: once a second each is looked at. What the guard decides runs here, so that a client that goes away does not cut short
+what is being recorded. Never here: SMTP (server, commands).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.wire.listener import Listener
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.proxy import Passage
+from smtpguard.wire.server import Dialog
+
+log = logging.getLogger("smtpguard.wire")
+
+Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
+LOOK_SECONDS = 1.0
+
+
+class Reception:
+    """One listener. To be made and used in one event loop."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        pool: RelayPool,
+        admit: Admit,
+        *,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.listener, self.pool, self.new_id, self.monotonic = listener, pool, new_id, monotonic
+        self.loop = asyncio.get_running_loop()
+        self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
+        self._admit = admit
+        self._dialogs: set[Dialog] = set()
+        self._over: dict[Dialog, Callable[[], None]] = {}
+        self._per_client: Counter[str] = Counter()
+        self._carrying: set[asyncio.Task[tuple[Reply, bool]]] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._dialogs)
+
+    @property
+    def busy(self) -> int:
+        """Messages that are being decided or sent on."""
+        return len(self._carrying)
+
+    # connections
+
+    async def listen(self) -> tuple[str, int]:
+        """Listen where the settings say; gives the address and port that it became."""
+        tls = self.listener.tls
+        context = tls.context if tls is not None and tls.implicit else None
+        self._server = await self.loop.create_server(
+            self._dialog, self.listener.host, self.listener.port, ssl=context, backlog=512
+        )
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended.
+
+        Raises OSError where the TLS handshake fails; then ``over`` is not called.
+        """
+        tls = self.listener.tls
+        if tls is not None and tls.implicit:
+            _, dialog = await self.loop.connect_accepted_socket(
+                self._dialog, sock, ssl=tls.context, ssl_handshake_timeout=tls.handshake_seconds
+            )
+        else:
+            _, dialog = await self.loop.connect_accepted_socket(self._dialog, sock)
+        if over is None:
+            return
+        if dialog in self._dialogs:
+            self._over[dialog] = over
+        else:  # it came and went meanwhile
+            over()
+
+    def _dialog(self) -> Dialog:
+        return Dialog(self)
+
+    def arrived(self, dialog: Dialog) -> None:
+        self._dialogs.add(dialog)
+        self._per_client[dialog.client_ip] += 1
+        self._nobody.clear()
+        if self._timer is None:
+            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
+
+    def parted(self, dialog: Dialog) -> None:
+        if dialog not in self._dialogs:
+            return
+        self._dialogs.remove(dialog)
+        over = self._over.pop(dialog, None)
+        if over is not None:
+            over()
+        self._per_client[dialog.client_ip] -= 1
+        if not self._per_client[dialog.client_ip]:
+            del self._per_client[dialog.client_ip]
+        if not self._dialogs:
+            self._nobody.set()
+
+    def refusal(self, dialog: Dialog) -> Reply | None:
+        """Why a client that has arrived cannot be served now."""
+        limits = self.listener.limits
+        if self._stopping:
+            return reply.SHUTTING_DOWN
+        if len(self._dialogs) > limits.connections:
+            return reply.TOO_MANY_CONNECTIONS
+        if not dialog.trusted and self._per_client[dialog.client_ip] > limits.connections_per_client:
+            return reply.TOO_MANY_CONNECTIONS
+        return None
+
+    # time
+
+    def look(self) -> None:
+        """Part from clients that took too long."""
+        now = self.monotonic()
+        for dialog in tuple(self._dialogs):
+            dialog.look(now)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.look()
+        if self._dialogs:
+            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
+
+    # messages
+
+    def carry(self, transaction: Transaction, passage: Passage) -> asyncio.Task[tuple[Reply, bool]]:
+        """Ask the guard, which does it. The reply, and whether the connection is to be closed after it."""
+        task = self.loop.create_task(self._carry(transaction, passage))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
+        return task
+
+    async def _carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]:
+        try:
+            disposition = await self._admit(transaction, passage)
+        except Lost as lost:
+            return lost.reply, False
+        except Recalled:
+            return reply.RECALLED, False
+        except Exception as error:
+            log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
+            return reply.INTERNAL_ERROR, False
+        finally:
+            passage.close()
+        match disposition:
+            case Relayed(replies=(first, *_)):
+                return first, False
+            case Held(hold_id=hold_id):
+                return reply.held(hold_id), False
+            case Rejected(reply=answer):
+                return answer, False
+            case Deferred(reply=answer, drop=drop):
+                return answer, drop
+        log.error("no reply to %s: %s", transaction.id, disposition)
+        return reply.INTERNAL_ERROR, False
+
+    # the end
+
+    async def stop(self, grace_seconds: float = 30) -> int:
+        """Accept no more, part from the idle, let those in DATA finish; gives how many had to be cut off after that."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        for dialog in tuple(self._dialogs):
+            dialog.stop()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._nobody.wait()
+                while self._carrying:
+                    await asyncio.wait(tuple(self._carrying))
+        except TimeoutError:
+            pass
+        left = len(self._dialogs)
+        for dialog in tuple(self._dialogs):
+            dialog.cut_off()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return left

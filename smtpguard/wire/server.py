@@ -1,0 +1,259 @@
+"""The SMTP server: one dialog with one client (RFC 5321 sections 2.4 and 4.5.3, RFC 2920, RFC 3207).
+
+aiosmtpd's SMTP protocol, with every override of it in this file. Kept of it: how a connection begins, ends, and is told so
+(an EOF cancels the dialog). Replaced: the loop over commands, and the commands (see commands), for these reasons:
+- commands are read from raw bytes; a bare LF, a CR or a NUL in one is refused and changes nothing;
+- commands that came together are asked of the relay together, and answered in one write;
+- time limits are looked at by the reception, not by a timer armed for every line;
+- nothing is reflected upon and no host name looked up for a connection; no exception is shown to a client; no log of
+  aiosmtpd's is written, since it holds addresses and content.
+
+Never here: where connections come from (reception), what a command does (commands) or says (grammar).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+import ssl
+from typing import Any, Protocol, cast
+
+from aiosmtpd.smtp import SMTP
+
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.wire import grammar
+from smtpguard.wire.commands import Commands, Desk, Over
+from smtpguard.wire.incoming import Incoming, Overlong
+from smtpguard.wire.listener import client_address, within
+
+logging.getLogger("mail.log").disabled = True
+log = logging.getLogger("smtpguard.wire")
+
+
+class FrontDesk(Desk, Protocol):
+    """Where dialogs begin and end."""
+
+    loop: asyncio.AbstractEventLoop
+    greeting: Reply
+
+    def arrived(self, dialog: Dialog) -> None: ...
+    def parted(self, dialog: Dialog) -> None: ...
+    def refusal(self, dialog: Dialog) -> Reply | None: ...
+
+
+class _NoTimer:
+    def cancel(self) -> None:
+        """aiosmtpd cancels its timer when a connection ends."""
+
+
+class Dialog(SMTP):
+    """One client's connection.
+
+    ``deadline`` is until when the client must have sent what is waited for; infinite while it is we who are busy.
+    """
+
+    _timeout_handle = cast(Any, _NoTimer())
+    _original_transport = None
+    _tls_protocol = None
+
+    def __init__(self, desk: FrontDesk) -> None:
+        """In place of aiosmtpd's, which reflects upon everything for each connection and looks up the host's name."""
+        self.loop = desk.loop
+        self.incoming = Incoming(self.loop)
+        asyncio.StreamReaderProtocol.__init__(self, self.incoming, self._cb_client_connected, loop=self.loop)
+        self.session = self.envelope = self.transport = self._handler_coroutine = None
+        self.deadline = math.inf
+        self.client_ip = ""
+        self.trusted = False
+        self.tls = False
+        self.in_data = False
+        self._desk = desk
+        self._limits = desk.listener.limits
+        self._ending = False
+        self._waiting = False
+        self._commands = Commands(self, desk)
+
+    # aiosmtpd's, kept or made to do nothing
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = transport.get_extra_info("peername")
+        self.client_ip = str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
+        self.trusted = within(self.client_ip, self._desk.listener.trust)
+        super().connection_made(transport)
+        self._note_tls(transport)
+        self._desk.arrived(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._desk.parted(self)
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """The reception looks at ``deadline``."""
+
+    def _create_envelope(self) -> Any:
+        """The transaction is kept by the commands."""
+
+    async def handle_exception(self, error: Exception) -> str:
+        """What a client hears of an error of ours. The words of the exception are for the log alone."""
+        log.error("error in an SMTP dialog: %s", type(error).__name__, exc_info=error)
+        return str(reply.INTERNAL_ERROR)
+
+    async def _handle_client(self) -> None:
+        try:
+            refusal = self._desk.refusal(self)
+            self._commands.say(refusal or self._desk.greeting)
+            if refusal is not None:
+                raise Over
+            while True:
+                await self._turn()
+        except Over:
+            await self._last_words()
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client has gone, or was parted from
+        finally:
+            self._commands.end()
+            self.deadline = self._desk.monotonic() + self._limits.closing_seconds
+            if self.transport is not None:
+                self.transport.close()
+
+    # the loop
+
+    async def _turn(self) -> None:
+        """One command; or, where there is none, the answers to those before, and then more to read."""
+        line: bytes | None = None
+        try:
+            line = self.incoming.line()
+            if line is not None:
+                await self._command(line)
+                return
+            await self._commands.settle()
+        except grammar.Refused as refused:
+            self._commands.wrong(refused.reply)
+        except Overlong:
+            self._commands.wrong(reply.LINE_TOO_LONG)
+        except (Over, ConnectionError):
+            raise
+        except Exception as error:
+            await self.handle_exception(error)
+            self._commands.failed(in_command=line is not None)
+        else:
+            await self.flush()
+            if self._ending:
+                self._commands.say(reply.SHUTTING_DOWN)
+                raise Over
+            await self.more()
+
+    async def _command(self, line: bytes) -> None:
+        body = line[:-2]
+        if line[-2:] != b"\r\n" or b"\r" in body or b"\0" in body:
+            raise grammar.Refused(reply.SYNTAX)
+        verb, _, argument = body.partition(b" ")
+        verb = verb.upper()
+        if len(line) > grammar.MAX_COMMAND and (
+            not self._commands.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
+        ):
+            raise grammar.Refused(reply.LINE_TOO_LONG)
+        await self._commands.do(verb, argument)
+
+    async def more(self) -> None:
+        """Wait for the client to send, no longer than it may take: for a whole command, or for any piece of content."""
+        if self.deadline == math.inf:
+            idle = self._desk.monotonic() + self._limits.idle_seconds
+            self.deadline = min(idle, self._commands.transaction_deadline)
+        self._waiting = True
+        alive = await self.incoming.more()
+        self._waiting = False
+        if not alive:
+            raise ConnectionResetError
+        if self.in_data or self.incoming.has_line:
+            self.deadline = math.inf
+
+    async def flush(self) -> None:
+        """All replies so far in one write; a client that does not read is waited for like one that does not write."""
+        out = self._commands.take_replies()
+        if not out:
+            return
+        if self.transport is None:
+            raise ConnectionResetError
+        transport = cast(asyncio.Transport, self.transport)
+        transport.write(out)
+        if transport.get_write_buffer_size():
+            self.deadline = self._desk.monotonic() + self._limits.idle_seconds
+            await self._writer.drain()
+            self.deadline = math.inf
+
+    async def _last_words(self) -> None:
+        try:
+            await self._commands.settle()
+            await self.flush()
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # nobody hears them
+        except Exception as error:
+            await self.handle_exception(error)
+
+    async def start_tls(self, context: ssl.SSLContext, handshake_seconds: float) -> None:
+        """What came in plain text before the handshake is nobody's word: forgotten (RFC 3207 section 4.2, CVE-2011-0411)."""
+        plain = cast(asyncio.WriteTransport, self.transport)
+        self.incoming.discard()
+        try:
+            transport = await self.loop.start_tls(
+                plain, self, context, server_side=True, ssl_handshake_timeout=handshake_seconds
+            )
+        except OSError as error:  # ssl.SSLError is one
+            raise ConnectionResetError from error
+        if transport is None:
+            raise ConnectionResetError
+        self.transport = transport
+        self.incoming.listen_to(cast(asyncio.ReadTransport, transport))
+        self._writer._transport = transport  # type: ignore[attr-defined]  # or it would close the plain one
+        self._note_tls(transport)
+
+    def _note_tls(self, transport: asyncio.BaseTransport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and self.session is not None:
+            self.tls = True
+            self.session.ssl = {"ssl_object": tls}  # aiosmtpd's eof_received asks
+
+    # what the reception asks
+
+    def gone(self) -> bool:
+        """Whether nobody is there any more to hear a reply."""
+        return self.transport is None or self.transport.is_closing()
+
+    def look(self, now: float) -> None:
+        """Time passes: part from a client that took too long, and take from a slow one the relay connection it keeps."""
+        if now >= self.deadline:
+            if self.gone():
+                if self.transport is not None:
+                    cast(asyncio.Transport, self.transport).abort()  # it does not even read our last word
+            else:
+                self._part(reply.TIMED_OUT)
+        elif self._waiting:
+            self._commands.dawdling(now)
+
+    def stop(self) -> None:
+        """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""
+        self._ending = True
+        if self._waiting and not self.in_data:
+            self._part(reply.SHUTTING_DOWN)
+
+    def _part(self, last: Reply) -> None:
+        """Say ``last`` and close, from outside the dialog's own task."""
+        if not self.gone():
+            transport = cast(asyncio.Transport, self.transport)
+            transport.write(last.wire())
+            transport.close()
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
+
+    def cut_off(self) -> None:
+        """The time for parting is over."""
+        if self.transport is not None:
+            self._part(reply.SHUTTING_DOWN)
+            cast(asyncio.Transport, self.transport).abort()

@@ -1,0 +1,153 @@
+"""A guard's SMTP side between a scripted relay and a raw client, for tests: what arrives is decided by a function."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.policy.verdict import Disposition, Relayed
+from smtpguard.wire.listener import Limits, Listener
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.reception import Reception
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.scripted_relay import ScriptedRelay
+
+Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
+
+
+async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
+    return Relayed(replies=await onward.send(b"", lambda: True))
+
+
+class Clock:
+    """Stands still until told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Client:
+    """Says octets and hears replies, with a limit on waiting that only a failure meets."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def hear(self) -> str:
+        """One reply, its lines joined by a newline, without CRLF."""
+        lines = []
+        while True:
+            line = await asyncio.wait_for(self.reader.readline(), 20)
+            if not line:
+                raise EOFError("\n".join(lines))
+            lines.append(line.decode().rstrip("\r\n"))
+            if line[3:4] != b"-":
+                return "\n".join(lines)
+
+    async def hear_end(self) -> bytes:
+        """All that comes until the connection is closed."""
+        try:
+            return await asyncio.wait_for(self.reader.read(), 20)
+        except ConnectionError:
+            return b""
+
+    def say(self, octets: bytes) -> None:
+        self.writer.write(octets)
+
+    async def ask(self, *lines: str | bytes) -> str:
+        """Say lines, each ended by CRLF, in one write; the last of their replies."""
+        self.say(b"".join((line.encode() if isinstance(line, str) else line) + b"\r\n" for line in lines))
+        said = ""
+        for _ in lines:
+            said = await self.hear()
+        return said
+
+    async def begin(self, *recipients: str, mail: str = "MAIL FROM:<anna@example.com>") -> str:
+        """EHLO if nothing was said yet, MAIL, RCPTs and DATA; the reply to DATA."""
+        await self.ask(mail)
+        for recipient in recipients or ("bob@example.net",):
+            await self.ask(f"RCPT TO:<{recipient}>")
+        return await self.ask("DATA")
+
+    async def send(self, content: bytes, *recipients: str, mail: str = "MAIL FROM:<anna@example.com>") -> str:
+        """A whole transaction; ``content`` goes as it is, then the dot."""
+        assert (await self.begin(*recipients, mail=mail)).startswith("354")
+        self.say(content + b".\r\n")
+        return await self.hear()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+@dataclass
+class Proxied:
+    reception: Reception
+    pool: RelayPool
+    relay: ScriptedRelay
+    clock: Clock
+    host: str
+    port: int
+    seen: list[Transaction] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
+
+    async def connect(self, *, greeted: bool = True, tls: ssl.SSLContext | None = None, host: str = "") -> Client:
+        extra: dict[str, Any] = {"ssl": tls, "server_hostname": "localhost"} if tls else {}
+        reader, writer = await asyncio.open_connection(host or self.host, self.port, limit=1 << 20, **extra)
+        client = Client(reader, writer)
+        self.clients.append(client)
+        if greeted:
+            assert (await client.hear()).startswith("220")
+            assert (await client.ask("EHLO client.example")).startswith("250")
+        return client
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.reception.look()
+
+
+@asynccontextmanager
+async def proxied(
+    spool: Path,
+    decide: Decide = pass_on,
+    *,
+    relay: ScriptedRelay | None = None,
+    limits: Limits | None = None,
+    target: dict[str, Any] | None = None,
+    **listener: Any,
+) -> AsyncIterator[Proxied]:
+    async with relay or ScriptedRelay() as there:
+        pool = RelayPool(RelayTarget(host=there.host, port=there.port, tls=Tls.NONE, **(target or {})))
+        clock = Clock()
+        seen: list[Transaction] = []
+        numbers = itertools.count(1)
+
+        async def admit(transaction: Transaction, onward: Onward) -> Disposition:
+            seen.append(transaction)
+            return await decide(transaction, onward)
+
+        reception = Reception(
+            Listener(port=0, hostname="guard.example", spool=spool, limits=limits or Limits(), **listener),
+            pool,
+            admit,
+            new_id=lambda: f"{next(numbers):016d}",
+            monotonic=clock,
+        )
+        host, port = await reception.listen()
+        world = Proxied(reception, pool, there, clock, host, port, seen)
+        try:
+            yield world
+        finally:
+            for client in world.clients:
+                client.close()
+            await reception.stop(0.5)
+            await pool.close()
