@@ -74,8 +74,7 @@ def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) ->
         keys = _keys(model, place[:-1])
         return document.problem(place, f'unknown key "{key}"', one_of(keys), did_you_mean(key, keys), key=True)
     if kind == "missing":
-        key = error["loc"][-1]
-        return document.problem(place[:-1] if place and place[-1] == key else place, f"{key} is missing")
+        return document.problem(place, f"{error['loc'][-1]} is missing")
     if kind in ("literal_error", "enum"):
         words = _QUOTED.findall(str(ctx.get("expected", "")))
         if not isinstance(found, str):

@@ -1,0 +1,210 @@
+"""How conditions are written: ``any``, ``[internal, unclear]``, ``">= 20"``, ``">= 300 in 1h"``, ``{matches: ...}``.
+
+One function a type of fact. Never here: positions in a file (parse), or what a condition answers (condition).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import re2
+
+from smtpguard.config.problem import Invalid, did_you_mean, one_of
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.condition import (
+    AtLeast,
+    AtMost,
+    Between,
+    Condition,
+    Empty,
+    EveryWord,
+    Pattern,
+    SetMatches,
+    SomeWord,
+    Truth,
+    Word,
+    WordMatches,
+)
+from smtpguard.policy.facts import FACTS, Fact, Type
+from smtpguard.policy.window import window
+
+_NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?\s*%?)"
+_COMPARISON = re.compile(rf"(>=|<=|==|=|>|<)\s*{_NUMBER}(?:\s+in\s+(.+))?\Z")
+_BETWEEN = re.compile(rf"between\s+{_NUMBER}\s+and\s+{_NUMBER}(?:\s+in\s+(.+))?\Z")
+_MAX_PATTERN = 2000
+
+_EXPECTED: Mapping[Type, str] = {
+    Type.TRUTH: "true or false",
+    Type.WORD: "a word, a list of words, or {matches: PATTERN}",
+    Type.WORDS: "any, none, a word, a list of words, or {matches: PATTERN}",
+    Type.COUNT: 'any, none, or a comparison like ">= 20", "< 5" or "between 3 and 9"',
+    Type.SHARE: 'a comparison like ">= 0.25" or ">= 25 %"',
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The names that conditions may use. ``words``: a fact's closed set, where this policy closes it."""
+
+    words: Mapping[str, Collection[str]] = field(default_factory=dict)
+    groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    delimiters: str = ""
+
+
+def fact_named(name: str) -> Fact:
+    """Raises Invalid."""
+    if name not in FACTS:
+        raise Invalid(f'unknown fact "{name}"', "a fact that smtpguard knows", did_you_mean(name, FACTS))
+    return FACTS[name]
+
+
+def condition(fact: Fact, raw: Any, *, every: bool, known: Known) -> Condition:
+    """``every``: it stands in ``unless``, where a set is asked whether all of it is so. Raises Invalid."""
+    return _GRAMMARS[fact.type](fact, raw, every, known)
+
+
+def _truth(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+    if not isinstance(raw, bool):
+        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[Type.TRUTH])
+    return Truth(fact=fact, limit="true" if raw else "false", wanted=raw)
+
+
+def _word(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+    if isinstance(raw, dict):
+        if set(raw) == {"group"} and fact.name == "sender.address":
+            group = raw["group"]
+            if not isinstance(group, str) or group not in known.groups:
+                hint = did_you_mean(group, known.groups) if isinstance(group, str) else ""
+                raise Invalid(f'unknown group "{group}"', one_of(known.groups), hint)
+            return Word(fact=fact, limit=f"one of group {group}", words=known.groups[group])
+        pattern, text = _pattern(fact, raw)
+        return WordMatches(fact=fact, limit=f"matches {text}", pattern=pattern)
+    words = _words(fact, raw, known)
+    return Word(fact=fact, limit=_either(words), words=frozenset(words))
+
+
+def _set(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+    if raw in ("any", "none") and isinstance(raw, str):
+        return Empty(fact=fact, limit=raw, wanted=raw == "none")
+    if isinstance(raw, dict):
+        pattern, text = _pattern(fact, raw)
+        return SetMatches(
+            fact=fact, limit=f"{'all match' if every else 'matches'} {text}", pattern=pattern, every=every
+        )
+    words = _words(fact, raw, known)
+    kind = EveryWord if every else SomeWord
+    return kind(fact=fact, limit=f"{'only ' if every else ''}{_either(words)}", words=frozenset(words))
+
+
+def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+    text = " ".join(raw.split()) if isinstance(raw, str) else raw
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        text = f"== {text}"
+    if not isinstance(text, str):
+        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
+    if text in ("any", "none") and not fact.windowed:
+        least = text == "any"
+        if fact.type is Type.SHARE and least:
+            return AtLeast(fact=fact, limit=text, n=0, beyond=True)
+        return AtLeast(fact=fact, limit=text, n=1) if least else Between(fact=fact, limit=text, least=0, most=0)
+    if found := _BETWEEN.match(text):
+        low, high = _figure(fact, found[1]), _figure(fact, found[2])
+        if low > high:
+            raise Invalid(f'"{text}" is never so: {found[1]} is more than {found[2]}', "the smaller number first")
+        return Between(fact=fact, limit=text, least=low, most=high, **_window(fact, found[3]))
+    if not (found := _COMPARISON.match(text)):
+        raise Invalid(f'"{text}" is no comparison for {fact.name}', _EXPECTED[fact.type])
+    operator, n, over = found[1], _figure(fact, found[2]), _window(fact, found[3])
+    if operator in (">=", ">"):
+        return AtLeast(fact=fact, limit=text, n=n, beyond=operator == ">", **over)
+    if operator in ("<=", "<"):
+        return AtMost(fact=fact, limit=text, n=n, below=operator == "<", **over)
+    return Between(fact=fact, limit=text, least=n, most=n, **over)
+
+
+_GRAMMARS: Mapping[Type, Callable[[Fact, Any, bool, Known], Condition]] = {
+    Type.TRUTH: _truth, Type.WORD: _word, Type.WORDS: _set, Type.COUNT: _number, Type.SHARE: _number,
+}  # fmt: skip
+
+
+def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
+    listed = [raw] if isinstance(raw, str) else raw
+    if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
+        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
+    closed = fact.words or known.words.get(fact.name)
+    if closed is not None:
+        for word in listed:
+            if word not in closed:
+                raise Invalid(
+                    f'unknown word "{word}" for {fact.name}', one_of(sorted(closed)), did_you_mean(word, closed)
+                )
+    if fact.name == "sender.address":
+        return [_canonical(word, known.delimiters) for word in listed]
+    return listed
+
+
+def _canonical(text: str, delimiters: str) -> str:
+    try:
+        return Address.parse(text).canonical(delimiters)
+    except BadAddress as e:
+        raise Invalid(f'"{text}" is no address: {e}', "local-part@domain") from None
+
+
+def _pattern(fact: Fact, raw: Mapping[str, Any]) -> tuple[Pattern, str]:
+    if set(raw) != {"matches"} or not isinstance(raw["matches"], str):
+        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
+    if fact.words:
+        raise Invalid(f"{fact.name} has {len(fact.words)} words and needs no pattern", one_of(fact.words))
+    text = raw["matches"]
+    if len(text) > _MAX_PATTERN:
+        raise Invalid("the pattern is too long", f"at most {_MAX_PATTERN} characters")
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 8 << 20
+    try:
+        return re2.compile(text, options), text
+    except re2.error as e:
+        why = e.args[0].decode("utf-8", "replace") if isinstance(e.args[0], bytes) else e.args[0]
+        raise Invalid(f"the pattern is not one that RE2 knows: {why}") from None
+
+
+def _figure(fact: Fact, text: str) -> float:
+    percent = text.endswith("%")
+    n = float(text.rstrip("% ").replace("_", "")) / (100 if percent else 1)
+    if fact.type is Type.SHARE and n > 1:
+        raise Invalid(f"a share of {text}", "between 0 and 1, or between 0 % and 100 %")
+    if fact.type is Type.COUNT and percent:
+        raise Invalid(f"{fact.name} is a count, not a share", "a number without %")
+    return n
+
+
+def _window(fact: Fact, text: str | None) -> dict[str, Any]:
+    if not fact.windowed:
+        if text is not None:
+            raise Invalid(f"{fact.name} is not counted over a time", "the comparison alone")
+        return {}
+    if text is None:
+        raise Invalid(f"{fact.name} is counted over a time", 'a comparison like ">= 300 in 1h"')
+    return {"window_seconds": window(text), "window": text.strip()}
+
+
+def _either(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _said(raw: Any) -> str:
+    match raw:
+        case bool():
+            return "true" if raw else "false"
+        case str():
+            return f'"{raw}"'
+        case int() | float():
+            return f"the number {raw}"
+        case None:
+            return "nothing"
+        case list():
+            return "a list with something in it that is no word" if raw else "an empty list"
+    return "a mapping"

@@ -1,0 +1,102 @@
+"""Working hours of the organization: whether people are there now, and when so many hours of theirs will have passed.
+
+A working day runs from one wall-clock time to another in the organization's zone; what passes in between is counted in real
+time, so the night of a change of the clock is as long as it is. Pure: the time is always given. Never here: what hangs on
+it (guard.approvals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MIDNIGHT = time(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """``days``: 0 is Monday. ``closes`` at 00:00 is the end of the day. Opens before it closes; at least one day."""
+
+    days: frozenset[int]
+    opens: time
+    closes: time
+    zone: ZoneInfo
+
+    def __post_init__(self) -> None:
+        if not self.days or (self.closes != MIDNIGHT and self.opens >= self.closes):
+            raise ValueError("working hours of no length")
+
+    def open_at(self, at: datetime) -> bool:
+        """Whether ``at`` (aware) is within working hours."""
+        day = at.astimezone(self.zone).date()
+        return any(
+            begin <= at < end for begin, end in (self._of(d) for d in (day, day - timedelta(days=1))) if begin < end
+        )
+
+    def working_deadline(self, start: datetime, length: timedelta) -> datetime:
+        """The first moment, in UTC, at which so much working time has passed since ``start``."""
+        left = max(length, timedelta())
+        if not left:
+            return start.astimezone(UTC)
+        for begin, end in self._spans(start):
+            passed = end - max(begin, start)
+            if passed >= left:
+                return (max(begin, start) + left).astimezone(UTC)
+            left -= passed
+        raise OverflowError("a deadline beyond the calendar")
+
+    def working_time(self, start: datetime, end: datetime) -> timedelta:
+        """How much working time lies between the two; zero if ``end`` is not later."""
+        total = timedelta()
+        for opens, closes in self._spans(start):
+            if opens >= end:
+                break
+            total += min(closes, end) - max(opens, start)
+        return total
+
+    def _spans(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Open spans, in UTC, that end after ``start``."""
+        day = start.astimezone(self.zone).date() - timedelta(days=1)
+        while day < date.max:
+            begin, end = self._of(day)
+            if begin < end and end > start:
+                yield begin, end
+            day += timedelta(days=1)
+
+    def _of(self, day: date) -> tuple[datetime, datetime]:
+        """When that day's work begins and ends, in UTC; both the same on a day off."""
+        begin = datetime.combine(day, self.opens, self.zone).astimezone(UTC)
+        if day.weekday() not in self.days:
+            return begin, begin
+        last = day + timedelta(days=1) if self.closes == MIDNIGHT else day
+        return begin, datetime.combine(last, self.closes, self.zone).astimezone(UTC)
+
+
+def parse_days(text: str) -> frozenset[int]:
+    """ "mon-fri", "mon, wed, sat-sun", "monday-friday". Raises ValueError."""
+    days: set[int] = set()
+    for part in text.lower().split(","):
+        first, dash, last = part.partition("-")
+        a = _day(first.strip())
+        b = _day(last.strip()) if dash else a
+        days.update(range(a, b + 1) if a <= b else (*range(a, 7), *range(b + 1)))
+    return frozenset(days)
+
+
+def _day(name: str) -> int:
+    if len(name) >= 3:
+        for n, day in enumerate(DAYS):
+            if day.startswith(name):
+                return n
+    raise ValueError(name)
+
+
+def parse_time(text: str) -> time:
+    """ "08:00"; "24:00" is midnight at the end of the day. Raises ValueError."""
+    hour, colon, minute = text.partition(":")
+    if not (colon and hour.isascii() and hour.isdigit() and minute.isascii() and minute.isdigit() and len(minute) == 2):
+        raise ValueError(text)
+    return MIDNIGHT if text == "24:00" else time(int(hour), int(minute))

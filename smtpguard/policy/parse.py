@@ -1,0 +1,308 @@
+"""From the documents of a policy to a Policy, or to every problem in them at once, each with its position.
+
+Models check each section; here is what needs the whole: names that are used must be declared, an address belongs to one
+list, a quorum can be met, a rule can hit. Never here: reading files (config.documents), or finding out members (lists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+from smtpguard.config.documents import POLICY, digest, vocabulary_names
+from smtpguard.config.problem import Broken, Invalid, Problem, Severity, did_you_mean, one_of, ordered
+from smtpguard.config.validation import validate
+from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.mail.address import Address
+from smtpguard.policy.condition import AtLeast, AtMost, Condition
+from smtpguard.policy.engine import FREEZE, RuleSet
+from smtpguard.policy.facts import Type
+from smtpguard.policy.grammar import Known, condition, fact_named
+from smtpguard.policy.hours import Hours
+from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, RuleModel, StreamModel
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
+
+MAX_RULES = 10_000
+_ACTIONS = {a.word: a for a in Action}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organization:
+    name: str
+    domains: frozenset[str]
+    languages: tuple[str, ...]
+    hours: Hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One policy, whole. ``groups`` hold canonical addresses; ``vocabularies`` the plain values of their files; ``marks``
+    the weights that the policy sets. ``documents`` are what ``sha256`` is over. ``warnings`` do not keep it from force."""
+
+    sha256: str
+    documents: Mapping[str, bytes] = field(repr=False)
+    rules: RuleSet
+    organization: Organization
+    groups: Mapping[str, frozenset[str]]
+    approvals: Quorum
+    lists: Mapping[str, ListModel]
+    streams: Mapping[str, StreamModel]
+    vocabularies: Mapping[str, Any] = field(repr=False)
+    marks: Mapping[str, float]
+    enforce: bool
+    delimiters: str
+    warnings: tuple[Problem, ...] = ()
+
+    def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+        """Lists and streams as plain values under the names of the YAML; durations are seconds."""
+        lists = {name: model.model_dump(by_alias=True, exclude_none=True) for name, model in self.lists.items()}
+        streams = {name: model.model_dump(by_alias=True, exclude_none=True) for name, model in self.streams.items()}
+        return lists, streams
+
+
+def parse(
+    documents: Mapping[str, bytes],
+    *,
+    delimiters: str = "+",
+    freeze_answer: Action = Action.HOLD,
+    where: str = POLICY,
+) -> Policy:
+    """``where``: what problems call the policy's own file. Raises Broken, with warnings among its problems."""
+    folder = where.removesuffix(where.rpartition("/")[2])
+    vocabularies: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, file in vocabulary_names(documents).items():
+        try:
+            vocabularies[name] = load_yaml(documents[file], folder + file).value
+        except Broken as e:
+            problems += e.problems
+            vocabularies[name] = None  # it is there, and broken: not unknown as well
+    try:
+        document = load_yaml(documents[POLICY], where)
+    except Broken as e:
+        raise Broken([*problems, *e.problems]) from None
+    model = validate(document, PolicyModel)
+    if isinstance(model, list):
+        raise Broken([*problems, *model])
+    reading = _Parse(document, model, frozenset(vocabularies), delimiters)
+    policy = reading.policy(documents, freeze_answer, vocabularies)
+    problems += reading.problems
+    if any(p.fatal for p in problems):
+        raise Broken(problems)
+    return replace(policy, warnings=ordered(problems))
+
+
+class _Parse:
+    """One pass over a document whose sections are sound; ``problems`` collects what does not fit together."""
+
+    def __init__(self, document: Document, model: PolicyModel, vocabularies: frozenset[str], delimiters: str) -> None:
+        self.document = document
+        self.model = model
+        self.vocabularies = vocabularies
+        self.delimiters = delimiters
+        self.problems: list[Problem] = []
+        self.groups = {name: frozenset(map(self._canonical, people)) for name, people in model.groups.items()}
+
+    def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
+        model = self.model
+        for name, people in self.groups.items():
+            if not people:
+                self._problem(("groups", name), f"group {name} is empty", "at least one address")
+        approvals = self._quorum(model.approvals, ("approvals",))
+        quorums = {
+            name: self._quorum(info.approvals, ("lists", name, "approvals"), name)
+            for name, info in model.lists.items()
+            if info.approvals is not None
+        }
+        self._lists()
+        sha256 = digest(documents)
+        organization = model.organization
+        return Policy(
+            sha256=sha256,
+            documents=documents,
+            rules=RuleSet(
+                rules=tuple(self._rules()), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer
+            ),
+            organization=Organization(
+                name=organization.name or organization.domains[0],
+                domains=frozenset(organization.domains),
+                languages=tuple(organization.languages),
+                hours=organization.hours.hours(),
+            ),
+            groups=self.groups,
+            approvals=approvals,
+            lists=model.lists,
+            streams=model.streams,
+            vocabularies=vocabularies,
+            marks=model.marks,
+            enforce=model.enforce,
+            delimiters=self.delimiters,
+        )  # fmt: skip
+
+    def _quorum(self, model: ApprovalsModel, place: Place, name: str | None = None) -> Quorum:
+        late = model.out_of_hours
+        self._can_be_met(model, place)
+        if late is not None:
+            self._can_be_met(late, (*place, "out_of_hours"))
+        return Quorum(
+            groups=tuple(model.from_),
+            each=model.each,
+            out_of_hours=Quorum(groups=tuple(late.from_), each=late.each, list=name) if late is not None else None,
+            list=name,
+        )
+
+    def _can_be_met(self, model: OutOfHoursModel, place: Place) -> None:
+        """Every group is known, and distinct people can be found for all seats (Hall's condition)."""
+        place = (*place, "from")
+        unknown = False
+        for n, group in enumerate(model.from_):
+            if group not in self.groups:
+                unknown = True
+                hint = did_you_mean(group, self.groups)
+                self._problem((*place, n), f'unknown group "{group}"', one_of(self.groups), hint)
+            elif model.from_.index(group) != n:
+                unknown = True
+                self._problem((*place, n), f"group {group} stands twice", "each group once; each: says how many of it")
+        if unknown or not all(self.groups[group] for group in model.from_):
+            return
+        for size in range(1, min(len(model.from_), 10) + 1):
+            for groups in combinations(model.from_, size):
+                people = frozenset().union(*(self.groups[g] for g in groups))
+                if len(people) < model.each * size:
+                    named = " and ".join(groups)
+                    text = f"needs {model.each * size} people of {named}, which {'has' if size == 1 else 'have'} {len(people)}"
+                    self._problem(place, f"a quorum that nobody can fill: it {text}")
+                    return
+
+    def _lists(self) -> None:
+        addresses: dict[str, str] = {}
+        ids: dict[str, str] = {}
+        for name, info in self.model.lists.items():
+            place: Place = ("lists", name)
+            for n, address in enumerate(info.addresses):
+                self._claim(addresses, self._canonical(address), address, name, (*place, "addresses", n))
+            for n, list_id in enumerate(info.list_ids):
+                self._claim(ids, list_id.strip("<> ").lower(), list_id, name, (*place, "list_ids", n))
+            for n, vocabulary in enumerate(info.avoid):
+                if vocabulary not in self.vocabularies:
+                    names = sorted(self.vocabularies)
+                    hint = did_you_mean(vocabulary, names)
+                    self._problem((*place, "avoid", n), f'unknown vocabulary "{vocabulary}"', one_of(names), hint)
+            if not info.addresses and not info.members:
+                self._problem(
+                    place,
+                    f"list {name} has neither addresses nor members: nothing can touch it",
+                    "addresses, members, or both",
+                    key=True,
+                )
+            elif not info.members:
+                self._warn(place, f"list {name} has no members: nobody knows how many it reaches, or who is on it")
+
+    def _claim(self, owners: dict[str, str], key: str, written: str, name: str, place: Place) -> None:
+        first = owners.setdefault(key, name)
+        if first != name:
+            self._problem(place, f"{written} belongs to list {first} already", "an address or id of one list alone")
+
+    def _rules(self) -> Iterator[Rule]:
+        model = self.model
+        if not model.rules:
+            self._warn(("rules",), "no rules: nothing is ever held", key=True)
+        if len(model.rules) > MAX_RULES:
+            self._problem(("rules",), f"{len(model.rules)} rules", f"at most {MAX_RULES}", key=True)
+        known = Known(words=self._words(), groups=self.groups, delimiters=self.delimiters)
+        first: dict[str, int] = {}
+        for n, rule in enumerate(model.rules):
+            place: Place = ("rules", n)
+            if rule.id == FREEZE:
+                self._problem((*place, "id"), f'the id "{FREEZE}" is that of freezes', "another id")
+            if rule.id in first:
+                line = self.document.mark(("rules", first[rule.id], "id")).line
+                self._problem((*place, "id"), f'rule "{rule.id}" stands twice: first on line {line}', "another id")
+            first.setdefault(rule.id, n)
+            yield self._rule(rule, place, known)
+
+    def _rule(self, model: RuleModel, place: Place, known: Known) -> Rule:
+        when = self._conditions(model.when, (*place, "when"), known, every=False)
+        unless = (
+            self._conditions(model.unless, (*place, "unless"), known, every=True) if model.unless is not None else ()
+        )
+        if model.scope == "customers" and model.then != "hold":
+            self._problem(
+                (*place, "scope"), f"scope: customers on a rule that does not hold but {model.then}s", "then: hold"
+            )
+        if model.explain and model.then != "reject":
+            self._warn(
+                (*place, "explain"),
+                f"explain is for rejections: a rule that {model.then}s explains itself in a notice or not at all",
+            )
+        if model.unless is not None and all(model.when.get(k) == v for k, v in model.unless.items()) and unless:
+            self._warn(
+                (*place, "unless"),
+                f"rule {model.id} can never hit: its exception is part of its own condition",
+                key=True,
+            )
+        return Rule(
+            rule_id=model.id,
+            then=_ACTIONS[model.then],
+            when=when,
+            unless=unless,
+            description=model.description,
+            mode=Mode(model.mode) if self.model.enforce else Mode.OBSERVE,
+            scope=Scope(model.scope),
+            explain=model.explain,
+        )
+
+    def _conditions(self, raw: Mapping[str, Any], place: Place, known: Known, *, every: bool) -> tuple[Condition, ...]:
+        if not raw:
+            why = (
+                "a rule without it would hit every message" if not every else "leave it out where there is no exception"
+            )
+            self._problem(place, f"{place[-1]} has no condition: {why}", "at least one condition", key=True)
+        made: list[Condition] = []
+        for name, value in raw.items():
+            here = (*place, name)
+            try:
+                fact = fact_named(name)
+            except Invalid as e:
+                self._problem(here, e.text, e.expected, e.hint, key=True)
+                continue
+            try:
+                made.append(condition(fact, value, every=every, known=known))
+            except Invalid as e:
+                self._problem(here, e.text, e.expected, e.hint)
+                continue
+            self._trivial(made[-1], here)
+        return tuple(made)
+
+    def _trivial(self, made: Condition, place: Place) -> None:
+        most = 1.0 if made.fact.type is Type.SHARE else float("inf")
+        match made:
+            case AtMost(n=n, below=True) if n <= 0:
+                self._warn(place, f"{made.fact.name} is never {made.limit}: nothing is less than none")
+            case AtLeast(n=n, beyond=True) if n >= most:
+                self._warn(place, f"{made.fact.name} is never {made.limit}: a share is at most 1")
+            case AtLeast(n=n, beyond=False) if n <= 0:
+                self._warn(place, f"{made.fact.name} is always {made.limit}")
+
+    def _words(self) -> Mapping[str, frozenset[str]]:
+        lists = self.model.lists
+        return {
+            "message.topics": self.vocabularies,
+            "message.unsuitable_topics": self.vocabularies,
+            "recipients.lists": frozenset(lists),
+            "recipients.audience": frozenset(info.audience for info in lists.values()),
+            "recipients.sensitivity": frozenset({"normal", "special-category"}),
+            "stream": frozenset(self.model.streams),
+        }
+
+    def _canonical(self, text: str) -> str:
+        return Address.parse(text).canonical(self.delimiters)
+
+    def _problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(place, text, expected, hint, key=key))
+
+    def _warn(self, place: Place, text: str, *, key: bool = False) -> None:
+        self.problems.append(replace(self.document.problem(place, text, key=key), severity=Severity.WARNING))

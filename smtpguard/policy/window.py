@@ -1,0 +1,58 @@
+"""So many in so much time: "20000 in 1h", as streams limit themselves and conditions count.
+
+Never here: counting (store).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import seconds
+
+EXPECTED = 'a number and a time, like "20000 in 1h"'
+LONGEST_SECONDS = 31 * 86400
+_RATE = re.compile(r"\s*([0-9][0-9_ ]{0,14}?)\s+in\s+(.+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most, or at least, ``count`` in any ``window_seconds``."""
+
+    count: int
+    window_seconds: int
+
+
+def rate(text: str) -> Rate:
+    """Raises Invalid."""
+    found = _RATE.match(text)
+    if not found:
+        raise Invalid(f'"{text}" is no number in a time', EXPECTED)
+    return Rate(int(found[1].replace("_", "").replace(" ", "")), window(found[2]))
+
+
+def window(text: str) -> int:
+    """The seconds of a window. Raises Invalid."""
+    length = seconds(text.strip())
+    if length > LONGEST_SECONDS:
+        raise Invalid(f'"{text.strip()}" is too long to count over', "at most 31d")
+    return length
+
+
+def _to_rate(value: Any) -> Any:
+    if isinstance(value, Rate):
+        return value
+    if isinstance(value, str):
+        return rate(value)
+    raise Invalid("no number in a time", EXPECTED)
+
+
+RateField = Annotated[
+    Rate,
+    BeforeValidator(_to_rate),
+    WithJsonSchema({"type": "string", "description": EXPECTED, "examples": ["20000 in 1h"]}),
+]
