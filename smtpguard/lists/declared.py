@@ -22,7 +22,7 @@ COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 class Origin:
     """From where mail must provably come: of each kind that is declared, one must hold."""
 
-    dkim: frozenset[str] = frozenset()  # signing domains, in lower case
+    dkim: frozenset[str] = frozenset()  # signing domains, in lower case; ``*.example.com`` is every name below
     clients: tuple[Network, ...] = ()
 
     @property
@@ -31,9 +31,12 @@ class Origin:
 
     def proven(self, *, client_ip: str, signed_by: frozenset[str]) -> bool:
         """Whether a message from ``client_ip`` with valid signatures of ``signed_by`` comes from here."""
-        if not self.declared or (self.dkim and not self.dkim & signed_by):
+        if not self.declared or (self.dkim and not any(map(self._signs, signed_by))):
             return False
         return not self.clients or within(client_ip, self.clients)
+
+    def _signs(self, domain: str) -> bool:
+        return domain in self.dkim or any(d.startswith("*.") and domain.endswith(d[1:]) for d in self.dkim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

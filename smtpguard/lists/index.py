@@ -129,7 +129,10 @@ def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: date
 
 
 def swap(draft: Path, path: Path) -> None:
-    """Put a written index in place, durably."""
+    """Put a written index in place, durably. Made by root, it belongs to whom the folder belongs, who has to read it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(draft, owner.st_uid, owner.st_gid)
     draft.replace(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

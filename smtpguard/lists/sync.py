@@ -110,25 +110,32 @@ def sync(
 
 
 class Refresher:
-    """When each list is to be read again: every ``refresh``, and after a failure sooner, then ever later, up to an hour."""
+    """When each list is to be read again: every ``refresh``, and after a failure sooner, then ever later, up to an hour.
 
-    def __init__(self, lists: Mapping[str, ListInfo], first_failures: Mapping[str, int] | None = None) -> None:
+    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
+    """
+
+    def __init__(self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester) -> None:
         self._lists = {name: info for name, info in lists.items() if info.members}
+        self._folder, self._base, self._digester = folder, base, digester
         self._next: dict[str, datetime] = {}
-        self._failures = dict(first_failures or {})
+        self._failures: dict[str, int] = {}
 
     def due(self, now: datetime) -> Sequence[ListInfo]:
         """Lists to sync now. At the first call all of them: what is unchanged costs a stat."""
         return [info for name, info in self._lists.items() if name not in self._next or self._next[name] <= now]
 
-    def done(self, report: Report) -> None:
-        """Take note of what became of it."""
-        info = self._lists[report.list]
-        failures = self._failures[report.list] = 0 if report.ok else self._failures.get(report.list, 0) + 1
+    def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
+             progress: Progress | None = None) -> Report:  # fmt: skip
+        """``sync`` of this module, remembered for ``due``. Blocks while it reads: call it in a thread."""
+        report = sync(info, folder=self._folder, base=self._base, digester=self._digester, now=now, force=force,
+                      accept_shrink=accept_shrink, progress=progress)  # fmt: skip
+        failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
         wait = info.refresh_seconds
         if failures:
             wait = min(wait, 30 * 2 ** min(failures - 1, 10), MAX_RETRY_SECONDS)
-        self._next[report.list] = report.at + timedelta(seconds=wait)
+        self._next[info.name] = now + timedelta(seconds=wait)
+        return report
 
     def next_at(self) -> datetime | None:
         """The earliest time at which one is due; None if there is nothing to do, or all are due at once."""

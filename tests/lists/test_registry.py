@@ -272,6 +272,9 @@ def test_an_origin_holds_in_each_kind(house, client: str, signed: set[str], prov
 
     origin = Origin(dkim=frozenset({"shop.example.com"}), clients=(ip_network("10.1.2.0/24"),))
     assert origin.proven(client_ip=client, signed_by=frozenset(signed)) is proven
+    below = Origin(dkim=frozenset({"*.example.com"}))
+    assert below.proven(client_ip=client, signed_by=frozenset(signed)) is ("example" in str(signed))
+    assert not below.proven(client_ip=client, signed_by=frozenset({"example.com", "badexample.com"}))
     assert not Origin().proven(client_ip=client, signed_by=frozenset(signed))
 
 

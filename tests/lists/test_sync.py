@@ -11,7 +11,7 @@ import pytest
 from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
 from smtpguard.lists.shelf import index_path
-from smtpguard.lists.sync import Refresher, Report, opened
+from smtpguard.lists.sync import Refresher, opened
 
 PEOPLE = [f"p{i}@kund.se" for i in range(100)]
 
@@ -155,23 +155,22 @@ def test_who_is_due(house) -> None:
     house.list("news", PEOPLE, options={"refresh": 600})
     house.list("quiet")
     lists, _ = build(house.sections, {})
-    refresher = Refresher(lists)
+    refresher = Refresher(lists, folder=house.folder, base=house.path, digester=house.digester)
     now = house.clock()
-
-    def report(problem: str = "") -> Report:
-        return Report(list="news", at=now, source="", people=0, problem=problem)
 
     assert [i.name for i in refresher.due(now)] == ["news"]
     assert refresher.next_at() is None
-    refresher.done(report())
+    assert refresher.sync(lists["news"], now).ok
     assert refresher.due(now + timedelta(seconds=599)) == []
     assert len(refresher.due(now + timedelta(seconds=600))) == 1
+    (house.path / "news.csv").rename(house.path / "away.csv")
     waits = []
     for _ in range(7):
-        refresher.done(report("broken"))
+        assert not refresher.sync(lists["news"], now).ok
         waits.append((refresher.next_at() - now).total_seconds())
     assert waits == [30, 60, 120, 240, 480, 600, 600]  # sooner than usual, and never later
-    refresher.done(report())
+    (house.path / "away.csv").rename(house.path / "news.csv")
+    assert refresher.sync(lists["news"], now).ok
     assert (refresher.next_at() - now).total_seconds() == 600
 
 
