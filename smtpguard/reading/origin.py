@@ -10,7 +10,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain, why)."""
+    """``domains``: signing domains (d=) in lower case whose signatures verified and covered From. ``failed``: (domain, why).
+
+    ``unresolved``: domains of which nobody can say, since their keys could not be asked for; neither proven nor failed.
+    """
 
     domains: frozenset[str] = frozenset()
     failed: tuple[tuple[str, str], ...] = ()
+    unresolved: frozenset[str] = frozenset()
