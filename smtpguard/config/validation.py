@@ -44,13 +44,12 @@ _WANTED = {
 
 
 class Section(BaseModel):
-    """What every model of a configuration file is: closed, immutable, strict about types, with defaults validated."""
+    """What every model of a configuration file is: closed, immutable, strict about types."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         strict=True,
-        validate_default=True,
         populate_by_name=True,
         hide_input_in_errors=True,
     )
@@ -72,6 +71,10 @@ def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) ->
     if kind == "extra_forbidden":
         key = str(place[-1]) if place else "?"
         keys = _keys(model, place[:-1])
+        if f"{key}_file" in keys:  # a secret is not to stand in a file that is shown and stored
+            return document.problem(
+                place, f"{key} stands here in clear", f"{key}_file: the path of a file that holds it", key=True
+            )
         return document.problem(place, f'unknown key "{key}"', one_of(keys), did_you_mean(key, keys), key=True)
     if kind == "missing":
         return document.problem(place, f"{error['loc'][-1]} is missing")

@@ -73,7 +73,7 @@ Names = Annotated[list[str], BeforeValidator(_listed)]
 
 class HoursModel(Section):
     days: str = "mon-fri"
-    from_: str = Field("08:00", alias="from")
+    from_: str = Field(default="08:00", alias="from")
     to: str = "18:00"
     zone: str = "UTC"
 
@@ -105,14 +105,14 @@ class OrganizationModel(Section):
     name: str = ""
     domains: Domains = Field(min_length=1)
     languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], BeforeValidator(_listed)] = (
-        Field(["en"], min_length=1, title="language")
+        Field(default=["en"], min_length=1, title="language")
     )
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))
 
 
 class OutOfHoursModel(Section):
     from_: Names = Field(alias="from", min_length=1)
-    each: int = Field(1, ge=1, le=100)
+    each: int = Field(default=1, ge=1, le=100)
 
 
 class ApprovalsModel(OutOfHoursModel):
@@ -124,8 +124,8 @@ class ApprovalsModel(OutOfHoursModel):
 class OriginModel(Section):
     """Of each kind that is declared, one must hold."""
 
-    dkim: Domains = Field([])
-    clients: Networks = Field([])
+    dkim: Domains = Field(default=[])
+    clients: Networks = Field(default=[])
 
     @model_validator(mode="after")
     def _something(self) -> OriginModel:
@@ -145,10 +145,10 @@ class MembersModel(Section):
     encoding: str | None = None
     statuses: Literal["mailed", "all"] = "mailed"
     status_column: str | None = None
-    refresh: Seconds = Field("15m")
-    stale_after: Seconds = Field("1d")
-    at_least: int = Field(1, ge=1)
-    max_shrink: float = Field(0.2, ge=0, le=1)
+    refresh: Seconds = 15 * 60
+    stale_after: Seconds = 86400
+    at_least: int = Field(default=1, ge=1)
+    max_shrink: float = Field(default=0.2, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_source(self) -> MembersModel:
@@ -160,14 +160,16 @@ class MembersModel(Section):
 class ListModel(Section):
     title: str = ""
     owner: Mailbox | None = None
-    addresses: Mailboxes = Field([])
-    list_ids: Names = Field([])
-    members: Annotated[list[MembersModel], BeforeValidator(lambda v: [v] if isinstance(v, dict) else v)] = Field([])
+    addresses: Mailboxes = Field(default=[])
+    list_ids: Names = Field(default=[])
+    members: Annotated[list[MembersModel], BeforeValidator(lambda v: [v] if isinstance(v, dict) else v)] = Field(
+        default=[]
+    )
     audience: Name = "customers"
     sensitivity: Literal["normal", "special-category"] | None = None
-    writers: Mailboxes = Field([])
+    writers: Mailboxes = Field(default=[])
     origin: OriginModel | None = None
-    avoid: Names = Field([])
+    avoid: Names = Field(default=[])
     approvals: ApprovalsModel | None = None
 
 
@@ -213,9 +215,9 @@ class PolicyModel(Section):
     version: Literal[1] = 1
     enforce: bool = True
     organization: OrganizationModel
-    groups: dict[Name, Mailboxes] = Field({})
+    groups: dict[Name, Mailboxes] = Field(default={})
     approvals: ApprovalsModel
-    lists: dict[Name, ListModel] = Field({})
-    streams: dict[Name, StreamModel] = Field({})
-    marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field({})
-    rules: list[RuleModel] = Field([])
+    lists: dict[Name, ListModel] = Field(default={})
+    streams: dict[Name, StreamModel] = Field(default={})
+    marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
+    rules: list[RuleModel] = Field(default=[])

@@ -1,0 +1,315 @@
+"""The daemon's settings, as operations write them in smtpguard.yaml: every key with a default that is safe.
+
+Paths are relative to the file and absolute in the model. Secrets stand in files of their own: a literal password is
+refused. Never here: the policy (policy.models), or what a setting does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+
+from smtpguard.config.problem import Broken, Invalid, Problem
+from smtpguard.config.quantity import Seconds, Span, WorkingSpan
+from smtpguard.config.validation import Section, validate
+from smtpguard.config.yaml import Document, load_yaml
+
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    context = info.context or {}
+    base: Path = context.get("base", Path())
+    if isinstance(value, Path):  # a default
+        return base / value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise Invalid("no path", "a path, relative to this file or absolute")
+    head, _, tail = value.partition("/")
+    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}"):
+        folder = context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
+        if not folder:
+            raise Invalid("CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=", "a path")
+        return Path(folder) / tail
+    return base / value
+
+
+def _networks(value: Any) -> Any:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)):
+        raise Invalid("no list of networks", 'addresses or networks, like [127.0.0.1, "10.0.0.0/8"]')
+    found = []
+    for text in listed:
+        try:
+            found.append(
+                text if isinstance(text, (IPv4Network, IPv6Network)) else ip_network(str(text).strip(), strict=False)
+            )
+        except ValueError:
+            raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.0.0.0/8"') from None
+    return tuple(found)
+
+
+def _host(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            ip_address(value)
+        except ValueError:
+            raise Invalid(f'"{value}" is no address', 'an IP address to listen on, like "127.0.0.1" or "::"') from None
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+FilePath = Annotated[
+    Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "description": "relative to this file"})
+]
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    BeforeValidator(_networks),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "addresses or networks"}),
+]
+
+
+class ServerTls(Section):
+    """``required``: no mail before STARTTLS."""
+
+    certificate: FilePath
+    key: FilePath
+    mode: Literal["starttls", "implicit"] = "starttls"
+    required: bool = False
+
+
+class SmtpListener(Section):
+    """``senders_verified``: the MTA in front has checked who may use which From."""
+
+    address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
+    port: Port = 10025
+    tls: ServerTls | None = None
+    senders_verified: bool = False
+
+
+class MilterListener(Section):
+    """Either ``address`` and ``port``, or ``unix``."""
+
+    address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
+    port: Port | None = None
+    unix: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> MilterListener:
+        if (self.port is None) == (self.unix is None):
+            raise Invalid("a milter listens in one place", "address and port, or unix")
+        return self
+
+
+class Listen(Section):
+    smtp: list[SmtpListener] = Field(default=[SmtpListener()], title="listeners")
+    milter: list[MilterListener] = Field(default=[], title="listeners")
+
+
+class RelayAuth(Section):
+    user: str = Field(min_length=1)
+    password_file: FilePath
+
+
+class Relay(Section):
+    """``ca_file``: who may sign the relay's certificate; the system's authorities where it is not given."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: Annotated[int, Field(ge=1, le=65535)] = 10026
+    tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
+    auth: RelayAuth | None = None
+    server_name: str | None = None
+    ca_file: FilePath | None = None
+    client_certificate: FilePath | None = None
+    client_key: FilePath | None = None
+    connections: int = Field(default=20, ge=1, le=10_000)
+    messages_per_connection: int = Field(default=100, ge=1)
+    idle_seconds: float = Field(default=30, gt=0)
+    wait_seconds: float = Field(default=5, gt=0, le=300)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Relay:
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise Invalid(
+                "a client certificate needs its key, and a key its certificate", "client_certificate and client_key"
+            )
+        if self.auth is not None and self.tls == "none":
+            raise Invalid("a password would go to the relay in clear", "tls: require, implicit or opportunistic")
+        return self
+
+
+class Store(Section):
+    url: str = "sqlite:///var/smtpguard.db"
+    password_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Store:
+        scheme = self.url.partition(":")[0].partition("+")[0]
+        if scheme not in ("sqlite", "postgresql"):
+            raise Invalid(
+                "a database that smtpguard does not know",
+                'a url like "sqlite:///var/smtpguard.db" or "postgresql://..."',
+            )
+        try:
+            password = urlsplit(self.url).password
+        except ValueError:
+            raise Invalid(
+                "no url of a database", 'a url like "postgresql://smtpguard@db.example.com/smtpguard"'
+            ) from None
+        if password is not None or "password=" in self.url:
+            raise Invalid("the url holds a password in clear", "the url without it, and password_file")
+        return self
+
+
+class Notices(Section):
+    """``templates``: a folder whose templates replace those of the product, one by one."""
+
+    from_: str = Field(default="Mail guard <smtpguard@localhost>", alias="from")
+    contact: str = ""
+    templates: FilePath | None = None
+
+
+class Console(Section):
+    """``url``: how people reach it; notices link to it only where it is given."""
+
+    address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
+    port: Port = 8025
+    url: str = ""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Console:
+        parts = urlsplit(self.url)
+        if self.url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
+            raise Invalid("no url that a person could open", 'a url like "https://guard.example.com"')
+        return self
+
+
+class Limits(Section):
+    """``per_client``: connections of one client address; trusted MTAs are not counted so."""
+
+    recipients: int = Field(default=1000, ge=1, le=100_000)
+    message_mb: int = Field(default=50, ge=1, le=2000)
+    line_octets: int = Field(default=1 << 20, ge=1000)
+    connections: int = Field(default=2000, ge=1)
+    per_client: int = Field(default=100, ge=1)
+    idle_seconds: float = Field(default=300, ge=1)
+    transaction_seconds: float = Field(default=1200, ge=10)
+
+
+class FreezeSettings(Section):
+    answer: Literal["hold", "defer"] = "hold"
+
+
+class HoldSettings(Section):
+    expires: WorkingSpan = Span(24 * 3600, working=True)
+    escalate_after: Seconds = 3600
+    quota_gb: float = Field(default=20, gt=0)
+
+
+class Retention(Section):
+    content: Seconds = 30 * 86400
+    addresses: Seconds = 90 * 86400
+    journal: Seconds = 400 * 86400
+
+
+class DkimSign(Section):
+    domain: str = Field(min_length=1)
+    selector: str = Field(min_length=1)
+    key_file: FilePath
+
+
+class Resolver(Section):
+    """``nameservers``: those of the system where there are none."""
+
+    nameservers: list[Annotated[str, BeforeValidator(_host)]] = Field(default=[])
+    timeout_seconds: float = Field(default=5, gt=0, le=60)
+
+
+class Logging(Section):
+    format: Literal["auto", "json", "text"] = "auto"
+    addresses: Literal["clear", "masked"] = "clear"
+
+
+def _commands(value: Any) -> Any:
+    """A command is a list of words; a single one need not stand in a list of its own."""
+    if isinstance(value, (list, tuple)) and value and all(isinstance(word, str) for word in value):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise Invalid("no command", "a list of words, or a list of such lists")
+    for command in value:
+        if not isinstance(command, (list, tuple)) or not command or not all(isinstance(w, str) and w for w in command):
+            raise Invalid("no command", 'a list of words, like ["/usr/sbin/postsuper", "-h", "ALL"]')
+    return tuple(tuple(command) for command in value)
+
+
+def _delimiters(text: str) -> str:
+    if len(text) > 8 or not set(text) <= set("!#$%&'*+/=?^_`{|}~.-"):
+        raise Invalid(f'"{text}" are no delimiters', 'signs that may stand in a local part, like "+" or "+-"')
+    return text
+
+
+Commands = Annotated[
+    tuple[tuple[str, ...], ...],
+    BeforeValidator(_commands),
+    WithJsonSchema({"type": "array", "items": {"type": ["string", "array"], "items": {"type": "string"}}}),
+]
+
+
+class Settings(Section):
+    """The whole file. ``freeze_hook``: commands that are run, without a shell, when a freeze has been put in force.
+    ``dkim_keys``: DNS names to the text of their records, believed instead of DNS."""
+
+    hostname: str = ""
+    listen: Listen = Listen()
+    trust: Networks = ()
+    relay: Relay = Relay()
+    expanders: Networks = ()
+    store: Store = Store()
+    policy: FilePath = Field(default=Path("policy.yaml"), validate_default=True)
+    state: FilePath = Field(default=Path("var"), validate_default=True)
+    secret_file: FilePath = Field(default=Path("var/secret"), validate_default=True)
+    notices: Notices = Field(default_factory=lambda: Notices.model_validate({}))
+    console: Console | None = None
+    limits: Limits = Limits()
+    freeze: FreezeSettings = FreezeSettings()
+    freeze_hook: Commands = ()
+    hold: HoldSettings = HoldSettings()
+    retention: Retention = Retention()
+    dkim_sign: Annotated[DkimSign | None, BeforeValidator(lambda v: v or None)] = None
+    dkim_keys: dict[str, str] = Field(default={})
+    resolver: Resolver = Resolver()
+    authserv_ids: list[str] = Field(default=[])
+    delimiters: Annotated[str, AfterValidator(_delimiters)] = "+"
+    logging: Logging = Logging()
+    workers: int = Field(default=0, ge=0, le=256)
+
+
+def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in this file. Raises Broken with every problem, one that the file cannot be read among them."""
+    try:
+        document = load_yaml(path)
+    except OSError as e:
+        raise Broken([Problem(str(path), 1, 1, f"cannot be read: {e.strerror or e}")]) from None
+    return settings_of(document, path.parent, environ)
+
+
+def settings_of(document: Document, base: Path, environ: Mapping[str, str]) -> Settings:
+    """``base``: what relative paths are relative to. Raises Broken."""
+    base = base.absolute()
+    found = validate(document, Settings, {"base": base, "environ": environ})
+    if isinstance(found, list):
+        raise Broken(found)
+    return found.model_copy(update={"store": found.store.model_copy(update={"url": _absolute(found.store.url, base)})})
+
+
+def _absolute(url: str, base: Path) -> str:
+    """A SQLite url with its path made absolute; everything else as it is."""
+    head, slashes, path = url.partition(":///")
+    if not head.startswith("sqlite") or not slashes or not path or path.startswith(("/", ":memory:", "file:")):
+        return url
+    return f"{head}:///{base / path}"
