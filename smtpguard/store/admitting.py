@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import update
 
 from smtpguard.policy.admission import Admission, Change, ContentMissing, IntentKind, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
@@ -18,11 +18,8 @@ from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
 from smtpguard.store.schema import hold as hold_table
-from smtpguard.store.schema import underway
 
-_DOUBTS = select(underway.c.key).where(
-    underway.c.key.in_(bindparam("keys", expanding=True)), underway.c.doubt.is_(True)
-)
+_DOUBTS = "SELECT key FROM underway WHERE key IN ({}) AND doubt"
 _OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 
 
@@ -33,8 +30,8 @@ class Run:
         self._batch = batch
         batch.flush()
         keys = list({item.key for item in items})
-        self._twins = holds.twins(batch.connection, keys)
-        self._doubts = set(batch.connection.execute(_DOUBTS, {"keys": keys}).scalars())
+        self._twins = holds.twins(batch, keys)
+        self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
         self._tally = Tally(batch, items)
 
     def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, Table, select, update
 
 from smtpguard.audit.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.audit.event import Event, Kind
@@ -20,21 +20,15 @@ from smtpguard.store import schema
 from smtpguard.store.codec import FREEZE
 
 Row = tuple[Any, ...]
-_HEAD = select(schema.head)
-_SET_HEAD = update(schema.head).values(
-    seq=bindparam("seq"),
-    hash=bindparam("hash"),
-    generation=bindparam("generation"),
-    policy=bindparam("policy"),
-    kept_bytes=bindparam("kept_bytes"),
-)
+_HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
+_SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
 AGAIN = "seen again"  # rows for the table ``seen`` that prolong nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Head:
-    """The gate, the chain's last entry, and how much content is kept."""
+    """The gate, the chain's last entry, and how much content is kept. A batch changes its own, and writes it at its end."""
 
     journal: str
     seq: int
@@ -44,24 +38,21 @@ class Head:
     kept_bytes: int
 
 
-def insert_sql(table: Table, *, sqlite: bool, conflict: str = "") -> str:
-    """An INSERT for many rows as tuples, in the driver's own words: compiling one a batch would cost more than the rows."""
+def insert_sql(table: Table, conflict: str = "") -> str:
+    """An INSERT for many rows as tuples."""
     columns = [c.name for c in table.columns]
-    marks = ", ".join(["?" if sqlite else "%s"] * len(columns))
+    marks = ", ".join("?" * len(columns))
     quoted = ", ".join(f'"{c}"' for c in columns)
     return f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks}) {conflict}'.rstrip()
 
 
 def read_head(connection: Connection) -> Head:
-    row = connection.execute(_HEAD).one()
-    return Head(
-        journal=row.journal,
-        seq=row.seq,
-        hash=bytes(row.hash),
-        generation=row.generation,
-        policy=row.policy,
-        kept_bytes=row.kept_bytes,
-    )
+    return _head(connection.exec_driver_sql(_HEAD).one())
+
+
+def _head(row: Sequence[Any]) -> Head:
+    journal, seq, hash, generation, policy, kept = row
+    return Head(journal=journal, seq=seq, hash=bytes(hash), generation=generation, policy=policy, kept_bytes=kept)
 
 
 def read_freezes(connection: Connection) -> tuple[Freeze, ...]:
@@ -75,12 +66,13 @@ class Batch:
         self, connection: Connection, *, now: datetime, secret: bytes, sqlite: bool, known: Gate | None
     ) -> None:
         self.connection = connection
-        self.sqlite = sqlite
+        self._cursor = connection.connection.cursor()
+        self._sqlite = sqlite
         self.secret = secret
         self.now = now
         self.now_us = microseconds(now)
-        self.head = read_head(connection)
-        self._was = self.head
+        self.head = _head(self.select(_HEAD)[0])
+        self._was = replace(self.head)
         self.seal = Seal(secret, self.head.journal)
         if known is not None and known.generation == self.head.generation:
             self.freezes = known.freezes
@@ -88,6 +80,21 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: list[str] = []
+
+    def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
+        """The hot path's way past SQLAlchemy, which would take longer to prepare these few statements than a small batch takes
+        in all. ``?`` stands for a value on both engines."""
+        self._cursor.execute(sql if self._sqlite else sql.replace("?", "%s"), values)
+        return self._cursor.fetchall()
+
+    def execute(self, sql: str, rows: Sequence[Row]) -> None:
+        """Once for each row."""
+        if not self._sqlite:
+            sql = sql.replace("?", "%s")
+        if len(rows) == 1:
+            self._cursor.execute(sql, rows[0])
+        else:
+            self._cursor.executemany(sql, rows)
 
     @property
     def gate(self) -> Gate:
@@ -122,7 +129,7 @@ class Batch:
                 self.connection.execute(
                     update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
                 )
-        self.head = replace(self.head, seq=seq, hash=prev)
+        self.head.seq, self.head.hash = seq, prev
 
     def record(self, events: Sequence[Event]) -> None:
         self.append(self.sealed(events))
@@ -134,9 +141,9 @@ class Batch:
     def moved(self, *, policy: str | None = None) -> Gate:
         """The gate has moved: every process must look again."""
         self.flush()
-        self.head = replace(
-            self.head, generation=self.head.generation + 1, policy=self.head.policy if policy is None else policy
-        )
+        self.head.generation += 1
+        if policy is not None:
+            self.head.policy = policy
         self.freezes = read_freezes(self.connection)
         return self.gate
 
@@ -144,29 +151,17 @@ class Batch:
         """Write what waits, so that a statement of one's own sees it."""
         for table, rows in self._rows.items():
             if rows:
-                self.connection.exec_driver_sql(_INSERTS[self.sqlite][table], rows)
+                self.execute(_INSERTS[table], rows)
                 rows.clear()
         if self._settled:
-            mark = "?" if self.sqlite else "%s"
-            doubt = "0" if self.sqlite else "false"
-            self.connection.exec_driver_sql(
-                f"DELETE FROM underway WHERE id = {mark} AND doubt = {doubt}", [(i,) for i in self._settled]
-            )
+            self.execute("DELETE FROM underway WHERE id = ? AND NOT doubt", [(i,) for i in self._settled])
             self._settled.clear()
 
     def finish(self) -> None:
         self.flush()
         if self.head != self._was:
-            self.connection.execute(
-                _SET_HEAD,
-                {
-                    "seq": self.head.seq,
-                    "hash": self.head.hash,
-                    "generation": self.head.generation,
-                    "policy": self.head.policy,
-                    "kept_bytes": self.head.kept_bytes,
-                },
-            )
+            head = self.head
+            self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
 
 
 Step = Callable[[Batch], Any]
@@ -181,11 +176,6 @@ _CONFLICTS: Mapping[str, str] = {
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
 }
-_INSERTS = {
-    lite: {
-        name: insert_sql(table, sqlite=lite, conflict=_CONFLICTS.get(name, ""))
-        for name, table in schema.metadata.tables.items()
-    }
-    | {AGAIN: insert_sql(schema.seen, sqlite=lite, conflict="ON CONFLICT (pair) DO NOTHING")}
-    for lite in (True, False)
+_INSERTS = {name: insert_sql(table, _CONFLICTS.get(name, "")) for name, table in schema.metadata.tables.items()} | {
+    AGAIN: insert_sql(schema.seen, "ON CONFLICT (pair) DO NOTHING")
 }

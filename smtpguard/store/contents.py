@@ -10,7 +10,6 @@ import hashlib
 import mmap
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_, select, update
@@ -33,7 +32,7 @@ def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
         if quota and batch.head.kept_bytes + size > quota:
             raise Full("the quota for held content is used up")
         batch.connection.execute(insert(content).values(sha256=sha256, size=size, whole=False, kept_at=batch.now_us))
-        batch.head = replace(batch.head, kept_bytes=batch.head.kept_bytes + size)
+        batch.head.kept_bytes += size
         return True
     batch.connection.execute(update(content).where(content.c.sha256 == sha256).values(kept_at=batch.now_us))
     return not row.whole
@@ -96,7 +95,7 @@ def drop(batch: Batch, sha256s: list[str]) -> None:
     size = batch.connection.execute(select(func.sum(content.c.size)).where(content.c.sha256.in_(sha256s))).scalar() or 0
     batch.connection.execute(delete(chunk).where(chunk.c.sha256.in_(sha256s)))
     batch.connection.execute(delete(content).where(content.c.sha256.in_(sha256s)))
-    batch.head = replace(batch.head, kept_bytes=max(0, batch.head.kept_bytes - int(size)))
+    batch.head.kept_bytes = max(0, batch.head.kept_bytes - int(size))
 
 
 def sweep(batch: Batch, limit: int = 50) -> int:

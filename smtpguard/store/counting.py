@@ -54,20 +54,18 @@ class Tally:
         for window in {window for _, window in self._sums}:
             scopes = [scope for scope, w in self._sums if w == window]
             floor = now - window * 1_000_000
-            sql = "SELECT scope, SUM(weight) FROM seen WHERE scope IN ({}) AND at > {} GROUP BY scope"
+            sql = "SELECT scope, SUM(weight) FROM seen WHERE scope IN ({}) AND at > ? GROUP BY scope"
             for scope, total in self._select(sql, scopes, floor):
                 self._sums[bytes(scope), window] = int(total)
         for pair, at in self._select("SELECT pair, at FROM seen WHERE pair IN ({})", list(pairs)):
             self._at[bytes(pair)] = at
-        sql = "SELECT mark FROM counted WHERE mark IN ({}) AND until > {}"
+        sql = "SELECT mark FROM counted WHERE mark IN ({}) AND until > ?"
         self._marks.update(bytes(mark) for (mark,) in self._select(sql, list(marks), now))
 
     def _select(self, sql: str, values: Sequence[bytes], *more: int) -> Iterator[Any]:
-        mark = "?" if self._batch.sqlite else "%s"
         for start in range(0, len(values), _MANY):
             some = values[start : start + _MANY]
-            text = sql.format(", ".join([mark] * len(some)), *[mark] * len(more))
-            yield from self._batch.connection.exec_driver_sql(text, (*some, *more))
+            yield from self._batch.select(sql.format(", ".join("?" * len(some))), (*some, *more))
 
     def counts(self, item: Item) -> dict[Ask, int]:
         """Each ask's count with this very item in it."""
@@ -127,9 +125,6 @@ def _mark(scope: bytes, item: Item) -> bytes:
 
 def prune(batch: Batch, limit: int = 2000) -> None:
     """Forget what no window reaches any more."""
-    mark = "?" if batch.sqlite else "%s"
-    for table, column in (("seen", "pair"), ("counted", "mark")):
-        batch.connection.exec_driver_sql(
-            f"DELETE FROM {table} WHERE {column} IN (SELECT {column} FROM {table} WHERE until < {mark} LIMIT {limit})",
-            (batch.now_us,),
-        )
+    for table, key in (("seen", "pair"), ("counted", "mark")):
+        sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE until < ? LIMIT {limit})"
+        batch.execute(sql, [(batch.now_us,)])

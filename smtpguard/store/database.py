@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.policy.admission import Full, LedgerError, Unavailable
@@ -54,6 +54,9 @@ class Database:
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
+        driver: Any = self._writer.dialect.loaded_dbapi
+        self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
+        """What storage raises, by whatever way it was asked."""
 
     def _engine(self, *, write: bool) -> Engine:
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
@@ -110,24 +113,24 @@ class Database:
                     self._connection = self._writer.connect()
                 connection = self._connection
                 begun = connection.begin()
-            except (SQLAlchemyError, OSError) as error:
+            except self.errors as error:
                 self._drop()
                 raise self.translated(error) from error
             try:
                 yield connection
             except BaseException as error:
                 self._rollback(error)
-                if isinstance(error, (SQLAlchemyError, OSError)):
+                if isinstance(error, self.errors):
                     raise self.translated(error) from error
                 raise
             failpoint("before-commit")
             try:
                 begun.commit()
-            except (SQLAlchemyError, OSError) as error:
+                failpoint("after-commit")
+            except self.errors as error:
                 self._drop()
                 told = self.translated(error)
                 raise told if isinstance(told, (Full, BadItem)) else CommitUnknown(str(told)) from error
-            failpoint("after-commit")
         finally:
             if self._chamber is not None:
                 self._chamber.leave()
@@ -138,17 +141,17 @@ class Database:
         try:
             with self._readers.connect() as connection, connection.begin():
                 yield connection
-        except (SQLAlchemyError, OSError) as error:
+        except self.errors as error:
             raise self.translated(error) from error
 
     def _rollback(self, error: BaseException) -> None:
-        if isinstance(error, DBAPIError) and not isinstance(self.translated(error), BadItem):
+        if isinstance(error, self.errors) and not isinstance(self.translated(error), BadItem):
             self._drop()
             return
         try:
             if self._connection is not None:
                 self._connection.rollback()
-        except (SQLAlchemyError, OSError):
+        except self.errors:
             self._drop()
 
     def _drop(self) -> None:
@@ -157,7 +160,7 @@ class Database:
             try:
                 connection.invalidate()
                 connection.close()
-            except (SQLAlchemyError, OSError):
+            except self.errors:
                 pass  # it was broken; a new one is opened with the next batch
 
     def translated(self, error: BaseException) -> Exception:
@@ -199,7 +202,7 @@ class Database:
         if self._connection is not None:
             try:
                 self._connection.close()
-            except (SQLAlchemyError, OSError):
+            except self.errors:
                 pass
             self._connection = None
         self._writer.dispose()

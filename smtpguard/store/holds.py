@@ -14,13 +14,15 @@ from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, upda
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.approval import Hold, State
+from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
 from smtpguard.store.schema import hold as table
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc)
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
-_LIVE = (State.WAITING, State.APPROVED, State.RELEASING, State.VOID)
+_TWINS = """SELECT key, state, acknowledged, doc FROM hold WHERE key IN ({})
+ AND state IN ('waiting', 'approved', 'releasing', 'void') ORDER BY held_at"""
 _FIRST_LOOK = timedelta(hours=1)
 
 
@@ -76,15 +78,10 @@ def find(connection: Connection, hold_id: str) -> Hold | None:
     return None if row is None else _read(*row)
 
 
-def twins(connection: Connection, keys: Iterable[str]) -> dict[str, Hold]:
+def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
     """Of each key the hold that a retry is: a live one before a void one, the newest first."""
     found: dict[str, Hold] = {}
-    query = (
-        select(table.c.key, *_COLUMNS)
-        .where(table.c.key.in_(list(keys)), table.c.state.in_([s.value for s in _LIVE]))
-        .order_by(table.c.held_at)
-    )
-    for key, *row in connection.execute(query):
+    for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), keys):
         hold, before = _read(*row), found.get(key)
         if before is None or before.state is State.VOID or hold.state is not State.VOID:
             found[key] = hold

@@ -56,22 +56,6 @@ def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
 
 
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
-    """What became of each of these transactions last, where that is known."""
-    found = {}
-    for start in range(0, len(ids), _PAGE):
-        query = (
-            select(entry)
-            .where(entry.c.id.in_(ids[start : start + _PAGE]))
-            .where(entry.c.kind.in_([Kind.OUTCOME.value, Kind.IN_DOUBT.value]))
-            .order_by(entry.c.seq)
-        )
-        for row in connection.execute(query):
-            one = _entry(row)
-            found[one.id] = str(one.data.get("outcome", one.kind))
-    return found
-
-
-def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """What became of verdicts to relay: the word in each one's outcome, "in-doubt" where nobody can know."""
     kinds = [Kind.OUTCOME.value, Kind.IN_DOUBT.value]
     found: dict[str, str] = {}

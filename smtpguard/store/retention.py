@@ -15,12 +15,11 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.approval import State
-from smtpguard.store import contents, holds
+from smtpguard.store import contents
 from smtpguard.store.batch import Batch
 from smtpguard.store.schema import checkpoint, clear, content, counted, delivery, entry, hold, outbox, underway
 
 _SETTLED = [s.value for s in (State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID)]
-UNANSWERED = timedelta(hours=1)
 DOUBTS = timedelta(days=7)
 SLICE = 500
 CUT = 10_000
@@ -38,7 +37,6 @@ class Erased:
     """What one slice took. ``more``: call again."""
 
     orphans: int = 0
-    voided: int = 0
     contents: int = 0
     holds: int = 0
     private: int = 0
@@ -49,7 +47,7 @@ class Erased:
 def erase(batch: Batch, keep: Retention) -> tuple[Erased, Checkpoint | None]:
     """One slice. The checkpoint is to be signed as a base after it."""
     batch.flush()
-    taken = Erased(orphans=contents.sweep(batch), voided=_void(batch))
+    taken = Erased(orphans=contents.sweep(batch))
     old = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
     gone = _old_holds(batch, batch.now - keep.addresses)
@@ -67,22 +65,6 @@ def erase(batch: Batch, keep: Retention) -> tuple[Erased, Checkpoint | None]:
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
     more = len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
     return replace(taken, more=more), base
-
-
-def _void(batch: Batch) -> int:
-    """Holds whose client never got its 250: it has the message still, and a retry will take the hold up again."""
-    query = select(hold.c.hold_id).where(
-        hold.c.state == State.WAITING.value,
-        hold.c.acknowledged.is_(False),
-        hold.c.held_at < microseconds(batch.now - UNANSWERED),
-    )
-    ids = list(batch.connection.execute(query.limit(SLICE)).scalars())
-    for hold_id in ids:
-        found = holds.find(batch.connection, hold_id)
-        if found is not None:
-            holds.replace(batch.connection, replace(found, state=State.VOID))
-            batch.record([Event(kind=Kind.VOIDED, id=hold_id, at=batch.now, data={"why": "unanswered"})])
-    return len(ids)
 
 
 def _old_contents(batch: Batch, before: datetime) -> list[str]:

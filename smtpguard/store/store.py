@@ -185,9 +185,6 @@ class Store:
     async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
         return await self._read(lambda c: journal.outcomes(c, ids))
 
-    async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
-        return await self._read(lambda c: journal.outcomes(c, ids))
-
     # -- beyond the ledger: for delivery's housekeeping, console and command line
 
     async def unsettled(self, before: datetime) -> Sequence[str]:

@@ -21,7 +21,6 @@ from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Admission, Busy, Gate, Gone, Item, LedgerError, Live, Unavailable
@@ -239,13 +238,12 @@ class Writer:
             if item is not None and admission is not None:
                 self._try(work, partial(run.admit, item, admission))
 
-    @staticmethod
-    def _try(work: Work, do: Callable[[], Any]) -> None:
+    def _try(self, work: Work, do: Callable[[], Any]) -> None:
         try:
             work.result, work.error = do(), None
-        except (SQLAlchemyError, OSError, BadItem):
-            raise
         except Exception as error:
+            if isinstance(error, (*self._database.errors, BadItem)):
+                raise
             work.error = error
 
     def _one_by_one(self, works: Sequence[Work], notes: Sequence[Event]) -> None:
