@@ -12,15 +12,8 @@ from typing import Protocol
 
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.engine import RuleSet
-
-
-class Hours(Protocol):
-    """The organisation's working hours, in its own zone."""
-
-    def open_at(self, at: datetime) -> bool: ...
-
-    def after(self, start: datetime, seconds: int) -> datetime:
-        """When so many working seconds have passed since ``start``."""
+from smtpguard.policy.hours import Hours
+from smtpguard.policy.parse import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +29,17 @@ class InForce:
     groups: Mapping[str, frozenset[str]]
     hours: Hours
     enforce: bool = True
+
+    @classmethod
+    def of(cls, policy: Policy, registry: Registry) -> InForce:
+        return cls(
+            policy_sha256=policy.sha256,
+            rules=policy.rules,
+            registry=registry,
+            groups=policy.groups,
+            hours=policy.organization.hours,
+            enforce=policy.enforce,
+        )
 
     def open_at(self, at: datetime) -> bool:
         """Whether it is working hours."""

@@ -39,7 +39,7 @@ from smtpguard.policy.admission import (
 )
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Source
-from smtpguard.policy.verdict import Deferred, Disposition
+from smtpguard.policy.verdict import Action, Deferred, Disposition
 from smtpguard.reading.looks import Reading
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,8 @@ class Intake:
         return Deferred(reply=reply.NOT_RECORDED)
 
     async def _planned(self, transaction: Transaction, in_force: InForce) -> tuple[Gathering, Plan]:
-        """Cheap before dear: each round asks what the outcome still hangs on."""
+        """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people
+        will ask why: that is rare enough to be dear."""
         rules = in_force.rules
         gathering = Gathering(transaction, in_force, self._sources)
         plan = rules.plan(await gathering.open())
@@ -161,6 +162,8 @@ class Intake:
             if not plan.pending:
                 break
             plan = rules.plan(await gathering.ask(plan.pending))
+        if plan.certain[0] is Action.HOLD:
+            plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
         return gathering, plan
 
     async def _admitted(self, gathering: Gathering, plan: Plan, gone: Callable[[], bool]) -> Admission:

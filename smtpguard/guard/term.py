@@ -26,7 +26,7 @@ class Term:
     def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
         """A deliver-by that has passed already says nothing about how long people may think: it is left out."""
         if self.working:
-            end = in_force.hours.after(held_at, self.seconds)
+            end = in_force.hours.working_deadline(held_at, timedelta(seconds=self.seconds))
         else:
             end = held_at + timedelta(seconds=self.seconds)
         asked = (_date(field.text) for name in DELIVER_BY for field in header.all(name))

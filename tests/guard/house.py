@@ -1,0 +1,336 @@
+"""The rooms around the guard, real where they can be: a policy from YAML, a registry over indexes, a store on SQLite.
+
+What reads and verifies answers as a test tells it; the way to the relay remembers what went through it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import Approvals
+from smtpguard.guard.dispose import Dispose
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.gather import Gathering, Sources
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.intake import Intake, Limits
+from smtpguard.guard.notices import Notices
+from smtpguard.guard.term import Term
+from smtpguard.lists.declared import build
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.index import swap, write
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.shelf import index_path
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import OK, Reply
+from smtpguard.mail.transaction import Recalled, Transaction
+from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.parse import Policy, parse
+from smtpguard.reading.looks import Looks, Readable, Reading, Topic
+from smtpguard.reading.marks import Mark, Side
+from smtpguard.reading.origin import Origin
+from smtpguard.store.store import Store, open_store
+
+KEY = b"0123456789abcdef0123456789abcdef"
+MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a working morning
+RAMADAN = "ramadan@lists.example.com"
+MEMBERS = [f"customer{n}@example.net" for n in range(60)]
+
+POLICY = """
+version: 1
+enforce: true
+organization: {name: Example AB, domains: [example.com], languages: [sv, en], hours: {zone: UTC}}
+groups:
+  communications: [eva@example.com, omar@example.com]
+  compliance: [dpo@example.com]
+  duty: [duty@example.com]
+approvals: {from: [communications]}
+lists:
+  ramadan:
+    title: Ramadan greetings
+    owner: omar@example.com
+    addresses: [ramadan@lists.example.com]
+    list_ids: [ramadan.lists.example.com]
+    members: {csv: ramadan.csv, column: email}
+    sensitivity: special-category
+    writers: [campaigns@example.com]
+    origin: {dkim: campaigns.example.com}
+    avoid: [pork]
+    approvals: {from: [communications, compliance], out_of_hours: {from: [duty]}}
+  news:
+    title: News
+    addresses: [news@lists.example.com]
+    list_ids: [news.lists.example.com]
+    members: {csv: news.csv, column: email}
+    writers: [eva@example.com]
+streams:
+  receipts:
+    from: [noreply@example.com]
+    origin: {clients: [10.1.2.0/24], dkim: shop.example.com}
+    max: 3 in 1h
+    max_per_person: 2 in 1d
+rules:
+  - id: internal-to-list
+    description: Mail between colleagues never goes to a customer list
+    when: {message.looks: [internal, unclear], recipients.list_addresses: any}
+    then: hold
+  - id: internal-to-hidden-members
+    when: {message.looks: [internal, unclear], recipients.undisclosed: ">= 5"}
+    then: hold
+  - id: internal-to-many-customers
+    when: {message.looks: [internal, unclear], mailing.customers: ">= 20"}
+    unless: {message.correspondence: true}
+    then: hold
+    scope: customers
+  - id: unsuitable-for-list
+    when: {message.unsuitable_topics: any, recipients.list_addresses: any}
+    then: hold
+  - id: not-a-writer
+    when: {recipients.list_addresses: any, sender.is_writer: false}
+    then: hold
+  - id: no-contracts
+    description: Contracts never go to a list
+    when: {message.labels: [contract], recipients.list_addresses: any}
+    then: reject
+    explain: true
+"""
+DOCUMENTS = {"policy.yaml": POLICY.encode(), "vocabularies/pork.yaml": b"language: en\nterms: [bacon]\n"}
+
+
+class Clock:
+    """A clock that stands until it is told. ``monotonic`` moves with it."""
+
+    def __init__(self, at: datetime = MONDAY) -> None:
+        self.at = at
+        self.ticks = 1000.0
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.ticks
+
+    def pass_(self, **time: float) -> None:
+        self.at += timedelta(**time)
+        self.ticks += timedelta(**time).total_seconds()
+
+
+@dataclass
+class FakeReader:
+    """Reads a header that says what to read: X-Looks, X-Topics, X-Labels. ``fails``: what to raise, or answer, instead."""
+
+    asked: list[frozenset[Source]] = field(default_factory=list)
+    fails: Exception | Unknown | None = None
+    hangs: bool = False
+
+    async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
+        self.asked.append(need)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if isinstance(self.fails, Exception):
+            raise self.fails
+        if self.fails is not None:
+            return self.fails
+        header = message.header
+        shown = [a for name in ("To", "Cc") for f in header.all(name) for a in f.text.split(",")]
+        froms = [parseaddr(f.text)[1].lower() for f in header.all("From")]
+        readable = Readable(header.get("X-Readable") or "yes")
+        return Reading(
+            looks=Looks(header.get("X-Looks") or "internal"),
+            score=1,
+            marks=(Mark(name="prefix", side=Side.INTERNAL, weight=2, evidence='the subject begins with "SV:"'),),
+            readable=readable,
+            why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
+            topics=tuple(
+                Topic(vocabulary=t, term="bacon", where="text") for t in (header.get("X-Topics") or "").split()
+            ),
+            subject=header.get("Subject") or "",
+            from_address=froms[0] if len(set(froms)) == 1 else None,
+            from_ambiguous=len(froms) > 1,
+            shown=frozenset(parseaddr(a)[1].lower() for a in shown),
+            message_id=header.get("Message-ID") or "",
+            thread=header.get("References") or header.get("Message-ID") or "",
+            labels=frozenset((header.get("X-Labels") or "").split()),
+            automatic="Auto-Submitted" in header,
+            forwarded_thread="X-Forwarded-Thread" in header,
+            language="en",
+            excerpt="Shall we have bacon",
+        )
+
+
+@dataclass
+class FakeVerifier:
+    domains: frozenset[str] = frozenset()
+    fails: Exception | None = None
+    asked: int = 0
+
+    async def origin(self, message: Message) -> Origin | Unknown:
+        self.asked += 1
+        if self.fails:
+            raise self.fails
+        return Origin(domains=self.domains)
+
+
+@dataclass
+class Way:
+    """The way to the relay: one message at most, with whatever the relay is to say."""
+
+    message: bytes = b""
+    replies: tuple[Reply, ...] = (OK,)
+    raises: BaseException | None = None
+    before_dot: Callable[[], Any] = lambda: None
+    sent: list[bytes] = field(default_factory=list)
+    abandoned: int = 0
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+        made = self.before_dot()
+        if asyncio.iscoroutine(made):
+            await made
+        if not fence():
+            raise Recalled
+        if self.raises is not None:
+            raise self.raises
+        self.sent.append(prepend + self.message)
+        return self.replies
+
+    async def abandon(self) -> None:
+        self.abandoned += 1
+
+
+class House:
+    """Built by ``house()``. Everything that a test may want to look at or to break stands here."""
+
+    def __init__(self, store: Store, clock: Clock, folder: Path, documents: dict[str, bytes]) -> None:
+        self.store = store
+        self.clock = clock
+        self.folder = folder
+        self.reader = FakeReader()
+        self.verifier = FakeVerifier()
+        self.ids = (f"T{n:015d}" for n in itertools.count(1))
+        self.watch = GateWatch(store, clock)
+        self.sources = Sources(reader=self.reader, verifier=self.verifier, trace_key=KEY)
+        self.notices = Notices()
+        self.in_force = self.build(documents)
+        self.ledger: Any = store
+
+    def build(self, documents: dict[str, bytes]) -> InForce:
+        policy: Policy = parse(documents)
+        lists, streams = build(*policy.sections(), delimiters="+")
+        registry = Registry(
+            domains=policy.organization.domains,
+            lists=lists,
+            streams=streams,
+            digester=Digester(KEY, "+"),
+            folder=self.folder,
+            now=self.clock.now,
+            expanders=(),
+        )
+        return InForce.of(policy, registry)
+
+    def current(self) -> InForce:
+        return self.in_force
+
+    async def follow(self) -> InForce:
+        gate = await self.store.gate()
+        self.in_force = self.build(dict(await self.store.policy(gate.policy_sha256)))
+        return self.in_force
+
+    async def put(self, documents: dict[str, bytes]) -> str:
+        sha256 = parse(documents).sha256
+        await self.store.put_policy(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=self.clock.now()))
+        return sha256
+
+    def intake(self, *, limits: Limits | None = None) -> Intake:
+        dispose = Dispose(self.ledger, self.watch, self.clock, trace_key=KEY, hostname="guard.example.com")
+        return Intake(
+            self.ledger,
+            self,
+            self.sources,
+            dispose,
+            self.watch,
+            self.clock,
+            term=Term(),
+            notices=self.notices,
+            limits=limits,
+        )
+
+    def approvals(self) -> Approvals:
+        return Approvals(self.ledger, self, self.clock, notices=self.notices)
+
+    def transaction(self, *to: str, **more: Any) -> Transaction:
+        """A message from Anna to ``to``; see ``mail`` for the rest. ``session``, ``reverse_path``, ``gone``, ``id`` too."""
+        session, gone = more.pop("session", {}), more.pop("gone", lambda: False)
+        reverse_path = more.pop("reverse_path", "anna@example.com")
+        id = more.pop("id", None) or next(self.ids)
+        return Transaction(
+            id=id,
+            session=Session(**({"client_ip": "192.0.2.1", "helo": "mx.example.com"} | session)),
+            envelope=Envelope(
+                reverse_path=Address.parse(reverse_path) if reverse_path else None,
+                recipients=tuple(Recipient(address=Address.parse(t)) for t in to),
+            ),
+            message=Message.of(mail(*to, **more)),
+            gone=gone,
+        )
+
+    def gathering(self, transaction: Transaction) -> Gathering:
+        return Gathering(transaction, self.in_force, self.sources)
+
+    async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:
+        return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.history(id)]
+
+    async def outbox(self) -> list[Any]:
+        """Everything that may be leased now, left there."""
+        leases = await self.store.lease("test", 1000, 1)
+        for lease in leases:
+            await self.store.settle(lease, (), ())
+        return [lease.intent for lease in leases]
+
+
+def mail(*to: str, sender: str = "Anna <anna@example.com>", body: str = "Bacon at noon?", **headers: str) -> bytes:
+    """``headers``: Message_ID for Message-ID; None leaves a default out."""
+    fields: dict[str, str | None] = {
+        "From": sender,
+        "To": ", ".join(to[:10]),
+        "Subject": "SV: lunch",
+        "Message-ID": "<1@example.com>",
+        "Date": "Mon, 2 Mar 2026 09:00:00 +0000",
+    }
+    fields.update({name.replace("_", "-"): value for name, value in headers.items()})
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if value is not None)
+    return f"{head}\r\n{body}\r\n".encode()
+
+
+def index(folder: Path, name: str, members: Iterable[str], at: datetime = MONDAY) -> None:
+    import os
+
+    digester = Digester(KEY, "+")
+    path = index_path(folder, name)
+    digests = [digester.of(Address.parse(m)) for m in members]
+    swap(write(path, digests, key_id=digester.key_id, built_at=at, fingerprint=b"f" * 16), path)
+    os.utime(path, (at.timestamp(), at.timestamp()))
+
+
+@asynccontextmanager
+async def house(tmp_path: Path, *, documents: dict[str, bytes] = DOCUMENTS) -> AsyncIterator[House]:
+    clock = Clock()
+    folder = tmp_path / "indexes"
+    index(folder, "ramadan", MEMBERS)
+    index(folder, "news", ["reader@example.org", "anna@example.com"])
+    async with open_store(
+        f"sqlite:///{tmp_path}/guard.db", secret=KEY, state_dir=tmp_path, clock=clock, migrate=True
+    ) as store:
+        made = House(store, clock, folder, documents)
+        await made.put(documents)
+        await made.watch.read()
+        yield made

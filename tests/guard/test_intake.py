@@ -1,0 +1,499 @@
+"""The straight line, through a real store: the story, the ordinary day, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.intake import Limits
+from smtpguard.mail.message import parse_header
+from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, RECALLED, RELAY_LOST, Reply
+from smtpguard.mail.trace import trusted
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.admission import Busy, ContentMissing, Freeze, Full, PolicyMoved, Selector, Unavailable
+from smtpguard.policy.approval import State
+from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way
+
+
+async def test_the_story(home: House) -> None:
+    transaction = home.transaction(RAMADAN)
+    way = Way()
+    done = await home.intake()(transaction, way)
+    assert done == Held(hold_id=transaction.id)
+    assert not way.sent
+    assert way.abandoned == 1
+    hold = await home.store.hold(transaction.id)
+    assert hold is not None
+    assert hold.acknowledged
+    assert hold.state is State.WAITING
+    assert hold.sender == "anna@example.com"
+    assert hold.lists == ("ramadan",)
+    assert hold.reach == len(MEMBERS)
+    assert hold.verdict.quorum[0].groups == ("communications", "compliance")
+    assert (await home.store.content(hold.content_sha256)).raw[:] == transaction.message.raw
+    [(kind, data)] = await home.events(transaction.id)
+    assert kind == "verdict"
+    assert data["action"] == "hold"
+    assert data["rules"] == ["internal-to-list", "not-a-writer"]
+    assert data["hold"] == transaction.id
+    kinds = sorted((i.data["notice"], str(i.recipients[0].address)) for i in await home.outbox())
+    assert kinds == [
+        ("approve", "dpo@example.com"),
+        ("approve", "eva@example.com"),
+        ("approve", "omar@example.com"),
+        ("held", "anna@example.com"),
+    ]
+
+
+async def test_ordinary_mail_goes_through(home: House) -> None:
+    transaction = home.transaction(MEMBERS[0], "ulf@example.com")
+    way = Way(message=transaction.message.raw[:])
+    done = await home.intake()(transaction, way)
+    assert isinstance(done, Relayed)
+    [sent] = way.sent
+    assert sent.endswith(transaction.message.raw[:])
+    header = parse_header(sent)
+    assert [f.name for f in header][:2] == ["Received", "X-Smtpguard"]
+    assert trusted(header, KEY) is not None
+    kinds = [k for k, _ in await _settled(home, transaction.id)]
+    assert kinds == ["verdict", "outcome"]
+    assert await home.store.hold(transaction.id) is None
+
+
+async def test_the_journal_names_nobody_in_clear(home: House) -> None:
+    transaction = home.transaction(RAMADAN, Subject="A secret subject")
+    await home.intake()(transaction, Way())
+    for entry, clear in await home.store.history(transaction.id):
+        assert "anna" not in entry.body
+        assert "secret subject" not in entry.body
+        assert clear is not None
+        assert clear["subject"] == ["A secret subject"]
+        assert clear["recipients"] == [RAMADAN]
+
+
+async def test_a_campaign_of_the_lists_writer(home: House) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
+    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign), Way()), Relayed)
+    home.verifier.domains = frozenset({"elsewhere.example"})
+    assert isinstance(await home.intake()(home.transaction(RAMADAN, **campaign, body="other"), Way()), Held)
+
+
+async def test_text_and_origin_are_asked_only_where_a_rule_hangs_on_them(home: House) -> None:
+    await home.intake()(home.transaction("ulf@example.com"), Way())
+    assert all(not any(s.value == "text" for s in need) for need in home.reader.asked)
+    assert home.verifier.asked == 0
+
+
+async def test_a_rejection_says_why_and_explains(home: House) -> None:
+    transaction = home.transaction(RAMADAN, X_Labels="contract")
+    way = Way()
+    done = await home.intake()(transaction, way)
+    assert isinstance(done, Rejected)
+    assert done.reply.code == 550
+    assert done.reply.enhanced == "5.7.1"
+    assert way.abandoned == 1
+    [intent] = await home.outbox()
+    assert intent.data["notice"] == "rejected"
+    assert str(intent.recipients[0].address) == "anna@example.com"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"reverse_path": ""},
+        {"Auto_Submitted": "auto-replied (vacation)"},
+        {"X_Autoreply": "yes"},
+        {"Precedence": "auto_reply"},
+    ],
+)
+async def test_what_is_automatic_never_reaches_a_list(home: House, how: dict[str, Any]) -> None:
+    done = await home.intake()(home.transaction(RAMADAN, **how), Way())
+    assert isinstance(done, Rejected)
+    assert await home.outbox() == []
+
+
+async def test_what_is_automatic_reaches_anybody_else(home: House) -> None:
+    done = await home.intake()(home.transaction(MEMBERS[0], reverse_path="", Auto_Submitted="auto-replied"), Way())
+    assert isinstance(done, Relayed)
+
+
+# -- retries
+
+
+async def test_a_retry_of_what_is_held_is_that_hold(home: House) -> None:
+    first = await home.intake()(home.transaction(RAMADAN), Way())
+    told = len(await home.outbox())
+    again = await home.intake()(home.transaction(RAMADAN), Way())
+    assert again == first
+    assert len(await home.store.holds()) == 1
+    assert told == 4
+    assert await home.outbox() == []
+
+
+async def test_a_retry_adopts_a_void_hold(home: House) -> None:
+    gone = home.transaction(RAMADAN)
+    done = await home.intake()(gone, Way())
+    assert isinstance(done, Held)
+    home.clock.pass_(hours=1)
+    await home.store.change(done.hold_id, lambda h: _voided(h))
+    again = await home.intake()(home.transaction(RAMADAN), Way())
+    assert again == done
+    hold = await home.store.hold(done.hold_id)
+    assert hold is not None
+    assert hold.state is State.WAITING
+    assert [k for k, _ in await home.events(done.hold_id)] == ["verdict", "adopted"]
+
+
+async def test_after_a_decision_the_same_mail_is_held_anew(home: House) -> None:
+    first = await home.intake()(home.transaction(RAMADAN), Way())
+    assert isinstance(first, Held)
+    await home.approvals().withdraw(first.hold_id, sender="anna@example.com", by="root")
+    again = await home.intake()(home.transaction(RAMADAN), Way())
+    assert isinstance(again, Held)
+    assert again != first
+
+
+# -- scope: customers
+
+
+async def test_colleagues_get_theirs_while_customers_wait(home: House) -> None:
+    home.clock.at = home.clock.at.replace(minute=1)
+    to = ["ulf@example.com", *MEMBERS[:25], "ida@example.com"]
+    transaction = home.transaction(*to, To=", ".join(to))
+    done = await home.intake()(transaction, Way())
+    assert isinstance(done, Held)
+    hold = await home.store.hold(done.hold_id)
+    assert hold is not None
+    assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
+    [part] = [i for i in await home.outbox() if i.kind.value == "part"]
+    assert [str(r.address) for r in part.recipients] == ["ulf@example.com", "ida@example.com"]
+    assert part.content_sha256 == transaction.message.sha256
+    # the whole envelope coming again is still that hold
+    again = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
+    assert again == done
+
+
+# -- streams
+
+
+async def test_a_stream_above_its_limit_is_told_to_wait(home: House) -> None:
+    home.verifier.domains = frozenset({"shop.example.com"})
+    receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}, "X_Looks": "unclear"}
+
+    async def send(n: int, to: str) -> object:
+        transaction = home.transaction(to, Message_ID=f"<{n}@shop>", body=f"{n}", **receipt)
+        return await home.intake()(transaction, Way())
+
+    assert isinstance(await send(1, MEMBERS[0]), Relayed)
+    assert isinstance(await send(2, MEMBERS[0]), Relayed)
+    third = await send(3, MEMBERS[0])  # the third to one person in a day
+    assert isinstance(third, Deferred)
+    assert third.reply.code == 451
+    assert isinstance(await send(4, MEMBERS[1]), Relayed)
+    assert isinstance(await send(5, MEMBERS[2]), Deferred)  # the fourth in an hour
+    home.clock.pass_(hours=2)
+    assert isinstance(await send(6, MEMBERS[2]), Deferred | Relayed)
+
+
+# -- what can go wrong
+
+
+class Broken:
+    """The store, with one method replaced."""
+
+    def __init__(self, home: House, **methods: Any) -> None:
+        self._home, self._methods = home, methods
+
+    def __getattr__(self, name: str) -> Any:
+        return self._methods.get(name) or getattr(self._home.store, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "reply"),
+    [
+        (Busy(), BUSY),
+        (Full(), DISK_FULL),
+        (Unavailable(), NOT_RECORDED),
+        (RuntimeError("surprise"), INTERNAL_ERROR),
+    ],
+)
+async def test_without_a_record_nothing_is_sent(home: House, error: Exception, reply: Reply) -> None:
+    async def admit(*_: Any) -> Any:
+        raise error
+
+    home.ledger = Broken(home, admit=admit)
+    way = Way()
+    done = await home.intake()(home.transaction("ulf@example.com"), way)
+    assert done == Deferred(reply=reply)
+    assert reply.transient
+    assert not way.sent
+    assert way.abandoned == 1
+
+
+async def test_content_that_cannot_be_kept_is_not_held(home: House) -> None:
+    async def keep(_: Any) -> None:
+        raise Full
+
+    home.ledger = Broken(home, keep=keep)
+    assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL)
+    assert await home.store.holds() == []
+
+
+async def test_content_that_was_swept_is_kept_again(home: House) -> None:
+    kept = 0
+
+    async def keep(message: Any) -> None:
+        nonlocal kept
+        kept += 1
+        if kept > 1:
+            await home.store.keep(message)
+
+    home.ledger = Broken(home, keep=keep)
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
+    assert kept == 2
+
+
+async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
+    stricter = DOCUMENTS | {
+        "policy.yaml": DOCUMENTS["policy.yaml"]
+        + b"  - {id: nobody, description: Nobody writes to Ulf, when: {recipients.total: '>= 1'}, then: reject}\n"
+    }
+    await home.put(stricter)  # in force, and the process does not know it yet
+    done = await home.intake()(home.transaction("ulf@example.com"), Way())
+    assert isinstance(done, Rejected)
+
+
+async def test_a_policy_that_never_stands_still_defers(home: House) -> None:
+    async def admit(*_: Any) -> Any:
+        raise PolicyMoved
+
+    home.ledger = Broken(home, admit=admit)
+    way = Way()
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Deferred)
+    assert way.abandoned == 1
+
+
+@pytest.mark.parametrize("error", [ContentMissing, PolicyMoved, Unavailable])
+async def test_a_ledger_that_fails_without_end(home: House, error: type[Exception]) -> None:
+    async def admit(*_: Any) -> Any:
+        raise error
+
+    home.ledger = Broken(home, admit=admit)
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Deferred)
+
+
+async def test_a_list_that_cannot_be_asked_defers(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def classify(_: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(home.in_force.registry, "classify", classify)
+    way = Way()
+    transaction = home.transaction("ulf@example.com")
+    assert await home.intake()(transaction, way) == Deferred(reply=INTERNAL_ERROR)
+    assert not way.sent
+    [(kind, data)] = await _settled(home, transaction.id)
+    assert (kind, data["action"], data["failure"]) == ("verdict", "defer", "OSError")
+
+
+async def test_what_cannot_be_read_is_held_for_a_list_only(home: House) -> None:
+    home.reader.fails = RuntimeError("cannot")
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
+
+
+async def test_a_reader_that_hangs_is_not_waited_for(home: House) -> None:
+    home.reader.hangs = True
+    home.sources = type(home.sources)(
+        reader=home.reader, verifier=home.verifier, trace_key=KEY, read_seconds=0.01, verify_seconds=0.01
+    )
+    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
+
+
+async def test_an_admission_that_hangs_is_not_waited_for(home: House) -> None:
+    async def admit(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    home.ledger = Broken(home, admit=admit)
+    done = await home.intake(limits=Limits(admit_seconds=0.01))(home.transaction(RAMADAN), Way())
+    assert done == Deferred(reply=NOT_RECORDED)
+
+
+# -- the client
+
+
+async def test_a_client_that_has_gone_is_not_admitted(home: House) -> None:
+    transaction = home.transaction(RAMADAN, gone=lambda: True)
+    way = Way()
+    assert isinstance(await home.intake()(transaction, way), Deferred)
+    assert await home.events(transaction.id) == []
+    assert way.abandoned == 1
+
+
+async def test_a_client_that_leaves_meanwhile_gets_nothing_sent(home: House) -> None:
+    gone = False
+
+    def leave() -> None:
+        nonlocal gone
+        gone = True
+
+    transaction = home.transaction("ulf@example.com", gone=lambda: gone)
+    way = Way(before_dot=leave)
+    await home.intake()(transaction, way)
+    assert not way.sent
+    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "gone"]
+
+
+async def test_a_cancelled_call_completes_and_sends_nothing(home: House) -> None:
+    reached = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def wait() -> None:
+        reached.set()
+        await go_on.wait()
+
+    intake = home.intake()
+    transaction = home.transaction("ulf@example.com")
+    way = Way(before_dot=wait)
+    call = asyncio.create_task(intake(transaction, way))
+    await reached.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    go_on.set()
+    await intake.drain()
+    assert not way.sent
+    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "gone"]
+
+
+# -- the relay
+
+
+async def test_the_relays_own_refusal_is_the_answer(home: House) -> None:
+    refusal = Reply(554, ("5.7.1 no",))
+    transaction = home.transaction("ulf@example.com")
+    assert await home.intake()(transaction, Way(replies=(refusal,))) == Relayed(replies=(refusal,))
+    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "refused"]
+
+
+async def test_a_relay_lost_before_the_dot(home: House) -> None:
+    transaction = home.transaction("ulf@example.com")
+    done = await home.intake()(transaction, Way(raises=Lost(Reply(451, ("4.4.2 lost",)))))
+    assert isinstance(done, Deferred)
+    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "lost"]
+
+
+@pytest.mark.parametrize("error", [Lost(RELAY_LOST, after_dot=True), RuntimeError("a fault on the way")])
+async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home: House, error: Exception) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
+    transaction = home.transaction(RAMADAN, **campaign)
+    done = await home.intake()(transaction, Way(raises=error))
+    assert done == Deferred(reply=RELAY_LOST)
+    assert [k for k, _ in await _settled(home, transaction.id)] == ["verdict", "in-doubt"]
+    again = await home.intake()(home.transaction(RAMADAN, **campaign), Way())
+    assert isinstance(again, Held)
+    hold = await home.store.hold(again.hold_id)
+    assert hold is not None
+    assert [h.rule for h in hold.verdict.hits] == ["in-doubt-retry"]
+    assert hold.verdict.quorum
+
+
+async def test_in_doubt_to_somebody_else_is_simply_tried_again(home: House) -> None:
+    lost = Lost(RELAY_LOST, after_dot=True)
+    await home.intake()(home.transaction("ulf@example.com"), Way(raises=lost))
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
+
+
+# -- freezes
+
+
+async def freeze(home: House, selector: Selector = Selector.ALL, value: str = "") -> None:
+    from smtpguard.audit.event import Event, Kind
+
+    stop = Freeze(
+        freeze_id=f"F{value}", selector=selector, value=value, reason="an incident", by="root", at=home.clock.now()
+    )
+    await home.store.freeze(stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=home.clock.now()))
+
+
+async def test_frozen_mail_is_held_although_nobody_kept_it(home: House) -> None:
+    await freeze(home)  # the watch has not seen it yet
+    transaction = home.transaction("ulf@example.com")
+    assert await home.intake()(transaction, Way()) == Held(hold_id=transaction.id)
+
+
+async def test_a_freeze_before_the_last_dot_recalls(home: House) -> None:
+    async def stop() -> None:
+        await freeze(home, Selector.SENDER, "anna@example.com")
+        await home.watch.read()
+
+    transaction = home.transaction("ulf@example.com")
+    way = Way(before_dot=stop)
+    done = await home.intake()(transaction, way)
+    assert done == Held(hold_id=transaction.id)
+    assert not way.sent
+    events = await _settled(home, transaction.id)
+    assert [(k, d.get("outcome") or d.get("action")) for k, d in events] == [
+        ("verdict", "relay"),
+        ("outcome", "recalled"),
+        ("verdict", "hold"),
+    ]
+
+
+async def test_a_freeze_of_somebody_else_recalls_nothing(home: House) -> None:
+    async def stop() -> None:
+        await freeze(home, Selector.SENDER, "someone-else@example.com")
+        await home.watch.read()
+
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way(before_dot=stop)), Relayed)
+
+
+async def test_a_gate_that_is_not_read_recalls(home: House) -> None:
+    way = Way(before_dot=lambda: home.clock.pass_(seconds=1))
+    transaction = home.transaction("ulf@example.com")
+    assert await home.intake()(transaction, way) == Deferred(reply=RECALLED)
+    assert not way.sent
+    assert way.abandoned == 0  # it was dropped with the recall
+
+
+async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> None:
+    moved = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + b"# another\n"}
+
+    async def move() -> None:
+        await home.put(moved)
+        await home.watch.read()
+
+    way = Way(before_dot=move)
+    assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=RECALLED)
+    assert not way.sent
+
+
+async def test_observing_policies_hold_nothing(home: House) -> None:
+    observing = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
+    await home.put(observing)
+    transaction = home.transaction(RAMADAN, reverse_path="")
+    assert isinstance(await home.intake()(transaction, Way()), Deferred | Relayed)
+    await home.watch.read()
+    transaction = home.transaction(RAMADAN, reverse_path="", body="again")
+    assert isinstance(await home.intake()(transaction, Way()), Relayed)
+    (_, data), *_ = await home.events(transaction.id)
+    assert data["rules"] == []
+    assert "automatic-to-list" in data["observed"]
+
+
+async def _settled(home: House, id: str) -> list[tuple[str, dict[str, Any]]]:
+    """The events with the notes that nobody waited for."""
+    await home.store.record(())
+    return await home.events(id)
+
+
+def _voided(hold: Any) -> Any:
+    from dataclasses import replace
+
+    from smtpguard.policy.admission import Change
+
+    return Change(hold=replace(hold, state=State.VOID))
