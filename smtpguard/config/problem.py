@@ -55,6 +55,14 @@ class Invalid(ValueError):
         self.hint = hint
 
 
+class Undeclared(Invalid):
+    """A name that is used and stands nowhere. Not to be believed while the place where it would stand is wrong itself."""
+
+    def __init__(self, noun: str, name: str, declared: Iterable[str]) -> None:
+        names = sorted(declared)
+        super().__init__(f'unknown {noun} "{name}"', one_of(names), did_you_mean(name, names))
+
+
 class Broken(Exception):
     """A file that cannot be used, with every problem that was found in it."""
 

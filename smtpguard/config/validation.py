@@ -61,11 +61,11 @@ def validate(document: Document, model: type[M], context: Mapping[str, Any] | No
     try:
         return model.model_validate(value, context=dict(context or {}))
     except ValidationError as e:
-        return list(ordered(_problem(document, model, error) for error in e.errors(include_url=False)))
+        return list(ordered(problem_of(document, model, error) for error in e.errors(include_url=False)))
 
 
-def _problem(document: Document, model: type[BaseModel], error: ErrorDetails) -> Problem:
-    place = _place(document, error["loc"])
+def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) -> Problem:
+    place = place_of(document, error["loc"])
     kind, ctx, found = error["type"], error.get("ctx", {}), error["input"]
     noun = _noun(model, place)
     if kind == "extra_forbidden":
@@ -118,7 +118,7 @@ def _described(found: object) -> str:
     return type(found).__name__
 
 
-def _place(document: Document, loc: tuple[int | str, ...]) -> Place:
+def place_of(document: Document, loc: tuple[int | str, ...]) -> Place:
     """The parts of pydantic's ``loc`` that are in the file: names of union members and the like are not."""
     place: Place = ()
     for part in loc:

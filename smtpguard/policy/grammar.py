@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-from smtpguard.config.problem import Invalid, did_you_mean, one_of
+from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.condition import (
     AtLeast,
@@ -36,6 +36,14 @@ _COMPARISON = re.compile(rf"(>=|<=|==|=|>|<)\s*{_NUMBER}(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"between\s+{_NUMBER}\s+and\s+{_NUMBER}(?:\s+in\s+(.+))?\Z")
 _MAX_PATTERN = 2000
 
+_NOUNS = {
+    "message.topics": "vocabulary",
+    "message.unsuitable_topics": "vocabulary",
+    "recipients.lists": "list",
+    "recipients.audience": "audience",
+    "recipients.sensitivity": "sensitivity",
+    "stream": "stream",
+}
 _EXPECTED: Mapping[Type, str] = {
     Type.TRUTH: "true or false",
     Type.WORD: "a word, a list of words, or {matches: PATTERN}",
@@ -77,8 +85,7 @@ def _word(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
         if set(raw) == {"group"} and fact.name == "sender.address":
             group = raw["group"]
             if not isinstance(group, str) or group not in known.groups:
-                hint = did_you_mean(group, known.groups) if isinstance(group, str) else ""
-                raise Invalid(f'unknown group "{group}"', one_of(known.groups), hint)
+                raise Undeclared("group", str(group), known.groups)
             return Word(fact=fact, limit=f"one of group {group}", words=known.groups[group])
         pattern, text = _pattern(fact, raw)
         return WordMatches(fact=fact, limit=f"matches {text}", pattern=pattern)
@@ -142,15 +149,17 @@ def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
                     f'unknown word "{word}" for {fact.name}', one_of(sorted(closed)), did_you_mean(word, closed)
                 )
     if fact.name == "sender.address":
-        return [_canonical(word, known.delimiters) for word in listed]
+        return [canonical(word, known.delimiters) for word in listed]
     return listed
 
 
-def _canonical(text: str, delimiters: str) -> str:
+def canonical(text: str, delimiters: str = "") -> str:
+    """The key of an address as it stands in a policy. Raises Invalid."""
     try:
         return Address.parse(text).canonical(delimiters)
     except BadAddress as e:
-        raise Invalid(f'"{text}" is no address: {e}', "local-part@domain") from None
+        why = str(e).partition(": expected")[0]
+        raise Invalid(f'"{text}" is no address: {why}', "local-part@domain") from None
 
 
 def _pattern(fact: Fact, raw: Mapping[str, Any]) -> tuple[Pattern, str]:

@@ -17,6 +17,7 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.grammar import canonical
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
 from smtpguard.policy.window import RateField
 
@@ -24,10 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 
 
 def _mailbox(text: str) -> str:
-    try:
-        Address.parse(text).canonical()
-    except BadAddress as e:
-        raise Invalid(f'"{text}" is no address: {e}', "local-part@domain") from None
+    canonical(text)
     return text.strip()
 
 

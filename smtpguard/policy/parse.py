@@ -12,8 +12,8 @@ from itertools import combinations
 from typing import Any
 
 from smtpguard.config.documents import POLICY, digest, vocabulary_names
-from smtpguard.config.problem import Broken, Invalid, Problem, Severity, did_you_mean, one_of, ordered
-from smtpguard.config.validation import validate
+from smtpguard.config.problem import Broken, Invalid, Problem, Severity, Undeclared, ordered
+from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
 from smtpguard.policy.condition import AtLeast, AtMost, Condition
@@ -84,21 +84,35 @@ def parse(
         document = load_yaml(documents[POLICY], where)
     except Broken as e:
         raise Broken([*problems, *e.problems]) from None
-    model = validate(document, PolicyModel)
-    if isinstance(model, list):
-        raise Broken([*problems, *model])
-    reading = _Parse(document, model, frozenset(vocabularies), delimiters)
+    model, rest, wrong = validate_rest(document, PolicyModel)
+    if model is None:
+        raise Broken([*problems, *wrong])
+    reading = _Parse(rest, model, frozenset(vocabularies), delimiters, sound=_declared(rest) == _declared(document))
     policy = reading.policy(documents, freeze_answer, vocabularies)
-    problems += reading.problems
+    problems += wrong + reading.problems
     if any(p.fatal for p in problems):
         raise Broken(problems)
     return replace(policy, warnings=ordered(problems))
 
 
-class _Parse:
-    """One pass over a document whose sections are sound; ``problems`` collects what does not fit together."""
+def _declared(document: Document) -> Any:
+    """All that declares names: whether something of it was left out decides what is to be believed of the rest."""
+    value = document.value
+    lists, streams = (section if isinstance(section := value.get(k), dict) else {} for k in ("lists", "streams"))
+    audiences = {name: info.get("audience") if isinstance(info, dict) else info for name, info in lists.items()}
+    return value.keys(), value.get("groups"), audiences, streams.keys()
 
-    def __init__(self, document: Document, model: PolicyModel, vocabularies: frozenset[str], delimiters: str) -> None:
+
+class _Parse:
+    """One pass over a document whose sections are sound; ``problems`` collects what does not fit together.
+
+    ``sound``: nothing that declares a name was left out because it is wrong.
+    """
+
+    def __init__(
+        self, document: Document, model: PolicyModel, vocabularies: frozenset[str], delimiters: str, *, sound: bool
+    ) -> None:
+        self.sound = sound
         self.document = document
         self.model = model
         self.vocabularies = vocabularies
@@ -161,12 +175,11 @@ class _Parse:
         for n, group in enumerate(model.from_):
             if group not in self.groups:
                 unknown = True
-                hint = did_you_mean(group, self.groups)
-                self._problem((*place, n), f'unknown group "{group}"', one_of(self.groups), hint)
+                self._invalid(Undeclared("group", group, self.groups), (*place, n))
             elif model.from_.index(group) != n:
                 unknown = True
                 self._problem((*place, n), f"group {group} stands twice", "each group once; each: says how many of it")
-        if unknown or not all(self.groups[group] for group in model.from_):
+        if unknown or not self.sound or not all(self.groups[group] for group in model.from_):
             return
         for size in range(1, min(len(model.from_), 10) + 1):
             for groups in combinations(model.from_, size):
@@ -188,9 +201,7 @@ class _Parse:
                 self._claim(ids, list_id.strip("<> ").lower(), list_id, name, (*place, "list_ids", n))
             for n, vocabulary in enumerate(info.avoid):
                 if vocabulary not in self.vocabularies:
-                    names = sorted(self.vocabularies)
-                    hint = did_you_mean(vocabulary, names)
-                    self._problem((*place, "avoid", n), f'unknown vocabulary "{vocabulary}"', one_of(names), hint)
+                    self._invalid(Undeclared("vocabulary", vocabulary, self.vocabularies), (*place, "avoid", n))
             if not info.addresses and not info.members:
                 self._problem(
                     place,
@@ -267,12 +278,12 @@ class _Parse:
             try:
                 fact = fact_named(name)
             except Invalid as e:
-                self._problem(here, e.text, e.expected, e.hint, key=True)
+                self._invalid(e, here, key=True)
                 continue
             try:
                 made.append(condition(fact, value, every=every, known=known))
             except Invalid as e:
-                self._problem(here, e.text, e.expected, e.hint)
+                self._invalid(e, here)
                 continue
             self._trivial(made[-1], here)
         return tuple(made)
@@ -300,6 +311,10 @@ class _Parse:
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)
+
+    def _invalid(self, error: Invalid, place: Place, *, key: bool = False) -> None:
+        if self.sound or not isinstance(error, Undeclared):
+            self._problem(place, error.text, error.expected, error.hint, key=key)
 
     def _problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> None:
         self.problems.append(self.document.problem(place, text, expected, hint, key=key))
