@@ -19,7 +19,7 @@ ARROWS: dict[str, set[str]] = {
     "lists": {"mail", "config"},
     "policy": {"mail", "reading", "config", "audit"},
     "store": {"mail", "audit", "policy"},
-    "wire": {"mail", "reading", "policy"},  # reading.origin only: the answer of DKIM; policy.verdict only
+    "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
     "processes": {"mail", "app"},  # mail.reply to refuse a connection; app in __main__ only, where a part is built
@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
 NARROW = {
     "processes": {"mail": {"reply"}},
     "store": {"policy": {"verdict", "approval", "admission", "facts"}},
-    "wire": {"policy": {"verdict"}, "reading": {"origin"}},
+    "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
 }
 NEVER = {  # libraries that must not be met in a room
     "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
