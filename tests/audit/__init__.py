@@ -1,0 +1,1 @@
+"""The pure proof of the journal."""

@@ -1,0 +1,1 @@
+"""What lasts, on SQLite and on PostgreSQL."""

@@ -1,0 +1,171 @@
+"""Things that the store is given in its tests, made with as few words as possible, and a clock that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.policy.admission import Admission, Ask, Freeze, Intent, IntentKind, Item, Live, Selector
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.verdict import Action, Held, Verdict
+from smtpguard.store.store import Store
+
+POLICY = "policy-one"
+SECRET = b"a secret of thirty-two bytes, ok"
+T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
+
+
+@dataclass
+class Clock:
+    """``now`` moves only when told; ``monotonic`` with it."""
+
+    at: datetime = T0
+    passed: float = field(default=1000.0)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.passed
+
+    def go(self, **by: float) -> None:
+        self.at += timedelta(**by)
+        self.passed += timedelta(**by).total_seconds()
+
+
+def event(kind: Kind, id: str, *, at: datetime = T0, **data: Any) -> Event:
+    return Event(kind=kind, id=id, at=at, data=data, private={"from": ("anna@example.com",)})
+
+
+def key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def item(id: str, *, of: str | None = None, **more: Any) -> Item:
+    return Item(id=id, key=key(of or id), policy_sha256=more.pop("policy", POLICY), **more)
+
+
+def relays(id: str, counted: tuple[Ask, ...] = ()) -> Callable[[Live], Admission]:
+    """A step that relays."""
+    return lambda live: Admission(
+        verdict=Verdict(action=Action.RELAY),
+        events=(event(Kind.VERDICT, id, at=live.now, action="relay"),),
+        counted=counted,
+        generation=live.generation,
+    )
+
+
+def recipient(address: str) -> Recipient:
+    local, _, domain = address.rpartition("@")
+    return Recipient(address=Address(local, domain))
+
+
+def a_hold(id: str, *, at: datetime = T0, content: Message = CONTENT, to: tuple[str, ...] = ("c@list.example",), **more: Any) -> Hold:  # fmt: skip
+    values: dict[str, Any] = {
+        "hold_id": id,
+        "mailing_id": "mailing",
+        "session": Session(client_ip="192.0.2.1", helo="mail.example.com"),
+        "envelope": Envelope(reverse_path=Address("anna", "example.com"), recipients=tuple(map(recipient, to))),
+        "content_sha256": content.sha256,
+        "size_bytes": content.size_bytes,
+        "subject": "lunch",
+        "message_id": "<1@example.com>",
+        "verdict": Verdict(action=Action.HOLD, policy_sha256=POLICY),
+        "state": State.WAITING,
+        "votes": (),
+        "held_at": at,
+        "expires_at": at + timedelta(days=1),
+        "sender": "anna@example.com",
+        "senders": frozenset({"anna@example.com"}),
+        "lists": ("ramadan-greetings",),
+        "reach": 400_000,
+    }
+    return Hold(**{**values, **more})
+
+
+def holds(hold: Hold, *intents: Intent) -> Callable[[Live], Admission]:
+    """A step that holds, or takes up a hold of the same again, as guard's does."""
+
+    def step(live: Live) -> Admission:
+        twin = live.twin
+        if twin is not None:
+            return Admission(
+                verdict=Verdict(action=Action.HOLD),
+                events=(event(Kind.VERDICT, hold.hold_id, at=live.now, action="hold", hold=twin.hold_id),),
+                disposition=Held(hold_id=twin.hold_id),
+                adopt=twin.hold_id if twin.state is State.VOID else None,
+            )
+        return Admission(
+            verdict=Verdict(action=Action.HOLD),
+            events=(event(Kind.VERDICT, hold.hold_id, at=live.now, action="hold"),),
+            disposition=Held(hold_id=hold.hold_id),
+            hold=hold,
+            intents=intents,
+        )
+
+    return step
+
+
+async def held(store: Store, id: str, *intents: Intent, **more: Any) -> Hold:
+    """Hold one and read it back."""
+    await store.keep(more.get("content", CONTENT))
+    await store.admit(item(id), holds(a_hold(id, **more), *intents))
+    found = await store.hold(id)
+    assert found is not None
+    return found
+
+
+def release(hold_id: str, *to: str, id: str | None = None) -> Intent:
+    return Intent(
+        intent_id=id or f"{hold_id}-release",
+        kind=IntentKind.RELEASE,
+        reverse_path=Address("anna", "example.com"),
+        recipients=tuple(map(recipient, to or ("c@list.example",))),
+        hold_id=hold_id,
+        content_sha256=CONTENT.sha256,
+    )
+
+
+def notice(id: str, hold_id: str | None = None, to: str = "anna@example.com") -> Intent:
+    return Intent(
+        intent_id=id, kind=IntentKind.NOTICE, reverse_path=None, recipients=(recipient(to),), hold_id=hold_id,
+        data={"notice": "held"},
+    )  # fmt: skip
+
+
+def a_freeze(id: str = "F1", selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Freeze:
+    return Freeze(freeze_id=id, selector=selector, value=value, reason="a test", by="root", at=T0, **more)
+
+
+class Gathered:
+    """Keeps the writer busy until the block ends, so that what is submitted inside it goes into one batch."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._go = threading.Event()
+
+    async def __aenter__(self) -> None:
+        started = threading.Event()
+
+        def wait(_: object) -> None:
+            started.set()
+            self._go.wait(10)
+
+        self._waiting = asyncio.create_task(self._store._writer.submit(wait))
+        while not started.is_set():
+            await asyncio.sleep(0.001)
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.sleep(0)  # tasks made inside have run as far as the queue
+        self._go.set()
+        await self._waiting

@@ -1,0 +1,280 @@
+"""The one point where it is decided: what an item sees, what is written with it, and that nobody else pays for a bad one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.mail.message import Message
+from smtpguard.policy.admission import Admission, Change, ContentMissing, Gone, Live, PolicyMoved, Unavailable
+from smtpguard.policy.approval import State
+from smtpguard.policy.verdict import Action, Verdict
+from smtpguard.store.store import Store
+from tests.store.making import (
+    CONTENT,
+    T0,
+    Clock,
+    Gathered,
+    a_freeze,
+    a_hold,
+    event,
+    held,
+    holds,
+    item,
+    notice,
+    relays,
+    release,
+)
+
+
+async def kinds(store: Store, id: str) -> list[str]:
+    return [entry.kind for entry, _ in await store.history(id)]
+
+
+async def test_a_verdict_is_an_entry_when_admit_returns(store: Store) -> None:
+    admission = await store.admit(item("T1"), relays("T1"))
+    assert admission.verdict.action is Action.RELAY
+    [(entry, clear)] = await store.history("T1")
+    assert (entry.kind, entry.time, entry.data) == ("verdict", T0, {"action": "relay"})
+    assert clear == {"from": ["anna@example.com"]}
+    assert "anna" not in entry.body
+
+
+async def test_many_at_once_are_one_chain(store: Store) -> None:
+    await asyncio.gather(*(store.admit(item(f"T{n}"), relays(f"T{n}")) for n in range(300)))
+    proof = await store.verify()
+    assert (proof.ok, proof.entries) == (True, 301)
+
+
+async def test_another_policy_in_force(store: Store) -> None:
+    called = []
+    with pytest.raises(PolicyMoved):
+        await store.admit(item("T1", policy="older"), called.append)  # type: ignore[arg-type]
+    assert not called
+    assert await store.history("T1") == []
+
+
+async def test_a_bad_item_fails_alone(store: Store) -> None:
+    def raises(live: Live) -> Admission:
+        raise ZeroDivisionError
+
+    def unspeakable(live: Live) -> Admission:
+        good = relays("T3")(live)
+        return replace(good, events=(*good.events, Event(kind=Kind.VERDICT, id="T3", at=T0, data={"x": {1, 2}})))
+
+    async with Gathered(store):
+        tasks = [
+            asyncio.create_task(store.admit(item(id), step))
+            for id, step in (("T1", relays("T1")), ("T2", raises), ("T3", unspeakable), ("T4", relays("T4")))
+        ]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(r) for r in results] == [Admission, ZeroDivisionError, TypeError, Admission]
+    assert await kinds(store, "T3") == []
+    assert (await store.verify()).ok
+
+
+async def test_what_the_database_refuses_fails_alone(store: Store) -> None:
+    """The same hold twice is refused by the database itself; the others of its batch are written all the same."""
+    await held(store, "H1")
+    async with Gathered(store):
+        tasks = [
+            asyncio.create_task(store.admit(item(id), step))
+            for id, step in (
+                ("T1", relays("T1")),
+                ("other", holds(a_hold("H1"))),
+                ("T2", relays("T2")),
+            )
+        ]
+    first, bad, last = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(bad, Unavailable)
+    assert isinstance(first, Admission)
+    assert isinstance(last, Admission)
+    assert await kinds(store, "T1") == ["verdict"]
+    assert (await store.verify()).ok
+
+
+async def test_content_must_be_kept_first(store: Store) -> None:
+    with pytest.raises(ContentMissing):
+        await store.admit(item("H1"), holds(a_hold("H1")))
+    assert await store.hold("H1") is None
+    assert await kinds(store, "H1") == []
+
+
+async def test_a_hold_is_read_back_whole_and_acknowledged(store: Store) -> None:
+    found = await held(store, "H1", release("H1"))
+    assert found == replace(a_hold("H1"), acknowledged=True)
+    assert await store.hold("H2") is None
+
+
+async def test_the_same_content_and_envelope_is_the_same_hold_even_in_one_batch(store: Store) -> None:
+    await store.keep(CONTENT)
+    async with Gathered(store):
+        tasks = [
+            asyncio.create_task(store.admit(item(id, of="same"), holds(a_hold(id), notice(f"N{id}", id))))
+            for id in ("H1", "H2")
+        ]
+    await asyncio.gather(*tasks)
+    assert [h.hold_id for h in await store.holds()] == ["H1"]
+    assert [lease.lease_id for lease in await store.lease("me", 10, 60)] == ["NH1"]
+
+
+async def test_a_void_hold_is_taken_up_by_the_retry(store: Store) -> None:
+    await held(store, "H1")
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
+    twins: list[State] = []
+
+    def step(live: Live) -> Admission:
+        assert live.twin is not None
+        twins.append(live.twin.state)
+        return holds(a_hold("H2"))(live)
+
+    async with Gathered(store):
+        tasks = [asyncio.create_task(store.admit(item(id, of="H1"), step)) for id in ("R1", "R2")]
+    await asyncio.gather(*tasks)
+    assert twins == [State.VOID, State.WAITING]
+    assert [(h.hold_id, h.state, h.acknowledged) for h in await store.holds()] == [("H1", State.WAITING, True)]
+
+
+async def test_adopting_somebody_elses_hold_is_refused(store: Store) -> None:
+    await held(store, "H1")
+
+    def step(live: Live) -> Admission:
+        return replace(relays("T1")(live), adopt="H1")
+
+    with pytest.raises(ValueError, match="not this message's"):
+        await store.admit(item("T1"), step)
+
+
+async def test_decided_holds_are_no_twins(store: Store) -> None:
+    await held(store, "H1")
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    seen: list[object] = []
+
+    def step(live: Live) -> Admission:
+        seen.append(live.twin)
+        return relays("T1")(live)
+
+    await store.admit(item("T1", of="H1"), step)
+    assert seen == [None]
+
+
+async def test_who_has_left_is_not_admitted(store: Store) -> None:
+    called: list[Live] = []
+    with pytest.raises(Gone):
+        await store.admit(item("T1", gone=lambda: True), called.append)  # type: ignore[arg-type]
+    assert not called
+
+
+async def test_a_hold_whose_client_left_before_its_answer_cannot_be_released(store: Store) -> None:
+    await store.keep(CONTENT)
+    answers = iter([False, True])  # there when the batch began, gone when it was committed
+    with pytest.raises(Gone):
+        await store.admit(item("H1", gone=lambda: next(answers)), holds(a_hold("H1"), notice("N1", "H1")))
+    found = await store.hold("H1")
+    assert found is not None
+    assert not found.acknowledged
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    assert await store.lease("me", 10, 60) == ()
+    await store.admit(item("R1", of="H1"), holds(a_hold("R1")))  # the retry: the same hold, acknowledged now
+    assert {lease.lease_id for lease in await store.lease("me", 10, 60)} == {"H1-release", "N1"}
+
+
+async def test_an_item_sees_the_freeze_before_it_in_the_batch(store: Store) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def step(live: Live) -> Admission:
+        seen.append((len(live.freezes), live.generation))
+        return relays("T")(live)
+
+    async with Gathered(store):
+        tasks = [
+            asyncio.create_task(store.admit(item("T1"), step)),
+            asyncio.create_task(store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))),
+            asyncio.create_task(store.admit(item("T2"), step)),
+            asyncio.create_task(store.thaw("F1", event(Kind.THAW, "F1"))),
+            asyncio.create_task(store.admit(item("T3"), step)),
+        ]
+    await asyncio.gather(*tasks)
+    assert seen == [(0, 1), (1, 2), (0, 3)]
+
+
+async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) -> None:
+    doubts: list[bool] = []
+
+    def step(live: Live) -> Admission:
+        doubts.append(live.in_doubt)
+        return relays("T")(live)
+
+    await store.admit(item("T1", of="same"), step)
+    store.note(event(Kind.IN_DOUBT, "T1"))
+    await store.admit(item("T2", of="same"), step)
+    await store.admit(item("T3"), step)
+    assert doubts == [False, True, False]
+
+
+async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
+    from smtpguard.policy.admission import Ask
+
+    ask = Ask(fact="sender.customers", key="a", window_seconds=60)
+    with pytest.raises(ValueError, match="not asked"):
+        await store.admit(item("T1"), relays("T1", counted=(ask,)))
+
+
+async def test_a_change_may_refuse_and_needs_a_hold(store: Store, clock: Clock) -> None:
+    await held(store, "H1")
+    made = await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED), refused="too late"))
+    assert made.refused == "too late"
+    found = await store.hold("H1")
+    assert found is not None
+    assert found.state is State.WAITING
+    with pytest.raises(KeyError):
+        await store.change("H9", lambda h: Change())
+
+
+async def test_a_change_cannot_forge_the_acknowledgement(store: Store) -> None:
+    await held(store, "H1")
+    await store.change("H1", lambda h: Change(hold=replace(h, acknowledged=False, reminded=2)))
+    found = await store.hold("H1")
+    assert found is not None
+    assert (found.acknowledged, found.reminded) == (True, 2)
+
+
+async def test_two_approvers_at_once_make_one_release(store: Store) -> None:
+    await held(store, "H1")
+
+    def step(hold):  # type: ignore[no-untyped-def]
+        if hold.state is not State.WAITING:
+            return Change(refused="decided")
+        return Change(hold=replace(hold, state=State.APPROVED), intents=(release("H1"),))
+
+    made = await asyncio.gather(*(store.change("H1", step) for _ in range(20)))
+    assert [m.refused for m in made].count(None) == 1
+    assert len(await store.lease("me", 10, 60)) == 1
+
+
+async def test_a_verdict_that_names_odd_characters_is_written(store: Store) -> None:
+    odd = "nul \x00, lone \ud800, line\r\n, å"
+    step = lambda live: Admission(  # noqa: E731
+        verdict=Verdict(action=Action.RELAY),
+        events=(Event(kind=Kind.VERDICT, id="T1", at=T0, data={"x": odd}, private={"subject": (odd,)}),),
+    )
+    await store.admit(item("T1"), step)
+    [(entry, clear)] = await store.history("T1")
+    assert entry.data["x"] == odd
+    assert clear == {"subject": [odd]}
+    assert (await store.verify()).ok
+
+
+async def test_content_that_was_swept_under_an_adopted_hold_is_missed(store: Store) -> None:
+    other = Message.of(b"\r\nother")
+    await store.keep(other)
+    await store.admit(item("H1"), holds(a_hold("H1", content=other)))
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.VOID)))
+    from smtpguard.store import contents
+
+    await store._writer.submit(lambda b: contents.drop(b, [other.sha256]))
+    with pytest.raises(ContentMissing):
+        await store.admit(item("R1", of="H1"), holds(a_hold("R1")))
