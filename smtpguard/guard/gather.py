@@ -55,6 +55,8 @@ class Gathering:
         )
         """Those who are judged here. Who gets a copy of a post that was admitted already was judged with the post."""
         self.reading: Reading | Unknown | None = None
+        self.text: Reading | Unknown | None = None
+        """``reading``: what the header says, at least; ``text``: the same with the text, once that was asked for."""
         self.origin: Origin | Unknown | None = None
         self.streams: tuple[Stream, ...] = ()
         """Those whose standing approval this message uses."""
@@ -66,7 +68,6 @@ class Gathering:
             mailing=transaction.message.sha256[:MAILING_DIGITS],
         )
         self._sources = sources
-        self._deep = False
 
     async def open(self) -> Facts:
         """The header's facts: cheap, and needed for the record whatever the rules say."""
@@ -74,15 +75,12 @@ class Gathering:
 
     async def ask(self, pending: frozenset[Source]) -> Facts:
         """Everything from these sources; unknown where they do not answer."""
-        deep = self._deep or Source.TEXT in pending
-        if (deep and not self._deep) or (Source.HEADERS in pending and self.reading is None):
-            need = frozenset({Source.HEADERS, Source.TEXT} if deep else {Source.HEADERS})
-            self._deep = deep
-            self.reading = await _within(
-                self._sources.read_seconds,
-                lambda: self._sources.reader.read(self.transaction.message, need),
-                "the message could not be read",
-            )
+        if Source.TEXT in pending and self.text is None:
+            self.text = await self._read(frozenset({Source.HEADERS, Source.TEXT}))
+            if isinstance(self.text, Reading) or self.reading is None:
+                self.reading = self.text  # where the text cannot be read, what the header said still stands
+        elif Source.HEADERS in pending and self.reading is None:
+            self.reading = await self._read(frozenset({Source.HEADERS}))
         if Source.ORIGIN in pending and self.origin is None:
             self.origin = await _within(
                 self._sources.verify_seconds,
@@ -91,6 +89,21 @@ class Gathering:
             )
         self._learn()
         return self.facts
+
+    @property
+    def uses_limited_stream(self) -> bool:
+        """Whether only the origin can say if a stream with a limit is used, so that its mail is counted."""
+        if self.sender.claimed is None or "stream" in self.facts.values:
+            return False
+        streams = self.in_force.registry.streams_from(self.sender.claimed)
+        return any(s.max is not None or s.max_per_person is not None for s in streams)
+
+    async def _read(self, need: frozenset[Source]) -> Reading | Unknown:
+        return await _within(
+            self._sources.read_seconds,
+            lambda: self._sources.reader.read(self.transaction.message, need),
+            "the message could not be read",
+        )
 
     def _learn(self) -> None:
         if isinstance(self.reading, Reading):
@@ -103,16 +116,16 @@ class Gathering:
         if isinstance(self.reading, Reading):
             values.update(self._header(self.reading))
             thread = self.reading.thread
-            if self._deep:
-                values.update(self._text(self.reading))
-                evidence["message.looks"] = _phrases(self.reading)
-                evidence["message.unsuitable_topics"] = tuple(
-                    dict.fromkeys(f'"{t.term}" ({t.vocabulary}, in the {t.where})' for t in self.reading.topics)
-                )
-        elif isinstance(self.reading, Unknown):
+        elif self.reading is not None:
             values.update(dict.fromkeys(_HEADER_FACTS, self.reading))
-            if self._deep:
-                values.update(dict.fromkeys(_TEXT_FACTS, self.reading))
+        if isinstance(self.text, Reading):
+            values.update(self._text(self.text))
+            evidence["message.looks"] = _phrases(self.text)
+            evidence["message.unsuitable_topics"] = tuple(
+                dict.fromkeys(f'"{t.term}" ({t.vocabulary}, in the {t.where})' for t in self.text.topics)
+            )
+        elif self.text is not None:
+            values.update(dict.fromkeys(_TEXT_FACTS, self.text))
         known = self.facts.with_values(values, evidence)
         self.facts = Facts(
             values=known.values,

@@ -162,6 +162,8 @@ class Intake:
             if not plan.pending:
                 break
             plan = rules.plan(await gathering.ask(plan.pending))
+        if gathering.uses_limited_stream:
+            plan = rules.plan(await gathering.ask(frozenset({Source.ORIGIN})))
         if plan.certain[0] is Action.HOLD:
             plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
         return gathering, plan

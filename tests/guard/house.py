@@ -131,11 +131,14 @@ class FakeReader:
 
     asked: list[frozenset[Source]] = field(default_factory=list)
     fails: Exception | Unknown | None = None
-    hangs: bool = False
+    text_fails: Exception | None = None
+    hangs: bool = False  # over the text
 
     async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         self.asked.append(need)
-        if self.hangs:
+        if self.text_fails and Source.TEXT in need:
+            raise self.text_fails
+        if self.hangs and Source.TEXT in need:
             await asyncio.Event().wait()
         if isinstance(self.fails, Exception):
             raise self.fails
