@@ -35,7 +35,7 @@ class Pattern(Protocol):
     def search(self, text: str) -> object | None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Condition:
     """``limit`` is the condition as it is written. ``window_seconds``: 0 where the fact is not counted over time.
 
@@ -92,7 +92,7 @@ def shown(fact: Fact, value: Value) -> str:
     return "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Truth(Condition):
     """``true`` or ``false``."""
 
@@ -104,7 +104,7 @@ class Truth(Condition):
         return YES if value is self.wanted else NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Word(Condition):
     """A word, or one of several."""
 
@@ -116,7 +116,7 @@ class Word(Condition):
         return YES if value in self.words else NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WordMatches(Condition):
     """``{matches: PATTERN}`` on a word."""
 
@@ -128,7 +128,7 @@ class WordMatches(Condition):
         return YES if self.pattern.search(value) else NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SomeWord(Condition):
     """Of a set: any member is one of the words."""
 
@@ -140,7 +140,7 @@ class SomeWord(Condition):
         return NO if value.isdisjoint(self.words) else YES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EveryWord(Condition):
     """Of a set, in ``unless``: there are members, and all are among the words."""
 
@@ -152,7 +152,7 @@ class EveryWord(Condition):
         return YES if value and value <= self.words else NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetMatches(Condition):
     """``{matches: PATTERN}`` on a set: any member, or all of them where there are some (``every``)."""
 
@@ -166,7 +166,7 @@ class SetMatches(Condition):
         return YES if value and (all(found) if self.every else any(found)) else NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Empty(Condition):
     """``none`` (``wanted`` true) or ``any`` of a set."""
 
@@ -178,7 +178,7 @@ class Empty(Condition):
         return YES if (not value) is self.wanted else NO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AtLeast(Condition):
     """``>= n``, and ``> n`` (``beyond``). ``any`` of a count is ``>= 1``."""
 
@@ -193,7 +193,7 @@ class AtLeast(Condition):
         return NO if value.high < self.n or (value.high == self.n and self.beyond) else UNKNOWN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AtMost(Condition):
     """``<= n``, and ``< n`` (``below``)."""
 
@@ -208,7 +208,7 @@ class AtMost(Condition):
         return NO if value.low > self.n or (value.low == self.n and self.below) else UNKNOWN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Between(Condition):
     """``between a and b``, both inclusive; ``== n`` is between n and n, ``none`` of a count is ``== 0``."""
 

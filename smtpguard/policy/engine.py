@@ -70,15 +70,11 @@ class RuleSet:
             elif question is not None:
                 values[slot] = question
         values.pop(counted.APPROVED, None)
-        answers = [rule.answer(values) for rule in self.rules]
-        certain = max(
-            (
-                r.strength(a)
-                for r, a in zip(self.rules, answers, strict=True)
-                if not r.observes and a not in (NO, PENDING)
-            ),
-            default=_LOOSEST,
-        )
+        answers = tuple(rule.answer(values) for rule in self.rules)
+        certain = _LOOSEST
+        for rule, answer in zip(self.rules, answers, strict=True):
+            if answer is not NO and answer is not PENDING and not rule.observes:
+                certain = max(certain, rule.strength(answer))
         hanging = [
             rule
             for rule, answer in zip(self.rules, answers, strict=True)
@@ -89,7 +85,7 @@ class RuleSet:
             sources.add(Source.HEADERS)
         pending = frozenset([source for source in _PRICES if source in sources][:1])
         return Plan(
-            rules=self, facts=known, values=values, answers=tuple(answers), hanging=frozenset(r.rule_id for r in hanging),
+            rules=self, facts=known, values=values, answers=answers, hanging=frozenset(r.rule_id for r in hanging),
             certain=certain, pending=pending, questions=asks,
         )  # fmt: skip
 

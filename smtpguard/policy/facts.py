@@ -56,7 +56,7 @@ class Count:
         return Count(self.low + other.low, self.high + other.high)
 
     def __str__(self) -> str:
-        return f"{self.low:g}" if self.exact else f"{self.low:g} to {self.high:g}"
+        return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
 
 
 Value = bool | str | frozenset[str] | Count | Unknown

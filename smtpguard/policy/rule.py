@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer, Condition
 from smtpguard.policy.facts import Facts, Source, Unknown, Value
@@ -85,12 +86,13 @@ class Rule:
 
     def miss(self, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Miss:
         """It does not: because of the first condition that said no, or of an exception."""
-        for condition in self.when:
-            if condition.answer(values) is NO:
-                return Miss(rule=self.rule_id, reason=_reason(condition, values, facts, notes))
-        for condition in self.unless:
-            return Miss(rule=self.rule_id, reason=_reason(condition, values, facts, notes))
-        return Miss(rule=self.rule_id)
+        because = next((c for c in self.when if c.answer(values) is NO), None) or next(iter(self.unless), None)
+        if because is None:
+            return Miss(rule=self.rule_id)
+        name = because.fact.name
+        if name not in facts.evidence:
+            return _plain_miss(self.rule_id, because, _value(because, values), notes.get(name, ""))
+        return Miss(rule=self.rule_id, reason=_reason(because, values, facts, notes))
 
     def doubts(self, values: Mapping[str, Value]) -> list[Condition]:
         """The conditions that could not be answered."""
@@ -120,6 +122,12 @@ def _value(condition: Condition, values: Mapping[str, Value]) -> Value:
 
 
 _NOT_ASKED = Unknown(why="it was not asked for")
+
+
+@lru_cache(maxsize=4096)
+def _plain_miss(rule_id: str, condition: Condition, value: Value, note: str) -> Miss:
+    """Nearly every rule misses nearly every message, and for the same few reasons."""
+    return Miss(rule=rule_id, reason=condition.reason(value, (), note))
 
 
 def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Reason:
