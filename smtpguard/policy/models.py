@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
@@ -193,7 +193,8 @@ def _action(value: Any) -> Any:
     return value
 
 
-Conditions = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/$defs/conditions"})]
+Conditions = dict[str, Any]
+"""Read by grammar, with positions, and described by schema: here they are facts and what is asked of them."""
 
 
 class RuleModel(Section):

@@ -1,0 +1,69 @@
+"""JSON Schema of the policy file, for editors that complete and check as one types.
+
+Never here: the models themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from smtpguard.config.schema import DIALECT
+from smtpguard.policy.facts import FACTS, Fact, Type
+from smtpguard.policy.models import PolicyModel
+
+_NUMBER = "[0-9][0-9_]*(\\.[0-9]+)?"
+
+
+def policy_schema() -> dict[str, Any]:
+    """Of policy.yaml. A condition's schema is made from the table of facts."""
+    schema = PolicyModel.model_json_schema(by_alias=True)
+    rule = schema["$defs"]["RuleModel"]["properties"]
+    rule["when"] = rule["unless"] = {"$ref": "#/$defs/conditions"}
+    schema["$defs"]["conditions"] = {
+        "type": "object",
+        "description": "Facts and what is asked of them; all must be so.",
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": {name: _condition(fact) for name, fact in FACTS.items()},
+    }
+    return {"$schema": DIALECT, "title": "smtpguard policy", **{k: v for k, v in schema.items() if k != "title"}}
+
+
+def _condition(fact: Fact) -> Mapping[str, Any]:
+    return {"description": fact.doc, **_SHAPES[fact.type](fact)}
+
+
+def _word(fact: Fact) -> dict[str, Any]:
+    word: dict[str, Any] = {"type": "string"}
+    if fact.words:
+        word["enum"] = list(fact.words)
+    shapes: list[dict[str, Any]] = [word, {"type": "array", "items": word, "minItems": 1}]
+    keys = [] if fact.words else ["matches"]
+    if fact.name == "sender.address":
+        keys.append("group")
+    shapes += [_only(key) for key in keys]
+    return {"anyOf": shapes}
+
+
+def _only(key: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
+
+
+def _count(fact: Fact) -> dict[str, Any]:
+    number = _NUMBER + ("\\s*%?" if fact.type is Type.SHARE else "")
+    window = "\\s+in\\s+.+" if fact.windowed else ""
+    comparison = f"^\\s*((>=|<=|==|=|>|<)\\s*{number}|between\\s+{number}\\s+and\\s+{number}){window}\\s*$"
+    shapes: list[dict[str, Any]] = [{"type": "string", "pattern": comparison}]
+    if not fact.windowed:
+        shapes += [{"enum": ["any", "none"]}, {"type": "integer", "minimum": 0}]
+    return {"anyOf": shapes}
+
+
+_SHAPES = {
+    Type.TRUTH: lambda fact: {"type": "boolean"},
+    Type.WORD: _word,
+    Type.WORDS: _word,
+    Type.COUNT: _count,
+    Type.SHARE: _count,
+}
