@@ -162,8 +162,7 @@ class Gathered:
             self._go.wait(10)
 
         self._waiting = asyncio.create_task(self._store._writer.submit(wait))
-        while not started.is_set():
-            await asyncio.sleep(0.001)
+        await asyncio.to_thread(started.wait)
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.sleep(0)  # tasks made inside have run as far as the queue

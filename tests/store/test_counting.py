@@ -1,0 +1,171 @@
+"""Distinct people in a sliding window: exact, this item included, and no retry prolongs anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Admission, Ask, Item, Live
+from smtpguard.store import counting
+from smtpguard.store.store import Store, open_store
+from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, relays
+
+HOUR = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
+THREAD = Ask(fact="thread.replies", key="<thread@example.com>", window_seconds=600)
+
+
+async def count(store: Store, one: Item, *, counted: bool = True) -> dict[Ask, int]:
+    seen: dict[Ask, int] = {}
+
+    def step(live: Live) -> Admission:
+        seen.update(live.counts)
+        return relays(one.id, counted=one.asks if counted else ())(live)
+
+    await store.admit(one, step)
+    return seen
+
+
+def to(id: str, *people: str, asks: tuple[Ask, ...] = (HOUR,), **more: Any) -> Item:
+    return item(id, asks=asks, people=tuple(p.encode() for p in people), **more)
+
+
+async def test_people_are_counted_once_with_this_item_among_them(store: Store) -> None:
+    assert await count(store, to("T1", "a", "b")) == {HOUR: 2}
+    assert await count(store, to("T2", "b", "c")) == {HOUR: 3}
+    assert await count(store, to("T3", "c", "c")) == {HOUR: 3}
+
+
+async def test_what_was_not_counted_leaves_no_trace(store: Store) -> None:
+    assert await count(store, to("T1", "a", "b"), counted=False) == {HOUR: 2}
+    assert await count(store, to("T2", "c")) == {HOUR: 1}
+
+
+async def test_items_of_one_batch_see_each_other(store: Store) -> None:
+    async with Gathered(store):
+        tasks = [asyncio.create_task(count(store, to(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
+    assert [c[HOUR] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
+
+
+async def test_the_window_slides(store: Store, clock: Clock) -> None:
+    await count(store, to("T1", "a", "b"))
+    clock.go(minutes=40)
+    await count(store, to("T2", "b", "c"))
+    clock.go(minutes=20)  # a is exactly an hour old: out
+    assert await count(store, to("T3", "d"), counted=False) == {HOUR: 3}
+    clock.go(minutes=40)
+    assert await count(store, to("T4", "d"), counted=False) == {HOUR: 1}
+
+
+async def test_windows_of_one_key_are_counted_apart(store: Store, clock: Clock) -> None:
+    day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
+    await count(store, to("T1", "a", asks=(HOUR, day)))
+    clock.go(hours=2)
+    assert await count(store, to("T2", "b", asks=(HOUR, day))) == {HOUR: 1, day: 2}
+
+
+async def test_keys_and_facts_are_counted_apart(store: Store) -> None:
+    await count(store, to("T1", "a"))
+    other = Ask(fact=HOUR.fact, key="bo@example.com", window_seconds=3600)
+    fact = Ask(fact="mailing.customers", key=HOUR.key, window_seconds=3600)
+    assert await count(store, to("T2", "b", asks=(other, fact))) == {other: 1, fact: 1}
+
+
+async def test_a_retry_counts_once_and_prolongs_nothing(store: Store, clock: Clock) -> None:
+    await count(store, to("T1", "a", content_sha256="same"))
+    clock.go(minutes=30)
+    await count(store, to("T2", "a", of="T1", content_sha256="same"))
+    await count(store, to("T3", "b", content_sha256="same"))  # the rest of its recipients, split off by the MTA
+    clock.go(minutes=30)
+    assert await count(store, to("T4", "c"), counted=False) == {HOUR: 2}  # b and c; a is an hour old
+
+
+async def test_another_message_to_the_same_person_does_prolong(store: Store, clock: Clock) -> None:
+    await count(store, to("T1", "a"))
+    clock.go(minutes=30)
+    await count(store, to("T2", "a"))
+    clock.go(minutes=45)
+    assert await count(store, to("T3", "b"), counted=False) == {HOUR: 2}
+
+
+async def test_a_list_weighs_its_people_once_for_each_version(store: Store) -> None:
+    def listed(id: str, version: str) -> Item:
+        return item(id, asks=(HOUR,), lists=(("ramadan", version, 400_000),), people=(b"a",))
+
+    assert await count(store, listed("T1", "v1")) == {HOUR: 400_001}
+    assert await count(store, listed("T2", "v1")) == {HOUR: 400_001}
+    assert await count(store, listed("T3", "v2")) == {HOUR: 800_001}
+
+
+async def test_replies_are_counted_by_message_id(store: Store) -> None:
+    parts = [await count(store, item(f"T{n}", asks=(THREAD,), message_id="<1@x>")) for n in range(10)]
+    assert parts == [{THREAD: 1}] * 10  # one reply, split by the MTA
+    assert await count(store, item("U1", asks=(THREAD,), message_id="<2@x>")) == {THREAD: 2}
+    assert await count(store, item("U2", asks=(THREAD,))) == {THREAD: 3}  # none: its own key
+
+
+async def test_nothing_in_the_tables_names_anybody(store: Store, tmp_path: Path) -> None:
+    await count(store, to("T1", "somebody"))
+    rows: list[Any] = []
+    await store._writer.submit(lambda b: rows.extend(b.select("SELECT pair, scope FROM seen")))
+    assert len(rows) == 1
+    assert all(len(bytes(v)) == 16 for v in rows[0])
+
+
+async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> None:
+    await count(store, to("T1", "a"))
+    clock.go(minutes=61)
+    await count(store, to("T2", "b"))
+    await store._writer.submit(counting.prune)
+    left: list[Any] = []
+    await store._writer.submit(lambda b: left.append((len(b.select("SELECT 1 FROM seen")), len(b.select("SELECT 1 FROM counted")))))  # fmt: skip
+    assert left == [(1, 1)]
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 40),  # minutes that pass before
+        st.sets(st.sampled_from("abcdef"), max_size=4),
+        st.integers(0, 3),  # which content: the same one is a retry
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(steps)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_counts_are_what_a_plain_model_says(tmp_path_factory: pytest.TempPathFactory, script: list[Any]) -> None:
+    """Against a model that remembers every (person, time, content) and counts from scratch."""
+
+    async def run() -> None:
+        clock = Clock()
+        where = tmp_path_factory.mktemp("model")
+        url = f"sqlite:///{where}/guard.db"
+        async with open_store(url, secret=SECRET, state_dir=where, clock=clock, migrate=True) as store:
+            await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+            at: dict[str, Any] = {}  # person -> newest time
+            contents: dict[str, Any] = defaultdict(lambda: None)  # content -> until when a retry is known
+            for n, (minutes, people, content, counted) in enumerate(script):
+                clock.go(minutes=minutes)
+                now = clock.now()
+                within = {p for p, t in at.items() if t > now - timedelta(hours=1)}
+                one = to(f"T{n}", *sorted(people), content_sha256=f"content-{content}")
+                assert (await count(store, one, counted=counted))[HOUR] == len(within | people)
+                if counted:
+                    until = contents[one.content_sha256 or ""]
+                    again = until is not None and until > now
+                    for person in people:
+                        if not (again and person in at):
+                            at[person] = now
+                    if not again:
+                        contents[one.content_sha256 or ""] = now + timedelta(hours=1)
+
+    asyncio.run(run())
