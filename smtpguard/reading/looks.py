@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
-from smtpguard.reading.marks import Mark
+from smtpguard.reading.marks import KINDS, Mark, Side
+
+THRESHOLD = 2.0
+"""A score from here on is internal, from minus here on a mailing; what is between is unclear."""
+
+# What an answer to somebody leaves behind, and no campaign has. "Re:" alone is not among it.
+_CONVERSATION = frozenset(
+    {
+        "outlook-thread",
+        "quoted-headers",
+        "quoting-markup",
+        "quoted-text",
+        "colleague-quoted",
+        "colleague-referenced",
+        "calendar",
+    }
+)
+_STRONG = 2.5
 
 
 class Looks(enum.Enum):
@@ -56,3 +74,41 @@ class Reading:
     language: str = ""
     excerpt: str = field(default="", repr=False)
     """The visible text's first 2,000 characters, for people who decide."""
+    sketch: tuple[int, ...] = field(default=(), repr=False)
+    """A fingerprint of the text (fingerprint.sketch): near for two personalised copies of one mailing."""
+
+
+def judge(marks: Iterable[Mark], *, readable: bool = True) -> tuple[Looks, float, tuple[Mark, ...]]:
+    """The word, the score, and the marks with what their sum adds to them. Of each group the heaviest mark counts.
+
+    Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So does
+    a text that cannot be read.
+    """
+    marks = tuple(marks)
+    heaviest: dict[tuple[Side, str], float] = {}
+    for mark in marks:
+        key = (mark.side, mark.group or mark.name)
+        heaviest[key] = max(heaviest.get(key, 0.0), mark.weight)
+    internal = sum(w for (side, _), w in heaviest.items() if side is Side.INTERNAL)
+    mailing = sum(w for (side, _), w in heaviest.items() if side is Side.MAILING)
+    score = round(internal - mailing, 2)
+    talk = [m for m in marks if m.side is Side.INTERNAL and m.name in _CONVERSATION and m.weight >= 2.0]
+    if score >= THRESHOLD:
+        looks = Looks.INTERNAL
+    elif score <= -THRESHOLD and readable and not talk:
+        looks = Looks.MAILING
+    else:
+        looks = Looks.UNCLEAR
+    if internal >= _STRONG and mailing >= _STRONG:
+        one = max((m for m in marks if m.side is Side.INTERNAL), key=lambda m: m.weight)
+        other = max((m for m in marks if m.side is Side.MAILING), key=lambda m: m.weight)
+        marks += (KINDS["contradiction"].mark(f"marks of both sides: {one.evidence}; yet {other.evidence}"),)
+    return looks, score, marks
+
+
+def from_declared_origin(reading: Reading, domain: str) -> Reading:
+    """The reading of a message that provably comes from the origin which the addressed list declares (DKIM)."""
+    kept = tuple(m for m in reading.marks if m.name not in ("contradiction", "declared-origin"))
+    mark = KINDS["declared-origin"].mark(f"it is signed by {domain}, the origin that the list declares")
+    looks, score, marks = judge((*kept, mark), readable=reading.readable is Readable.YES)
+    return replace(reading, looks=looks, score=score, marks=marks)

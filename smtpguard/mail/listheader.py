@@ -1,0 +1,79 @@
+"""What mailing lists, senders of many and automatic senders write into the header.
+
+List-* (RFC 2369, RFC 2919), one-click unsubscribing (RFC 8058), Auto-Submitted (RFC 3834), Precedence and Feedback-ID (no
+RFC, everybody's use). Never here: what any of it proves. All of it can be forged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from smtpguard.mail.message import Field
+
+_URI = re.compile(r"<\s*([^<>]{1,2000}?)\s*>")
+_LIST_ID = re.compile(r"<\s*([^<>\s]{1,255})\s*>")
+_BARE_URI = re.compile(r"(?:mailto:|https?://)[^\s,<>]{1,2000}", re.I)
+_COMMENT = re.compile(r"\([^()]*\)")
+_NAMES = frozenset(
+    ("list-id", "list-unsubscribe", "list-unsubscribe-post", "list-post", "precedence", "auto-submitted", "feedback-id",
+     "x-auto-response-suppress", "x-autoreply", "x-autorespond", "x-autoreply-from")
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListHeader:
+    """``list_id`` in lower case, without brackets. ``unsubscribe``: URIs in order. ``post``: members may write to it.
+
+    ``auto_submitted`` is the keyword in lower case: "no", "auto-generated", "auto-replied", ... or empty where absent.
+    """
+
+    list_id: str = ""
+    unsubscribe: tuple[str, ...] = ()
+    one_click: bool = False
+    post: bool = False
+    precedence: str = ""
+    auto_submitted: str = ""
+    feedback_id: str = ""
+    auto_reply: bool = False
+
+    @property
+    def automatic(self) -> bool:
+        """Made by a machine, so that no answer may be made to it (RFC 3834 section 5)."""
+        return self.auto_reply or self.auto_submitted not in ("", "no")
+
+
+def list_header(fields: Iterable[Field]) -> ListHeader:
+    """Total. The first field of a name counts, save that every List-Unsubscribe is read."""
+    found: dict[str, str] = {}
+    unsubscribe: list[str] = []
+    for f in fields:
+        name = f.name.lower()
+        if name not in _NAMES:
+            continue
+        if name == "list-unsubscribe":
+            unsubscribe += uris(f.text)
+        else:
+            found.setdefault(name, f.text)
+    list_id = found.get("list-id", "")
+    bracketed = _LIST_ID.search(list_id)
+    post = found.get("list-post", "")
+    submitted = _COMMENT.sub("", found.get("auto-submitted", "")).partition(";")[0].strip().lower()
+    precedence = _COMMENT.sub("", found.get("precedence", "")).strip().lower()
+    return ListHeader(
+        list_id=(bracketed[1] if bracketed else list_id.strip()[:255]).lower(),
+        unsubscribe=tuple(dict.fromkeys(unsubscribe))[:20],
+        one_click="one-click" in found.get("list-unsubscribe-post", "").lower(),
+        post=any(u.lower().startswith(("mailto:", "http")) for u in uris(post)),
+        precedence=precedence[:40],
+        auto_submitted=submitted[:40],
+        feedback_id=found.get("feedback-id", "").strip()[:255],
+        auto_reply=precedence == "auto_reply"
+        or any(n in found for n in ("x-autoreply", "x-autorespond", "x-autoreply-from")),
+    )
+
+
+def uris(value: str) -> list[str]:
+    """URIs in angle brackets (RFC 2369 section 2), or bare ones, as some write them."""
+    return [u.strip() for u in _URI.findall(value)] or _BARE_URI.findall(value)

@@ -1,0 +1,67 @@
+"""Who is named in From, To and Cc (RFC 5322 section 3.4), in any of the spellings that mail programs write.
+
+Total: what is no address is passed over. Never here: the envelope, which decides where a message goes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from smtpguard.reading.decode import words
+from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.walk import Index
+
+MOST = 2_000
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
+_COMMENT = re.compile(r"\([^()]*\)")
+_BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
+_BARE = re.compile(r"[^\s,;:<>()\[\]\"]+@[^\s,;:<>()\"]+|\"[^\"]{1,64}\"@[^\s,;:<>()\"]+")
+_SOURCE_ROUTE = re.compile(r"@[^:]*:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Canonical addresses. ``sender`` is From, empty where there is none; ``ambiguous`` where there is more than one."""
+
+    sender: str = ""
+    sender_name: str = ""
+    ambiguous: bool = False
+    reply_to: str = ""
+    shown: tuple[str, ...] = ()
+
+
+def people_of(fields: Index, around: Surroundings) -> People:
+    froms = [a for f in fields.get("from", ()) for a in addresses(words(f.raw), around)]
+    shown = [a for name in ("to", "cc") for f in fields.get(name, ()) for a in addresses(words(f.raw), around)]
+    replies = [a for f in fields.get("reply-to", ())[:1] for a in addresses(words(f.raw), around)]
+    spelled = words(fields["from"][0].raw) if "from" in fields else ""
+    return People(
+        sender=froms[0] if froms else "",
+        sender_name=spelled.partition("<")[0].strip(" \"'") if "<" in spelled else "",
+        ambiguous=len(set(froms)) > 1 or len(fields.get("from", ())) > 1,
+        reply_to=replies[0] if replies else "",
+        shown=tuple(dict.fromkeys(shown)),
+    )
+
+
+def addresses(value: str, around: Surroundings) -> list[str]:
+    """Every address in a header value, canonical, in order."""
+    if '"' in value:
+        value = _QUOTED.sub(" ", value)
+    if "(" in value:
+        value = _COMMENT.sub(" ", value)
+    found: list[str] = []
+    position = 0
+    # Addresses in brackets, and bare ones between them (a display name may hold an "@" of its own).
+    for bracketed in _BRACKETED.finditer(value):
+        before = value[position : bracketed.start()]
+        head, comma, _ = before.rpartition(",")
+        if comma:
+            found += _BARE.findall(head)
+        found.append(_SOURCE_ROUTE.sub("", bracketed[1]) if bracketed[1].startswith("@") else bracketed[1])
+        position = bracketed.end()
+        if len(found) > MOST:
+            break
+    found += _BARE.findall(value[position:])
+    return [c for a in found[:MOST] if "@" in a and (c := around.canonical(a.strip(" '"))) is not None]

@@ -1,0 +1,71 @@
+"""How much a reading may cost: size, depth, parts and time. Past a bound the answer is "too complex", not a longer wait.
+
+Never here: the killing of a reading that does not come back (guard.reader), or limits of SMTP (wire).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class Depth(enum.Enum):
+    """How far to read: the header alone (tens of microseconds), or the text as well."""
+
+    HEADERS = "headers"
+    TEXT = "text"
+
+
+class TooComplex(Exception):
+    """A bound was passed. The text says which, for people. Never leaves the room: ``read`` turns it into an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The bounds of one reading. Text that is shown counts whole; attached text is read as far as ``attached_bytes``.
+
+    ``clock`` gives seconds that only grow; without it time is unbounded (the caller kills the process instead).
+    """
+
+    header_fields: int = 2_000
+    parts: int = 1_000
+    depth: int = 24
+    text_bytes: int = 2 << 20
+    attached_bytes: int = 256 << 10
+    tags: int = 40_000
+    tag_depth: int = 400
+    seconds: float = 5.0
+    clock: Callable[[], float] | None = None
+
+
+class Meter:
+    """What is left of the bounds, for one reading."""
+
+    __slots__ = ("_end", "bounds", "parts", "text_bytes")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.parts = 0
+        self.text_bytes = 0
+        self._end = bounds.clock() + bounds.seconds if bounds.clock else None
+
+    def look_at_the_clock(self) -> None:
+        clock = self.bounds.clock
+        if clock and self._end is not None and clock() > self._end:
+            raise TooComplex(f"reading it takes more than {self.bounds.seconds:g} seconds")
+
+    def take_part(self, depth: int) -> None:
+        self.parts += 1
+        if self.parts > self.bounds.parts:
+            raise TooComplex(f"it has more than {self.bounds.parts} parts")
+        if depth > self.bounds.depth:
+            raise TooComplex(f"its parts are nested deeper than {self.bounds.depth}")
+        if self._end is not None and not self.parts % 16:
+            self.look_at_the_clock()
+
+    def take_text(self, n: int) -> None:
+        self.text_bytes += n
+        if self.text_bytes > self.bounds.text_bytes:
+            raise TooComplex(f"it has more than {self.bounds.text_bytes >> 10} KiB of text")
+        self.look_at_the_clock()

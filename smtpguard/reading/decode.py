@@ -1,0 +1,196 @@
+"""From octets to characters: transfer encodings (RFC 2045 section 6), charsets, encoded words (RFC 2047), parameters (RFC 2231).
+
+Everything here is total: what cannot be decoded is decoded as far as it goes, and the defect is named. Never here: what
+a message is made of (walk), or what its words mean.
+"""
+
+from __future__ import annotations
+
+import binascii
+import codecs
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+# Codecs that Python knows and no mail uses: quadratic, or no charset at all.
+_NO_CHARSET = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
+# What mail calls them -> what Python calls them. The narrow ones stand for the wider ones that senders mean.
+_ALIASES = {
+    "iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "utf-8", "ascii": "utf-8",
+    "ansi_x3.4-1968": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "iso-8859-9": "cp1254",
+    "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8", "iso-8859-6-i": "iso-8859-6", "windows-874": "cp874",
+    "x-mac-roman": "mac-roman", "macintosh": "mac-roman", "x-sjis": "cp932", "shift_jis": "cp932", "windows-31j": "cp932",
+    "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
+    "cp-850": "cp850", "utf-16": "utf-16", "8bit": "utf-8", "7bit": "utf-8", "default": "utf-8", "none": "utf-8",
+}  # fmt: skip
+_UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
+_PADDING = re.compile(rb"=+")
+_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
+_BETWEEN = re.compile(rb"[ \t\r\n]*")
+_FOLD = re.compile(rb"\r?\n(?=[ \t])")
+_PARAMETER = re.compile(rb';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
+_PAIR = re.compile(rb"\\(.)", re.S)
+_COMMENT = re.compile(rb"\([^()]*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """``text``, and what was wrong with it, if anything was. ``lossy``: a tenth or more could not be read at all."""
+
+    text: str
+    defect: str = ""
+    lossy: bool = False
+
+
+def transfer(body: bytes, encoding: str) -> tuple[bytes, str]:
+    """Undo a Content-Transfer-Encoding. Gives the octets and the defect found, or an empty string."""
+    if encoding in ("", "7bit", "8bit", "binary"):
+        return body, ""
+    if encoding == "base64":
+        return _base64(body)
+    if encoding == "quoted-printable":
+        return binascii.a2b_qp(body), ""
+    if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+        return _uuencoded(body)
+    return body, f"the unknown transfer encoding {encoding[:40]!r}"
+
+
+def _base64(body: bytes) -> tuple[bytes, str]:
+    packed = _NOT_BASE64.sub(b"", body)
+    junk = len(body) - len(packed)
+    defect = ""
+    if junk and body.translate(None, b"\r\n \t") != packed:
+        defect = "base64 with characters that do not belong in it"
+    out: list[bytes] = []
+    # Clients differ on what follows padding in the middle: some go on. So do we.
+    for run in _PADDING.split(packed):
+        rest = len(run) % 4
+        if rest == 1:
+            defect, run = "base64 that is cut off", run[:-1]
+        if run:
+            out.append(binascii.a2b_base64(run + b"=" * (-len(run) % 4)))
+    return b"".join(out), defect
+
+
+def _uuencoded(body: bytes) -> tuple[bytes, str]:
+    out: list[bytes] = []
+    defect = ""
+    for line in body.splitlines():
+        if not line or line.startswith((b"begin ", b"end", b"`")):
+            continue
+        try:
+            out.append(binascii.a2b_uu(line))
+        except binascii.Error:
+            defect = "uuencoded lines that are broken"
+    return b"".join(out), defect
+
+
+def characters(data: bytes, charset: str) -> Decoded:
+    """Octets as text. An unknown charset is tried as UTF-8, then as Windows-1252, and named."""
+    name = charset.strip().strip("\"'").lower()
+    if name in _ALIASES or name in _UNKNOWN_OKAY:
+        return _decoded(data, _ALIASES.get(name, "utf-8"), "")
+    try:
+        known = codecs.lookup(name)
+    except (LookupError, ValueError, UnicodeError):
+        return _decoded(data, "utf-8", f"the unknown charset {name[:40]!r}")
+    if known.name in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
+        return _decoded(data, "utf-8", f"the unknown charset {name[:40]!r}")
+    return _decoded(data, known.name, "")
+
+
+def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
+    try:
+        return Decoded(data.decode(codec), defect)
+    except (UnicodeError, ValueError):
+        pass
+    if codec == "utf-8":  # undeclared 8-bit text is nearly always this
+        return Decoded(data.decode("cp1252", "replace"), defect)
+    text = data.decode(codec, "replace")
+    if text.count("\ufffd") * 10 < len(text):
+        return Decoded(text, defect or f"octets that are not {codec}")
+    try:
+        return Decoded(data.decode("utf-8"), f"text that is UTF-8, declared as {codec}")
+    except UnicodeError:
+        return Decoded(text, defect or f"text that cannot be read as {codec}", lossy=True)
+
+
+def words(raw: bytes) -> str:
+    """An unstructured header value for people: unfolded, encoded words decoded, control characters made spaces."""
+    raw = _FOLD.sub(b"", raw).strip()
+    if b"=?" not in raw:
+        return _clean(_decoded(raw, "utf-8", "").text)
+    out: list[str] = []
+    # A run of words in one charset is one text: some senders cut characters in the middle.
+    run, run_charset, position = b"", "", 0
+    for found in _WORD.finditer(raw):
+        between = raw[position : found.start()]
+        charset = found[1].partition(b"*")[0].decode("ascii", "replace")  # RFC 2231 section 5: a language may follow
+        apart = _BETWEEN.fullmatch(between) is None or not position
+        if apart or charset.lower() != run_charset.lower():
+            out.append(characters(run, run_charset).text)
+            run = b""
+            if apart:
+                out.append(_decoded(between, "utf-8", "").text)
+        run_charset, position = charset, found.end()
+        coded = found[3]
+        run += _base64(coded)[0] if found[2] in b"bB" else binascii.a2b_qp(coded, header=True)
+    out.append(characters(run, run_charset).text)
+    out.append(_decoded(raw[position:], "utf-8", "").text)
+    return _clean("".join(out))
+
+
+def _clean(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class Valued:
+    """A structured value with parameters, as Content-Type and Content-Disposition have it. ``doubled``: names given twice."""
+
+    value: str
+    parameters: dict[str, str]
+    doubled: frozenset[str]
+
+
+def valued(raw: bytes) -> Valued:
+    """``text/plain; charset=utf-8`` and its like, RFC 2231 continuations and charsets undone. Total."""
+    raw = _FOLD.sub(b"", raw[:8192])
+    if b"(" in raw and b'"' not in raw:
+        raw = _COMMENT.sub(b" ", raw)
+    head, _, _ = raw.partition(b";")
+    plain: dict[str, str] = {}
+    doubled: set[str] = set()
+    pieces: dict[str, dict[int, tuple[bytes, bool]]] = {}
+    for found in _PARAMETER.finditer(raw, len(head)):
+        name = found[1].decode("latin-1").lower()
+        value = found[2].strip()
+        if value.startswith(b'"'):
+            value = _PAIR.sub(rb"\1", value[1:-1] if value.endswith(b'"') and len(value) > 1 else value[1:])
+        base, star, tail = name.partition("*")
+        if not star:
+            if base in plain:
+                doubled.add(base)
+            else:
+                plain[base] = words(value)
+            continue
+        number, coded, _ = tail.partition("*")
+        if not tail or number.isdecimal():  # name*= is whole and coded; name*0*= is its first piece
+            index = int(number[:4]) if number else 0
+            if index in pieces.setdefault(base, {}):
+                doubled.add(base)
+            pieces[base].setdefault(index, (value, bool(coded) or not tail))
+    for base, numbered in pieces.items():
+        plain[base] = _joined([numbered[i] for i in sorted(numbered)])
+    return Valued(head.decode("latin-1").strip().lower(), plain, frozenset(doubled))
+
+
+def _joined(pieces: list[tuple[bytes, bool]]) -> str:
+    charset, data = "utf-8", b""
+    for i, (value, coded) in enumerate(pieces):
+        if coded and i == 0 and value.count(b"'") >= 2:
+            name, _, value = value.split(b"'", 2)
+            charset = name.decode("ascii", "replace") or "utf-8"
+        data += unquote_to_bytes(value) if coded else value
+    return _clean(characters(data, charset).text)

@@ -1,0 +1,299 @@
+"""Marks that the header block carries (RFC 5322; Exchange's, Outlook's, Gmail's, Apple's and the platforms' own fields).
+
+All of it can be forged, so no mark here is proof; what was verified comes from elsewhere (origin). Never here: the text.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterator
+
+from smtpguard.mail.listheader import ListHeader
+from smtpguard.reading.addresses import People
+from smtpguard.reading.decode import words
+from smtpguard.reading.marks import KINDS, Mark
+from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
+from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.walk import Index
+
+# Mailers in which people write mail one by one, by a part of X-Mailer or User-Agent in lower case.
+_PROGRAMS = re.compile(
+    r"outlook|apple mail|iphone mail|ipad mail|thunderbird|lotus notes|hcl notes|ibm notes|evolution|kmail|mutt|gnus|alpine|claws"
+    r"|sylpheed|roundcube|zimbra|squirrelmail|horde|the bat|eudora|pegasus|airmail|spark|yahoomailwebservice|yahoomailclassic"
+    r"|webservice/.*ymail|ymail|k-9 mail|fairemail|bluemail|samsung|mailspring|postbox|emclient|em client|geary|rainloop|snappymail|sogo|open-xchange"
+    r"|groupwise|entourage|exmh|mew version|mh-e|vm \d|pine|elm \[|balsa|internet mail service|novell|foxmail|coremail|qqmail|mozilla"
+)
+# Fields that only platforms for mailings or for mail by machines write: by name, or by the beginning of it.
+_PLATFORM_FIELDS = {
+    "x-mc-user": "Mailchimp", "x-mandrill-user": "Mandrill", "x-mailgun-sid": "Mailgun", "x-mailgun-sending-ip": "Mailgun",
+    "x-mailgun-tag": "Mailgun", "x-mailgun-variables": "Mailgun", "x-sg-eid": "SendGrid", "x-sg-id": "SendGrid",
+    "x-smtpapi": "SendGrid", "x-sfmc-stack": "Salesforce Marketing Cloud", "x-sfdc-lk": "Salesforce",
+    "x-hs-cid": "HubSpot", "x-hubspot-message-id": "HubSpot", "x-ses-outgoing": "Amazon SES", "x-pm-message-id": "Postmark",
+    "x-postmark-tag": "Postmark", "x-mailin-campaign": "Brevo", "x-mailin-client": "Brevo", "x-mailin-eid": "Brevo",
+    "x-sib-id": "Brevo", "x-mj-mid": "Mailjet", "x-mj-campaignid": "Mailjet", "x-msys-api": "SparkPost",
+    "x-sparkpost-message-id": "SparkPost", "x-klaviyo-message-id": "Klaviyo", "x-elasticemail-messageid": "Elastic Email",
+    "x-campaignmonitor-id": "Campaign Monitor", "x-cmail-recipientid": "Campaign Monitor", "x-emarsys-identify": "Emarsys",
+    "x-cheetahmail": "CheetahMail", "x-responsys": "Responsys", "x-marketoid": "Marketo", "x-mkt-domain": "Marketo",
+    "x-silverpop": "Acoustic", "x-getresponse": "GetResponse", "x-aweber": "AWeber", "x-roving-id": "Constant Contact",
+    "x-roving-campaignid": "Constant Contact", "x-ctct-id": "Constant Contact", "x-mailerlite": "MailerLite",
+    "x-ml-id": "MailerLite", "x-acumbamail": "Acumbamail", "x-listmonk-campaign": "listmonk", "x-listmonk-subscriber": "listmonk",
+    "x-phplist-version": "phpList", "x-messageid-phplist": "phpList", "x-mautic": "Mautic", "x-dotmailer": "Dotdigital",
+    "x-sailthru-message-id": "Sailthru", "x-braze": "Braze", "x-iterable-message-id": "Iterable", "x-customerio": "Customer.io",
+    "x-zcampaign": "Zoho Campaigns", "x-zcsender": "Zoho Campaigns", "x-substack": "Substack", "x-beehiiv-ids": "beehiiv",
+    "x-convertkit": "Kit", "x-apsis": "Apsis", "x-rule-id": "Rule", "x-get-a-newsletter": "Get a Newsletter",
+    "x-rm-sender": "rapidmail", "x-cleverreach": "CleverReach", "x-inxmail": "Inxmail", "x-optivo": "Optivo",
+    "x-mailup": "MailUp", "x-mailingid": "a platform", "x-csa-complaints": "a certified bulk sender", "x-bulkmail": "a bulk mailer",
+    "x-linkedin-class": "LinkedIn", "x-github-reason": "GitHub", "x-amazon-mail-relay-type": "Amazon",
+    "x-lyris": "Lyris", "x-ebay-mailtracker": "eBay", "x-bfi": "a bulk mailer", "x-email-type-id": "PayPal",
+}  # fmt: skip
+_PLATFORM_BEGINS = (
+    "x-mailgun-", "x-mandrill-", "x-sg-", "x-hs-", "x-mj-", "x-klaviyo", "x-emarsys", "x-marketo", "x-mautic", "x-listmonk",
+    "x-braze", "x-iterable", "x-sailthru", "x-sendinblue", "x-sib-", "x-mailin-", "x-roving-", "x-cm-", "x-cmail", "x-aweber",
+    "x-getresponse", "x-mailerlite", "x-dotdigital", "x-substack", "x-beehiiv", "x-phplist", "x-apsis", "x-facebook",
+)  # fmt: skip
+_CAMPAIGN_FIELD = re.compile(
+    r"x-(?:.*-)?(?:campaign|campaignid|campaign-id|mailing|mailingid|mailing-id|newsletter|newsletterid|broadcast|subscriberid"
+    r"|subscriber-id|recipient-id|recipientid|job|jobid|job-id|template|templateid|report-abuse|abuse-info|complaints-to|unsubscribe-web"
+    r"|unsubscribe|listmember|list-member|mail-id|blastid|ems-id|tracking-id|messagetype)\Z"
+)
+_PLATFORM_MAILER = re.compile(
+    r"mailchimp|campaign|newsletter|sendgrid|mailjet|phplist|listmonk|lyris|bulk|swiftmailer|phpmailer|framework::mail|mailer(?:lite|cloud)"
+    r"|aweber|marketo|eloqua|inxmail|klaviyo|sendy|acymailing|mailup|emarsys|getresponse|interspire|cheetah|emailvision|smartfocus"
+)
+_PLATFORM_FEEDBACK = re.compile(
+    r"(?:mc|mandrill|sendgrid|sg|ses|amazonses|aws|mailgun|sparkpost|postmark|hubspot|hs|klaviyo|brevo|sendinblue|sib|mailjet|mj|marketo"
+    r"|braze|iterable|salesforce|sfmc|constantcontact|cc|campaignmonitor|cmail|mailerlite|getresponse|rm|rapidmail|cleverreach|emarsys"
+    r"|substack|beehiiv|linkedin|facebook|none)\s*\Z",
+    re.I,
+)
+_MACHINE_MAILER = re.compile(
+    r"phpmailer|swiftmailer|symfony|javamail|nodemailer|mime::lite|perl|php|ruby|\.net|smtp\b|blat|sendmail", re.I
+)
+_NOREPLY = re.compile(r"(?:.*[._\-+])?(?:no|non|not|dont|donot|do[._-]not|ne[._-]?pas)[._\-]?(?:reply|replay|response|respond|answer|responder|repondre|svara|svar)(?:[._\-+\d].*)?\Z|(?:ikke-svar|inte-svara|ingen-svar|svara-inte|keine-?antwort|nicht-antworten|noresponda|mailer-daemon|eivastata|ala-vastaa)\Z", re.I)  # fmt: skip
+_ROLE = re.compile(
+    r"(?:.*[._\-])?(?:news|newsletters?|nyhetsbrev|nyheder|nyhedsbrev|nyhetsbrevet|uutiskirje|rundbrief|infolettre|boletin|marketing|campaigns?"
+    r"|kampanj|offers?|erbjudande|deals|promo(?:tions?)?|updates?|digest|notifications?|notify|alerts?|mailings?|mailer|bounces?|e?mail"
+    r"|announce(?:ments?)?|subscriptions?|members?|community|events?|hello|orders?|order-update|shop|store|auto-confirm|confirm(?:ation)?"
+    r"|receipts?|billing|tracking|trackingupdates|delivery|shipment(?:-tracking)?|customer\.?service|kundtjanst|kundservice|kundeservice"
+    r"|service|noreply|info|mcinfo|editor|pkginfo)\d*(?:[._\-].*)?\Z",
+    re.I,
+)
+_VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}|.*[=+].+=.+|[0-9a-f]{8,}-.{10,}", re.I)
+_SENSITIVE = re.compile(r"company-confidential|private|personal|confidential|internal", re.I)
+_PUBLIC = re.compile(r"\b(?:public|offentlig|öppen|general public|öffentlich|publique|pública|julkinen)\b", re.I)
+_LABEL_NAME = re.compile(r"MSIP_Label_[0-9a-fA-F\-]+_Name\s*=\s*([^;]{1,100})")
+_PRIVATE_IP = re.compile(
+    r"(?<![\d.])(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01])|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.\d{1,3}\.\d{1,3}(?![\d.])"
+)
+_INTERNAL_HOST = re.compile(
+    r"\b[\w\-]+(?:\.[\w\-]+)*\.(?:local|lan|corp|internal|intranet|intern|intra|ad|domain|home\.arpa|office)\b", re.I
+)
+_PEOPLE_IDS = (
+    (re.compile(r"<CA[A-Za-z0-9+_=\-]{20,}@mail\.gmail\.com>"), "Gmail"),
+    (re.compile(r"<[A-Z0-9]{20,}@[A-Z0-9.]+\.prod\.(?:outlook|exchangelabs)\.com>", re.I), "Exchange Online"),
+    (re.compile(r"<[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}@[^>]+>"), "Apple Mail"),
+    (
+        re.compile(
+            r"<[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}@(?!.*(?:amazonses|sendgrid|mailgun))[^>]+\.[a-z]{2,}>"
+        ),
+        "Thunderbird",
+    ),
+    (re.compile(r"<[0-9a-f]{12,}\$[0-9a-f]+\$[0-9a-f]+\$@[^>]+>", re.I), "Outlook"),
+    (re.compile(r"<[0-9A-F]{30,}@[^>]*>"), "Exchange"),
+    (re.compile(r"<OF[0-9A-F]+\.[0-9A-F]+-ON[0-9A-F]+\.[0-9A-F]+@[^>]*>", re.I), "Notes"),
+    (re.compile(r"<\d+\.\d+\.(?:JavaMail|YahooMail\w*)\.(?:yahoo|zimbra)[^>]*>", re.I), "Yahoo or Zimbra"),
+)
+
+
+def header_marks(fields: Index, lists: ListHeader, people: People, around: Surroundings) -> Iterator[Mark]:
+    """All marks that the header alone gives. Whether list headers are a list server's is for the whole to say (read)."""
+    yield from _list_marks(lists, around)
+    yield from _platform_marks(fields, lists)
+    yield from _thread_marks(fields, around)
+    yield from _client_marks(fields, around)
+    yield from _label_marks(fields)
+    yield from _sender_marks(fields, lists, people)
+    yield from _people_marks(fields, people, around)
+    if "x-smtpguard" in fields:
+        yield KINDS["claimed-pass"].mark("a header claims that it passed this guard before; that proves nothing")
+
+
+def _first(fields: Index, name: str) -> str:
+    found = fields.get(name)
+    return words(found[0].raw) if found else ""
+
+
+def _list_marks(lists: ListHeader, around: Surroundings) -> Iterator[Mark]:
+    if lists.unsubscribe:
+        if lists.one_click and any(u.lower().startswith("http") for u in lists.unsubscribe):
+            yield KINDS["one-click"].mark("List-Unsubscribe-Post offers to unsubscribe with one click")
+        else:
+            yield KINDS["list-unsubscribe"].mark("it has a List-Unsubscribe field")
+    if lists.list_id:
+        name = "list-id-ours" if lists.list_id in around.list_ids else "list-id"
+        yield KINDS[name].mark(f"List-Id names the list {lists.list_id[:80]}")
+    if lists.precedence in ("bulk", "list", "junk"):
+        yield KINDS["precedence"].mark(f"Precedence is {lists.precedence}")
+
+
+def _platform_marks(fields: Index, lists: ListHeader) -> Iterator[Mark]:
+    if lists.feedback_id:
+        name = (
+            "platform-feedback-id" if _PLATFORM_FEEDBACK.search(lists.feedback_id.rpartition(":")[2]) else "feedback-id"
+        )
+        yield KINDS[name].mark("it has a Feedback-ID for complaints about mailings")
+    platform = campaign = ""
+    for name in fields:
+        if not name.startswith("x-"):
+            continue
+        if name in _PLATFORM_FIELDS:
+            platform = platform or f"{_PLATFORM_FIELDS[name]} put a {fields[name][0].name} field on it"
+        elif name.startswith(_PLATFORM_BEGINS):
+            platform = platform or f"a platform put a {fields[name][0].name} field on it"
+        elif not campaign and _CAMPAIGN_FIELD.match(name):
+            campaign = f"the field {fields[name][0].name} numbers a campaign or mailing"
+    mailer = _first(fields, "x-mailer")
+    if mailer and _PLATFORM_MAILER.search(mailer.lower()):
+        platform = platform or f"it was made by {mailer[:60]}"
+    if platform:
+        yield KINDS["platform"].mark(platform)
+    if campaign:
+        yield KINDS["campaign-header"].mark(campaign)
+    if lists.auto_submitted == "auto-generated":
+        yield KINDS["auto-generated"].mark("Auto-Submitted says that a machine generated it")
+    elif mailer and not platform and not _PROGRAMS.search(mailer.lower()) and _MACHINE_MAILER.search(mailer):
+        yield KINDS["auto-generated"].mark(f"it was made by a program, {mailer[:60]}")
+
+
+def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
+    subject = _first(fields, "subject")
+    if found := prefix_of(subject):
+        kind, spelled = found
+        name = {REPLY: "reply-prefix", FORWARD: "forward-prefix"}[kind]
+        yield KINDS[name].mark(f'the subject begins with "{spelled}"')
+    answered = _first(fields, "in-reply-to") or _first(fields, "references")
+    if answered:
+        domain = answered.rpartition("@")[2].rstrip("> ").lower() if "@" in answered else ""
+        if domain and around.is_ours(domain):
+            yield KINDS["colleague-referenced"].mark(f"it answers a message made at {domain[:80]}")
+        else:
+            yield KINDS["references"].mark("In-Reply-To or References says that it answers another message")
+    if "thread-index" in fields:
+        if _replies_in(fields["thread-index"][0].raw):
+            yield KINDS["outlook-thread"].mark("its Thread-Index belongs to an Outlook conversation with answers")
+        else:
+            yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Index")
+    elif "thread-topic" in fields:
+        yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Topic")
+
+
+def _replies_in(raw: bytes) -> int:
+    """A Thread-Index is 22 octets for a new conversation and five more for each answer (MS-OXOMSG 2.2.1.3)."""
+    try:
+        size = len(binascii.a2b_base64(b"".join(raw.split())[:4000]))
+    except binascii.Error:
+        return 0
+    return (size - 22) // 5 if size > 22 and (size - 22) % 5 == 0 else 0
+
+
+def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
+    originator = _first(fields, "x-originatororg").strip().lower()
+    if originator:
+        name = "our-exchange" if around.is_ours(originator) else "originator-org"
+        yield KINDS[name].mark(f"Exchange says it was sent from {originator[:80]}")
+    exchange = [
+        n
+        for n in fields
+        if n.startswith(("x-ms-exchange-", "x-ms-has-attach", "x-ms-tnef", "acceptlanguage", "x-ms-office365"))
+    ]
+    if exchange:
+        yield KINDS["exchange-headers"].mark(
+            f"Exchange put {len(exchange)} fields on it, such as {fields[exchange[0]][0].name}"
+        )
+    program = _first(fields, "x-mailer") or _first(fields, "user-agent")
+    if program and _PROGRAMS.search(program.lower()) and not _PLATFORM_MAILER.search(program.lower()):
+        yield KINDS["mail-program"].mark(f"it was written in {program[:60]}")
+        return
+    message_id = _first(fields, "message-id")
+    for pattern, name in _PEOPLE_IDS:
+        if pattern.match(message_id):
+            yield KINDS["mail-program"].mark(f"its Message-ID is one that {name} makes")
+            return
+
+
+def _label_marks(fields: Index) -> Iterator[Mark]:
+    for label in labels_of(fields):
+        if _PUBLIC.search(label):
+            yield KINDS["label-public"].mark(f'it is labelled "{label}"')
+        else:
+            yield KINDS["label"].mark(f'it is labelled "{label}"')
+
+
+def labels_of(fields: Index) -> frozenset[str]:
+    """Sensitivity labels (Microsoft's MSIP_Label, RFC 4021's Sensitivity, and classification fields), as spelled."""
+    found: set[str] = set()
+    for f in fields.get("msip_labels", ()):
+        found.update(name.strip()[:80] for name in _LABEL_NAME.findall(words(f.raw)))
+    sensitivity = _first(fields, "sensitivity").strip()
+    if sensitivity and _SENSITIVE.search(sensitivity):
+        found.add(sensitivity[:80])
+    for name in (
+        "x-classification",
+        "x-protective-marking",
+        "x-sensitivity",
+        "x-titus-classification",
+        "x-security-label",
+        "siolabel",
+    ):
+        if value := _first(fields, name).strip():
+            found.add(value[:80])
+    return frozenset(found)
+
+
+def _sender_marks(fields: Index, lists: ListHeader, people: People) -> Iterator[Mark]:
+    for address in (people.sender, people.reply_to):
+        local = address.rpartition("@")[0]
+        if local and _NOREPLY.match(local):
+            yield KINDS["noreply"].mark(f"it comes from {address[:80]}, which takes no answers")
+            break
+    else:
+        local = people.sender.rpartition("@")[0]
+        if local and _ROLE.match(local):
+            yield KINDS["role-sender"].mark(f"it comes from {people.sender[:80]}, a mailbox for news or orders")
+    path = _first(fields, "return-path").strip("<> ")
+    local, _, domain = path.rpartition("@")
+    if local and _VERP.match(local) and not lists.post:
+        yield KINDS["bounce-address"].mark(f"its return address at {domain[:80]} was made for one recipient")
+
+
+def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterator[Mark]:
+    others = [a for a in people.shown if a != people.sender]
+    colleagues = [a for a in others if around.is_colleague(a)]
+    if colleagues:
+        more = f" and {len(colleagues) - 1} more" if len(colleagues) > 1 else ""
+        yield KINDS["colleagues-shown"].mark(f"{colleagues[0]}{more} is shown in To or Cc and is a colleague")
+    house = people.sender.rpartition("@")[2]
+    a_list = any(a in around.list_addresses for a in others)
+    if (
+        others
+        and house
+        and house not in _PROVIDERS
+        and not a_list
+        and {a.rpartition("@")[2] for a in others} == {house}
+    ):
+        yield KINDS["one-house"].mark(f"it is from {house} to {house} and to nobody else")
+    if not people.shown:
+        yield KINDS["nobody-shown"].mark("To names nobody")
+    elif not others:
+        yield KINDS["nobody-shown"].mark("To names the sender alone")
+    if len(people.shown) > 1 and others:
+        yield KINDS["copies"].mark(f"it shows {len(people.shown)} recipients")
+
+
+_PROVIDERS = frozenset(
+    "gmail.com googlemail.com outlook.com hotmail.com live.com msn.com yahoo.com yahoo.co.uk ymail.com aol.com icloud.com me.com"
+    " mac.com gmx.de gmx.net web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr telia.com spray.se"
+    " comcast.net verizon.net att.net sbcglobal.net qq.com 163.com 126.com mail.ru yandex.ru proton.me protonmail.com fastmail.com"
+    " hotmail.se hotmail.fr live.se hotmail.co.uk libero.it hotmail.es zoho.com".split()  # noqa: SIM905
+)

@@ -1,0 +1,181 @@
+"""HTML as a person sees it: what is shown, what is hidden, what is quoted, and what the markup tells of its maker.
+
+The tree is lexbor's, the one browsers would build. Before it is built the tags are counted, since a deep tree costs
+quadratic time; past the bounds the answer is "too complex", never an empty text. Never here: what the words mean.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from smtpguard.reading.bounds import Meter, TooComplex
+
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+# Elements that the parser closes by itself, or that have no content: they do not nest by being left open.
+_FLAT = frozenset(
+    "p li dt dd td th tr thead tbody tfoot option br img hr input meta link wbr area base col source track param".split()  # noqa: SIM905
+)
+_FORMATTING = frozenset("a b big code em font i nobr s small strike strong tt u".split())  # noqa: SIM905
+_BLOCK = re.compile(
+    r"<(?=/?(?:p|div|br|tr|li|h[1-6]|table|blockquote|ul|ol|dl|dt|dd|hr|pre|section|article|header|footer|center|form"
+    r"|address|fieldset|figure|main|aside|nav|body)\b)",
+    re.I,
+)
+_CELL = re.compile(r"<(?=/?t[dh]\b)", re.I)
+_SPACES = re.compile(r"[ \t\xa0]+")
+_LINES = re.compile(r" ?\n[ \n]*\n ?| ?\n ?")
+_INVISIBLE = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|(?:^|[;\s])opacity\s*:\s*0*(?:\.0+)?(?:[;\s!]|$)"
+    r"|(?:^|[;\s])max-height\s*:\s*0(?:px)?(?:[;\s!]|$)",
+    re.I,
+)
+_TINY = re.compile(r"(?:^|[;\s])font-size\s*:\s*[01](?:\.\d+)?(?:px|pt|em|%)?(?:[;\s!]|$)", re.I)
+_MIGHT_HIDE = re.compile(r"\bhidden\b|:\s*none|opacity\s*:\s*0|max-height\s*:\s*0|font-size\s*:\s*[01]\D", re.I)
+_STYLE = re.compile(r"<style[^>]{0,300}>(.{0,60000}?)</style", re.I | re.S)
+_AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
+_RULE = re.compile(r"([^{}]{1,500})\{([^{}]*)\}")
+_SIMPLE = re.compile(r"(?:[a-z]{1,10})?([.#][A-Za-z][\w\-]{0,60})\Z")
+
+# Quoting as mail programs mark it: the element around the quoted text ...
+_AROUND = (
+    ".gmail_quote,.gmail_extra blockquote,blockquote[type=cite],.yahoo_quoted,.protonmail_quote,"
+    "[name=messageReplySection],#mail-editor-reference-message-container,.tutanota_quote,.zmail_extra"
+)
+# ... or the element that begins it; all that follows is quoted.
+_BEGINS = "#divRplyFwdMsg,#appendonsend,.OutlookMessageHeader,.moz-cite-prefix,.moz-forward-container,#isForwardContent"
+_QUOTING_HINT = re.compile(
+    r"gmail_(?:quote|extra)|type=[\"']?cite|yahoo_quoted|protonmail_quote|messageReplySection|reference-message-container"
+    r"|tutanota_quote|zmail_extra|divRplyFwdMsg|appendonsend|OutlookMessageHeader|moz-(?:cite|forward)|isForwardContent",
+    re.I,
+)
+_QUOTE_BEGINS = "\ue0f0"  # private use: put where quoting begins, and found again in the text
+
+
+@dataclass(slots=True)
+class Markup:
+    """One HTML text. ``hidden`` is text that nobody sees; ``quoting`` the name of the quoting element found."""
+
+    text: str = ""
+    quoted: str = ""
+    hidden: str = ""
+    alts: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    quoting: str = ""
+    images: int = 0
+    pixels: int = 0
+    tables: int = 0
+    source: str = ""  # lower case, for signs of its maker; cut at 200,000 characters
+
+
+def read_markup(html: str, meter: Meter) -> Markup:
+    """Raises TooComplex where the tags are too many or too deep."""
+    tables = _measure(html, meter)
+    source = html[:200_000].lower()
+    styles = _hiding_classes(html) if "none" in source else []
+    lines = html if "<pre" in source else " ".join(html.split())
+    tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace("\x00", " ").replace(_QUOTE_BEGINS, " "))))
+    tree.strip_tags(["head", "style", "script", "template", "title", "noframes", "object", "svg"], recursive=True)
+    body = tree.body
+    if body is None:
+        return Markup(source=source, tables=tables)
+    out = Markup(source=source, tables=tables)
+    for image in tree.css("img"):
+        attributes = image.attributes
+        out.images += 1
+        out.pixels += _is_pixel(attributes)
+        alt = attributes.get("alt")
+        if alt and not alt.isspace():
+            out.alts.append(alt[:500])
+    out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
+    if styles or _MIGHT_HIDE.search(html):
+        out.hidden = _take_hidden(tree, styles)
+    if found := _QUOTING_HINT.search(html):
+        out.quoting = found[0]
+        for node in tree.css(_BEGINS):
+            node.insert_before(f"\n{_QUOTE_BEGINS}\n")
+        out.quoted = _take(_distinct(tree.css(_AROUND)))
+    out.text = seen(body.text(separator=""))
+    head, begins, tail = out.text.partition(_QUOTE_BEGINS)
+    if begins:
+        out.text, out.quoted = head, f"{tail}\n{out.quoted}".replace(_QUOTE_BEGINS, "")
+    return out
+
+
+def seen(text: str) -> str:
+    """White space as it is shown: runs are one space, at most one empty line."""
+    text = _SPACES.sub(" ", text.replace("\r", ""))
+    return _LINES.sub(lambda m: "\n\n" if m[0].count("\n") > 2 else "\n", text).strip()
+
+
+def _measure(html: str, meter: Meter) -> int:
+    """Count tags and their depth before a tree is built of them. Gives the number of tables."""
+    tags = _TAG.findall(html)
+    bounds = meter.bounds
+    if len(tags) > bounds.tags:
+        raise TooComplex(f"its HTML has more than {bounds.tags} tags")
+    meter.look_at_the_clock()
+    if len(tags) > bounds.tag_depth:
+        deep, loose = 0, 0
+        for closing, spelled in tags:
+            name = spelled.lower()
+            if name in _FLAT:
+                continue
+            if name in _FORMATTING:
+                loose = max(0, loose - 1) if closing else loose + 1
+            else:
+                deep = max(0, deep - 1) if closing else deep + 1
+            if deep > bounds.tag_depth or loose > 5 * bounds.tag_depth:
+                raise TooComplex(f"its HTML is nested deeper than {bounds.tag_depth}")
+    return sum(1 for closing, name in tags if not closing and name in ("table", "TABLE"))
+
+
+def _is_pixel(attributes: dict[str, str | None]) -> bool:
+    width, height = attributes.get("width"), attributes.get("height")
+    style = (attributes.get("style") or "").replace(" ", "")
+    tiny = ("0", "1", "0px", "1px")
+    return (width in tiny and height in tiny) or ("width:1px" in style and "height:1px" in style)
+
+
+def _hiding_classes(html: str) -> list[str]:
+    """Simple selectors that a style sheet hides on every screen."""
+    found: list[str] = []
+    for sheet in _STYLE.findall(html)[:10]:
+        if "none" not in sheet:
+            continue
+        for selectors, declarations in _RULE.findall(_AT_RULE.sub("", sheet)):
+            if _INVISIBLE.search(declarations):
+                found += [m[1] for s in selectors.split(",") if (m := _SIMPLE.match(s.strip()))]
+    return list(dict.fromkeys(found))[:40]
+
+
+def _take_hidden(tree: LexborHTMLParser, styles: list[str]) -> str:
+    nodes: list[LexborNode] = []
+    named = {s[1:] for s in styles}
+    for node in _distinct(tree.css(",".join(["[hidden]", "[style]", *styles]))):
+        attributes = node.attributes
+        style = attributes.get("style") or ""
+        if (
+            "hidden" in attributes
+            or _INVISIBLE.search(style)
+            or (named and (attributes.get("id") in named or named & set((attributes.get("class") or "").split())))
+            # Layouts set a table's font to nothing and each cell's back: only text left that small is hidden.
+            or (_TINY.search(style) and node.css_first('[style*="font-size"]:not([style*="font-size:0"])') is None)
+        ) and node.tag not in ("body", "html"):
+            nodes.append(node)
+    return _take(nodes)
+
+
+def _distinct(nodes: list[LexborNode]) -> list[LexborNode]:
+    return list({n.mem_id: n for n in nodes}.values())
+
+
+def _take(nodes: list[LexborNode]) -> str:
+    """Cut the nodes out of the tree, and give their text. Children go before their parents, which free them."""
+    texts: list[str] = []
+    for node in reversed(nodes):
+        texts.append(node.text(separator=""))
+        node.decompose()
+    return seen("\n".join(reversed(texts)))

@@ -1,0 +1,207 @@
+"""What mailings and colleagues write, language by language: phrases that stand for a mark wherever they are found.
+
+Data, and one automaton over it. Phrases are written as ``fold`` leaves them: lower case, one space. A phrase begins and ends
+at the edge of a word, save those that end in ``*``. Never here: where in the message a phrase counts (wording).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ahocorasick
+
+_PHRASES: dict[str, dict[str, str]] = {
+    "unsubscribe-words": {
+        "en": "unsubscribe*|opt out of|opt-out|opting out|stop receiving|no longer wish to receive|no longer want to receive"
+        "|do not wish to receive|don't want to receive|prefer not to receive|remove me from|be removed from|removed from this list"
+        "|removed from our|remove yourself|to be removed|leave this list|leave the list|cancel your subscription|cancel subscription"
+        "|stop these emails|turn off these emails|don't want these emails|stop getting these|to sign off|sign off the list"
+        "|not to receive future|not receive future|receive future e-mail|discontinue receiving|discontinue this",
+        "sv": "avprenumerera*|avregistrera*|avanmäl*|avsluta prenumeration*|avsluta din prenumeration|säga upp din prenumeration"
+        "|inte längre vill få|vill inte längre ha|vill du inte ha fler|vill du inte längre få|sluta prenumerera|avbeställ*|avböj fler",
+        "no": "meld deg av|melde deg av|avmeld*|avslutt abonnement*|avregistrer*|ikke lenger ønsker å motta|stopp abonnement",
+        "da": "afmeld*|frameld*|afmelde*|ikke længere ønsker at modtage|opsig dit abonnement|stop abonnement",
+        "fi": "peruuta tilau*|peru tilau*|lopeta tilau*|poistua listalta|postituslistalta|et halua enää vastaanottaa|tilauksen peru*|peruuttaa uutiskir*",
+        "de": "abmelden|abbestell*|newsletter abmeld*|vom newsletter ab*|austragen|nicht mehr erhalten|keine weiteren e-mails|abmeldelink|abzumelden",
+        "fr": "se désabonner|vous désabonner|désabonne*|désinscri*|désinscription|ne plus recevoir|me désabonner|ne souhaitez plus",
+        "es": "darse de baja|darte de baja|dar de baja|cancelar suscrip*|cancelar la suscrip*|anular suscrip*|desuscri*|no deseas recibir"
+        "|dejar de recibir|no desea recibir|no desea seguir",
+        "it": "annulla iscrizione|cancella iscrizione|disiscri*|annullare l'iscrizione|cancellarsi|cancellati|non ricevere più|non desideri più",
+        "nl": "afmelden|uitschrijven|afmeld*|niet meer ontvangen",
+        "pt": "cancelar inscrição|cancelar a inscrição|cancelar a subscrição|descadastr*|anular a subscrição|deixar de receber|cancelar subscrição",
+        "pl": "wypisz się|zrezygnować z|anuluj subskrypcj*|rezygnacj*|wypisać się",
+        "cs": "odhlásit*|odhlášení|zrušit odběr", "hu": "leiratkoz*", "ro": "dezabon*", "tr": "abonelikten çık*|listeden çık*|üyelikten ayrıl*",
+        "ru": "отписаться|отписка|отказаться от рассылки|отменить подписку", "uk": "відписатися", "el": "διαγραφή από|απεγγραφή",
+        "ar": "إلغاء الاشتراك|الغاء الاشتراك|لإلغاء الاشتراك", "he": "להסרה|הסרה מרשימת", "ja": "配信停止|購読解除|配信解除|登録解除",
+        "zh": "退订|取消订阅|取消訂閱|退訂", "ko": "수신거부|수신 거부|구독 취소", "et": "loobu uudiskirja*|lahku listist", "lt": "atsisakyti naujien*",
+    },
+    "preferences": {
+        "en": "email preferences|e-mail preferences|mail preferences|communication preferences|notification preferences|notification settings"
+        "|delivery preferences|manage preferences|manage your preferences|update preferences|update your preferences|update profile"
+        "|update your profile|manage subscription*|manage your subscription*|subscription preferences|subscription settings|change your preferences"
+        "|change your subscription*|email settings|manage your email*|manage email|subscription center|preference center|preference centre"
+        "|manage your account online|alert preferences|modify your subscription|change your e-mail|change your email|update your e-mail"
+        "|manage your profile|edit your profile|email options",
+        "sv": "ändra dina inställningar|hantera prenumeration*|hantera dina|uppdatera dina uppgifter|mejlinställningar|e-postinställningar|dina preferenser"
+        "|uppdatera din profil|ändra dina uppgifter|aviseringsinställningar",
+        "no": "administrer abonnement*|endre innstillinger|oppdater profilen|e-postinnstillinger|varslingsinnstillinger|oppdater dine",
+        "da": "opdater dine|administrer dit abonnement|rediger din profil|mailindstillinger|opdater din profil|ret dine oplysninger",
+        "fi": "päivitä tietosi|hallitse tilau*|muuta asetuksia|sähköpostiasetuk*|muokkaa tilau*",
+        "de": "einstellungen ändern|profil aktualisieren|e-mail-einstellungen|newsletter-einstellungen|daten ändern|abonnement verwalten|präferenzen",
+        "fr": "gérer vos préférences|mettre à jour vos préférences|préférences de|gérer mes|modifier vos préférences|modifier mon profil|modifier vos données|gérer votre abonnement",
+        "es": "preferencias de|gestionar suscrip*|actualizar tus|actualizar sus|administrar suscrip*|actualizar perfil|modificar tus datos",
+        "it": "gestisci le tue|preferenze di|aggiorna il tuo profilo|modifica iscrizione", "nl": "voorkeuren aan*|gegevens wijzigen|profiel wijzigen",
+        "pt": "preferências de|atualizar preferências|gerir preferências", "pl": "preferencj*|zmień ustawienia",
+        "ar": "تفضيلات|إدارة الاشتراك",
+    },
+    "web-version": {
+        "en": "view in browser|view in your browser|view this email in|view it in your browser|view online|view this message in|view as a web page"
+        "|view web version|web version|online version|read online|read this online|read this newsletter online|trouble viewing|having trouble reading|problems viewing"
+        "|can't see this email|can't read this|cannot read this|unable to view|having trouble viewing|display correctly|view email in browser|open in browser|open in app"
+        "|to view this newsletter|using an html enabled|html enabled|html version|problems viewing",
+        "sv": "visa i webbläsare*|webbversion*|läs i webbläsare*|läs på webben|visas inte korrekt|visa på webben|visas det här|öppna i webbläsare*",
+        "no": "vis i nettleser*|nettversjon*|se i nettleser*|åpne i nettleser*|webversjon|les i nettleser*|vises ikke",
+        "da": "vis i browser*|se i browser*|webversion*|læs online|vises ikke korrekt|åbn i browser*|se nyhedsbrevet",
+        "fi": "näytä selaimessa|avaa selaimessa|lue selaimessa|verkkoversio*|katso selaimessa|selainversio",
+        "de": "im browser*|webversion*|online-version|onlineversion|online ansehen|nicht richtig angezeigt|nicht korrekt angezeigt|korrekt angezeigt|online lesen",
+        "fr": "dans votre navigateur|version en ligne|version web|ne s'affiche pas|s'affiche mal|voir en ligne|lire en ligne|visualiser",
+        "es": "ver en el navegador|ver en navegador|versión web|versión online|ver online|no se visualiza|visualiza correctamente|ver en tu navegador|ver en línea",
+        "it": "visualizza nel browser|versione web|versione online|visualizza online|non visualizzi", "nl": "bekijk in|webversie|online versie|online bekijken|bekijk online",
+        "pt": "ver no navegador|versão web|versão online|visualizar no", "pl": "zobacz w przeglądarce|wersja online|otwórz w przeglądarce",
+        "ru": "в браузере|веб-версия", "ar": "عرض في المتصفح|في المتصفح", "ja": "ブラウザで", "zh": "在浏览器中|网页版", "tr": "tarayıcıda", "cs": "v prohlížeči",
+    },
+    "why-you-get-this": {
+        "en": "you are receiving this|you're receiving this|you received this|you have received this|you got this email because|why am i getting|why did i get"
+        "|you are getting this|you're getting this|this email was sent to|this e-mail was sent to|this message was sent to|this mailing was sent|this email was intended for"
+        "|was sent to you because|because you signed up|because you subscribed|because you are subscribed|because you're subscribed|because you opted|because you registered"
+        "|you are subscribed|you're subscribed|you subscribed|currently subscribed|as a subscriber|as a member of|as a registered|our mailing list|add us to your address book"
+        "|subscribe to this|sent to you by|you are on this list|this is a posting from|this message is sent to|to subscribe|your subscription to|subscribed as|who opted",
+        "sv": "du får detta|du får det här|du har fått detta|du har fått det här|detta mejl skickades till|detta utskick|eftersom du prenumererar|du prenumererar"
+        "|eftersom du är kund|eftersom du är medlem|skickades till dig",
+        "no": "du mottar denne|du får denne|denne e-posten ble sendt|du har mottatt denne|fordi du abonnerer|fordi du er kunde",
+        "da": "du modtager denne|denne e-mail er sendt til|denne mail er sendt|fordi du abonnerer|fordi du er tilmeldt|du får denne",
+        "fi": "saat tämän|sait tämän|tämä viesti on lähetetty|olet tilannut|koska olet",
+        "de": "sie erhalten diese|du erhältst diese|diese e-mail wurde an|diese mail wurde an|sie haben diese|weil sie sich|weil du dich|sie erhalten diesen",
+        "fr": "vous recevez ce|vous recevez cet|ce message a été envoyé à|cet email a été envoyé|cet e-mail a été envoyé|parce que vous êtes|car vous êtes inscrit",
+        "es": "recibes este|recibe este|has recibido este|ha recibido este|este mensaje se envió|este correo fue enviado|este email se ha enviado|porque te has suscrito|porque estás",
+        "it": "ricevi questa|hai ricevuto questa|questa email è stata inviata|stai ricevendo|ricevete questa", "nl": "u ontvangt deze|je ontvangt deze|deze e-mail is verzonden|omdat je|omdat u",
+        "pt": "você está recebendo|recebeu este|este email foi enviado|este e-mail foi enviado", "pl": "otrzymujesz tę|otrzymałeś tę|wiadomość została wysłana",
+        "ar": "لقد تلقيت هذا|تتلقى هذه|تم إرسال هذه",
+    },
+    "do-not-reply": {
+        "en": "do not reply|don't reply|please do not respond|not reply to this|not monitored|unmonitored|cannot receive replies|cannot accept replies|unable to respond to replies"
+        "|automatically generated|auto-generated|automated message|automated email|automated e-mail|automatic notification|automated notification|generated automatically|sent automatically"
+        "|sent from a notification-only|replies to this|system-generated|system generated|an automated|outgoing-only|mailbox is not|email is automatically|post-only|by an automated",
+        "sv": "svara inte på|kan inte besvaras|går inte att svara|skickats automatiskt|autogenererat|automatiskt genererat|automatiskt meddelande|kan ej besvaras|ej svara på",
+        "no": "ikke svar på|kan ikke besvares|ikke mulig å svare|automatisk generert|sendt automatisk|automatisk utsendt",
+        "da": "kan ikke besvares|svar ikke på|ikke besvare|automatisk genereret|sendt automatisk|autogenereret",
+        "fi": "älä vastaa|ei voi vastata|automaattinen viesti|lähetetty automaattisesti|automaattisesti lähetetty",
+        "de": "nicht antworten|nicht auf diese e-mail|automatisch generiert*|automatisch erstellt*|automatisch erzeugt*|automatisch versendet|antworten sie nicht|automatische nachricht",
+        "fr": "ne pas répondre|ne répondez pas|message automatique|généré automatiquement|envoyé automatiquement|merci de ne pas répondre|e-mail automatique",
+        "es": "no responda a|no respondas a|no responder a|por favor, no responda|generado automáticamente|mensaje automático|correo automático|enviado automáticamente",
+        "it": "non rispondere a|generato automaticamente|messaggio automatico|si prega di non rispondere", "nl": "niet beantwoorden|niet antwoorden|automatisch gegenereerd|automatisch verzonden",
+        "pt": "não responda|gerado automaticamente|mensagem automática", "pl": "nie odpowiadaj|prosimy nie odpowiadać|wygenerowan* automatycznie|nie odpowiadać|wygenerowana automatycznie|automatycznie wygenerowan*",
+        "ar": "لا ترد على|لا ترد|رسالة تلقائية",
+    },
+    "imprint": {
+        "en": "all rights reserved|privacy policy|privacy notice|terms of service|terms of use|terms and conditions|privacy statement|registered trademark*|trademarks of|terms & conditions|contact customer service",
+        "sv": "alla rättigheter förbehållna|integritetspolicy*|personuppgiftspolicy|köpvillkor|allmänna villkor", "no": "personvernerklæring*|alle rettigheter|vilkår og betingelser",
+        "da": "privatlivspolitik*|persondatapolitik|handelsbetingelser", "fi": "tietosuojaselost*|tietosuojakäytän*|kaikki oikeudet pidätetään|käyttöehdot",
+        "de": "impressum|datenschutz|datenschutzerklärung|alle rechte vorbehalten|agb", "fr": "tous droits réservés|politique de confidentialité|mentions légales|données personnelles",
+        "es": "todos los derechos reservados|política de privacidad|aviso legal|términos y condiciones", "it": "tutti i diritti riservati|informativa sulla privacy|informativa privacy",
+        "nl": "privacybeleid|alle rechten voorbehouden|privacyverklaring", "pt": "todos os direitos reservados|política de privacidade", "pl": "polityka prywatności|wszelkie prawa zastrzeżone|regulamin",
+        "ar": "جميع الحقوق محفوظة|سياسة الخصوصية",
+    },
+    "dear-customer": {
+        "en": "dear customer|dear valued|dear member|dear subscriber|dear user|dear reader|dear client|dear sir or madam|valued customer|dear friend|dear shopper|dear readers|dear subscribers|our members|our subscribers|our customers|our readers",
+        "sv": "kära kund|bästa kund|hej kund|bäste kund|kära medlem|bästa medlem|kära läsare|våra kunder|våra medlemmar|våra läsare|kära prenumerant", "no": "kjære kunde|kjære medlem|hei kunde|våre kunder",
+        "da": "kære kunde|kære medlem|vores kunder|vores medlemmer", "fi": "hyvä asiakas|arvoisa asiakas|hyvä jäsen|asiakkaamme",
+        "de": "lieber kunde|liebe kundin|sehr geehrter kunde|sehr geehrte kundin|liebe leser*|liebes mitglied|unsere kunden|unsere leser", "fr": "cher client|chère cliente|cher abonné|cher membre|chers clients|madame, monsieur|nos clients|nos abonnés",
+        "es": "estimado cliente|querido cliente|estimado socio|nuestros clientes", "it": "gentile cliente|caro cliente", "nl": "beste klant|geachte klant", "pt": "prezado cliente|caro cliente",
+        "pl": "szanowny kliencie|drogi kliencie|szanowny odbiorco|szanowni państwo|szanowna pani|szanowny panie", "ar": "عزيزي العميل|عميلنا العزيز",
+    },
+    "newsletter-words": {
+        "en": "newsletter|e-newsletter|ezine|e-zine|daily digest|weekly digest|weekly update|this issue|in this issue|today's headlines|top stories|this week's|editor's note|forward to a friend|forward this|sponsored by|advertisement"
+        "|shop now|buy now|order now|limited time|special offer*|free shipping|% off|save up to|sale ends|offer ends|register now|sign up now|learn more|read more|click here|click below|book now|follow us on|subscriber|subscribers|sponsor|webinar|press release|for immediate release",
+        "sv": "nyhetsbrev*|erbjudande*|fri frakt|handla nu|köp nu|läs mer|kampanj*|rabatt|rabattkod|klicka här|boka nu|följ oss|anmäl dig|veckans|månadens|medlemspris|utgåva", "no": "nyhetsbrev*|gratis frakt|kjøp nå|les mer|tilbud|rabatt|klikk her|følg oss|meld deg på",
+        "da": "nyhedsbrev*|gratis fragt|køb nu|læs mere|tilbud|rabat|klik her|følg os|tilmeld dig", "fi": "uutiskirje*|tarjous|tarjoukset|lue lisää|osta nyt|alennus|klikkaa tästä|seuraa meitä|ilmoittaudu",
+        "de": "newsletter|rundbrief|jetzt kaufen|jetzt bestellen|angebot der woche|angebote|rabatt|mehr erfahren|hier klicken|kostenloser versand|weiterlesen|folgen sie uns|gutschein*|jetzt anmelden",
+        "fr": "infolettre|lettre d'information|newsletter|livraison gratuite|profitez|offre spéciale|en savoir plus|cliquez ici|lire la suite|suivez-nous|j'en profite|promotion*|offre valable", "es": "boletín|newsletter|envío gratis|compra ahora|oferta*|descuento*|leer más|saber más|haz clic|haga clic|síguenos",
+        "it": "newsletter|spedizione gratuita|acquista ora|offerta|sconto|scopri di più|clicca qui", "nl": "nieuwsbrief|gratis verzending|korting|lees meer|klik hier|aanbieding*", "pt": "boletim|newsletter|frete grátis|compre agora|saiba mais|clique aqui|desconto*", "pl": "newsletter|biuletyn|promocj*|kliknij tutaj|rabat*|czytaj więcej|darmowa dostawa",
+        "ar": "النشرة الإخبارية|عرض خاص|اشتر الآن|تسوق الآن|خصم|اقرأ المزيد|انقر هنا",
+    },
+    "order-words": {
+        "en": "order confirmation|your order|order number|order #|order no|your purchase|tracking number|track your|your package|your parcel|your shipment|out for delivery|has been delivered|has been shipped|has shipped|delivery date|estimated delivery|your delivery|your receipt"
+        "|your invoice|your account|reset your password|password reset|verify your email|verify your e-mail|verification code|confirm your email|confirm your e-mail|your booking|your reservation|your registration|your payment|account number|amount due|your statement|security code|sign in to|log in to your|membership",
+        "sv": "orderbekräftelse|din beställning|din order|ordernummer|ditt paket|ditt kvitto|din faktura|ditt konto|återställ ditt lösenord|nytt lösenord|bekräfta din e-post|verifieringskod|din bokning|kollinummer|din leverans|bokningsnummer|spåra din|engångskod",
+        "no": "ordrebekreftelse|din bestilling|bestillingen din|ordrenummer|pakken din|kvittering*|din konto|kontoen din|tilbakestill passord*|bekreft e-post*|sporingsnummer", "da": "ordrebekræftelse|din ordre|din bestilling|ordrenummer|din pakke|kvittering*|din konto|nulstil din adgangskode|bekræft din",
+        "fi": "tilausvahvistus|tilauksesi|tilausnumero|pakettisi|kuitti|laskusi|tilisi|vaihda salasana*|vahvista sähköposti*|seurantatunnus", "de": "bestellbestätigung|ihre bestellung|deine bestellung|bestellnummer|ihr paket|dein paket|sendungsnummer|sendungsverfolgung|ihre rechnung|ihr konto|dein konto|passwort zurücksetzen|kundennummer|ihre sendung|deine sendung|bestätigungscode",
+        "fr": "votre commande|numéro de commande|votre colis|votre facture|votre compte|réinitialiser votre mot de passe|confirmation de commande|numéro de suivi|votre réservation|code de vérification", "es": "tu pedido|su pedido|número de pedido|tu paquete|su paquete|tu factura|su factura|tu cuenta|su cuenta|restablecer*|código de verificación|número de seguimiento|confirmación de",
+        "it": "il tuo ordine|numero d'ordine|il tuo account|la tua spedizione|codice di verifica|reimposta*", "nl": "je bestelling|uw bestelling|bestelnummer|je pakket|uw pakket|je account|wachtwoord herstellen|verificatiecode", "pt": "seu pedido|sua conta|sua fatura|redefinir senha|código de verificação|número do pedido", "pl": "twoja paczka|twoja przesyłka|twoje zamówienie|numer zamówienia|twoje konto|paczka o numerze|numer przesyłki|zresetuj hasło",
+        "ar": "طلبك|رقم الطلب|شحنتك|حسابك|إعادة تعيين كلمة المرور|رمز التحقق",
+    },
+    "internal-words": {
+        "en": "internal only|internal use only|for internal use|internal use|not for external|do not forward outside|do not distribute outside|not for distribution|company confidential|strictly confidential|for internal distribution|classification: internal|staff only|employees only|internal - confidential|proprietary and confidential|do not share externally|not for onward",
+        "sv": "endast för internt bruk|för internt bruk|endast internt|internt bruk|endast för intern*|får ej spridas|får inte spridas|sprid inte vidare|företagshemlig*|endast för personal*|strikt konfidentiell*|internt:|intern information|stannar mellan oss|för intern användning",
+        "no": "kun for intern*|kun til intern*|til internt bruk|internt bruk|skal ikke deles eksternt|strengt fortrolig|kun internt|bedriftshemmelig*", "da": "kun til intern*|til internt brug|kun internt|internt brug|må ikke deles eksternt|strengt fortroligt|kun for ansatte",
+        "fi": "vain sisäiseen käyttöön|sisäiseen käyttöön|vain sisäisesti|luottamuksellinen - sisäinen|ei talon ulkopuolelle|ei saa jakaa", "de": "nur für den internen|nur intern|nur für internen|zur internen verwendung|interner gebrauch|streng vertraulich|nicht weitergeben|nicht extern weiterleiten|firmenintern|betriebsintern",
+        "fr": "usage interne|diffusion interne|strictement confidentiel|à usage interne|ne pas diffuser|interne uniquement", "es": "uso interno|solo para uso interno|uso exclusivamente interno|estrictamente confidencial|no distribuir fuera|no difundir",
+        "it": "uso interno|solo per uso interno|strettamente riservato", "nl": "alleen voor intern*|intern gebruik|strikt vertrouwelijk", "pt": "uso interno|estritamente confidencial", "pl": "do użytku wewnętrznego|użytek wewnętrzny|ściśle poufne", "ar": "للاستخدام الداخلي|داخلي فقط|سري للغاية", "ja": "社外秘|社内限定", "zh": "内部使用|仅供内部", "ko": "사내 한정|대외비", "ru": "для внутреннего пользования|для служебного пользования",
+    },
+    "confidentiality": {
+        "en": "this email and any attachments|this e-mail and any attachments|intended recipient|intended solely for|may contain confidential|confidential and may|privileged|delete this message|notify the sender|received this message in error|received this email in error|received this e-mail in error|unauthorized use|unauthorised use",
+        "sv": "avsett för adressaten|avsedd för adressaten|konfidentiell information|fått detta mejl av misstag|fått detta meddelande av misstag|tänk på miljön|personuppgifter behandlas|så behandlar vi dina personuppgifter|så behandlar vi personuppgifter", "no": "konfidensiell informasjon|mottatt denne e-posten ved en feil|taushetsplikt*",
+        "da": "fortrolige oplysninger|modtaget denne e-mail ved en fejl|modtaget denne mail ved en fejl", "fi": "luottamuksellinen|luottamuksellista tietoa|tarkoitettu vain vastaanottajalle", "de": "vertrauliche informationen|vertraulich und|nicht der richtige adressat|irrtümlich erhalten|bestimmungsgemäße",
+        "fr": "destinataire*|confidentiel et|reçu ce message par erreur|pièces jointes sont confidentiel*", "es": "destinatario*|información confidencial|recibido este mensaje por error", "it": "informazioni riservate|destinatario indicato", "nl": "vertrouwelijke informatie|niet de geadresseerde", "pt": "informações confidenciais|recebeu esta mensagem por engano", "ar": "معلومات سرية",
+    },
+    "mobile-footer": {
+        "en": "sent from my|sent from outlook for|get outlook for|sent from mail for|sent from yahoo mail|sent via the samsung|sent from blackberry|sent via blackberry|sent from a mobile|sent from samsung|sent with proton|sent from proton|get outlook for ios|get outlook for android|sent from my iphone|on the move|sent from mobile|sent from a phone|excuse brevity|please excuse typos|excuse typos",
+        "sv": "skickat från min|skickat från outlook för|hämta outlook för|skickat från min iphone|skickat från e-post för|skickat från mobilen|skickat från mobil|skickat från yahoo|skaffa outlook för|hälsningar från mobilen", "no": "sendt fra min|sendt fra outlook for|last ned outlook for|få outlook for|hent outlook for|skaff deg outlook", "da": "sendt fra min|sendt fra outlook|hent outlook|få outlook til|download outlook|sendt fra yahoo",
+        "fi": "lähetetty iphonesta|lähetetty puhelimesta|hanki outlook|lähetetty laitteesta|lähetetty samsung*|lähetetty outlook*|hae outlook", "de": "von meinem iphone|gesendet von meinem|von meinem ipad|outlook für ios|outlook für android|gesendet von outlook|gesendet von mail|von unterwegs gesendet|holen sie sich outlook|gesendet mit der", "fr": "envoyé de mon|envoyé depuis mon|envoyé à partir de outlook|télécharger outlook|obtenez outlook|envoyé à partir de|provenance : courrier", "es": "enviado desde mi|obtener outlook|enviado desde outlook|enviado desde correo",
+        "it": "inviato da iphone|inviato dal mio|scarica outlook|ottieni outlook|inviato da posta|inviato da outlook", "nl": "verstuurd vanaf mijn|verzonden vanaf mijn|verzonden vanuit|outlook voor ios|verstuurd vanaf|outlook voor android", "pt": "enviado do meu|obter o outlook|obtenha o outlook|enviado a partir do meu|enviado do correio", "pl": "wysłane z iphone*|wysłano z iphone*|wysłane z mojego|pobierz program outlook|pobierz aplikację outlook|wysłano z mojego", "cs": "odesláno z iphone*|odesláno z mého|odesláno z aplikace", "tr": "iphone'umdan gönderildi|iphone'dan gönderildi", "ru": "отправлено с iphone|отправлено с моего|отправлено с айфона", "ar": "أرسلت من|تم الإرسال من", "zh": "发自我的|从我的iphone|获取 outlook", "ja": "iphoneから送信|から送信", "ko": "나의 iphone에서 보냄|iphone에서 보냄",
+    },
+    "out-of-office": {
+        "en": "out of office|out of the office|away from the office|on vacation until|on leave until|i am currently away|i'm currently away|automatic reply|autoreply|limited access to email|limited access to e-mail|away from my desk|back in the office on|on annual leave|on parental leave|on holiday until|will be out of",
+        "sv": "autosvar|frånvaromeddelande|jag är på semester|jag är ledig|inte på kontoret|jag är tillbaka|föräldraledig|tillbaka på kontoret|är inte på plats|automatiskt svar", "no": "ikke på kontoret|fraværsmelding|automatisk svar|jeg er på ferie|tilbake på kontoret|har ferie", "da": "ikke på kontoret|autosvar|automatisk svar|jeg er på ferie|tilbage på kontoret|holder ferie|har ferie", "fi": "poissa toimistolta|automaattinen vastaus|olen lomalla|olen vuosilomalla|poissaoloilmoitus",
+        "de": "abwesenheitsnotiz|nicht im büro|automatische antwort|im urlaub|bin ich nicht erreichbar|außer haus|wieder im büro", "fr": "absent du bureau|absence du bureau|réponse automatique|en congé jusqu|actuellement absent|je suis absent|je suis en congés", "es": "fuera de la oficina|respuesta automática|estoy de vacaciones|ausente hasta", "it": "fuori sede|risposta automatica|sono in ferie|fuori ufficio", "nl": "niet op kantoor|automatisch antwoord|afwezig tot", "pt": "fora do escritório|resposta automática|estou de férias", "pl": "poza biurem|autoodpowiedź|jestem na urlopie|automatyczna odpowiedź", "ar": "خارج المكتب|رد تلقائي",
+    },
+    "work-talk": {
+        "en": "meeting|the meeting|stand-up|standup|conference call|call me|give me a call|give you a call|let me know|let's meet|lunch|after work|attached is|attached are|please find attached|see attached|i've attached|i have attached|the attached|action items|deadline|follow up|follow-up|my desk|your desk|the office|please review|take a look|can you|could you|fyi|can we|shall we|i'll be|i will be|looking forward|as discussed|per our|please advise|draft|spreadsheet|agenda|minutes|colleague|colleagues|the team|my team|your team|our team|hr|payroll|manager|budget|quarterly|contract|the boss|conference room|staff|intranet|sharepoint|teams meeting|zoom",
+        "sv": "mötet|möte|avstämning|fika|fikar*|lunch|afterwork|after work|hör av dig|ring mig|återkom|bifogar|bifogad|bifogat|se bifogat|kan du|kan ni|ska vi|ses vi|vi ses|kollega|kollegor|kollegan|teamet|chefen|kontoret|fikarummet|personalfest*|julbord|deadline|underlag*|budgeten|utkast|protokoll|dagordning|personalen|gänget|på jobbet|jobbet|semester|intranätet|avdelningen|medarbetar*|löne*",
+        "no": "møtet|møte|lunsj|ring meg|vedlagt|kan du|kan dere|skal vi|sees|kollega|kolleger|teamet|sjefen|kontoret|julebord|fristen|utkast|referat|på jobb|jobben|avdelingen|ansatte", "da": "mødet|møde|frokost|ring til mig|vedhæftet|kan du|kan i|skal vi|ses|kollega|kolleger|teamet|chefen|kontoret|julefrokost|udkast|referat|på arbejde|afdelingen|medarbejder*", "fi": "kokous|palaveri|lounas|liitteenä|voitko|voitteko|voidaanko|nähdään|kollega|työkaveri*|tiimi|pomo|toimisto*|pikkujoulu*|luonnos|pöytäkirja|töissä|osasto*|henkilöstö*",
+        "de": "besprechung|meeting|mittagessen|anbei|im anhang|kannst du|könnt ihr|könnten sie|sollen wir|kollege|kollegen|kollegin|das team|chef|büro|weihnachtsfeier|entwurf|protokoll|arbeit|abteilung|mitarbeiter*|termin", "fr": "réunion|déjeuner|ci-joint|pièce jointe|peux-tu|pouvez-vous|pourrais-tu|collègue*|l'équipe|le bureau|au bureau|brouillon|compte rendu|service|chef|planning|rendez-vous", "es": "reunión|almuerzo|comida|adjunto|puedes|podrías|puede usted|compañero*|el equipo|la oficina|borrador|acta|jefe|departamento|cita",
+        "it": "riunione|pranzo|in allegato|allegato|puoi|potresti|collega|colleghi|ufficio|bozza|verbale", "nl": "vergadering|overleg|lunch|bijlage|kun je|kunt u|collega*|kantoor|concept|notulen", "pt": "reunião|almoço|em anexo|anexo|você pode|colega*|escritório|rascunho", "pl": "spotkanie|załączeniu|w załączniku|czy możesz|kolega|koledzy|biuro|szkic", "ar": "اجتماع|الاجتماع|مرفق|الزملاء|زملائي|المكتب",
+    },
+}  # fmt: skip
+
+
+def _automaton() -> object:
+    automaton = ahocorasick.Automaton()
+    meanings: dict[str, list[tuple[str, bool]]] = {}
+    for mark, languages in _PHRASES.items():
+        for line in languages.values():
+            for phrase in line.split("|"):
+                open_ended = phrase.endswith("*")
+                meanings.setdefault(phrase.rstrip("*"), []).append((mark, open_ended))
+    for phrase, those in meanings.items():
+        automaton.add_word(phrase, (len(phrase), tuple(dict.fromkeys(those))))
+    automaton.make_automaton()
+    return automaton
+
+
+_AUTOMATON = _automaton()
+_UNSPACED = ("\u3040", "\u9fff")  # scripts that set no spaces: a phrase in them has no edge
+
+
+def found_in(folded: str) -> Iterator[tuple[str, int, int]]:
+    """(mark, start, end) of every phrase in text that ``fold`` has folded."""
+    size = len(folded)
+    for last, (length, meanings) in _AUTOMATON.iter(folded):  # type: ignore[attr-defined]
+        start, end = last - length + 1, last + 1
+        edge = not start or not folded[start - 1].isalnum() or _UNSPACED[0] <= folded[start] <= _UNSPACED[1]
+        if not edge:
+            continue
+        closed = end == size or not folded[end].isalnum() or _UNSPACED[0] <= folded[last] <= _UNSPACED[1]
+        for mark, open_ended in meanings:
+            if closed or open_ended:
+                yield mark, start, end

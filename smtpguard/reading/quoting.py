@@ -1,0 +1,152 @@
+"""The new part of a text and the quoted part: attributions, header blocks and ``>`` in the languages of mail programs.
+
+RFC 3676 section 4.5 knows only ``>``; the rest is what programs write. Never here: quoting in HTML (markup).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# What programs call the fields in a quoted header block. One of the first row and two of the others make a block.
+FROM = (
+    "from", "från", "fra", "lähettäjä", "von", "de", "da", "van", "od", "frá", "saatja", "nuo", "no", "feladó", "kimden",
+    "expéditeur", "remitente", "expeditor", "expeditorul", "от", "від", "από", "差出人", "发件人", "寄件者", "보낸 사람",
+    "من", "מאת", "dari", "từ", "odosielateľ", "odesílatel", "pošiljatelj", "afsender", "avsändare", "avsender", "mittente",
+)  # fmt: skip
+OTHER = (
+    "sent", "date", "to", "cc", "subject", "reply-to", "skickat", "datum", "till", "kopia", "ämne", "sendt", "dato", "til",
+    "kopi", "emne", "lähetetty", "päivämäärä", "päiväys", "vastaanottaja", "kopio", "aihe", "gesendet", "an", "betreff",
+    "kopie", "envoyé", "à", "objet", "envoyé le", "date d'envoi", "enviado", "enviado el", "para", "asunto", "fecha",
+    "enviada", "enviado em", "assunto", "data", "inviato", "a", "oggetto", "verzonden", "aan", "onderwerp", "wysłano",
+    "do", "dw", "temat", "odesláno", "komu", "kopie", "předmět", "předmet", "predmet", "odoslané", "dátum", "címzett",
+    "másolat", "tárgy", "küldve", "elküldve", "tarih", "kime", "konu", "bilgi", "gönderildi", "gönderme tarihi", "destinatarul",
+    "subiectul", "subiect", "dată", "către", "trimis", "отправлено", "дата", "кому", "копия", "тема", "надіслано", "копія",
+    "送信日時", "日付", "宛先", "件名", "发送时间", "日期", "收件人", "抄送", "主题", "寄件日期", "收件者", "主旨", "보낸 날짜",
+    "날짜", "받는 사람", "제목", "التاريخ", "إلى", "الموضوع", "נשלח", "תאריך", "אל", "נושא", "tanggal", "kepada", "subjek",
+    "saadetud", "saaja", "teema", "прати", "vastus", "primatelj", "prejemnik", "poslano", "zadeva", "gửi", "đến", "chủ đề",
+    "στάλθηκε", "προς", "θέμα", "ημερομηνία", "för", "mottagare", "destinataire", "destinatario",
+)  # fmt: skip
+_FROM, _OTHER = frozenset(FROM), frozenset(OTHER)
+_LINE_FIELD = re.compile(r"[ \t>|*_]*([^\W\d_][^\n:：<>@]{0,22}?)[ \t*_]*[:：][ \t*_]*(\S[^\n]*|)\Z")
+_RULE = re.compile(
+    r"[ \t>]*[-_=─*]{2,}[ \t]*(?:original(?:\s?message| appointment)|ursprungligt meddelande|originalmeddelande"
+    r"|ursprungligt mejl|vidarebefordrat meddelande|opprinnelig melding|videresendt (?:melding|meddelelse|besked)"
+    r"|oprindelig (?:meddelelse|besked)|alkuperäinen viesti|edelleenlähetetty viesti|välitetty viesti"
+    r"|ursprüngliche (?:nachricht|mail)|originalnachricht|weitergeleitete nachricht|message d.origine|message original"
+    r"|message transféré|forwarded message|mensaje original|mensaje reenviado|mensagem original|mensagem encaminhada"
+    r"|messaggio originale|messaggio inoltrato|oorspronkelijk bericht|doorgestuurd bericht|wiadomość oryginalna"
+    r"|oryginalna wiadomość|przekazana wiadomość|původní zpráva|přeposlaná zpráva|eredeti üzenet|továbbított (?:üzenet|levél)"
+    r"|orijinal mesaj|iletilen mesaj|mesaj original|пересылаемое сообщение|исходное сообщение|переадресоване повідомлення"
+    r"|رسالة معاد توجيهها|الرسالة الأصلية|转发邮件|原始邮件|转发的邮件|轉寄郵件|転送メッセージ|元のメッセージ|원본 메시지|전달된 메시지)",
+    re.I,
+)
+_BEGINS = re.compile(
+    r"[ \t>]*(?:begin forwarded message|start på vidarebefordrat|vidarebefordrat (?:mejl|brev|meddelande)|videresendt melding"
+    r"|start på videresendt|(?:edelleenlähetetty|välitetty) viesti|anfang der weitergeleiteten|début du message (?:réexpédié|transféré)"
+    r"|inicio del mensaje reenviado|início da mensagem (?:reencaminhada|encaminhada)|inizio messaggio inoltrato|begin doorgestuurd bericht"
+    r"|początek przekazywanej|továbbított levél kezdete|ileti başlangıcı|începe mesajul|začátek přeposílané|začiatok preposlanej"
+    r"|početak proslijeđene|начало переадресованного|початок листа|تم إعادة توجيه)[^\n]{0,60}:?\s*\Z",
+    re.I,
+)
+_WROTE = (
+    "wrote|writes|schrieb|skrev|skrev følgende|kirjoitti|a écrit|écrit|escribió|escreveu|ha scritto|schreef|napisał|napisała"
+    "|napisał\\(a\\)|napsal|napísal|napsal\\(a\\)|pisze|írta|yazdı|şunu yazdı|a scris|написал|написала|написав|пише|пишет"
+    "|έγραψε|rašė|kirjutas|rakstīja|skrifaði|viết|menulis|đã viết|napisao|je napisal|wrote on|さんは書きました|のメール|写道|寫道|작성"
+    "|님이 작성|كتب|כתב"
+)
+_ATTRIBUTION = re.compile(
+    rf"[ \t>]*(?=[^\n]{{0,300}}(?:\d|@))[^\n]{{3,300}}?(?:\b|\s|[）>)]|(?<=[^\x00-\x7f]))(?:{_WROTE})[^\n]{{0,120}}[:：]\s*\Z",
+    re.I,
+)
+_APPLE = re.compile(
+    r"[ \t>]*(?:on|den|am|le|el|il|op|em|dnia|dne|på|på den|ma|tis|ons|tor|fre)\b[^\n]{6,200}@[^\n]{2,120}[:：]\s*\Z",
+    re.I,
+)
+_WROTE_END = re.compile(rf"(?:{_WROTE})\s?[:：]\s*\Z", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """``new`` and ``quoted`` text. ``opening`` is the line (or block) that begins the quoted part, ``kind`` what it is."""
+
+    new: str
+    quoted: str = ""
+    opening: str = ""
+    kind: str = ""  # "header block", "attribution", "rule", "marker", "" where there is none
+
+
+def split(text: str) -> Split:
+    """The new part and the quoted part. Answers between quoted lines are new."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        if len(line) > 400 or not line or line.isspace():
+            continue
+        if ":" in line or "：" in line:
+            if block := _header_block(lines, i):
+                return _parted(lines, i, "\n".join(block), "header block")
+            if _WROTE_END.search(line):
+                if _ATTRIBUTION.match(line):
+                    return _parted(lines, i, line, "attribution")
+                if i and len(lines[i - 1]) < 200 and _ATTRIBUTION.match(f"{lines[i - 1]} {line}"):
+                    return _parted(lines, i - 1, f"{lines[i - 1].strip()} {line.strip()}", "attribution")
+            if ("@" in line and _APPLE.match(line)) or (
+                _ATTRIBUTION.match(line) and i + 1 < len(lines) and _quoted_next(lines, i)
+            ):
+                return _parted(lines, i, line, "attribution")
+            if _BEGINS.match(line):
+                return _parted(lines, i, line, "marker")
+        first = line.lstrip(" \t>")[:2]
+        if first and first[0] in "-_=─*" and len(first) == 2 and first[1] in "-_=─*" and _RULE.match(line):
+            return _parted(lines, i, line, "rule")
+    marked = [line for line in lines if line.startswith(">")]
+    if len(marked) >= 2:
+        return Split(
+            "\n".join(line for line in lines if not line.startswith(">")), "\n".join(marked), marked[0], "marker"
+        )
+    return Split(text)
+
+
+def _quoted_next(lines: list[str], i: int) -> bool:
+    return any(line.lstrip().startswith((">", "|")) for line in lines[i + 1 : i + 4])
+
+
+def _parted(lines: list[str], i: int, opening: str, kind: str) -> Split:
+    """All from line ``i`` on is quoted, save what stands between lines with ``>`` (answers in place)."""
+    head, tail = lines[:i], lines[i:]
+    marked = sum(1 for line in tail if line.startswith(">"))
+    if kind == "attribution" and marked:
+        answers = [line for line in tail[1:] if not line.startswith(">")]
+        quoted = [tail[0], *(line for line in tail[1:] if line.startswith(">"))]
+        return Split("\n".join(head + answers), "\n".join(quoted), opening.strip(), kind)
+    above = [line for line in head if line.startswith(">")]
+    new = [line for line in head if not line.startswith(">")]
+    return Split("\n".join(new), "\n".join(above + tail), opening.strip(), kind)
+
+
+def _header_block(lines: list[str], i: int) -> list[str] | None:
+    """From line ``i`` on: a From line and two more fields within the next lines (Yahoo and others mix their order)."""
+    found = _LINE_FIELD.match(lines[i])
+    if not found:
+        return None
+    name = found[1].strip().lower()
+    if name not in _FROM and name not in _OTHER:
+        return None
+    seen, sender = {name}, name in _FROM
+    block = [lines[i]]
+    last = i
+    for j in range(i + 1, min(i + 14, len(lines))):
+        line = lines[j]
+        following = _LINE_FIELD.match(line) if len(line) < 2000 else None
+        word = following[1].strip().lower() if following else ""
+        if word in _FROM or word in _OTHER:
+            seen.add(word)
+            sender = sender or word in _FROM
+            block.append(line)
+            last = j
+        elif j - last > 2:
+            break
+    # "De" and "Da" are also words: an address or a third field must bear them out.
+    if sender and len(seen) >= 3:
+        return block
+    return None

@@ -1,0 +1,176 @@
+"""Read a message as a careful colleague would: what it looks like, and why. The room's one door.
+
+``read`` answers for any bytes: it raises nothing. What cannot be read is "unreadable", what passes a bound "too complex",
+each with the reason. Never here: what follows from a reading (policy), or in which process it happens (guard.reader).
+"""
+
+from __future__ import annotations
+
+from smtpguard.mail.listheader import ListHeader, list_header
+from smtpguard.mail.message import Header, Message
+from smtpguard.reading.addresses import People, people_of
+from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
+from smtpguard.reading.customs import adjusted, custom_marks
+from smtpguard.reading.decode import words
+from smtpguard.reading.fingerprint import sketch
+from smtpguard.reading.heads import header_marks, labels_of
+from smtpguard.reading.language import language_of
+from smtpguard.reading.looks import Readable, Reading, Topic, judge
+from smtpguard.reading.marks import KINDS, Mark, Side
+from smtpguard.reading.shape import shape_marks
+from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.text import Text, extract
+from smtpguard.reading.walk import Index, index
+from smtpguard.reading.wording import text_marks
+
+_NOWHERE = Surroundings()
+_USUAL = Bounds()
+_EXCERPT = 2_000
+# Fields that may stand once (RFC 5322 section 3.6), and decide what people see or what programs read.
+_ONCE = ("from", "sender", "subject", "message-id")
+_LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
+
+
+def read(
+    message: Message, surroundings: Surroundings = _NOWHERE, depth: Depth = Depth.TEXT, bounds: Bounds = _USUAL
+) -> Reading:
+    """All that can be said of ``message``. Pure, total, and bounded by ``bounds``."""
+    header = message.header
+    fields = index(header)
+    lists = list_header(header.fields)
+    people = people_of(fields, surroundings)
+    text = Text(subject=" ".join(words(f.raw) for f in fields.get("subject", ())))
+    readable, why = Readable.YES, ""
+    topics: tuple[Topic, ...] = ()
+    if header.broken:
+        readable, why = Readable.UNREADABLE, "its header block is broken"
+    elif twice := [fields[name][0].name for name in _ONCE if len(fields.get(name, ())) > 1]:
+        readable, why = Readable.UNREADABLE, f"it has more than one {twice[0]} field"
+    meter = Meter(bounds)
+    if depth is Depth.TEXT:
+        try:
+            if len(header.fields) > bounds.header_fields:
+                raise TooComplex(f"its header has more than {bounds.header_fields} fields")
+            text = extract(message.raw, fields, _body_start(message, header), meter)
+            if text.unreadable and readable is Readable.YES:
+                readable, why = Readable.UNREADABLE, text.unreadable
+            topics = surroundings.vocabularies.find(_places(text))
+            meter.look_at_the_clock()
+        except TooComplex as bound:
+            readable, why = Readable.TOO_COMPLEX, str(bound)
+        except RecursionError:
+            readable, why = Readable.TOO_COMPLEX, "it is nested too deep"
+    marks = _marks(fields, lists, people, text, surroundings, depth, readable)
+    if why:
+        name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
+        marks.append(KINDS[name].mark(f"it cannot be read as a whole: {why}"))
+    looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable is Readable.YES)
+    shown_text = text.new or text.plain
+    return Reading(
+        looks=looks,
+        score=score,
+        marks=weighed,
+        readable=readable,
+        why_unreadable=why,
+        topics=topics,
+        subject=text.subject,
+        from_address=people.sender or None,
+        from_ambiguous=people.ambiguous,
+        shown=frozenset(people.shown),
+        message_id=_first_id(fields, "message-id"),
+        thread=_first_id(fields, "references") or _first_id(fields, "in-reply-to") or _first_id(fields, "message-id"),
+        labels=labels_of(fields),
+        automatic=lists.automatic or _is_report(fields),
+        forwarded_thread=any(m.name == "colleague-quoted" for m in weighed)
+        and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
+        language=language_of(shown_text),
+        excerpt=text.shown[:_EXCERPT],
+        sketch=sketch(text.shown) if depth is Depth.TEXT else (),
+    )
+
+
+def _body_start(message: Message, header: Header) -> int:
+    if message.raw[:2] == b"\r\n":
+        return 2
+    end = message.raw.find(b"\r\n\r\n")
+    return len(message.raw) if end < 0 else end + 4
+
+
+def _first_id(fields: Index, name: str) -> str:
+    found = fields.get(name)
+    if not found:
+        return ""
+    value = words(found[0].raw[:4000])
+    start = value.find("<")
+    end = value.find(">", start)
+    return value[start : end + 1][:500] if 0 <= start < end else value.split(" ")[0][:500]
+
+
+def _is_report(fields: Index) -> bool:
+    """A delivery status or complaint, by its type (RFC 6522). Its list headers tell of another message."""
+    given = fields.get("content-type")
+    value = given[0].raw[:500].lower() if given else b""
+    if b"multipart/report" in value or b"message/delivery-status" in value:
+        return True
+    path = fields.get("return-path")
+    return bool(path) and path[0].raw.strip() == b"<>" if path else False
+
+
+def _places(text: Text) -> list[tuple[str, str]]:
+    places = [("subject", text.subject), ("html" if text.markup else "text", text.shown)]
+    places += [("text", text.plain)] if text.plain else []
+    places += [("alt text", alt) for alt in text.alts]
+    places += [("attachment name", a.name) for a in text.attachments if a.name]
+    places += [("attached text", text.attached)] if text.attached else []
+    places += [("hidden text", text.hidden)] if text.hidden else []
+    return places
+
+
+def _marks(
+    fields: Index, lists: ListHeader, people: People, text: Text, around: Surroundings, depth: Depth, readable: Readable
+) -> list[Mark]:
+    marks = list(header_marks(fields, lists, people, around))
+    if depth is Depth.TEXT:
+        marks += text_marks(text, people, around)
+        marks += shape_marks(text)
+        marks += [KINDS["defect"].mark(f"it holds {d}") for d in dict.fromkeys(text.defects)]
+    if _is_report(fields):
+        marks = [m for m in marks if m.side is Side.NEITHER]
+        marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
+    elif server := _list_server(fields, lists, marks):
+        marks = [m for m in marks if not (m.side is Side.MAILING and m.group in ("list", "leaving", "sender"))]
+        marks.append(
+            KINDS["list-post"].mark(f"it is a person's post on a mailing list; {server} put the list headers on it")
+        )
+    elif depth is Depth.TEXT and not _bulk_signs(lists, marks):
+        marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
+    return marks + custom_marks(fields, text, around)
+
+
+def _bulk_signs(lists: ListHeader, marks: list[Mark]) -> bool:
+    return bool(lists.unsubscribe or lists.list_id or lists.precedence or lists.feedback_id) or any(
+        m.name in _LEAVING or m.group == "platform" for m in marks
+    )
+
+
+_SERVERS = {
+    "x-mailman-version": "Mailman", "x-beenthere": "Mailman", "x-mailman-rule-hits": "Mailman", "mailing-list": "ezmlm",
+    "x-sympa-to": "Sympa", "x-google-group-id": "Google Groups", "x-majordomo-version": "Majordomo", "x-mlmmj-version": "mlmmj",
+    "x-groupsio-msgnum": "Groups.io", "x-listserver": "a list server", "x-mailing-list": "a list server", "x-discourse-post-id": "Discourse",
+    "x-yahoo-profile": "Yahoo Groups", "list-post": "a list server", "x-original-message-id": "a list server", "x-egroups-from": "eGroups",
+    "list-archive": "a list server", "x-loop": "a list server", "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
+}  # fmt: skip
+# What a person's own writing leaves beside the list server's fields.
+_PERSONAL = frozenset(
+    {"outlook-thread", "quoted-headers", "quoting-markup", "quoted-text", "colleague-quoted", "colleague-referenced", "references",
+     "reply-prefix", "mail-program", "thread-index", "originator-org", "our-exchange", "composition", "signed", "personal-voice",
+     "mobile-footer", "calendar", "addressed", "work-talk"}
+)  # fmt: skip
+
+
+def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
+    """The discussion list that a person's post came through, by name, or an empty string."""
+    server = next((name for field, name in _SERVERS.items() if field in fields), "")
+    if not server or any(m.group == "platform" and m.name != "feedback-id" for m in marks):
+        return ""
+    return server if any(m.name in _PERSONAL for m in marks) else ""

@@ -1,0 +1,62 @@
+"""What a reader knows beforehand: whose mail this is, what the admins look for, and which marks they weigh otherwise.
+
+Never here: who is on a list (lists), or the policy's YAML (policy hands over what it parsed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.reading.marks import Side
+from smtpguard.reading.topics import Vocabularies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Custom:
+    """A mark of the admins' own. ``header`` empty: the text is looked at; ``pattern`` is re2's, ``term`` a plain phrase."""
+
+    name: str
+    side: Side
+    weight: float
+    header: str = ""
+    pattern: str = ""
+    term: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """``domains``: the organisation's, in A-labels and lower case; their subdomains count.
+
+    ``list_addresses`` (canonical) and ``list_ids`` are those of customer lists: never colleagues. ``weights`` maps a mark's name
+    to the weight that admins give it, 0 to switch it off. ``authserv_ids``: whose Authentication-Results count (RFC 8601).
+    """
+
+    domains: frozenset[str] = frozenset()
+    list_addresses: frozenset[str] = frozenset()
+    list_ids: frozenset[str] = frozenset()
+    delimiters: str = ""
+    vocabularies: Vocabularies = field(default_factory=Vocabularies)
+    authserv_ids: frozenset[str] = frozenset()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    customs: tuple[Custom, ...] = ()
+
+    def is_ours(self, domain: str) -> bool:
+        domain = domain.lower().rstrip(".")
+        while domain:
+            if domain in self.domains:
+                return True
+            domain = domain.partition(".")[2]
+        return False
+
+    def is_colleague(self, canonical: str) -> bool:
+        """An address of the organisation that is no customer list's."""
+        return canonical not in self.list_addresses and self.is_ours(canonical.rpartition("@")[2])
+
+    def canonical(self, text: str) -> str | None:
+        """The canonical spelling of an address in a header, None where it is none."""
+        try:
+            return Address.parse(text).canonical(self.delimiters)
+        except BadAddress:
+            return None

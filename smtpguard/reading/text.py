@@ -1,0 +1,172 @@
+"""All the text of a message, sorted: subject, new, quoted, hidden, attached; names of attachments and alt texts.
+
+"Unreadable" is a finding here, not an exception: what can be read is read anyway. Only TooComplex is raised. Never here:
+what the words mean (wording, topics), or how HTML is shown (markup).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from smtpguard.mail.message import Content
+from smtpguard.reading.bounds import Meter
+from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.markup import Markup, read_markup, seen
+from smtpguard.reading.quoting import Split, split
+from smtpguard.reading.walk import Index, Part, Walk, walk
+
+_PGP = "-----BEGIN PGP MESSAGE-----"
+_CALENDAR = re.compile(r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT)(?:;[^:\r\n]*)?:(.*)$", re.M)
+_CALENDAR_FOLD = re.compile(r"\r?\n[ \t]")
+_URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
+_LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
+
+
+@dataclass(slots=True)
+class Attachment:
+    name: str
+    kind: str
+
+
+@dataclass(slots=True)
+class Nested:
+    """An attached message's header, as far as it tells who wrote it."""
+
+    sender: str
+    subject: str
+
+
+@dataclass(slots=True)
+class Text:
+    subject: str = ""
+    new: str = ""
+    quoted: str = ""
+    hidden: str = ""
+    attached: str = ""  # text of attached messages and text files
+    plain: str = ""  # what a text/plain alternative says, where the HTML is shown instead
+    split: Split = field(default_factory=lambda: Split(""))
+    markup: Markup | None = None
+    alts: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+    nested: list[Nested] = field(default_factory=list)
+    calendar: str = ""  # the METHOD of an invitation, or "yes"
+    kinds: list[str] = field(default_factory=list)
+    boundaries: list[str] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+    unreadable: str = ""
+
+    @property
+    def shown(self) -> str:
+        """New and quoted text, as a person sees it."""
+        return f"{self.new}\n{self.quoted}" if self.quoted else self.new
+
+
+def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
+    """The text of ``raw``, whose header ends at ``start`` and holds ``fields``. Raises TooComplex."""
+    found: Walk = walk(raw, fields, start, meter)
+    out = Text(kinds=found.kinds, boundaries=found.boundaries, defects=found.defects, unreadable=found.unreadable)
+    out.subject = " ".join(words(f.raw) for f in fields.get("subject", ()))
+    plains: list[str] = []
+    markups: list[Markup] = []
+    attached: list[str] = []
+    for part in found.parts:
+        _take(out, part, plains, markups, attached, meter)
+    _arrange(out, plains, markups)
+    out.attached = "\n".join(attached)
+    if _PGP in out.new or _PGP in out.quoted or any(_PGP in p for p in plains):
+        out.unreadable = out.unreadable or "it is encrypted (PGP)"
+    return out
+
+
+def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter) -> None:
+    if part.kind in ("message/rfc822", "message/global", "message/news") or part.filename.lower().endswith(".eml"):
+        sender = words(part.fields["from"][0].raw) if "from" in part.fields else ""
+        subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
+        out.nested.append(Nested(sender, subject))
+        attached.append(subject)
+        out.attachments.append(Attachment(part.filename or subject, "message/rfc822"))
+        return
+    if part.filename:
+        out.attachments.append(Attachment(part.filename, part.kind))
+    elif part.attachment or not part.kind.startswith(("text/", "image/", "message/")):
+        out.attachments.append(Attachment("", part.kind))
+    reads = part.kind in (
+        "text/plain",
+        "text/html",
+        "text/calendar",
+        "application/ics",
+        "text/enriched",
+        "text/x-amp-html",
+    )
+    if not reads and not (part.kind.startswith("text/") and not part.filename):
+        return
+    aside = part.attachment or part.nested > 0 or "multipart/report" in out.kinds
+    text = _decoded(out, part, aside, meter)
+    if part.kind in ("text/calendar", "application/ics"):
+        out.calendar = part.parameters.get("method", "").upper() or out.calendar or "yes"
+        text = "\n".join(_CALENDAR.findall(_CALENDAR_FOLD.sub("", text))).replace("\\n", "\n").replace("\\,", ",")
+        attached.append(text)
+    elif part.kind in ("text/html", "text/x-amp-html") or _LOOKS_LIKE_HTML.match(text):
+        markup = read_markup(text, meter)
+        if aside:
+            attached += [markup.text, markup.quoted, markup.hidden, *markup.alts]
+        else:
+            markups.append(markup)
+    else:
+        (attached if aside else plains).append(seen(text))
+
+
+def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
+    size = part.end - part.start
+    end = part.end
+    if aside:
+        end = min(end, part.start + meter.bounds.attached_bytes)
+    else:
+        meter.take_text(size)
+    data, defect = transfer(part.raw[part.start : end], part.encoding)
+    if defect:
+        out.defects.append(defect)
+    decoded = characters(data, part.parameters.get("charset", ""))
+    if decoded.defect:
+        out.defects.append(decoded.defect)
+    if decoded.lossy and not aside:
+        out.unreadable = out.unreadable or decoded.defect
+    return decoded.text
+
+
+def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
+    """HTML is what most people see; a text/plain beside it is kept apart, or is the whole where there is no HTML."""
+    plain = "\n".join(plains)
+    out.links = [link for m in markups for link in m.links]
+    if markups:
+        out.markup = markups[0] if len(markups) == 1 else _joined(markups)
+        out.split = split(out.markup.text)
+        out.new = out.split.new
+        out.quoted = "\n".join(t for t in (out.split.quoted, out.markup.quoted) if t)
+        out.hidden, out.alts = out.markup.hidden, out.markup.alts
+        out.plain = plain
+        if not out.split.kind and not out.markup.quoting and plain:
+            out.split = split(plain)  # the HTML may have lost the line that begins the quoted part
+    else:
+        out.split = split(plain)
+        out.new, out.quoted = out.split.new, out.split.quoted
+    if not out.links:
+        out.links = _URL.findall(plain)[:2000]
+
+
+def _joined(markups: list[Markup]) -> Markup:
+    whole = Markup()
+    for m in markups:
+        whole.text += f"{m.text}\n"
+        whole.quoted += m.quoted
+        whole.hidden += m.hidden
+        whole.alts += m.alts
+        whole.links += m.links
+        whole.quoting = whole.quoting or m.quoting
+        whole.images += m.images
+        whole.pixels += m.pixels
+        whole.tables += m.tables
+        whole.source += m.source
+    return whole

@@ -1,0 +1,202 @@
+"""What a message is made of: a walk over its MIME parts on the bytes themselves (RFC 2045, 2046), in bounds.
+
+Two programs may cut a malformed message differently. Where that could hide text the walk says so ("two boundaries"), and
+where it can it gives the text of both. Never here: decoding (decode), or what a part says (text).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from smtpguard.mail.message import Content, Field, Header, parse_header
+from smtpguard.reading.bounds import Meter, TooComplex
+from smtpguard.reading.decode import transfer, valued
+
+MAX_PART_HEADER = 64 << 10
+
+Index = dict[str, list[Field]]
+
+
+def index(header: Header) -> Index:
+    """Fields by lower-case name, each list in order of appearance."""
+    found: Index = {}
+    for f in header.fields:
+        found.setdefault(f.name.lower(), []).append(f)
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """A leaf, or a message that is attached. ``raw[start:end]`` is its body, still encoded."""
+
+    kind: str
+    parameters: dict[str, str]
+    encoding: str
+    attachment: bool
+    filename: str
+    raw: Content
+    start: int
+    end: int
+    within: str  # the kind of the multipart around it
+    nested: int  # how many attached messages it is inside of
+    fields: Index
+
+    @property
+    def body(self) -> bytes:
+        return self.raw[self.start : self.end]
+
+
+@dataclass(slots=True)
+class Walk:
+    """What was found on the way. ``unreadable`` says why nobody here can know all that the message says."""
+
+    parts: list[Part] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+    unreadable: str = ""
+    boundaries: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)  # of everything met, in order
+
+    def give_up(self, why: str) -> None:
+        self.unreadable = self.unreadable or why
+
+
+# Kinds that hide what they say from everybody on the way, or say it elsewhere.
+_SEALED = {
+    "multipart/encrypted": "it is encrypted (PGP/MIME or S/MIME)",
+    "application/pgp-encrypted": "it is encrypted (PGP/MIME)",
+    "application/ms-tnef": "it is in Microsoft's TNEF format (winmail.dat)",
+    "application/vnd.ms-tnef": "it is in Microsoft's TNEF format (winmail.dat)",
+    "message/partial": "it is one fragment of a larger message",
+    "message/external-body": "its text is kept elsewhere (message/external-body)",
+    "application/x-microsoft-rpmsg-message": "it is encrypted (Microsoft rights management)",
+}
+_SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+_OCTETS = frozenset({"application/octet-stream", "application/x-unknown", ""})
+
+
+def walk(raw: Content, fields: Index, start: int, meter: Meter) -> Walk:
+    """Everything that ``raw`` is made of from ``start`` on, where ``fields`` is its header. Raises TooComplex."""
+    found = Walk()
+    _part(found, raw, fields, start, len(raw), "", 0, 0, meter, "text/plain")
+    return found
+
+
+def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: str, depth: int, nested: int,
+          meter: Meter, default: str) -> None:  # fmt: skip
+    meter.take_part(depth)
+    given = fields.get("content-type", [])
+    if len(given) > 1 and len({valued(f.raw).value for f in given}) + len({f.raw for f in given}) > 2:
+        out.give_up("it has two Content-Type fields that differ")
+    encodings = fields.get("content-transfer-encoding", [])
+    if len({f.raw.strip().lower() for f in encodings}) > 1:
+        out.give_up("it has two Content-Transfer-Encoding fields that differ")
+    content = valued(given[0].raw) if given else valued(default.encode())
+    if "boundary" in content.doubled:
+        out.give_up("it gives two boundaries")
+    kind = content.value if "/" in content.value else ("text/plain" if content.value in ("", "text") else content.value)
+    encoding = encodings[0].raw.decode("latin-1").partition(";")[0].strip().lower() if encodings else ""
+    disposition = fields.get("content-disposition", [])
+    disposed = valued(disposition[0].raw) if disposition else valued(b"")
+    filename = disposed.parameters.get("filename") or content.parameters.get("name") or ""
+    out.kinds.append(kind)
+    if kind in _SEALED:
+        out.give_up(_SEALED[kind])
+    elif kind in _SMIME:
+        smime = content.parameters.get("smime-type", "")
+        if smime != "certs-only":
+            out.give_up("it is wrapped in S/MIME" + (" as signed data" if smime == "signed-data" else ", encrypted"))
+    elif filename.lower() == "winmail.dat":
+        out.give_up(_SEALED["application/ms-tnef"])
+    part = Part(
+        kind=kind, parameters=content.parameters, encoding=encoding, attachment=disposed.value == "attachment",
+        filename=filename, raw=raw, start=start, end=end, within=within, nested=nested, fields=fields,
+    )  # fmt: skip
+    if kind.startswith("multipart/"):
+        _multipart(out, part, depth, meter)
+    elif kind in ("message/rfc822", "message/global", "message/news") or (
+        kind in _OCTETS and filename.lower().endswith(".eml")
+    ):
+        out.parts.append(part)
+        _attached_message(out, part, depth, meter)
+    else:
+        out.parts.append(part)
+
+
+def _multipart(out: Walk, part: Part, depth: int, meter: Meter) -> None:
+    boundary = part.parameters.get("boundary", "").rstrip()
+    pieces = list(_cut(part, boundary, meter)) if boundary else []
+    if boundary:
+        out.boundaries.append(boundary)
+    if not pieces:
+        if part.end - part.start > 2:
+            # Some programs show such a body as it stands, others cut it their own way.
+            out.give_up("it is a multipart whose parts cannot be told apart")
+            part.kind = "text/plain"
+            out.parts.append(part)
+        return
+    if part.encoding in ("base64", "quoted-printable"):
+        out.defects.append("an encoding around many parts")
+    default = "message/rfc822" if part.kind == "multipart/digest" else "text/plain"
+    for start, end in pieces:
+        fields, body = _head(part.raw, start, end, out)
+        _part(out, part.raw, fields, body, end, part.kind, depth + 1, part.nested, meter, default)
+
+
+def _cut(part: Part, boundary: str, meter: Meter) -> Iterator[tuple[int, int]]:
+    """Where each part starts and ends. A missing last boundary ends with what is around it (RFC 2046 section 5.1.2)."""
+    raw, end = part.raw, part.end
+    line = b"--" + boundary.encode("utf-8", "surrogateescape")
+    begin = -1
+    position = part.start
+    for _ in range(2 * meter.bounds.parts + 2):
+        position = raw.find(line, position, end)
+        if position < 0:
+            break
+        after = position + len(line)
+        whole = position == part.start or raw[position - 1 : position] == b"\n"
+        closing = raw[after : after + 2] == b"--"
+        eol = raw.find(b"\n", after, min(end, after + 1000))
+        rest = raw[after + 2 * closing : end if eol < 0 else eol].strip() if whole else b"x"
+        if rest:
+            position = after
+            continue
+        if begin >= 0:
+            yield begin, max(begin, position - (2 if raw[position - 2 : position - 1] == b"\r" else 1))
+        begin = -1 if closing or eol < 0 else eol + 1
+        if begin < 0:
+            return
+        position = begin
+    else:
+        raise TooComplex(f"it has more than {meter.bounds.parts} parts")
+    if begin >= 0:
+        yield begin, end
+
+
+def _head(raw: Content, start: int, end: int, out: Walk) -> tuple[Index, int]:
+    """The header of a part and where its body starts."""
+    if raw[start : start + 2] == b"\r\n":
+        return {}, start + 2
+    stop = raw.find(b"\r\n\r\n", start, min(end, start + MAX_PART_HEADER))
+    if stop < 0:
+        if end - start > MAX_PART_HEADER:
+            raise TooComplex("a part's header is larger than 64 KiB")
+        stop = end
+    header = parse_header(raw[start:stop])
+    if header.broken:
+        if not header.fields:  # no header at all: some programs show it, from its first line on
+            return {}, start
+        out.give_up("a part's header is broken")
+    return index(header), min(end, stop + 4)
+
+
+def _attached_message(out: Walk, part: Part, depth: int, meter: Meter) -> None:
+    raw, start, end = part.raw, part.start, part.end
+    if part.encoding not in ("", "7bit", "8bit", "binary"):  # forbidden by RFC 2046 section 5.2.1, and seen
+        meter.take_text(end - start)
+        decoded, _ = transfer(part.body, part.encoding)
+        raw = decoded.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        start, end = 0, len(raw)
+    fields, body = _head(raw, start, end, out)
+    part.fields = fields
+    _part(out, raw, fields, body, end, "message/rfc822", depth + 1, part.nested + 1, meter, "text/plain")

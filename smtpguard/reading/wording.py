@@ -1,0 +1,216 @@
+"""Marks in what a message says: phrases, greetings, signatures, links, and the mail that it quotes.
+
+The new part counts; what is quoted was somebody else's, and a colleague who forwards a newsletter has written none. Never
+here: the phrases themselves (phrases), or the shape of the markup (shape).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from smtpguard.reading.addresses import People, addresses
+from smtpguard.reading.fold import fold
+from smtpguard.reading.marks import KINDS, Mark
+from smtpguard.reading.phrases import found_in
+from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.text import Text
+
+MOST = 60_000  # characters in which phrases are looked for: from the beginning, and from the end
+_GREETING = re.compile(
+    r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|tja|god(?: ?morgon|dag)|bästa|käre?|kära|hei|halla|moi|terve"
+    r"|hyvää? \w+|hallo|guten (?:tag|morgen)|liebe[r]?|sehr geehrte[r]?|moin|servus|bonjour|salut|coucou|chère?|hola|buenos días|buenas|estimad[oa]|querid[oa]"
+    r"|ciao|buongiorno|gentile|beste|dag|hoi|olá|oi|caro|cara|cześć|witam|dzień dobry|ahoj|szia|merhaba|привет|добрый день|здравствуйте|مرحبا|السلام عليكم)"
+    r"\b[ ,]*(?:[^\W\d_][\w\-'.]*[ ,]*(?:(?:and|och|og|ja|und|et|y|e|en|&)\s)?){0,4}[,!.:\-–]?\s*(?:\n|\Z)",
+    re.I,
+)
+_BY_NAME = re.compile(
+    r"\s*[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}(?:(?:,| and| och| &|/) ?[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}){0,5}(?:[,:;!\-–]|\s*\n)"
+)
+_CLOSING = re.compile(
+    r"(?:^|\n|[.!?] )[ \t]*(?:(?:best|kind|warm|many|with (?:kind|best)) ?(?:regards|wishes)|regards|cheers|thanks(?: again)?|thank you|thx|best|br|sincerely(?: yours)?"
+    r"|yours (?:sincerely|truly|faithfully)|talk soon|see you|take care|med vänlig(?:a)? hälsning(?:ar)?|vänlig(?:a)? hälsning(?:ar)?|(?:varma |många |bästa |hjärtliga )?hälsningar|hälsar|mvh|vh"
+    r"|/(?=[A-ZÅÄÖ])|tack(?: på förhand)?|kram(?:ar)?|ha det(?: bra| gott)?|trevlig helg|vi ses|hej då|med vennlig hilsen|vennlig hilsen|hilsen|mvh\.?|med venlig hilsen|venlig hilsen|mange hilsner|de bedste hilsner|beste hilsener"
+    r"|ystävällisin terveisin|terveisin|terv\.?|yst\.? ?terv\.?|kiitos|t\.|mit freundlichen grüßen|freundliche grüße|viele grüße|liebe grüße|beste grüße|herzliche grüße|mfg|lg|vg|gruß|grüße|gruss"
+    r"|cordialement|bien cordialement|bien à (?:vous|toi)|cdt|amicalement|sincères salutations|bonne journée|merci(?: d'avance)?|saludos(?: cordiales)?|un saludo|atentamente|un abrazo|gracias"
+    r"|cordiali saluti|saluti|distinti saluti|a presto|grazie|met vriendelijke groet(?:en)?|groet(?:en|jes)?|mvg|atenciosamente|abraços?|obrigad[oa]|pozdrawiam|z poważaniem|pozdrav(?:y)?|s pozdravem|üdvözlettel|с уважением|مع التحية|تحياتي)"
+    r"[ \t]*[,.!\-–]*[ \t]*(?:\n+|,? )[ \t]*(?:[^\W\d_][\w'.\-]*[ ,]*){1,5}(?:\n|\Z)",
+    re.I,
+)
+_INITIALS = re.compile(r"\n[ \t]*[-–/~]{0,2}[ \t]*[A-ZÅÄÖÆØ][\w'.\-]{0,14}(?: [A-ZÅÄÖÆØ][\w'.\-]{0,18})?[ \t]*\Z")
+_TELEPHONE = re.compile(
+    r"(?:\b(?:tel|tfn|telefon|telephone|phone|ph|mobil|mobile|mob|cell|direct|direkt|puh|gsm|fax|växel|office|t|m|p)\b[.:]?\s*)?\+?\(?\d[\d \-().]{6,16}\d",
+    re.I,
+)
+_TITLED = re.compile(
+    r"\b(?:tel|tfn|telefon|phone|mobil|mobile|cell|direct|direkt|puh|gsm|växel|handy|téléphone|móvil)\b", re.I
+)
+_VOICE = re.compile(
+    r"\b(?:i|i'm|i'll|i've|i'd|me|my|jag|mig|min|mitt|jeg|meg|mig|minä|mulla|ich|mir|mein\w*|je|j'ai|moi|mon|yo|mi|me|io|mio|ik|mij|eu|я|мне|أنا)\b",
+    re.I,
+)
+_YOU = re.compile(r"\?")
+_URL = re.compile(r"\bhttps?://|\bwww\.", re.I)
+_PLACEHOLDER = re.compile(
+    r"\*\|[A-Z_:0-9]{2,40}\|\*|%%[\w\- ]{2,40}%%|\{\{\s*[\w.|' \-]{2,60}\s*\}\}|\$\{[\w.]{2,40}\}|\[\[?(?:FIRST_?NAME|NAME|UNSUBSCRIBE\w*)\]?\]|<%=?\s*[\w.]{2,40}\s*%>|%(?:FIRSTNAME|FNAME|EMAIL|NAME)%"
+)
+_LEAVING_LINK = re.compile(
+    r"unsub|opt-?out|optin-?out|avprenumerer|avregistrer|avmeld|afmeld|frameld|abmeld|abbestell|desabon|desinscri|desinscription|baja\b|cancelar|disiscri|uitschrijv|wypisz"
+    r"|/remove\b|removeme|leave-list|listmanager|list-manage\.com/(?:unsub|profile)|preference|/unsub|manage[_\-]?(?:subscription|preference|email)|subscription-?center|mailto:[^?]*(?:unsubscribe|leave|remove)|subject=(?:unsub|remove)",
+    re.I,
+)
+_PLATFORM_HOST = re.compile(
+    r"(?:^|\.)(?:list-manage\d*\.com|mailchi\.mp|mcusercontent\.com|campaign-archive\d?\.com|mandrillapp\.com|sendgrid\.net|ct\.sendgrid\.net|mailgun\.(?:org|net)|sparkpostmail\.com|hubspotlinks\.com|hs-sites\.com|hubspotemail\.net"
+    r"|klclick\d*\.com|klaviyomail\.com|cmail\d*\.com|createsend\d*\.com|rs6\.net|constantcontact\.com|exct\.net|exacttarget\.com|emlnk\d*\.com|activehosted\.com|acemlna\.com|sendibm\d\.com|sendinblue\.com|brevo\.com|mailjet\.com|mjt\.lu|mktoweb\.com"
+    r"|marketo\.com|eloqua\.com|en25\.com|aweber\.com|getresponse\.com|mailerlite\.com|mlsend\d*\.com|emailsys\d*[a-z]?\.net|rmh\d\.net|cleverreach\.com|inxmail\.com|inx\d+\.com|emarsys\.net|substack\.com|beehiiv\.com|convertkit-mail\d*\.com|ck\.page|paloma\.se|anpdm\.com"
+    r"|apsis(?:one|forms)?\.com|getanewsletter\.com|ungapped\.com|rule\.io|mailup\.com|doppler\w*\.com|sailthru\.com|bluehornet\.com|responsys\.net|rsys\d\.net|cheetahmail\.com|chtah\.com|bfi0\.com|p0\.com|m0\.net|lyris\w*\.com|sparklist\.com|roving\.com|ixs1\.net|flonetwork\.com|awstrack\.me|customeriomail\.com|iterable\.com|braze\.com|moosend\.com|sender\.net|sendpulse\.com|mailpoet\.com|elasticemail\.com|zcsend\.net|zohocampaigns\w*\.com|maillist-manage\.\w+|ebm\.cheetahmail\.com)\Z",
+    re.I,
+)
+_CAMPAIGN_LINK = re.compile(
+    r"[?&](?:utm_(?:source|medium|campaign)|mc_[ce]id|mkt_tok|cmpid|cid=em|_hsenc|trk_|ecid|elqTrackId|campaign(?:_?id)?|mailing_?id|subscriber_?id|eid|s_cid|ncid|sourceid)=",
+    re.I,
+)
+_DOCUMENT = re.compile(
+    r"\.(?:docx?|docm|xlsx?|xlsm|xlsb|pptx?|pptm|odt|ods|odp|rtf|msg|eml|vsdx?|mpp|one|pages|numbers|key|csv|txt|tiff?|dwg|sketch|fig|zip)\Z",
+    re.I,
+)
+_EVIDENCE = 70
+
+
+def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mark]:
+    """All marks that the text gives."""
+    yield from _quoted_marks(text, around)
+    own = text.new if len(text.new) <= 2 * MOST else text.new[:MOST] + "\n" + text.new[-MOST:]
+    plain = text.plain[-MOST:] if text.markup and not text.split.kind else ""
+    phrases = dict(_phrases(own))
+    if plain:
+        for name, evidence in _phrases(plain):
+            phrases.setdefault(name, evidence)
+    phrases.pop("work-talk-1", None)
+    subject_phrases = dict(_phrases(text.subject))
+    for name in ("newsletter-words", "order-words", "out-of-office", "internal-words"):
+        if name in subject_phrases:
+            phrases.setdefault(name, subject_phrases[name])
+    leaving = bool({"unsubscribe-words", "preferences"} & phrases.keys())
+    for name, evidence in phrases.items():
+        yield KINDS[name].mark(evidence)
+    yield from _link_marks(text, own)
+    if found := _PLACEHOLDER.search(own) or _PLACEHOLDER.search(text.subject):
+        yield KINDS["placeholder"].mark(f'a field of a template is left unfilled: "{found[0][:40]}"')
+    if not leaving:
+        yield from _letter_marks(text, own)
+    yield from _attachment_marks(text, around)
+
+
+def _phrases(text: str) -> Iterator[tuple[str, str]]:
+    """Each mark once, with the words around the first phrase; talk of work needs two phrases."""
+    folded = " ".join(fold(text).replace("’", "'").split())
+    seen: dict[str, str] = {}
+    talk: set[str] = set()
+    for name, start, end in found_in(folded):
+        if name == "work-talk":
+            talk.add(folded[start:end])
+            if len(talk) == 2:
+                yield name, f'it speaks of work: "{folded[max(0, start - 25) : end + 25].strip()}"'
+        elif name not in seen:
+            seen[name] = ""
+            yield name, f'{_SAYS[name]}: "{folded[max(0, start - 25) : end + 35].strip()}"'
+
+
+_SAYS = {
+    "unsubscribe-words": "it tells how to unsubscribe",
+    "preferences": "it tells how to change what one is sent",
+    "web-version": "it offers itself as a web page",
+    "why-you-get-this": "it tells why one is sent it",
+    "do-not-reply": "it says that a machine wrote it or that nobody reads answers",
+    "imprint": "it ends with rights or privacy notices",
+    "dear-customer": "it speaks to customers",
+    "newsletter-words": "it speaks as newsletters and offers do",
+    "order-words": "it speaks of an order, a parcel or an account",
+    "internal-words": "it says that it is for internal use",
+    "confidentiality": "it carries a confidentiality notice",
+    "mobile-footer": "it was written on a telephone",
+    "out-of-office": "it is an automatic answer of somebody away",
+}
+
+
+def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
+    kind, opening = text.split.kind, text.split.opening
+    whole = " ".join(opening.split())
+    line = whole[:_EVIDENCE]
+    if kind in ("header block", "rule"):
+        yield KINDS["quoted-headers"].mark(f'it quotes an earlier mail: "{line}"')
+    elif kind:
+        yield KINDS["quoted-text"].mark(f'it quotes what somebody wrote: "{line}"')
+    if text.markup and text.markup.quoting:
+        yield KINDS["quoting-markup"].mark(f"a mail program marked quoted text in it ({text.markup.quoting})")
+    if kind and around.domains:
+        block = f"{opening}\n{text.quoted[:3000]}"
+        ours = next((a for a in addresses(block[:4000].replace("\n", ", "), around) if around.is_colleague(a)), None)
+        if ours:
+            yield KINDS["colleague-quoted"].mark(f"the quoted mail was written by or to {ours}")
+
+
+def _link_marks(text: Text, own: str) -> Iterator[Mark]:
+    for link in text.links:
+        if _LEAVING_LINK.search(link[:600]):
+            yield KINDS["unsubscribe-link"].mark(f"a link to unsubscribe or to change preferences, at {_host(link)}")
+            break
+    hosts = {_host(link) for link in text.links[:500]}
+    platform = sorted(h for h in hosts if h and _PLATFORM_HOST.search(h))
+    if platform:
+        yield KINDS["platform-links"].mark(f"links that run through {platform[0]}")
+    tagged = sum(1 for link in text.links if _CAMPAIGN_LINK.search(link[:2000]))
+    if tagged >= 2:
+        yield KINDS["campaign-links"].mark(f"{tagged} links with campaign parameters")
+    images = text.markup.images if text.markup else 0
+    if len(text.links) >= 12 or (len(text.links) >= 6 and images >= 4):
+        yield KINDS["many-links"].mark(f"{len(text.links)} links and {images} pictures")
+
+
+def _host(link: str) -> str:
+    try:
+        return (urlsplit(link.strip()[:2000]).hostname or link.strip()[:40]).lower()
+    except ValueError:
+        return "an address that is none"
+
+
+def _letter_marks(text: Text, own: str) -> Iterator[Mark]:
+    """What letters between people have: a greeting by name, regards, a voice. Shortness and plainness help it along."""
+    body = own.strip()
+    if _GREETING.match(body) or _BY_NAME.match(body[:200]):
+        yield KINDS["addressed"].mark(f'it begins as a letter: "{body.splitlines()[0][:40]}"')
+    tail = body[-1200:]
+    closings = list(_CLOSING.finditer(tail))
+    if closings:
+        yield KINDS["signed"].mark(f'it ends as a letter: "{" ".join(closings[-1][0].split())[:50]}"')
+    elif _INITIALS.search(tail):
+        yield KINDS["signed"].mark(f'it ends with a name: "{tail.splitlines()[-1].strip()[:30]}"')
+    if _TITLED.search(tail[-500:]) and _TELEPHONE.search(tail[-500:]):
+        yield KINDS["signature-block"].mark("it ends with somebody's telephone number")
+    sample = body[:3000]
+    voice = len(_VOICE.findall(sample))
+    if voice >= 2 or (voice and _YOU.search(sample)):
+        yield KINDS["personal-voice"].mark("it speaks in the first person")
+    images = text.markup.images if text.markup else 0
+    urls = len(text.links) or len(_URL.findall(own[:20_000]))
+    if body and not images and not urls and len(body) < 1500:
+        yield KINDS["short-and-plain"].mark("it is short, without links or pictures")
+    elif body and images <= 1 and urls <= 2:
+        yield KINDS["plain"].mark("it has hardly any links or pictures")
+
+
+def _attachment_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
+    if text.calendar:
+        yield KINDS["calendar"].mark(f"it carries an invitation ({text.calendar})")
+    for nested in text.nested:
+        who = next(iter(addresses(nested.sender, around)), "")
+        if who and around.is_colleague(who):
+            yield KINDS["colleague-quoted"].mark(f"a message from {who} is attached")
+        else:
+            yield KINDS["attached-mail"].mark(f'a message is attached: "{nested.subject[:50]}"')
+        break
+    documents = [a.name for a in text.attachments if _DOCUMENT.search(a.name)]
+    if documents:
+        yield KINDS["documents"].mark(f'a document is attached: "{documents[0][:60]}"')
