@@ -133,7 +133,9 @@ def verify(
                 seq, prev, agreed = base.seq, base.hash, base.seq
         problem = _problem(entry, seq, prev, stream)
         if problem is None and not _clear_fits(entry, clear, seal, erased_through):
-            problem = "private values are missing" if clear is None else "edited: private values do not fit their digests"
+            problem = (
+                "private values are missing" if clear is None else "edited: private values do not fit their digests"
+            )
         if problem is not None:
             at = min(entry.seq, seq + 1) if entry.seq > seq else entry.seq
             return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem))
@@ -157,7 +159,8 @@ def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Cl
     if whole and entry.seq == seq + 1 and entry.prev == prev:
         return None
     if whole and entry.seq > seq + 1:
-        return f"missing: entries {seq + 1} to {entry.seq - 1} are gone" if entry.seq > seq + 2 else "missing"
+        one = entry.seq == seq + 2
+        return f"missing: entry {seq + 1} is gone" if one else f"missing: entries {seq + 1} to {entry.seq - 1} are gone"
     if whole:
         return "replaced: this entry does not follow the one before it"
     if entry.prev == prev:
