@@ -292,8 +292,11 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
 
 
 _PROVIDERS = frozenset(
-    "gmail.com googlemail.com outlook.com hotmail.com live.com msn.com yahoo.com yahoo.co.uk ymail.com aol.com icloud.com me.com"
-    " mac.com gmx.de gmx.net web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr telia.com spray.se"
-    " comcast.net verizon.net att.net sbcglobal.net qq.com 163.com 126.com mail.ru yandex.ru proton.me protonmail.com fastmail.com"
-    " hotmail.se hotmail.fr live.se hotmail.co.uk libero.it hotmail.es zoho.com".split()  # noqa: SIM905
+    """
+    gmail.com googlemail.com outlook.com hotmail.com live.com msn.com yahoo.com yahoo.co.uk ymail.com aol.com icloud.com me.com
+    mac.com gmx.de gmx.net web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr telia.com spray.se
+    comcast.net verizon.net att.net sbcglobal.net qq.com 163.com 126.com mail.ru yandex.ru proton.me protonmail.com fastmail.com
+    hotmail.se hotmail.fr live.se hotmail.co.uk libero.it hotmail.es zoho.com
+    """.split()
 )
+"""Where anybody has a mailbox: to share such a domain is not to be colleagues."""

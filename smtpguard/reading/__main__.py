@@ -1,0 +1,79 @@
+"""``python -m smtpguard.reading``: reads messages in a process that can be killed.
+
+A request on standard input is two blocks, the head (codec.dump_request) and the content; the answer on standard output is
+one, codec.dump_reading. A block is its length in four octets, big-endian, and then so many octets. Requests follow one
+another until the input ends. Memory, processor time and files are limited from within; for the wall clock the parent holds
+the gun. A request that cannot be understood, or a limit that is hit, ends the process, and the parent's answer is "unreadable".
+"""
+
+from __future__ import annotations
+
+import resource
+import struct
+import sys
+import time
+from dataclasses import replace
+from typing import BinaryIO
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.codec import dump_reading, load_request
+from smtpguard.reading.read import read
+from smtpguard.reading.surroundings import Surroundings
+
+MEMORY_BYTES = 768 << 20
+GRACE_SECONDS = 5  # of processor time beyond the bounds of a request, before the kernel ends the process
+_LENGTH = struct.Struct(">I")
+
+
+def main(source: BinaryIO, sink: BinaryIO) -> int:
+    """Serve requests until ``source`` ends."""
+    around = Surroundings()
+    while True:
+        head = _block(source)
+        if head is None:
+            return 0
+        content = _block(source)
+        if content is None:
+            return 1
+        given, depth, bounds = load_request(head)
+        around = around if given is None else given
+        _allow(bounds.seconds)
+        reading = read(Message.of(content), around, depth, replace(bounds, clock=time.monotonic))
+        answer = dump_reading(reading)
+        sink.write(_LENGTH.pack(len(answer)) + answer)
+        sink.flush()
+
+
+def _block(source: BinaryIO) -> bytes | None:
+    """The next block, None at the end of input. A block cut short is the end too."""
+    length = source.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        return None
+    (size,) = _LENGTH.unpack(length)
+    block = source.read(size)
+    return block if len(block) == size else None
+
+
+def _allow(seconds: float) -> None:
+    """Processor time for one request more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime + seconds) + GRACE_SECONDS
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard < 0 else min(limit, hard), hard))
+
+
+def confine() -> None:
+    """Give up what a reader needs not: memory without end, files, core dumps."""
+    for which, value in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 16),
+    ):
+        hard = resource.getrlimit(which)[1]
+        resource.setrlimit(which, (value, value) if hard < 0 or value <= hard else (hard, hard))
+
+
+if __name__ == "__main__":
+    confine()
+    sys.exit(main(sys.stdin.buffer, sys.stdout.buffer))
