@@ -101,6 +101,8 @@ def characters(data: bytes, charset: str) -> Decoded:
 
 
 def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
+    if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
+        data = data[3:]
     try:
         return Decoded(data.decode(codec), defect)
     except (UnicodeError, ValueError):

@@ -283,9 +283,9 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
         and {a.rpartition("@")[2] for a in others} == {house}
     ):
         yield KINDS["one-house"].mark(f"it is from {house} to {house} and to nobody else")
-    if not people.shown:
+    if not people.shown and people.sender:
         yield KINDS["nobody-shown"].mark("To names nobody")
-    elif not others:
+    elif not others and people.sender:
         yield KINDS["nobody-shown"].mark("To names the sender alone")
     if len(people.shown) > 1 and others:
         yield KINDS["copies"].mark(f"it shows {len(people.shown)} recipients")
@@ -297,6 +297,6 @@ _PROVIDERS = frozenset(
     mac.com gmx.de gmx.net web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr telia.com spray.se
     comcast.net verizon.net att.net sbcglobal.net qq.com 163.com 126.com mail.ru yandex.ru proton.me protonmail.com fastmail.com
     hotmail.se hotmail.fr live.se hotmail.co.uk libero.it hotmail.es zoho.com
-    """.split()
+    """.split()  # noqa: SIM905
 )
 """Where anybody has a mailbox: to share such a domain is not to be colleagues."""

@@ -23,6 +23,7 @@ _CONVERSATION = frozenset(
         "calendar",
     }
 )
+_MACHINERY = frozenset({"list", "platform", "links", "origin"})
 _STRONG = 2.5
 
 
@@ -82,7 +83,7 @@ def judge(marks: Iterable[Mark], *, readable: bool = True) -> tuple[Looks, float
     """The word, the score, and the marks with what their sum adds to them. Of each group the heaviest mark counts.
 
     Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So does
-    a text that cannot be read.
+    a text that cannot be read, and so do colleagues in To where no machinery of mailings shows: an announcement may sound like one.
     """
     marks = tuple(marks)
     heaviest: dict[tuple[Side, str], float] = {}
@@ -92,10 +93,12 @@ def judge(marks: Iterable[Mark], *, readable: bool = True) -> tuple[Looks, float
     internal = sum(w for (side, _), w in heaviest.items() if side is Side.INTERNAL)
     mailing = sum(w for (side, _), w in heaviest.items() if side is Side.MAILING)
     score = round(internal - mailing, 2)
-    talk = [m for m in marks if m.side is Side.INTERNAL and m.name in _CONVERSATION and m.weight >= 2.0]
+    talk = any(m.side is Side.INTERNAL and m.name in _CONVERSATION for m in marks)
+    among_us = any(m.side is Side.INTERNAL and m.group == "people" for m in marks)
+    sent_by_machine = any(m.side is Side.MAILING and m.group in _MACHINERY for m in marks)
     if score >= THRESHOLD:
         looks = Looks.INTERNAL
-    elif score <= -THRESHOLD and readable and not talk:
+    elif score <= -THRESHOLD and readable and not talk and (sent_by_machine or not among_us):
         looks = Looks.MAILING
     else:
         looks = Looks.UNCLEAR

@@ -89,7 +89,6 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     if styles or _MIGHT_HIDE.search(html):
         out.hidden = _take_hidden(tree, styles)
     if found := _QUOTING_HINT.search(html):
@@ -97,6 +96,7 @@ def read_markup(html: str, meter: Meter) -> Markup:
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
         out.quoted = _take(_distinct(tree.css(_AROUND)))
+    out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     out.text = seen(body.text(separator=""))
     head, begins, tail = out.text.partition(_QUOTE_BEGINS)
     if begins:

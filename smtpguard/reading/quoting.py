@@ -25,7 +25,7 @@ OTHER = (
     "送信日時", "日付", "宛先", "件名", "发送时间", "日期", "收件人", "抄送", "主题", "寄件日期", "收件者", "主旨", "보낸 날짜",
     "날짜", "받는 사람", "제목", "التاريخ", "إلى", "الموضوع", "נשלח", "תאריך", "אל", "נושא", "tanggal", "kepada", "subjek",
     "saadetud", "saaja", "teema", "прати", "vastus", "primatelj", "prejemnik", "poslano", "zadeva", "gửi", "đến", "chủ đề",
-    "στάλθηκε", "προς", "θέμα", "ημερομηνία", "för", "mottagare", "destinataire", "destinatario",
+    "στάλθηκε", "προς", "θέμα", "ημερομηνία", "för", "mottagare", "destinataire", "destinatario", "sujet", "message du", "copie à", "répondre à", "message reçu",
 )  # fmt: skip
 _FROM, _OTHER = frozenset(FROM), frozenset(OTHER)
 _LINE_FIELD = re.compile(r"[ \t>|*_]*([^\W\d_][^\n:：<>@]{0,22}?)[ \t*_]*[:：][ \t*_]*(\S[^\n]*|)\Z")
@@ -48,6 +48,11 @@ _BEGINS = re.compile(
     r"|początek przekazywanej|továbbított levél kezdete|ileti başlangıcı|începe mesajul|začátek přeposílané|začiatok preposlanej"
     r"|početak proslijeđene|начало переадресованного|початок листа|تم إعادة توجيه)[^\n]{0,60}:?\s*\Z",
     re.I,
+)
+_POINTER = re.compile(r">>+ ?\w|>[\w]+.{0,40}<")
+_FOOTER_RULE = re.compile(r"\s*(?:_{10,}|-{10,}|-- ?|={10,}|-{5}.*mailing list.*)\s*\Z", re.I)
+_FOOTER = re.compile(
+    r"mailing list|/listinfo/|-unsubscribe@|to unsubscribe|google groups|groups\.io|/lists/|listserv", re.I
 )
 _WROTE = (
     "wrote|writes|schrieb|skrev|skrev følgende|kirjoitti|a écrit|écrit|escribió|escreveu|ha scritto|schreef|napisał|napisała"
@@ -76,19 +81,24 @@ class Split:
     kind: str = ""  # "header block", "attribution", "rule", "marker", "" where there is none
 
 
-def split(text: str) -> Split:
-    """The new part and the quoted part. Answers between quoted lines are new."""
-    lines = text.split("\n")
+def split(text: str, *, from_markup: bool = False) -> Split:
+    """The new part and the quoted part. Answers between quoted lines are new. Text ``from_markup`` quotes in other ways than ``>``."""
+    lines = _without_footer(text.split("\n"))
     for i, line in enumerate(lines):
         if len(line) > 400 or not line or line.isspace():
             continue
         if ":" in line or "：" in line:
             if block := _header_block(lines, i):
                 return _parted(lines, i, "\n".join(block), "header block")
-            if _WROTE_END.search(line):
+            if _WROTE_END.search(line) or "@" in line:
                 if _ATTRIBUTION.match(line):
                     return _parted(lines, i, line, "attribution")
-                if i and len(lines[i - 1]) < 200 and _ATTRIBUTION.match(f"{lines[i - 1]} {line}"):
+                if (
+                    i
+                    and _WROTE_END.search(line)
+                    and len(lines[i - 1]) < 200
+                    and _ATTRIBUTION.match(f"{lines[i - 1]} {line}")
+                ):
                     return _parted(lines, i - 1, f"{lines[i - 1].strip()} {line.strip()}", "attribution")
             if ("@" in line and _APPLE.match(line)) or (
                 _ATTRIBUTION.match(line) and i + 1 < len(lines) and _quoted_next(lines, i)
@@ -100,11 +110,29 @@ def split(text: str) -> Split:
         if first and first[0] in "-_=─*" and len(first) == 2 and first[1] in "-_=─*" and _RULE.match(line):
             return _parted(lines, i, line, "rule")
     marked = [line for line in lines if line.startswith(">")]
-    if len(marked) >= 2:
+    # Newsletters point with ">" too: only lines in a row are a quotation.
+    if len(marked) >= 2 and _row(lines) >= (4 if from_markup else 2):
         return Split(
             "\n".join(line for line in lines if not line.startswith(">")), "\n".join(marked), marked[0], "marker"
         )
-    return Split(text)
+    return Split("\n".join(lines))
+
+
+def _row(lines: list[str]) -> int:
+    """The longest row of lines quoted with ``>``; ``>>`` that begins a headline is no quotation."""
+    longest = row = 0
+    for line in lines:
+        row = row + 1 if line.startswith(">") and not _POINTER.match(line) else 0
+        longest = max(longest, row)
+    return longest
+
+
+def _without_footer(lines: list[str]) -> list[str]:
+    """Without what a list server wrote below: a rule of underscores or dashes, and the list's name or address."""
+    for i in range(max(0, len(lines) - 14), len(lines) - 1):
+        if _FOOTER_RULE.match(lines[i]) and _FOOTER.search(" ".join(lines[i + 1 : i + 4])):
+            return lines[:i]
+    return lines
 
 
 def _quoted_next(lines: list[str], i: int) -> bool:

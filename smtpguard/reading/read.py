@@ -138,10 +138,11 @@ def _marks(
         marks = [m for m in marks if m.side is Side.NEITHER]
         marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
     elif server := _list_server(fields, lists, marks):
-        marks = [m for m in marks if not (m.side is Side.MAILING and m.group in ("list", "leaving", "sender"))]
-        marks.append(
-            KINDS["list-post"].mark(f"it is a person's post on a mailing list; {server} put the list headers on it")
-        )
+        personal = any(m.name in _PERSONAL for m in marks)
+        whose = ("list", "leaving", "subscription", *(("sender",) if personal else ()))
+        marks = [m for m in marks if not (m.side is Side.MAILING and m.group in whose)]
+        post = "a person's post" if personal else "a post"
+        marks.append(KINDS["list-post"].mark(f"it is {post} on a discussion list; {server} put the list headers on it"))
     elif depth is Depth.TEXT and not _bulk_signs(lists, marks):
         marks.append(KINDS["no-bulk-signs"].mark("nothing in it is said to be sent to many"))
     return marks + custom_marks(fields, text, around)
@@ -156,9 +157,9 @@ def _bulk_signs(lists: ListHeader, marks: list[Mark]) -> bool:
 _SERVERS = {
     "x-mailman-version": "Mailman", "x-beenthere": "Mailman", "x-mailman-rule-hits": "Mailman", "mailing-list": "ezmlm",
     "x-sympa-to": "Sympa", "x-google-group-id": "Google Groups", "x-majordomo-version": "Majordomo", "x-mlmmj-version": "mlmmj",
-    "x-groupsio-msgnum": "Groups.io", "x-listserver": "a list server", "x-mailing-list": "a list server", "x-discourse-post-id": "Discourse",
-    "x-yahoo-profile": "Yahoo Groups", "list-post": "a list server", "x-original-message-id": "a list server", "x-egroups-from": "eGroups",
-    "list-archive": "a list server", "x-loop": "a list server", "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
+    "x-groupsio-msgnum": "Groups.io", "x-mailing-list": "a list server", "x-discourse-post-id": "Discourse",
+    "x-yahoo-profile": "Yahoo Groups", "x-egroups-from": "eGroups",
+    "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
 }  # fmt: skip
 # What a person's own writing leaves beside the list server's fields.
 _PERSONAL = frozenset(
@@ -170,7 +171,9 @@ _PERSONAL = frozenset(
 
 def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
     """The discussion list that a person's post came through, by name, or an empty string."""
-    server = next((name for field, name in _SERVERS.items() if field in fields), "")
-    if not server or any(m.group == "platform" and m.name != "feedback-id" for m in marks):
+    server = next((name for field, name in _SERVERS.items() if field in fields), "a list server" if lists.post else "")
+    if not server or any(
+        m.group in ("platform", "links") and m.name not in ("feedback-id", "campaign-links") for m in marks
+    ):
         return ""
-    return server if any(m.name in _PERSONAL for m in marks) else ""
+    return server

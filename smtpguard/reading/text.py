@@ -139,10 +139,9 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
 def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
     """HTML is what most people see; a text/plain beside it is kept apart, or is the whole where there is no HTML."""
     plain = "\n".join(plains)
-    out.links = [link for m in markups for link in m.links]
     if markups:
         out.markup = markups[0] if len(markups) == 1 else _joined(markups)
-        out.split = split(out.markup.text)
+        out.split = split(out.markup.text, from_markup=True)
         out.new = out.split.new
         out.quoted = "\n".join(t for t in (out.split.quoted, out.markup.quoted) if t)
         out.hidden, out.alts = out.markup.hidden, out.markup.alts
@@ -152,8 +151,11 @@ def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
     else:
         out.split = split(plain)
         out.new, out.quoted = out.split.new, out.split.quoted
-    if not out.links:
-        out.links = _URL.findall(plain)[:2000]
+    # Links in quoted text are another's; in HTML they cannot be told apart where only a line of text says "quoted".
+    if not markups:
+        out.links = _URL.findall(out.new)[:2000]
+    elif not out.split.kind:
+        out.links = [link for m in markups for link in m.links] or _URL.findall(plain)[:2000]
 
 
 def _joined(markups: list[Markup]) -> Markup:

@@ -87,11 +87,9 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     if plain:
         for name, evidence in _phrases(plain):
             phrases.setdefault(name, evidence)
-    phrases.pop("work-talk-1", None)
-    subject_phrases = dict(_phrases(text.subject))
-    for name in ("newsletter-words", "order-words", "out-of-office", "internal-words"):
-        if name in subject_phrases:
-            phrases.setdefault(name, subject_phrases[name])
+    for name, evidence in _phrases(f"{text.subject}\n{own[:400]}"):
+        if name in ("newsletter-words", "order-words", "out-of-office", "internal-words"):
+            phrases.setdefault(name, evidence)
     leaving = bool({"unsubscribe-words", "preferences"} & phrases.keys())
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
@@ -104,21 +102,30 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
 
 
 def _phrases(text: str) -> Iterator[tuple[str, str]]:
-    """Each mark once, with the words around the first phrase; talk of work needs two phrases."""
+    """Each mark once, with the words around the first phrase. Words that everybody uses count from two different ones on."""
     folded = " ".join(fold(text).replace("’", "'").split())
-    seen: dict[str, str] = {}
-    talk: set[str] = set()
+    seen: dict[str, set[str]] = {}
     for name, start, end in found_in(folded):
-        if name == "work-talk":
-            talk.add(folded[start:end])
-            if len(talk) == 2:
-                yield name, f'it speaks of work: "{folded[max(0, start - 25) : end + 25].strip()}"'
-        elif name not in seen:
-            seen[name] = ""
+        so_far = seen.setdefault(name, set())
+        needed = 2 if name in _COMMON else 1
+        if len(so_far) >= needed:
+            continue
+        if name == "mobile-footer" and end < len(folded) - _FOOTER:
+            continue
+        if name == "why-you-get-this" and _IN_ERROR.search(folded, end, end + 60):
+            continue
+        so_far.add(folded[start:end])
+        if len(so_far) == needed:
             yield name, f'{_SAYS[name]}: "{folded[max(0, start - 25) : end + 35].strip()}"'
 
 
+_COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
+_FOOTER = 1_500
+_IN_ERROR = re.compile(
+    r"in error|by mistake|by accident|av misstag|ved en fe[ij]l|par erreur|por error|irrtümlich|per errore|erehdyksessä"
+)
 _SAYS = {
+    "work-talk": "it speaks of work",
     "unsubscribe-words": "it tells how to unsubscribe",
     "preferences": "it tells how to change what one is sent",
     "web-version": "it offers itself as a web page",
