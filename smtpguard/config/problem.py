@@ -41,8 +41,9 @@ class Problem:
     def row(self) -> dict[str, str | int]:
         """As ``check --json`` prints it."""
         text = f"{self.text} ({self.hint})" if self.hint else self.text
-        row: dict[str, str | int] = {"file": self.file, "line": self.line, "column": self.column}
-        return row | {"text": text, "expected": self.expected, "severity": self.severity.value}
+        if self.severity is Severity.WARNING:
+            text = f"warning: {text}"
+        return {"file": self.file, "line": self.line, "column": self.column, "text": text, "expected": self.expected}
 
 
 class Invalid(ValueError):

@@ -24,6 +24,7 @@ from smtpguard.policy.hours import Hours
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, RuleModel, StreamModel
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
+from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 
 MAX_RULES = 10_000
 _ACTIONS = {a.word: a for a in Action}
@@ -76,7 +77,11 @@ def parse(
     problems: list[Problem] = []
     for name, file in vocabulary_names(documents).items():
         try:
-            vocabularies[name] = load_yaml(documents[file], folder + file).value
+            vocabulary = load_yaml(documents[file], folder + file)
+            vocabularies[name] = vocabulary.value
+            compile_vocabularies({name: vocabulary.value})
+        except BadVocabulary as e:
+            problems.append(vocabulary.problem(e.path, e.text, e.expected))
         except Broken as e:
             problems += e.problems
             vocabularies[name] = None  # it is there, and broken: not unknown as well

@@ -1,0 +1,84 @@
+"""smtpguard check: every mistake in settings and policy at once, one a line; a summary in words where there are none.
+
+Never here: the checks themselves (offline, and app for what needs a network).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.offline import Checked, check
+from smtpguard.config.settings import Settings
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Mode, Quorum, Scope
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a problem, and nothing else.")
+@click.pass_obj
+def command(context: Context, file: Path | None, as_json: bool) -> None:
+    """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
+    path = file or context.config
+    if not path.exists():
+        raise CannotRun(f"{path}: no such file; -c FILE names another, and config/smtpguard.yaml is a sample")
+    checked = check(path)
+    for problem in checked.problems:
+        if as_json or context.json:
+            context.say(problem.row())
+        else:
+            click.echo(str(problem), err=True)
+    if not checked.fine:
+        raise click.exceptions.Exit(1)
+    if not (as_json or context.json):
+        for line in summary(path, checked):
+            click.echo(line)
+
+
+def summary(path: Path, checked: Checked) -> Iterator[str]:
+    """What is set up, in words."""
+    yield f"{path} is fine."
+    if checked.settings is not None:
+        yield from _settings(checked.settings)
+    if checked.policy is not None:
+        yield from _policy(checked.policy, checked)
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    listening = ", ".join(f"{listener.address} port {listener.port}" for listener in settings.listen.smtp)
+    yield f"Listens on {listening or 'nothing'}; relays to {settings.relay.host} port {settings.relay.port}, TLS {settings.relay.tls}."
+
+
+def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
+    yield f"Policy {policy.sha256[:12]} of {policy.organization.name}" + (
+        "." if policy.enforce else ", observing only."
+    )
+    for name, model in policy.lists.items():
+        people = f"{checked.people[name]:,} addresses" if name in checked.people else "nobody known"
+        where = ", ".join(model.addresses) or "no address"
+        yield f"  list {name}: {where}; {people}; {quorum_in_words(policy.rules.quorums.get(name, policy.approvals))} to release"
+    for name, stream in policy.streams.items():
+        yield f"  stream {name}: from {', '.join(stream.from_)}"
+    for rule in policy.rules.rules:
+        yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
+
+
+def rule_in_words(rule: Rule) -> str:
+    """ "holds where message.looks is internal or unclear and recipients.list_addresses is any"."""
+    does = f"would {rule.then.word}" if rule.mode is Mode.OBSERVE else f"{rule.then.word}s"
+    part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
+    said = [
+        " and ".join(f"{c.fact.name} {'is ' if c.limit[:1].isalnum() else ''}{c.limit}" for c in conditions)
+        for conditions in (rule.when, rule.unless)
+    ]
+    return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "")
+
+
+def quorum_in_words(quorum: Quorum) -> str:
+    """ "1 of communications and 1 of compliance"."""
+    return " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)

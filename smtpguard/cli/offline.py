@@ -1,0 +1,130 @@
+"""What can be checked without a network and without a running guard: settings, policy, and the files that both name.
+
+Never here: what needs the relay or the store (app), or printing (check).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smtpguard.app.files import parse_policy
+from smtpguard.config.documents import policy_documents
+from smtpguard.config.problem import Broken, Problem, ordered
+from smtpguard.config.settings import Settings, read_settings
+from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.lists.sources import SourceError, Tally
+from smtpguard.lists.sync import opened
+from smtpguard.policy.parse import Policy, parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """``people``: list -> how many addresses its sources hold. None where something before it was broken."""
+
+    settings: Settings | None = None
+    policy: Policy | None = None
+    problems: tuple[Problem, ...] = ()
+    people: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def fine(self) -> bool:
+        return not any(problem.fatal for problem in self.problems)
+
+
+def check(path: Path) -> Checked:
+    """The settings in ``path``, and their policy. A policy file given itself is checked alone. Raises OSError."""
+    document: Document | None = None
+    try:
+        document = load_yaml(path)
+        if isinstance(document.value, dict) and {"organization", "rules"} & document.value.keys():
+            return _policy(path, None)
+        settings = read_settings(path)
+    except Broken as e:
+        return Checked(problems=e.problems)
+    files = tuple(_files(document, settings))
+    if not settings.policy.exists():
+        return Checked(settings=settings, problems=ordered(files))
+    rest = _policy(settings.policy, settings)
+    return Checked(
+        settings=settings, policy=rest.policy, problems=ordered((*files, *rest.problems)), people=rest.people
+    )  # fmt: skip
+
+
+def _policy(path: Path, settings: Settings | None) -> Checked:
+    where = _shown(path)
+    try:
+        documents = policy_documents(path)
+        policy = parse(documents, where=where) if settings is None else parse_policy(settings, documents, where)
+    except Broken as e:
+        return Checked(problems=e.problems)
+    document = load_yaml(documents["policy.yaml"], where)
+    people: dict[str, int] = {}
+    problems = list(policy.warnings)
+    for name, model in policy.lists.items():
+        place: Place = ("lists", name, "members")
+        for n, members in enumerate(model.members):
+            here = (*place, n) if (*place, n) in document.values else place
+            declaration = members.model_dump(exclude_none=True)
+            found = _members(declaration, path.parent)
+            if isinstance(found, str):
+                problems.append(document.problem((*here, "csv" if members.csv is not None else "text"), found))
+                continue
+            people[name] = people.get(name, 0) + found
+            if found < members.at_least:
+                text = f"the source holds {found} addresses, fewer than at_least: {members.at_least}"
+                problems.append(document.problem((*here, "at_least"), text))
+    return Checked(policy=policy, problems=ordered(problems), people=people)
+
+
+def _members(declaration: Mapping[str, object], base: Path) -> int | str:
+    """How many addresses a source holds, or why it cannot be read."""
+    tally = Tally()
+    try:
+        return sum(1 for _ in opened(declaration, base).read(tally))
+    except SourceError as e:
+        return str(e)
+
+
+def _files(document: Document, settings: Settings) -> Iterator[Problem]:
+    """The files that must be there before anything starts. What smtpguard makes itself need not be."""
+    named: list[tuple[Place, Path | None]] = [(("policy",), settings.policy)]
+    for n, listener in enumerate(settings.listen.smtp):
+        if listener.tls is not None:
+            place: Place = ("listen", "smtp", n, "tls")
+            named += [((*place, "certificate"), listener.tls.certificate), ((*place, "key"), listener.tls.key)]
+    relay, notices = settings.relay, settings.notices
+    named += [(("relay", key), getattr(relay, key)) for key in ("ca_file", "client_certificate", "client_key")]
+    named.append((("relay", "auth", "password_file"), relay.auth.password_file if relay.auth else None))
+    named.append((("store", "password_file"), settings.store.password_file))
+    named.append((("dkim_sign", "key_file"), settings.dkim_sign.key_file if settings.dkim_sign else None))
+    for place, path in named:
+        if path is not None and not path.is_file():
+            yield document.problem(place, f"there is no file {_shown(path)}", "a file that is there")
+        elif path is not None and not _readable(path):
+            yield document.problem(place, f"{_shown(path)} cannot be read by this user")
+    if notices.templates is not None and not notices.templates.is_dir():
+        yield document.problem(("notices", "templates"), f"there is no folder {_shown(notices.templates)}")
+    taken: dict[tuple[str, int], int] = {}
+    for n, listener in enumerate(settings.listen.smtp):
+        first = taken.setdefault((listener.address, listener.port), n)
+        if listener.port and first != n:
+            text = f"{listener.address} port {listener.port} is listened on twice"
+            yield document.problem(("listen", "smtp", n, "port"), text, "another port or address")
+        if (settings.relay.host, settings.relay.port) == (listener.address, listener.port):
+            yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
+
+
+def _readable(path: Path) -> bool:
+    try:
+        path.open("rb").close()
+    except OSError:
+        return False
+    return True
+
+
+def _shown(path: Path) -> str:
+    """As people at this place would name it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,19 @@
+"""smtpguard schema: the JSON Schema of a configuration file, for an editor. Never here: the schemas themselves."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from smtpguard.config.schema import settings_schema
+from smtpguard.policy.schema import policy_schema
+
+
+@click.command()
+@click.argument("which", type=click.Choice(["policy", "settings"]), default="policy")
+@click.option("--json", "as_json", is_flag=True, help="On one line.")
+def command(which: str, as_json: bool) -> None:
+    """Print the JSON Schema of policy.yaml, or of smtpguard.yaml (settings)."""
+    schema = policy_schema() if which == "policy" else settings_schema()
+    click.echo(json.dumps(schema, ensure_ascii=False, indent=None if as_json else 2))
