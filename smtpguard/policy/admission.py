@@ -188,6 +188,8 @@ class Lease:
     attempts: int
     created_at: datetime
     in_doubt: bool = False
+    doubts: tuple[int, ...] = ()
+    """Of each of ``recipients`` how many attempts ended without anybody knowing how; empty where all are 0."""
 
 
 class Delivered(enum.Enum):
@@ -199,12 +201,16 @@ class Delivered(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT."""
+    """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
+
+    ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again.
+    """
 
     recipient: Recipient
     delivered: Delivered
     reply: str = ""
     next_at: datetime | None = None
+    doubts: int = 0
 
 
 class LedgerError(Exception):

@@ -25,7 +25,12 @@ _PENDING = (Delivered.RETRY.value, Delivered.IN_DOUBT.value)
 _SET_DELIVERY = (
     update(delivery)
     .where(delivery.c.intent_id == bindparam("b_intent"), delivery.c.n == bindparam("b_n"))
-    .values(state=bindparam("b_state"), next_at=bindparam("b_next"), reply=bindparam("b_reply"))
+    .values(
+        state=bindparam("b_state"),
+        next_at=bindparam("b_next"),
+        reply=bindparam("b_reply"),
+        doubts=bindparam("b_doubts"),
+    )
 )
 
 
@@ -35,7 +40,7 @@ def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple
     entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
              now_us, at, False, 0, 0, None, 0)  # fmt: skip
     recipients = [
-        (intent.intent_id, n, RECIPIENT.dumps(r), Delivered.RETRY.value, at, "")
+        (intent.intent_id, n, RECIPIENT.dumps(r), Delivered.RETRY.value, at, "", 0)
         for n, r in enumerate(intent.recipients)
     ]
     return entry, [tuple(r) for r in recipients]
@@ -94,10 +99,10 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
     rows = {row.intent_id: row for row in batch.connection.execute(taken)}
     batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(chosen)).values(owner=owner))
     pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.state.in_(_PENDING))
-    waiting: dict[str, list[tuple[str, str]]] = {}
+    waiting: dict[str, list[tuple[str, str, int]]] = {}
     for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
         if row.next_at <= batch.now_us:
-            waiting.setdefault(row.intent_id, []).append((row.recipient, row.state))
+            waiting.setdefault(row.intent_id, []).append((row.recipient, row.state, row.doubts))
     leases = []
     for intent_id in chosen:
         row = rows[intent_id]
@@ -108,10 +113,11 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
                 token=row.token,
                 until=until,
                 intent=INTENT.loads(row.doc),
-                recipients=tuple(RECIPIENT.loads(text) for text, _ in due),
+                recipients=tuple(RECIPIENT.loads(text) for text, _, _ in due),
                 attempts=row.attempts - 1,
                 created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
-                in_doubt=row.owner is not None or any(s == Delivered.IN_DOUBT.value for _, s in due),
+                in_doubt=row.owner is not None or any(s == Delivered.IN_DOUBT.value for _, s, _ in due),
+                doubts=tuple(n for _, _, n in due) if any(n for _, _, n in due) else (),
             )
         )
     return leases
@@ -178,6 +184,7 @@ def settle(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> bool:
                 "b_state": outcome.delivered.value,
                 "b_next": again,
                 "b_reply": json.dumps(outcome.reply),
+                "b_doubts": outcome.doubts,
             }
         )
     if changes:

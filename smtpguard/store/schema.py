@@ -165,6 +165,7 @@ delivery = Table(  # one recipient of an outbox entry
     _text("state"),
     _big("next_at"),
     _text("reply"),
+    Column("doubts", Integer, nullable=False),
 )
 
 freeze = Table(

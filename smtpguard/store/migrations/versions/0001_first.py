@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("next_at", sa.BigInteger(), nullable=False),
         sa.Column("reply", sa.Text(), nullable=False),
+        sa.Column("doubts", sa.Integer(), nullable=False),
     )
     op.create_table(
         "document",
