@@ -23,7 +23,6 @@ Row = tuple[Any, ...]
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
 _FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
-AGAIN = "seen again"  # rows for the table ``seen`` that prolong nothing
 
 
 @dataclass(slots=True, kw_only=True)

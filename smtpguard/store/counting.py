@@ -1,8 +1,8 @@
 """Distinct people (or Message-IDs) under a key in a sliding window, exact over all processes: read and written in the batch.
 
 A scope is a fact and its key; a pair is a member of it. Both are keyed digests: the tables name nobody. Of each pair the
-newest time is kept. What was counted under a scope already (the same content coming again) adds members it did not have
-and prolongs none. Never here: what a count means.
+newest time is kept. What was counted under a scope already (the same content coming again) adds members that the window does
+not have and prolongs none. Never here: what a count means.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from smtpguard.policy.admission import Ask, Item
-from smtpguard.store.batch import AGAIN, Batch
+from smtpguard.store.batch import Batch
 
 OF_MESSAGES = frozenset({"thread.replies", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
@@ -89,11 +89,12 @@ class Tally:
             mark = _mark(scope, item)
             again = mark in self._marks
             until = now + ask.window_seconds * 1_000_000
-            rows = self._batch.rows(AGAIN if again else "seen")
+            rows = self._batch.rows("seen")
+            floor = now - ask.window_seconds * 1_000_000
             windows = [w for s, w in self._sums if s == scope]
             for pair, weight in _members(scope, ask, item):
                 before = self._at.get(pair)
-                if again and before is not None:
+                if again and before is not None and before > floor:
                     continue
                 rows.append((pair, scope, now, until, weight))
                 for window in windows:

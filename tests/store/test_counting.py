@@ -163,7 +163,7 @@ def test_counts_are_what_a_plain_model_says(tmp_path_factory: pytest.TempPathFac
                     until = contents[one.content_sha256 or ""]
                     again = until is not None and until > now
                     for person in people:
-                        if not (again and person in at):
+                        if not (again and person in within):
                             at[person] = now
                     if not again:
                         contents[one.content_sha256 or ""] = now + timedelta(hours=1)

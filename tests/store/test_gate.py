@@ -1,0 +1,91 @@
+"""The gate moves with every freeze, thaw and policy, for every process; and it says who was on the way."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Gate, PolicyMoved, Selector, Unavailable
+from smtpguard.store.store import Store, open_store
+from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, relays
+
+
+async def test_freeze_and_thaw_move_the_gate(store: Store) -> None:
+    assert await store.gate() == Gate(generation=1, policy_sha256=POLICY)
+    frozen = await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert frozen == Gate(generation=2, policy_sha256=POLICY, freezes=(a_freeze(),))
+    assert await store.gate() == frozen
+    thawed = await store.thaw("F1", event(Kind.THAW, "F1"))
+    assert thawed == Gate(generation=3, policy_sha256=POLICY)
+    assert await store.gate() == thawed
+    assert [e.kind for e, _ in await store.history("F1")] == ["freeze", "thaw"]
+
+
+async def test_there_must_be_a_freeze_to_lift(store: Store) -> None:
+    with pytest.raises(KeyError):
+        await store.thaw("F1", event(Kind.THAW, "F1"))
+    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    await store.thaw("F1", event(Kind.THAW, "F1"))
+    with pytest.raises(KeyError):
+        await store.thaw("F1", event(Kind.THAW, "F1"))
+    assert len(await store.history("F1")) == 2
+
+
+async def test_the_same_freeze_twice_is_refused_and_leaves_no_entry(store: Store) -> None:
+    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    with pytest.raises(Unavailable):
+        await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+    assert len(await store.history("F1")) == 1
+
+
+async def test_a_policy_comes_with_its_documents(store: Store) -> None:
+    documents = {"policy.yaml": b"version: 1\n", "vocabularies/pork.yaml": b"\x00\xff"}
+    gate = await store.put_policy("two", documents, event(Kind.POLICY, "two"))
+    assert (gate.policy_sha256, gate.generation) == ("two", 2)
+    assert await store.policy("two") == documents
+    assert await store.policy(POLICY) == {"policy.yaml": b"version: 1\n"}
+    with pytest.raises(KeyError):
+        await store.policy("three")
+    with pytest.raises(PolicyMoved):
+        await store.admit(item("T1"), relays("T1"))
+    await store.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))  # and back
+    await store.admit(item("T1"), relays("T1"))
+
+
+async def test_another_process_sees_it_at_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
+        await other.admit(item("T1"), relays("T1"))
+        await store.freeze(a_freeze(), event(Kind.FREEZE, "F1"))
+        assert (await other.admit(item("T2"), relays("T2"))).generation == 2
+        assert (await other.gate()).freezes == (a_freeze(),)
+        await other.put_policy("two", {}, event(Kind.POLICY, "two"))
+        with pytest.raises(PolicyMoved):
+            await store.admit(item("T3"), relays("T3"))
+    assert (await store.verify()).ok
+
+
+@pytest.mark.parametrize(
+    ("selector", "value", "stopped"),
+    [
+        (Selector.ALL, "", {"T1", "T2"}),
+        (Selector.LIST, "ramadan", {"T1"}),
+        (Selector.SENDER, "bo@example.com", {"T2"}),
+        (Selector.MAILING, "m1", {"T1"}),
+        (Selector.THREAD, "t2", {"T2"}),
+        (Selector.LIST, "other", set()),
+    ],
+)
+async def test_who_is_on_the_way(store: Store, clock: Clock, selector: Selector, value: str, stopped: set[str]) -> None:
+    t1 = item("T1", touches=frozenset({"ramadan"}), senders=frozenset({"anna@example.com"}), mailing="m1")
+    t2 = item("T2", senders=frozenset({"bo@example.com"}), thread="t2")
+    await store.admit(item("T0"), relays("T0"))
+    clock.go(minutes=10)
+    for one in (t1, t2, item("T3")):
+        await store.admit(one, relays(one.id))
+    store.note(event(Kind.OUTCOME, "T3", outcome="relayed"))
+    await store.record([event(Kind.START, "here")])
+    freeze = a_freeze("F1", selector, value)
+    assert set(await store.in_flight(freeze, T0 + timedelta(minutes=5))) == stopped

@@ -1,0 +1,63 @@
+"""Holds found again: newest first, page by page, by state, and those that somebody must look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from smtpguard.policy.admission import Change
+from smtpguard.policy.approval import State
+from smtpguard.store.store import Store
+from tests.store.making import T0, Clock, held
+
+
+async def some(store: Store, clock: Clock, n: int) -> None:
+    for i in range(n):
+        await held(store, f"H{i}", at=clock.now())
+        clock.go(minutes=1)
+
+
+async def to(store: Store, id: str, state: State) -> None:
+    await store.change(id, lambda h: Change(hold=replace(h, state=state)))
+
+
+async def test_newest_first_and_by_state(store: Store, clock: Clock) -> None:
+    await some(store, clock, 5)
+    await to(store, "H3", State.REJECTED)
+    await to(store, "H1", State.APPROVED)
+    assert [h.hold_id for h in await store.holds()] == ["H4", "H3", "H2", "H1", "H0"]
+    assert [h.hold_id for h in await store.holds(states=[State.WAITING, State.APPROVED])] == ["H4", "H2", "H1", "H0"]
+    assert [h.hold_id for h in await store.holds(limit=2)] == ["H4", "H3"]
+    assert [h.hold_id for h in await store.holds(before=T0 + timedelta(minutes=2))] == ["H1", "H0"]
+    counts = await store.hold_counts()
+    assert (counts[State.WAITING], counts[State.REJECTED], counts[State.VOID]) == (3, 1, 0)
+
+
+async def test_pages_lose_nobody_of_the_same_moment(store: Store, clock: Clock) -> None:
+    for i in range(7):
+        await held(store, f"H{i}", at=T0)
+    seen: list[str] = []
+    page = await store.holds(limit=3)
+    while page:
+        seen += [h.hold_id for h in page]
+        page = await store.holds(limit=3, before=page[-1].held_at, after_id=page[-1].hold_id)
+    assert seen == [f"H{i}" for i in reversed(range(7))]
+
+
+async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store, clock: Clock) -> None:
+    await held(store, "late", expires_at=T0 + timedelta(hours=2))  # a quarter: half an hour
+    await held(store, "soon", expires_at=T0 + timedelta(hours=1))
+    await held(store, "told", attend_at=T0 + timedelta(hours=5))  # said by the guard
+    await held(store, "gone", expires_at=T0 + timedelta(minutes=10))
+    await to(store, "gone", State.EXPIRED)
+    assert await store.due(T0) == []
+    assert [h.hold_id for h in await store.due(T0 + timedelta(minutes=15))] == ["soon"]
+    assert [h.hold_id for h in await store.due(T0 + timedelta(minutes=30))] == ["soon", "late"]
+    assert [h.hold_id for h in await store.due(T0 + timedelta(hours=5))] == ["soon", "late", "told"]
+    await store.change("soon", lambda h: Change(hold=replace(h, attend_at=T0 + timedelta(minutes=59), reminded=1)))
+    assert [h.hold_id for h in await store.due(T0 + timedelta(minutes=30))] == ["late"]
+
+
+async def test_expiry_is_looked_at_whatever_the_guard_said(store: Store) -> None:
+    await held(store, "H1", expires_at=T0 + timedelta(hours=1), attend_at=T0 + timedelta(days=9))
+    assert [h.hold_id for h in await store.due(T0 + timedelta(hours=1))] == ["H1"]

@@ -1,0 +1,237 @@
+"""The journal on a real database: whoever edits it behind our back is found; what retention erases is not missed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from smtpguard.audit.chain import link
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Change, Delivered, Outcome
+from smtpguard.policy.approval import State
+from smtpguard.store import journal
+from smtpguard.store.batch import Batch
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store, open_store
+from tests.store.making import POLICY, SECRET, Clock, a_hold, event, held, holds, item, notice, relays
+
+
+async def filled(store: Store, n: int = 30) -> None:
+    for i in range(n):
+        await store.admit(item(f"T{i}"), relays(f"T{i}"))
+
+
+async def tamper(store: Store, *statements: str) -> None:
+    """Behind the store's back, on its own connection."""
+
+    def do(batch: Batch) -> None:
+        for statement in statements:
+            batch.connection.exec_driver_sql(statement)
+
+    await store._writer.submit(do)
+
+
+TAMPERINGS = {
+    "edited": (["UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 9"], 9, "edited"),
+    "deleted": (["DELETE FROM entry WHERE seq = 9"], 9, "missing"),
+    "reordered": (
+        ["UPDATE entry SET seq = -1 WHERE seq = 9", "UPDATE entry SET seq = 9 WHERE seq = 20",
+         "UPDATE entry SET seq = 20 WHERE seq = -1", "DELETE FROM clear WHERE seq IN (9, 20)"], 9, "reordered",
+    ),
+    "beginning cut": (["DELETE FROM entry WHERE seq < 5"], 1, "missing"),
+    "clear value edited": (["UPDATE clear SET doc = replace(doc, 'anna', 'otto') WHERE seq = 9"], 9, "edited"),
+    "clear value erased early": (["DELETE FROM clear WHERE seq = 9"], 9, "private values are missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+async def test_tampering_is_named(store: Store, name: str) -> None:
+    statements, seq, problem = TAMPERINGS[name]
+    await filled(store)
+    assert (await store.verify()).ok
+    await tamper(store, *statements)
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert (found.seq, found.problem.startswith(problem)) == (seq, True), found
+
+
+async def test_an_inserted_entry_is_found(store: Store) -> None:
+    """It continues the chain, so it is the entry after it that does not fit."""
+    await filled(store)
+
+    def insert(batch: Batch) -> None:
+        for table in ("entry", "clear"):
+            batch.connection.exec_driver_sql(f"UPDATE {table} SET seq = -seq WHERE seq >= 9")
+            batch.connection.exec_driver_sql(f"UPDATE {table} SET seq = 1 - seq WHERE seq < 0")
+        [(prev,)] = batch.select("SELECT hash FROM entry WHERE seq = 8")
+        body = '{"data":{"action":"relay"},"private":{}}'
+        hash = link(bytes(prev), 9, 1, "verdict", "forged", body)
+        batch.rows("entry").append((9, 1, "verdict", "forged", body, bytes(prev), hash))
+
+    await store._writer.submit(insert)
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert found.seq == 10
+
+
+async def test_a_cut_tail_is_found_by_the_file_even_where_the_database_forgot(store: Store, tmp_path: Path) -> None:
+    await filled(store)
+    made = await store.checkpoint()
+    assert made is not None
+    assert await store.checkpoint() is None  # nothing new
+    cut = ["DELETE FROM entry WHERE seq > 20", "DELETE FROM clear WHERE seq > 20", "DELETE FROM checkpoint"]
+    await tamper(store, *cut)
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert found.seq == 21
+    assert "tail is cut" in found.problem
+    (tmp_path / journal.FILE).unlink()
+    assert (await store.verify()).ok  # with neither, nobody can know: that is what the file is for
+
+
+async def test_a_chain_recomputed_whole_is_found(store: Store) -> None:
+    await filled(store)
+    await store.checkpoint()
+
+    def recompute(batch: Batch) -> None:
+        prev = bytes(32)
+        rows = batch.select("SELECT seq, at, kind, id, body FROM entry ORDER BY seq")
+        for seq, at, kind, id, body in rows:
+            text = body.replace("relay", "hold")
+            hash = link(prev, seq, at, kind, id, text)
+            batch.execute("UPDATE entry SET body = ?, prev = ?, hash = ? WHERE seq = ?", [(text, prev, hash, seq)])
+            prev = hash
+        batch.head.hash = prev
+
+    await store._writer.submit(recompute)
+    await filled(store, 5)
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert "recomputed" in found.problem
+
+
+async def test_a_forged_checkpoint_is_found(store: Store, tmp_path: Path) -> None:
+    await filled(store)
+    await store.checkpoint()
+    path = tmp_path / journal.FILE
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps({**line, "seq": line["seq"] + 5}) + "\n")
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert "not signed here" in found.problem
+    path.write_text("gibberish\n")
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert "cannot be read" in found.problem
+
+
+async def test_an_older_snapshot_that_went_on_is_found(store: Store, tmp_path: Path) -> None:
+    """Restored from before the checkpoint, then written to again: the file knows another entry of that number."""
+    await filled(store, 10)
+    await store.checkpoint()
+    [mark] = [json.loads(text) for text in (tmp_path / journal.FILE).read_text().splitlines()]
+    cut = [f"DELETE FROM {t} WHERE seq > 5" for t in ("entry", "clear", "checkpoint")]
+
+    def restore(batch: Batch) -> None:
+        for statement in cut:
+            batch.connection.exec_driver_sql(statement)
+        [(hash,)] = batch.select("SELECT hash FROM entry WHERE seq = 5")
+        batch.head.seq, batch.head.hash = 5, bytes(hash)
+
+    await store._writer.submit(restore)
+    for n in range(20):
+        await store.admit(item(f"U{n}"), relays(f"U{n}"))
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert found.seq == mark["seq"]
+
+
+async def test_another_journal_under_the_same_state_is_found(store: Store, tmp_path: Path, clock: Clock) -> None:
+    await filled(store, 3)
+    await store.checkpoint()
+    url = f"sqlite:///{tmp_path}/other.db"
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as other:
+        found = (await other.verify()).first_bad
+    assert found is not None
+    assert "replaced" in found.problem
+
+
+async def test_closing_signs_a_checkpoint(url: str, tmp_path: Path, clock: Clock) -> None:
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+    assert json.loads((tmp_path / journal.FILE).read_text())["seq"] == 1
+
+
+async def test_addresses_are_erased_and_the_chain_stays_provable(store: Store, clock: Clock) -> None:
+    await filled(store, 10)
+    await held(store, "H1")
+    await store.record([], [notice("N1")])
+    clock.go(days=60)
+    await store.admit(item("young"), relays("young"))
+    clock.go(days=31)
+    erased = await store.retain(Retention())
+    assert (erased.private, erased.holds, erased.more) == (12, 0, False)  # H1 still waits, and is never forgotten
+    assert [clear for _, clear in await store.history("T1")] == [None]
+    assert [clear for _, clear in await store.history("young")] == [{"from": ["anna@example.com"]}]
+    assert (await store.verify()).ok
+    await tamper(store, "DELETE FROM clear WHERE seq > 12")
+    assert not (await store.verify()).ok
+
+
+async def test_the_journal_is_cut_behind_a_signed_base(store: Store, clock: Clock) -> None:
+    await filled(store, 10)
+    clock.go(days=401)
+    await filled(store, 3)
+    erased = await store.retain(Retention())
+    assert erased.entries == 11
+    assert (await store.entries(limit=1))[0][0].seq == 12
+    assert (await store.verify()).ok
+    again = await store.retain(Retention())
+    assert again.entries == 0
+    await tamper(store, "DELETE FROM entry WHERE seq = 12")
+    assert not (await store.verify()).ok
+
+
+async def test_settled_holds_go_with_their_addresses(store: Store, clock: Clock) -> None:
+    await held(store, "H1", notice("N1", "H1"))
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED)))
+    clock.go(days=91)
+    assert (await store.retain(Retention())).holds == 0  # its notice was never sent
+    [lease] = await store.lease("me", 1, 60)
+    await store.settle(lease, [], [])
+    [lease] = await store.lease("me", 1, 60)  # settling nothing leaves its recipient due
+    await store.settle(lease, [Outcome(recipient=lease.recipients[0], delivered=Delivered.SENT)], [])
+    assert (await store.retain(Retention())).holds == 1
+    assert await store.hold("H1") is None
+    assert (await store.verify()).ok
+
+
+async def test_entries_are_read_in_pages(store: Store) -> None:
+    await filled(store, 25)
+    first = await store.entries(limit=10)
+    second = await store.entries(after=first[-1][0].seq, limit=100)
+    assert [e.seq for e, _ in [*first, *second]] == list(range(1, 27))
+
+
+async def test_what_became_of_transactions(store: Store, clock: Clock) -> None:
+    for n in range(4):
+        await store.admit(item(f"T{n}"), relays(f"T{n}"))
+    store.note(event(Kind.OUTCOME, "T0", outcome="relayed"))
+    store.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
+    store.note(event(Kind.IN_DOUBT, "T2", outcome="in-doubt"))
+    await store.record([event(Kind.START, "here")])  # notes are written before it
+    assert await store.outcomes(["T0", "T1", "T2", "T3"]) == {"T0": "relayed", "T1": "recalled", "T2": "in-doubt"}
+    clock.go(minutes=10)
+    assert await store.unsettled(clock.now() - timedelta(minutes=5)) == ["T3"]
+    assert await store.unsettled(clock.now() - timedelta(minutes=10)) == []
+
+
+async def test_a_hold_makes_no_transaction_under_way(store: Store, clock: Clock) -> None:
+    await held(store, "H1")
+    await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
+    clock.go(hours=1)
+    assert await store.unsettled(clock.now()) == []
