@@ -175,6 +175,4 @@ _CONFLICTS: Mapping[str, str] = {
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
 }
-_INSERTS = {name: insert_sql(table, _CONFLICTS.get(name, "")) for name, table in schema.metadata.tables.items()} | {
-    AGAIN: insert_sql(schema.seen, "ON CONFLICT (pair) DO NOTHING")
-}
+_INSERTS = {name: insert_sql(table, _CONFLICTS.get(name, "")) for name, table in schema.metadata.tables.items()}
