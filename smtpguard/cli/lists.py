@@ -113,16 +113,16 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
 
 
 def _registry(context: Context) -> Registry:
-    from smtpguard import app
+    from smtpguard.app.lists import open_registry
 
-    return app.registry(context.settings(), context.policy())
+    return open_registry(context.settings(), context.policy())
 
 
 def _refresher(context: Context) -> tuple[Mapping[str, ListInfo], Refresher]:
-    from smtpguard import app
+    from smtpguard.app.lists import open_refresher, open_registry
 
     settings, policy = context.settings(), context.policy()
-    return app.registry(settings, policy).lists, app.refresher(settings, policy)
+    return open_registry(settings, policy).lists, open_refresher(settings, policy)
 
 
 def _unknown(name: str, infos: Mapping[str, ListInfo]) -> str:

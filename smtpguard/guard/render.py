@@ -1,0 +1,135 @@
+"""From an outbox intent to the mail that is sent: notices and DSNs, in the reader's language, signed where a key is set.
+
+A NOTICE intent's data is tabled in guard.notices. A DSN intent has one recipient, the original's reverse-path, and this data
+(JSON; times are ISO 8601; what is absent is null):
+
+``action``        failed | delayed | relayed, for all of ``recipients``
+``recipients``    [{``address``, ``notify``, ``orcpt``, ``reply``, ``at``}]: ``reply`` is the relay's, ``at`` the last attempt
+``envid``, ``ret``, ``smtputf8``   as the original envelope had them
+``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
+``hold_id``       is the intent's own; its ``content_sha256`` names the content to return, None for none
+
+Never here: who is told (notices), words (mail.notice, mail.dsn), sending (delivery), or the key (it is wire's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from smtpguard.guard import digests
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import Clock, ContentMissing, Ledger
+from smtpguard.mail.address import Address
+from smtpguard.mail.dsn import Action, Dsn, Report, render
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.notice import Notice, Stationery, choose_language
+from smtpguard.policy.admission import Intent, IntentKind
+
+Sign = Callable[[bytes], bytes]
+"""A whole message -> the DKIM-Signature field that is to stand before it."""
+
+
+class Renderer:
+    """Renders NOTICE and DSN intents. ``in_force`` and ``stationery`` are asked each time, since both change with a reload."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        in_force: Callable[[], InForce],
+        stationery: Callable[[], Stationery],
+        clock: Clock,
+        reporting_mta: str,
+        sign: Sign | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._in_force = in_force
+        self._stationery = stationery
+        self._clock = clock
+        self._reporting_mta = reporting_mta
+        self._sign = sign
+
+    async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+        """Envelope and message; None where there is nothing to tell after all. Raises LedgerError.
+
+        An intent rendered twice is the same message: its Message-ID follows from the intent.
+        """
+        if intent.kind is IntentKind.NOTICE:
+            return await self._notice(intent)
+        if intent.kind is IntentKind.DSN:
+            return await self._dsn(intent)
+        raise ValueError(f"an intent of kind {intent.kind.value} has content of its own")
+
+    async def _notice(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+        stationery = self._stationery()
+        data = await digests.fill(self._ledger, intent.data, self._in_force())
+        if data.get("total") == 0:
+            return None
+        to = intent.recipients[0].address
+        notice = Notice(
+            id=intent.intent_id,
+            to=to,
+            data=data,
+            language=choose_language(_spoken_by(to, data), stationery.letterhead.languages),
+            at=self._clock.now(),
+        )
+        raw = await asyncio.to_thread(self._finish, lambda: stationery.render(notice))
+        recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
+        return Envelope(reverse_path=None, recipients=recipients, smtputf8=not to.is_ascii), raw
+
+    async def _dsn(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+        stationery, data = self._stationery(), intent.data
+        sender = intent.recipients[0].address
+        action = Action(data["action"])
+        reports = tuple(
+            Report(recipient=recipient, action=action, reply=row.get("reply") or "", at=_time(row.get("at")))
+            for row in data["recipients"]
+            if action.wanted_by(recipient := _recipient(row))
+        )
+        if not reports:
+            return None
+        try:
+            original = await self._ledger.content(intent.content_sha256) if intent.content_sha256 else None
+        except ContentMissing:
+            original = None
+        now = self._clock.now()
+        dsn = Dsn(
+            id=intent.intent_id,
+            envelope=Envelope(
+                reverse_path=sender,
+                recipients=tuple(r.recipient for r in reports),
+                smtputf8=bool(data.get("smtputf8")),
+                ret=data.get("ret"),
+                envid=data.get("envid"),
+            ),
+            reports=reports,
+            original=original,
+            arrived_at=_time(data.get("arrived_at")) or now,
+            at=now,
+            reporting_mta=self._reporting_mta,
+            hold_id=intent.hold_id or "",
+            language=choose_language(data.get("language") or "", stationery.letterhead.languages),
+            retry_until=_time(data.get("retry_until")),
+        )
+        envelope, raw = await asyncio.to_thread(render, dsn, stationery.letterhead)
+        return envelope, await asyncio.to_thread(self._finish, lambda: raw)
+
+    def _finish(self, make: Callable[[], bytes]) -> bytes:
+        raw = make()
+        return self._sign(raw) + raw if self._sign is not None else raw
+
+
+def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
+    """Who wrote the message reads its language; of everybody else only the organisation's is known."""
+    return str(data.get("language") or "") if str(to).lower() in str(data.get("from") or "").lower() else ""
+
+
+def _recipient(row: Mapping[str, Any]) -> Recipient:
+    return Recipient(address=Address.parse(row["address"]), notify=row.get("notify"), orcpt=row.get("orcpt"))
+
+
+def _time(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

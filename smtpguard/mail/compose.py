@@ -1,0 +1,149 @@
+"""Mail that smtpguard writes itself: header fields that nobody can break out of, and MIME parts (RFC 5322, RFC 2045-2047).
+
+Here live the encoding of fields and bodies, and the making safe of what strangers wrote before it is shown to people.
+Never here: what is said (notice, dsn), or any message of somebody else's, which is never reserialised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import quopri
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.header import Header
+from email.utils import format_datetime
+
+from smtpguard.mail.address import Address, BadAddress
+
+_MESSAGE_ID = re.compile(r"<[\x21-\x3b\x3d\x3f-\x7e]{1,250}@[\x21-\x3b\x3d\x3f-\x7e]{1,250}>")
+_DROPPED = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")  # seen by nobody, and not missed
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One MIME part: its fields, Content-Type first, and its body, encoded as the fields say, with CRLF line ends."""
+
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def text_part(subtype: str, text: str) -> Part:
+    """A part of text in UTF-8, quoted-printable so that it goes everywhere as it is (RFC 2045 section 6.7)."""
+    body = quopri.encodestring(text.replace("\r\n", "\n").encode())
+    return Part(
+        (("Content-Type", f"text/{subtype}; charset=utf-8"), ("Content-Transfer-Encoding", "quoted-printable")),
+        body.replace(b"\n", b"\r\n"),
+    )
+
+
+def multipart(content_type: str, parts: Sequence[Part], *, preamble: str = "") -> tuple[str, bytes]:
+    """The Content-Type field's value and the body. The boundary follows from the parts, so the same parts give the same."""
+    joint = hashlib.sha256(b"".join(p.body for p in parts))
+    while True:
+        boundary = f"=_{joint.hexdigest()[:40]}"
+        if not any(boundary.encode() in p.body for p in parts):
+            break
+        joint.update(b"another")
+    lines = [preamble.encode("ascii"), b"\r\n"] if preamble else []
+    for part in parts:
+        lines += [b"--", boundary.encode(), b"\r\n"]
+        lines += [f"{name}: {value}\r\n".encode() for name, value in part.fields]
+        lines += [b"\r\n", part.body, b"" if part.body.endswith(b"\r\n") else b"\r\n"]
+    lines += [b"--", boundary.encode(), b"--\r\n"]
+    return f'{content_type};\r\n boundary="{boundary}"', b"".join(lines)
+
+
+def message(fields: Iterable[tuple[str, str]], content_type: str, body: bytes) -> bytes:
+    """A whole message. Values must have been made by ``subject_field``, ``mailbox_field`` and their like."""
+    lines = [f"{name}: {value}" for name, value in fields if value]
+    lines += ["MIME-Version: 1.0", f"Content-Type: {content_type}"]
+    if not body.isascii():
+        lines.append("Content-Transfer-Encoding: 8bit")
+    assert not any(re.search(r"\r\n(?![ \t])|(?<!\r)\n|\r(?!\n)", line) for line in lines), "a field that breaks out"
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def unstructured(text: str) -> str:
+    """A Subject, or another field's free text: one line for people, encoded and folded (RFC 2047)."""
+    text = one_line(text, 200)
+    if text.isascii() and len(text) < 60:
+        return text
+    return Header(text, "utf-8", maxlinelen=74, header_name="Subject").encode(linesep="\r\n")
+
+
+def mailbox_field(address: Address, name: str = "") -> str:
+    """An address field's value: the display name encoded, the address as SMTP writes it."""
+    if not name:
+        return f"<{address}>" if not address.is_ascii else str(address)
+    name = one_line(name, 60)
+    if name.isascii():
+        escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}" <{address}>'
+    return f"{Header(name, 'utf-8', maxlinelen=70).encode(linesep=chr(13) + chr(10))}\r\n <{address}>"
+
+
+def mailbox_of(text: str) -> tuple[str, Address]:
+    """Name and address from ``Mail guard <smtpguard@example.com>`` or a bare address. Raises BadAddress."""
+    head, found, tail = text.strip().rpartition("<")
+    if found and tail.endswith(">"):
+        return head.strip().strip('"'), Address.parse(tail[:-1])
+    return "", Address.parse(text)
+
+
+def message_id(name: str, kind: str, address: Address) -> str:
+    """Ours: from the name of what is written, so that writing it twice gives one message."""
+    if not re.fullmatch(r"[A-Za-z0-9._\-]{1,80}", name):
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return f"<{name}.{kind}@{address.ascii_domain}>"
+
+
+def message_ids(text: str) -> str:
+    """The well-formed Message-IDs in a field of somebody else's, folded one a line; "" if there is none."""
+    return "\r\n ".join(_MESSAGE_ID.findall(text)[:10])
+
+
+def date(at: datetime) -> str:
+    return format_datetime(at)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """What a stranger wrote, on one line, with nothing in it that acts: bidi and control characters stand as ``\\u202e``."""
+    text = text[: 4 * limit]
+    clean = " ".join("".join(_shown(c) for c in text).split())
+    return clean if len(clean) <= limit else clean[: limit - 1].rstrip() + "…"
+
+
+def some_lines(text: str, *, lines: int = 25, width: int = 200) -> str:
+    """Several lines, each made safe; what is more is left out and says so."""
+    found = [one_line(line, width) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")[: lines + 1]]
+    if len(found) > lines:
+        found = [*found[:lines], "…"]
+    return "\n".join(found).strip("\n")
+
+
+def shown_address(text: str) -> str:
+    """An address for people: look-alikes cannot pass for what they look like, since they stand in A-labels and escapes."""
+    try:
+        address = mailbox_of(text)[1]
+    except BadAddress:
+        return one_line(text, 254)
+    spelled = str(Address(address.local, address.ascii_domain))
+    return one_line("".join(c if c.isascii() or _is_latin(c) else f"\\u{ord(c):04x}" for c in spelled), 254)
+
+
+def _shown(c: str) -> str:
+    if c.isprintable():
+        return c
+    if c in _DROPPED:
+        return ""
+    category = unicodedata.category(c)
+    if category == "Zs" or c in "\t\n\r\x0b\x0c":
+        return " "
+    return f"\\u{ord(c):04x}"
+
+
+def _is_latin(c: str) -> bool:
+    return unicodedata.name(c, "").startswith("LATIN ")

@@ -1,0 +1,256 @@
+"""Delivery status notifications: what became of a message that was released, for the reverse-path it came from.
+
+RFC 3464 (the report), RFC 3461 (what the sender asked for: NOTIFY, RET, ENVID, ORCPT), RFC 3462 (multipart/report),
+RFC 3463 (status codes) and RFC 6533 (addresses beyond ASCII). Always sent with a null reverse-path.
+Never here: when one is due (guard.delivery), or any DSN that somebody else wrote (reading).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from smtpguard.mail import compose
+from smtpguard.mail.compose import Part
+from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.notice import LOOP_FIELD, Letterhead
+
+MAX_RETURNED_OCTETS = 10 << 20  # a larger message is returned as its header, whatever RET says
+
+_ENHANCED = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
+_CODE = re.compile(r"[245]\d\d")
+_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
+_XCHAR = re.compile(r"\+([0-9A-F]{2})")
+_TYPED = re.compile(r"([A-Za-z0-9\-]{1,20});(.*)\Z", re.S)
+
+
+class Action(enum.Enum):
+    """What became of one recipient (RFC 3464 section 2.3.3)."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    RELAYED = "relayed"  # to a relay that sends no DSN of success itself
+
+    def wanted_by(self, recipient: Recipient) -> bool:
+        """Whether the sender asked to be told of it (RFC 3461 section 4.1): without NOTIFY, of failures and delays."""
+        if recipient.notify is None:
+            return self is not Action.RELAYED
+        return _NOTIFY[self] in recipient.notify.upper().split(",")
+
+
+_NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "SUCCESS"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt."""
+
+    recipient: Recipient
+    action: Action
+    reply: str = ""
+    at: datetime | None = None
+
+    @property
+    def status(self) -> str:
+        """The enhanced code of the reply, else one of its class (RFC 3463)."""
+        if found := _ENHANCED.search(self.reply[:60]):
+            return found[1]
+        if found := _CODE.match(self.reply):
+            return f"{found[0][0]}.0.0"
+        return {Action.FAILED: "5.0.0", Action.DELAYED: "4.4.7", Action.RELAYED: "2.0.0"}[self.action]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dsn:
+    """One notification. ``envelope`` is the original's; its reverse-path must not be null (RFC 3461 section 5.2.3).
+
+    ``id`` is the intent's. ``original``: None if the content is gone already.
+    """
+
+    id: str
+    envelope: Envelope
+    reports: tuple[Report, ...]
+    original: Message | None
+    arrived_at: datetime
+    at: datetime
+    reporting_mta: str
+    hold_id: str = ""
+    language: str = "en"
+    retry_until: datetime | None = None
+
+
+def render(dsn: Dsn, letterhead: Letterhead) -> tuple[Envelope, bytes]:
+    """The notification, and the envelope to send it in. Raises ValueError for a null reverse-path."""
+    sender = dsn.envelope.reverse_path
+    if sender is None:
+        raise ValueError("a null reverse-path gets no DSN")
+    name, address = compose.mailbox_of(letterhead.sender)
+    wide = dsn.envelope.smtputf8
+    says = _WORDS.get(dsn.language, _WORDS["en"])
+    parts = [compose.text_part("plain", _explained(dsn, letterhead, says)), _status_part(dsn, wide)]
+    if dsn.original is not None:
+        parts.append(_returned(dsn, dsn.original))
+    content_type, body = compose.multipart(
+        "multipart/report; report-type=delivery-status", parts, preamble="This is a delivery status notification."
+    )
+    first = min(dsn.reports, key=lambda r: list(Action).index(r.action)).action
+    thread = compose.message_ids(dsn.original.header.get("Message-ID") or "") if dsn.original else ""
+    raw = compose.message(
+        (
+            ("From", compose.mailbox_field(address, name)),
+            ("To", compose.mailbox_field(sender)),
+            ("Subject", compose.unstructured(says[f"subject {first.value}"])),
+            ("Date", compose.date(dsn.at)),
+            ("Message-ID", compose.message_id(dsn.id, "dsn", address)),
+            ("In-Reply-To", thread),
+            ("References", thread),
+            ("Auto-Submitted", "auto-replied"),
+            ("X-Auto-Response-Suppress", "All"),
+            (LOOP_FIELD, "dsn"),
+        ),
+        content_type,
+        body,
+    )
+    envelope = Envelope(
+        reverse_path=None,
+        recipients=(Recipient(address=sender, notify="NEVER"),),
+        smtputf8=not sender.is_ascii or (wide and not raw.partition(b"\r\n\r\n")[2].isascii()),
+        body=None if raw.isascii() else Body.EIGHTBITMIME,
+    )
+    return envelope, raw
+
+
+def _status_part(dsn: Dsn, wide: bool) -> Part:
+    """The part for machines: fields of the message, and a block of fields for each recipient."""
+    blocks = [
+        [
+            ("Original-Envelope-Id", _from_xtext(dsn.envelope.envid or "")),
+            ("Reporting-MTA", f"dns; {dsn.reporting_mta}"),
+            ("Arrival-Date", compose.date(dsn.arrived_at)),
+        ]
+    ]
+    for report in dsn.reports:
+        block = [
+            ("Original-Recipient", _original(report.recipient.orcpt, wide)),
+            ("Final-Recipient", _typed(str(report.recipient.address), wide)),
+            ("Action", report.action.value),
+            ("Status", report.status),
+            ("Diagnostic-Code", f"smtp; {_ascii(report.reply)}" if _CODE.match(report.reply) else ""),
+            ("Last-Attempt-Date", compose.date(report.at) if report.at else ""),
+        ]
+        if report.action is Action.DELAYED and dsn.retry_until is not None:
+            block.append(("Will-Retry-Until", compose.date(dsn.retry_until)))
+        blocks.append(block)
+    text = "\r\n".join("".join(f"{name}: {value}\r\n" for name, value in block if value) for block in blocks)
+    if text.isascii():
+        return Part((("Content-Type", "message/delivery-status"),), text.encode())
+    fields = (("Content-Type", "message/global-delivery-status"), ("Content-Transfer-Encoding", "8bit"))
+    return Part(fields, text.encode())
+
+
+def _returned(dsn: Dsn, original: Message) -> Part:
+    """The message, or its header: of a failure the whole if it was asked for (RFC 3461 section 4.3), else the header."""
+    failed = any(r.action is Action.FAILED for r in dsn.reports)
+    whole = failed and (dsn.envelope.ret or "").upper() == "FULL" and original.size_bytes <= MAX_RETURNED_OCTETS
+    header = original.raw[: original.header.size_bytes]
+    content = original.raw[:] if whole else header + b"\r\n"
+    wide = not header.isascii()
+    kind = ("message/global" if wide else "message/rfc822") if whole else (
+        "message/global-headers" if wide else "text/rfc822-headers"
+    )  # fmt: skip
+    fields = [("Content-Type", kind), ("Content-Disposition", "attachment")]
+    if not content.isascii():
+        fields.append(("Content-Transfer-Encoding", "8bit"))
+    return Part(tuple(fields), content)
+
+
+def _original(orcpt: str | None, wide: bool) -> str:
+    """Original-Recipient from ORCPT (RFC 3461 section 4.2): the type kept, the address decoded."""
+    found = _TYPED.match(orcpt or "")
+    if not found:
+        return ""
+    unencoded = found[1].lower() == "utf-8" and (wide or found[2].isascii())  # RFC 6533 section 3: no xtext
+    address = found[2] if unencoded else _from_xtext(found[2])
+    return f"{found[1]};{address}" if address and address.isprintable() and len(address) <= 500 else ""
+
+
+def _typed(address: str, wide: bool) -> str:
+    """An address with its type (RFC 3464 section 2.3.2, RFC 6533 section 3)."""
+    if address.isascii():
+        return f"rfc822; {address}"
+    if wide:
+        return f"utf-8; {address}"
+    return "utf-8; " + "".join(c if c.isascii() and c not in "\\+=" else f"\\x{{{ord(c):X}}}" for c in address)
+
+
+def _from_xtext(text: str) -> str:
+    """What xtext stands for (RFC 3461 section 4); "" if it is none, or stands for what has no place in a field."""
+    if not _XTEXT.match(text):
+        return ""
+    decoded = _XCHAR.sub(lambda m: chr(int(m[1], 16)), text)
+    return decoded if decoded.isascii() and decoded.isprintable() else ""
+
+
+def _ascii(reply: str) -> str:
+    """A reply as a field's value, folded so that no line is too long."""
+    words = compose.one_line(reply, 900).encode("ascii", "replace").decode().split(" ")
+    lines, line = [], ""
+    for word in words:
+        if line and len(line) + 1 + len(word) > 70:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return "\r\n ".join([*lines, line])
+
+
+def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str:
+    """The part for people."""
+    lines = [says["opening"].format(organization=letterhead.organization or dsn.reporting_mta), ""]
+    for action in Action:
+        reports = [r for r in dsn.reports if r.action is action]
+        if not reports:
+            continue
+        lines += [says[action.value], ""]
+        for report in reports:
+            lines.append(f"  {compose.shown_address(str(report.recipient.address))}")
+            if report.reply and action is not Action.RELAYED:
+                lines.append(f"    {says['answer']} {compose.one_line(report.reply, 400)}")
+        lines.append("")
+    if dsn.original is not None:
+        lines.append(f"{says['subject']}: {compose.one_line(dsn.original.header.get('Subject') or '')}")
+    if dsn.hold_id:
+        lines.append(f"{says['reference']}: {dsn.hold_id}")
+    if letterhead.contact:
+        lines.append(f"{says['questions']}: {compose.one_line(letterhead.contact)}")
+    return "\n".join(lines).strip() + "\n"
+
+
+_WORDS: Mapping[str, Mapping[str, str]] = {
+    "en": {
+        "subject failed": "Not delivered after release",
+        "subject delayed": "Delivery is delayed after release",
+        "subject relayed": "Sent on after release",
+        "opening": "This is the mail guard of {organization}. A message of yours was held, and then released.",
+        "failed": "It could not be delivered to:",
+        "delayed": "It could not be delivered yet, and we go on trying, to:",
+        "relayed": "It was sent on, and no further report is to be expected, to:",
+        "answer": "The receiving server said:",
+        "subject": "Subject", "reference": "Reference", "questions": "Questions",
+    },
+    "sv": {
+        "subject failed": "Kunde inte levereras",
+        "subject delayed": "Leveransen är försenad",
+        "subject relayed": "Skickat vidare",
+        "opening": "Det här är brevvakten hos {organization}. Ett meddelande från dig hölls kvar och släpptes sedan.",
+        "failed": "Det gick inte att leverera till:",
+        "delayed": "Det har inte gått att leverera än, och vi fortsätter att försöka, till:",
+        "relayed": "Det har skickats vidare, och något mer besked kommer inte, till:",
+        "answer": "Den mottagande servern svarade:",
+        "subject": "Ämne", "reference": "Nummer", "questions": "Frågor",
+    },
+}  # fmt: skip

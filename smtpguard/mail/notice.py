@@ -1,0 +1,276 @@
+"""Mail for people: what was held or decided, why, who decides, until when, and what they can do (RFC 5322, RFC 3834).
+
+Text and simple HTML from one template a kind and language (``templates/KIND.LANGUAGE.j2``), which admins may replace by a
+file of the same name in a folder of theirs. The templates see ``d``, the notice's data as guard.notices tables it, with every
+string in it made safe to show; ``to``, ``head`` (the letterhead), and ``f``, the form: paragraphs, rows, items, commands.
+Never here: who is told (guard.notices), signing and sending, or any body that the data does not hold.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+from typing import Any
+
+from babel import Locale
+from babel.dates import format_datetime
+from babel.numbers import format_decimal
+from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, TemplateError
+
+from smtpguard.mail import compose, swedish
+from smtpguard.mail.address import Address, BadAddress
+
+LANGUAGES = ("en", "sv")
+KINDS = ("approve", "decided", "digest", "escalation", "expired", "held", "owner-digest", "rejected", "reminder")
+LOOP_FIELD = "X-Smtpguard-Notice"
+"""On every notice and DSN of ours. It proves nothing; it makes loops visible, and automatic answers to us stay unanswered."""
+
+WIDTH = 72
+_OURS = Path(__file__).parent / "templates"
+_TOPIC = re.compile(r'".*" \(.+, in the .+\)\Z', re.S)
+_TOPIC_SENTENCES = ("Some of its words",)
+_SEVERAL_LINES = frozenset({"excerpt", "comment"})
+_ADDRESSES = frozenset({"from", "by", "people", "senders", "recipients_shown", "person"})
+_CLOCKS = {"sv": "EEEE d MMMM y 'kl.' HH:mm", "en": "EEEE d MMMM y 'at' HH:mm"}
+
+
+class BadTemplate(Exception):
+    """A template that admins wrote cannot be used; says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letterhead:
+    """Who writes, and what stands on every notice. ``languages``: the organisation's, its own first. ``contact``: whom to call, in the admins' words; an address in it gets
+    the answers. ``console_url``: without a slash at its end, "" where there is no console."""
+
+    sender: str = "Mail guard <smtpguard@localhost>"
+    organization: str = ""
+    languages: tuple[str, ...] = ("en",)
+    contact: str = ""
+    console_url: str = ""
+    zone: tzinfo = UTC
+    templates: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One notice to one person. ``id`` is the intent's: the same intent always gets the same Message-ID."""
+
+    id: str
+    to: Address
+    data: Mapping[str, Any]
+    language: str
+    at: datetime
+
+
+class Stationery:
+    """The templates, loaded once: the product's, and over them the admins'."""
+
+    def __init__(self, letterhead: Letterhead) -> None:
+        self.letterhead = letterhead
+        self._name, self._address = compose.mailbox_of(letterhead.sender)
+        ours = FileSystemLoader(_OURS)
+        self._ours = _Forms.of(ours)
+        theirs = letterhead.templates
+        self._theirs = _Forms.of(ChoiceLoader([FileSystemLoader(theirs), ours])) if theirs else self._ours
+
+    def render(self, notice: Notice) -> bytes:
+        """The whole message. A template of the admins' that fails is passed over for the product's own: people must hear
+        of what was held. Raises KeyError for a kind that does not exist."""
+        if notice.data["notice"] not in KINDS:
+            raise KeyError(notice.data["notice"])
+        try:
+            return self._render(notice, self._theirs)
+        except Exception:
+            if self._theirs is self._ours:
+                raise
+            return self._render(notice, self._ours)
+
+    def check(self) -> tuple[str, ...]:
+        """What is wrong with the admins' templates: a sentence each. Renders every kind in every language."""
+        problems = []
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        for kind in KINDS:
+            for language in LANGUAGES:
+                data = {**SAMPLE, "notice": kind}
+                try:
+                    self._render(
+                        Notice(id="check", to=self._address, data=data, language=language, at=at), self._theirs
+                    )
+                except Exception as error:
+                    where = error.name if isinstance(error, TemplateError) and hasattr(error, "name") else None
+                    problems.append(f"{where or f'{kind}.{language}.j2'}: {error}")
+        return tuple(problems)
+
+    def _render(self, notice: Notice, forms: _Forms) -> bytes:
+        language = notice.language if notice.language in LANGUAGES else "en"
+        letterhead, data = self.letterhead, _spoken(notice.data, language)
+        kind = data["notice"]
+        speech = _Speech(language, letterhead.zone)
+        values = {
+            "d": data,
+            "to": compose.shown_address(str(notice.to)),
+            "head": letterhead,
+            "answers": _answers_to(letterhead.contact) is not None,
+            "number": speech.number,
+            "when": speech.when,
+            "language": language,
+        }
+        subject, text = forms.text(f"{kind}.{language}.j2", values)
+        html = forms.html(f"{kind}.{language}.j2", values | {"title": subject})
+        content_type, body = compose.multipart(
+            "multipart/alternative", (compose.text_part("plain", text), compose.text_part("html", html))
+        )
+        thread = compose.message_ids(str(notice.data.get("message_id") or ""))
+        answers = _answers_to(letterhead.contact)
+        return compose.message(
+            (
+                ("From", compose.mailbox_field(self._address, self._name)),
+                ("To", compose.mailbox_field(notice.to)),
+                ("Reply-To", compose.mailbox_field(answers) if answers else ""),
+                ("Subject", compose.unstructured(subject)),
+                ("Date", compose.date(notice.at)),
+                ("Message-ID", compose.message_id(notice.id, "notice", self._address)),
+                ("In-Reply-To", thread),
+                ("References", thread),
+                ("Auto-Submitted", "auto-generated"),
+                ("X-Auto-Response-Suppress", "All"),
+                ("Content-Language", language),
+                (LOOP_FIELD, kind),
+            ),
+            content_type,
+            body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Forms:
+    """The same templates twice: as text, and escaped as HTML."""
+
+    plain: Environment
+    markup: Environment
+
+    @classmethod
+    def of(cls, loader: BaseLoader) -> _Forms:
+        def environment(escaped: bool) -> Environment:
+            made = Environment(loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True)
+            made.filters |= {"fill": _fill, "quoted": _quoted, "flat": _flat}
+            made.globals["form"] = "html.j2" if escaped else "text.j2"
+            return made
+
+        return cls(environment(False), environment(True))
+
+    def text(self, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+        """Subject and text."""
+        module = self.plain.get_template(name).make_module(dict(values))
+        subject = _flat(str(getattr(module, "subject", "")))
+        return subject, re.sub(r"\n{3,}", "\n\n", str(module)).strip("\n") + "\n"
+
+    def html(self, name: str, values: Mapping[str, Any]) -> str:
+        body = self.markup.get_template(name).render(values)
+        return self.markup.get_template("layout.html.j2").render(**values, body=body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Speech:
+    """Numbers and times as people of a language write them, in the organisation's zone."""
+
+    language: str
+    zone: tzinfo
+    locale: Locale = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "locale", Locale.parse({"sv": "sv_SE", "en": "en_GB"}[self.language]))
+
+    def number(self, value: Any) -> str:
+        return str(format_decimal(value, locale=self.locale)) if isinstance(value, int | float) else "?"
+
+    def when(self, value: Any) -> str:
+        """An ISO 8601 time of the data."""
+        try:
+            at = datetime.fromisoformat(str(value)).astimezone(self.zone)
+        except ValueError:
+            return compose.one_line(str(value), 40)
+        return f"{format_datetime(at, _CLOCKS[self.language], locale=self.locale)} ({at.tzname()})"
+
+
+def choose_language(wanted: str, organization: Sequence[str]) -> str:
+    """The reader's language where the organisation speaks it, else the organisation's own; always one that we write."""
+    spoken = [language for language in organization if language in LANGUAGES] or ["en"]
+    return wanted[:2].lower() if wanted[:2].lower() in spoken else spoken[0]
+
+
+def _spoken(data: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """The data as the templates see it: safe to show, said in the language, and telling nothing of single people.
+
+    Where no list was addressed, a topic found, or the words of a rule about topics, would say of those single people to
+    whom the message goes what they are to be spared, and so what they may believe.
+    """
+    said: dict[str, Any] = {name: _safe(name, value) for name, value in data.items()}
+    a_list = bool(said.get("lists"))
+    say: Callable[[str], str] = swedish.sentence if language == "sv" else swedish.english
+    said["reasons"] = [
+        {
+            "description": reason.get("description")
+            if a_list or not any(s.startswith(_TOPIC_SENTENCES) for s in reason.get("sentences") or ())
+            else "",
+            "sentences": [say(s) for s in reason.get("sentences") or ()],
+        }
+        for reason in said.get("reasons") or ()
+    ]
+    marks = [m for m in said.get("marks") or () if a_list or not _TOPIC.match(m)]
+    said["marks"] = [swedish.mark(m) for m in marks] if language == "sv" else marks
+    return said
+
+
+def _safe(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if name in _ADDRESSES:
+            return compose.shown_address(value)
+        return compose.some_lines(value) if name in _SEVERAL_LINES else compose.one_line(value)
+    if isinstance(value, Mapping):
+        return {str(key): _safe(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_safe(name, inner) for inner in value]
+    return value
+
+
+def _answers_to(contact: str) -> Address | None:
+    try:
+        return compose.mailbox_of(contact)[1]
+    except BadAddress:
+        return None
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fill(text: str, indent: str = "", first: str | None = None) -> str:
+    return textwrap.fill(_flat(str(text)), WIDTH, initial_indent=indent if first is None else first,
+                         subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)  # fmt: skip
+
+
+def _quoted(text: str) -> str:
+    lines = [wrapped for line in str(text).split("\n") for wrapped in (textwrap.wrap(line, WIDTH - 2) or [""])]
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+SAMPLE: Mapping[str, Any] = {
+    "notice": "held", "hold_id": "0000000000000000", "subject": "Sample", "message_id": "<sample@example.com>",
+    "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
+    "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
+    "reasons": [{"rule": "sample", "description": "Sample", "sentences": ["It reaches 1,000 people."]}], "marks": ["sample"],
+    "deciders": [{"groups": ["sample"], "each": 1, "people": ["eva@example.com"]}], "part": True, "excerpt": "Sample",
+    "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
+    "by": "eva@example.com", "comment": "Sample", "decided_at": "2026-01-01T00:00:00Z", "percent": 50,
+    "at": "2026-01-01T00:00:00Z", "role": "sender", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z",
+    "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1},
+    "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
+                  "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": []}],
+}  # fmt: skip
+"""Data that every template can be tried on."""

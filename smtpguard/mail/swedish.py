@@ -1,0 +1,196 @@
+"""Swedish for the sentences that rules and readings say in English. What is not here stays as it was said.
+
+A table of sentences in which ``#`` is a number and ``*`` anything else. Never here: the letters around them (templates).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_NUMBER = r"(?:between [\d,.e+]+ and [\d,.e+]+|at least [\d,.e+]+|[\d,.e+]+)(?: %)?"
+_WINDOW = re.compile(r"(\d+)\s*(s|m|h|d|w)\b")
+_UNITS: Mapping[str, tuple[str, str, str, str]] = {
+    "s": ("second", "seconds", "sekund", "sekunder"),
+    "m": ("minute", "minutes", "minut", "minuter"),
+    "h": ("hour", "hours", "timme", "timmar"),
+    "d": ("day", "days", "dygn", "dygn"),
+    "w": ("week", "weeks", "vecka", "veckor"),
+}
+
+SENTENCES: Mapping[str, str] = {
+    "Something about it could not be checked, so people have to look at it": "Något gick inte att kontrollera, så människor behöver titta på det",
+    "It looks like mail between colleagues": "Det ser ut som post mellan kollegor",
+    "It looks like a mailing": "Det ser ut som ett utskick",
+    "It does not look like a mailing, and may be mail between colleagues": "Det ser inte ut som ett utskick och kan vara post mellan kollegor",
+    "It is correspondence with a few people, who all stand in To or Cc": "Det är brevväxling med några få personer, som alla står i Till eller Kopia",
+    "It is more than correspondence with a few people who all stand in To or Cc": "Det är mer än brevväxling med några få personer som alla står i Till eller Kopia",
+    "Some of its words are on a list of topics to look out for": "En del av orden finns på en lista över ämnen att se upp med",
+    "None of its words are on a list of topics to look out for": "Inget av orden finns på en lista över ämnen att se upp med",
+    "Some of its words may not suit everybody it is addressed to": "En del av orden passar kanske inte alla som det är ställt till",
+    "None of its words are known not to suit those it is addressed to": "Inget av orden är känt för att inte passa dem som det är ställt till",
+    "Its text could be read": "Texten gick att läsa",
+    "Its text cannot be read: it is encrypted, damaged or in a foreign format": "Texten går inte att läsa: den är krypterad, skadad eller i ett främmande format",
+    "It is too large or too complex to be read": "Det är för stort eller för invecklat för att läsas",
+    "It bears a label of confidentiality": "Det är märkt som konfidentiellt",
+    "It bears no label of confidentiality": "Det är inte märkt som konfidentiellt",
+    "It is an automatic message": "Det är ett automatiskt meddelande",
+    "It is not an automatic message": "Det är inget automatiskt meddelande",
+    "Its size is # MiB": "Det är # MiB stort",
+    "It has one recipient": "Det har en mottagare",
+    "It has # recipients": "Det har # mottagare",
+    "One recipient is a colleague": "En mottagare är en kollega",
+    "# recipients are colleagues": "# mottagare är kollegor",
+    "No recipient is a colleague": "Ingen mottagare är en kollega",
+    "One recipient is outside": "En mottagare finns utanför organisationen",
+    "# recipients are outside": "# mottagare finns utanför organisationen",
+    "No recipient is outside": "Ingen mottagare finns utanför organisationen",
+    "It is addressed to a customer list": "Det är ställt till en kundlista",
+    "It is addressed to # customer lists": "Det är ställt till # kundlistor",
+    "It is addressed to no customer list": "Det är inte ställt till någon kundlista",
+    "One recipient is a customer": "En mottagare är kund",
+    "# recipients are customers": "# mottagare är kunder",
+    "No recipient is a customer": "Ingen mottagare är kund",
+    "It reaches one customer": "Det når en kund",
+    "It reaches # customers": "Det når # kunder",
+    "It reaches no customer": "Det når ingen kund",
+    "One customer among its recipients stands neither in To nor in Cc": "En kund bland mottagarna står varken i Till eller Kopia",
+    "# customers among its recipients stand neither in To nor in Cc": "# kunder bland mottagarna står varken i Till eller Kopia",
+    "All customers among its recipients stand in To or Cc": "Alla kunder bland mottagarna står i Till eller Kopia",
+    "It is addressed to customers": "Det är ställt till kunder",
+    "It is addressed to no customers": "Det är inte ställt till kunder",
+    "It reaches one person": "Det når en person",
+    "It reaches # people": "Det når # personer",
+    "It reaches nobody": "Det når ingen",
+    "It reaches # of a customer list": "Det når # av en kundlista",
+    "The same mailing reaches one customer": "Samma utskick når en kund",
+    "The same mailing reaches # customers": "Samma utskick når # kunder",
+    "The same mailing reaches no customer": "Samma utskick når ingen kund",
+    "The same mailing reaches one person": "Samma utskick når en person",
+    "The same mailing reaches # people": "Samma utskick når # personer",
+    "The same mailing reaches # of a customer list": "Samma utskick når # av en kundlista",
+    "The mailing was approved": "Utskicket är godkänt",
+    "Nobody has approved it as a mailing": "Ingen har godkänt det som utskick",
+    "It comes from a system whose mail is approved beforehand": "Det kommer från ett system vars post är godkänd på förhand",
+    "It does not provably come from a system whose mail is approved beforehand": "Det kommer inte bevisligen från ett system vars post är godkänd på förhand",
+    "Its From is one that a rule names": "Avsändaren nämns i en regel",
+    "Its From is a colleague's": "Avsändaren är en kollega",
+    "Its From is nobody's in the organization": "Avsändaren är ingen i organisationen",
+    "Its sender is proven": "Avsändaren är styrkt",
+    "Its sender is not proven": "Avsändaren är inte styrkt",
+    "Its sender may write to every list that it is addressed to": "Avsändaren får skriva till alla listor som det är ställt till",
+    "Its sender is not proven to be somebody who may write to every list that it is addressed to": "Det är inte styrkt att avsändaren får skriva till alla listor som det är ställt till",
+    "Its sender wrote to one customer": "Avsändaren har skrivit till en kund",
+    "Its sender wrote to # customers": "Avsändaren har skrivit till # kunder",
+    "Its sender wrote to no customer": "Avsändaren har inte skrivit till någon kund",
+    "There was one message in this conversation": "Det har kommit ett meddelande i den här konversationen",
+    "There were # messages in this conversation": "Det har kommit # meddelanden i den här konversationen",
+    "There were no messages in this conversation": "Det har inte kommit något meddelande i den här konversationen",
+}  # fmt: skip
+
+MARKS: Mapping[str, str] = {
+    '"*" (*, in the subject)': '"*" (*, i ämnesraden)',
+    '"*" (*, in the text)': '"*" (*, i texten)',
+    '"*" (*, in the html)': '"*" (*, i texten)',
+    '"*" (*, in the alt text)': '"*" (*, i texten till en bild)',
+    '"*" (*, in the attachment name)': '"*" (*, i namnet på en bilaga)',
+    "a header claims that it passed this guard before; that proves nothing": "ett brevhuvud påstår att det redan har passerat brevvakten; det bevisar ingenting",
+    "List-Unsubscribe-Post offers to unsubscribe with one click": "det går att avsluta prenumerationen med ett klick (List-Unsubscribe-Post)",
+    "it has a List-Unsubscribe field": "det har ett List-Unsubscribe-fält",
+    "List-Id names the list *": "List-Id anger listan *",
+    "Precedence is *": "Precedence är *",
+    "it has a Feedback-ID for complaints about mailings": "det har ett Feedback-ID för klagomål på utskick",
+    "* put a * field on it": "* har lagt till fältet *",
+    "a platform put a * field on it": "ett utskickssystem har lagt till fältet *",
+    "the field * numbers a campaign or mailing": "fältet * numrerar en kampanj eller ett utskick",
+    "it was made by a program, *": "det är gjort av ett program, *",
+    "it was made by *": "det är gjort med *",
+    "Auto-Submitted says that a machine generated it": "Auto-Submitted säger att en maskin har gjort det",
+    'the subject begins with "*"': 'ämnesraden börjar med "*"',
+    "it answers a message made at *": "det svarar på ett meddelande från *",
+    "In-Reply-To or References says that it answers another message": "brevhuvudet säger att det svarar på ett annat meddelande",
+    "its Thread-Index belongs to an Outlook conversation with answers": "det hör till en Outlook-konversation med svar",
+    "Outlook or Exchange gave it a Thread-Index": "Outlook eller Exchange har gett det ett Thread-Index",
+    "Outlook or Exchange gave it a Thread-Topic": "Outlook eller Exchange har gett det ett Thread-Topic",
+    "Exchange says it was sent from *": "Exchange säger att det skickades från *",
+    "Exchange put # fields on it, such as *": "Exchange har lagt till # fält, till exempel *",
+    "it was written in *": "det är skrivet i *",
+    "its Message-ID is one that * makes": "dess Message-ID är av ett slag som * gör",
+    'it is labelled "*"': 'det är märkt "*"',
+    "it comes from *, which takes no answers": "det kommer från *, som inte tar emot svar",
+    "it comes from *, a mailbox for news or orders": "det kommer från *, en brevlåda för nyheter eller order",
+    "its return address at * was made for one recipient": "dess returadress hos * är gjord för en enda mottagare",
+    "* and # more is shown in To or Cc and is a colleague": "* och # till står i Till eller Kopia och är kollegor",
+    "* is shown in To or Cc and is a colleague": "* står i Till eller Kopia och är en kollega",
+    "it is from * to * and to nobody else": "det är från * till * och till ingen annan",
+    "To names nobody": "Till anger ingen",
+    "To names the sender alone": "Till anger bara avsändaren",
+    "it shows # recipients": "det visar # mottagare",
+    "it is signed by *, the origin that the list declares": "det är signerat av *, som listan anger som ursprung",
+}  # fmt: skip
+
+
+def sentence(text: str) -> str:
+    """A whole sentence of a rule, in Swedish; as it was where nobody has translated it."""
+    bare, window = text.rstrip("."), ""
+    said = _look_up(bare, _SENTENCES)
+    if said is None and " in " in bare:
+        bare, _, length = bare.rpartition(" in ")
+        said, window = _look_up(bare, _SENTENCES), f" på {spelled_window(length, swedish=True)}"
+    return text if said is None else f"{said}{window}."
+
+
+def mark(text: str) -> str:
+    """A phrase for something found in a message, in Swedish."""
+    return _look_up(text, _MARKS) or text
+
+
+def spelled_window(text: str, *, swedish: bool) -> str:
+    """ "10m" as people say it. What is no such length stays as it was."""
+
+    def spell(found: re.Match[str]) -> str:
+        one, many = _UNITS[found[2]][2:] if swedish else _UNITS[found[2]][:2]
+        return f"{found[1]} {one if found[1] == '1' else many}"
+
+    return _WINDOW.sub(spell, text)
+
+
+def english(text: str) -> str:
+    """A rule's sentence as it was said, with the window at its end spelled out."""
+    head, found, length = text.rstrip(".").rpartition(" in ")
+    if found and _WINDOW.fullmatch(length):
+        return f"{head} in {spelled_window(length, swedish=False)}."
+    return text
+
+
+def _compiled(table: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    return [
+        (re.compile(re.escape(said).replace(r"\#", f"({_NUMBER})").replace(r"\*", "(.+?)") + r"\Z"), swedish)
+        for said, swedish in table.items()
+    ]
+
+
+def _look_up(text: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
+    for pattern, said in table:
+        if found := pattern.match(text[:1000]):
+            for value in found.groups():
+                sign = re.search(r"[#*]", said)
+                assert sign is not None, "as many signs in Swedish as in English"
+                said = (
+                    said[: sign.start()]
+                    + (_number(value) if sign[0] == "#" else value.translate(_SIGNS))
+                    + said[sign.end() :]
+                )
+            return said.translate(_UNSIGNED)
+    return None
+
+
+def _number(text: str) -> str:
+    text = text.replace("at least", "minst").replace("between", "mellan").replace(" and ", " och ")
+    return re.sub(r"\d[\d,.]*", lambda m: m[0].replace(",", "\u00a0").replace(".", ","), text)
+
+
+_SIGNS = str.maketrans("#*", "\ue000\ue001")  # in what was found, while signs are still looked for
+_UNSIGNED = str.maketrans("\ue000\ue001", "#*")
+_SENTENCES = _compiled(SENTENCES)
+_MARKS = _compiled(MARKS)
