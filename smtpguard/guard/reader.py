@@ -1,0 +1,201 @@
+"""Reads messages within bounds, without ever keeping the event loop long: the Reader that gather asks.
+
+What is small and ordinary is read here and now, under narrow bounds. What is not, and what turns out to be more than those
+bounds, goes to a process that can be killed (``python -m smtpguard.reading``); where it had to be, the answer is "too
+complex", with what the header says. What was read of a content is remembered, since a mailing comes in thousands of
+transactions with one content. Never here: what a message says (reading).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import struct
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from smtpguard.mail.message import Message
+from smtpguard.policy.facts import Source, Unknown
+from smtpguard.reading.bounds import Bounds, Depth
+from smtpguard.reading.codec import BadReading, dump_request, load_reading
+from smtpguard.reading.looks import Looks, Readable, Reading
+from smtpguard.reading.read import read
+from smtpguard.reading.surroundings import Surroundings
+
+log = logging.getLogger(__name__)
+
+Around = Callable[[], tuple[str, Surroundings]]
+"""The SHA-256 of the policy in force, and what a reader is to know under it."""
+
+NARROW = Bounds(header_fields=300, parts=40, depth=8, text_bytes=192 << 10, attached_bytes=32 << 10, tags=4_000,
+                tag_depth=120, seconds=0.1, clock=time.monotonic)  # fmt: skip
+WIDE = Bounds()
+KILL_SECONDS = 2.0  # beyond the bounds' own time
+REMEMBER_KILLED_SECONDS = 120.0
+MOST_ANSWER = 16 << 20
+_LENGTH = struct.Struct(">I")
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """``small_bytes``: what is read in this process; ``most_bytes``: what is read at all."""
+
+    processes: int = 2
+    small_bytes: int = 256 << 10
+    most_bytes: int = 64 << 20
+    remembered: int = 4096
+    bounds: Bounds = WIDE
+    argv: tuple[str, ...] = (sys.executable, "-m", "smtpguard.reading")
+
+
+class BoundedReader:
+    """guard.ports.Reader. ``close`` ends its processes."""
+
+    def __init__(
+        self, around: Around, *, pool: Pool | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._around = around
+        self._pool = pool or Pool()
+        self._monotonic = monotonic
+        self._known: OrderedDict[tuple[str, str, Depth], tuple[Reading, float]] = OrderedDict()
+        self._underway: dict[tuple[str, str, Depth], asyncio.Task[Reading]] = {}
+        self._free = asyncio.Semaphore(self._pool.processes)
+        self._idle: list[_Child] = []
+
+    async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
+        """Never Unknown of itself: what cannot be read is an answer, which the Reading gives."""
+        policy, around = self._around()
+        depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
+        for known in (Depth.TEXT, depth):  # who has read the text has read the header
+            found = self._remembered((message.sha256, policy, known))
+            if found is not None:
+                return found
+        if _small(message, depth, self._pool):
+            reading = read(message, around, depth, NARROW)
+            if reading.readable is not Readable.TOO_COMPLEX:
+                self._remember((message.sha256, policy, depth), reading)
+                return reading
+        return await self._elsewhere(message, policy, around, depth)
+
+    async def close(self) -> None:
+        for task in self._underway.values():
+            task.cancel()
+        await asyncio.gather(*self._underway.values(), return_exceptions=True)
+        for child in self._idle:
+            await child.end()
+        self._idle.clear()
+
+    async def _elsewhere(self, message: Message, policy: str, around: Surroundings, depth: Depth) -> Reading:
+        """One reading of a content at a time, whoever asks; it goes on if one of them stops waiting."""
+        key = (message.sha256, policy, depth)
+        task = self._underway.get(key)
+        if task is None:
+            task = self._underway[key] = asyncio.create_task(self._in_a_child(message, policy, around, depth))
+            task.add_done_callback(lambda _: self._underway.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _in_a_child(self, message: Message, policy: str, around: Surroundings, depth: Depth) -> Reading:
+        key = (message.sha256, policy, depth)
+        if message.size_bytes > self._pool.most_bytes:
+            return _header_alone(message, around, f"it is larger than {self._pool.most_bytes >> 20} MiB")
+        async with self._free:
+            child = self._idle.pop() if self._idle else await _Child.start(self._pool.argv)
+            try:
+                async with asyncio.timeout(self._pool.bounds.seconds + KILL_SECONDS):
+                    reading = await child.read(message, policy, around, depth, self._pool.bounds)
+            except (TimeoutError, OSError, EOFError, BadReading) as error:
+                await child.end()
+                late = isinstance(error, TimeoutError)
+                log.warning("content %s: its reader was %s", message.sha256[:16], "killed" if late else "lost")
+                why = "reading it takes too long" if late else "reading it takes more memory or time than it may"
+                reading = _header_alone(message, around, why)
+                self._remember(key, reading, self._monotonic() + REMEMBER_KILLED_SECONDS)
+                return reading
+            except BaseException:
+                await child.end()
+                raise
+            self._idle.append(child)
+        self._remember(key, reading)
+        return reading
+
+    def _remembered(self, key: tuple[str, str, Depth]) -> Reading | None:
+        found = self._known.get(key)
+        if found is None:
+            return None
+        reading, until = found
+        if self._monotonic() >= until:
+            del self._known[key]
+            return None
+        self._known.move_to_end(key)
+        return reading
+
+    def _remember(self, key: tuple[str, str, Depth], reading: Reading, until: float = float("inf")) -> None:
+        self._known[key] = (reading, until)
+        if len(self._known) > self._pool.remembered:
+            self._known.popitem(last=False)
+
+
+class _Child:
+    """One reading process. A request that did not end well ends it: nobody knows where in the answer it stands."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._policy: str | None = None
+
+    @classmethod
+    async def start(cls, argv: Sequence[str]) -> _Child:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return cls(process)
+
+    async def read(self, message: Message, policy: str, around: Surroundings, depth: Depth, bounds: Bounds) -> Reading:
+        """Raises OSError, EOFError or BadReading where the process is no more."""
+        sink, source = self._process.stdin, self._process.stdout
+        assert sink is not None
+        assert source is not None
+        head = dump_request(None if policy == self._policy else around, depth, bounds)
+        sink.write(_LENGTH.pack(len(head)) + head + _LENGTH.pack(message.size_bytes))
+        for start in range(0, message.size_bytes, _PIECE):
+            sink.write(message.raw[start : start + _PIECE])
+            await sink.drain()
+        await sink.drain()
+        self._policy = policy
+        (length,) = _LENGTH.unpack(await source.readexactly(_LENGTH.size))
+        if length > MOST_ANSWER:
+            raise BadReading("an answer of no size")
+        return load_reading(await source.readexactly(length))
+
+    async def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def _small(message: Message, depth: Depth, pool: Pool) -> bool:
+    """What can be read in the event loop. A header is small however large the message is."""
+    header = message.header
+    if header.size_bytes > 64 << 10 or len(header.fields) > NARROW.header_fields:
+        return False
+    return depth is Depth.HEADERS or message.size_bytes <= pool.small_bytes
+
+
+def _header_alone(message: Message, around: Surroundings, why: str) -> Reading:
+    """What can be said of a message that cannot be read, without trying again."""
+    header = message.header
+    if header.size_bytes > 64 << 10 or len(header.fields) > WIDE.header_fields:
+        seen = read(Message.of(b"\r\n"), around, Depth.HEADERS, NARROW)
+    else:
+        seen = read(message, around, Depth.HEADERS, NARROW)
+    return replace(seen, readable=Readable.TOO_COMPLEX, why_unreadable=why, looks=Looks.UNCLEAR)

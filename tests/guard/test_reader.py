@@ -1,0 +1,186 @@
+"""Reading within bounds: here what is small, in a process that is killed what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from smtpguard.guard import reader as module
+from smtpguard.guard.reader import BoundedReader, Pool
+from smtpguard.mail.message import Message
+from smtpguard.policy.facts import Source
+from smtpguard.reading.bounds import Bounds
+from smtpguard.reading.looks import Looks, Readable, Reading
+from smtpguard.reading.surroundings import Surroundings
+
+TEXT = frozenset({Source.HEADERS, Source.TEXT})
+HEADERS = frozenset({Source.HEADERS})
+HEAD = b"From: Anna <anna@example.com>\r\nTo: ulf@example.com\r\nSubject: SV: lunch\r\n"
+SMALL = Message.of(HEAD + b"\r\nBacon at noon?\r\n")
+LARGE = Message.of(HEAD + b"\r\n" + b"A line of text that goes on.\r\n" * 20_000)
+AROUND = Surroundings(domains=frozenset({"example.com"}))
+
+Make = Callable[..., BoundedReader]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[BoundedReader] = []
+
+    def reader(**pool: Any) -> BoundedReader:
+        made.append(BoundedReader(lambda: ("p1", AROUND), pool=Pool(**pool)))
+        return made[-1]
+
+    yield reader
+    for each in made:
+        await each.close()
+
+
+def child(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+NOBODY = child("raise SystemExit(3)")
+
+
+async def read(reader: BoundedReader, message: Message, need: frozenset[Source] = TEXT) -> Reading:
+    reading = await reader.read(message, need)
+    assert isinstance(reading, Reading)
+    return reading
+
+
+async def test_small_mail_is_read_without_a_process(make: Make) -> None:
+    reading = await read(make(argv=NOBODY), SMALL)
+    assert reading.readable is Readable.YES
+    assert reading.from_address == "anna@example.com"
+    assert reading.excerpt.startswith("Bacon")
+
+
+async def test_the_header_of_large_mail_needs_no_process(make: Make) -> None:
+    assert (await read(make(argv=NOBODY), LARGE, HEADERS)).subject == "SV: lunch"
+
+
+async def test_large_mail_is_read_by_a_real_process_which_serves_again(make: Make) -> None:
+    reader = make()
+    first = await read(reader, LARGE)
+    assert first.readable is Readable.YES
+    assert first.subject == "SV: lunch"
+    assert first.looks is Looks.INTERNAL
+    [process] = reader._idle
+    other = await read(reader, Message.of(bytes(LARGE.raw[:]) + b"One more.\r\n"))
+    assert other.from_address == "anna@example.com"  # it still knows its surroundings
+    assert reader._idle == [process]
+
+
+async def test_what_is_more_than_it_looks_goes_to_a_process(make: Make) -> None:
+    parts = b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n" * 60
+    raw = HEAD + b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n' + parts + b"--b--\r\n"
+    assert (await read(make(), Message.of(raw))).readable is Readable.YES
+    assert (await read(make(argv=NOBODY), Message.of(raw))).readable is Readable.TOO_COMPLEX
+
+
+async def test_a_process_that_does_not_answer_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KILL_SECONDS", 0.2)
+    started: list[Any] = []
+    start = module._Child.start
+
+    async def remember(argv: Any) -> Any:
+        started.append(await start(argv))
+        return started[-1]
+
+    monkeypatch.setattr(module._Child, "start", remember)
+    reader = make(argv=child("import sys, time; sys.stdin.buffer.read(10); time.sleep(600)"), bounds=Bounds(seconds=0))
+    reading = await read(reader, LARGE)
+    assert reading.readable is Readable.TOO_COMPLEX
+    assert "too long" in reading.why_unreadable
+    assert reading.from_address == "anna@example.com"  # what the header says still stands
+    assert started[0]._process.returncode == -9
+    assert reader._idle == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise SystemExit(3)",
+        "import sys; sys.stdin.buffer.read(4); sys.stdout.buffer.write(b'\\0\\0\\0\\5hello'); sys.stdout.flush();"
+        " sys.stdin.buffer.read()",
+        "import sys; sys.stdout.buffer.write(b'\\xff\\xff\\xff\\xff'); sys.stdout.flush(); sys.stdin.buffer.read()",
+    ],
+)
+async def test_a_process_that_dies_or_talks_nonsense(make: Make, code: str) -> None:
+    reading = await read(make(argv=child(code)), LARGE)
+    assert reading.readable is Readable.TOO_COMPLEX
+    assert reading.looks is Looks.UNCLEAR
+
+
+async def test_larger_than_anything_that_is_read(make: Make) -> None:
+    reading = await read(make(argv=NOBODY, small_bytes=100, most_bytes=1000), LARGE)
+    assert reading.readable is Readable.TOO_COMPLEX
+
+
+async def test_a_process_that_cannot_be_started_is_an_error_for_gather(make: Make) -> None:
+    with pytest.raises(OSError):
+        await make(argv=("/nonexistent",)).read(LARGE, TEXT)
+
+
+async def test_a_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+    really = module.read
+
+    def counting(*a: Any) -> Reading:
+        nonlocal reads
+        reads += 1
+        return really(*a)
+
+    monkeypatch.setattr(module, "read", counting)
+    reader = make()
+    first = await read(reader, SMALL)
+    assert await read(reader, SMALL) is first
+    assert await read(reader, SMALL, HEADERS) is first
+    assert reads == 1
+    await read(reader, Message.of(b"From: x@example.org\r\n\r\n"))
+    assert reads == 2
+
+
+async def test_what_is_remembered_is_bounded(make: Make) -> None:
+    reader = make(remembered=3)
+    for n in range(10):
+        await read(reader, Message.of(HEAD + b"\r\n%d\r\n" % n))
+    assert len(reader._known) == 3
+
+
+async def test_another_policy_reads_anew() -> None:
+    policy = "p1"
+    reader = BoundedReader(lambda: (policy, AROUND))
+    first = await read(reader, SMALL)
+    policy = "p2"
+    assert await read(reader, SMALL) is not first
+
+
+async def test_that_it_was_killed_is_remembered_for_a_while() -> None:
+    now = 0.0
+    reader = BoundedReader(lambda: ("p1", AROUND), pool=Pool(argv=NOBODY), monotonic=lambda: now)
+    first = await read(reader, LARGE)
+    assert await read(reader, LARGE) is first
+    now += module.REMEMBER_KILLED_SECONDS
+    assert await read(reader, LARGE) is not first
+
+
+async def test_the_same_content_at_once_is_one_reading(make: Make) -> None:
+    reader = make()
+    readings = await asyncio.gather(*(read(reader, LARGE) for _ in range(5)))
+    assert len({id(r) for r in readings}) == 1
+    assert len(reader._idle) == 1
+
+
+async def test_one_that_stops_waiting_disturbs_nobody(make: Make) -> None:
+    reader = make()
+    impatient = asyncio.create_task(reader.read(LARGE, TEXT))
+    patient = asyncio.create_task(read(reader, LARGE))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert (await patient).readable is Readable.YES
