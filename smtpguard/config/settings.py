@@ -143,27 +143,23 @@ class Relay(Section):
         return self
 
 
-class Store(Section):
-    url: str = "sqlite:///var/smtpguard.db"
-    password_file: FilePath | None = None
+def _database(url: str) -> str:
+    if url.partition(":")[0].partition("+")[0] not in ("sqlite", "postgresql"):
+        raise Invalid(
+            "a database that smtpguard does not know", 'a url like "sqlite:///var/smtpguard.db" or "postgresql://..."'
+        )
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        raise Invalid("no url of a database", 'a url like "postgresql://smtpguard@db.example.com/smtpguard"') from None
+    if password is not None or "password=" in url:
+        raise Invalid("the url holds a password in clear", "the url without it, and password_file")
+    return url
 
-    @model_validator(mode="after")
-    def _sound(self) -> Store:
-        scheme = self.url.partition(":")[0].partition("+")[0]
-        if scheme not in ("sqlite", "postgresql"):
-            raise Invalid(
-                "a database that smtpguard does not know",
-                'a url like "sqlite:///var/smtpguard.db" or "postgresql://..."',
-            )
-        try:
-            password = urlsplit(self.url).password
-        except ValueError:
-            raise Invalid(
-                "no url of a database", 'a url like "postgresql://smtpguard@db.example.com/smtpguard"'
-            ) from None
-        if password is not None or "password=" in self.url:
-            raise Invalid("the url holds a password in clear", "the url without it, and password_file")
-        return self
+
+class Store(Section):
+    url: Annotated[str, AfterValidator(_database)] = "sqlite:///var/smtpguard.db"
+    password_file: FilePath | None = None
 
 
 class Notices(Section):
@@ -174,19 +170,19 @@ class Notices(Section):
     templates: FilePath | None = None
 
 
+def _web(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
+        raise Invalid("no url that a person could open", 'a url like "https://guard.example.com"')
+    return url
+
+
 class Console(Section):
     """``url``: how people reach it; notices link to it only where it is given."""
 
     address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
     port: Port = 8025
-    url: str = ""
-
-    @model_validator(mode="after")
-    def _sound(self) -> Console:
-        parts = urlsplit(self.url)
-        if self.url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
-            raise Invalid("no url that a person could open", 'a url like "https://guard.example.com"')
-        return self
+    url: Annotated[str, AfterValidator(_web)] = ""
 
 
 class Limits(Section):

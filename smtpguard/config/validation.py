@@ -79,7 +79,7 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
     if kind == "missing":
         return document.problem(place, f"{error['loc'][-1]} is missing")
     if kind in ("literal_error", "enum"):
-        words = _QUOTED.findall(str(ctx.get("expected", "")))
+        words = _QUOTED.findall(str(ctx["expected"])) or [str(ctx["expected"])]
         if not isinstance(found, str):
             return document.problem(place, f"{_described(found)} for {noun}", one_of(words))
         return document.problem(place, f'unknown {noun} "{found}"', one_of(words), did_you_mean(found, words))
@@ -137,12 +137,11 @@ def _noun(model: type[BaseModel], place: Place) -> str:
     here: Any = model
     title = ""
     for part in place:
-        field = _field(here, part) if isinstance(part, str) else None
+        field, here = _step(here, part)
         if field is not None:
             title = field.title or str(part)
-            here = field.annotation
-        else:
-            here = _inside(here)
+        elif isinstance(part, str):  # a name that the file gives
+            title = part
     return title or names[-1]
 
 
@@ -150,19 +149,24 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
     """The keys that may stand at ``place``."""
     here: Any = model
     for part in place:
-        field = _field(here, part) if isinstance(part, str) else None
-        here = field.annotation if field is not None else _inside(here)
-    models = [m for m in _choices(here) if isinstance(m, type) and issubclass(m, BaseModel)]
-    return [field.alias or name for m in models for name, field in m.model_fields.items()]
+        _, here = _step(here, part)
+    return [
+        field.alias or name for m in _models(here) or _models(_inside(here)) for name, field in m.model_fields.items()
+    ]
 
 
-def _field(here: Any, key: str) -> FieldInfo | None:
-    for choice in _choices(here):
-        if isinstance(choice, type) and issubclass(choice, BaseModel):
-            for name, field in choice.model_fields.items():
-                if key in (name, field.alias):
-                    return field
-    return None
+def _step(here: Any, part: str | int) -> tuple[FieldInfo | None, Any]:
+    """The field that ``part`` names, and what it holds. One mapping may stand where a list of them may."""
+    if isinstance(part, str):
+        for m in _models(here) or _models(_inside(here)):
+            for name, field in m.model_fields.items():
+                if part in (name, field.alias):
+                    return field, field.annotation
+    return None, _inside(here)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [c for c in _choices(annotation) if isinstance(c, type) and issubclass(c, BaseModel)]
 
 
 def _choices(annotation: Any) -> list[Any]:

@@ -141,13 +141,11 @@ def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
     listed = [raw] if isinstance(raw, str) else raw
     if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
         raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
-    closed = fact.words or known.words.get(fact.name)
-    if closed is not None:
-        for word in listed:
-            if word not in closed:
-                raise Invalid(
-                    f'unknown word "{word}" for {fact.name}', one_of(sorted(closed)), did_you_mean(word, closed)
-                )
+    for word in listed:
+        if fact.words and word not in fact.words:
+            raise Invalid(f'unknown word "{word}" for {fact.name}', one_of(fact.words), did_you_mean(word, fact.words))
+        if fact.name in known.words and word not in known.words[fact.name]:
+            raise Undeclared(_NOUNS[fact.name], word, known.words[fact.name])
     if fact.name == "sender.address":
         return [canonical(word, known.delimiters) for word in listed]
     return listed

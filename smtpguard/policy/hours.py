@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MIDNIGHT = time(0)
@@ -23,7 +22,7 @@ class Hours:
     days: frozenset[int]
     opens: time
     closes: time
-    zone: ZoneInfo
+    zone: tzinfo
 
     def __post_init__(self) -> None:
         if not self.days or (self.closes != MIDNIGHT and self.opens >= self.closes):

@@ -7,11 +7,12 @@ parse's. Addresses stay as they are written. Never here: the rules' meaning (rul
 from __future__ import annotations
 
 import re
+from datetime import UTC, time, tzinfo
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
@@ -59,51 +60,65 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+_LISTED = BeforeValidator(_listed, json_schema_input_type=str | list[str])
 Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
 Domain = Annotated[str, AfterValidator(_domain), Field(title="domain")]
 NetworkText = Annotated[str, AfterValidator(_network), Field(title="network")]
 Name = Annotated[str, AfterValidator(_name)]
-Mailboxes = Annotated[list[Mailbox], BeforeValidator(_listed)]
-Domains = Annotated[list[Domain], BeforeValidator(_listed)]
-Networks = Annotated[list[NetworkText], BeforeValidator(_listed)]
-Names = Annotated[list[str], BeforeValidator(_listed)]
+Mailboxes = Annotated[list[Mailbox], _LISTED]
+Domains = Annotated[list[Domain], _LISTED]
+Networks = Annotated[list[NetworkText], _LISTED]
+Names = Annotated[list[str], _LISTED]
+
+
+def _days(text: Any) -> Any:
+    try:
+        return parse_days(text)
+    except (ValueError, AttributeError):
+        raise Invalid("no days of the week", 'days like "mon-fri" or "mon, wed, sat"') from None
+
+
+def _clock(text: Any) -> Any:
+    try:
+        return parse_time(text)
+    except (ValueError, AttributeError):
+        raise Invalid("no time of the day", 'a time like "08:00"') from None
+
+
+def _zone(name: Any) -> Any:
+    if name == "UTC":  # needs no database of zones
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError, TypeError):
+        near = did_you_mean(name, available_timezones()) if isinstance(name, str) else ""
+        raise Invalid(f'unknown time zone "{name}"', 'a name like "Europe/Stockholm"', near) from None
+
+
+_TEXT = WithJsonSchema({"type": "string"})
 
 
 class HoursModel(Section):
-    days: str = "mon-fri"
-    from_: str = Field(default="08:00", alias="from")
-    to: str = "18:00"
-    zone: str = "UTC"
+    days: Annotated[frozenset[int], BeforeValidator(_days), _TEXT] = Field(default_factory=lambda: parse_days("mon-fri"))
+    from_: Annotated[time, BeforeValidator(_clock), _TEXT] = Field(default_factory=lambda: time(8), alias="from")
+    to: Annotated[time, BeforeValidator(_clock), _TEXT] = Field(default_factory=lambda: time(18))
+    zone: Annotated[tzinfo, PlainValidator(_zone), _TEXT] = Field(default_factory=lambda: UTC)
 
     @model_validator(mode="after")
-    def _sound(self) -> HoursModel:
-        self.hours()
+    def _in_order(self) -> HoursModel:
+        if self.to != MIDNIGHT and self.from_ >= self.to:
+            raise Invalid(f"working hours end at {self.to:%H:%M}, before they begin", "from earlier than to")
         return self
 
     def hours(self) -> Hours:
-        """Raises Invalid."""
-        try:
-            days = parse_days(self.days)
-        except ValueError:
-            raise Invalid(f'"{self.days}" are no days', 'days like "mon-fri" or "mon, wed, sat"') from None
-        try:
-            opens, closes = parse_time(self.from_), parse_time(self.to)
-        except ValueError:
-            raise Invalid("hours that are no times", 'from and to like "08:00" and "18:00"') from None
-        if closes != MIDNIGHT and opens >= closes:
-            raise Invalid(f"working hours end at {self.to}, before they begin at {self.from_}", "from earlier than to")
-        try:
-            zone = ZoneInfo(self.zone)
-        except (OSError, ValueError):
-            raise Invalid(f'unknown time zone "{self.zone}"', 'a name like "Europe/Stockholm"') from None
-        return Hours(days=days, opens=opens, closes=closes, zone=zone)
+        return Hours(days=self.days, opens=self.from_, closes=self.to, zone=self.zone)
 
 
 class OrganizationModel(Section):
     name: str = ""
     domains: Domains = Field(min_length=1)
-    languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], BeforeValidator(_listed)] = (
-        Field(default=["en"], min_length=1, title="language")
+    languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], _LISTED] = Field(
+        default=["en"], min_length=1, title="language"
     )
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))
 
@@ -155,14 +170,20 @@ class MembersModel(Section):
         return self
 
 
+def _sources(value: Any) -> Any:
+    if isinstance(value, str):
+        raise Invalid("members name no source", "a mapping like {csv: FILE, column: email}")
+    return [value] if isinstance(value, dict) else value
+
+
 class ListModel(Section):
     title: str = ""
     owner: Mailbox | None = None
     addresses: Mailboxes = Field(default=[])
     list_ids: Names = Field(default=[])
-    members: Annotated[list[MembersModel], BeforeValidator(lambda v: [v] if isinstance(v, dict) else v)] = Field(
-        default=[]
-    )
+    members: Annotated[
+        list[MembersModel], BeforeValidator(_sources, json_schema_input_type=MembersModel | list[MembersModel])
+    ] = Field(default=[])
     audience: Name = "customers"
     sensitivity: Literal["normal", "special-category"] | None = None
     writers: Mailboxes = Field(default=[])

@@ -94,7 +94,7 @@ def parse(
         raise Broken([*problems, *wrong])
     reading = _Parse(rest, model, frozenset(vocabularies), delimiters, sound=_declared(rest) == _declared(document))
     policy = reading.policy(documents, freeze_answer, vocabularies)
-    problems += wrong + reading.problems
+    problems += wrong + [p for p in reading.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
     return replace(policy, warnings=ordered(problems))
