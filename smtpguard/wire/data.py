@@ -176,13 +176,15 @@ class Arriving:
 
 def header_refusal(content: Content, limits: Limits) -> Reply | None:
     """Why the header cannot be let pass: a loop (RFC 5321 section 6.3), or more of it than anybody should read."""
+    if content[:2] == b"\r\n":
+        return None  # there is none
     end = content.find(b"\r\n\r\n", 0, limits.header_octets)
     if end < 0:
         if len(content) > limits.header_octets:
             return reply.HEADER_TOO_BIG
         end = len(content)
     header = content[:end]
-    if header.count(b"\n") > limits.header_lines:
+    if header.count(b"\n") >= limits.header_lines:
         return reply.HEADER_TOO_BIG
     if header.lower().count(b"received") > limits.hops and len(_RECEIVED.findall(header)) > limits.hops:
         return reply.LOOP

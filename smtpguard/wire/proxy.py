@@ -10,6 +10,7 @@ Never here: the client's side (server), or whether a message may go on (guard).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
@@ -112,12 +113,12 @@ class Passage:
     async def _ask(self, asks: Sequence[Ask], *, fresh: bool) -> list[Reply]:
         """Raises Lost. On a connection that knows nothing of this transaction yet, all that was accepted goes before."""
         again: list[tuple[Ask, Reply]] = []
-        before: list[bytes] = []
+        before: tuple[bytes, ...] = ()
         if self._connection is None or fresh:
             self.close()
             self._connection = await self._pool.acquire(fresh=fresh)
             self._check_offer(self._connection.extensions, [*(ask for ask, _ in self._accepted), *asks])
-            before = xforward(self._session, self._connection.extensions, self._ident)
+            before = _xforward(self._session, self._connection.extensions.get("XFORWARD"), self._ident)
             again = self._accepted
         connection = self._connection
         offered = connection.extensions
@@ -150,6 +151,12 @@ class Passage:
         self.broken = reply.RELAY_LOST
         self.close()
         raise Lost(self.broken)
+
+
+@lru_cache(maxsize=256)
+def _xforward(session: Session, offered: str | None, ident: str) -> tuple[bytes, ...]:
+    """Said before every MAIL, and mostly the same: a client sends many messages."""
+    return () if offered is None else tuple(xforward(session, {"XFORWARD": offered}, ident))
 
 
 def _line(ask: Ask, offered: Mapping[str, str]) -> bytes:
