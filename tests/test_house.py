@@ -22,7 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
-    "processes": {"mail", "app"},  # mail.reply to refuse a connection; app in __main__ only, where a part is built
+    "demo": set(),  # speaks to the guard as its clients and people do
+    "processes": {"mail", "app", "config"},  # mail.reply to refuse a connection; the others in __main__, where a part is built
 }
 # What stands at the top knows everybody: app, cli.
 NARROW = {

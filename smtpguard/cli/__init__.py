@@ -81,9 +81,14 @@ class _Commands(click.Group):
             if sentence is None:  # a fault of ours: whoever repairs it needs all of it
                 traceback.print_exc()
                 sentence = f"an error of smtpguard itself: {type(e).__name__}"
-            click.echo(f"smtpguard: {sentence}", err=True)
+            click.echo(sentence if _has_place(sentence) else f"smtpguard: {sentence}", err=True)
             status = 2
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _has_place(sentence: str) -> bool:
+    """Whether it is a problem in a file: ``file:line:column: what``."""
+    return sentence.split(": ")[0].count(":") >= 2
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

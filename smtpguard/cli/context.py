@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from smtpguard.app import Services
+    from smtpguard.app.services import Services
     from smtpguard.config.settings import Settings
     from smtpguard.policy.parse import Policy
 
@@ -49,17 +49,6 @@ class NotFine(CannotRun):
     exit_code = 1
 
 
-class BadConfiguration(CannotRun):
-    """Settings or policy with problems: a line each, as ``file:line:column: what``."""
-
-    def __init__(self, problems: object) -> None:
-        lines = [str(problem) for problem in problems] if isinstance(problems, (list, tuple)) else [str(problems)]
-        super().__init__("\n".join(lines))
-
-    def show(self, file: Any = None) -> None:
-        click.echo(self.message, err=True)
-
-
 @dataclass(slots=True)
 class Context:
     """Handed to every command by click (``@click.pass_obj``)."""
@@ -78,7 +67,7 @@ class Context:
         return app.read_settings(self.config)
 
     def policy(self) -> Policy:
-        """The policy as the file has it now, which need not be the one in force. Raises BadConfiguration."""
+        """The policy as the file has it now, which need not be the one in force. Raises config.problem.Broken."""
         from smtpguard import app
 
         return app.read_policy(self.settings())
@@ -119,8 +108,14 @@ def _plain(value: object) -> object:
 
 def sentence_of(error: Exception) -> str | None:
     """What went wrong, in one line, for the errors that the world makes. None: an error of ours."""
-    from smtpguard.guard.ports import LedgerError
+    from smtpguard.app.files import CannotStart
+    from smtpguard.config.problem import Broken
+    from smtpguard.policy.admission import LedgerError
 
+    if isinstance(error, Broken):
+        return "\n".join(map(str, error.problems))
+    if isinstance(error, CannotStart):
+        return str(error)
     if isinstance(error, OSError):
         named = f"{error.filename}: " if error.filename else ""
         return f"{named}{error.strerror or error}"

@@ -12,19 +12,16 @@ from smtpguard.processes import part, supervisor
 
 
 def main(name: str, channel: int, config: Path) -> int:
-    from smtpguard import app
+    from smtpguard.app.files import CannotStart
+    from smtpguard.app.parts import part as built
+    from smtpguard.config.problem import Broken
 
     try:
-        built = app.part(name, config)
-    except app.CannotStart as e:
-        print(f"smtpguard {name}: {e}", file=sys.stderr)
+        with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(part.run(built(name, config), sock))
+    except (CannotStart, Broken) as e:
+        print(e if isinstance(e, Broken) else f"smtpguard {name}: {e}", file=sys.stderr)
         return supervisor.CANNOT_RUN
-    with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(part.run(built, sock))
-        except app.CannotStart as e:
-            print(f"smtpguard {name}: {e}", file=sys.stderr)
-            return supervisor.CANNOT_RUN
     return 0
 
 

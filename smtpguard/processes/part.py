@@ -6,7 +6,6 @@ Every part of the tree runs here. Never here: what a part is made of (app).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -33,7 +32,10 @@ class Part(Protocol):
         """Serve an accepted connection; ``closed`` is called once, when it is over. Never raises."""
 
     async def stop(self, grace_seconds: float) -> None:
-        """No new work; what is in hand is finished within the grace, and then dropped."""
+        """No new work; what is in hand is finished within the grace, and then dropped. ``serve`` goes on meanwhile."""
+
+    async def close(self) -> None:
+        """Let go of everything. The last call, whatever came before."""
 
 
 async def run(part: Part, sock: socket.socket) -> None:
@@ -55,6 +57,14 @@ class _Life:
             signal.signal(number, signal.SIG_IGN)
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         beating = asyncio.create_task(self._beat())
+        try:
+            await self._live()
+        finally:
+            beating.cancel()
+            await self._part.close()
+            self._channel.close()
+
+    async def _live(self) -> None:
         await self._part.start()
         self._channel.send({"ready": True})
         serving = asyncio.create_task(self._part.serve())
@@ -67,11 +77,8 @@ class _Life:
                 raise RuntimeError("the part's work ended by itself")
             await self._part.stop(self._stop.result())
         finally:
-            for task in (serving, beating):
-                task.cancel()
-                with contextlib.suppress(BaseException):
-                    await task
-            self._channel.close()
+            serving.cancel()
+            await asyncio.wait({serving})
 
     async def _beat(self) -> None:
         while True:

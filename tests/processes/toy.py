@@ -78,6 +78,9 @@ class Toy:
         if self.busy:
             await asyncio.wait(self.busy, timeout=grace_seconds)
 
+    async def close(self) -> None:
+        pass
+
 
 async def child(name: str, channel: int) -> None:
     with socket.socket(fileno=channel) as sock:

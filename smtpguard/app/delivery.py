@@ -1,0 +1,205 @@
+"""The delivery part: empties the outbox, keeps the lists' indexes fresh, and does what time does to holds and to the record.
+
+Never here: any of that itself (guard.delivery, guard.approvals, lists.sync, store.retention).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from smtpguard.app.clock import SystemClock, host_name
+from smtpguard.app.files import CannotStart, installation_secret, make_state
+from smtpguard.app.lists import built_refresher
+from smtpguard.app.policies import Following
+from smtpguard.app.relay import relay_pool
+from smtpguard.app.services import opened
+from smtpguard.app.telling import TellingStore
+from smtpguard.audit.event import Event, Kind
+from smtpguard.config.problem import Broken
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Settings
+from smtpguard.guard.approvals import Approvals
+from smtpguard.guard.delivery import Delivery
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.render import Renderer, Sign
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.sync import Refresher, Report
+from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.observe import log as lines
+from smtpguard.policy.admission import LedgerError
+from smtpguard.store.retention import Retention
+from smtpguard.wire.deliveries import Deliveries
+from smtpguard.wire.dkim import DkimSigner
+
+log = logging.getLogger(__name__)
+
+SYNC_SECONDS = 2.0
+SWEEP_SECONDS = 20.0
+RETAIN_SECONDS = 60.0
+CHECKPOINT_SECONDS = 60.0
+
+
+class Deliverer:
+    """processes.part.Part"""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._undo = AsyncExitStack()
+        self._delivering: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        settings, clock = self._settings, self._clock
+        make_state(settings)
+        secret = installation_secret(settings)
+        self._store, self._digester = await self._undo.enter_async_context(opened(settings))
+        self._ledger = TellingStore(self._store, lines.tell)
+        self._policies = Following(self._ledger, settings, self._digester, clock)
+        await self._policies.follow()
+        self._watch = GateWatch(self._ledger, clock, moved=self._policies.moved)
+        await self._watch.read()
+        pool = relay_pool(settings)
+        self._undo.push_async_callback(pool.close)
+        name = settings.hostname or host_name()
+        self._approvals = Approvals(self._ledger, self._policies, clock)
+        self._delivery = Delivery(
+            self._ledger,
+            Deliveries(pool),
+            Renderer(
+                ledger=self._ledger,
+                in_force=self._policies.current,
+                stationery=_Desk(settings, self._policies),
+                clock=clock,
+                reporting_mta=name,
+                sign=signer(settings),
+            ),
+            self._watch,
+            self._policies,
+            clock,
+            owner=f"{socket.gethostname()} {os.getpid()}",
+            trace_key=secret,
+            hostname=name,
+        )
+
+    async def serve(self) -> None:
+        """All at once, for ever; the first that fails ends the part, which is then started again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch.run())
+            self._delivering = tasks.create_task(self._delivery.run())
+            tasks.create_task(_Lists(self._settings, self._policies, self._digester, self._ledger, self._clock).run())
+            tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
+            tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
+            tasks.create_task(_every(CHECKPOINT_SECONDS, "checkpoint", self._store.checkpoint))
+
+    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+        """Nobody hands one to this part."""
+        connection.close()
+        closed()
+
+    async def stop(self, grace_seconds: float) -> None:
+        self._delivery.stop()
+        if self._delivering is not None:
+            await asyncio.wait({self._delivering}, timeout=grace_seconds)
+
+    async def close(self) -> None:
+        await self._undo.aclose()
+
+    async def _retain(self) -> None:
+        keep = self._settings.retention
+        bounds = Retention(
+            content=timedelta(seconds=keep.content),
+            addresses=timedelta(seconds=keep.addresses),
+            journal=timedelta(seconds=keep.journal),
+        )
+        more = True
+        while more:  # a slice at a time, beside admissions
+            more = (await self._store.retain(bounds)).more
+            await asyncio.sleep(0.1)
+
+
+class _Lists:
+    """Keeps the indexes of the lists in force as fresh as their sources; what changes or fails is journalled."""
+
+    def __init__(
+        self, settings: Settings, policies: Following, digester: Digester, ledger: TellingStore, clock: SystemClock
+    ) -> None:
+        self._settings, self._policies, self._digester = settings, policies, digester
+        self._ledger, self._clock = ledger, clock
+        self._refresher: Refresher | None = None
+        self._under = ""
+        self._problems: dict[str, str] = {}
+
+    async def run(self) -> None:
+        while True:
+            policy = self._policies.policy
+            if self._refresher is None or policy.sha256 != self._under:
+                self._refresher = built_refresher(self._settings, policy, self._digester)
+                self._under = policy.sha256
+            for info in self._refresher.due(self._clock.now()):
+                await self._note(await asyncio.to_thread(self._refresher.sync, info, self._clock.now()))
+            await asyncio.sleep(SYNC_SECONDS)
+
+    async def _note(self, report: Report) -> None:
+        before = self._problems.get(report.list, "")
+        self._problems[report.list] = report.problem
+        if not report.changed and report.problem == before:
+            return
+        data = {"people": report.people, "version": report.version, "problem": report.problem or None,
+                "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
+        try:
+            await self._ledger.record([Event(kind=Kind.LIST, id=report.list, at=report.at, data=data)])
+        except LedgerError as e:
+            log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
+
+
+class _Desk:
+    """The stationery of the policy in force: made once for each."""
+
+    def __init__(self, settings: Settings, policies: Following) -> None:
+        self._settings, self._policies = settings, policies
+        self._made: tuple[str, Stationery] | None = None
+
+    def __call__(self) -> Stationery:
+        policy, settings = self._policies.policy, self._settings
+        if self._made is None or self._made[0] != policy.sha256:
+            letterhead = Letterhead(
+                sender=settings.notices.from_,
+                organization=policy.organization.name,
+                languages=policy.organization.languages or ("en",),
+                contact=settings.notices.contact,
+                console_url=settings.console.url.rstrip("/") if settings.console else "",
+                zone=policy.organization.hours.zone,
+                templates=settings.notices.templates,
+            )
+            self._made = policy.sha256, Stationery(letterhead)
+        return self._made[1]
+
+
+def signer(settings: Settings) -> Sign | None:
+    """Raises CannotStart where the key cannot be read or used."""
+    given = settings.dkim_sign
+    if given is None:
+        return None
+    try:
+        key = read_secret(given.key_file).get_secret_value().encode()
+        return DkimSigner(domain=given.domain, selector=given.selector, key=key).sign
+    except Broken as e:
+        raise CannotStart(str(e)) from None
+    except ValueError as e:
+        raise CannotStart(f"{given.key_file}: {e}") from None
+
+
+async def _every(seconds: float, what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """A store that does not answer is asked again the next time."""
+    while True:
+        try:
+            await work()
+        except LedgerError as e:
+            log.warning("%s: the store does not answer: %s", what, type(e).__name__)
+        await asyncio.sleep(seconds)

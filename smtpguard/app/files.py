@@ -1,0 +1,73 @@
+"""What stands on disk: settings, the policy's documents, secrets, and where in the state directory what is kept.
+
+Imports nothing heavy, so that the command line is quick. Never here: what is in force (policies).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from smtpguard.config.documents import policy_documents
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Settings
+from smtpguard.config.settings import read_settings as read_settings
+from smtpguard.lists.digest import BadKey, installation_key
+from smtpguard.policy.parse import Policy, parse
+from smtpguard.policy.verdict import Action
+
+
+class CannotStart(Exception):
+    """It cannot run as things are; one sentence for whoever started it. Trying again would not help."""
+
+
+def read_policy(settings: Settings) -> Policy:
+    """As the files have it now, which need not be what is in force. Raises Broken with every problem."""
+    return parse_policy(settings, policy_documents(settings.policy), where=str(settings.policy))
+
+
+def parse_policy(settings: Settings, documents: dict[str, bytes], where: str = "policy.yaml") -> Policy:
+    return parse(
+        documents,
+        delimiters=settings.delimiters,
+        freeze_answer=Action.HOLD if settings.freeze.answer == "hold" else Action.DEFER,
+        where=where,
+    )
+
+
+def indexes(settings: Settings) -> Path:
+    """Where the lists' indexes stand."""
+    return settings.state / "indexes"
+
+
+def spool(settings: Settings) -> Path:
+    """Where large messages wait while they are decided on."""
+    return settings.state / "spool"
+
+
+def make_state(settings: Settings) -> None:
+    """The state directory and what is in it: for nobody else to see. Raises CannotStart."""
+    try:
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (indexes(settings), spool(settings)):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as e:
+        raise CannotStart(f"{e.filename or settings.state}: {e.strerror}") from None
+
+
+def installation_secret(settings: Settings) -> bytes:
+    """Made at the first start. Raises CannotStart."""
+    try:
+        return installation_key(settings.secret_file)
+    except BadKey as e:
+        raise CannotStart(str(e)) from None
+
+
+def store_url(settings: Settings) -> str:
+    """With the password in it, from its file. Not to be shown."""
+    if settings.store.password_file is None:
+        return settings.store.url
+    password = quote(read_secret(settings.store.password_file).get_secret_value(), safe="")
+    parts = urlsplit(settings.store.url)
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}{at}{host}"))

@@ -1,0 +1,62 @@
+"""The customer lists of a policy on this machine: who is on them (indexes), and what reads their sources.
+
+Never here: how an index is made or asked (lists).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.files import indexes, installation_secret, make_state
+from smtpguard.config.settings import Settings
+from smtpguard.guard.ports import Clock
+from smtpguard.lists.declared import build
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.sync import Refresher
+from smtpguard.policy.parse import Policy
+
+
+def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
+    """The lists as this policy declares them, with the indexes that are there."""
+    lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
+    names = (settings.hostname, settings.relay.host, settings.relay.server_name or "")
+    return Registry(
+        domains=policy.organization.domains,
+        lists=lists,
+        streams=streams,
+        digester=digester,
+        folder=indexes(settings),
+        now=clock.now,
+        host_names=sorted({name for name in names if "." in name and not _is_ip(name)}),
+        expanders=settings.expanders,
+    )
+
+
+def built_refresher(settings: Settings, policy: Policy, digester: Digester) -> Refresher:
+    """Paths of sources are relative to the policy file."""
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    return Refresher(lists, folder=indexes(settings), base=settings.policy.parent, digester=digester)
+
+
+def open_registry(settings: Settings, policy: Policy) -> Registry:
+    return built_registry(settings, policy, _digester(settings), SystemClock())
+
+
+def open_refresher(settings: Settings, policy: Policy) -> Refresher:
+    make_state(settings)
+    return built_refresher(settings, policy, _digester(settings))
+
+
+def _digester(settings: Settings) -> Digester:
+    """The secret is made here too: lists may be synced before the guard was ever started."""
+    return Digester(installation_secret(settings), settings.delimiters)
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

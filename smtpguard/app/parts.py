@@ -1,0 +1,36 @@
+"""The parts of ``smtpguard serve`` by name: the milter and the console take their places here.
+
+Never here: what a part does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from smtpguard.app.files import read_settings
+from smtpguard.config.settings import Settings
+from smtpguard.observe import log
+from smtpguard.processes.part import Part
+
+
+def _proxy(settings: Settings) -> Part:
+    from smtpguard.app.proxy import Proxy
+
+    return Proxy(settings)
+
+
+def _delivery(settings: Settings) -> Part:
+    from smtpguard.app.delivery import Deliverer
+
+    return Deliverer(settings)
+
+
+PARTS: Mapping[str, Callable[[Settings], Part]] = {"proxy": _proxy, "delivery": _delivery}
+
+
+def part(name: str, config: Path) -> Part:
+    """Raises config.problem.Broken."""
+    settings = read_settings(config)
+    log.configure(settings.logging.format, settings.logging.addresses)
+    return PARTS[name](settings)

@@ -1,0 +1,145 @@
+"""The proxy part: one process's listeners, relay pool and guard, bound to each other.
+
+Never here: accepting (processes), SMTP (wire), or a step of the straight line (guard).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import dns.asyncresolver
+
+from smtpguard.app.clock import SystemClock, host_name, ids
+from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
+from smtpguard.app.policies import Following
+from smtpguard.app.relay import relay_pool
+from smtpguard.app.services import opened
+from smtpguard.app.telling import TellingStore
+from smtpguard.config.settings import Settings, SmtpListener
+from smtpguard.guard.dispose import Dispose
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.gather import Sources
+from smtpguard.guard.intake import Intake
+from smtpguard.guard.reader import BoundedReader
+from smtpguard.guard.term import Term
+from smtpguard.observe import log as lines
+from smtpguard.wire.dkim import DkimVerifier, Resolver
+from smtpguard.wire.listener import Limits, Listener, ServerTls
+from smtpguard.wire.reception import Reception
+
+log = logging.getLogger(__name__)
+
+
+class Proxy:
+    """processes.part.Part"""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._undo = AsyncExitStack()
+        self._receptions: list[Reception] = []
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        settings, clock, new_id = self._settings, SystemClock(), ids()
+        make_state(settings)
+        secret = installation_secret(settings)
+        store, digester = await self._undo.enter_async_context(opened(settings))
+        ledger = TellingStore(store, lines.tell)
+        policies = Following(ledger, settings, digester, clock)
+        await policies.follow()
+        self._watch = GateWatch(ledger, clock, moved=policies.moved)
+        await self._watch.read()
+        pool = relay_pool(settings)
+        self._undo.push_async_callback(pool.close)
+        verifier = dkim_verifier(settings)
+        self._undo.push_async_callback(verifier.close)
+        reader = BoundedReader(policies.around)
+        self._undo.push_async_callback(reader.close)
+        name = settings.hostname or host_name()
+        self._intake = Intake(
+            ledger,
+            policies,
+            Sources(reader=reader, verifier=verifier, trace_key=secret),
+            Dispose(ledger, self._watch, clock, trace_key=secret, hostname=name),
+            self._watch,
+            clock,
+            term=Term(seconds=settings.hold.expires.seconds, working=settings.hold.expires.working),
+        )
+        self._receptions = [
+            Reception(listener(settings, each, name), pool, self._intake, new_id=new_id)
+            for each in settings.listen.smtp
+        ]
+
+    async def serve(self) -> None:
+        await self._watch.run()
+
+    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+        task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def stop(self, grace_seconds: float) -> None:
+        cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
+        if cut_off:
+            log.warning("%d connections were cut off after %g s", cut_off, grace_seconds)
+        await self._intake.drain()  # what is being recorded for clients that have gone
+
+    async def close(self) -> None:
+        await self._undo.aclose()
+
+    async def _settle(self, reception: Reception, connection: socket.socket, closed: Callable[[], None]) -> None:
+        try:
+            await reception.serve_connection(connection, closed)
+        except (OSError, ssl.SSLError) as e:  # a TLS handshake that failed, or a client that has gone already
+            log.info("a connection could not be set up: %s", type(e).__name__)
+            connection.close()
+            closed()
+
+
+def dkim_verifier(settings: Settings) -> DkimVerifier:
+    resolver = None
+    if settings.resolver.nameservers:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(settings.resolver.nameservers)
+    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
+    return DkimVerifier(lookup, pinned=settings.dkim_keys)
+
+
+def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
+    """Raises CannotStart where certificate or key cannot be used."""
+    limits = settings.limits
+    return Listener(
+        host=each.address,
+        port=each.port,
+        hostname=hostname,
+        spool=spool(settings),
+        tls=_tls(each),
+        trust=settings.trust,
+        expanders=settings.expanders,
+        senders_verified=each.senders_verified,
+        limits=Limits(
+            recipients=limits.recipients,
+            message_octets=limits.message_mb << 20,
+            line_octets=limits.line_octets,
+            connections=limits.connections,
+            connections_per_client=limits.per_client,
+            idle_seconds=limits.idle_seconds,
+            transaction_seconds=limits.transaction_seconds,
+        ),
+    )
+
+
+def _tls(each: SmtpListener) -> ServerTls | None:
+    if each.tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(each.tls.certificate, each.tls.key)
+    except (OSError, ssl.SSLError) as e:
+        raise CannotStart(f"{each.tls.certificate}, {each.tls.key}: {e.strerror or e}") from None
+    return ServerTls(context=context, implicit=each.tls.mode == "implicit", required=each.tls.required)

@@ -1,0 +1,44 @@
+"""The relay as the settings name it, for every part that speaks to it.
+
+Never here: speaking to it (wire).
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from smtpguard.app.clock import host_name
+from smtpguard.app.files import CannotStart
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Settings
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.target import RelayTarget, Tls
+
+
+def relay_pool(settings: Settings) -> RelayPool:
+    """Raises CannotStart where a file of its TLS cannot be read. To be called in the event loop."""
+    try:
+        return RelayPool(relay_target(settings))
+    except (OSError, ssl.SSLError) as e:
+        named = getattr(e, "filename", None) or "relay: its TLS files"
+        raise CannotStart(f"{named}: {e.strerror or e}") from None
+
+
+def relay_target(settings: Settings) -> RelayTarget:
+    relay = settings.relay
+    return RelayTarget(
+        host=relay.host,
+        port=relay.port,
+        tls=Tls(relay.tls),
+        server_name=relay.server_name,
+        ca_file=relay.ca_file,
+        client_certificate=relay.client_certificate,
+        client_key=relay.client_key,
+        user=relay.auth.user if relay.auth else None,
+        password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
+        connections=relay.connections,
+        messages_per_connection=relay.messages_per_connection,
+        idle_seconds=relay.idle_seconds,
+        wait_seconds=relay.wait_seconds,
+        helo=settings.hostname or host_name(),
+    )

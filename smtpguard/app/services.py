@@ -1,0 +1,75 @@
+"""What people at a terminal work with: the store, and the services that change it, in one process for one command.
+
+Never here: listeners, the relay, or a loop that runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
+from smtpguard.app.policies import Following
+from smtpguard.config.settings import Settings
+from smtpguard.guard.approvals import Approvals
+from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.ports import Clock
+from smtpguard.lists.digest import Digester
+from smtpguard.store.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """``policies.current()`` is what is in force, with its registry of lists."""
+
+    settings: Settings
+    store: Store
+    policies: Following
+    approvals: Approvals
+    freezes: Freezes
+    digester: Digester
+    clock: Clock
+    new_id: Callable[[], str]
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, migrate: bool = False) -> AsyncIterator[tuple[Store, Digester]]:
+    """The store and the digester of this installation. Raises CannotStart and LedgerError."""
+    if not migrate and not settings.secret_file.exists():
+        raise CannotStart(f"{settings.secret_file} is not there yet: smtpguard serve makes it")
+    if migrate:
+        make_state(settings)
+    secret = installation_secret(settings)
+    try:
+        async with open_store(
+            store_url(settings),
+            secret=secret,
+            state_dir=settings.state,
+            clock=SystemClock(),
+            quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
+            migrate=migrate,
+        ) as store:
+            yield store, Digester(secret, settings.delimiters)
+    except ValueError as e:  # a url that no database answers to
+        raise CannotStart(str(e)) from e
+
+
+@asynccontextmanager
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """Raises CannotStart and LedgerError."""
+    clock, new_id = SystemClock(), ids()
+    async with opened(settings) as (store, digester):
+        policies = Following(store, settings, digester, clock)
+        await policies.follow()
+        yield Services(
+            settings=settings,
+            store=store,
+            policies=policies,
+            approvals=Approvals(store, policies, clock),
+            freezes=Freezes(store, clock, new_id=new_id, freeze_hook=settings.freeze_hook),
+            digester=digester,
+            clock=clock,
+            new_id=new_id,
+        )

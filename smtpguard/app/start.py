@@ -1,0 +1,71 @@
+"""What happens once: before the parts of ``serve`` start, and when a policy is put in force.
+
+Never here: what the parts do, or following a policy that is in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from smtpguard import __version__
+from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.files import read_policy
+from smtpguard.app.services import opened
+from smtpguard.audit.event import Event, Kind
+from smtpguard.config.problem import Problem
+from smtpguard.config.settings import Settings
+from smtpguard.policy.parse import Policy
+from smtpguard.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutInForce:
+    """``before``: the SHA-256 of the policy that was in force, "" for none. ``changed``: another one is now."""
+
+    sha256: str
+    before: str
+    warnings: tuple[Problem, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.sha256 != self.before
+
+
+async def prepare(settings: Settings, *, by: str, parts: tuple[str, ...]) -> PutInForce:
+    """State directory, secret, database, policy: what every part counts on. Raises Broken, CannotStart and LedgerError.
+
+    A policy with mistakes is no policy: nothing starts under it, even if another one was in force before.
+    """
+    policy = read_policy(settings)
+    async with opened(settings, migrate=True) as (store, _):
+        done = await _put(store, policy, by)
+        await store.record([_event(Kind.START, by, {"version": __version__, "parts": list(parts)})])
+        return done
+
+
+async def ended(settings: Settings, *, by: str, status: int) -> None:
+    async with opened(settings) as (store, _):
+        await store.record([_event(Kind.STOP, by, {"status": status})])
+
+
+async def reload(settings: Settings, *, by: str) -> PutInForce:
+    """Check the policy's files, store them by their SHA-256 and move the gate; every process follows within 250 ms.
+
+    Raises Broken, and the policy in force stays.
+    """
+    policy = read_policy(settings)
+    async with opened(settings) as (store, _):
+        return await _put(store, policy, by)
+
+
+async def _put(store: Store, policy: Policy, by: str) -> PutInForce:
+    before = (await store.gate()).policy_sha256
+    if before != policy.sha256:
+        data = {"sha256": policy.sha256, "before": before or None, "rules": len(policy.rules.rules)}
+        await store.put_policy(policy.sha256, policy.documents, _event(Kind.POLICY, by, data))
+    return PutInForce(sha256=policy.sha256, before=before, warnings=policy.warnings)
+
+
+def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:
+    return Event(kind=kind, id=ids()(), at=SystemClock().now(), data=data, private={"actor": (by,)})

@@ -1,0 +1,81 @@
+"""The ledger as everybody is given it: each event is told to the log once it is committed, or noted.
+
+Best effort, after the fact, and never in its way. Never here: what a line looks like (observe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from smtpguard.audit.event import Event
+from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.approval import Hold, State
+from smtpguard.store.store import Store
+
+
+class TellingStore:
+    """A store that tells; reading goes straight through."""
+
+    def __init__(self, store: Store, tell: Callable[[Event], None]) -> None:
+        self._store = store
+        self._tell = tell
+        self.keep = store.keep
+        self.content = store.content
+        self.gate = store.gate
+        self.policy = store.policy
+        self.lease = store.lease
+        self.hold = store.hold
+        self.holds = store.holds
+        self.due = store.due
+        self.in_flight = store.in_flight
+        self.outcomes = store.outcomes
+
+    def _all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._tell(event)
+
+    async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
+        admission = await self._store.admit(item, step)
+        self._all(admission.events)
+        return admission
+
+    async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+        change = await self._store.change(hold_id, step)
+        self._all(change.events)
+        return change
+
+    async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
+        await self._store.record(events, intents)
+        self._all(events)
+
+    def note(self, event: Event) -> None:
+        self._store.note(event)
+        self._tell(event)
+
+    async def freeze(self, freeze: Freeze, event: Event) -> Gate:
+        gate = await self._store.freeze(freeze, event)
+        self._tell(event)
+        return gate
+
+    async def thaw(self, freeze_id: str, event: Event) -> Gate:
+        gate = await self._store.thaw(freeze_id, event)
+        self._tell(event)
+        return gate
+
+    async def put_policy(self, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
+        gate = await self._store.put_policy(sha256, documents, event)
+        self._tell(event)
+        return gate
+
+    async def settle(
+        self,
+        lease: Lease,
+        outcomes: Sequence[Outcome],
+        events: Sequence[Event],
+        intents: Sequence[Intent] = (),
+        hold_state: State | None = None,
+    ) -> bool:
+        settled = await self._store.settle(lease, outcomes, events, intents, hold_state)
+        if settled:
+            self._all(events)
+        return settled

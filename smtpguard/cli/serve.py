@@ -1,0 +1,64 @@
+"""``smtpguard serve``: opens the ports, prepares database and policy, and supervises until it is told to stop.
+
+Never here: accepting and supervising (processes), or what the parts are made of (app).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import structlog
+
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.processes.connections import Limits
+from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
+from smtpguard.processes.notify import Notifier
+from smtpguard.processes.supervisor import Supervisor
+
+PARTS = ("proxy", "delivery")
+
+
+@click.command()
+@click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run these parts alone. Repeatable.")
+@click.pass_obj
+def command(context: Context, only: Sequence[str]) -> None:
+    """Run the guard until SIGTERM: proxy and delivery in one process tree. SIGHUP reloads the policy."""
+    from smtpguard.app import start
+    from smtpguard.observe import log
+
+    settings = context.settings()
+    log.configure(settings.logging.format, settings.logging.addresses)
+    kinds = tuple(dict.fromkeys(only)) or PARTS
+    listeners: list[Listener] = []
+    if "proxy" in kinds:
+        wanted = [
+            Wanted(
+                address=each.address, port=each.port, implicit_tls=each.tls is not None and each.tls.mode == "implicit"
+            )
+            for each in settings.listen.smtp
+        ]
+        try:
+            listeners = open_all(wanted, inherited())
+        except CannotListen as e:
+            raise CannotRun(str(e)) from None
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    parts = [part for kind in kinds for part in [kind] * (workers if kind == "proxy" else 1)]
+    done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts)))
+    for warning in done.warnings:
+        structlog.get_logger("smtpguard").warning("policy", problem=str(warning))
+    config = str(context.config.absolute())
+    supervisor = Supervisor(
+        parts=parts,
+        command=lambda part, channel: [sys.executable, "-m", "smtpguard.processes", part, str(channel), config],
+        listeners=listeners,
+        limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
+        notifier=Notifier(),
+        reload=[sys.executable, "-m", "smtpguard", "-c", config, "reload"],
+    )
+    status = asyncio.run(supervisor.run())
+    asyncio.run(start.ended(settings, by=context.user, status=status))
+    raise click.exceptions.Exit(status)
