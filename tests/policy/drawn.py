@@ -1,0 +1,138 @@
+"""Policies and messages drawn at random, for laws that hold for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from hypothesis import strategies as st
+
+from smtpguard.policy.admission import Freeze, Live, Selector
+from smtpguard.policy.engine import Plan, RuleSet
+from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
+from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
+
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+LISTS = ("news", "offers")
+WORDS = ("a", "b", "c")
+ASKED = [f for f in FACTS.values() if f.source is not Source.LIVE]
+KNOWN = Known()
+
+_numbers = st.integers(0, 6)
+
+
+def raw_conditions(fact: Fact) -> st.SearchStrategy[object]:
+    """A condition on ``fact`` as somebody would write it."""
+    window = " in 1h" if fact.windowed else ""
+    match fact.type:
+        case Type.TRUTH:
+            return st.booleans()
+        case Type.WORD:
+            words = fact.words or tuple(f"{w}@example.com" for w in WORDS)
+            return st.lists(st.sampled_from(words), min_size=1, max_size=2)
+        case Type.WORDS:
+            listed = st.lists(st.sampled_from(WORDS), min_size=1, max_size=2)
+            return st.one_of(st.sampled_from(["any", "none"]), listed, st.just({"matches": "[ab]"}))
+        case Type.SHARE:
+            return st.sampled_from([">= 0.5", "< 0.5", "> 0", "between 25 % and 75 %"])
+    compared = st.builds(lambda op, n: f"{op} {n}{window}", st.sampled_from([">=", ">", "<", "<=", "=="]), _numbers)
+    between = st.builds(lambda a, b: f"between {min(a, b)} and {max(a, b)}{window}", _numbers, _numbers)
+    return st.one_of(compared, between)
+
+
+@st.composite
+def rules(draw: st.DrawFn, name: str = "rule") -> Rule:
+    def some(least: int, most: int, every: bool) -> tuple:  # type: ignore[type-arg]
+        facts = draw(st.lists(st.sampled_from(sorted(FACTS)), min_size=least, max_size=most, unique=True))
+        return tuple(
+            condition(FACTS[f], draw(raw_conditions(FACTS[f])), every=every, known=KNOWN) for f in facts
+        )  # fmt: skip
+
+    then = draw(st.sampled_from([Action.HOLD, Action.DEFER, Action.REJECT]))
+    return Rule(
+        rule_id=name,
+        then=then,
+        when=some(1, 3, False),
+        unless=some(0, 2, True),
+        mode=draw(st.sampled_from([Mode.ENFORCE, Mode.ENFORCE, Mode.OBSERVE])),
+        scope=draw(st.sampled_from(list(Scope))) if then is Action.HOLD else Scope.ALL,
+    )
+
+
+@st.composite
+def rule_sets(draw: st.DrawFn, most: int = 5) -> RuleSet:
+    count = draw(st.integers(0, most))
+    return RuleSet(
+        rules=tuple(draw(rules(f"rule-{n}")) for n in range(count)),
+        sha256="0" * 64,
+        quorums={"news": Quorum(groups=("editors",), list="news")},
+        approvals=Quorum(groups=("communications",)),
+        freeze_answer=draw(st.sampled_from([Action.HOLD, Action.DEFER])),
+    )
+
+
+def with_rule(ruleset: RuleSet, rule: Rule) -> RuleSet:
+    return replace(ruleset, rules=(*ruleset.rules, rule))
+
+
+def values(fact: Fact) -> st.SearchStrategy[Value]:
+    """A value that is known for certain."""
+    match fact.type:
+        case Type.TRUTH:
+            return st.booleans()
+        case Type.WORD:
+            return st.sampled_from(fact.words or tuple(f"{w}@example.com" for w in WORDS))
+        case Type.WORDS:
+            return st.frozensets(st.sampled_from(WORDS))
+        case Type.SHARE:
+            return st.sampled_from([Count(n / 4, n / 4) for n in range(5)])
+    return st.builds(Count.exactly, _numbers)
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> Facts:
+    """All that gathering finds out, for certain."""
+    return Facts(
+        values={f.name: draw(values(f)) for f in ASKED},
+        evidence={"message.looks": ("a mark",)},
+        lists=draw(st.frozensets(st.sampled_from(LISTS))),
+        senders=frozenset({"a@example.com"}),
+        mailing=draw(st.sampled_from(["", "mailing"])),
+        thread="thread",
+    )
+
+
+@st.composite
+def blurred(draw: st.DrawFn, known: Facts) -> Facts:
+    """The same message, of which less is known: values that have become unknown, and intervals around counts."""
+    less: dict[str, Value] = {}
+    for name, value in known.values.items():
+        how = draw(st.sampled_from(["same", "same", "unknown", "wide"]))
+        if how == "unknown":
+            less[name] = Unknown(why="nobody answered")
+        elif how == "wide" and isinstance(value, Count):
+            less[name] = Count(max(0, value.low - draw(_numbers)), value.high + draw(_numbers))
+    return known.with_values(less)
+
+
+@st.composite
+def lives(draw: st.DrawFn, plan: Plan) -> Live:
+    """What the admission saw: every count that was asked for, and perhaps a freeze."""
+    selector = draw(st.sampled_from([None, None, None, *Selector]))
+    value = {
+        Selector.LIST: "news",
+        Selector.SENDER: "a@example.com",
+        Selector.MAILING: "mailing",
+        Selector.THREAD: "other",
+    }
+    freezes = () if selector is None else (
+        Freeze(freeze_id="F", selector=selector, value=value.get(selector, ""), reason="a fire", by="omar", at=NOW),
+    )  # fmt: skip
+    return Live(
+        now=NOW,
+        freezes=freezes,
+        counts={ask: draw(_numbers) for ask in plan.asks},
+        approved=draw(st.sampled_from([frozenset(), frozenset({"mailing"})])),
+    )

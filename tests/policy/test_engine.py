@@ -1,0 +1,323 @@
+"""The laws of the engine, on policies and messages drawn at random, and its particulars on a few of our own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.policy.admission import Ask, Freeze, Live, Selector
+from smtpguard.policy.engine import RuleSet, decide
+from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown
+from smtpguard.policy.grammar import condition
+from smtpguard.policy.rule import Rule, soften
+from smtpguard.policy.verdict import Action, Mode, Quorum, Scope, Verdict
+from tests.policy import drawn
+from tests.policy.drawn import KNOWN, NOW
+
+LAW = settings(max_examples=150, deadline=None)
+LIVE = Live(now=NOW)
+
+
+def strength(verdict: Verdict) -> tuple[Action, bool]:
+    return verdict.action, verdict.action is not Action.RELAY and verdict.scope is Scope.ALL
+
+
+def outcome(verdict: Verdict) -> object:
+    return verdict.action, verdict.scope, verdict.observed, verdict.quorum, verdict.freeze_id, verdict.policy_sha256
+
+
+# ---- laws
+
+
+@LAW
+@given(st.data())
+def test_adding_a_rule_never_loosens(data: st.DataObject) -> None:
+    rules, facts = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    more = drawn.with_rule(rules, data.draw(drawn.rules("another")))
+    live = data.draw(drawn.lives(more.plan(facts)))
+    before, after = decide(rules, facts, live), decide(more, facts, live)
+    assert strength(after) >= strength(before)
+    assert after.observed >= before.observed
+
+
+@LAW
+@given(st.data())
+def test_the_same_facts_give_the_same_verdict(data: st.DataObject) -> None:
+    rules, facts = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    facts = data.draw(drawn.blurred(facts))
+    live = data.draw(drawn.lives(rules.plan(facts)))
+    assert decide(rules, facts, live) == decide(replace(rules), replace(facts, values=dict(facts.values)), live)
+
+
+@LAW
+@given(st.data())
+def test_what_is_not_known_never_relays_where_it_could_change_the_outcome(data: st.DataObject) -> None:
+    """Whatever the truth turns out to be, less knowledge is no laxer than it, a reject aside, which doubt makes a defer."""
+    rules, truth = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    live = data.draw(drawn.lives(rules.plan(truth)))
+    known, doubted = decide(rules, truth, live), decide(rules, data.draw(drawn.blurred(truth)), live)
+    action, whole = strength(known)
+    assert strength(doubted) >= (soften(action), whole)
+    assert doubted.observed >= soften(known.observed)
+
+
+@LAW
+@given(st.data())
+def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
+    rules = data.draw(drawn.rule_sets())
+    truth = data.draw(drawn.blurred(data.draw(drawn.facts())))
+    live = data.draw(drawn.lives(rules.plan(truth)))
+    whole = decide(rules, truth, live)
+    known = replace(truth, values={n: v for n, v in truth.values.items() if FACTS[n].source is Source.ENVELOPE})
+    for _ in range(10):
+        plan = rules.plan(known)
+        if not plan.pending:
+            break
+        (source,) = plan.pending
+        asked = {source, *data.draw(st.frozensets(st.sampled_from([Source.HEADERS, Source.TEXT, Source.ORIGIN])))}
+        known = known.with_values({n: v for n, v in truth.values.items() if FACTS[n].source in asked})
+    else:
+        pytest.fail("it never came to an end")
+    verdict = plan.close(live)
+    assert outcome(verdict) == outcome(whole)
+    assert {h.rule for h in verdict.hits} <= {h.rule for h in whole.hits}
+    named = [*(h.rule for h in verdict.hits if h.rule != "freeze"), *(m.rule for m in verdict.misses), *verdict.skipped]
+    assert sorted(named) == sorted(r.rule_id for r in rules.rules), "every rule is named once"
+    assert plan.may_hold or verdict.action is not Action.HOLD or verdict.freeze_id is not None
+
+
+_anything = st.one_of(
+    st.none(), st.booleans(), st.text(max_size=5), st.integers(), st.floats(), st.frozensets(st.text(max_size=3), max_size=2),
+    st.builds(Count, st.floats(), st.floats()), st.just(Unknown(why="")), st.lists(st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@LAW
+@given(st.data())
+def test_no_facts_raise(data: st.DataObject) -> None:
+    """Values of the wrong kind are a fault of ours: they are unknown, and never an exception."""
+    rules = data.draw(drawn.rule_sets())
+    values = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(FACTS)), st.text(max_size=5)), _anything))
+    facts = Facts(values=values)
+    plan = rules.plan(facts)
+    verdict = plan.close(data.draw(drawn.lives(plan)))
+    assert verdict.action in Action
+
+
+@LAW
+@given(st.data())
+def test_a_freeze_stops_and_never_loosens(data: st.DataObject) -> None:
+    rules, facts = data.draw(drawn.rule_sets()), data.draw(drawn.facts())
+    live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
+    everything = Freeze(freeze_id="F", selector=Selector.ALL, value="", reason="a fire", by="omar", at=NOW)
+    free, frozen = decide(rules, facts, live), decide(rules, facts, replace(live, freezes=(everything,)))
+    assert frozen.action == max(free.action, rules.freeze_answer)
+    assert frozen.freeze_id == "F"
+    assert frozen.hits[0].rule == "freeze"
+
+
+# ---- particulars
+
+
+def rule(name: str, when: dict[str, object], then: Action = Action.HOLD, **more: object) -> Rule:
+    unless = more.pop("unless", {})
+    assert isinstance(unless, dict)
+    return Rule(
+        rule_id=name,
+        then=then,
+        when=tuple(condition(FACTS[f], raw, every=False, known=KNOWN) for f, raw in when.items()),
+        unless=tuple(condition(FACTS[f], raw, every=True, known=KNOWN) for f, raw in unless.items()),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def ruleset(*rules: Rule, **more: object) -> RuleSet:
+    return RuleSet(rules=rules, approvals=Quorum(groups=("communications",)), **more)  # type: ignore[arg-type]
+
+
+SENDER = {"sender.address": "a@example.com"}
+TO_A_LIST = {**SENDER, "recipients.list_addresses": Count(1, 1)}
+TO_NOBODY = {**SENDER, "recipients.list_addresses": Count(0, 0)}
+TEXT_RULE = rule("text", {"message.looks": "internal", "recipients.list_addresses": "any"})
+ORIGIN_RULE = rule("origin", {"sender.is_writer": False, "recipients.list_addresses": "any"})
+
+
+def test_headers_are_always_asked_for() -> None:
+    """A freeze of a sender looks at From, whatever the rules do."""
+    assert ruleset().plan(Facts()).pending == {Source.HEADERS}
+
+
+def test_text_is_not_read_where_nothing_hangs_on_it() -> None:
+    plan = ruleset(TEXT_RULE, ORIGIN_RULE).plan(Facts(values=TO_NOBODY))
+    assert plan.pending == frozenset()
+    verdict = plan.close(LIVE)
+    assert verdict.action is Action.RELAY
+    assert [m.rule for m in verdict.misses] == ["text", "origin"]
+    assert verdict.misses[0].reason is not None
+    assert verdict.misses[0].reason.observed == "0"
+
+
+def test_the_cheapest_source_is_asked_first_and_a_dear_one_not_in_vain() -> None:
+    rules = ruleset(ORIGIN_RULE, TEXT_RULE)
+    known = Facts(values=TO_A_LIST)
+    assert rules.plan(known).pending == {Source.TEXT}
+    plan = rules.plan(known.with_values({"message.looks": "internal"}))
+    assert plan.pending == frozenset()
+    verdict = plan.close(LIVE)
+    assert (verdict.action, verdict.skipped) == (Action.HOLD, ("origin",))
+
+
+def test_a_stricter_rule_is_asked_for_all_the_same() -> None:
+    stricter = rule("strict", {"sender.is_writer": False}, Action.REJECT)
+    plan = ruleset(TEXT_RULE, stricter).plan(Facts(values={**TO_A_LIST, "message.looks": "internal"}))
+    assert plan.pending == {Source.ORIGIN}
+
+
+def test_an_observing_rule_is_always_asked_for() -> None:
+    observing = replace(ORIGIN_RULE, mode=Mode.OBSERVE)
+    rules = ruleset(TEXT_RULE, observing)
+    plan = rules.plan(Facts(values={**TO_A_LIST, "message.looks": "internal"}))
+    assert plan.pending == {Source.ORIGIN}
+    verdict = decide(rules, Facts(values={**TO_A_LIST, "message.looks": "mailing", "sender.is_writer": False}), LIVE)
+    assert (verdict.action, verdict.observed) == (Action.RELAY, Action.HOLD)
+
+
+def test_a_rule_for_the_whole_message_is_asked_for_where_only_a_part_is_held() -> None:
+    part = rule("part", {"recipients.list_addresses": "any"}, scope=Scope.CUSTOMERS)
+    plan = ruleset(part, TEXT_RULE).plan(Facts(values=TO_A_LIST))
+    assert plan.pending == {Source.TEXT}
+    rules, facts = ruleset(part, TEXT_RULE), Facts(values={**TO_A_LIST, "message.looks": "mailing"})
+    assert decide(rules, facts, LIVE).scope is Scope.CUSTOMERS
+
+
+def test_a_reject_that_hangs_on_an_unknown_is_a_defer() -> None:
+    strict = rule("strict", {"sender.is_writer": False}, Action.REJECT)
+    facts = Facts(values={**SENDER, "sender.is_writer": Unknown(why="DNS did not answer")})
+    verdict = decide(ruleset(strict), facts, LIVE)
+    assert verdict.action is Action.DEFER
+    assert verdict.hits[0].uncertain
+    assert verdict.unknown == (("sender.is_writer", "DNS did not answer"),)
+
+
+def test_what_was_never_asked_is_unknown_at_the_close() -> None:
+    verdict = decide(ruleset(TEXT_RULE), Facts(values=TO_A_LIST), LIVE)
+    assert verdict.action is Action.HOLD
+    assert verdict.unknown == (("message.looks", "it was not asked for"),)
+
+
+def test_an_interval_that_a_limit_divides_is_named_among_the_unknown() -> None:
+    many = rule("many", {"recipients.customers": ">= 2"})
+    facts = Facts(
+        values={**SENDER, "recipients.customers": Count(0, 3)}, evidence={"recipients.customers": ("no index of news",)}
+    )
+    verdict = decide(ruleset(many), facts, LIVE)
+    assert verdict.action is Action.HOLD
+    assert verdict.unknown == (("recipients.customers", "known only to be 0 to 3; no index of news"),)
+    assert decide(ruleset(rule("more", {"recipients.customers": ">= 20"})), facts, LIVE).action is Action.RELAY
+
+
+def test_a_known_exception_ends_it_before_the_text_is_read() -> None:
+    excepted = rule("text", {"message.looks": "internal"}, unless={"recipients.lists": ["news"]})
+    plan = ruleset(excepted).plan(Facts(values={**SENDER, "recipients.lists": frozenset({"news"})}))
+    assert plan.pending == frozenset()
+    assert plan.close(LIVE).action is Action.RELAY
+
+
+def test_an_exception_over_a_set_means_all_of_it() -> None:
+    excepted = rule("list", {"recipients.list_addresses": "any"}, unless={"recipients.lists": ["news"]})
+    both = Facts(values={**TO_A_LIST, "recipients.lists": frozenset({"news", "offers"})})
+    assert decide(ruleset(excepted), both, LIVE).action is Action.HOLD
+    none = Facts(values={**TO_A_LIST, "recipients.lists": frozenset()})
+    assert decide(ruleset(excepted), none, LIVE).action is Action.HOLD
+
+
+def test_counts_over_transactions_are_asked_of_the_ledger() -> None:
+    busy = rule("busy", {"sender.customers": ">= 300 in 1h"})
+    rules = ruleset(busy)
+    plan = rules.plan(Facts(values=SENDER))
+    question = Ask(fact="sender.customers", key="a@example.com", window_seconds=3600)
+    assert plan.asks == (question,)
+    assert plan.may_hold
+    assert plan.close(replace(LIVE, counts={question: 300})).action is Action.HOLD
+    assert plan.close(replace(LIVE, counts={question: 299})).action is Action.RELAY
+    unanswered = plan.close(LIVE)
+    assert unanswered.action is Action.HOLD
+    assert unanswered.unknown == (("sender.customers", "the ledger did not count it"),)
+
+
+def test_a_count_is_asked_for_even_where_its_rule_is_settled() -> None:
+    """The ledger has to count this message in, or the next one would be counted short."""
+    both = rule("both", {"recipients.list_addresses": "any", "sender.customers": ">= 300 in 1h"})
+    plan = ruleset(both).plan(Facts(values=TO_NOBODY))
+    assert [a.fact for a in plan.asks] == ["sender.customers"]
+
+
+def test_a_sender_that_nobody_knows_is_no_key_to_count_under() -> None:
+    busy = rule("busy", {"sender.customers": ">= 300 in 1h"})
+    for address in (Unknown(why="two From fields"), ""):
+        plan = ruleset(busy).plan(Facts(values={"sender.address": address}))
+        assert plan.asks == ()
+        assert plan.close(LIVE).action is Action.HOLD
+
+
+def test_until_mailings_are_counted_a_message_counts_alone_and_says_so() -> None:
+    many = rule("many", {"mailing.customers": ">= 20"})
+    facts = Facts(values={**SENDER, "recipients.customers": Count(50, 50)})
+    (hit,) = decide(ruleset(many), facts, LIVE).hits
+    assert hit.reasons[0].observed == "50"
+    assert hit.reasons[0].detail.endswith("this message alone is counted")
+
+
+def test_an_approved_mailing() -> None:
+    unapproved = rule("unapproved", {"mailing.approved": False})
+    facts = Facts(values=SENDER, mailing="m1")
+    assert decide(ruleset(unapproved), facts, LIVE).action is Action.HOLD
+    assert decide(ruleset(unapproved), facts, replace(LIVE, approved=frozenset({"m1"}))).action is Action.RELAY
+    nameless = decide(ruleset(unapproved), replace(facts, mailing=""), replace(LIVE, approved=frozenset({""})))
+    assert nameless.action is Action.HOLD
+
+
+def test_the_quorum_is_that_of_every_list_touched() -> None:
+    news = Quorum(groups=("editors",), list="news")
+    rules = ruleset(TEXT_RULE, quorums={"news": news})
+    facts = Facts(values={**TO_A_LIST, "message.looks": "internal"}, lists=frozenset({"news", "offers", "third"}))
+    default = rules.approvals
+    assert decide(rules, facts, LIVE).quorum == (news, default)
+    assert decide(rules, replace(facts, lists=frozenset()), LIVE).quorum == (default,)
+    assert decide(rules, Facts(values=TO_NOBODY), LIVE).quorum == ()
+
+
+def freeze(selector: Selector, value: str = "") -> Live:
+    stopped = Freeze(
+        freeze_id="F",
+        selector=selector,
+        value=value,
+        reason="a fire",
+        by="omar",
+        at=NOW,
+        until=NOW + timedelta(hours=1),
+    )
+    return Live(now=NOW, freezes=(stopped,))
+
+
+def test_a_freeze_that_nobody_can_rule_out_stops() -> None:
+    rules = ruleset()
+    doubtful = Facts(values={"sender.address": Unknown(why="two From"), "recipients.lists": Unknown(why="no index")})
+    clear = Facts(values={**SENDER, "recipients.lists": frozenset()})
+    for live in (freeze(Selector.LIST, "news"), freeze(Selector.SENDER, "b@example.com")):
+        verdict = decide(rules, doubtful, live)
+        assert (verdict.action, verdict.hits[0].uncertain) == (Action.HOLD, True)
+        assert decide(rules, clear, live).action is Action.RELAY
+        assert decide(rules, doubtful, replace(live, now=NOW + timedelta(hours=1))).action is Action.RELAY
+
+
+def test_a_freeze_holds_even_where_the_policy_only_observes_and_a_reject_still_rejects() -> None:
+    strict = rule("strict", {"recipients.list_addresses": "any"}, Action.REJECT)
+    facts, live = Facts(values=TO_A_LIST), freeze(Selector.ALL)
+    assert decide(ruleset(replace(strict, mode=Mode.OBSERVE)), facts, live).action is Action.HOLD
+    assert decide(ruleset(strict), facts, live).action is Action.REJECT
+    assert decide(ruleset(freeze_answer=Action.DEFER), facts, live).action is Action.DEFER
