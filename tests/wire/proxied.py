@@ -26,6 +26,17 @@ async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
     return Relayed(replies=await onward.send(b"", lambda: True))
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until it is so; a limit that only a failure meets."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 class Clock:
     """Stands still until told otherwise."""
 

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import itertools
+import os
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -18,11 +19,14 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.data import Arrived, Arriving, header_refusal
 from smtpguard.wire.listener import Limits
+from tests.wire.proxied import files_in
 
 SMALL = Limits(spool_octets=64)
 
 
-async def arrive(octets: bytes, spool: Path, limits: Limits | None = None, size: int = 0) -> tuple[Arrived | Reply, bytes]:
+async def arrive(
+    octets: bytes, spool: Path, limits: Limits | None = None, size: int = 0
+) -> tuple[Arrived | Reply, bytes]:
     """Feed ``octets`` in chunks of ``size``, until the end; what came of it, and what was left of all octets."""
     arriving = Arriving(limits or Limits(), spool)
     size = size or len(octets)
@@ -43,7 +47,9 @@ FALSE_ENDS = {
     "CR.CRLF": b"\r.\r\n", "CR.LF": b"\r.\n", "LF.CR": b"\n.\r", "CRLF NUL.CRLF": b"\r\n\0.\r\n",
     "CRLF.NUL CRLF": b"\r\n.\0\r\n", "CRLF.CRCRLF": b"\r\n.\r\r\n", "CRCRLF.CRCRLF": b"\r\r\n.\r\r\n",
 }  # fmt: skip
-SECOND = b"MAIL FROM:<x@example.com>\r\nRCPT TO:<customers@example.com>\r\nDATA\r\nSubject: second\r\n\r\nhello\r\n.\r\n"
+SECOND = (
+    b"MAIL FROM:<x@example.com>\r\nRCPT TO:<customers@example.com>\r\nDATA\r\nSubject: second\r\n\r\nhello\r\n.\r\n"
+)
 
 
 @pytest.mark.parametrize("end", FALSE_ENDS.values(), ids=list(FALSE_ENDS))
@@ -66,13 +72,16 @@ async def test_nul(tmp_path: Path) -> None:
 
 
 LINES = st.lists(
-    st.sampled_from([b"", b".", b"..", b"...", b". x", b"x", b"x.", b"\xc3\xa5", b"a" * 40]) | st.binary(max_size=6), max_size=12
+    st.sampled_from([b"", b".", b"..", b"...", b". x", b"x", b"x.", b"\xc3\xa5", b"a" * 40]) | st.binary(max_size=6),
+    max_size=12,
 ).map(lambda lines: [line.translate(None, b"\r\n\0") for line in lines])
 
 
 @given(LINES, st.binary(max_size=8), st.integers(1, 9), st.sampled_from([16, 1 << 20]))
 @settings(max_examples=250, deadline=None)
-async def test_every_content_survives_every_cut(lines: list[bytes], behind: bytes, size: int, spool_octets: int) -> None:
+async def test_every_content_survives_every_cut(
+    lines: list[bytes], behind: bytes, size: int, spool_octets: int
+) -> None:
     """Stuffed as a client would, cut as the network may, small or spooled: octet by octet the same, and the rest is the rest."""
     said = b"".join(line + b"\r\n" for line in lines)
     stuffed = b"".join((b"." if line.startswith(b".") else b"") + line + b"\r\n" for line in lines)
@@ -83,7 +92,7 @@ async def test_every_content_survives_every_cut(lines: list[bytes], behind: byte
         assert arrived.message.raw[:] == said
         assert b"".join(arrived.pieces()) == stuffed
         assert rest == behind
-        assert not list(Path(spool).iterdir()), "a spool file has no name"
+        assert not files_in(Path(spool)), "a spool file has no name"
 
 
 @pytest.mark.parametrize("size", range(1, 8))
@@ -108,7 +117,7 @@ async def test_large_content_is_in_a_file_that_others_cannot_read(tmp_path: Path
         if arriving.heavy:
             await arriving.unload()
     assert arriving._file is not None
-    assert Path(f"/proc/self/fd/{arriving._file.fileno()}").stat().st_mode & 0o777 == 0o600
+    assert os.fstat(arriving._file.fileno()).st_mode & 0o777 == 0o600
     assert arriving.feed(b".\r\n") == b""
     arrived = await arriving.finish()
     arriving.close()
@@ -225,5 +234,5 @@ async def test_files_are_closed(tmp_path: Path) -> None:
         del arrived
     await asyncio.to_thread(int)  # the thread that mapped them forgets the last ones
     gc.collect()
-    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    links = [link.readlink() for link in files_in(Path("/proc/self/fd")) if link.is_symlink()]
     assert not [link for link in links if link.is_relative_to(tmp_path)]

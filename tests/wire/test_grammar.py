@@ -37,7 +37,9 @@ def test_mail_with_everything() -> None:
         auth="anna+40example.com",
     )
     line = mail_line(mail, ALL)
-    assert line.startswith(b"MAIL FROM:<anna@example.com> SIZE=1234 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ314+2Bx AUTH=")
+    assert line.startswith(
+        b"MAIL FROM:<anna@example.com> SIZE=1234 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ314+2Bx AUTH="
+    )
     assert parse_mail(line.removeprefix(b"MAIL ")) == mail
     assert mail_line(mail, {}) == b"MAIL FROM:<anna@example.com>"
 
@@ -168,20 +170,25 @@ def test_rcpt_refused(raw: bytes, answer: Reply) -> None:
     assert refusal(parse_rcpt, raw) == answer
 
 
-@pytest.mark.parametrize("raw", [b"client.example", b"localhost", b"under_score", b"[192.0.2.1]", b"[IPv6:2001:db8::1]"])
+@pytest.mark.parametrize(
+    "raw", [b"client.example", b"localhost", b"under_score", b"[192.0.2.1]", b"[IPv6:2001:db8::1]"]
+)
 def test_helo(raw: bytes) -> None:
     assert parse_helo(raw + b" ") == raw.decode()
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"  ", b"a b", b"=?utf-8?q?x?=", b"a\0b", b"a\rb", b"\xc3\xa5.example", b"<x>", b"a" * 256, b"[1.2.3.4"]
+    "raw",
+    [b"", b"  ", b"a b", b"=?utf-8?q?x?=", b"a\0b", b"a\rb", b"\xc3\xa5.example", b"<x>", b"a" * 256, b"[1.2.3.4"],
 )
 def test_helo_refused(raw: bytes) -> None:
     assert refusal(parse_helo, raw) == reply.BAD_PARAMETER
 
 
 def test_xforward() -> None:
-    said = parse_xforward(b"NAME=spike.example ADDR=192.0.2.7 helo=a+2Bb PROTO=ESMTP IDENT=4F1 SOURCE=[UNAVAILABLE] PORT=25")
+    said = parse_xforward(
+        b"NAME=spike.example ADDR=192.0.2.7 helo=a+2Bb PROTO=ESMTP IDENT=4F1 SOURCE=[UNAVAILABLE] PORT=25"
+    )
     assert said == {
         "NAME": "spike.example", "ADDR": "192.0.2.7", "HELO": "a+b", "PROTO": "ESMTP", "IDENT": "4F1", "SOURCE": "", "PORT": "25"
     }  # fmt: skip
@@ -200,7 +207,9 @@ def test_xforward_refused(raw: bytes) -> None:
 
 
 def test_line_limits_hold_every_extension() -> None:
-    longest = b"FROM:<" + b"a" * 64 + b"@" + b"d" * 180 + b".example> SIZE=" + b"9" * 20 + b" BODY=8BITMIME SMTPUTF8 RET=FULL"
+    longest = (
+        b"FROM:<" + b"a" * 64 + b"@" + b"d" * 180 + b".example> SIZE=" + b"9" * 20 + b" BODY=8BITMIME SMTPUTF8 RET=FULL"
+    )
     assert len(longest) + len(b" ENVID=") + 100 + len(b" AUTH=") + 500 < grammar.MAX_MAIL
     assert grammar.MAX_LINE[b"RCPT"] == grammar.MAX_RCPT > grammar.MAX_COMMAND
 
@@ -215,16 +224,18 @@ LINES = st.lists(PIECES, max_size=14).map(b"".join) | st.binary(max_size=80)
 @given(LINES, st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_anything_is_refused_or_harmless(raw: bytes, utf8: bool) -> None:
+    codes: set[int] = set()
     for parse in (parse_mail, lambda r: parse_rcpt(r, smtputf8=utf8)):
         for beginning in (b"", b"FROM:<a@example.com> ", b"TO:<a@example.com> "):
             try:
                 taken = parse(beginning + raw)
             except Refused as refused:
-                assert refused.reply.code in (501, 553, 555)
+                codes.add(refused.reply.code)
                 continue
             line = mail_line(taken, ALL) if isinstance(taken, Envelope) else rcpt_line(taken[0], ALL, taken[1])
             assert not set(line) & set(b"\r\n\0")
             assert (utf8 or isinstance(taken, Envelope)) or line.isascii()
+    assert codes <= {501, 553, 555}
     for parse_other in (parse_helo, parse_xforward):
         try:
             said = parse_other(raw)
