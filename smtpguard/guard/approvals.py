@@ -16,6 +16,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term, reminder_at
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change, Intent, IntentKind, LedgerError
 from smtpguard.policy.approval import (
@@ -34,9 +35,6 @@ from smtpguard.policy.verdict import Quorum
 
 log = logging.getLogger(__name__)
 
-REMINDERS = (25, 50, 90)  # percent of the time from hold to expiry
-UNANSWERED = timedelta(hours=1)
-UNACKNOWLEDGED = timedelta(minutes=15)  # past every wait for a 250: its client has been told 451, or has gone
 CLOCK_JUMP = timedelta(minutes=5)
 
 
@@ -76,11 +74,20 @@ class Decided:
 class Approvals:
     """The service behind ``held approve|reject|withdraw``, the console, and the sweep of the delivery process."""
 
-    def __init__(self, ledger: Ledger, policies: Policies, clock: Clock, *, notices: Notices | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        clock: Clock,
+        *,
+        notices: Notices | None = None,
+        term: Term | None = None,
+    ) -> None:
         self._ledger = ledger
         self._policies = policies
         self._clock = clock
         self._notices = notices or Notices()
+        self._term = term or Term()
         self._steady = (clock.now(), clock.monotonic())
 
     async def vote(
@@ -188,18 +195,20 @@ class Approvals:
             )
         events: list[Event] = []
         intents: list[Intent] = []
-        due = [n for n, percent in enumerate(REMINDERS) if n >= hold.reminded and now >= _at(hold, percent)]
+        due = [n for n, percent in enumerate(REMINDERS) if n >= hold.reminded and now >= reminder_at(hold, percent)]
         if due:
             percent = REMINDERS[due[-1]]
             events.append(_event(Kind.REMINDED, hold, now, percent=percent))
             intents += self._notices.reminder(hold, percent, in_force, now)
-        escalate = not hold.escalated and not hold.votes and now >= hold.held_at + UNANSWERED
+        escalate = not hold.escalated and not hold.votes and now >= self._term.escalates_at(hold)
         if escalate:
             events.append(_event(Kind.ESCALATED, hold, now))
             intents += self._notices.escalation(hold, in_force, now)
         after_it = replace(hold, reminded=due[-1] + 1 if due else hold.reminded, escalated=hold.escalated or escalate)
         return Change(
-            hold=replace(after_it, attend_at=attend_at(after_it)), events=tuple(events), intents=tuple(intents)
+            hold=replace(after_it, attend_at=self._term.attend_at(after_it)),
+            events=tuple(events),
+            intents=tuple(intents),
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
@@ -230,18 +239,6 @@ class Approvals:
         return wall
 
 
-def attend_at(hold: Hold) -> datetime:
-    """When the sweep is to look at it next."""
-    times = [hold.expires_at]
-    if hold.reminded < len(REMINDERS):
-        times.append(_at(hold, REMINDERS[hold.reminded]))
-    if not hold.escalated and not hold.votes:
-        times.append(hold.held_at + UNANSWERED)
-    if not hold.acknowledged:
-        times.append(hold.held_at + UNACKNOWLEDGED)
-    return min(times)
-
-
 def release(hold: Hold) -> Intent:
     """The outbox entry that sends it on, to exactly those it was addressed to."""
     return Intent(
@@ -252,10 +249,6 @@ def release(hold: Hold) -> Intent:
         hold_id=hold.hold_id,
         content_sha256=hold.content_sha256,
     )
-
-
-def _at(hold: Hold, percent: int) -> datetime:
-    return hold.held_at + (hold.expires_at - hold.held_at) * percent / 100
 
 
 def _vote(hold: Hold, who: str, choice: Choice, now: datetime, comment: str) -> Vote:

@@ -94,7 +94,7 @@ class GateWatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """What became of the command that holds other queues. ``problem`` is None if it ended with 0."""
+    """What became of a command that holds other queues. ``problem`` is None if it ended with 0."""
 
     argv: tuple[str, ...]
     problem: str | None
@@ -103,17 +103,17 @@ class Hook:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
     """``recalled``: decided before, dropped before their final dot. ``past_recall``: ids that the relay has, or may have;
-    those without its reply yet are among them. ``hook``: None if none is set."""
+    those without its reply yet are among them."""
 
     freeze: Freeze
     recalled: tuple[str, ...]
     past_recall: tuple[str, ...]
-    hook: Hook | None
+    hooks: tuple[Hook, ...] = ()
 
 
 class Freezes:
-    """The service behind ``smtpguard freeze`` and ``thaw``. A hook is a command of its own, without a shell; what happens is
-    in its environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY."""
+    """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands without a shell, run all at once; what happens
+    is in their environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY."""
 
     def __init__(
         self,
@@ -121,16 +121,16 @@ class Freezes:
         clock: Clock,
         *,
         new_id: Callable[[], str],
-        freeze_hook: Sequence[str] = (),
-        thaw_hook: Sequence[str] = (),
+        freeze_hook: Sequence[Sequence[str]] = (),
+        thaw_hook: Sequence[Sequence[str]] = (),
         hook_seconds: float = 30.0,
         recall_seconds: float = RECALL_SECONDS,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._new_id = new_id
-        self._freeze_hook = tuple(freeze_hook)
-        self._thaw_hook = tuple(thaw_hook)
+        self._freeze_hook = tuple(map(tuple, freeze_hook))
+        self._thaw_hook = tuple(map(tuple, thaw_hook))
         self._hook_seconds = hook_seconds
         self._recall_seconds = recall_seconds
 
@@ -149,18 +149,19 @@ class Freezes:
             until=now + for_ if for_ else None,
         )
         await self._ledger.freeze(freeze, _event(Kind.FREEZE, freeze, by, self._clock))
-        hook = asyncio.create_task(self._run(self._freeze_hook, "freeze", freeze, by))
-        recalled, past_recall = await self._recall(freeze)
-        return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hook=await hook)
+        hooks, (recalled, past_recall) = await asyncio.gather(
+            self._hooks(self._freeze_hook, "freeze", freeze, by), self._recall(freeze)
+        )
+        return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks)
 
-    async def thaw(self, freeze_id: str, *, by: str) -> Hook | None:
+    async def thaw(self, freeze_id: str, *, by: str) -> tuple[Hook, ...]:
         """Raises KeyError where no such freeze stands."""
         gate = await self._ledger.gate()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
             raise KeyError(freeze_id)
         await self._ledger.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
-        return await self._run(self._thaw_hook, "thaw", freeze, by)
+        return await self._hooks(self._thaw_hook, "thaw", freeze, by)
 
     async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The freezes that stand: all of them, or those with just this selector and value."""
@@ -185,9 +186,12 @@ class Freezes:
         recalled = tuple(id for id in under_way if outcomes.get(id) in STAYED)
         return recalled, tuple(id for id in under_way if id not in recalled)
 
-    async def _run(self, argv: tuple[str, ...], action: str, freeze: Freeze, by: str) -> Hook | None:
-        if not argv:
-            return None
+    async def _hooks(
+        self, commands: Sequence[tuple[str, ...]], action: str, freeze: Freeze, by: str
+    ) -> tuple[Hook, ...]:
+        return tuple(await asyncio.gather(*(self._run(argv, action, freeze, by) for argv in commands)))
+
+    async def _run(self, argv: tuple[str, ...], action: str, freeze: Freeze, by: str) -> Hook:
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.approvals import attend_at
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.term import Term
@@ -104,7 +103,7 @@ class Record:
             language=reading.language if reading else "",
             thread=gathering.facts.thread,
         )
-        return replace(hold, attend_at=attend_at(hold))
+        return replace(hold, attend_at=self.term.attend_at(hold))
 
     def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
         """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""

@@ -1,4 +1,5 @@
-"""Until when a hold waits: the organisation's working hours, or what the message itself says, whichever is earlier.
+"""The times of a hold: until when it waits (the organisation's working hours, or what the message itself says, whichever is
+earlier), when people are reminded, when it goes to others.
 
 Never here: what happens then (approvals).
 """
@@ -11,17 +12,21 @@ from email.utils import parsedate_to_datetime
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.mail.message import Header
+from smtpguard.policy.approval import Hold
 
+REMINDERS = (25, 50, 90)  # percent of the time from hold to expiry
+UNACKNOWLEDGED = timedelta(minutes=15)  # past every wait for a 250: its client has been told 451, or has gone
 DELIVER_BY = ("Latest-Delivery-Time", "Deliver-By", "Expires", "Expiry-Date")
 """RFC 2156 section 5.3.4 (Latest-Delivery-Time, Expires, Expiry-Date), and what others write for the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """``working``: only working hours count."""
+    """``working``: only working hours count. ``escalate_after_seconds``: how long it may go without any vote."""
 
     seconds: int = 24 * 3600
     working: bool = True
+    escalate_after_seconds: int = 3600
 
     def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
         """A deliver-by that has passed already says nothing about how long people may think: it is left out."""
@@ -31,6 +36,24 @@ class Term:
             end = held_at + timedelta(seconds=self.seconds)
         asked = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
         return min([end, *(at for at in asked if at is not None and at > held_at)])
+
+    def attend_at(self, hold: Hold) -> datetime:
+        """When the sweep is to look at it next."""
+        times = [hold.expires_at]
+        if hold.reminded < len(REMINDERS):
+            times.append(reminder_at(hold, REMINDERS[hold.reminded]))
+        if not hold.escalated and not hold.votes:
+            times.append(self.escalates_at(hold))
+        if not hold.acknowledged:
+            times.append(hold.held_at + UNACKNOWLEDGED)
+        return min(times)
+
+    def escalates_at(self, hold: Hold) -> datetime:
+        return hold.held_at + timedelta(seconds=self.escalate_after_seconds)
+
+
+def reminder_at(hold: Hold, percent: int) -> datetime:
+    return hold.held_at + (hold.expires_at - hold.held_at) * percent / 100
 
 
 def _date(text: str) -> datetime | None:

@@ -104,7 +104,7 @@ rules:
     then: reject
     explain: true
 """
-DOCUMENTS = {"policy.yaml": POLICY.encode(), "vocabularies/pork.yaml": b"language: en\nterms: [bacon]\n"}
+DOCUMENTS = {"policy.yaml": POLICY.encode(), "vocabularies/pork.yaml": b"groups: [{language: en, terms: [bacon]}]\n"}
 
 
 class Clock:
