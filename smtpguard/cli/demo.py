@@ -1,0 +1,108 @@
+"""``smtpguard demo``: the play, told in plain words. On a terminal the guard stays up afterwards, to be tried by hand.
+
+Never here: what is played (smtpguard.demo).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.demo.play import Fate, Result, play
+from smtpguard.demo.script import KALLE, RAMADAN, Script
+from smtpguard.demo.stage import CannotStart, Stage, stage
+
+_COLOURS = {
+    Fate.RELAYED: "green",
+    Fate.HELD: "yellow",
+    Fate.REJECTED: "red",
+    Fate.DEFERRED: "magenta",
+    Fate.DONE: "cyan",
+}
+_MARGIN = " " * 14
+
+
+@click.command()
+@click.option("--stay/--go", default=None, help="Stay up afterwards until Ctrl-C. Default: on a terminal.")
+@click.pass_obj
+def command(context: Context, stay: bool | None) -> None:
+    """Start a guard, a relay that only records and two lists of invented people on loopback; play; tell what became of it."""
+    click.echo("Starting a guard, and behind it a relay that records and forwards nothing, all on 127.0.0.1 ...")
+    try:
+        with stage() as built:
+            wrong = _play(built, context.json)
+            if stay if stay is not None else sys.stdin.isatty() and sys.stdout.isatty():
+                _stay(built)
+    except CannotStart as e:
+        raise CannotRun(f"the guard did not start: {e}") from None
+    if wrong:
+        raise click.exceptions.Exit(1)
+
+
+def _play(built: Stage, as_json: bool) -> int:
+    wrong = number = 0
+    click.echo(
+        f"Nordhandel AB has a list for Ramadan greetings, {len(built.members):,} people; whoever writes to {RAMADAN}\n"
+        f"reaches them all. The guard listens on port {built.port}, the relay on port {built.relay.port}.\n"
+    )
+    for number, result in enumerate(play(built, Script(built).scenes()), start=1):
+        _tell(number, result)
+        wrong += result.wrong is not None
+    delivered = {r for taken in built.relay.taken for r in taken.recipients}
+    click.echo()
+    click.echo(
+        f"{number} scenes, {number - wrong} as told. "
+        + (click.style(f"{wrong} went otherwise.", fg="red") if wrong else "")
+    )
+    click.echo(f"The relay took {len(built.relay.taken)} mails; of the story it saw nothing." if not wrong else
+               f"The relay took {len(built.relay.taken)} mails to {len(delivered)} addresses.")  # fmt: skip
+    return wrong
+
+
+def _tell(number: int, result: Result) -> None:
+    scene = result.scene
+    click.echo(f"{number:>3}  " + click.style(scene.title, bold=True))
+    if scene.letter is not None:
+        to = scene.letter.recipients
+        shown = to[0] if len(to) == 1 else f"{to[0]} and {len(to) - 1} more"
+        click.echo(f'     "{scene.letter.subject}", from {scene.letter.mail_from or "<>"} to {shown}')
+    word = click.style(f"{scene.fate.value.upper():<9}", fg=_COLOURS[scene.fate], bold=True)
+    lines = []
+    if result.answer is not None:
+        lines.append(str(result.answer).replace("\n", " "))
+    if result.rules:
+        lines.append("rules: " + ", ".join(result.rules))
+    if result.reach is not None and scene.fate is Fate.HELD:
+        lines.append(f"it would have reached {result.reach:,} people; the relay saw nothing of it")
+    lines.extend(result.lines)
+    if result.wrong is not None:
+        word = click.style(f"{'WRONG':<9}", fg="red", bold=True, reverse=True)
+        lines.append(result.wrong)
+    for at, line in enumerate(lines or [""]):
+        click.echo(f"     {word}{line}" if at == 0 else f"{_MARGIN}{line}")
+
+
+def _stay(built: Stage) -> None:
+    guard = f"smtpguard -c {built.config}"
+    click.echo(
+        f"""
+The guard stays up until Ctrl-C. Try it from another terminal:
+
+  swaks --server 127.0.0.1:{built.port} --from {KALLE} --to {RAMADAN} \\
+        --header "Subject: SV: Dieten" --body "Bacon och sprit. /Kalle"
+  {guard} held list
+  {guard} held show ID
+  {guard} freeze --all --reason "trying it out"
+  {guard} audit verify
+"""
+    )
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    try:
+        over.wait()
+    except KeyboardInterrupt:
+        click.echo()

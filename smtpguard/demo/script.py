@@ -1,0 +1,175 @@
+"""The scenes in their order: the story in its disguises, an ordinary day, a campaign, standing still, and a release.
+
+Never here: how a scene is checked (play), or the words of the letters (letters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from smtpguard.demo import letters
+from smtpguard.demo.letters import HOME, Letter
+from smtpguard.demo.play import Fate, Result, Scene
+from smtpguard.demo.stage import Stage
+
+RAMADAN = f"ramadan@lists.{HOME}"
+KALLE, LOTTA, SARA = f"kalle.berg@{HOME}", f"lotta.ek@{HOME}", f"sara.nyman@{HOME}"
+CAMPAIGNS, OMAR, DPO = f"campaigns@{HOME}", f"omar.haddad@{HOME}", f"dpo@{HOME}"
+
+
+class Script:
+    """The play for one stage; scenes look back at what earlier ones left."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._story = Letter(
+            subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}", body=letters.STORY,
+            recipients=(RAMADAN,), headers=letters.OUTLOOK,
+        )  # fmt: skip
+        self._campaign = Letter(
+            subject="Ramadan mubarak!", sender=CAMPAIGNS, name="Nordhandel", to=RAMADAN, body=letters.CAMPAIGN,
+            recipients=(RAMADAN,), headers=letters.CAMPAIGN_HEADERS, signed=True, reverse_path=f"bounces@campaigns.{HOME}",
+        )  # fmt: skip
+        self._first: Result | None = None
+        self._late: Result | None = None
+
+    def scenes(self) -> Iterator[Scene]:
+        yield from self._the_story()
+        yield from self._the_ordinary_day()
+        yield from self._campaigns()
+        yield from self._standing_still()
+        yield from self._decisions()
+        yield from self._no_relay()
+
+    def _the_story(self) -> Iterator[Scene]:
+        members = tuple(self._stage.members)
+        yield Scene(title="Kalle answers Lotta about his diet, and the Ramadan list is in To", fate=Fate.HELD,
+                    letter=self._story, after=self._remember)  # fmt: skip
+        yield Scene(title="His program lost the answer and sends the same again", fate=Fate.HELD,
+                    letter=self._story, after=self._is_the_first)  # fmt: skip
+        yield Scene(title="The same to 50 members of the list, each in To, in one envelope", fate=Fate.HELD,
+                    letter=self._story.other(to=", ".join(members[:50]), recipients=members[:50]))  # fmt: skip
+        yield Scene(title="The same to Lotta, with 30 members in Bcc", fate=Fate.HELD,
+                    letter=self._story.other(to=LOTTA, recipients=(LOTTA, *members[50:80])))  # fmt: skip
+
+    def _the_ordinary_day(self) -> Iterator[Scene]:
+        amina, yusuf = self._stage.members[0], self._stage.members[17]
+        yield Scene(title="Sara answers one customer, who happens to be on the list", fate=Fate.RELAYED,
+                    letter=Letter(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
+                                  body=letters.ANSWER, recipients=(amina,), headers=letters.OUTLOOK))  # fmt: skip
+        yield Scene(title='"A glass of wine at six?" to one customer on a list that avoids alcohol', fate=Fate.RELAYED,
+                    letter=Letter(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=letters.WINE,
+                                  recipients=(yusuf,)))  # fmt: skip
+        yield Scene(title="A password reset, from the system that may send them", fate=Fate.RELAYED,
+                    letter=Letter(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=letters.RESET,
+                                  recipients=(amina,), headers=(("Auto-Submitted", "auto-generated"),),
+                                  source="127.0.0.2"))  # fmt: skip
+        yield Scene(title="Lotta to three colleagues, bacon and all", fate=Fate.RELAYED,
+                    letter=Letter(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
+                                  body=letters.COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=letters.OUTLOOK))  # fmt: skip
+        everyone = tuple(f"colleague{n}@{HOME}" for n in range(500))
+        yield Scene(title="Kalle answers to all 500 colleagues", fate=Fate.RELAYED,
+                    letter=Letter(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
+                                  body=letters.EVERYBODY, recipients=everyone, headers=letters.OUTLOOK))  # fmt: skip
+        yield Scene(title="A quote to somebody who is on no list", fate=Fate.RELAYED,
+                    letter=Letter(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
+                                  body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
+
+    def _campaigns(self) -> Iterator[Scene]:
+        yield Scene(title="The campaign tool writes to the Ramadan list, signed with its DKIM key", fate=Fate.RELAYED,
+                    letter=self._campaign)  # fmt: skip
+        yield Scene(title="The same campaign from somebody without the key", fate=Fate.HELD,
+                    letter=self._campaign.other(signed=False, subject="Ramadan mubarak, once more"), after=self._wait_for_people)  # fmt: skip
+        yield Scene(title="A vacation notice answers the list, with the null reverse-path", fate=Fate.REJECTED,
+                    letter=Letter(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
+                                  body=letters.AWAY, recipients=(RAMADAN,), reverse_path="",
+                                  headers=(("Auto-Submitted", "auto-replied"),)))  # fmt: skip
+
+    def _standing_still(self) -> Iterator[Scene]:
+        again = self._campaign.other(subject="Ramadan mubarak: opening hours")
+        yield Scene(title="Omar stops the list: smtpguard freeze --list ramadan-greetings", fate=Fate.DONE,
+                    after=lambda stage, result: _command(stage, result, "freeze", "--list", "ramadan-greetings",
+                                                         "--reason", "a wrong link in the campaign"))  # fmt: skip
+        yield Scene(
+            title="The next campaign, signed and all, waits while the list is frozen", fate=Fate.HELD, letter=again
+        )
+        yield Scene(title="The link is mended: smtpguard thaw --list ramadan-greetings", fate=Fate.DONE,
+                    after=lambda stage, result: _command(stage, result, "thaw", "--list", "ramadan-greetings"))  # fmt: skip
+        yield Scene(title="The campaign after that goes out", fate=Fate.RELAYED,
+                    letter=self._campaign.other(subject="Ramadan mubarak: Eid"))  # fmt: skip
+
+    def _decisions(self) -> Iterator[Scene]:
+        def approve(who: str) -> Scene:
+            return Scene(title=f"{who} looks at the campaign without the key, and approves", fate=Fate.DONE,
+                         after=lambda stage, result: _command(stage, result, "held", "approve", self._waiting, "--as", who))  # fmt: skip
+
+        yield approve(OMAR)
+        yield approve(DPO)
+        yield Scene(
+            title="With both groups' word it is released, byte for byte", fate=Fate.DONE, after=self._was_released
+        )
+        yield Scene(title="Kalle cannot approve his own mail", fate=Fate.DONE, after=self._cannot_approve)
+
+    def _no_relay(self) -> Iterator[Scene]:
+        yield Scene(title="The relay is down: mail stays with those who send it", fate=Fate.DEFERRED,
+                    before=lambda stage: stage.relay.down(),
+                    letter=Letter(subject="Drawings", sender=SARA, to="peter@partner.example", body=letters.ORDINARY,
+                                  recipients=("peter@partner.example",)))  # fmt: skip
+        yield Scene(title="The relay is back", fate=Fate.RELAYED, before=_back,
+                    letter=Letter(subject="Drawings, again", sender=SARA, to="peter@partner.example",
+                                  body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
+
+    # what else must be true
+
+    @property
+    def _waiting(self) -> str:
+        return (self._late and self._late.hold_id) or "-"
+
+    def _remember(self, stage: Stage, result: Result) -> str | None:
+        self._first = result
+        told = {KALLE, OMAR, DPO}
+        if not stage.until(lambda: told <= {r for taken in stage.relay.taken for r in taken.recipients}):
+            return "not everybody was told who is to hear of it"
+        result.lines.append(f"{KALLE} and those who decide were told; nothing else left the house")
+        return None
+
+    def _is_the_first(self, stage: Stage, result: Result) -> str | None:
+        if self._first is None or result.hold_id != self._first.hold_id:
+            return f"it was held twice: as {self._first and self._first.hold_id} and as {result.hold_id}"
+        result.lines.append("the same hold, and no second notice")
+        return None
+
+    def _wait_for_people(self, stage: Stage, result: Result) -> str | None:
+        self._late = result
+        return None
+
+    def _was_released(self, stage: Stage, result: Result) -> str | None:
+        content = self._late.content if self._late else b"?"
+        if not stage.until(lambda: any(taken.content.endswith(content) for taken in stage.relay.taken)):
+            return "the released mail did not reach the relay"
+        result.lines.append("the relay has it, and what was added stands in front of it: trace headers")
+        return None
+
+    def _cannot_approve(self, stage: Stage, result: Result) -> str | None:
+        hold_id = (self._first and self._first.hold_id) or "-"
+        done = stage.command("held", "approve", hold_id, "--as", KALLE)
+        if done.returncode != 1:
+            return f"exit status {done.returncode}: {_last(done.stderr)}"
+        result.lines.append((done.stderr or done.stdout).strip().removeprefix("smtpguard: "))
+        return None
+
+
+def _command(stage: Stage, result: Result, *words: str) -> str | None:
+    done = stage.command(*words)
+    if done.returncode:
+        return f"smtpguard {' '.join(words)}: exit status {done.returncode}: {_last(done.stderr)}"
+    result.lines.extend(done.stdout.strip().splitlines()[:3])
+    return None
+
+
+def _back(stage: Stage) -> None:
+    stage.relay.up()
+
+
+def _last(said: str) -> str:
+    return (said.strip().splitlines() or ["nothing was said"])[-1]

@@ -1,0 +1,204 @@
+"""The stage: a folder with settings, policy and lists of invented people; the guard's real processes; and how to talk to them.
+
+The guard is a child of ours and does what it does anywhere: port handed over as a service manager does it, readiness
+awaited through NOTIFY_SOCKET, its command line used as people use it. Never here: what is played.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import json
+import os
+import smtplib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smtpguard.demo.key import make_key
+from smtpguard.demo.letters import HOME, Letter
+from smtpguard.demo.relay import RecordingRelay
+
+START_SECONDS = 60.0
+_FIRST = ("amina", "yusuf", "fatima", "omar", "leila", "hassan", "maryam", "ali", "zeynep", "ibrahim", "noor", "sami")
+_LAST = ("rahimi", "demir", "haddad", "aziz", "karimi", "saleh", "yilmaz", "osman", "farah", "nasser")
+_ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="smtp")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+class CannotStart(Exception):
+    """The guard did not come up; the text is what it said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the client heard in the end."""
+
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}"
+
+
+def people(n: int, offset: int = 0) -> list[str]:
+    """Addresses of customers who do not exist."""
+    names = itertools.product(range(offset, offset + 1 + n // 120), _FIRST, _LAST)
+    return [f"{first}.{last}{number}@customer.example" for number, first, last in itertools.islice(names, n)]
+
+
+class Stage:
+    """A guard in a folder of its own, and a relay behind it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "smtpguard.yaml"
+        self.relay = RecordingRelay()
+        self.members = people(1200)
+        self.others = people(2500, offset=100)
+        self.port = 0
+        self._key = make_key()  # the campaign tool's; pinned in the settings, since no DNS knows these domains
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    # people at a terminal
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``smtpguard -c ... words``, as a person would type it."""
+        return subprocess.run(
+            [sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def rows(self, *words: str) -> list[dict[str, Any]]:
+        """What a command says with --json."""
+        return [json.loads(line) for line in self.command("--json", *words).stdout.splitlines() if line.startswith("{")]
+
+    # programs that send mail
+
+    def send(self, letter: Letter, content: bytes | None = None) -> Answer:
+        """One transaction. The answer is the first refusal, else the one after the dot."""
+        try:
+            with smtplib.SMTP(
+                local_hostname="mail.nordhandel.example", timeout=60, source_address=(letter.source, 0)
+            ) as smtp:
+                smtp.connect("127.0.0.1", self.port)
+                smtp.ehlo()
+                code, text = smtp.mail(letter.mail_from, ["BODY=8BITMIME"])
+                for recipient in letter.recipients:
+                    if code < 300:
+                        code, text = smtp.rcpt(recipient)
+                if code < 300:
+                    code, text = smtp.data(content if content is not None else self.content(letter))
+                return Answer(code=code, text=text.decode("utf-8", "replace"))
+        except smtplib.SMTPDataError as e:
+            return Answer(code=e.smtp_code, text=str(e.smtp_error))
+        except (smtplib.SMTPException, OSError) as e:
+            return Answer(code=0, text=f"no answer: {e}")
+
+    def content(self, letter: Letter) -> bytes:
+        raw = letter.content()
+        return self._key.sign(raw, domain=f"campaigns.{HOME}", selector="demo") + raw if letter.signed else raw
+
+    # the guard itself
+
+    def start(self) -> None:
+        self._write_files()
+        self.relay.up()
+        synced = self.command("lists", "sync")
+        if synced.returncode:
+            raise CannotStart(synced.stderr.strip() or synced.stdout.strip())
+        with contextlib.ExitStack() as undo:
+            notices = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            notices.bind(str(self.folder / "notify"))
+            log = undo.enter_context((self.folder / "log").open("wb"))
+            self._guard = subprocess.Popen(
+                [sys.executable, "-c", _ACTIVATE, str(self._listening.fileno()), "-m", "smtpguard", "-c", str(self.config), "serve"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self._listening.fileno()],
+                env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")}, start_new_session=True,
+            )  # fmt: skip
+            self._await_ready(notices)
+        self._listening.close()
+
+    def stop(self) -> None:
+        if self._guard is not None:
+            self._guard.terminate()
+            try:
+                self._guard.wait(40)
+            except subprocess.TimeoutExpired:
+                self._guard.kill()
+                self._guard.wait()
+        self.relay.down()
+
+    def until(self, true: Any, seconds: float = 15.0) -> bool:
+        """Whether ``true()`` comes to be so within the time."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _await_ready(self, notices: socket.socket) -> None:
+        assert self._guard is not None
+        deadline = time.monotonic() + START_SECONDS
+        notices.settimeout(0.1)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                if b"READY=1" in notices.recv(4096):
+                    return
+            if self._guard.poll() is not None or time.monotonic() > deadline:
+                said = (self.folder / "log").read_text(errors="replace").strip().splitlines()
+                raise CannotStart("\n".join(said[-5:]) or "the guard did not become ready")
+
+    def _write_files(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port = self._listening.getsockname()[1]
+        here = Path(__file__).parent
+        (self.folder / "policy.yaml").write_text((here / "policy.yaml").read_text())
+        _write_csv(self.folder / "ramadan.csv", "email", self.members)
+        _write_csv(self.folder / "newsletter.csv", "Email Address", self.others)
+        self.config.write_text(
+            f"""\
+listen: {{smtp: [{{address: 127.0.0.1, port: {self.port}}}]}}
+relay: {{host: 127.0.0.1, port: {self.relay.port}, tls: none, wait_seconds: 2}}
+store: {{url: "sqlite:///smtpguard.db"}}
+policy: policy.yaml
+state: state
+secret_file: state/secret
+notices: {{from: "Mail guard <smtpguard@nordhandel.example>", contact: "it@nordhandel.example"}}
+dkim_keys: {{"demo._domainkey.campaigns.{HOME}": "{self._key.record}"}}
+workers: 1
+logging: {{format: json}}
+"""
+        )
+        self.config.chmod(0o600)
+
+
+def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerow([column, "First Name"])
+        writer.writerows([address, address.partition(".")[0].title()] for address in addresses)
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[Stage]:
+    """A running one, gone afterwards with everything that it wrote. Raises CannotStart."""
+    with tempfile.TemporaryDirectory(prefix="smtpguard-demo-") as folder:
+        built = Stage(Path(folder))
+        try:
+            built.start()
+            yield built
+        finally:
+            built.stop()
