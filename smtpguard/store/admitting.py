@@ -77,7 +77,9 @@ class Run:
             self._twins[item.key] = admission.hold
         if adopted is not None:
             batch.connection.execute(
-                update(hold_table).where(hold_table.c.hold_id == adopted.hold_id).values(state=State.WAITING.value)
+                update(hold_table)
+                .where(hold_table.c.hold_id == adopted.hold_id)
+                .values(state=State.WAITING.value, acknowledged=False)
             )
             found = holds.find(batch.connection, adopted.hold_id)
             if found is not None:

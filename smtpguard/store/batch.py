@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select, update
 
 from smtpguard.audit.chain import Seal, body_of, canonical, link, microseconds
+from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import schema
@@ -79,6 +80,8 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: list[str] = []
+        self.signed: list[Checkpoint] = []
+        """Checkpoints made in this batch, whose lines go to the file once it is committed."""
 
     def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         """The hot path's way past SQLAlchemy, which would take longer to prepare these few statements than a small batch takes
@@ -132,6 +135,11 @@ class Batch:
 
     def record(self, events: Sequence[Event]) -> None:
         self.append(self.sealed(events))
+
+    @property
+    def grew(self) -> bool:
+        """Whether the journal has entries of this batch."""
+        return self.head.seq != self._was.seq
 
     def rows(self, table: str) -> list[Row]:
         """The rows of that table that wait to be written, to be added to."""

@@ -136,11 +136,14 @@ class Database:
                 self._chamber.leave()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A snapshot (SQLite), or READ COMMITTED (PostgreSQL). Raises Unavailable."""
+    def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
+        """READ COMMITTED, or with ``snapshot`` (on SQLite always) one moment for all statements. Raises Unavailable."""
         try:
-            with self._readers.connect() as connection, connection.begin():
-                yield connection
+            with self._readers.connect() as connection:
+                if snapshot and not self.sqlite:
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                with connection.begin():
+                    yield connection
         except self.errors as error:
             raise self.translated(error) from error
 

@@ -69,8 +69,9 @@ def set_state(connection: Connection, hold_id: str, state: State) -> None:
     connection.execute(update(table).where(table.c.hold_id == hold_id).values(state=state.value))
 
 
-def acknowledge(connection: Connection, hold_ids: Iterable[str]) -> None:
-    connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=True))
+def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> None:
+    """Their clients were answered 250, or after all were not."""
+    connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=answered))
 
 
 def find(connection: Connection, hold_id: str) -> Hold | None:

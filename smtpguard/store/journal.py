@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def _entry(row: object) -> Entry:
 
 
 def mark(batch: Batch, *, base: Checkpoint | None = None) -> Checkpoint | None:
-    """Sign where the chain is now (or ``base``), in the database and in the file. None where nothing is new."""
+    """Sign where the chain is now (or ``base``); the line goes to the file after the commit. None where nothing is new."""
     made = base or Checkpoint(journal=batch.head.journal, seq=batch.head.seq, at=batch.now_us, hash=batch.head.hash)
     if made.seq == 0:
         return None
@@ -93,6 +93,7 @@ def mark(batch: Batch, *, base: Checkpoint | None = None) -> Checkpoint | None:
     made = sign(batch.secret, made)
     batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
     batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line()))
+    batch.signed.append(made)
     return made
 
 
@@ -115,14 +116,20 @@ class Marks:
     bad: Bad | None
 
 
-def marks(connection: Connection, secret: bytes, journal: str, state_dir: Path) -> Marks:
-    lines = [(line, "the database") for line in connection.execute(select(checkpoint.c.line)).scalars()]
+def lines_of(state_dir: Path) -> list[str]:
+    """The checkpoints in the file. To be read before the snapshot that they are compared with, since a line is written only
+    after its entries are committed."""
     path = state_dir / FILE
-    if path.exists():
-        lines += [(line, path.name) for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+    if not path.exists():
+        return []
+    return [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
+
+
+def marks(connection: Connection, secret: bytes, journal: str, lines: Sequence[str]) -> Marks:
+    rows = connection.execute(select(checkpoint.c.line)).scalars()
     found: dict[int, Checkpoint] = {}
     bad: Bad | None = None
-    for line, where in lines:
+    for line, where in [(line, "the database") for line in rows] + [(line, "the file") for line in lines]:
         try:
             made = parse(line)
         except ValueError:
@@ -149,11 +156,20 @@ def erased_through(connection: Connection) -> int:
     )
 
 
-def prove(connection: Connection, secret: bytes, state_dir: Path) -> Proof:
-    """Walk over the whole journal and compare it with its checkpoints."""
-    journal = read_head(connection).journal
-    known = marks(connection, secret, journal, state_dir)
-    proof = verify(read(connection), known.genuine, Seal(secret, journal), erased_through=erased_through(connection))
+def prove(
+    connection: Connection, secret: bytes, lines: Sequence[str], progress: Callable[[int, int], None] | None = None
+) -> Proof:
+    """Walk over the whole journal and compare it with its checkpoints. ``progress`` hears how many of how many."""
+    head = read_head(connection)
+    known = marks(connection, secret, head.journal, lines)
+
+    def told() -> Iterator[tuple[Entry, Clear | None]]:
+        for n, pair in enumerate(read(connection), 1):
+            if progress is not None and n % _PAGE == 0:
+                progress(n, head.seq)
+            yield pair
+
+    proof = verify(told(), known.genuine, Seal(secret, head.journal), erased_through=erased_through(connection))
     if proof.ok and known.bad is not None:
         return Proof(entries=proof.entries, first_bad=known.bad)
     return proof

@@ -15,7 +15,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.approval import State
-from smtpguard.store import contents
+from smtpguard.store import contents, journal
 from smtpguard.store.batch import Batch
 from smtpguard.store.schema import checkpoint, clear, content, counted, delivery, entry, hold, outbox, underway
 
@@ -44,8 +44,8 @@ class Erased:
     more: bool = False
 
 
-def erase(batch: Batch, keep: Retention) -> tuple[Erased, Checkpoint | None]:
-    """One slice. The checkpoint is to be signed as a base after it."""
+def erase(batch: Batch, keep: Retention) -> Erased:
+    """One slice."""
     batch.flush()
     taken = Erased(orphans=contents.sweep(batch))
     old = _old_contents(batch, batch.now - keep.content)
@@ -64,7 +64,9 @@ def erase(batch: Batch, keep: Retention) -> tuple[Erased, Checkpoint | None]:
             data["private_through"] = through
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
     more = len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
-    return replace(taken, more=more), base
+    if base is not None:
+        journal.mark(batch, base=base)
+    return replace(taken, more=more)
 
 
 def _old_contents(batch: Batch, before: datetime) -> list[str]:

@@ -25,7 +25,6 @@ from smtpguard.policy.admission import (
     Admission,
     Change,
     Freeze,
-    Full,
     Gate,
     Intent,
     Item,
@@ -40,11 +39,11 @@ from smtpguard.store.batch import Batch
 from smtpguard.store.database import Database
 from smtpguard.store.migrate import bring, check
 from smtpguard.store.retention import Erased, Retention
-from smtpguard.store.writer import Clock, Writer
+from smtpguard.store.work import Clock
+from smtpguard.store.writer import Writer
 
 T = TypeVar("T")
 READ_SECONDS = 10.0
-CHECKPOINT_SECONDS = 60.0
 
 
 class Store:
@@ -58,17 +57,12 @@ class Store:
         self._state_dir = state_dir
         self._clock = clock
         self._quota = quota_bytes
-        self._writer = Writer(database, secret=secret, clock=clock)
+        self._writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
-        self._marked = clock.monotonic()
         self._writer.start()
 
     async def close(self) -> None:
-        """Write what waits, sign a last checkpoint, and end the threads."""
-        try:
-            await self.checkpoint()
-        except (Unavailable, Full):
-            pass  # the database is away: the next checkpoint covers what this one would have
+        """Write what waits, sign a last checkpoint if anything was written, and end the threads."""
         await self._writer.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
@@ -203,31 +197,22 @@ class Store:
         return await self._read(lambda c: list(journal.read(c, after=after, limit=limit)))
 
     async def checkpoint(self) -> Checkpoint | None:
-        """Sign where the journal is, in the database and in the state directory. None where nothing is new."""
-        made: Checkpoint | None = await self._writer.submit(lambda b: journal.mark(b))
-        if made is not None:
-            await asyncio.get_running_loop().run_in_executor(self._readers, journal.write_line, self._state_dir, made)
+        """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""
+        made: Checkpoint | None = await self._writer.submit(journal.mark)
         return made
 
     async def retain(self, keep: Retention) -> Erased:
-        """One slice of forgetting, sweeping and voiding; ``more`` says to call again."""
+        """One slice of forgetting and sweeping; ``more`` says to call again."""
+        erased: Erased = await self._writer.submit(lambda b: retention.erase(b, keep))
+        return erased
 
-        def write(batch: Batch) -> tuple[Erased, Checkpoint | None]:
-            erased, base = retention.erase(batch, keep)
-            return erased, None if base is None else journal.mark(batch, base=base)
-
-        erased, made = await self._writer.submit(write)
-        if made is not None:
-            await asyncio.get_running_loop().run_in_executor(self._readers, journal.write_line, self._state_dir, made)
-        taken: Erased = erased
-        return taken
-
-    async def verify(self) -> Proof:
-        """Walk over the whole journal. Long: not in a daemon's path."""
+    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
+        """Walk over the whole journal. Long: not in a daemon's path. ``progress`` is called in a thread."""
 
         def run() -> Proof:
-            with self._database.read() as connection:
-                return journal.prove(connection, self._secret, self._state_dir)
+            lines = journal.lines_of(self._state_dir)
+            with self._database.read(snapshot=True) as connection:
+                return journal.prove(connection, self._secret, lines, progress)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 

@@ -12,61 +12,34 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
+from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Admission, Busy, Gate, Gone, Item, LedgerError, Live, Unavailable
-from smtpguard.store import counting, holds
+from smtpguard.store import counting, holds, journal
 from smtpguard.store.admitting import Run, answered_as
 from smtpguard.store.batch import Batch, Step
 from smtpguard.store.database import BadItem, CommitUnknown, Database
 from smtpguard.store.schema import underway
+from smtpguard.store.work import WAIT_SECONDS, Clock, Waiting, Work
+
+log = logging.getLogger(__name__)
 
 BATCH = 128
 WAITING = 2000
-WAIT_SECONDS = 20.0
 NOTE_SECONDS = 0.05
 MAX_NOTES = 50_000
-PRUNE_SECONDS = 60.0
-
-
-class Clock(Protocol):
-    def now(self) -> datetime: ...
-
-    def monotonic(self) -> float: ...
-
-
-class Work:
-    """Something that waits for its turn in a batch. ``late``: it was answered already, by the clock."""
-
-    __slots__ = ("admission", "error", "future", "item", "late", "loop", "result", "since", "started", "step")
-
-    def __init__(self, step: Step | None, item: Item | None, admission: Callable[[Live], Admission] | None) -> None:
-        self.step = step
-        self.item = item
-        self.admission = admission
-        self.loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Any] = self.loop.create_future()
-        self.since = 0.0
-        self.started = False
-        self.late = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    @property
-    def unwanted(self) -> bool:
-        """Nobody waits for it any more."""
-        if self.late or self.future.cancelled():
-            return True
-        return self.item is not None and self.item.gone is not None and self.item.gone()
+KEEP_SECONDS = 60.0  # between checkpoints, and prunings of counts
 
 
 _WAKE: Any = object()
@@ -76,17 +49,18 @@ _STOP: Any = object()
 class Writer:
     """Started by ``start``, fed by ``submit`` and ``note`` from event loops, ended by ``stop``."""
 
-    def __init__(self, database: Database, *, secret: bytes, clock: Clock) -> None:
+    def __init__(self, database: Database, *, secret: bytes, clock: Clock, state_dir: Path) -> None:
         self._database = database
         self._secret = secret
+        self._state_dir = state_dir
         self._clock = clock
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._waiting: deque[Work] = deque()  # unanswered, oldest first; belongs to the event loop
-        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = Waiting(clock)
         self._notes: deque[Event] = deque()
-        self._uncertain: set[str] = set()
+        self._unanswered: deque[Work] = deque()  # written, or perhaps written, while their clients were told 451
         self._gate: Gate | None = None
-        self._pruned = clock.monotonic()
+        self._kept_house = clock.monotonic()
+        self._unsigned = False  # entries of ours that no checkpoint covers yet
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
 
@@ -105,11 +79,8 @@ class Writer:
             raise Unavailable("the store is closed")
         if self._queue.qsize() >= WAITING:
             raise Busy(f"{WAITING} are waiting already")
-        work = Work(step, item, admission)
-        work.since = self._clock.monotonic()
-        self._waiting.append(work)
-        if self._timer is None:
-            self._timer = work.loop.call_later(WAIT_SECONDS, self._expire)
+        work = Work(step, item, admission, since=self._clock.monotonic())
+        self._waiting.add(work)
         self._queue.put(work)
         return await work.future
 
@@ -128,29 +99,7 @@ class Writer:
         self._closed = True
         self._queue.put(_STOP)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
-        if self._timer is not None:
-            self._timer.cancel()
-        for work in self._waiting:
-            if not work.future.done():
-                work.future.set_exception(Unavailable("the store was closed"))
-
-    def _expire(self) -> None:
-        """Answer who has waited for 20 s. What is in a batch already may still be written: then nobody can know."""
-        self._timer = None
-        now = self._clock.monotonic()
-        while self._waiting:
-            work = self._waiting[0]
-            if not work.future.done():
-                left = work.since + WAIT_SECONDS - now
-                if left > 0:
-                    self._timer = work.loop.call_later(left, self._expire)
-                    return
-                work.late = True
-                started = work.started
-                work.future.set_exception(
-                    Unavailable("no answer from the database in time") if started else Busy("waited too long")
-                )
-            self._waiting.popleft()
+        self._waiting.close()
 
     # -- in the thread
 
@@ -159,7 +108,15 @@ class Writer:
         while going:
             works, going = self._take()
             if works or self._notes or not going:
-                self._serve(works)
+                try:
+                    self._serve(works)
+                except Exception as error:  # a fault of ours must not end the only thread that writes
+                    log.exception("the writer failed")
+                    for work in works:
+                        work.error = work.error or Unavailable(f"the store failed: {type(error).__name__}")
+                    self._answer(works)
+        if self._unsigned:
+            self._sign()
         self._database.close()
 
     def _take(self) -> tuple[list[Work], bool]:
@@ -198,8 +155,11 @@ class Writer:
             self._one_by_one(wanted, notes)
         except Exception as error:
             self._failed(wanted, notes, error)
-        self._acknowledge(wanted)
-        self._answer(works)
+        held = [w for w in wanted if w.error is None and _answered_as(w) is not None]
+        self._answer([w for w in works if w not in held] if held else works)
+        if held:
+            self._acknowledge(held)
+            self._answer(held)
         if self._notes:
             self._queue.put(_WAKE)
 
@@ -214,7 +174,7 @@ class Writer:
                 known=self._gate,
             )
             batch.record(notes)
-            self._settle_uncertain(batch)
+            unanswered = self._settle_unanswered(batch)
             for admitting, some in itertools.groupby(works, key=lambda w: w.item is not None):
                 if admitting:
                     self._admit(batch, list(some))
@@ -223,13 +183,36 @@ class Writer:
                     batch.flush()
                     if work.step is not None:
                         self._try(work, partial(work.step, batch))
-            if self._clock.monotonic() - self._pruned > PRUNE_SECONDS:
-                self._pruned = self._clock.monotonic()
+            if self._clock.monotonic() - self._kept_house >= KEEP_SECONDS:
+                self._kept_house = self._clock.monotonic()
                 counting.prune(batch)
+                journal.mark(batch)
             batch.finish()
-            gate = batch.gate
-        self._gate = gate
-        self._uncertain.clear()
+        self._gate = batch.gate
+        for _ in range(unanswered):
+            self._unanswered.popleft()
+        self._unsigned = (self._unsigned or batch.grew) and not batch.signed
+        for made in batch.signed:
+            self._write_line(made)
+
+    def _write_line(self, made: Checkpoint) -> None:
+        try:
+            journal.write_line(self._state_dir, made)
+        except OSError as error:  # it is in the database all the same, and the next one is tried again
+            log.warning("a checkpoint could not be written beside the database: %s", error.strerror)
+
+    def _sign(self) -> None:
+        """The last checkpoint, at the end of the thread."""
+        try:
+            with self._database.write() as connection:
+                batch = Batch(
+                    connection, now=self._clock.now(), secret=self._secret, sqlite=self._database.sqlite, known=None
+                )
+                journal.mark(batch)
+            for made in batch.signed:
+                self._write_line(made)
+        except Exception as error:
+            log.warning("no last checkpoint: %s", type(error).__name__)
 
     def _admit(self, batch: Batch, works: list[Work]) -> None:
         run = Run(batch, [w.item for w in works if w.item is not None])
@@ -263,47 +246,46 @@ class Writer:
         told = error if isinstance(error, LedgerError) else Unavailable(f"the store failed: {type(error).__name__}")
         if isinstance(error, CommitUnknown):
             told = Unavailable(str(error))
-            self._uncertain.update(w.item.id for w in works if w.item is not None and w.error is None)
-        else:
-            self._notes.extendleft(reversed(notes))
+            self._unanswered.extend(w for w in works if w.item is not None and w.error is None)
+        self._notes.extendleft(reversed(notes))  # an outcome twice is better than none
         for work in works:
-            if work.error is None:
-                work.result, work.error = None, told
+            work.error = work.error or told
 
-    def _acknowledge(self, works: Sequence[Work]) -> None:
+    def _acknowledge(self, held: Sequence[Work]) -> None:
         """The clients of these holds get their 250 now: until this is committed too, nothing of them can be released."""
-        ready = [
-            (w, hold_id)
-            for w in works
-            if w.error is None and isinstance(w.result, Admission) and (hold_id := answered_as(w.result)) is not None
-        ]
-        for work, _ in ready:
+        for work in held:
             if work.unwanted:
                 work.error = Gone("the client left before its answer")
-        ready = [(w, hold_id) for w, hold_id in ready if w.error is None]
-        if not ready:
+        ids = {hold_id for w in held if w.error is None and (hold_id := _answered_as(w)) is not None}
+        if not ids:
             return
         try:
             with self._database.write() as connection:
-                holds.acknowledge(connection, {hold_id for _, hold_id in ready})
+                holds.acknowledge(connection, ids)
         except Exception:
-            for work, _ in ready:
-                work.error = Unavailable("the hold could not be acknowledged")
+            for work in held:
+                work.error = work.error or Unavailable("the hold could not be acknowledged")
+            self._unanswered.extend(held)
 
-    def _settle_uncertain(self, batch: Batch) -> None:
-        """Verdicts to relay that may have been written although their client was told 451: nothing was sent for them."""
-        if not self._uncertain:
-            return
-        query = select(underway.c.id).where(underway.c.id.in_(list(self._uncertain)))
+    def _settle_unanswered(self, batch: Batch) -> int:
+        """A verdict to relay whose client was told 451 was not carried out, and a hold is its client's still. Returns of how
+        many that is written in this batch."""
+        works = list(self._unanswered)
+        items = [w.item.id for w in works if w.item is not None]
+        if not items:
+            return 0
+        query = select(underway.c.id).where(underway.c.id.in_(items), underway.c.doubt.is_(False))
         for id in batch.connection.execute(query.order_by(underway.c.id)).scalars().all():
             batch.record([Event(kind=Kind.OUTCOME, id=id, at=batch.now, data={"outcome": "unanswered"})])
+        new = [w.result.hold.hold_id for w in works if isinstance(w.result, Admission) and w.result.hold is not None]
+        if new:
+            holds.acknowledge(batch.connection, new, False)
+        return len(works)
 
     def _answer(self, works: Sequence[Work]) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}
         for work in works:
             loops.setdefault(work.loop, []).append(work)
-            if (work.late or work.future.cancelled()) and work.error is None and work.item is not None:
-                self._uncertain.add(work.item.id)
         for loop, some in loops.items():
             try:
                 loop.call_soon_threadsafe(self._deliver, some)
@@ -311,15 +293,17 @@ class Writer:
                 pass  # the loop is closed: nobody waits there
 
     def _deliver(self, works: Sequence[Work]) -> None:
+        """In the event loop."""
         for work in works:
-            if work.future.done():
-                continue
-            if work.error is not None:
+            if work.future.done():  # by the clock, or cancelled: too late
+                if work.error is None and work.item is not None:
+                    self._unanswered.append(work)
+            elif work.error is not None:
                 work.future.set_exception(work.error)
             else:
                 work.future.set_result(work.result)
-        while self._waiting and self._waiting[0].future.done():
-            self._waiting.popleft()
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._waiting.answered()
+
+
+def _answered_as(work: Work) -> str | None:
+    return answered_as(work.result) if isinstance(work.result, Admission) else None
