@@ -1,0 +1,163 @@
+"""What one attempt makes of each recipient: sent, to be tried again, failed, or in doubt; when again; what is journalled.
+
+Pure. What goes into the journal as it is names nobody: a relay's words often do, so they go into the private part.
+Never here: the attempt itself (delivery), what the sender is told of a failure (bounces).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.reply import Reply
+from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome
+
+MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
+OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """When to try again, and for how long. ``doubt`` is how long one attempt may take; the dot is not sent in its last
+    ``reply``, which is how long a relay may take to answer it (RFC 5321 section 4.5.3.2.6, and some)."""
+
+    first: timedelta = timedelta(minutes=1)
+    longest: timedelta = timedelta(hours=1)
+    give_up: timedelta = timedelta(hours=48)
+    recalled: timedelta = timedelta(seconds=15)
+    doubt: timedelta = timedelta(minutes=30)
+    reply: timedelta = timedelta(minutes=11)
+    lease_seconds: int = 60
+    renderings: int = 8
+    at_once: int = 20
+    idle_seconds: float = 0.5
+
+    def again(self, attempts: int, jitter: float) -> timedelta:
+        """After so many earlier attempts: doubled each time, and a fifth more or less, so that not all come at once."""
+        wait: timedelta = min(self.first * 2 ** min(attempts, 20), self.longest)
+        return wait * (0.8 + 0.4 * jitter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A recipient to be tried; ``doubts``: of how many earlier attempts nobody knows how they ended."""
+
+    recipient: Recipient
+    doubts: int = 0
+
+    def begun(self, wait: timedelta) -> Result:
+        """Marked before the attempt: in doubt from now on, until it is settled."""
+        code = "again" if self.doubts else "attempt"
+        return Result(
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1
+        )
+
+    def doubtful(self, code: str, wait: timedelta) -> Result:
+        """The dot was sent, or may have been, and nothing came back."""
+        return Result(
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1
+        )
+
+    def retry(self, code: str, wait: timedelta, reply: str = "") -> Result:
+        """It was certainly not taken."""
+        return Result(
+            recipient=self.recipient, delivered=Delivered.RETRY, code=code, reply=reply, wait=wait, doubts=self.doubts
+        )
+
+    def failed(self, why: str, code: str, reply: Reply | None = None) -> Result:
+        """Not taken, and not to be tried again. ``why``: refused | expired | in-doubt | unsendable."""
+        return Result(
+            recipient=self.recipient,
+            delivered=Delivered.FAILED,
+            code=code,
+            why=why,
+            reply=str(reply) if reply is not None else "",
+            status=_status(why, reply),
+        )
+
+    def replied(self, reply: Reply, wait: timedelta, *, patient: bool) -> Result:
+        """As the relay said. ``patient``: a 4xx may be tried again after ``wait``."""
+        code = f"{reply.code} {reply.enhanced or ''}".strip()
+        if reply.positive:
+            return Result(recipient=self.recipient, delivered=Delivered.SENT, code=code, reply=str(reply))
+        if reply.permanent:
+            return self.failed("refused", code, reply)
+        return self.retry(code, wait, str(reply)) if patient else self.failed("expired", code, reply)
+
+    def spent(self) -> Result:
+        """A third attempt could be a second duplicate."""
+        return self.failed("in-doubt", "given-up")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one recipient. ``status``: the enhanced one that a DSN gives; ``wait``: until it is tried again."""
+
+    recipient: Recipient
+    delivered: Delivered
+    code: str
+    why: str = ""
+    reply: str = ""
+    status: str = ""
+    wait: timedelta | None = None
+    doubts: int = 0
+
+    def outcome(self, now: datetime) -> Outcome:
+        return Outcome(
+            recipient=self.recipient,
+            delivered=self.delivered,
+            reply=self.reply,
+            next_at=now + self.wait if self.wait is not None else None,
+            doubts=self.doubts,
+        )
+
+
+def dues(lease: Lease) -> list[Due]:
+    doubts = lease.doubts or (0,) * len(lease.recipients)
+    return [Due(recipient=r, doubts=n) for r, n in zip(lease.recipients, doubts, strict=True)]
+
+
+def events(lease: Lease, results: Sequence[Result], now: datetime, *, mark: bool, told: bool) -> Iterable[Event]:
+    """One entry for all recipients of the same fate; who they are stands in the private part. ``told``: in a DSN."""
+    intent = lease.intent
+    of_content = intent.kind in OF_CONTENT
+    for (outcome, code, why), group in groupby(sorted(results, key=_fate), key=_fate):
+        several = list(group)
+        data = {
+            "intent": intent.intent_id,
+            "attempt": lease.attempts + 1,
+            "outcome": "attempt" if mark and outcome == Delivered.IN_DOUBT.value else outcome,
+            "code": code,
+            "recipients": len(several),
+        }
+        if outcome == Delivered.FAILED.value:
+            data |= {"why": why, "dsn": told and any(r.recipient.wants_failure for r in several)}
+        if not of_content:
+            if mark and outcome == Delivered.IN_DOUBT.value:
+                continue  # of our own words the attempt itself is not worth an entry
+            kind, data["notice"] = Kind.NOTICE, intent.data.get("notice", "dsn")
+        elif code == "again" or why == "in-doubt" or (outcome == Delivered.IN_DOUBT.value and not mark):
+            kind = Kind.IN_DOUBT
+        else:
+            kind = Kind.RELEASE
+        private = {"recipients": tuple(str(r.recipient.address) for r in several)}
+        words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
+        if words:
+            private["comment"] = words
+        yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)
+
+
+def _fate(result: Result) -> tuple[str, str, str]:
+    return result.delivered.value, result.code, result.why
+
+
+def _status(why: str, reply: Reply | None) -> str:
+    """RFC 3463: the relay's own where it is of class 5, else what comes nearest."""
+    said = reply.enhanced if reply is not None else None
+    if said is not None and said.startswith("5."):
+        return said
+    return {"expired": "5.4.7", "in-doubt": "5.4.2", "unsendable": "5.3.0"}.get(why, "5.0.0")

@@ -1,0 +1,268 @@
+"""The worker that empties the outbox: releases, colleagues' parts, notices and DSNs, recipient by recipient.
+
+An entry is leased, made ready, *marked*, sent, and settled. The mark is a commit right before the relay is spoken to: "in
+doubt, until then", so that whoever finds it after a crash knows that the relay may have it (RFC 1047), and an entry that was
+leased but never marked was never sent. What is in doubt is tried once more after a while, with the same Message-ID and the
+same release id, and never a third time. A lease's token fences off an owner that was too slow; the fence holds the final dot
+back once the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is waited for
+without end: only its own 4xx run out.
+
+Never here: sockets (wire), words (mail.notice, mail.dsn), or whether a hold may be released (approvals).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events
+from smtpguard.guard.bounces import report
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.inforce import Policies
+from smtpguard.guard.ports import Clock, Ledger, Relay
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.trace import prepend
+from smtpguard.mail.transaction import Lost, Recalled, Transaction
+from smtpguard.policy.admission import ContentMissing, Intent, IntentKind, Lease, LedgerError
+from smtpguard.policy.approval import Hold, State
+
+log = logging.getLogger(__name__)
+
+RELEASE_FIELD = "X-Smtpguard-Release"
+
+
+class Renderer(Protocol):
+    """Makes a notice or DSN of its intent, signed if we sign; app binds it to mail.notice and mail.dsn."""
+
+    async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+        """None: there is nothing to say after all. What it raises is tried again a few times, LedgerError without end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parcel:
+    envelope: Envelope
+    content: Message
+    prepend: bytes
+    fence: Callable[[], bool]
+
+
+class _Unsendable(Exception):
+    """There is nothing that could be sent, now or later. The text says why."""
+
+
+class Delivery:
+    """One worker; as many as there are nodes may run side by side. ``jitter``: 0 to 1."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        relay: Relay,
+        renderer: Renderer,
+        watch: GateWatch,
+        policies: Policies,
+        clock: Clock,
+        *,
+        owner: str,
+        trace_key: bytes,
+        hostname: str,
+        pace: Pace | None = None,
+        jitter: Callable[[], float] = random.random,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._ledger = ledger
+        self._relay = relay
+        self._renderer = renderer
+        self._watch = watch
+        self._policies = policies
+        self._clock = clock
+        self._owner = owner
+        self._trace_key = trace_key
+        self._hostname = hostname
+        self._pace = pace or Pace()
+        self._jitter = jitter
+        self._pause = pause
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Until ``stop``; then what is under way is finished. Cancelled: what is under way is in doubt."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while not self._stopping:
+                for lease in await self._lease(self._pace.at_once - len(running)):
+                    task = asyncio.create_task(self.carry_out(lease))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                if len(running) >= self._pace.at_once:
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await self._pause(self._pace.idle_seconds)
+            if running:
+                await asyncio.wait(running)
+        finally:
+            for task in running:
+                task.cancel()
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    async def step(self) -> int:
+        """Carry out what is due now; how many entries that were."""
+        leases = await self._lease(self._pace.at_once)
+        await asyncio.gather(*(self.carry_out(lease) for lease in leases))
+        return len(leases)
+
+    async def carry_out(self, lease: Lease) -> None:
+        """One entry. What goes wrong unforeseen is logged; its lease lapses, and it comes back."""
+        try:
+            await self._carry_out(lease)
+        except LedgerError as error:
+            log.warning("outbox %s: the store does not answer: %s", lease.lease_id, type(error).__name__)
+        except Exception:
+            log.exception("outbox %s: failed", lease.lease_id)
+
+    async def _lease(self, n: int) -> Sequence[Lease]:
+        try:
+            return await self._ledger.lease(self._owner, n, self._pace.lease_seconds)
+        except LedgerError as error:
+            log.warning("the outbox cannot be read: %s", type(error).__name__)
+            return ()
+
+    # one entry
+
+    async def _carry_out(self, lease: Lease) -> None:
+        all_due = dues(lease)
+        due = [d for d in all_due if d.doubts < MAX_DOUBTS]
+        spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
+        hold = await self._ledger.hold(lease.intent.hold_id) if lease.intent.hold_id is not None else None
+        try:
+            parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
+        except _Unsendable as why:
+            await self._settle(lease, hold, [*(d.failed("unsendable", str(why)) for d in due), *spent])
+            return
+        except LedgerError:
+            raise
+        except Exception as error:
+            log.exception("outbox %s: could not be rendered", lease.lease_id)
+            await self._settle(lease, hold, [*self._unrendered(lease, due, error), *spent])
+            return
+        if parcel is None:
+            await self._settle(lease, hold, spent)
+        elif not parcel.fence():
+            await self._settle(lease, hold, [*self._recalled(due), *spent])
+        elif await self._settle(lease, hold, [*(d.begun(self._pace.doubt) for d in due), *spent], mark=True):
+            await self._settle(lease, hold, await self._send(lease, parcel, due), persist=True)
+
+    async def _parcel(self, lease: Lease, hold: Hold | None, due: Sequence[Recipient]) -> _Parcel:
+        """What is sent, and what must hold when its dot is. Raises _Unsendable, LedgerError, and what rendering raises."""
+        intent, start = lease.intent, self._clock.monotonic()
+        seconds = (self._pace.doubt - self._pace.reply).total_seconds()
+
+        def in_time() -> bool:
+            return self._clock.monotonic() - start < seconds
+
+        if intent.kind not in OF_CONTENT:
+            made = await self._renderer.render(intent)
+            if made is None:
+                raise _Unsendable("nothing to say")
+            envelope, raw = made
+            envelope = replace(envelope, recipients=tuple(due))
+            return _Parcel(envelope=envelope, content=Message.of(raw), prepend=b"", fence=in_time)
+        if hold is None or intent.content_sha256 is None:
+            raise _Unsendable("the hold is gone")
+        try:
+            content = await self._ledger.content(intent.content_sha256)
+        except ContentMissing:
+            raise _Unsendable("the content is not kept any more") from None
+        stands = self._watch.fence(
+            lists=frozenset(hold.lists), senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread
+        )
+        envelope = replace(hold.envelope, recipients=tuple(due))
+        return _Parcel(
+            envelope=envelope,
+            content=content,
+            prepend=self._trace(intent, hold, envelope, content),
+            fence=lambda: in_time() and stands(),
+        )
+
+    def _trace(self, intent: Intent, hold: Hold, envelope: Envelope, content: Message) -> bytes:
+        """The trace fields of every relayed message, and the release id, which is the same at every attempt."""
+        registry = self._policies.current().registry
+        lists = {info.name for a in envelope.addresses if (info := registry.list_at(a)) is not None}
+        transaction = Transaction(id=hold.hold_id, session=hold.session, envelope=envelope, message=content)
+        trace = prepend(
+            transaction, hold.verdict.policy_sha256, self._trace_key, self._hostname, self._clock.now(), lists
+        )
+        return trace + f"{RELEASE_FIELD}: {intent.intent_id}\r\n".encode("ascii")
+
+    async def _send(self, lease: Lease, parcel: _Parcel, due: Sequence[Due]) -> list[Result]:
+        wait = self._pace.again(lease.attempts, self._jitter())
+        patient = self._clock.now() - lease.created_at < self._pace.give_up
+        try:
+            replies = await self._relay.deliver(parcel.envelope, parcel.content, parcel.prepend, parcel.fence)
+            return [d.replied(reply, wait, patient=patient) for d, reply in zip(due, replies, strict=True)]
+        except Recalled:
+            return self._recalled(due)
+        except Lost as lost:
+            if not lost.after_dot:
+                return [d.retry("lost", wait, str(lost.reply)) for d in due]
+            code = "lost"
+        except Exception as error:
+            log.exception("outbox %s: the way to the relay failed", lease.lease_id)
+            code = type(error).__name__  # nobody can say how far it came
+        return [d.doubtful(code, self._pace.doubt) for d in due]
+
+    def _recalled(self, due: Sequence[Due]) -> list[Result]:
+        """Nothing was sent: a freeze stands, which no lease passes, or the gate could not be read for a while."""
+        return [d.retry("recalled", self._pace.recalled) for d in due]
+
+    def _unrendered(self, lease: Lease, due: Sequence[Due], error: Exception) -> list[Result]:
+        code = f"not rendered: {type(error).__name__}"
+        if lease.attempts + 1 >= self._pace.renderings:
+            return [d.failed("unsendable", code) for d in due]
+        wait = self._pace.again(lease.attempts, self._jitter())
+        return [d.retry(code, wait) for d in due]
+
+    # writing it down
+
+    async def _settle(
+        self, lease: Lease, hold: Hold | None, results: Sequence[Result], *, mark: bool = False, persist: bool = False
+    ) -> bool:
+        """Outcomes, events, the DSN and the hold's state in one commit. False: another worker has it now.
+
+        ``mark``: before the attempt. ``persist``: the relay has spoken, so what it said is written as soon as the store can,
+        while the mark keeps everybody else away.
+        """
+        now = self._clock.now()
+        dsn: tuple[Intent, ...] = ()
+        if lease.intent.kind in OF_CONTENT and hold is not None:
+            dsn = report(lease, hold, results, now, mark=mark)
+        journal = [*events(lease, results, now, mark=mark, told=bool(dsn))]
+        state: State | None = None
+        if lease.intent.kind is IntentKind.RELEASE and hold is not None:
+            if all(r.wait is None for r in results):
+                state = State.RELEASED
+                journal.append(Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data={"intent": lease.lease_id}))
+            elif mark:
+                state = State.RELEASING
+        outcomes = [r.outcome(now) for r in results]
+        end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
+        unsure = False
+        while True:
+            try:
+                return await self._ledger.settle(lease, outcomes, journal, dsn, state)
+            except LedgerError as error:
+                if self._clock.monotonic() >= end:
+                    raise
+                log.warning("outbox %s: waiting for the store: %s", lease.lease_id, type(error).__name__)
+            except ValueError:
+                if not unsure:
+                    raise
+                return True  # it was written the first time, though the store could not say so
+            unsure = True
+            await self._pause(1.0)
