@@ -51,7 +51,7 @@ def multipart(content_type: str, parts: Sequence[Part], *, preamble: str = "") -
     for part in parts:
         lines += [b"--", boundary.encode(), b"\r\n"]
         lines += [f"{name}: {value}\r\n".encode() for name, value in part.fields]
-        lines += [b"\r\n", part.body, b"" if part.body.endswith(b"\r\n") else b"\r\n"]
+        lines += [b"\r\n", part.body, b"\r\n"]  # the last line end belongs to the boundary (RFC 2046 section 5.1.1)
     lines += [b"--", boundary.encode(), b"--\r\n"]
     return f'{content_type};\r\n boundary="{boundary}"', b"".join(lines)
 

@@ -158,7 +158,7 @@ def _returned(dsn: Dsn, original: Message) -> Part:
     whole = failed and (dsn.envelope.ret or "").upper() == "FULL" and original.size_bytes <= MAX_RETURNED_OCTETS
     header = original.raw[: original.header.size_bytes]
     content = original.raw[:] if whole else header + b"\r\n"
-    wide = not header.isascii()
+    wide = dsn.envelope.smtputf8 and not header.isascii()
     kind = ("message/global" if wide else "message/rfc822") if whole else (
         "message/global-headers" if wide else "text/rfc822-headers"
     )  # fmt: skip

@@ -247,7 +247,8 @@ def _answers_to(contact: str) -> Address | None:
 
 
 def _flat(text: str) -> str:
-    return " ".join(text.split())
+    """On one line; a space that does not break stays one."""
+    return re.sub(r"[ \t\r\n]+", " ", text).strip(" ")
 
 
 def _fill(text: str, indent: str = "", first: str | None = None) -> str:

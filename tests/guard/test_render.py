@@ -1,0 +1,134 @@
+"""From intents to mail: in the reader's language, signed, and only where there is something to tell."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import ContentMissing, Ledger
+from smtpguard.guard.render import Renderer, Sign
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.policy.admission import Intent, IntentKind
+from smtpguard.policy.approval import Hold
+
+RAW = Message.of(b"Subject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n\r\nText\r\n")
+
+
+class Clock:
+    def now(self) -> datetime:
+        return datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
+
+    def monotonic(self) -> float:
+        return 0
+
+
+class Contents:
+    """As much of a ledger as rendering asks for."""
+
+    async def content(self, sha256: str) -> Message:
+        if sha256 != RAW.sha256:
+            raise ContentMissing(sha256)
+        return RAW
+
+    async def holds(self, **_: Any) -> Sequence[Hold]:
+        return ()
+
+
+def renderer(sign: Sign | None = None, templates: Path | None = None) -> Renderer:
+    stationery = Stationery(Letterhead(sender="smtpguard@example.com", languages=("sv", "en"), templates=templates))
+    return Renderer(
+        ledger=cast(Ledger, Contents()),
+        in_force=lambda: cast(InForce, None),
+        stationery=lambda: stationery,
+        clock=Clock(),
+        reporting_mta="guard.example.com",
+        sign=sign,
+    )
+
+
+def notice(to: str = "anna@example.com", **data: Any) -> Intent:
+    return Intent(intent_id="i-1", kind=IntentKind.NOTICE, reverse_path=None,
+                  recipients=(Recipient(address=Address.parse(to)),), data={**SAMPLE, **data})  # fmt: skip
+
+
+def dsn(rows: list[dict[str, Any]], action: str = "failed", sha256: str | None = RAW.sha256, **data: Any) -> Intent:
+    return Intent(intent_id="i-2", kind=IntentKind.DSN, reverse_path=None, hold_id="H1", content_sha256=sha256,
+                  recipients=(Recipient(address=Address.parse("anna@example.com")),),
+                  data={"action": action, "recipients": rows, **data})  # fmt: skip
+
+
+ROW = {"address": "c@kund.se", "notify": None, "orcpt": None, "reply": "550 5.1.1 no", "at": "2026-03-03T13:00:00Z"}
+
+
+async def test_a_notice_is_for_its_reader() -> None:
+    made = await renderer().render(notice(**{"from": "Anna <Anna@example.com>", "language": "en"}))
+    assert made is not None
+    envelope, raw = made
+    assert envelope.reverse_path is None
+    assert envelope.recipients == (Recipient(address=Address.parse("anna@example.com"), notify="NEVER"),)
+    assert b"Subject: Held: Sample" in raw  # the writer's own language
+    made = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
+    assert made is not None
+    assert b"Content-Language: sv" in made[1]  # the organisation's
+
+
+async def test_the_signature_stands_before_what_it_signs() -> None:
+    signed: list[bytes] = []
+
+    def sign(raw: bytes) -> bytes:
+        signed.append(raw)
+        return b"DKIM-Signature: x\r\n"
+
+    for intent in (notice(), dsn([ROW])):
+        made = await renderer(sign).render(intent)
+        assert made is not None
+        assert made[1] == b"DKIM-Signature: x\r\n" + signed[-1]
+
+
+async def test_an_address_beyond_ascii() -> None:
+    made = await renderer().render(notice("åsa@example.se"))
+    assert made is not None
+    assert made[0].smtputf8
+
+
+async def test_a_digest_of_nothing_is_not_sent() -> None:
+    assert await renderer().render(notice(notice="digest", person="anna@example.com")) is None
+
+
+async def test_a_dsn_reports_what_was_asked_for() -> None:
+    rows = [ROW, ROW | {"address": "d@kund.se", "notify": "NEVER"}, ROW | {"address": "e@kund.se", "notify": "FAILURE"}]
+    made = await renderer().render(dsn(rows, envid="e1", ret="FULL", language="en", arrived_at="2026-03-03T12:00:00Z"))
+    assert made is not None
+    envelope, raw = made
+    assert [str(r.address) for r in envelope.recipients] == ["anna@example.com"]
+    assert raw.count(b"Final-Recipient:") == 2
+    assert b"d@kund.se" not in raw
+    assert b"Original-Envelope-Id: e1\r\n" in raw
+    assert RAW.raw[:] in raw
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert message["Subject"] == "Not delivered after release"
+    assert await renderer().render(dsn(rows[1:2])) is None
+    assert await renderer().render(dsn(rows, action="relayed")) is None
+
+
+async def test_a_dsn_whose_content_is_gone() -> None:
+    for sha256 in (None, "0" * 64):
+        made = await renderer().render(dsn([ROW], sha256=sha256))
+        assert made is not None
+        assert b"rfc822-headers" not in made[1]
+
+
+async def test_what_has_content_of_its_own_is_not_rendered() -> None:
+    intent = Intent(intent_id="i", kind=IntentKind.RELEASE, reverse_path=None, recipients=())
+    with pytest.raises(ValueError, match="content of its own"):
+        await renderer().render(intent)

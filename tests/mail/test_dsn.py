@@ -1,0 +1,238 @@
+"""Delivery status notifications as a mail program parses them, with what the sender asked for and beyond ASCII."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.address import Address
+from smtpguard.mail.dsn import MAX_RETURNED_OCTETS, Action, Dsn, Report, render
+from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.notice import Letterhead
+
+AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
+HEAD = Letterhead(sender="Mail guard <smtpguard@example.com>", organization="Example AB", contact="it@example.com")
+RAW = (
+    b"From: anna@example.com\r\nTo: ramadan@lists.example.com\r\nSubject: Nyheter\r\nMessage-ID: <m1@example.com>\r\n"
+    b"\r\nThe body of it.\r\n"
+)
+
+
+def recipient(address: str = "ramadan@lists.example.com", **more: Any) -> Recipient:
+    return Recipient(address=Address.parse(address), **more)
+
+
+def make(*reports: Report, raw: bytes | None = RAW, sender: str | None = "anna+bounce@example.com", language: str = "en",
+         retry_until: datetime | None = None, **envelope: Any) -> tuple[Envelope, bytes]:  # fmt: skip
+    reports = reports or (Report(recipient=recipient(), action=Action.FAILED, reply="550 5.1.1 No such user", at=AT),)
+    return render(
+        Dsn(
+            id="0HXK-dsn-1",
+            envelope=Envelope(
+                reverse_path=Address.parse(sender) if sender else None,
+                recipients=tuple(r.recipient for r in reports),
+                **envelope,
+            ),
+            reports=reports,
+            original=Message.of(raw) if raw is not None else None,
+            arrived_at=AT,
+            at=AT,
+            reporting_mta="guard.example.com",
+            hold_id="0HXK3J9QZ2M4T7AB",
+            language=language,
+            retry_until=retry_until,
+        ),
+        HEAD,
+    )
+
+
+def read(raw: bytes) -> tuple[EmailMessage, list[EmailMessage], list[EmailMessage]]:
+    """The whole, its parts, and the blocks of the status part."""
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    parts = list(message.iter_parts())
+    blocks = parts[1].get_payload()
+    assert isinstance(blocks, list)
+    return message, parts, blocks  # type: ignore[return-value]
+
+
+def test_a_failure() -> None:
+    envelope, raw = make(
+        Report(
+            recipient=recipient(orcpt="rfc822;Ramadan+2Bx@lists.example.com"),
+            action=Action.FAILED,
+            reply="550 5.1.1 No such user",
+            at=AT,
+        ),
+        envid="QQ+2B314",
+    )
+    assert envelope.reverse_path is None
+    assert envelope.recipients == (recipient("anna+bounce@example.com", notify="NEVER"),)
+    assert (envelope.smtputf8, envelope.body) == (False, None)
+    message, parts, (whole, one) = read(raw)
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    assert message["To"] == "anna+bounce@example.com"
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message["X-Smtpguard-Notice"] == "dsn"
+    assert message["In-Reply-To"] == "<m1@example.com>"
+    assert message["Message-ID"] == "<0HXK-dsn-1.dsn@example.com>"
+    assert [p.get_content_type() for p in parts] == ["text/plain", "message/delivery-status", "text/rfc822-headers"]
+    assert whole["Original-Envelope-Id"] == "QQ+314"
+    assert whole["Reporting-MTA"] == "dns; guard.example.com"
+    assert whole["Arrival-Date"] == "Tue, 03 Mar 2026 13:05:00 +0000"
+    assert one["Original-Recipient"] == "rfc822;Ramadan+x@lists.example.com"
+    assert one["Final-Recipient"] == "rfc822; ramadan@lists.example.com"
+    assert one["Action"] == "failed"
+    assert one["Status"] == "5.1.1"
+    assert one["Diagnostic-Code"] == "smtp; 550 5.1.1 No such user"
+    assert one["Last-Attempt-Date"] == "Tue, 03 Mar 2026 13:05:00 +0000"
+    assert b"The body of it" not in raw
+    assert b"Subject: Nyheter\r\n" in raw
+    text = parts[0].get_content()
+    assert "ramadan@lists.example.com" in text
+    assert "The receiving server said: 550 5.1.1 No such user" in text
+    assert "0HXK3J9QZ2M4T7AB" in text
+
+
+@pytest.mark.parametrize(
+    ("action", "ret", "kind"),
+    [
+        (Action.FAILED, "FULL", "message/rfc822"),
+        (Action.FAILED, "full", "message/rfc822"),
+        (Action.FAILED, "HDRS", "text/rfc822-headers"),
+        (Action.FAILED, None, "text/rfc822-headers"),
+        (Action.DELAYED, "FULL", "text/rfc822-headers"),
+        (Action.RELAYED, "FULL", "text/rfc822-headers"),
+    ],
+)
+def test_what_is_returned(action: Action, ret: str | None, kind: str) -> None:
+    _, raw = make(Report(recipient=recipient(), action=action), ret=ret)
+    _, parts, (_, one) = read(raw)
+    assert parts[2].get_content_type() == kind
+    assert (RAW in raw) is (kind == "message/rfc822")
+    assert one["Action"] == action.value
+
+
+def test_a_large_message_is_returned_as_its_header() -> None:
+    _, raw = make(ret="FULL", raw=RAW + b"x" * MAX_RETURNED_OCTETS)
+    assert len(raw) < 10_000
+
+
+def test_content_that_is_gone_is_not_returned() -> None:
+    _, parts, _ = read(make(raw=None)[1])
+    assert len(parts) == 2
+
+
+def test_a_delay_says_until_when() -> None:
+    _, raw = make(Report(recipient=recipient(), action=Action.DELAYED, reply="451 later"), retry_until=AT)
+    _, _, (_, one) = read(raw)
+    assert (one["Action"], one["Status"]) == ("delayed", "4.0.0")
+    assert one["Will-Retry-Until"] == "Tue, 03 Mar 2026 13:05:00 +0000"
+
+
+@pytest.mark.parametrize(
+    ("action", "reply", "status"),
+    [
+        (Action.FAILED, "550 5.7.1 No", "5.7.1"),
+        (Action.FAILED, "550 No 5.7", "5.0.0"),
+        (Action.FAILED, "452 4.2.2 Full, for days", "4.2.2"),
+        (Action.FAILED, "connection lost", "5.0.0"),
+        (Action.DELAYED, "", "4.4.7"),
+        (Action.RELAYED, "250 2.6.0 queued", "2.6.0"),
+        (Action.RELAYED, "", "2.0.0"),
+        (Action.FAILED, "550 host 10.5.1.1 said no", "5.0.0"),
+    ],
+)
+def test_status(action: Action, reply: str, status: str) -> None:
+    assert Report(recipient=recipient(), action=action, reply=reply).status == status
+
+
+@pytest.mark.parametrize(
+    ("notify", "failed", "delayed", "relayed"),
+    [
+        (None, True, True, False),
+        ("NEVER", False, False, False),
+        ("success,delay", False, True, True),
+        ("FAILURE", True, False, False),
+    ],
+)
+def test_only_what_was_asked_for(notify: str | None, failed: bool, delayed: bool, relayed: bool) -> None:
+    one = recipient(notify=notify)
+    assert [a.wanted_by(one) for a in (Action.FAILED, Action.DELAYED, Action.RELAYED)] == [failed, delayed, relayed]
+
+
+def test_several_recipients() -> None:
+    _, raw = make(
+        Report(recipient=recipient("a@kund.se"), action=Action.RELAYED, reply="250 2.0.0 ok"),
+        Report(recipient=recipient("b@kund.se"), action=Action.FAILED, reply="550 5.1.1 no"),
+        language="sv",
+    )
+    message, parts, blocks = read(raw)
+    assert message["Subject"] == "Kunde inte levereras"
+    assert [b["Action"] for b in blocks[1:]] == ["relayed", "failed"]
+    text = parts[0].get_content()
+    assert text.index("Det gick inte att leverera till:") < text.index("b@kund.se") < text.index("a@kund.se")
+
+
+def test_beyond_ascii_where_the_sender_can_read_it() -> None:
+    raw_original = "From: åsa@example.se\r\nSubject: Nyheter för påsk\r\n\r\nHej på dig\r\n".encode()
+    envelope, raw = make(
+        Report(recipient=recipient("jörgen@kund.se", orcpt="utf-8;jörgen@kund.se"), action=Action.FAILED, reply="550 5.1.1 nej å"),
+        sender="åsa@example.se", raw=raw_original, smtputf8=True, ret="FULL",
+    )  # fmt: skip
+    assert (envelope.smtputf8, envelope.body) == (True, Body.EIGHTBITMIME)
+    _, parts, _ = read(raw)
+    assert [p.get_content_type() for p in parts] == ["text/plain", "message/global-delivery-status", "message/global"]
+    assert "Final-Recipient: utf-8; jörgen@kund.se\r\n".encode() in raw
+    assert "Original-Recipient: utf-8;jörgen@kund.se\r\n".encode() in raw
+    assert b"Diagnostic-Code: smtp; 550 5.1.1 nej ?\r\n" in raw
+    assert raw_original in raw
+    assert "To: <åsa@example.se>\r\n".encode() in raw
+    _, raw = make(sender="åsa@example.se", raw=raw_original, smtputf8=True)
+    assert read(raw)[1][2].get_content_type() == "message/global-headers"
+
+
+def test_beyond_ascii_where_the_sender_cannot() -> None:
+    envelope, raw = make(Report(recipient=recipient("jörgen@kund.se"), action=Action.FAILED, reply="550 5.1.1 no"))
+    assert not envelope.smtputf8
+    _, parts, (_, one) = read(raw)
+    assert parts[1].get_content_type() == "message/delivery-status"
+    assert one["Final-Recipient"] == "utf-8; j\\x{F6}rgen@kund.se"
+
+
+def test_eight_bits_in_the_body_need_8bitmime_alone() -> None:
+    envelope, raw = make(raw=RAW + "Hej på dig\r\n".encode(), ret="FULL")
+    assert (envelope.smtputf8, envelope.body) == (False, Body.EIGHTBITMIME)
+    assert b"Content-Transfer-Encoding: 8bit\r\n" in raw.partition(b"\r\n\r\n")[0] + b"\r\n"
+
+
+def test_a_null_reverse_path_gets_none() -> None:
+    with pytest.raises(ValueError, match="null reverse-path"):
+        make(sender=None)
+
+
+@settings(max_examples=80, deadline=None)
+@given(reply=st.text(max_size=200), envid=st.text(max_size=60), orcpt=st.text(max_size=80), wide=st.booleans())
+def test_nothing_breaks_out_of_its_field(reply: str, envid: str, orcpt: str, wide: bool) -> None:
+    for text in (envid, "a+0D+0AAction:+20delivered"):
+        for original in (orcpt, f"rfc822;{orcpt}", "rfc822;a+0D+0AX:+20y", "utf-8;a\r\nX: y"):
+            _, raw = make(
+                Report(recipient=recipient(orcpt=original), action=Action.FAILED, reply="550 " + reply),
+                envid=text,
+                smtputf8=wide,
+            )
+            status = raw.partition(b"delivery-status\r\n")[2].partition(b"\r\n--=_")[0]
+            names = [line.partition(b":")[0] for line in status.split(b"\r\n") if line and line[:1] != b" "]
+            assert set(names) <= {b"Content-Transfer-Encoding", b"Original-Envelope-Id", b"Reporting-MTA", b"Arrival-Date",
+                                  b"Original-Recipient", b"Final-Recipient", b"Action", b"Status", b"Diagnostic-Code"}  # fmt: skip
+            assert names.count(b"Action") == 1
+            assert all(len(line) <= 998 for line in raw.split(b"\r\n"))

@@ -1,0 +1,352 @@
+"""Notices as people and mail programs meet them: every kind in both languages, and nothing that a stranger wrote acts."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail import compose, swedish
+from smtpguard.mail.address import Address
+from smtpguard.mail.notice import KINDS, LANGUAGES, SAMPLE, Letterhead, Notice, Stationery, choose_language
+from smtpguard.policy.facts import FACTS, Count, Type, Unknown
+from smtpguard.policy.sentence import sentence
+
+AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
+HOUSE: dict[str, Any] = {
+    "sender": "Brevvakten <smtpguard@example.com>",
+    "organization": "Example AB",
+    "languages": ("sv", "en"),
+    "contact": "it@example.com",
+    "zone": ZoneInfo("Europe/Stockholm"),
+}
+DATA: dict[str, Any] = {
+    **SAMPLE,
+    "hold_id": "0HXK3J9QZ2M4T7AB",
+    "subject": "SV: Fredagsmys med bacon",
+    "message_id": "<" + "A" * 90 + "@mail.example.com>",
+    "from": "anna@example.com",
+    "reach": 400000,
+    "recipients": 24,
+    "lists": ["Ramadan greetings"],
+    "held_at": "2026-03-03T13:05:00Z",
+    "expires_at": "2026-03-06T10:05:00Z",
+    "reasons": [
+        {
+            "rule": "internal-to-list",
+            "description": "Mail between colleagues never goes to a customer list",
+            "sentences": ["It looks like mail between colleagues.", "It is addressed to a customer list."],
+        }
+    ],
+    "marks": ['the subject begins with "SV:"', '"bacon" (pork, in the text)'],
+    "deciders": [{"groups": ["communications"], "each": 2, "people": ["eva@example.com", "omar@example.com"]}],
+    "part": False,
+    "excerpt": "Hej Bo!\n\nVi ses på fredag. <b>Skål</b>",
+    "comment": "Not for customers.\nCall me!",
+}
+
+
+def render(kind: str = "held", language: str = "sv", *, to: str = "eva@example.com", house: Mapping[str, Any] | None = None,
+           **data: Any) -> bytes:  # fmt: skip
+    stationery = Stationery(Letterhead(**(HOUSE | dict(house or {}))))
+    notice = Notice(id="0HXK-held", to=Address.parse(to), data=DATA | data | {"notice": kind}, language=language, at=AT)
+    return stationery.render(notice)
+
+
+def read(raw: bytes) -> EmailMessage:
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    assert not message.defects
+    return message
+
+
+def texts(raw: bytes) -> tuple[str, str]:
+    message = read(raw)
+    plain, html = message.get_body(("plain",)), message.get_body(("html",))
+    assert plain is not None
+    assert html is not None
+    return plain.get_content().replace("\r\n", "\n"), html.get_content().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_in_every_language(kind: str, language: str) -> None:
+    raw = render(kind, language)
+    message = read(raw)
+    assert message.get_content_type() == "multipart/alternative"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["X-Auto-Response-Suppress"] == "All"
+    assert message["X-Smtpguard-Notice"] == kind
+    assert message["Message-ID"] == "<0HXK-held.notice@example.com>"
+    assert message["In-Reply-To"] == message["References"] == DATA["message_id"]
+    assert message["Reply-To"] == "it@example.com"
+    assert message["Content-Language"] == language
+    assert message["From"] == "Brevvakten <smtpguard@example.com>"
+    assert message["Date"].datetime == AT
+    plain, html = texts(raw)
+    for text in (plain, html):
+        assert "Example AB" in " ".join(text.split())
+        assert "{{" not in text
+        assert not re.search(r"\bNone\b(?! of)", text)
+        assert "Undefined" not in text
+    assert plain.endswith("\n")
+    assert "\n\n\n" not in plain
+    assert max(len(line) for line in plain.splitlines() if "smtpguard held" not in line) <= 76
+    assert all(len(line) <= 998 for line in raw.split(b"\r\n"))
+    assert raw.isascii()
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    if kind not in ("digest", "owner-digest"):
+        assert "Fredagsmys" in message["Subject"]
+
+
+def test_what_the_writer_is_told() -> None:
+    plain, html = texts(render("held", "sv"))
+    for said in (
+        "Ditt meddelande har inte skickats.",
+        "Skulle nå: 400\u00a0000 personer (Ramadan greetings)",
+        "Väntar till: fredag 6 mars 2026 kl. 11:05 (CET)",
+        "Mail between colleagues never goes to a customer list.",
+        "- Det ser ut som post mellan kollegor.",
+        '- ämnesraden börjar med "SV:"',
+        "- 2 av communications: eva@example.com, omar@example.com",
+        "Frågor: it@example.com",
+    ):
+        assert said in plain
+    assert "Hej Bo" not in plain + html  # the excerpt is for those who decide
+    assert "smtpguard held" not in plain
+    assert "has gone to your colleagues" in texts(render("held", "en", part=True))[0]
+
+
+def test_what_those_who_decide_are_told() -> None:
+    plain, html = texts(render("approve", "en"))
+    assert "Would reach: 400,000 people (Ramadan greetings)" in plain
+    assert "    smtpguard held approve 0HXK3J9QZ2M4T7AB --as eva@example.com\n" in plain
+    assert "> Vi ses på fredag. <b>Skål</b>" in plain
+    assert "<b>Skål" not in html
+    assert "&lt;b&gt;Skål" in html
+    assert "and 23 more" in plain
+    plain, html = texts(render("approve", "en", house={"console_url": "https://guard.example.com"}))
+    assert "https://guard.example.com/held/0HXK3J9QZ2M4T7AB" in plain
+    assert 'href="https://guard.example.com/held/0HXK3J9QZ2M4T7AB"' in html
+    assert "smtpguard held approve" not in plain
+
+
+def test_the_outcome_with_its_reason() -> None:
+    message = read(render("decided", "en", outcome="rejected", by="eva@example.com"))
+    assert message["Subject"] == "Rejected: SV: Fredagsmys med bacon"
+    plain = texts(render("decided", "en", outcome="rejected", by="eva@example.com"))[0]
+    assert "> Not for customers.\n> Call me!" in plain
+    assert "Decided by: eva@example.com" in plain
+    plain = texts(render("decided", "sv", outcome="withdrawn", by=None, comment=""))[0]
+    assert "tagits tillbaka" in plain
+    assert "Beslut av" not in plain
+
+
+def test_a_digest_lists_and_says_what_is_left_out() -> None:
+    message = read(render("digest", "sv", role="approver", total=73, states={"waiting": 70, "rejected": 3}))
+    assert message["Subject"] == "70 meddelanden som behöver ditt beslut"
+    plain = texts(render("digest", "en", role="sender", total=73, states={"waiting": 73}, message_id=None))[0]
+    assert "And 72 more." in plain
+    assert "Reference: 0000000000000000" in plain
+    assert read(render("digest", "en", message_id=None))["In-Reply-To"] is None
+
+
+def test_nothing_is_said_of_single_people() -> None:
+    topics = {
+        "reasons": [
+            {"rule": "u", "description": "No pork to Muslims", "sentences": ["Some of its words may not suit everybody it is addressed to."]}
+        ]
+    }  # fmt: skip
+    for kind in ("held", "approve", "rejected"):
+        for language in LANGUAGES:
+            both = "".join(texts(render(kind, language, lists=[], **topics, excerpt="")))
+            assert "pork" not in both.lower()
+            assert "muslim" not in both.lower()
+            assert "SV:" in both  # other marks are still told
+    assert "pork" in "".join(texts(render("held", "en", **topics)))  # to a list's own address its readers are no secret
+
+
+HOSTILE = [
+    "a\r\nBcc: victim@example.net\r\n\r\nbody",
+    "a\u202egnp.exe",
+    "<script>alert(1)</script>",
+    "x" * 5000,
+    "=?utf-8?q?a=0D=0ABcc:_x?=",
+    "{{ 7 * 7 }}",
+    "\x00\x07\x1b[31m",
+    "\ud800",
+    "",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_stranger_wrote_does_not_act(kind: str, text: str) -> None:
+    hostile = {"subject": text, "from": text, "message_id": text, "marks": [text], "comment": text, "excerpt": text,
+               "lists": [text], "senders": [text], "recipients_shown": [text], "list": text,
+               "messages": [{**SAMPLE["messages"][0], "subject": text, "from": text}]}  # fmt: skip
+    raw = render(kind, "en", **hostile)
+    message = read(raw)
+    assert message["Bcc"] is None
+    assert len(message.get_all("Subject", [])) == 1
+    plain, html = texts(raw)
+    for shown in (plain, html, str(message["Subject"])):
+        assert "\u202e" not in shown
+        assert "49" not in shown
+        assert not re.search(r"[\x00-\x08\x1b]", shown)
+    assert "<script>" not in html
+    assert len(plain) < 60_000
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=120), st.text(max_size=300), st.sampled_from(KINDS))
+def test_any_text_makes_one_sound_message(subject: str, comment: str, kind: str) -> None:
+    raw = render(kind, "sv", subject=subject, comment=comment, message_id=subject, **{"from": comment})
+    header, _, _ = raw.partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in header.split(b"\r\n") if line[:1] not in (b" ", b"\t")]
+    assert set(names) <= {b"From", b"To", b"Reply-To", b"Subject", b"Date", b"Message-ID", b"In-Reply-To", b"References",
+                          b"Auto-Submitted", b"X-Auto-Response-Suppress", b"Content-Language", b"X-Smtpguard-Notice",
+                          b"MIME-Version", b"Content-Type"}  # fmt: skip
+    assert len(names) == len(set(names))
+
+
+def test_look_alikes_are_shown_as_what_they_are() -> None:
+    plain, html = texts(render("approve", "en", senders=["anna@exаmple.com", "аnna@example.com", "åsa@bücher.example"]))
+    for text in (plain, html):
+        assert "anna@xn--exmple-4nf.com" in text
+        assert "\\u0430nna@example.com" in text
+        assert "åsa@xn--bcher-kva.example" in text
+
+
+def test_the_same_intent_is_the_same_message() -> None:
+    assert render() == render()
+    odd = Notice(
+        id="odd id\r\n<x>", to=Address.parse("eva@example.com"), data=DATA | {"notice": "held"}, language="sv", at=AT
+    )
+    found = read(Stationery(Letterhead(**HOUSE)).render(odd))["Message-ID"]
+    assert re.fullmatch(r"<[0-9a-f]{64}\.notice@example\.com>", found)
+
+
+def test_answers_go_to_the_contact_or_nowhere() -> None:
+    assert read(render(house={"contact": "+46 8 123 456"}))["Reply-To"] is None
+    plain = texts(render("held", "en", house={"contact": "+46 8 123 456"}))[0]
+    assert "write to those who decide" in plain
+    assert "Questions: +46 8 123 456." in plain
+    assert "Questions" not in texts(render("held", "en", house={"contact": ""}))[0]
+
+
+def test_an_address_beyond_ascii_gets_its_notice() -> None:
+    raw = render(to="åsa@example.se")
+    assert "To: <åsa@example.se>\r\n".encode() in raw
+
+
+def test_templates_of_the_admins_replace_ours_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "held.sv.j2").write_text(
+        '{% import form as f with context %}{% set subject %}Stopp: {{ d.subject }}{% endset %}'
+        "{% call f.p() %}Ring växeln. {{ d.subject }}{% endcall %}"
+    )  # fmt: skip
+    house = {"templates": tmp_path}
+    raw = render("held", "sv", subject="<i>", house=house)
+    assert read(raw)["Subject"] == "Stopp: <i>"
+    plain, html = texts(raw)
+    assert plain == "Ring växeln. <i>\n"
+    assert "<p>Ring växeln. &lt;i&gt;</p>" in html
+    assert "Your message has not been sent" in texts(render("held", "en", house=house))[0]
+    assert Stationery(Letterhead(**(HOUSE | house))).check() == ()
+
+
+@pytest.mark.parametrize("broken", ["{% if %}", "{{ 1 // 0 }}", "{% import 'nowhere.j2' as x %}"])
+def test_a_broken_template_is_told_and_passed_over(tmp_path: Path, broken: str) -> None:
+    (tmp_path / "held.en.j2").write_text(broken)
+    house = {"templates": tmp_path}
+    assert "Your message has not been sent" in texts(render("held", "en", house=house))[0]
+    (problem,) = Stationery(Letterhead(**(HOUSE | house))).check()
+    assert problem.startswith(("held.en.j2: ", "nowhere.j2: "))
+
+
+def test_a_kind_that_does_not_exist() -> None:
+    with pytest.raises(KeyError):
+        render("gossip")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "organization", "chosen"),
+    [("en", ("sv", "en"), "en"), ("de", ("sv", "en"), "sv"), ("", ("sv",), "sv"), ("en", ("sv",), "sv"), ("fi", ("fi",), "en"),
+     ("sv-FI", ("en", "sv"), "sv")],
+)  # fmt: skip
+def test_the_readers_language_then_the_organisations(wanted: str, organization: tuple[str, ...], chosen: str) -> None:
+    assert choose_language(wanted, organization) == chosen
+
+
+def _values(type_: Type, words: tuple[str, ...]) -> list[Any]:
+    match type_:
+        case Type.TRUTH:
+            return [True, False]
+        case Type.WORD:
+            return list(words) or ["x"]
+        case Type.WORDS:
+            return [frozenset(), frozenset({"x"})]
+        case Type.SHARE:
+            return [Count(0.25, 0.25), Count(0.1, 0.5)]
+    return [Count.exactly(n) for n in (0, 1, 2, 1234567)] + [Count(0, 3), Count(1, float("inf"))]
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_every_sentence_of_every_fact_is_said_in_swedish(name: str) -> None:
+    fact = FACTS[name]
+    for value in [*_values(fact.type, fact.words), Unknown(why="the list secret-list has no index")]:
+        for window in ("", "10m"):
+            said = sentence(name, value, window)
+            swedish_said = swedish.sentence(said)
+            assert swedish_said != said, said
+            assert "#" not in swedish_said
+            assert "secret-list" not in swedish_said
+
+
+def test_numbers_and_windows_in_swedish() -> None:
+    assert swedish.sentence("It reaches 1,234,567 customers.") == "Det når 1\u00a0234\u00a0567 kunder."
+    assert swedish.sentence("It reaches between 0 and 3 customers.") == "Det når mellan 0 och 3 kunder."
+    assert (
+        swedish.sentence("The same mailing reaches 25 % of a customer list.")
+        == "Samma utskick når 25 % av en kundlista."
+    )
+    assert (
+        swedish.sentence("Its sender wrote to at least 300 customers in 1h.")
+        == "Avsändaren har skrivit till minst 300 kunder på 1 timme."
+    )
+    assert (
+        swedish.english("There were 6 messages in this conversation in 10m.")
+        == "There were 6 messages in this conversation in 10 minutes."
+    )
+    assert (
+        swedish.english("There was one message in this conversation.") == "There was one message in this conversation."
+    )
+    assert swedish.sentence("Something else entirely in 1h.") == "Something else entirely in 1h."
+    assert swedish.mark("unheard of") == "unheard of"
+    assert swedish.mark('the subject begins with "#*"') == 'ämnesraden börjar med "#*"'
+
+
+def test_both_tables_have_as_many_signs_on_both_sides() -> None:
+    for english, said in {**swedish.SENTENCES, **swedish.MARKS}.items():
+        wanted = re.findall(r"[#*]", english)
+        assert re.findall(r"[#*]", said) in (wanted, wanted[1:]), english
+
+
+def test_text_is_made_safe_in_bounds() -> None:
+    assert compose.one_line("a\u202eb\u200bc\u00a0d\x00\r\ne") == "a\\u202ebc d\\u0000 e"
+    assert compose.one_line("x" * 400).endswith("…")
+    assert len(compose.one_line("x" * 400)) == 300
+    assert compose.some_lines("a\r\nb\rc").split("\n") == ["a", "b", "c"]
+    assert compose.some_lines("\n".join("x" * 99)).endswith("…")
+    assert compose.shown_address("no address\r\n") == "no address"
+    assert compose.message_ids("junk <a@b> <c d@e> <f@g>") == "<a@b>\r\n <f@g>"
