@@ -118,12 +118,12 @@ class Database:
                 raise self.translated(error) from error
             try:
                 yield connection
+                failpoint("before-commit")
             except BaseException as error:
                 self._rollback(error)
                 if isinstance(error, self.errors):
                     raise self.translated(error) from error
                 raise
-            failpoint("before-commit")
             try:
                 begun.commit()
                 failpoint("after-commit")
@@ -160,6 +160,11 @@ class Database:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            try:
+                if self.sqlite:  # which keeps a closed connection, and its lock, while any cursor of it is alive
+                    connection.connection.rollback()
+            except self.errors:
+                pass
             try:
                 connection.invalidate()
                 connection.close()

@@ -1,0 +1,318 @@
+"""Everybody is answered: in number and time bounded, and never 250 for what may not be there."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Admission, Busy, Change, Full, Gone, Unavailable
+from smtpguard.policy.approval import State
+from smtpguard.store import database, journal, work, writer
+from smtpguard.store.batch import Batch
+from smtpguard.store.store import Store
+from tests.store.making import (
+    CONTENT,
+    Clock,
+    Gathered,
+    a_hold,
+    event,
+    held,
+    holds,
+    item,
+    relays,
+    release,
+)
+
+
+@contextmanager
+def broken(monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, times: int = 1) -> Iterator[None]:
+    """The storage fails at a failpoint, as many times."""
+    left = [times]
+
+    def fail(name: str) -> None:
+        if name == where and left[0] > 0:
+            left[0] -= 1
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "failpoint", fail)
+        yield
+
+
+async def settled(store: Store) -> None:
+    """Two commits later, whatever the writer had still to write is written."""
+    for n in range(2):
+        await store.record([event(Kind.START, f"settled-{n}")])
+
+
+async def outcome(store: Store, id: str) -> str | None:
+    return (await store.outcomes([id])).get(id)
+
+
+async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
+    await store.admit(item("T1"), relays("T1"))
+    store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+    for _ in range(100):  # nothing else is written that could take it along
+        if await outcome(store, "T1") is not None:
+            break
+        await asyncio.sleep(0.02)
+    assert await outcome(store, "T1") == "relayed"
+
+
+async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.admit(item("T1"), relays("T1"))
+    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
+        store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+        await store.admit(item("T2"), relays("T2"))  # takes the note along
+    await settled(store)
+    assert await outcome(store, "T1") == "relayed"
+
+
+async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(batch: Batch) -> None:
+        raise OSError(errno.EIO, "fsync")
+
+    async with Gathered(store):
+        tasks = [asyncio.create_task(store.admit(item(f"T{n}"), relays(f"T{n}"))) for n in range(3)]
+        tasks.append(asyncio.create_task(store._writer.submit(fails)))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(r) for r in results] == [Unavailable] * 4
+    assert await store.history("T0") == []
+    await store.admit(item("T9"), relays("T9"))
+    assert (await store.verify()).ok
+
+
+async def test_no_space_is_said_so(store: Store) -> None:
+    def fails(batch: Batch) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with pytest.raises(Full):
+        await store._writer.submit(fails)
+    await store.admit(item("T1"), relays("T1"))
+
+
+async def test_errors_never_carry_what_was_written(store: Store) -> None:
+    def fails(batch: Batch) -> None:
+        batch.connection.exec_driver_sql("SELECT 'anna@example.com' FROM nowhere")
+
+    with pytest.raises(Unavailable) as caught:
+        await store._writer.submit(fails)
+    assert "anna" not in str(caught.value)
+    await store.admit(item("T1"), relays("T1"))
+
+
+async def test_an_unknown_commit_of_a_hold_is_not_releasable_and_its_retry_takes_it_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.keep(CONTENT)
+    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
+        await store.admit(item("H1"), holds(a_hold("H1")))
+    found = await store.hold("H1")
+    assert found is not None  # it was written, though nobody could know
+    assert not found.acknowledged
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    assert await store.lease("me", 10, 60) == ()
+    again = await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
+    assert again.hold is None
+    assert [h.hold_id for h in await store.holds()] == ["H1"]
+    assert [lease.lease_id for lease in await store.lease("me", 10, 60)] == ["H1-release"]
+
+
+async def test_an_unknown_acknowledgement_is_no_250_and_is_taken_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.keep(CONTENT)
+    calls = []
+
+    def fail(name: str) -> None:
+        if name == "after-commit":
+            calls.append(name)
+            if len(calls) == 2:  # the first commit is the hold, the second its acknowledgement
+                raise OSError(errno.EIO, "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "failpoint", fail)
+        with pytest.raises(Unavailable):
+            await store.admit(item("H1"), holds(a_hold("H1")))
+    await settled(store)
+    found = await store.hold("H1")
+    assert found is not None
+    assert not found.acknowledged
+
+
+async def test_an_unknown_commit_of_a_verdict_to_relay_gets_an_outcome(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broken(monkeypatch, "after-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
+        await store.admit(item("T1"), relays("T1"))
+    assert [e.kind for e, _ in await store.history("T1")] == ["verdict"]
+    await settled(store)
+    assert await outcome(store, "T1") == "unanswered"
+    clock.go(hours=1)
+    assert await store.unsettled(clock.now()) == []
+
+
+async def test_what_fails_before_the_commit_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with broken(monkeypatch, "before-commit", OSError(errno.EIO, "")), pytest.raises(Unavailable):
+        await store.admit(item("T1"), relays("T1"))
+    await settled(store)
+    assert await store.history("T1") == []
+    assert (await store.verify()).ok
+
+
+async def test_too_many_are_busy_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "WAITING", 5)
+    async with Gathered(store):
+        tasks = [asyncio.create_task(store.admit(item(f"T{n}"), relays(f"T{n}"))) for n in range(8)]
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(r) for r in results] == [Admission] * 5 + [Busy] * 3
+
+
+class Stuck:
+    """A database that does not answer: the writer hangs in a step until it is let go."""
+
+    def __init__(self, store: Store) -> None:
+        self.go = threading.Event()
+        self._started = threading.Event()
+
+        def hang(_: Batch) -> None:
+            self._started.set()
+            self.go.wait(10)
+
+        self.task = asyncio.create_task(store._writer.submit(hang))
+
+    async def reached(self) -> None:
+        await asyncio.to_thread(self._started.wait)
+
+
+async def test_who_waits_too_long_is_answered_and_never_admitted(store: Store, clock: Clock) -> None:
+    stuck = Stuck(store)
+    await stuck.reached()
+    task = asyncio.create_task(store.admit(item("T1"), relays("T1")))
+    await asyncio.sleep(0)
+    clock.go(seconds=work.WAIT_SECONDS - 1)
+    store._writer._waiting.expire()
+    assert not task.done()
+    clock.go(seconds=1)
+    store._writer._waiting.expire()
+    with pytest.raises(Busy):
+        await task
+    with pytest.raises(Unavailable):  # it was in the batch: nobody can know
+        await stuck.task
+    stuck.go.set()
+    await settled(store)
+    assert await store.history("T1") == []
+
+
+def hanging(
+    then: Callable[[Any], Admission], go: threading.Event, started: threading.Event
+) -> Callable[[Any], Admission]:
+    def step(live: Any) -> Admission:
+        started.set()
+        go.wait(10)
+        return then(live)
+
+    return step
+
+
+@pytest.mark.parametrize("how", ["clock", "cancelled"])
+async def test_a_verdict_that_came_too_late_was_not_carried_out(store: Store, clock: Clock, how: str) -> None:
+    go, started = threading.Event(), threading.Event()
+    task = asyncio.create_task(store.admit(item("T1"), hanging(relays("T1"), go, started)))
+    await asyncio.to_thread(started.wait)
+    if how == "clock":
+        clock.go(seconds=work.WAIT_SECONDS)
+        store._writer._waiting.expire()
+        with pytest.raises(Unavailable):
+            await task
+    else:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    go.set()
+    await settled(store)
+    assert await outcome(store, "T1") == "unanswered"
+
+
+async def test_a_hold_that_came_too_late_is_not_acknowledged(store: Store, clock: Clock) -> None:
+    await store.keep(CONTENT)
+    go, started = threading.Event(), threading.Event()
+    task = asyncio.create_task(store.admit(item("H1"), hanging(holds(a_hold("H1")), go, started)))
+    await asyncio.to_thread(started.wait)
+    clock.go(seconds=work.WAIT_SECONDS)
+    store._writer._waiting.expire()
+    with pytest.raises(Unavailable):
+        await task
+    go.set()
+    await settled(store)
+    found = await store.hold("H1")
+    assert found is not None
+    assert not found.acknowledged
+
+
+async def test_a_retry_that_is_not_answered_leaves_the_first_answer_valid(store: Store) -> None:
+    await held(store, "H1")
+    left = iter([False, True])
+    with pytest.raises(Gone):
+        await store.admit(item("R1", of="H1", gone=lambda: next(left)), holds(a_hold("R1")))
+    await settled(store)
+    found = await store.hold("H1")
+    assert found is not None
+    assert found.acknowledged
+
+
+async def test_what_is_waiting_is_written_before_the_end(store: Store) -> None:
+    tasks = [asyncio.create_task(store.admit(item(f"T{n}"), relays(f"T{n}"))) for n in range(50)]
+    await asyncio.sleep(0)
+    await store.close()
+    assert all(isinstance(r, Admission) for r in await asyncio.gather(*tasks))
+    with pytest.raises(Unavailable):
+        await store.admit(item("late"), relays("late"))
+    await store.close()
+
+
+async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, tmp_path: Any) -> None:
+    clock.go(seconds=59)
+    await store.admit(item("T1"), relays("T1"))
+    assert not (tmp_path / journal.FILE).exists()
+    clock.go(seconds=1)
+    await store.admit(item("T2"), relays("T2"))
+    assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
+    await store.admit(item("T3"), relays("T3"))
+    assert len((tmp_path / journal.FILE).read_text().splitlines()) == 1
+    assert (await store.verify()).ok
+
+
+async def test_a_fault_of_ours_does_not_end_the_writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left() -> bool:
+        raise RuntimeError("a fault in the caller")
+
+    with pytest.raises(Unavailable):
+        await store.admit(item("T1", gone=left), relays("T1"))
+    await store.admit(item("T2"), relays("T2"))
+
+
+async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from smtpguard.store import store as facade
+
+    monkeypatch.setattr(facade, "READ_SECONDS", 0.05)
+    go = threading.Event()
+    try:
+        with pytest.raises(Unavailable):
+            await store._read(lambda c: go.wait(10))
+    finally:
+        go.set()
+    monkeypatch.undo()
+    assert await store.due(Clock().now() + timedelta(days=1)) == []
