@@ -1,14 +1,6 @@
 """From an outbox intent to the mail that is sent: notices and DSNs, in the reader's language, signed where a key is set.
 
-A NOTICE intent's data is tabled in guard.notices. A DSN intent has one recipient, the original's reverse-path, and this data
-(JSON; times are ISO 8601; what is absent is null):
-
-``action``        failed | delayed | relayed, for all of ``recipients``
-``recipients``    [{``address``, ``notify``, ``orcpt``, ``reply``, ``at``}]: ``reply`` is the relay's, ``at`` the last attempt
-``envid``, ``ret``, ``smtputf8``   as the original envelope had them
-``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
-``hold_id``       is the intent's own; its ``content_sha256`` names the content to return, None for none
-
+The data of a NOTICE intent is tabled in guard.notices, that of a DSN intent in guard.bounces.
 Never here: who is told (notices), words (mail.notice, mail.dsn), sending (delivery), or the key (it is wire's).
 """
 
@@ -82,17 +74,23 @@ class Renderer:
 
     async def _dsn(self, intent: Intent) -> tuple[Envelope, bytes] | None:
         stationery, data = self._stationery(), intent.data
-        sender = intent.recipients[0].address
-        action = Action(data["action"])
+        sender, action = intent.recipients[0].address, Action(data["dsn"])
         reports = tuple(
-            Report(recipient=recipient, action=action, reply=row.get("reply") or "", at=_time(row.get("at")))
+            Report(
+                recipient=Recipient(address=Address.parse(row["address"]), orcpt=row.get("orcpt")),
+                action=action,
+                reply=row.get("reply") or "",
+                given_status=row.get("status") or "",
+                why=row.get("why") or "",
+                at=_time(row.get("last_attempt_at")),
+            )
             for row in data["recipients"]
-            if action.wanted_by(recipient := _recipient(row))
         )
         if not reports:
             return None
+        sha256 = data.get("content_sha256")
         try:
-            original = await self._ledger.content(intent.content_sha256) if intent.content_sha256 else None
+            original = await self._ledger.content(sha256) if sha256 else None
         except ContentMissing:
             original = None
         now = self._clock.now()
@@ -101,7 +99,8 @@ class Renderer:
             envelope=Envelope(
                 reverse_path=sender,
                 recipients=tuple(r.recipient for r in reports),
-                smtputf8=bool(data.get("smtputf8")),
+                # an address beyond ASCII came through an MTA that can read of it again
+                smtputf8=not (sender.is_ascii and all(r.recipient.address.is_ascii for r in reports)),
                 ret=data.get("ret"),
                 envid=data.get("envid"),
             ),
@@ -110,9 +109,8 @@ class Renderer:
             arrived_at=_time(data.get("arrived_at")) or now,
             at=now,
             reporting_mta=self._reporting_mta,
-            hold_id=intent.hold_id or "",
+            hold_id=data.get("hold_id") or "",
             language=choose_language(data.get("language") or "", stationery.letterhead.languages),
-            retry_until=_time(data.get("retry_until")),
         )
         envelope, raw = await asyncio.to_thread(render, dsn, stationery.letterhead)
         return envelope, await asyncio.to_thread(self._finish, lambda: raw)
@@ -125,10 +123,6 @@ class Renderer:
 def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
     """Who wrote the message reads its language; of everybody else only the organisation's is known."""
     return str(data.get("language") or "") if str(to).lower() in str(data.get("from") or "").lower() else ""
-
-
-def _recipient(row: Mapping[str, Any]) -> Recipient:
-    return Recipient(address=Address.parse(row["address"]), notify=row.get("notify"), orcpt=row.get("orcpt"))
 
 
 def _time(text: Any) -> datetime | None:

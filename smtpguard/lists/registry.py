@@ -25,6 +25,10 @@ _ADMINISTRATIVE = re.compile(
     r"-(?:admin|bounces?|confirm|editor|join|leave|owner|request|subscribe|unsubscribe)(?![a-z0-9])"
 )
 
+_HERE = "[]"
+"""Stands for every address literal and bare host name: which of them are the relay's own names is for the relay to say,
+and a list's local part at one of them is taken for the list."""
+
 
 class Registry:
     """Everything that is known of lists, in one process. Cheap to ask; looks at most once a second whether an index was
@@ -59,7 +63,7 @@ class Registry:
         for info in self.lists.values():
             for address in info.addresses:
                 local, _, domain = address.canonical().rpartition("@")
-                for host in (domain, *hosts):
+                for host in (domain, *hosts, _HERE):
                     self._addresses.setdefault(f"{local}@{host}", info.name)
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
         self._shelf = Shelf(folder, digester.key_id)
@@ -133,17 +137,20 @@ class Registry:
         """By the whole local part, then by each beginning that a delimiter ends; ``list-request`` is not the list."""
         delimiters = self.digester.delimiters
         if not any(d in address.local for d in delimiters):
-            return self._addresses.get(canonical)
+            return self._find(*_split(canonical))
         local, _, domain = address.canonical().rpartition("@")
         for end in range(len(local), 0, -1):
             if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
                 continue
-            found = self._addresses.get(f"{local[:end].rstrip('.')}@{domain}")
+            found = self._find(local[:end].rstrip("."), domain)
             if found:
                 return found
         if canonical.endswith(f"@{domain}"):
             return None
-        return self._addresses.get(canonical)  # routing that came to light only when the sub-address was cut
+        return self._find(*_split(canonical))  # routing that came to light only when the sub-address was cut
+
+    def _find(self, local: str, domain: str) -> str | None:
+        return self._addresses.get(f"{local}@{domain if '.' in domain and domain[0] != '[' else _HERE}")
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, _LIST, tuple(sorted(self._nested[name])))

@@ -12,6 +12,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -140,14 +141,19 @@ def _ascii_domain(domain: str) -> str:
     if domain.isascii():
         ascii_domain = domain.lower()
     else:
-        try:
-            ascii_domain = idna.encode(domain, uts46=True).decode("ascii").lower()
-        except (UnicodeError, ValueError, IndexError):
-            raise BadAddress("not a domain name that IDNA knows") from None
+        ascii_domain = _a_labels(domain)
     ascii_domain = ascii_domain.removesuffix(".")
     if len(ascii_domain) > MAX_LABEL_OCTETS and max(map(len, ascii_domain.split("."))) > MAX_LABEL_OCTETS:
         raise BadAddress("a label of the domain is longer than 63 octets")
     return ascii_domain
+
+
+@lru_cache(maxsize=4096)
+def _a_labels(domain: str) -> str:
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii").lower()
+    except (UnicodeError, ValueError, IndexError):
+        raise BadAddress("not a domain name that IDNA knows") from None
 
 
 def _literal(domain: str) -> str:

@@ -47,16 +47,23 @@ _NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt."""
+    """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt.
+
+    ``given_status``: an enhanced code that says it better than the reply. ``why``: refused, expired, in-doubt or unsendable.
+    """
 
     recipient: Recipient
     action: Action
     reply: str = ""
+    given_status: str = ""
+    why: str = ""
     at: datetime | None = None
 
     @property
     def status(self) -> str:
-        """The enhanced code of the reply, else one of its class (RFC 3463)."""
+        """The one given, else the enhanced code of the reply, else one of its class (RFC 3463)."""
+        if _ENHANCED.fullmatch(self.given_status):
+            return self.given_status
         if found := _ENHANCED.search(self.reply[:60]):
             return found[1]
         if found := _CODE.match(self.reply):
@@ -218,6 +225,8 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
         lines += [says[action.value], ""]
         for report in reports:
             lines.append(f"  {compose.shown_address(str(report.recipient.address))}")
+            if report.why in _WHYS:
+                lines.append(f"    {says[report.why]}")
             if report.reply and action is not Action.RELAYED:
                 lines.append(f"    {says['answer']} {compose.one_line(report.reply, 400)}")
         lines.append("")
@@ -230,6 +239,7 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
     return "\n".join(lines).strip() + "\n"
 
 
+_WHYS = ("expired", "in-doubt", "unsendable")
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "subject failed": "Not delivered after release",
@@ -239,6 +249,9 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "failed": "It could not be delivered to:",
         "delayed": "It could not be delivered yet, and we go on trying, to:",
         "relayed": "It was sent on, and no further report is to be expected, to:",
+        "expired": "It was tried for as long as it is sensible to try.",
+        "in-doubt": "The connection broke as it was handed over: it may have arrived all the same. Ask before you send it again.",
+        "unsendable": "It cannot be sent to this server as it is.",
         "answer": "The receiving server said:",
         "subject": "Subject", "reference": "Reference", "questions": "Questions",
     },
@@ -250,6 +263,9 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "failed": "Det gick inte att leverera till:",
         "delayed": "Det har inte gått att leverera än, och vi fortsätter att försöka, till:",
         "relayed": "Det har skickats vidare, och något mer besked kommer inte, till:",
+        "expired": "Vi har försökt så länge som det är rimligt.",
+        "in-doubt": "Förbindelsen bröts just när det lämnades över: det kan ha kommit fram ändå. Fråga innan du skickar det igen.",
+        "unsendable": "Det går inte att skicka till den här servern som det är.",
         "answer": "Den mottagande servern svarade:",
         "subject": "Ämne", "reference": "Nummer", "questions": "Frågor",
     },
