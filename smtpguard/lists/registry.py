@@ -228,6 +228,8 @@ class Registry:
         """Which lists each list's address reaches: itself, and every list whose address is a member, however deep."""
         holds: dict[str, set[str]] = {name: set() for name in self.lists}
         for canonical, inner in self._addresses.items():
+            if canonical.endswith(_HERE):
+                continue
             digest = self.digester.of(Address(*_split(canonical)))
             for outer, standing in self.standings.items():
                 if standing.index is not None and digest in standing.index:

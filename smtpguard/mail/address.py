@@ -138,11 +138,7 @@ def _ascii_domain(domain: str) -> str:
     """``domain`` in lower case, A-labels and without a trailing dot; a literal in its shortest spelling. Raises BadAddress."""
     if domain.startswith("["):
         return _literal(domain)
-    if domain.isascii():
-        ascii_domain = domain.lower()
-    else:
-        ascii_domain = _a_labels(domain)
-    ascii_domain = ascii_domain.removesuffix(".")
+    ascii_domain = (domain.lower() if domain.isascii() else _a_labels(domain)).removesuffix(".")
     if len(ascii_domain) > MAX_LABEL_OCTETS and max(map(len, ascii_domain.split("."))) > MAX_LABEL_OCTETS:
         raise BadAddress("a label of the domain is longer than 63 octets")
     return ascii_domain
