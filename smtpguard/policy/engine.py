@@ -56,12 +56,11 @@ class RuleSet:
         """How far the rules come with what is known, and what they still hang on."""
         values = dict(known.values)
         for slot in self._envelope:
-            if slot not in values:
+            if values.get(slot) is None:
                 values[slot] = _NOT_GATHERED
         asks: dict[str, Ask] = {}
-        headers = (
-            "sender.address" not in values
-        )  # a freeze of a sender or a thread looks at the header, whatever the rules do
+        # whatever the rules do: a freeze of a sender or a thread looks at the header
+        headers = values.get("sender.address") is None
         for slot, fact, window in self._counted:
             question = counted.ask(fact, window, known)
             if isinstance(question, Ask):
@@ -175,7 +174,7 @@ class Plan:
             values[slot] = counted.answered(question, live)
         values[counted.APPROVED] = bool(self.facts.mailing) and self.facts.mailing in live.approved
         for slot in self.rules._slots:
-            if slot not in values:
+            if values.get(slot) is None:
                 values[slot] = _NOT_ASKED
         return values
 

@@ -65,9 +65,9 @@ class Rule:
 
     def waits_for(self, values: Mapping[str, Value]) -> Source:
         """The cheapest source that a pending answer hangs on."""
-        waiting = [c.fact.source for c in self.when if c.slot not in values]
+        waiting = [c.fact.source for c in self.when if values.get(c.slot) is None]
         if self.unless and _every(self._unless, values) is PENDING:
-            waiting += [c.fact.source for c in self.unless if c.slot not in values]
+            waiting += [c.fact.source for c in self.unless if values.get(c.slot) is None]
         return min(waiting, key=_COST.__getitem__)
 
     def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Hit:

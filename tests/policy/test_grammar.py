@@ -1,0 +1,157 @@
+"""Conditions as they are written, and what each answers: yes, no, or unknown where an interval is divided by its limit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.config.problem import Invalid
+from smtpguard.policy.condition import Answer
+from smtpguard.policy.facts import FACTS, Count, Unknown, Value
+from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.sentence import UNKNOWN, sentence
+
+YES, NO, DOUBT = Answer.YES, Answer.NO, Answer.UNKNOWN
+KNOWN = Known(
+    groups={"communications": frozenset({"eva@example.com"})},
+    words={"recipients.lists": ("news", "offers")},
+    delimiters="+",
+)
+
+
+def ask(fact: str, raw: object, value: Value, *, every: bool = False) -> Answer:
+    return condition(FACTS[fact], raw, every=every, known=KNOWN).test(value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "low", "high", "answer"),
+    [
+        (">= 20", 20, 20, YES), (">= 20", 19, 19, NO), (">= 20", 0, 20, DOUBT), (">= 20", 0, 3, NO), (">= 20", 20, 400_000, YES),
+        ("> 20", 20, 20, NO), ("> 20", 21, 21, YES), ("> 20", 20, 21, DOUBT),
+        ("< 5", 4, 4, YES), ("< 5", 5, 5, NO), ("< 5", 4, 5, DOUBT), ("<= 5", 5, 5, YES), ("<= 5", 5, 6, DOUBT), ("<= 5", 6, 6, NO),
+        ("== 0", 0, 0, YES), ("== 0", 0, 1, DOUBT), ("== 0", 1, 9, NO), ("= 2", 2, 2, YES), (2, 2, 2, YES), (0, 1, 1, NO),
+        ("between 3 and 9", 3, 9, YES), ("between 3 and 9", 2, 3, DOUBT), ("between 3 and 9", 10, 10, NO), ("between 3 and 9", 0, 2, NO),
+        ("any", 0, 0, NO), ("any", 1, 5, YES), ("any", 0, 1, DOUBT), ("none", 0, 0, YES), ("none", 1, 1, NO), ("none", 0, 1, DOUBT),
+        (">= 1_000", 1000, 1000, YES), (">=20", 20, 20, YES),
+    ],
+)  # fmt: skip
+def test_counts(raw: object, low: int, high: int, answer: Answer) -> None:
+    assert ask("recipients.customers", raw, Count(low, high)) is answer
+
+
+@pytest.mark.parametrize(
+    ("raw", "share", "answer"), [(">= 0.25", 0.25, YES), (">= 25 %", 0.24, NO), ("> 0", 0, NO), ("any", 0.001, YES)]
+)
+def test_shares(raw: str, share: float, answer: Answer) -> None:
+    assert ask("mailing.share", raw, Count(share, share)) is answer
+
+
+def test_windows() -> None:
+    made = condition(FACTS["sender.customers"], ">= 300 in 1h", every=False, known=KNOWN)
+    assert (made.window_seconds, made.slot) == (3600, "sender.customers in 3600")
+    assert made.test(Count(300, 300)) is YES
+    assert "in 1h" in made.reason(Count(300, 300)).public
+
+
+@pytest.mark.parametrize(
+    ("raw", "value", "some", "all_of_it"),
+    [
+        ("any", {"news"}, YES, YES), ("any", set(), NO, NO), ("none", set(), YES, YES), ("none", {"news"}, NO, NO),
+        ("news", {"news", "offers"}, YES, NO), ("news", {"news"}, YES, YES), ("news", set(), NO, NO),
+        (["news", "offers"], {"offers"}, YES, YES), (["news", "offers"], {"news", "offers"}, YES, YES),
+        ({"matches": "^n"}, {"news", "offers"}, YES, NO), ({"matches": "s$"}, {"news", "offers"}, YES, YES),
+        ({"matches": "x"}, {"news"}, NO, NO), ({"matches": "."}, set(), NO, NO),
+    ],
+)  # fmt: skip
+def test_sets_mean_any_in_when_and_all_in_unless(raw: object, value: set[str], some: Answer, all_of_it: Answer) -> None:
+    assert ask("recipients.lists", raw, frozenset(value)) is some
+    assert ask("recipients.lists", raw, frozenset(value), every=True) is all_of_it
+
+
+@pytest.mark.parametrize(
+    ("raw", "value", "answer"),
+    [
+        ("EVA+work@Example.COM", "eva@example.com", YES), (["a@example.com", "eva@example.com"], "eva@example.com", YES),
+        ("a@example.com", "eva@example.com", NO), ({"matches": "@example[.]com$"}, "eva@example.com", YES),
+        ({"matches": "^omar@"}, "eva@example.com", NO), ({"group": "communications"}, "eva@example.com", YES),
+        ({"group": "communications"}, "omar@example.com", NO),
+    ],
+)  # fmt: skip
+def test_words(raw: object, value: str, answer: Answer) -> None:
+    assert ask("sender.address", raw, value) is answer
+
+
+def test_truths() -> None:
+    assert ask("sender.proven", True, True) is YES
+    assert ask("sender.proven", False, True) is NO
+
+
+RAW = {
+    "sender.proven": True, "message.looks": "internal", "sender.address": {"matches": "a"}, "recipients.lists": "news",
+    "recipients.audience": "any", "message.labels": {"matches": "a"}, "recipients.total": ">= 1", "recipients.members": "< 3",
+    "recipients.reach": "between 1 and 3", "mailing.share": "> 0.5",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fact", "raw"), RAW.items(), ids=list(RAW))
+def test_a_value_of_another_kind_is_unknown(fact: str, raw: object) -> None:
+    kinds: dict[type, Value] = {bool: True, str: "x", frozenset: frozenset(), Count: Count(1, 1)}
+    right = {"truth": bool, "word": str, "words": frozenset, "count": Count, "share": Count}[FACTS[fact].type.value]
+    for every in (False, True):
+        assert ask(fact, raw, Unknown(why="nobody knows"), every=every) is DOUBT
+        for kind, value in kinds.items():
+            if kind is not right:
+                assert ask(fact, raw, value, every=every) is DOUBT
+
+
+counts = st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda p: Count(min(p), max(p)))
+comparisons = st.builds(lambda op, n: f"{op} {n}", st.sampled_from([">=", ">", "<", "<=", "=="]), st.integers(0, 30))
+
+
+@settings(max_examples=200, deadline=None)
+@given(comparisons, counts, st.data())
+def test_knowing_more_of_a_count_never_turns_an_answer(raw: str, wide: Count, data: st.DataObject) -> None:
+    low = data.draw(st.integers(int(wide.low), int(wide.high)))
+    narrow = Count(low, data.draw(st.integers(low, int(wide.high))))
+    before, after = ask("recipients.total", raw, wide), ask("recipients.total", raw, narrow)
+    assert before is DOUBT or after is before
+    assert ask("recipients.total", raw, Count(low, low)) is not DOUBT
+
+
+@pytest.mark.parametrize("raw", [None, [], ["news", 5], 5, {}, {"matches": 5}, {"matches": "a", "group": "b"}, True])
+def test_what_is_no_condition_on_a_set(raw: object) -> None:
+    with pytest.raises(Invalid):
+        ask("recipients.lists", raw, frozenset())
+
+
+def test_a_pattern_that_would_take_for_ever_takes_no_time() -> None:
+    assert ask("sender.address", {"matches": "^(a+)+$"}, "a" * 5000 + "@") is NO
+
+
+def test_a_pattern_too_long() -> None:
+    with pytest.raises(Invalid, match="too long"):
+        ask("sender.address", {"matches": "a" * 2001}, "a")
+
+
+@pytest.mark.parametrize("name", list(FACTS))
+def test_every_fact_has_a_sentence_that_names_no_list(name: str) -> None:
+    fact = FACTS[name]
+    shown: dict[str, list[Value]] = {
+        "truth": [True, False], "word": list(fact.words) or ["eva@example.com"], "count": [Count(0, 0), Count(1, 1), Count(2, 9)],
+        "words": [frozenset(), frozenset({"ramadan-greetings", "special-category", "pork"})],
+        "share": [Count(0.5, 0.5), Count(0, 1)],
+    }  # fmt: skip
+    for value in shown[fact.type.value]:
+        said = sentence(name, value)
+        assert said != UNKNOWN
+        assert said.endswith(".")
+        assert not {"ramadan", "special", "pork"} & set(said.lower().replace("-", " ").split())
+    assert sentence(name, Unknown(why="the list ramadan-greetings has no index")) == UNKNOWN
+
+
+def test_large_counts_are_shown_whole() -> None:
+    made = condition(FACTS["recipients.reach"], ">= 1", every=False, known=KNOWN)
+    reason = made.reason(Count(1_234_567, 1_234_567))
+    assert reason.observed == "1234567"
+    assert reason.public == "It reaches 1,234,567 people."

@@ -1,0 +1,137 @@
+"""Working hours: open or not, deadlines, and the two nights a year when the clock is changed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
+
+STOCKHOLM = ZoneInfo("Europe/Stockholm")
+OFFICE = Hours(days=parse_days("mon-fri"), opens=time(8), closes=time(18), zone=STOCKHOLM)
+ALWAYS = Hours(days=parse_days("mon-sun"), opens=time(0), closes=MIDNIGHT, zone=STOCKHOLM)
+
+
+def at(text: str) -> datetime:
+    """Wall-clock time in Stockholm."""
+    return datetime.fromisoformat(text).replace(tzinfo=STOCKHOLM)
+
+
+@pytest.mark.parametrize(
+    ("moment", "open_then"),
+    [
+        ("2026-01-14T07:59:59", False),  # a Wednesday
+        ("2026-01-14T08:00:00", True),
+        ("2026-01-14T17:59:59", True),
+        ("2026-01-14T18:00:00", False),
+        ("2026-01-17T12:00:00", False),  # a Saturday
+    ],
+)
+def test_open_at(moment: str, open_then: bool) -> None:
+    assert OFFICE.open_at(at(moment)) is open_then
+    assert OFFICE.open_at(at(moment).astimezone(UTC)) is open_then
+
+
+@pytest.mark.parametrize(
+    ("start", "hours", "deadline"),
+    [
+        ("2026-01-14T09:00", 4, "2026-01-14T13:00"),
+        ("2026-01-14T16:00", 4, "2026-01-15T10:00"),  # over a night
+        ("2026-01-16T16:00", 4, "2026-01-19T10:00"),  # over a weekend
+        ("2026-01-17T12:00", 1, "2026-01-19T09:00"),  # begun on a Saturday
+        ("2026-01-14T05:00", 10, "2026-01-14T18:00"),  # a whole day ends when the day does
+        ("2026-01-14T16:00", 24, "2026-01-19T10:00"),  # 2 + 10 + 10 + 2
+    ],
+)
+def test_working_deadline(start: str, hours: int, deadline: str) -> None:
+    assert OFFICE.working_deadline(at(start), timedelta(hours=hours)) == at(deadline)
+
+
+def test_nothing_to_wait_for_is_now() -> None:
+    start = at("2026-01-17T12:00")
+    assert OFFICE.working_deadline(start, timedelta(0)) == start
+    assert OFFICE.working_deadline(start, timedelta(hours=-3)) == start
+
+
+def test_the_night_of_a_changed_clock_is_as_long_as_it_is() -> None:
+    """28 March 2027, 02:00 becomes 03:00; 31 October 2027, 03:00 becomes 02:00."""
+    spring, autumn = at("2027-03-28T00:00"), at("2027-10-31T00:00")
+    assert ALWAYS.working_time(spring, at("2027-03-29T00:00")) == timedelta(hours=23)
+    assert ALWAYS.working_time(autumn, at("2027-11-01T00:00")) == timedelta(hours=25)
+    night = Hours(days=parse_days("sun"), opens=time(1), closes=time(5), zone=STOCKHOLM)
+    assert night.working_time(spring, spring + timedelta(days=1)) == timedelta(hours=3)
+    assert night.working_deadline(autumn, timedelta(hours=5)) == at("2027-10-31T05:00")
+
+
+moments = st.datetimes(datetime(2025, 1, 1), datetime(2029, 1, 1)).map(lambda d: d.replace(tzinfo=UTC))
+lengths = st.timedeltas(timedelta(0), timedelta(hours=200))
+hours = st.builds(
+    lambda days, opens, minutes, zone: Hours(
+        days=days, opens=time(opens), closes=time((opens + minutes) % 24), zone=ZoneInfo(zone)
+    ),
+    st.frozensets(st.integers(0, 6), min_size=1),
+    st.integers(0, 22),
+    st.just(1) | st.just(2),
+    st.sampled_from(["Europe/Stockholm", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "UTC"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(hours, moments, lengths)
+def test_a_deadline_is_just_so_much_working_time_away(kept: Hours, start: datetime, length: timedelta) -> None:
+    deadline = kept.working_deadline(start, length)
+    assert deadline >= start
+    assert kept.working_time(start, deadline) == length
+    if length:
+        assert kept.open_at(deadline - timedelta(microseconds=1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(hours, moments, lengths, lengths)
+def test_a_longer_wait_never_ends_sooner(kept: Hours, start: datetime, one: timedelta, two: timedelta) -> None:
+    first, second = sorted((one, two))
+    assert kept.working_deadline(start, first) <= kept.working_deadline(start, second)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("mon-fri", {0, 1, 2, 3, 4}),
+        ("mon, wed,sat-sun", {0, 2, 5, 6}),
+        ("sat-mon", {5, 6, 0}),
+        ("Monday-Tuesday", {0, 1}),
+        ("thurs", {3}),
+    ],
+)
+def test_days(text: str, days: set[int]) -> None:
+    assert parse_days(text) == days
+
+
+@pytest.mark.parametrize("text", ["", "m", "mo-fr", "monx", "mon-tue-wed", "mon;tue", "weekdays"])
+def test_no_days(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_days(text)
+
+
+@pytest.mark.parametrize("text", ["", "8", "08", "8.00", "25:00", "08:60", "08:0", "-1:00", "08:00:00", "²3:00"])
+def test_no_time(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_time(text)
+
+
+def test_times() -> None:
+    assert (parse_time("8:00"), parse_time("08:30"), parse_time("24:00")) == (time(8), time(8, 30), MIDNIGHT)
+
+
+def test_hours_of_no_length() -> None:
+    for days, opens, closes in (
+        (frozenset(), time(8), time(18)),
+        (frozenset({0}), time(18), time(8)),
+        (frozenset({0}), time(8), time(8)),
+    ):
+        with pytest.raises(ValueError):
+            Hours(days=days, opens=opens, closes=closes, zone=UTC)

@@ -1,0 +1,144 @@
+"""The sample policy as a whole, and what is made of a policy's documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.config.documents import digest, policy_documents, shipped
+from smtpguard.config.problem import Broken
+from smtpguard.config.yaml import load_yaml
+from smtpguard.lists.declared import build
+from smtpguard.policy.facts import FACTS, Facts, Source
+from smtpguard.policy.parse import Policy, parse
+from smtpguard.policy.schema import policy_schema
+from smtpguard.policy.suite import ORDINARY, run
+from smtpguard.policy.verdict import Action, Mode, Quorum
+
+SAMPLE = shipped() / "policy.yaml"
+SUITES = Path(__file__).parent.parent / "policies"
+
+SMALL = b"""
+organization: {domains: [Example.com, "*.example.se"]}
+groups: {communications: ["Eva+work@Example.com", omar@example.com], duty: duty@example.com}
+approvals: {from: communications, out_of_hours: {from: duty}}
+lists:
+  news:
+    addresses: news@lists.example.com
+    members: {csv: news.csv, refresh: 1h}
+streams:
+  receipts: {from: noreply@example.com, origin: {dkim: shop.example.com}, max: 20 000 in 1h}
+rules:
+  - {id: one, when: {recipients.list_addresses: any}, then: reject}
+"""
+
+
+def small(text: bytes = SMALL) -> Policy:
+    return parse({"policy.yaml": text})
+
+
+def test_the_sample_policy_is_right_and_does_what_its_cases_say() -> None:
+    policy = parse(policy_documents(SAMPLE))
+    assert policy.warnings == ()
+    observing = {r.rule_id for r in policy.rules.rules if r.mode is Mode.OBSERVE}
+    assert observing == {"unapproved-mailing", "reply-storm", "very-busy-writer"}
+    for suite in sorted(SUITES.glob("*.yaml")):
+        outcomes = run(load_yaml(suite), policy.rules)
+        assert [(o.name, o.failures) for o in outcomes if o.failures] == []
+
+
+def test_every_rule_of_the_sample_is_hit_by_a_case() -> None:
+    policy = parse(policy_documents(SAMPLE))
+    hit = {
+        h.rule
+        for suite in SUITES.glob("*.yaml")
+        for outcome in run(load_yaml(suite), policy.rules)
+        for h in outcome.verdict.hits
+    }
+    assert {r.rule_id for r in policy.rules.rules} - hit == {"reply-storm"}, (
+        "which nothing can hit while one counts alone"
+    )
+
+
+def test_groups_are_canonical_and_domains_too() -> None:
+    policy = small()
+    assert policy.groups == {"communications": {"eva@example.com", "omar@example.com"}, "duty": {"duty@example.com"}}
+    assert policy.organization.domains == {"example.com", "*.example.se"}
+    assert policy.organization.name == "example.com"
+    assert policy.approvals == Quorum(groups=("communications",), out_of_hours=Quorum(groups=("duty",)))
+
+
+def test_sections_are_what_lists_build_from() -> None:
+    lists, streams = build(*small().sections(), delimiters="+")
+    assert lists["news"].refresh_seconds == 3600
+    assert str(lists["news"].addresses[0]) == "news@lists.example.com"
+    assert streams["receipts"].max is not None
+    assert (streams["receipts"].max.count, streams["receipts"].max.window_seconds) == (20_000, 3600)
+
+
+def test_enforce_false_makes_every_rule_observe() -> None:
+    policy = small(SMALL + b"enforce: false\n")
+    assert not policy.enforce
+    assert {r.mode for r in policy.rules.rules} == {Mode.OBSERVE}
+
+
+def test_the_freeze_answer_is_the_settings() -> None:
+    assert parse({"policy.yaml": SMALL}, freeze_answer=Action.DEFER).rules.freeze_answer is Action.DEFER
+
+
+def test_the_digest_is_over_every_document_and_its_name() -> None:
+    one = {"policy.yaml": SMALL, "vocabularies/pork.yaml": b"groups: [{terms: bacon}]"}
+    assert parse(one).sha256 == parse(dict(reversed(one.items()))).sha256 == digest(one)
+    assert parse(one).rules.sha256 == digest(one)
+    others = (
+        {**one, "policy.yaml": SMALL + b"#"},
+        {**one, "vocabularies/ham.yaml": b"groups: [{terms: ham}]"},
+        {"policy.yaml": SMALL},
+    )
+    assert len({digest(o) for o in (one, *others)}) == 4
+    assert digest({"a": b"bc"}) != digest({"ab": b"c"})
+
+
+def test_a_broken_vocabulary_is_told_with_its_file_and_place() -> None:
+    with pytest.raises(Broken) as found:
+        parse(
+            {"policy.yaml": SMALL, "vocabularies/pork.yaml": b"groups:\n  - terms: [bacon]\n    inflects: [s]\n"},
+            where="etc/policy.yaml",
+        )
+    (problem,) = found.value.problems
+    assert (problem.file, problem.line, problem.column) == ("etc/vocabularies/pork.yaml", 3, 15)
+
+
+def test_a_vocabulary_that_is_no_yaml_is_not_unknown_as_well() -> None:
+    avoiding = SMALL.replace(b"    members:", b"    avoid: [pork]\n    members:")
+    with pytest.raises(Broken) as found:
+        parse({"policy.yaml": avoiding, "vocabularies/pork.yaml": b"groups: ["})
+    assert [p.file for p in found.value.problems] == ["vocabularies/pork.yaml"]
+
+
+def test_a_policy_of_five_thousand_rules() -> None:
+    lines = [
+        b"  - {id: r%d, when: {recipients.customers: '>= %d', message.looks: internal}, then: hold}\n" % (n, n + 1)
+        for n in range(5000)
+    ]
+    policy = small(SMALL + b"".join(lines))
+    assert len(policy.rules.rules) == 5001
+
+
+def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
+    schema = policy_schema()
+    conditions = schema["$defs"]["conditions"]["properties"]
+    assert conditions["message.looks"]["anyOf"][0]["enum"] == ["internal", "mailing", "unclear"]
+    assert schema["$defs"]["RuleModel"]["properties"]["when"] == {"$ref": "#/$defs/conditions"}
+    assert schema["additionalProperties"] is False
+    assert set(schema["required"]) == {"organization", "approvals"}
+
+
+def test_the_sample_needs_dear_facts_only_where_a_list_or_many_are_touched() -> None:
+    """The ordinary letter to somebody outside is decided on envelope and header alone."""
+    rules = parse(policy_documents(SAMPLE)).rules
+    cheap = {n: v for n, v in ORDINARY.items() if FACTS[n].source in (Source.ENVELOPE, Source.HEADERS)}
+    plan = rules.plan(Facts(values=cheap))
+    assert plan.pending == frozenset()
+    assert not plan.may_hold
