@@ -5,8 +5,10 @@ Never here: what is played (smtpguard.demo).
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 
 import click
@@ -74,15 +76,20 @@ def _tell(number: int, result: Result) -> None:
     lines = []
     if result.answer is not None:
         lines.append(str(result.answer).replace("\n", " "))
-    if result.rules:
-        lines.append("rules: " + ", ".join(result.rules))
+    if scene.because and result.wrong is None:
+        lines.append(scene.because)
+    lines.extend(f"- {rule}" for rule in result.rules)
+    if result.found:
+        lines.append("found: " + "; ".join(result.found))
     if result.reach is not None and scene.fate is Fate.HELD:
         lines.append(f"it would have reached {result.reach:,} people; the relay saw nothing of it")
     lines.extend(result.lines)
     if result.wrong is not None:
         word = click.style(f"{'WRONG':<9}", fg="red", bold=True, reverse=True)
         lines.append(result.wrong)
-    for at, line in enumerate(lines or [""]):
+    width = max(40, min(shutil.get_terminal_size((110, 24)).columns, 110) - len(_MARGIN))
+    wrapped = [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+    for at, line in enumerate(wrapped or [""]):
         click.echo(f"     {word}{line}" if at == 0 else f"{_MARGIN}{line}")
 
 

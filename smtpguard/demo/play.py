@@ -7,8 +7,9 @@ what the guard thinks. Never here: the scenes (script), or how they are printed 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from smtpguard.demo.letters import Letter
 from smtpguard.demo.stage import Answer, Stage
@@ -31,6 +32,8 @@ class Scene:
     title: str
     fate: Fate
     letter: Letter | None = None
+    because: str = ""  # why a mail goes through, in plain words; of the others the guard says it itself
+    again: bool = False  # what has been told already
     patient: bool = False  # a 4xx is tried again for a while, as every MTA does
     before: Callable[[Stage], None] | None = None
     after: Callable[[Stage, Result], str | None] | None = None
@@ -38,13 +41,14 @@ class Scene:
 
 @dataclass(slots=True)
 class Result:
-    """What became of a scene. ``wrong`` says in a sentence what did not come true; None: all went as told."""
+    """What became of a scene. ``found``: what in the message spoke for it. ``wrong`` says in a sentence what did not come true; None: all went as told."""
 
     scene: Scene
     answer: Answer | None = None
     content: bytes = b""
     hold_id: str | None = None
-    rules: list[str] = field(default_factory=list)
+    rules: list[str] = field(default_factory=list)  # what each is for, in words
+    found: list[str] = field(default_factory=list)
     reach: int | None = None
     lines: list[str] = field(default_factory=list)
     wrong: str | None = None
@@ -74,8 +78,10 @@ def _send(stage: Stage, letter: Letter, result: Result) -> None:
     code, text = result.answer.code, result.answer.text
     if expected is Fate.HELD and "Held for review as" in text:
         result.hold_id = text.rpartition(" ")[2]
-        row = next((row for row in stage.rows("held", "list") if row["id"] == result.hold_id), {})
-        result.rules = list(row.get("rules", []))
+    if result.hold_id is not None and not result.scene.again:
+        row = next(iter(stage.rows("held", "show", result.hold_id)), {})
+        result.rules = [stage.descriptions.get(rule, rule) for rule in row.get("rules", [])]
+        result.found = _found(row.get("reasons", []))
         result.reach = row.get("reach")
     match expected:
         case Fate.RELAYED:
@@ -95,3 +101,11 @@ def _again(stage: Stage, letter: Letter, result: Result) -> bool:
     if result.answer is not None and 400 <= result.answer.code < 500:
         result.answer = stage.send(letter, result.content)
     return result.answer is not None and not 400 <= result.answer.code < 500
+
+
+def _found(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first of what was found in the message, each thing once."""
+    looks = [r["detail"] for r in reasons if r["fact"] == "message.looks" and r["detail"]][:1]
+    topics = [r["detail"] for r in reasons if r["fact"] == "message.unsuitable_topics" and r["detail"]][:1]
+    phrases = [text.split("; ")[1:][:most] for detail, most in ((looks, 3), (topics, 2)) for text in detail]
+    return [phrase for several in phrases for phrase in several]

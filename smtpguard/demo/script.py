@@ -46,7 +46,7 @@ class Script:
         yield Scene(title="Kalle answers Lotta about his diet, and the Ramadan list is in To", fate=Fate.HELD,
                     letter=self._story, after=self._remember)  # fmt: skip
         yield Scene(title="His program lost the answer and sends the same again", fate=Fate.HELD,
-                    letter=self._story, after=self._is_the_first)  # fmt: skip
+                    letter=self._story, again=True, after=self._is_the_first)  # fmt: skip
         yield Scene(title="The same to 50 members of the list, each in To, in one envelope", fate=Fate.HELD,
                     letter=self._story.other(to=", ".join(members[:50]), recipients=members[:50]))  # fmt: skip
         yield Scene(title="The same to Lotta, with 30 members in Bcc", fate=Fate.HELD,
@@ -55,28 +55,35 @@ class Script:
     def _the_ordinary_day(self) -> Iterator[Scene]:
         amina, yusuf = self._stage.members[0], self._stage.members[17]
         yield Scene(title="Sara answers one customer, who happens to be on the list", fate=Fate.RELAYED,
+                    because="internal-looking, and yet ordinary: one customer, and To shows who it is",
                     letter=Letter(subject="SV: Var är mitt paket?", sender=SARA, name="Sara Nyman", to=amina,
                                   body=letters.ANSWER, recipients=(amina,), headers=letters.OUTLOOK))  # fmt: skip
         yield Scene(title='"A glass of wine at six?" to one customer on a list that avoids alcohol', fate=Fate.RELAYED,
+                    because="what is not for an audience may well be for one person of it",
                     letter=Letter(subject="At six?", sender=SARA, name="Sara Nyman", to=yusuf, body=letters.WINE,
                                   recipients=(yusuf,)))  # fmt: skip
         yield Scene(title="A password reset, from the system that may send them", fate=Fate.RELAYED,
+                    because="a declared stream, from where its mail provably comes",
                     letter=Letter(subject="Your new password", sender=f"noreply@{HOME}", to=amina, body=letters.RESET,
                                   recipients=(amina,), headers=(("Auto-Submitted", "auto-generated"),),
                                   source="127.0.0.2"))  # fmt: skip
         yield Scene(title="Lotta to three colleagues, bacon and all", fate=Fate.RELAYED,
+                    because="among colleagues nothing is looked at but the recipients",
                     letter=Letter(subject="Mötet i morgon", sender=LOTTA, name="Lotta Ek", to=f"{KALLE}, {SARA}",
                                   body=letters.COLLEAGUES, recipients=(KALLE, SARA, OMAR), headers=letters.OUTLOOK))  # fmt: skip
         everyone = tuple(f"colleague{n}@{HOME}" for n in range(500))
         yield Scene(title="Kalle answers to all 500 colleagues", fate=Fate.RELAYED,
+                    because="many people, and none of them a customer",
                     letter=Letter(subject="Re: Coffee machine", sender=KALLE, name="Kalle Berg", to=f"everybody@{HOME}",
                                   body=letters.EVERYBODY, recipients=everyone, headers=letters.OUTLOOK))  # fmt: skip
         yield Scene(title="A quote to somebody who is on no list", fate=Fate.RELAYED,
+                    because="no customer list is touched",
                     letter=Letter(subject="Drawings", sender=SARA, name="Sara Nyman", to="peter@partner.example",
                                   body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 
     def _campaigns(self) -> Iterator[Scene]:
         yield Scene(title="The campaign tool writes to the Ramadan list, signed with its DKIM key", fate=Fate.RELAYED,
+                    because="a mailing by the list's own writer, proven by the signature that the list declares",
                     letter=self._campaign)  # fmt: skip
         yield Scene(title="The same campaign from somebody without the key", fate=Fate.HELD,
                     letter=self._campaign.other(signed=False, subject="Ramadan mubarak, once more"), after=self._wait_for_people)  # fmt: skip
@@ -95,7 +102,8 @@ class Script:
         )
         yield Scene(title="The link is mended: smtpguard thaw --list ramadan-greetings", fate=Fate.DONE,
                     after=lambda stage, result: _command(stage, result, "thaw", "--list", "ramadan-greetings"))  # fmt: skip
-        yield Scene(title="The campaign after that goes out", fate=Fate.RELAYED,
+        yield Scene(title="The campaign after that goes out", fate=Fate.RELAYED, patient=True,
+                    because="nothing stands in its way any more",
                     letter=self._campaign.other(subject="Ramadan mubarak: Eid"))  # fmt: skip
 
     def _decisions(self) -> Iterator[Scene]:
@@ -115,7 +123,7 @@ class Script:
                     before=lambda stage: stage.relay.down(),
                     letter=Letter(subject="Drawings", sender=SARA, to="peter@partner.example", body=letters.ORDINARY,
                                   recipients=("peter@partner.example",)))  # fmt: skip
-        yield Scene(title="The relay is back", fate=Fate.RELAYED, before=_back,
+        yield Scene(title="The relay is back, and what stayed is tried again", fate=Fate.RELAYED, before=_back, patient=True,
                     letter=Letter(subject="Drawings, again", sender=SARA, to="peter@partner.example",
                                   body=letters.ORDINARY, recipients=("peter@partner.example",)))  # fmt: skip
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from smtpguard.demo.key import make_key
 from smtpguard.demo.letters import HOME, Letter
 from smtpguard.demo.relay import RecordingRelay
@@ -68,6 +70,7 @@ class Stage:
         self.members = people(1200)
         self.others = people(2500, offset=100)
         self.port = 0
+        self.descriptions: dict[str, str] = {"freeze": "Somebody has said: stand still"}
         self._key = make_key()  # the campaign tool's; pinned in the settings, since no DNS knows these domains
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -165,7 +168,9 @@ class Stage:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port = self._listening.getsockname()[1]
         here = Path(__file__).parent
-        (self.folder / "policy.yaml").write_text((here / "policy.yaml").read_text())
+        policy = (here / "policy.yaml").read_text()
+        (self.folder / "policy.yaml").write_text(policy)
+        self.descriptions.update((rule["id"], rule["description"]) for rule in yaml.safe_load(policy)["rules"])
         _write_csv(self.folder / "ramadan.csv", "email", self.members)
         _write_csv(self.folder / "newsletter.csv", "Email Address", self.others)
         self.config.write_text(
