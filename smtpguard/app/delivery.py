@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 SYNC_SECONDS = 2.0
 SWEEP_SECONDS = 20.0
 RETAIN_SECONDS = 60.0
-CHECKPOINT_SECONDS = 60.0
 
 
 class Deliverer:
@@ -95,7 +94,6 @@ class Deliverer:
             tasks.create_task(_Lists(self._settings, self._policies, self._digester, self._ledger, self._clock).run())
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
-            tasks.create_task(_every(CHECKPOINT_SECONDS, "checkpoint", self._store.checkpoint))
 
     def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
         """Nobody hands one to this part."""

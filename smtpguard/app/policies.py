@@ -24,13 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class Following:
-    """guard.inforce.Policies. ``follow`` once before ``current``."""
+    """guard.inforce.Policies. ``follow`` once before ``current``. ``reading``: what a reader needs is built as well."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, digester: Digester, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
+    ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._digester = digester
         self._clock = clock
+        self._reading = reading
         self._current: InForce | None = None
         self._policy: Policy | None = None
         self._surroundings: Surroundings | None = None
@@ -63,8 +66,8 @@ class Following:
             if not gate.policy_sha256:
                 raise Unavailable("no policy is in force: smtpguard serve puts one there")
             documents = dict(await self._ledger.policy(gate.policy_sha256))
-            policy, around, in_force = await asyncio.to_thread(self._built, documents)
-            self._policy, self._surroundings, self._current = policy, around, in_force
+            policy, in_force, around = await asyncio.to_thread(self._built, documents)
+            self._policy, self._current, self._surroundings = policy, in_force, around
             return in_force
 
     def moved(self, gate: Gate) -> None:
@@ -75,10 +78,11 @@ class Following:
             self._following = asyncio.create_task(self.follow())
             self._following.add_done_callback(_followed)
 
-    def _built(self, documents: dict[str, bytes]) -> tuple[Policy, Surroundings, InForce]:
+    def _built(self, documents: dict[str, bytes]) -> tuple[Policy, InForce, Surroundings | None]:
         policy = parse_policy(self._settings, documents)
         registry = built_registry(self._settings, policy, self._digester, self._clock)
-        return policy, surroundings(self._settings, policy), InForce.of(policy, registry)
+        around = surroundings(self._settings, policy) if self._reading else None
+        return policy, InForce.of(policy, registry), around
 
 
 def _followed(task: asyncio.Task[InForce]) -> None:

@@ -50,7 +50,7 @@ class Proxy:
         secret = installation_secret(settings)
         store, digester = await self._undo.enter_async_context(opened(settings))
         ledger = TellingStore(store, lines.tell)
-        policies = Following(ledger, settings, digester, clock)
+        policies = Following(ledger, settings, digester, clock, reading=True)
         await policies.follow()
         self._watch = GateWatch(ledger, clock, moved=policies.moved)
         await self._watch.read()

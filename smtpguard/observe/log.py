@@ -46,6 +46,8 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
         if text
         else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     )
+    if not text:
+        shared.append(_first_things_first)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -57,6 +59,7 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("smtpguard").setLevel(logging.INFO)
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own: it would write addresses and mail
 
 
@@ -74,21 +77,27 @@ def fields(event: Event) -> dict[str, Any]:
             values = (*values[:_MOST_RECIPIENTS], f"and {len(values) - _MOST_RECIPIENTS} more")
         shown[role] = list(values) if role == "recipients" else ", ".join(values)
     for name, value in event.data.items():
-        if name == "hits":
-            shown["rules"] = [str(hit.get("rule")) for hit in value if isinstance(hit, Mapping)]
-            shown["reasons"] = [str(reason) for hit in value for reason in _reasons(hit)]
+        if name == "reasons":
+            shown["reasons"] = list(dict.fromkeys(_reason(reason) for reason in value))
         elif name not in _LONG:
             shown.setdefault(name, value)
     return {name: value for name, value in shown.items() if value not in (None, "", [], {})}
 
 
-_LONG = frozenset({"misses", "skipped"})
+_LONG = frozenset({"misses", "skipped", "policy", "content", "generation"})  # in the journal, and long
 
 
-def _reasons(hit: object) -> list[object]:
-    """The details of a hit, else what the sender may read, as the journal has them."""
-    found = hit.get("reasons", ()) if isinstance(hit, Mapping) else ()
-    return [reason.get("detail") or reason.get("public") if isinstance(reason, Mapping) else reason for reason in found]
+def _reason(reason: object) -> str:
+    """ "recipients.reach 400000": the fact and what was seen of it."""
+    if not isinstance(reason, Mapping):
+        return str(reason)
+    doubt = " (unknown)" if reason.get("uncertain") else ""
+    return f"{reason.get('fact')} {reason.get('observed') or ''}".strip() + doubt
+
+
+def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """When, how grave, what: a line is read from its beginning."""
+    return {name: line[name] for name in ("timestamp", "level", "event") if name in line} | dict(line)
 
 
 def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

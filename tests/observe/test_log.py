@@ -23,8 +23,11 @@ VERDICT = Event(
     data={
         "action": "hold",
         "reach": 400_000,
-        "hits": [
-            {"rule": "internal-to-list", "reasons": [{"public": "looks internal", "detail": 'begins with "SV:"'}]}
+        "rules": ["internal-to-list"],
+        "reasons": [
+            {"rule": "internal-to-list", "fact": "message.looks", "observed": "internal", "uncertain": False},
+            {"rule": "not-a-writer", "fact": "message.looks", "observed": "internal", "uncertain": False},
+            {"rule": "not-a-writer", "fact": "sender.is_writer", "observed": None, "uncertain": True},
         ],
         "misses": [{"rule": "reply-storm"}],
         "note": "",
@@ -55,7 +58,8 @@ def test_one_line_of_json_a_message() -> None:
     row = json.loads(line("auto"))  # no terminal: JSON
     assert (row["event"], row["id"], row["action"], row["level"]) == ("verdict", "01HELD", "hold", "info")
     assert row["rules"] == ["internal-to-list"]
-    assert row["reasons"] == ['begins with "SV:"']
+    assert row["reasons"] == ["message.looks internal", "sender.is_writer (unknown)"]
+    assert list(row)[:3] == ["timestamp", "level", "event"]
     assert row["reverse_path"] == "kalle@example.com"
     assert row["recipients"][-1] == "and 10 more"
     assert len(row["recipients"]) == 21
