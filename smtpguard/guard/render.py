@@ -1,6 +1,13 @@
 """From an outbox intent to the mail that is sent: notices and DSNs, in the reader's language, signed where a key is set.
 
-The data of a NOTICE intent is tabled in guard.notices, that of a DSN intent in guard.bounces.
+A NOTICE intent's data is tabled in guard.notices. A DSN intent has one recipient, the original's reverse-path, names in its
+``content_sha256`` the content to return (None for none), and has this ``data`` (JSON; what is absent is null):
+
+``action``        failed | delayed | relayed, for all of ``recipients``
+``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as mail.dsn.Report has them;
+                  ``at``: the last attempt}]
+``envid``, ``ret``, ``smtputf8``   as the original envelope had them
+``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
 Never here: who is told (notices), words (mail.notice, mail.dsn), sending (delivery), or the key (it is wire's).
 """
 
@@ -74,23 +81,23 @@ class Renderer:
 
     async def _dsn(self, intent: Intent) -> tuple[Envelope, bytes] | None:
         stationery, data = self._stationery(), intent.data
-        sender, action = intent.recipients[0].address, Action(data["dsn"])
+        sender, action = intent.recipients[0].address, Action(data["action"])
         reports = tuple(
             Report(
-                recipient=Recipient(address=Address.parse(row["address"]), orcpt=row.get("orcpt")),
+                recipient=recipient,
                 action=action,
                 reply=row.get("reply") or "",
                 given_status=row.get("status") or "",
                 why=row.get("why") or "",
-                at=_time(row.get("last_attempt_at")),
+                at=_time(row.get("at")),
             )
             for row in data["recipients"]
+            if action.wanted_by(recipient := _recipient(row))
         )
         if not reports:
             return None
-        sha256 = data.get("content_sha256")
         try:
-            original = await self._ledger.content(sha256) if sha256 else None
+            original = await self._ledger.content(intent.content_sha256) if intent.content_sha256 else None
         except ContentMissing:
             original = None
         now = self._clock.now()
@@ -99,8 +106,7 @@ class Renderer:
             envelope=Envelope(
                 reverse_path=sender,
                 recipients=tuple(r.recipient for r in reports),
-                # an address beyond ASCII came through an MTA that can read of it again
-                smtputf8=not (sender.is_ascii and all(r.recipient.address.is_ascii for r in reports)),
+                smtputf8=bool(data.get("smtputf8")),
                 ret=data.get("ret"),
                 envid=data.get("envid"),
             ),
@@ -109,8 +115,9 @@ class Renderer:
             arrived_at=_time(data.get("arrived_at")) or now,
             at=now,
             reporting_mta=self._reporting_mta,
-            hold_id=data.get("hold_id") or "",
+            hold_id=intent.hold_id or "",
             language=choose_language(data.get("language") or "", stationery.letterhead.languages),
+            retry_until=_time(data.get("retry_until")),
         )
         envelope, raw = await asyncio.to_thread(render, dsn, stationery.letterhead)
         return envelope, await asyncio.to_thread(self._finish, lambda: raw)
@@ -123,6 +130,10 @@ class Renderer:
 def _spoken_by(to: Address, data: Mapping[str, Any]) -> str:
     """Who wrote the message reads its language; of everybody else only the organisation's is known."""
     return str(data.get("language") or "") if str(to).lower() in str(data.get("from") or "").lower() else ""
+
+
+def _recipient(row: Mapping[str, Any]) -> Recipient:
+    return Recipient(address=Address.parse(row["address"]), notify=row.get("notify"), orcpt=row.get("orcpt"))
 
 
 def _time(text: Any) -> datetime | None:

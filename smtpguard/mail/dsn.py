@@ -42,6 +42,8 @@ class Action(enum.Enum):
         return _NOTIFY[self] in recipient.notify.upper().split(",")
 
 
+_STATUS_OF_WHY = {"expired": "4.4.7", "in-doubt": "4.4.2", "unsendable": "5.3.0"}
+_STATUS_OF_ACTION = {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0", Action.RELAYED: "2.0.0"}
 _NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "SUCCESS"}
 
 
@@ -68,7 +70,7 @@ class Report:
             return found[1]
         if found := _CODE.match(self.reply):
             return f"{found[0][0]}.0.0"
-        return {Action.FAILED: "5.0.0", Action.DELAYED: "4.4.7", Action.RELAYED: "2.0.0"}[self.action]
+        return _STATUS_OF_WHY.get(self.why) or _STATUS_OF_ACTION[self.action]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +227,9 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
         lines += [says[action.value], ""]
         for report in reports:
             lines.append(f"  {compose.shown_address(str(report.recipient.address))}")
-            if report.why in _WHYS:
+            if report.why in _STATUS_OF_WHY:
                 lines.append(f"    {says[report.why]}")
-            if report.reply and action is not Action.RELAYED:
+            elif report.reply and action is not Action.RELAYED:
                 lines.append(f"    {says['answer']} {compose.one_line(report.reply, 400)}")
         lines.append("")
     if dsn.original is not None:
@@ -239,7 +241,6 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
     return "\n".join(lines).strip() + "\n"
 
 
-_WHYS = ("expired", "in-doubt", "unsendable")
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "subject failed": "Not delivered after release",

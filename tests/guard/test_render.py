@@ -61,10 +61,10 @@ def notice(to: str = "anna@example.com", **data: Any) -> Intent:
                   recipients=(Recipient(address=Address.parse(to)),), data={**SAMPLE, **data})  # fmt: skip
 
 
-def dsn(rows: list[dict[str, Any]], sha256: str | None = RAW.sha256, **data: Any) -> Intent:
-    return Intent(intent_id="i-2", kind=IntentKind.DSN, reverse_path=None, hold_id="H1",
+def dsn(rows: list[dict[str, Any]], action: str = "failed", sha256: str | None = RAW.sha256, **data: Any) -> Intent:
+    return Intent(intent_id="i-2", kind=IntentKind.DSN, reverse_path=None, hold_id="H1", content_sha256=sha256,
                   recipients=(Recipient(address=Address.parse("anna@example.com")),),
-                  data={"dsn": "failed", "content_sha256": sha256, "recipients": rows, **data})  # fmt: skip
+                  data={"action": action, "recipients": rows, **data})  # fmt: skip
 
 
 ROW = {
@@ -111,63 +111,33 @@ async def test_a_digest_of_nothing_is_not_sent() -> None:
     assert await renderer().render(notice(notice="digest", person="anna@example.com")) is None
 
 
-async def test_a_dsn_reports_as_the_outbox_says() -> None:
-    rows = [ROW, ROW | {"address": "e@kund.se", "status": "4.4.7", "reply": "", "why": "expired"}]
+async def test_a_dsn_reports_what_was_asked_for() -> None:
+    rows = [
+        ROW,
+        ROW | {"address": "d@kund.se", "notify": "NEVER"},
+        ROW | {"address": "e@kund.se", "notify": "FAILURE", "reply": "", "why": "expired", "status": "4.4.7"},
+    ]
     made = await renderer().render(dsn(rows, envid="e1", ret="FULL", language="en", arrived_at="2026-03-03T12:00:00Z"))
     assert made is not None
     envelope, raw = made
     assert [str(r.address) for r in envelope.recipients] == ["anna@example.com"]
-    assert not envelope.smtputf8
     assert raw.count(b"Final-Recipient:") == 2
+    assert b"d@kund.se" not in raw
     assert b"Status: 4.4.7\r\n" in raw
-    assert b"as long as it is sensible to try" in raw
     assert b"Original-Envelope-Id: e1\r\n" in raw
+    assert b"Arrival-Date: Tue, 03 Mar 2026 12:00:00 +0000\r\n" in raw
     assert RAW.raw[:] in raw
     message = email.message_from_bytes(raw, policy=email.policy.default)
     assert message["Subject"] == "Not delivered after release"
-    assert await renderer().render(dsn([])) is None
-    made = await renderer().render(dsn([ROW | {"address": "jörgen@kund.se"}]))
+    assert await renderer().render(dsn(rows[1:2])) is None
+    assert await renderer().render(dsn(rows, action="relayed")) is None
+
+
+async def test_a_delay_says_until_when() -> None:
+    made = await renderer().render(dsn([ROW], action="delayed", retry_until="2026-03-05T12:00:00Z"))
     assert made is not None
-    assert made[0].smtputf8
-
-
-async def test_a_dsn_of_what_the_outbox_writes(tmp_path: Path) -> None:
-    """The intent of guard.bounces, as it is."""
-    from datetime import timedelta
-
-    from smtpguard.guard.attempt import Result
-    from smtpguard.guard.bounces import report
-    from smtpguard.mail.envelope import Envelope, Session
-    from smtpguard.policy.admission import Delivered, Lease
-    from smtpguard.policy.approval import State
-    from smtpguard.policy.verdict import Action, Verdict
-
-    now, anna = Clock().now(), Address.parse("anna@example.com")
-    customer = Recipient(address=Address.parse("c@kund.se"), orcpt="rfc822;C@kund.se")
-    hold = Hold(
-        hold_id="H1", mailing_id="", session=Session(), envelope=Envelope(reverse_path=anna, recipients=(customer,), ret="FULL"),
-        content_sha256=RAW.sha256, size_bytes=1, subject="Nyheter", message_id="<m1@example.com>",
-        verdict=Verdict(action=Action.HOLD), state=State.RELEASING, votes=(), held_at=now, expires_at=now, sender=None,
-        senders=frozenset(), lists=(), reach=1, language="sv",
-    )  # fmt: skip
-    release = Intent(intent_id="r-1", kind=IntentKind.RELEASE, reverse_path=anna, recipients=(customer,), hold_id="H1",
-                     content_sha256=RAW.sha256)  # fmt: skip
-    lease = Lease(lease_id="l", token=1, until=now + timedelta(minutes=1), intent=release, recipients=(customer,), attempts=1,
-                  created_at=now)  # fmt: skip
-    failed = Result(
-        recipient=customer, delivered=Delivered.FAILED, code="refused", why="in-doubt", reply="", status="4.4.2"
-    )
-    (intent,) = report(lease, hold, [failed], now, mark=False)
-    made = await renderer().render(intent)
-    assert made is not None
-    raw = made[1]
-    assert b"Original-Recipient: rfc822;C@kund.se\r\n" in raw
-    assert b"Status: 4.4.2\r\n" in raw
-    message = email.message_from_bytes(raw, policy=email.policy.default)
-    assert message["Subject"] == "Kunde inte levereras"
-    (text, *_) = message.iter_parts()
-    assert "det kan ha kommit fram ändå" in text.get_content()
-    assert RAW.raw[:] in raw
+    assert b"Will-Retry-Until: Thu, 05 Mar 2026 12:00:00 +0000\r\n" in made[1]
+    assert "Leveransen är försenad" in email.message_from_bytes(made[1], policy=email.policy.default)["Subject"]
 
 
 async def test_a_dsn_whose_content_is_gone() -> None:

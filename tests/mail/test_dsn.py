@@ -146,7 +146,7 @@ def test_a_delay_says_until_when() -> None:
         (Action.FAILED, "550 No 5.7", "5.0.0"),
         (Action.FAILED, "452 4.2.2 Full, for days", "4.2.2"),
         (Action.FAILED, "connection lost", "5.0.0"),
-        (Action.DELAYED, "", "4.4.7"),
+        (Action.DELAYED, "", "4.0.0"),
         (Action.RELAYED, "250 2.6.0 queued", "2.6.0"),
         (Action.RELAYED, "", "2.0.0"),
         (Action.FAILED, "550 host 10.5.1.1 said no", "5.0.0"),
@@ -154,6 +154,27 @@ def test_a_delay_says_until_when() -> None:
 )
 def test_status(action: Action, reply: str, status: str) -> None:
     assert Report(recipient=recipient(), action=action, reply=reply).status == status
+
+
+@pytest.mark.parametrize("language", ["sv", "en"])
+@pytest.mark.parametrize(
+    ("why", "status", "said"),
+    [
+        ("expired", "4.4.7", ("as long as it is sensible", "så länge som det är rimligt")),
+        ("in-doubt", "4.4.2", ("may have arrived all the same", "kan ha kommit fram ändå")),
+        ("unsendable", "5.3.0", ("cannot be sent to this server", "Det går inte att skicka")),
+        ("refused", "5.0.0", ()),
+    ],
+)
+def test_why_there_was_no_reply(why: str, status: str, said: tuple[str, ...], language: str) -> None:
+    _, raw = make(Report(recipient=recipient(), action=Action.FAILED, why=why), language=language)
+    _, parts, (_, one) = read(raw)
+    assert one["Status"] == status
+    assert one["Diagnostic-Code"] is None
+    text = parts[0].get_content()
+    assert not said or any(words in text for words in said)
+    given = Report(recipient=recipient(), action=Action.FAILED, why=why, given_status="5.6.7")
+    assert given.status == "5.6.7"
 
 
 @pytest.mark.parametrize(
