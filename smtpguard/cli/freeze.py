@@ -1,0 +1,173 @@
+"""smtpguard freeze and thaw: stand still, and go on.
+
+``freeze`` returns when no verdict to relay of what it stops can be committed any more, and says how many messages were past
+recall. Never here: what a freeze does (guard.freezes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.config.problem import Invalid, did_you_mean
+from smtpguard.config.quantity import seconds
+from smtpguard.guard.freezes import Frozen, Hook
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.admission import Freeze, Selector
+
+if TYPE_CHECKING:
+    from smtpguard.app.services import Services
+
+F = TypeVar("F", bound=Callable[..., Any])
+Chosen = tuple[Selector, str]
+
+
+def selectors(command: F) -> F:
+    """The five ways to say what is meant, of which exactly one is given."""
+    for option in (
+        click.option("--thread", metavar="MESSAGE-ID", help="A thread, by its first Message-ID."),
+        click.option("--mailing", metavar="ID", help="One mailing."),
+        click.option("--sender", metavar="ADDRESS", help="Everything from this address."),
+        click.option("--list", "list_name", metavar="NAME", help="Everything that touches this list."),
+        click.option("--all", "everything", is_flag=True, help="Everything."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@selectors
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is journalled, and people see it.")
+@click.option(
+    "--for", "for_", metavar="TIME", help='Lift it by itself after, say, "2h". Otherwise it stands until thawed.'
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def command(context: Context, /, reason: str, for_: str | None, as_json: bool, **given: Any) -> None:
+    """Stand still: hold or defer everything that is meant, until it is thawed."""
+    chosen = _chosen(**given)
+    length = None
+    if for_ is not None:
+        try:
+            length = timedelta(seconds=seconds(for_))
+        except Invalid as e:
+            raise CannotRun(f"--for: {e.text}; expected {e.expected}") from None
+
+    async def work() -> Frozen:
+        async with context.services() as services:
+            selector, value = _known(services, chosen)
+            return await services.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
+
+    frozen = context.run(work())
+    if as_json or context.json:
+        context.say(
+            _row(frozen.freeze)
+            | {
+                "recalled": len(frozen.recalled),
+                "past_recall": len(frozen.past_recall),
+                "past_recall_ids": list(frozen.past_recall),
+                "hooks": _hooks(frozen.hooks),
+            }
+        )
+    else:
+        until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
+        click.echo(f"Frozen: {_what(frozen.freeze)}{until}. Nothing of it is relayed from now on.")
+        click.echo(f"Recalled before their final dot: {len(frozen.recalled)}.")
+        click.echo(f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.")
+        for id in frozen.past_recall[:20]:
+            click.echo(f"  {id}")
+    _complain(frozen.hooks)
+
+
+@click.command()
+@selectors
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_obj
+def thaw(context: Context, /, as_json: bool, **given: Any) -> None:
+    """Lift the freezes of just what is named; what freezes something else goes on standing."""
+    chosen = _chosen(**given)
+
+    async def work() -> tuple[list[Freeze], list[Hook], tuple[Freeze, ...]]:
+        async with context.services() as services:
+            lifted: list[Freeze] = []
+            hooks: list[Hook] = []
+            for freeze in await services.freezes.standing(*_known(services, chosen, must_exist=False)):
+                hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
+                lifted.append(freeze)
+            return lifted, hooks, await services.freezes.standing()
+
+    lifted, hooks, standing = context.run(work())
+    if as_json or context.json:
+        for freeze in lifted:
+            context.say(_row(freeze))
+    for freeze in lifted if not (as_json or context.json) else ():
+        click.echo(f"Lifted: {_what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
+    for freeze in standing:
+        click.echo(f"Frozen still: {_what(freeze)} ({freeze.reason})", err=True)
+    if not lifted:
+        raise NotFine("nothing of that is frozen")
+    _complain(hooks)
+
+
+def _chosen(
+    *, everything: bool, list_name: str | None, sender: str | None, mailing: str | None, thread: str | None
+) -> Chosen:
+    given: list[Chosen] = [(Selector.ALL, "")] if everything else []
+    named = (
+        (Selector.LIST, list_name),
+        (Selector.SENDER, sender),
+        (Selector.MAILING, mailing),
+        (Selector.THREAD, thread),
+    )
+    given += [(selector, value) for selector, value in named if value is not None]
+    if len(given) != 1:
+        raise click.UsageError("say what: one of --all, --list, --sender, --mailing and --thread")
+    return given[0]
+
+
+def _known(services: Services, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
+    """The same as the guard knows it: a list that there is, an address in its canonical spelling."""
+    selector, value = chosen
+    registry = services.policies.current().registry
+    if selector is Selector.LIST and must_exist and value not in registry.lists:
+        hint = did_you_mean(value, registry.lists)
+        raise CannotRun(f'unknown list "{value}"' + (f" ({hint})" if hint else ""))
+    if selector is Selector.SENDER:
+        try:
+            return selector, Address.parse(value).canonical(registry.digester.delimiters)
+        except BadAddress as e:
+            raise CannotRun(f'--sender: "{value}" is no address: {e}') from None
+    return selector, value
+
+
+def _row(freeze: Freeze) -> dict[str, Any]:
+    return {
+        "id": freeze.freeze_id,
+        "selector": freeze.selector.value,
+        "value": freeze.value or None,
+        "reason": freeze.reason,
+        "by": freeze.by,
+        "at": freeze.at,
+        "until": freeze.until,
+    }
+
+
+def _what(freeze: Freeze) -> str:
+    return "everything" if freeze.selector is Selector.ALL else f"the {freeze.selector.value} {freeze.value}"
+
+
+def _hooks(hooks: Iterable[Hook]) -> list[dict[str, Any]]:
+    return [{"argv": list(h.argv), "problem": h.problem} for h in hooks]
+
+
+def _complain(hooks: Iterable[Hook]) -> None:
+    """A queue that was not held goes on emptying itself: whoever froze must hear of it."""
+    failed = [h for h in hooks if h.problem is not None]
+    for hook in failed:
+        click.echo(f"smtpguard: hook {' '.join(hook.argv)}: {hook.problem}", err=True)
+    if failed:
+        raise click.exceptions.Exit(1)
