@@ -29,7 +29,7 @@ async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop run until it is so; a limit that only a failure meets."""
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(0.001)
 
 

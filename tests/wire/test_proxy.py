@@ -1,0 +1,345 @@
+"""The passage to the relay: mirrored answers, replay on another connection, the fence, and who may keep a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smtpguard.mail import reply
+from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
+from smtpguard.wire.listener import Limits
+from tests.scripted_relay import BLOCK, DOT, DROP, KEYWORDS, RESET, STALL, ScriptedRelay
+from tests.wire.proxied import pass_on, proxied, until
+
+HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")
+
+
+async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("RCPT TO:<full@", "452 4.2.2 Mailbox full\nsorry")
+    relay.on("RCPT TO:<no@", "550 5.1.1 No such user")
+    relay.on(DOT, "250 2.6.0 <1@relay> Queued as 77")
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        assert await client.ask(HEAD[0]) == "250 2.0.0 Ok"
+        assert await client.ask("RCPT TO:<no@example.net>") == "550 5.1.1 No such user"
+        assert await client.ask("RCPT TO:<full@example.net>") == "452-4.2.2 Mailbox full\n452 sorry"
+        assert (await client.ask("DATA")).startswith("554 5.5.1")
+        assert await client.ask(HEAD[1]) == "250 2.0.0 Ok"
+        assert (await client.ask("DATA")).startswith("354")
+        client.say(b"x\r\n.\r\n")
+        assert await client.hear() == "250 2.6.0 <1@relay> Queued as 77"
+        assert [str(a) for a in world.seen[0].envelope.addresses] == ["bob@example.net"]
+
+
+async def test_a_refused_mail_is_no_transaction(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("MAIL", "550 5.7.1 Not you", times=1)
+    relay.on("RCPT", "250 Why not", times=1)
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        client.say(b"".join(line.encode() + b"\r\n" for line in (*HEAD, "DATA")))
+        assert [(await client.hear())[:9] for _ in range(3)] == ["550 5.7.1", "503 5.5.1", "503 5.5.1"]
+        assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_what_comes_together_goes_on_together(tmp_path: Path) -> None:
+    """Fifty recipients in one segment are one round trip at the relay; the relay's replies are held back to see it."""
+    relay = ScriptedRelay()
+    relay.on("RCPT TO:<r0@", [STALL, "250 2.1.5 Ok"])
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        rcpts = [f"RCPT TO:<r{i}@example.net>" for i in range(50)]
+        client.say(b"".join(line.encode() + b"\r\n" for line in (HEAD[0], *rcpts, "NOOP", "WHAT", "DATA")))
+        await relay.saw(b"RCPT")
+        relay.resume()
+        said = [await client.hear() for _ in range(54)]
+        assert [s[:3] for s in said] == ["250"] * 52 + ["500", "354"]
+        client.say(b"x\r\n.\r\n")
+        await client.hear()
+        assert [line.decode() for line in relay.messages[0].rcpts] == rcpts
+
+
+async def test_a_relay_without_pipelining(tmp_path: Path) -> None:
+    keywords = [k for k in KEYWORDS if k != "PIPELINING"]
+    async with proxied(tmp_path, relay=ScriptedRelay(keywords=keywords)) as world:
+        client = await world.connect()
+        assert (await client.ask(*HEAD, "RCPT TO:<c@example.net>", "DATA")).startswith("354")
+        client.say(b"x\r\n.\r\n")
+        assert (await client.hear()).startswith("250")
+
+
+async def test_one_connection_serves_many(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        for _ in range(5):
+            client = await world.connect()
+            await client.send(b"x\r\n")
+            await client.ask("QUIT")
+        assert world.relay.sessions == 1
+        assert len(world.relay.messages) == 5
+
+
+async def test_the_relay_is_down(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 0.5, "down_seconds": 0}) as world:
+        client = await world.connect()
+        await relay.stop()
+        assert (await client.ask(HEAD[0])).startswith("451 4.4.1")
+        assert (await client.ask(HEAD[0])).startswith("451 4.4.1"), "no transaction was begun"
+        await relay.start()
+        assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_waiting_for_a_connection_is_bounded(tmp_path: Path) -> None:
+    async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 0.1}) as world:
+        one, two = await world.connect(), await world.connect()
+        await one.ask(*HEAD)
+        assert (await two.ask(HEAD[0])).startswith("451 4.3.2")
+        assert (await one.ask("DATA")).startswith("354")
+        one.say(b"x\r\n.\r\n")
+        assert (await one.hear()).startswith("250")
+        assert (await two.send(b"x\r\n")).startswith("250")
+
+
+# replay
+
+
+@pytest.mark.parametrize("ending", ["drop", "421", "421 and drop"])
+async def test_a_pooled_connection_that_died_is_replaced(ending: str, tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        relay.on(
+            "MAIL", {"drop": DROP, "421": "421 4.4.2 Bored", "421 and drop": ["421 4.4.2 Bored", DROP]}[ending], times=1
+        )
+        assert (await client.send(b"x\r\n")).startswith("250")
+        assert relay.sessions == 2
+
+
+async def test_lost_between_commands(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        relay.drop_all()
+        assert (await client.ask("RCPT TO:<c@example.net>", "RCPT TO:<d@example.net>")).startswith("250")
+        assert (await client.ask("DATA")).startswith("354")
+        client.say(b"x\r\n.\r\n")
+        assert (await client.hear()).startswith("250")
+        message = relay.messages[0]
+        assert message.connection == 2
+        assert [r[9:12] for r in message.rcpts] == [b"bob", b"c@e", b"d@e"]
+
+
+async def test_lost_before_data(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("DATA", DROP, times=1)
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        assert (await client.send(b"x\r\n", "a@example.net", "b@example.net")).startswith("250")
+        assert [m.connection for m in relay.messages] == [2]
+        assert len(relay.messages[0].rcpts) == 2
+
+
+async def test_lost_in_mid_content_nothing_was_sent(tmp_path: Path) -> None:
+    relay = ScriptedRelay(receive_buffer=1 << 16)
+    relay.on(BLOCK, RESET, times=1)
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        assert (await client.send(b"\r\n" + (b"x" * 77 + b"\r\n") * 100_000)).startswith("250")
+        assert len(relay.messages) == 1
+        assert relay.messages[0].connection == 2
+
+
+@pytest.mark.parametrize("answer", ["451 4.7.1 Later", "550 5.1.1 No", "251 2.1.5 Elsewhere"])
+async def test_another_answer_than_the_client_saw(answer: str, tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        relay.drop_all()
+        relay.on("RCPT TO:<bob@", answer)
+        assert (await client.ask("RCPT TO:<c@example.net>")).startswith("451 4.4.2")
+        assert (await client.ask("RCPT TO:<d@example.net>")).startswith("451 4.4.2")
+        assert (await client.ask("DATA")).startswith("451 4.4.2"), "no 5xx for what is our own trouble"
+        relay.forget()
+        assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_another_answer_when_it_is_to_be_sent(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    lost: list[Lost] = []
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        relay.drop_all()
+        relay.on("MAIL", "451 4.3.0 Later")
+        try:
+            return Relayed(replies=await onward.send(b"", lambda: True))
+        except Lost as error:
+            lost.append(error)
+            return Deferred(reply=error.reply)
+
+    async with proxied(tmp_path, decide, relay=relay) as world:
+        client = await world.connect()
+        assert (await client.send(b"x\r\n")).startswith("451 4.4.2")
+        assert not lost[0].after_dot
+        assert not relay.messages
+
+
+async def test_the_relay_offers_less_on_the_second_connection(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.ask("MAIL FROM:<a@example.com> SMTPUTF8", "RCPT TO:<å@example.net>".encode())
+        relay.keywords = ("PIPELINING",)
+        relay.drop_all()
+        assert (await client.ask("RCPT TO:<b@example.net>")).startswith("451")
+        assert (await client.ask("RSET", "MAIL FROM:<a@example.com> RET=HDRS")).startswith("451")
+        assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("250")
+
+
+async def test_lost_after_the_dot(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on(DOT, DROP)
+    lost: list[Lost] = []
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        try:
+            return await pass_on(transaction, onward)
+        except Lost as error:
+            lost.append(error)
+            raise
+
+    async with proxied(tmp_path, decide, relay=relay) as world:
+        client = await world.connect()
+        assert (await client.send(b"x\r\n")).startswith("451 4.4.2")
+        assert lost[0].after_dot
+        assert relay.verbs().count("DATA") == 1, "it may have been taken: never a second time"
+
+
+@pytest.mark.parametrize("answer", ["451 4.3.0 Later", "554 5.7.1 Spam"])
+async def test_the_relay_refuses_data_or_content(answer: str, tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        for point in ("DATA", DOT):
+            relay.on(point, answer, times=1)
+            assert await client.send(b"x\r\n") == answer
+        assert (await client.send(b"x\r\n")).startswith("250")
+        assert relay.sessions == 1
+
+
+# the fence, and what the guard does with the way on
+
+
+def sends(prepend: bytes, fence: Callable[[], bool]) -> Callable[[Transaction, Onward], object]:
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        return Relayed(replies=await onward.send(prepend, fence))
+
+    return decide
+
+
+async def test_what_is_prepended_stands_before(tmp_path: Path) -> None:
+    async with proxied(tmp_path, sends(b"Received: by us\r\n", lambda: True)) as world:  # type: ignore[arg-type]
+        client = await world.connect()
+        await client.send(b"Subject: x\r\n\r\n..\r\n")
+        assert world.relay.messages[0].raw == b"Received: by us\r\nSubject: x\r\n\r\n..\r\n"
+
+
+async def test_the_fence_fell(tmp_path: Path) -> None:
+    async with proxied(tmp_path, sends(b"", lambda: False)) as world:  # type: ignore[arg-type]
+        client = await world.connect()
+        assert await client.send(b"x\r\n") == str(reply.RECALLED)
+        assert not world.relay.messages
+        await until(lambda: not world.relay.open)
+
+
+async def test_a_client_that_has_gone_gets_no_message_sent(tmp_path: Path) -> None:
+    decided: list[BaseException] = []
+    deciding = asyncio.Event()
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        deciding.set()
+        await until(transaction.gone)
+        try:
+            return await pass_on(transaction, onward)
+        except Recalled as error:
+            decided.append(error)
+            raise
+
+    async with proxied(tmp_path, decide) as world:
+        client = await world.connect()
+        await client.begin()
+        client.say(b"x\r\n.\r\n")
+        await deciding.wait()
+        client.writer.transport.abort()
+        await until(lambda: decided and not world.reception.busy)
+        assert not world.relay.messages
+
+
+async def test_a_hold_ends_in_rset(tmp_path: Path) -> None:
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        await onward.abandon()
+        return Held(hold_id=transaction.id)
+
+    async with proxied(tmp_path, decide) as world:
+        client = await world.connect()
+        await client.send(b"x\r\n")
+        await world.relay.saw(b"RSET")
+        await until(lambda: world.pool.idle == 1)
+        assert world.relay.verbs()[-1] == "RSET"
+
+
+@pytest.mark.parametrize("end", ["RSET", "QUIT", "EHLO x.example", "gone"])
+async def test_a_transaction_given_up_ends_at_the_relay_too(end: str, tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        if end == "gone":
+            client.writer.transport.abort()
+        else:
+            await client.ask(end)
+        await world.relay.saw(b"RSET")
+        await until(lambda: world.pool.idle == 1)
+
+
+# who may keep a connection
+
+
+async def test_a_slow_client_does_not_keep_the_connection(tmp_path: Path) -> None:
+    async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 5}) as world:
+        slow, quick = await world.connect(), await world.connect()
+        await slow.ask(*HEAD)
+        world.pass_time(2)
+        assert world.pool.idle == 0
+        world.pass_time(2)
+        assert (await quick.send(b"quick\r\n")).startswith("250")
+        assert (await slow.ask("RCPT TO:<c@example.net>")).startswith("250")
+        assert (await slow.ask("DATA")).startswith("354")
+        for _ in range(3):  # drop by drop is slow as well
+            slow.say(b"slow\r\n")
+            world.pass_time(2)
+        assert (await quick.send(b"quick\r\n")).startswith("250")
+        slow.say(b".\r\n")
+        assert (await slow.hear()).startswith("250")
+        contents = [m.content for m in world.relay.messages]
+        assert contents == [b"quick\r\n", b"quick\r\n", b"slow\r\n" * 3]
+        assert len(world.relay.messages[2].rcpts) == 2
+
+
+async def test_a_hold_of_a_slow_clients_message_needs_no_relay(tmp_path: Path) -> None:
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        await onward.abandon()
+        return Held(hold_id=transaction.id)
+
+    async with proxied(tmp_path, decide, limits=Limits(dawdle_seconds=1)) as world:
+        client = await world.connect()
+        await client.begin()
+        world.pass_time(2)
+        await world.relay.stop()
+        client.say(b"x\r\n.\r\n")
+        assert (await client.hear()).startswith("250 2.0.0 Held")

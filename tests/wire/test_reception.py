@@ -1,0 +1,199 @@
+"""Connections counted, handed over, and parted from in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.policy.verdict import Disposition, Relayed
+from smtpguard.wire.listener import Limits, ServerTls
+from tests.wire.proxied import Client, Proxied, pass_on, proxied, until
+
+
+async def handed_over(world: Proxied) -> tuple[Client, asyncio.Task[None]]:
+    """A connection that somebody else accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        accepted, _ = listening.accept()
+    accepted.setblocking(False)
+    client = Client(reader, writer)
+    world.clients.append(client)
+    return client, asyncio.create_task(world.reception.serve_connection(accepted))
+
+
+async def test_an_accepted_socket_is_served(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client, serving = await handed_over(world)
+        assert (await client.hear()).startswith("220")
+        await serving
+        await client.ask("EHLO x.example")
+        assert (await client.send(b"x\r\n")).startswith("250")
+        assert world.seen[0].session.client_ip == "127.0.0.1"
+        dialog = next(iter(world.reception._dialogs))
+        sock = dialog.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_an_accepted_socket_with_implicit_tls(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("localhost").configure_cert(context)
+    trusting = ssl.create_default_context()
+    ca.configure_trust(trusting)
+    async with proxied(tmp_path, tls=ServerTls(context=context, implicit=True)) as world:
+        client, serving = await handed_over(world)
+        await client.writer.start_tls(trusting, server_hostname="localhost")
+        assert (await client.hear()).startswith("220")
+        await serving
+        bad, serving = await handed_over(world)
+        bad.say(b"EHLO x.example\r\n")
+        with pytest.raises(OSError):
+            await serving
+        assert b"220" not in await bad.hear_end()
+
+
+async def test_a_client_on_a_unix_socket(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        await world.reception.serve_connection(ours)
+        client = Client(*await asyncio.open_connection(sock=theirs))
+        world.clients.append(client)
+        await client.hear()
+        await client.ask("EHLO x.example")
+        assert (await client.send(b"x\r\n")).startswith("250")
+        assert world.seen[0].session.client_ip == ""
+
+
+async def refused(world: Proxied) -> bool:
+    client = await world.connect(greeted=False)
+    said = await client.hear()
+    if said.startswith("220"):
+        return False
+    assert said.startswith("421 4.7.0")
+    assert await client.hear_end() == b""
+    return True
+
+
+async def test_connections_in_all(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(connections=2), trust=(ip_network("127.0.0.0/8"),)) as world:
+        assert [await refused(world) for _ in range(3)] == [False, False, True]
+        world.clients[0].close()
+        await until(lambda: world.reception.connections == 1)
+        assert not await refused(world)
+
+
+async def test_connections_per_client(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(connections_per_client=2)) as world:
+        assert [await refused(world) for _ in range(3)] == [False, False, True]
+        await until(lambda: world.reception.connections == 2)
+        world.clients[0].close()
+        await until(lambda: world.reception.connections == 1)
+        assert not await refused(world)
+        for client in world.clients:
+            client.close()
+        await until(lambda: not world.reception.connections)
+        assert not world.reception._per_client
+
+
+async def test_the_trusted_may_have_more(tmp_path: Path) -> None:
+    limits = Limits(connections_per_client=2)
+    async with proxied(tmp_path, limits=limits, trust=(ip_network("127.0.0.1/32"),)) as world:
+        assert [await refused(world) for _ in range(4)] == [False] * 4
+
+
+async def test_idle_clients_are_looked_at_and_parted_from(tmp_path: Path) -> None:
+    limits = Limits(connections_per_client=1000)
+    async with proxied(tmp_path, limits=limits) as world:
+        idle = [await world.connect(greeted=False) for _ in range(100)]
+        await until(lambda: world.reception.connections == 100)
+        for client in idle:
+            client.say(b"E")
+        active = await world.connect()
+        world.clock.now += 299
+        assert (await active.send(b"x\r\n")).startswith("250")
+        world.pass_time(2)
+        assert all(
+            [(await client.hear_end()).endswith(b"421 4.4.2 Timeout, closing the connection\r\n") for client in idle]
+        )
+        assert (await active.send(b"x\r\n")).startswith("250")
+
+
+async def test_the_loop_looks_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.wire.reception.LOOK_SECONDS", 0.01)
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        world.clock.now += 301
+        assert (await client.hear_end()).startswith(b"421 4.4.2")
+        await until(lambda: world.reception._timer is None)
+        assert (await (await world.connect()).ask("NOOP")).startswith("250"), "and again when somebody comes"
+        assert world.reception._timer is not None
+
+
+# the end
+
+
+async def test_stop_parts_from_the_idle_and_lets_the_rest_finish(tmp_path: Path) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        begun.set()
+        await go.wait()
+        return await pass_on(transaction, onward)
+
+    async with proxied(tmp_path, decide) as world:
+        idle, sending, decided, early = [await world.connect() for _ in range(4)]
+        await early.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
+        await sending.begin()
+        sending.say(b"half\r\n")
+        await decided.begin()
+        decided.say(b"whole\r\n.\r\n")
+        await begun.wait()
+        stopping = asyncio.create_task(world.reception.stop(20))
+        for client in (idle, early):
+            assert await client.hear_end() == b"421 4.3.2 Shutting down, try again\r\n"
+        with pytest.raises(ConnectionRefusedError):
+            await world.connect()
+        go.set()
+        sending.say(b"half\r\n.\r\n")
+        for client in (sending, decided):
+            assert (await client.hear()).startswith("250")
+            assert await client.hear() == "421 4.3.2 Shutting down, try again"
+        assert await stopping == 0
+        assert {m.content for m in world.relay.messages} == {b"whole\r\n", b"half\r\nhalf\r\n"}
+
+
+async def test_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.begin()
+        client.say(b"never an end\r\n")
+        assert await world.reception.stop(0.05) == 1
+        await client.hear_end()
+        await until(lambda: not world.reception.connections)
+        assert not world.seen
+
+
+async def test_who_comes_while_we_stop(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        await world.reception.stop(0)
+        client, serving = await handed_over(world)
+        assert await client.hear_end() == b"421 4.3.2 Shutting down, try again\r\n"
+        await serving
+
+
+async def test_a_disposition_without_a_reply_is_an_error_of_ours(tmp_path: Path) -> None:
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        return Relayed(replies=())
+
+    async with proxied(tmp_path, decide) as world:
+        client = await world.connect()
+        assert (await client.send(b"x\r\n")).startswith("451 4.3.0")
