@@ -1,0 +1,162 @@
+"""smtpguard check, test and schema, as somebody at a terminal meets them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.config.documents import shipped
+
+SUITE = Path(__file__).parent.parent / "policies"
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """A folder with the configuration that comes with the product."""
+    return Path(shutil.copytree(shipped(), tmp_path / "etc"))
+
+
+@pytest.fixture
+def run(etc: Path) -> Callable[..., Result]:
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), *words])
+
+    return run
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_what_comes_with_the_product_is_fine(run: Callable[..., Result], etc: Path) -> None:
+    result = run("check")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{etc}/smtpguard.yaml is fine.\n")
+    assert (
+        "list ramadan-greetings: ramadan@lists.example.com; 60 addresses; 1 of communications and 1 of compliance to release"
+        in result.stdout
+    )
+    assert (
+        "rule internal-to-list: holds where message.looks is internal or unclear and recipients.list_addresses is any"
+        in result.stdout
+    )
+    assert (
+        "rule unapproved-mailing: would hold where mailing.customers >= 200 and mailing.approved is false, unless stream is any"
+        in result.stdout
+    )
+
+
+def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", "dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: none.pem}")
+    edit(etc / "policy.yaml", "then: hold", "then: hodl")
+    edit(etc / "policy.yaml", "from: [communications]", "from: [comunications]")
+    result = run("check")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
+        'policy.yaml:17:20: unknown group "comunications" (did you mean communications?)',
+        'policy.yaml:54:11: unknown action "hodl" (did you mean hold?)',
+        "none.pem: expected a file that is there",
+    ]
+
+
+def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result], etc: Path) -> None:
+    (etc / "lists/ramadan.csv").unlink()
+    edit(etc / "policy.yaml", "at_least: 50", "at_least: 500")
+    result = run("check", "--json")
+    assert result.exit_code == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(Path(r["file"]).name, r["line"], r["column"]) for r in rows] == [
+        ("policy.yaml", 25, 20),
+        ("policy.yaml", 38, 91),
+    ]
+    assert all(set(r) == {"file", "line", "column", "text", "expected"} for r in rows)
+    assert "No such file" in rows[0]["text"]
+    assert "120 addresses, fewer than at_least: 500" in rows[1]["text"]
+
+    edit(etc / "policy.yaml", 'column: "Email Address"', "column: Adress")
+    assert "Adress" in run("check").stderr
+
+
+def test_a_policy_alone(run: Callable[..., Result], etc: Path) -> None:
+    result = run("check", str(etc / "policy.yaml"))
+    assert result.exit_code == 0
+    assert "Listens" not in result.stdout
+
+
+def test_a_policy_that_is_not_there(run: Callable[..., Result], etc: Path) -> None:
+    (etc / "policy.yaml").unlink()
+    result = run("check")
+    assert result.exit_code == 1
+    assert "there is no file" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_settings_that_are_not_there(run: Callable[..., Result], etc: Path) -> None:
+    (etc / "smtpguard.yaml").unlink()
+    result = run("check")
+    assert result.exit_code == 2
+    assert "no such file" in result.stderr
+
+
+def test_a_warning_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "policy.yaml", '">= 300 in 1h"', '">= 0 in 1h"')
+    result = run("check")
+    assert result.exit_code == 0
+    assert "warning: sender.customers is always >= 0 in 1h" in result.stderr
+
+
+def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", "port: 10026", "port: 10025")
+    edit(
+        etc / "smtpguard.yaml",
+        "    - {address: 127.0.0.1, port: 10025}",
+        "    - {address: 127.0.0.1, port: 10025}\n    - {port: 10025}",
+    )
+    result = run("check")
+    assert result.exit_code == 1
+    assert "listened on twice" in result.stderr
+    assert "the relay is this guard itself" in result.stderr
+
+
+def test_the_policys_own_cases(run: Callable[..., Result], etc: Path) -> None:
+    result = run("test", str(SUITE))
+    assert result.exit_code == 0
+    assert result.stdout.endswith("cases, all as expected.\n")
+
+    edit(
+        etc / "policy.yaml",
+        "recipients.list_addresses: any}\n    then: hold",
+        "recipients.list_addresses: '>= 2'}\n    then: hold",
+    )
+    result = run("test", str(SUITE))
+    assert result.exit_code == 1
+    assert "internal-to-list did not hit: recipients.list_addresses is 1, the condition >= 2" in result.stdout
+    rows = [json.loads(line) for line in run("test", "--json", str(SUITE / "sample.yaml")).stdout.splitlines()]
+    assert not all(r["ok"] for r in rows)
+    assert run("test", "--policy", str(shipped() / "policy.yaml"), str(SUITE)).exit_code == 0
+
+
+def test_cases_that_cannot_be_run(run: Callable[..., Result], etc: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for words in (["none.yaml"], [str(tmp_path / "empty")], [], ["--policy", "none.yaml", str(SUITE)]):
+        assert run("test", *words).exit_code == 2
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("cases: [{name: a, expect: hodl}]")
+    result = run("test", str(bad))
+    assert result.exit_code == 2
+    assert "(did you mean hold?)" in result.stderr
+
+
+@pytest.mark.parametrize("which", ["policy", "settings"])
+def test_schemas_are_json(run: Callable[..., Result], which: str) -> None:
+    result = run("schema", which)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["title"] == f"smtpguard {which}"

@@ -1,0 +1,166 @@
+"""The daemon's settings: defaults, paths, secrets, and what never shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smtpguard.config.documents import shipped
+from smtpguard.config.problem import Broken
+from smtpguard.config.quantity import Span, seconds, span
+from smtpguard.config.schema import settings_schema
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Settings, read_settings, settings_of
+from smtpguard.config.yaml import load_yaml
+
+BASE = Path("/etc/smtpguard")
+
+
+def read(text: str, environ: dict[str, str] | None = None) -> Settings:
+    return settings_of(load_yaml(text, "smtpguard.yaml"), BASE, environ or {})
+
+
+def test_the_shipped_file_says_what_the_defaults_are() -> None:
+    written = read_settings(shipped() / "smtpguard.yaml", {})
+    default = settings_of(load_yaml(""), shipped(), {})
+    assert written.model_copy(update={"notices": default.notices}) == default
+
+
+def test_paths_are_relative_to_the_file() -> None:
+    settings = read("policy: ../policy.yaml\nstate: /var/lib/smtpguard\n")
+    assert settings.policy == BASE / "../policy.yaml"
+    assert settings.state == Path("/var/lib/smtpguard")
+    assert settings.secret_file == BASE / "var/secret"
+
+
+@pytest.mark.parametrize(
+    ("url", "absolute"),
+    [
+        ("sqlite:///var/a.db", "sqlite:////etc/smtpguard/var/a.db"), ("sqlite:////srv/a.db", "sqlite:////srv/a.db"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"), ("sqlite://", "sqlite://"),
+        ("postgresql://guard@db/guard", "postgresql://guard@db/guard"),
+        ("postgresql+psycopg://guard@db/guard", "postgresql+psycopg://guard@db/guard"),
+    ],
+)  # fmt: skip
+def test_a_database_in_a_file_is_relative_to_the_file_too(url: str, absolute: str) -> None:
+    assert read(f"store: {{url: '{url}'}}").store.url == absolute
+
+
+def test_a_relative_settings_file_gives_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "smtpguard.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert read_settings(Path("smtpguard.yaml"), {}).policy == tmp_path / "policy.yaml"
+
+
+@pytest.mark.parametrize("spelling", ["$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}"])
+def test_credentials_of_systemd(spelling: str) -> None:
+    text = f"relay: {{tls: require, auth: {{user: guard, password_file: '{spelling}/relay'}}}}"
+    auth = read(text, {"CREDENTIALS_DIRECTORY": "/run/credentials/smtpguard"}).relay.auth
+    assert auth is not None
+    assert auth.password_file == Path("/run/credentials/smtpguard/relay")
+
+
+def test_one_command_or_several() -> None:
+    assert read("freeze_hook: [/bin/stop, all]").freeze_hook == (("/bin/stop", "all"),)
+    assert read("freeze_hook: [[/bin/stop, all], [/bin/tell]]").freeze_hook == (("/bin/stop", "all"), ("/bin/tell",))
+    assert read("freeze_hook: []").freeze_hook == ()
+
+
+def test_networks() -> None:
+    assert [str(n) for n in read("trust: [10.0.0.1, '2001:db8::/32', 10.1.2.3/24]").trust] == [
+        "10.0.0.1/32",
+        "2001:db8::/32",
+        "10.1.2.0/24",
+    ]
+    assert [str(n) for n in read("expanders: 10.0.0.9").expanders] == ["10.0.0.9/32"]
+
+
+def test_no_problem_shows_a_secret() -> None:
+    text = """
+relay: {host: 5, auth: {user: guard, password: hunter2}}
+store: {url: "postgresql://guard:hunter2@db/guard", password: hunter2}
+dkim_sign: hunter2
+notices: hunter2
+console: {url: "hunter2"}
+limits: {recipients: hunter2}
+"""
+    with pytest.raises(Broken) as found:
+        read(text)
+    assert len(found.value.problems) >= 7
+    assert "hunter2" not in str(found.value)
+    assert "hunter2" not in json.dumps([p.row() for p in found.value.problems])
+
+
+def test_problems_as_json() -> None:
+    with pytest.raises(Broken) as found:
+        read("listn: {}")
+    (problem,) = found.value.problems
+    row = problem.row()
+    assert (row["file"], row["line"], row["column"], row["text"]) == (
+        "smtpguard.yaml",
+        1,
+        1,
+        'unknown key "listn" (did you mean listen?)',
+    )
+    assert set(row) == {"file", "line", "column", "text", "expected"}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Broken, match="cannot be read: No such file"):
+        read_settings(tmp_path / "none.yaml", {})
+
+
+def test_a_secret_is_read_and_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("hunter2\n")
+    secret = read_secret(path)
+    assert secret.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(secret) + str(secret)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "is not UTF-8"), (b"x" * 70_000, "too large")],
+)
+def test_a_secret_that_is_none(tmp_path: Path, content: bytes, why: str) -> None:
+    path = tmp_path / "password"
+    path.write_bytes(content)
+    with pytest.raises(Broken, match=why):
+        read_secret(path)
+    with pytest.raises(Broken, match="cannot be read"):
+        read_secret(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("15m", 900), ("2h 30m", 9000), ("30d", 2_592_000), ("1 week", 604_800), ("1.5h", 5400), ("90 Seconds", 90)],
+)
+def test_durations(text: str, length: int) -> None:
+    assert seconds(text) == length
+    assert span(text) == Span(length)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "15", "m", "15 m 3", "-1h", "0s", "1y", "1h,", "101 w 9999999d", "24 working", "1_0m"]
+)
+def test_no_durations(text: str) -> None:
+    for read_it in (seconds, span):
+        with pytest.raises(ValueError, match=r"no duration|too long"):
+            read_it(text)
+
+
+def test_working_hours() -> None:
+    assert span("24 working hours") == Span(86_400, working=True)
+    assert span("1 working hour") == Span(3600, working=True)
+    for text in ("0 working hours", "200000 working hours"):
+        with pytest.raises(ValueError):
+            span(text)
+
+
+def test_the_schema_closes_every_section() -> None:
+    schema = settings_schema()
+    assert schema["additionalProperties"] is False
+    assert {"listen", "relay", "store", "freeze_hook"} <= schema["properties"].keys()
+    assert all(d.get("additionalProperties") is False for d in schema["$defs"].values() if d.get("type") == "object")

@@ -1,0 +1,85 @@
+"""YAML 1.2 with positions: what is read, what is refused, and that nothing makes it raise anything but Broken."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.config.problem import Broken
+from smtpguard.config.yaml import MAX_BYTES, Mark, load_yaml
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"), ("on", "on"), ("yes", "yes"), ("true", True), ("False", False), ("~", None), ("", None), ("null", None),
+        ("08:00", "08:00"), ("12:30:45", "12:30:45"), ("2026-01-14", "2026-01-14"), ("0755", 755), ("0o17", 15), ("0x1F", 31),
+        ("-3", -3), ("+3", 3), ("1.5", 1.5), ("1e3", 1000.0), (".5", 0.5), ("1_000", "1_000"), (".inf", ".inf"), ("'5'", "5"),
+        ('"true"', "true"), ("99999999999999999999999", "99999999999999999999999"), ("15m", "15m"), (">= 20", None), ("=", "="),
+    ],
+)  # fmt: skip
+def test_scalars_are_those_of_the_core_schema(text: str, value: object) -> None:
+    if text == ">= 20":  # a block scalar's sign: must be quoted, and is no surprise
+        with pytest.raises(Broken):
+            load_yaml(f"a: {text}")
+        return
+    found = load_yaml(f"a: {text}").value["a"]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_marks_of_keys_and_values() -> None:
+    document = load_yaml("a:\n  - {b: 1}\n  - c: 2\n", "f.yaml")
+    assert document.mark(("a", 0, "b")) == Mark(2, 9)
+    assert document.mark(("a", 0, "b"), key=True) == Mark(2, 6)
+    assert document.mark(("a", 1, "c"), key=True) == Mark(3, 5)
+    assert document.mark(("a", 1, "c", "missing", 7)) == Mark(3, 8), "the nearest thing around it"
+    assert document.mark(("zzz",)) == Mark(1, 1)
+    assert str(document.problem(("a", 1, "c"), "bad", "good")) == "f.yaml:3:8: bad: expected good"
+
+
+def test_a_key_is_a_name_whatever_it_looks_like() -> None:
+    assert load_yaml("5: a\ntrue: b\nno: c\n").value == {"5": "a", "true": "b", "no": "c"}
+
+
+def test_an_empty_file_is_nothing() -> None:
+    for text in ("", "# a comment\n", "---\n"):
+        assert load_yaml(text).value is None
+
+
+def test_all_problems_of_one_pass() -> None:
+    with pytest.raises(Broken) as found:
+        load_yaml("a: &x 1\na: 2\nb: *x\nc: !!int 5\n", "f.yaml")
+    assert [(p.line, p.column) for p in found.value.problems] == [(2, 1), (3, 4), (4, 4)]
+
+
+def test_a_file_is_named_as_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("a: [")
+    with pytest.raises(Broken, match=r"f\.yaml:2:1: not YAML"):
+        load_yaml(path)
+    with pytest.raises(FileNotFoundError):
+        load_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000, "{a: " * 50_000, "- " * 100_000, "[" * 100, "- " * 41 + "a", "x" * (MAX_BYTES + 1), "[" + "1," * 500_001 + "]",
+        b"\xff\xfe\x00", b"a: \x00", "&a [*a]", "? [a]\n: b\n", "a: b: c", "*a : b", "- - a\n- b: c\n d: e",
+    ],
+    ids=lambda t: repr(t[:12]),
+)  # fmt: skip
+def test_what_is_too_much_or_no_yaml_is_a_problem(text: str | bytes) -> None:
+    with pytest.raises(Broken):
+        load_yaml(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.text("ab:-?[]{},&*!|>'\"%@`# \n\t~0", max_size=40), st.binary(max_size=40)))
+def test_no_text_raises_anything_else(text: str | bytes) -> None:
+    with suppress(Broken):
+        assert load_yaml(text).mark(()).line >= 1
