@@ -1,0 +1,136 @@
+"""Walks the golden dialogs beside it: what is said to us (C), what we answer (S), and what the relay hears (R).
+
+A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (\\r \\n \\0 \\x..) stand for octets.
+
+    limits: recipients=2                 settings of the listener's limits
+    trust                                the client is a trusted peer
+    relay offers: SIZE 100, DSN          the relay's EHLO
+    relay: RCPT TO:<bob@ => 550 5.1.1 No such user         how the relay answers a beginning of a command, or <dot>
+    verdict: relay | hold | reject SENTENCE | defer SENTENCE
+
+    C: EHLO client.example               a line, ended by CRLF
+    c: Subject: x\\r\\n                    octets as they are
+    S: 250 ...                           a whole line of ours; `...` at its end stands for anything
+    S: <closed>                          we have closed
+    R: MAIL FROM:<anna@example.com>      the next command that the relay hears; those of its own greeting are left out
+    R: <message> x\\r\\n                   the next content that it took, stuffed as it came
+
+C and S lines go in turn, all c and C before an S in one write. R lines are compared at the end, in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.mail import reply
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
+from smtpguard.wire.listener import Limits
+from tests.scripted_relay import DOT, KEYWORDS, ScriptedRelay
+from tests.wire.proxied import pass_on, proxied, until
+
+DIALOGS = sorted(Path(__file__).parent.glob("*.dialog"))
+
+
+class Script:
+    """One file, taken apart."""
+
+    def __init__(self, path: Path) -> None:
+        self.limits: dict[str, Any] = {}
+        self.trusted = False
+        self.keywords: tuple[str, ...] = KEYWORDS
+        self.rules: list[tuple[str, str]] = []
+        self.verdict, self.sentence = "relay", ""
+        self.turns: list[tuple[int, str, bytes]] = []
+        self.heard: list[bytes] = []
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                self._line(number, line)
+
+    def _line(self, number: int, line: str) -> None:
+        key, _, rest = line.partition(":")
+        rest = rest.removeprefix(" ")
+        match key:
+            case "limits":
+                self.limits |= {name: int(value) for name, value in (word.split("=") for word in rest.split())}
+            case "trust":
+                self.trusted = True
+            case "relay offers":
+                self.keywords = tuple(word.strip() for word in rest.split(","))
+            case "relay":
+                beginning, _, answer = rest.partition(" => ")
+                self.rules.append((beginning.strip(), answer.replace("\\n", "\n")))
+            case "verdict":
+                self.verdict, _, self.sentence = rest.partition(" ")
+            case "C":
+                self.turns.append((number, "C", _octets(rest) + b"\r\n"))
+            case "c":
+                self.turns.append((number, "C", _octets(rest)))
+            case "S":
+                self.turns.append((number, "S", rest.encode()))
+            case "R":
+                self.heard.append(_octets(rest))
+            case _:
+                raise ValueError(f"line {number}: {line!r}")
+
+    async def decide(self, transaction: Transaction, onward: Onward) -> Disposition:
+        if self.verdict == "relay":
+            return await pass_on(transaction, onward)
+        await onward.abandon()
+        match self.verdict:
+            case "hold":
+                return Held(hold_id=transaction.id)
+            case "reject":
+                return Rejected(reply=reply.rejected(self.sentence))
+            case "defer":
+                return Deferred(reply=reply.deferred(self.sentence))
+        raise ValueError(self.verdict)
+
+
+def _octets(text: str) -> bytes:
+    return text.encode().decode("unicode_escape").encode("latin-1") if text.isascii() else text.encode()
+
+
+@pytest.mark.parametrize("path", DIALOGS, ids=lambda p: p.stem)
+async def test_dialog(path: Path, tmp_path: Path) -> None:
+    script = Script(path)
+    relay = ScriptedRelay(keywords=script.keywords)
+    for beginning, answer in script.rules:
+        relay.on(DOT if beginning == "<dot>" else beginning, answer)
+    trust = (ip_network("127.0.0.0/8"),) if script.trusted else ()
+    async with proxied(tmp_path, script.decide, relay=relay, limits=Limits(**script.limits), trust=trust) as world:
+        client = await world.connect(greeted=False)
+        for number, who, octets in script.turns:
+            if who == "C":
+                client.say(octets)
+                continue
+            line = await asyncio.wait_for(client.reader.readline(), 20)
+            said = line.decode().removesuffix("\r\n") if line else "<closed>"
+            expected = octets.decode()
+            if expected.endswith("..."):
+                said = said[: len(expected) - 3] + "..."
+            assert said == expected, f"{path.name}:{number}"
+        client.close()
+        await world.reception.stop(1)
+        await until(lambda: world.pool.idle == world.pool.size)  # what was given up is reset
+        assert list(heard_by(relay)) == script.heard
+
+
+def heard_by(relay: ScriptedRelay) -> Iterator[bytes]:
+    """What the relay heard, its own greeting and parting left out, and each content behind its DATA."""
+    contents = iter(relay.messages)
+    for line in relay.commands:
+        if not line.startswith((b"EHLO", b"QUIT")):
+            yield line
+        if line == b"DATA" and (message := next(contents, None)) is not None:
+            yield b"<message> " + message.raw
+
+
+def test_there_are_dialogs() -> None:
+    assert len(DIALOGS) >= 10
