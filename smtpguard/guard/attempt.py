@@ -28,6 +28,7 @@ class Pace:
     first: timedelta = timedelta(minutes=1)
     longest: timedelta = timedelta(hours=1)
     give_up: timedelta = timedelta(hours=48)
+    tell_delay: timedelta = timedelta(hours=4)
     recalled: timedelta = timedelta(seconds=15)
     doubt: timedelta = timedelta(minutes=30)
     reply: timedelta = timedelta(minutes=11)
@@ -76,7 +77,6 @@ class Due:
             code=code,
             why=why,
             reply=str(reply) if reply is not None else "",
-            status=_status(why, reply),
         )
 
     def replied(self, reply: Reply, wait: timedelta, *, patient: bool) -> Result:
@@ -95,14 +95,13 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one recipient. ``status``: the enhanced one that a DSN gives; ``wait``: until it is tried again."""
+    """What became of one recipient. ``code`` names nobody; ``wait``: until it is tried again, None if it is settled."""
 
     recipient: Recipient
     delivered: Delivered
     code: str
     why: str = ""
     reply: str = ""
-    status: str = ""
     wait: timedelta | None = None
     doubts: int = 0
 
@@ -153,11 +152,3 @@ def events(lease: Lease, results: Sequence[Result], now: datetime, *, mark: bool
 
 def _fate(result: Result) -> tuple[str, str, str]:
     return result.delivered.value, result.code, result.why
-
-
-def _status(why: str, reply: Reply | None) -> str:
-    """RFC 3463: the relay's own where it is of class 5, else what comes nearest."""
-    said = reply.enhanced if reply is not None else None
-    if said is not None and said.startswith("5."):
-        return said
-    return {"expired": "5.4.7", "in-doubt": "5.4.2", "unsendable": "5.3.0"}.get(why, "5.0.0")

@@ -1,67 +1,77 @@
-"""What the sender of a released message is told of recipients who could not have it (RFC 3461 section 6, RFC 3464).
+"""What the sender of a released message is told of recipients who could not have it, or not yet (RFC 3461, RFC 3464).
 
-An intent for the outbox, rendered when it is sent. Its ``data``:
-
-``dsn``          "failed"
-``release``      the id of the outbox entry that failed; with ``hold_id``, what to ask about
-``hold_id``, ``message_id``, ``subject``, ``language``     of the message, as they came: escape them
-``arrived_at``   when it was held
-``envid``, ``ret``, ``content_sha256``    what RFC 3461 wants returned, and of what; null where absent
-``recipients``   [{``address``, ``orcpt``: as given or null, ``status``: "5.1.1", ``reply``: the relay's words or "",
-                 ``why``: refused | expired | in-doubt | unsendable, ``last_attempt_at``}]
-
-There is none where the reverse-path is null (a DSN is never answered), none for a recipient whose NOTIFY does not want it,
-and none for what we wrote ourselves. Never here: its words (mail.dsn), or when a recipient has failed (delivery).
+Intents for the outbox; guard.render tables their data. There is none where the reverse-path is null (a DSN is never
+answered), none for a recipient whose NOTIFY does not want it, and none for what we wrote ourselves. Of a delay the sender
+hears once. Never here: the words (mail.dsn), or when a recipient has failed (attempt).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from smtpguard.guard.attempt import Result
+from smtpguard.guard.attempt import OF_CONTENT, Pace, Result
+from smtpguard.mail.dsn import Action
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease
 from smtpguard.policy.approval import Hold
 
+_UNSAID = {
+    "in-doubt": "nothing (4.4.2): the message may have arrived, or not",
+    "unsendable": "nothing (5.3.0): the message could not be sent",
+}
 
-def report(lease: Lease, hold: Hold, results: Sequence[Result], now: datetime, *, mark: bool) -> tuple[Intent, ...]:
-    """The DSN, or nothing where nobody is to be told. ``mark``: written before the attempt, which may need one of its own."""
-    told = [r for r in results if r.delivered is Delivered.FAILED and r.recipient.wants_failure]
-    if lease.intent.reverse_path is None or not told:
+
+def reports(
+    lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime, pace: Pace, *, mark: bool
+) -> tuple[Intent, ...]:
+    """The DSNs that are due. ``mark``: written before the attempt, after which there may be others."""
+    if hold is None or lease.intent.kind not in OF_CONTENT or lease.intent.reverse_path is None:
         return ()
+    failed = [r for r in results if r.delivered is Delivered.FAILED and Action.FAILED.wanted_by(r.recipient)]
+    late = now - lease.created_at >= pace.tell_delay and not mark
+    delayed = [r for r in results if late and r.wait is not None and Action.DELAYED.wanted_by(r.recipient)]
+    found = []
+    if failed:
+        found.append(_intent(lease, hold, failed, Action.FAILED, f"failed-{lease.token}{'m' if mark else ''}", now))
+    if delayed:
+        until = _z(lease.created_at + pace.give_up)
+        found.append(_intent(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
+    return tuple(found)
+
+
+def _intent(
+    lease: Lease, hold: Hold, results: Sequence[Result], action: Action, suffix: str, now: datetime, **more: Any
+) -> Intent:
+    sender = lease.intent.reverse_path
+    assert sender is not None
     data = {
-        "dsn": "failed",
-        "release": lease.intent.intent_id,
-        "hold_id": hold.hold_id,
-        "message_id": hold.message_id,
-        "subject": hold.subject,
-        "language": hold.language,
-        "arrived_at": _z(hold.held_at),
-        "envid": hold.envelope.envid,
-        "ret": hold.envelope.ret,
-        "content_sha256": lease.intent.content_sha256,
+        "action": action.value,
         "recipients": [
             {
                 "address": str(r.recipient.address),
+                "notify": r.recipient.notify,
                 "orcpt": r.recipient.orcpt,
-                "status": r.status,
-                "reply": r.reply,
-                "why": r.why,
-                "last_attempt_at": _z(now),
+                "reply": r.reply or _UNSAID.get(r.why, ""),
+                "at": _z(now),
             }
-            for r in told
+            for r in results
         ],
+        "envid": hold.envelope.envid,
+        "ret": hold.envelope.ret,
+        "smtputf8": hold.envelope.smtputf8,
+        "arrived_at": _z(hold.held_at),
+        "language": hold.language,
     }
-    return (
-        Intent(
-            intent_id=f"{lease.intent.intent_id}-dsn-{lease.token}{'m' if mark else ''}",
-            kind=IntentKind.DSN,
-            reverse_path=None,
-            recipients=(Recipient(address=lease.intent.reverse_path, notify="NEVER"),),
-            hold_id=hold.hold_id,
-            data=data,
-        ),
+    return Intent(
+        intent_id=f"{lease.intent.intent_id}-{suffix}",
+        kind=IntentKind.DSN,
+        reverse_path=None,
+        recipients=(Recipient(address=sender, notify="NEVER"),),
+        hold_id=hold.hold_id,
+        content_sha256=lease.intent.content_sha256,
+        data=data | more,
     )
 
 

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events
-from smtpguard.guard.bounces import report
+from smtpguard.guard.bounces import reports
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.ports import Clock, Ledger, Relay
@@ -233,16 +233,14 @@ class Delivery:
     async def _settle(
         self, lease: Lease, hold: Hold | None, results: Sequence[Result], *, mark: bool = False, persist: bool = False
     ) -> bool:
-        """Outcomes, events, the DSN and the hold's state in one commit. False: another worker has it now.
+        """Outcomes, events, DSNs and the hold's state in one commit. False: another worker has it now.
 
         ``mark``: before the attempt. ``persist``: the relay has spoken, so what it said is written as soon as the store can,
         while the mark keeps everybody else away.
         """
         now = self._clock.now()
-        dsn: tuple[Intent, ...] = ()
-        if lease.intent.kind in OF_CONTENT and hold is not None:
-            dsn = report(lease, hold, results, now, mark=mark)
-        journal = [*events(lease, results, now, mark=mark, told=bool(dsn))]
+        told = reports(lease, hold, results, now, self._pace, mark=mark)
+        journal = [*events(lease, results, now, mark=mark, told=bool(told))]
         state: State | None = None
         if lease.intent.kind is IntentKind.RELEASE and hold is not None:
             if all(r.wait is None for r in results):
@@ -255,7 +253,7 @@ class Delivery:
         unsure = False
         while True:
             try:
-                return await self._ledger.settle(lease, outcomes, journal, dsn, state)
+                return await self._ledger.settle(lease, outcomes, journal, told, state)
             except LedgerError as error:
                 if self._clock.monotonic() >= end:
                     raise

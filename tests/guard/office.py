@@ -1,0 +1,155 @@
+"""A house with a delivery worker: a relay and a renderer that do as told, and ways to let time pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from smtpguard.guard.delivery import Delivery
+from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Recalled
+from smtpguard.policy.admission import (
+    Delivered,
+    Intent,
+    IntentKind,
+    Outcome,
+)
+from smtpguard.policy.approval import Choice, State
+from tests.guard.house import KEY, RAMADAN, House, Way
+
+OK = Reply.of(250, "2.0.0", "Ok")
+LATER = Reply.of(451, "4.7.1", "Greylisted")
+NO = Reply.of(550, "5.1.1", "No such user")
+ULF, BO, DI = "ulf@example.com", "bo@example.net", "di@example.net"
+
+
+@dataclass
+class FakeRelay:
+    """Does as told for each recipient, and as ``raises`` says for the message. ``taken``: what it has, whatever it said."""
+
+    says: dict[str, Reply] = field(default_factory=dict)
+    raises: BaseException | None = None
+    takes_before_raising: bool = False
+    before_dot: Callable[[], Any] = lambda: None
+    taken: list[tuple[Envelope, bytes]] = field(default_factory=list)
+    asked: list[list[str]] = field(default_factory=list)
+
+    async def deliver(
+        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
+    ) -> Sequence[Reply]:
+        self.asked.append([str(a) for a in envelope.addresses])
+        made = self.before_dot()
+        if asyncio.iscoroutine(made):
+            await made
+        if self.raises is not None and not self.takes_before_raising:
+            raise self.raises
+        if not fence():
+            raise Recalled
+        replies = [self.says.get(str(a), OK) for a in envelope.addresses]
+        good = tuple(r for r, said in zip(envelope.recipients, replies, strict=True) if said.positive)
+        if good:
+            self.taken.append((replace(envelope, recipients=good), prepend + bytes(content.raw)))
+        if self.raises is not None:
+            raise self.raises
+        return replies
+
+    def has(self, address: str) -> int:
+        return sum(str(a) == address for envelope, _ in self.taken for a in envelope.addresses)
+
+
+@dataclass
+class FakeRenderer:
+    raises: Exception | None = None
+    nothing: bool = False
+    asked: list[Intent] = field(default_factory=list)
+
+    async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+        self.asked.append(intent)
+        if self.raises is not None:
+            raise self.raises
+        if self.nothing:
+            return None
+        return Envelope(reverse_path=None, recipients=intent.recipients), b"Subject: Notice\r\n\r\nHello\r\n"
+
+
+class Office:
+    """A house with a delivery worker, and ways to let time pass."""
+
+    def __init__(self, home: House, **more: Any) -> None:
+        self.home, self.clock, self.store = home, home.clock, home.store
+        self.relay, self.renderer = FakeRelay(), FakeRenderer()
+        self.worker = self.hire(**more)
+
+    def hire(self, owner: str = "one", **more: Any) -> Delivery:
+        settings: dict[str, Any] = {
+            "owner": owner,
+            "trace_key": KEY,
+            "hostname": "guard.example.com",
+            "jitter": lambda: 0.5,
+            "pause": self.pause,
+        }
+        relay = more.pop("relay", self.relay)
+        return Delivery(
+            self.home.ledger,
+            relay,
+            self.renderer,
+            self.home.watch,
+            self.home,
+            self.clock,
+            **settings | more,
+        )
+
+    async def pause(self, seconds: float) -> None:
+        await self.go(seconds=seconds)
+
+    async def go(self, **time: float) -> None:
+        self.clock.pass_(**time)
+        await self.home.watch.read()
+
+    async def step(self, **time: float) -> int:
+        await self.go(**time)
+        return await self.worker.step()
+
+    async def until_quiet(self, step: timedelta = timedelta(hours=1), steps: int = 80) -> None:
+        for _ in range(steps):
+            await self.step(seconds=step.total_seconds())
+
+    async def approved(self, *to: str, **more: Any) -> str:
+        """A message held and approved, its notices out of the way; the hold's id."""
+        changed, to_list = more.pop("envelope", {}), more.pop("to_list", True)
+        transaction = self.home.transaction(*([RAMADAN] if to_list else []), *to, **more)
+        transaction = replace(transaction, envelope=replace(transaction.envelope, **changed))
+        way = Way()
+        await self.home.intake()(transaction, way)
+        for who in ("eva@example.com", "dpo@example.com"):
+            await self.home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
+        for lease in await self.store.lease("clerk", 100, 60):
+            if lease.intent.kind is IntentKind.NOTICE:
+                sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+                await self.store.settle(lease, sent, [])
+            else:
+                await self.store.settle(lease, [], [])
+        return transaction.id
+
+    async def state(self, hold_id: str) -> State:
+        hold = await self.store.hold(hold_id)
+        assert hold is not None
+        return hold.state
+
+    async def journal(self, id: str) -> list[str]:
+        """What the worker wrote: kind, outcome and code."""
+        kinds = {"release", "released", "in-doubt", "notice"}
+        return [
+            " ".join(filter(None, (kind, data.get("outcome"), data.get("code"))))
+            for kind, data in await self.home.events(id)
+            if kind in kinds
+        ]
+
+    def dsns(self) -> list[Intent]:
+        unique = {i.intent_id: i for i in self.renderer.asked if i.kind is IntentKind.DSN}
+        return list(unique.values())

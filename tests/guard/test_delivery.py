@@ -1,0 +1,625 @@
+"""The delivery worker on the real store, with a relay that does as told, and over a real connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.attempt import MAX_DOUBTS, Pace
+from smtpguard.guard.delivery import RELEASE_FIELD
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.trace import trusted
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.admission import (
+    ContentMissing,
+    Freeze,
+    Lease,
+    Selector,
+    Unavailable,
+)
+from smtpguard.policy.approval import Hold, State
+from smtpguard.wire.deliveries import Deliveries
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.guard.house import KEY, RAMADAN, House, Way
+from tests.guard.office import BO, DI, LATER, NO, ULF, Office
+from tests.scripted_relay import DOT, DROP, ScriptedRelay
+
+
+@pytest.fixture
+async def office(home: House) -> Office:
+    return Office(home)
+
+
+# what goes well
+
+
+async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Office) -> None:
+    hold_id = await office.approved(ULF)
+    hold = await office.store.hold(hold_id)
+    assert hold is not None
+    assert await office.step() == 1
+    ((envelope, sent),) = office.relay.taken
+    content = await office.store.content(hold.content_sha256)
+    assert sent.endswith(bytes(content.raw))
+    trace = Message.of(sent[: -len(content.raw)] + b"\r\n").header
+    assert [f.name for f in trace.fields] == ["Received", "X-Smtpguard", RELEASE_FIELD]
+    assert trace.get(RELEASE_FIELD) == f"{hold_id}-release"
+    info = trusted(Message.of(sent).header, KEY)
+    assert info is not None
+    assert info.id == hold_id
+    assert info.admitted_to("ramadan", KEY)
+    assert not info.admitted_to("news", KEY)
+    assert envelope == hold.envelope
+    assert await office.state(hold_id) is State.RELEASED
+    assert await office.journal(hold_id) == ["release attempt attempt", "release sent 250 2.0.0", "released"]
+    assert await office.step(hours=1) == 0
+
+
+async def test_the_hold_is_releasing_and_the_attempt_journalled_before_the_relay_hears_anything(office: Office) -> None:
+    hold_id = await office.approved()
+    seen: list[Any] = []
+
+    async def look() -> None:
+        seen.append((await office.state(hold_id), await office.journal(hold_id)))
+
+    office.relay.before_dot = look
+    await office.step()
+    assert seen == [(State.RELEASING, ["release attempt attempt"])]
+
+
+async def test_no_address_stands_in_the_open_part_of_the_journal(office: Office) -> None:
+    office.relay.says = {BO: Reply.of(550, "5.1.1", f"<{BO}>: unknown")}
+    hold_id = await office.approved(BO)
+    await office.step()
+    for kind, data in await office.home.events(hold_id):
+        if kind == "release":
+            assert BO not in str(data)
+
+
+async def test_the_colleagues_part_goes_while_the_hold_waits(office: Office, home: House) -> None:
+    members = [f"customer{n}@example.net" for n in range(25)]
+    transaction = home.transaction(*members, ULF, To=", ".join(members))
+    await home.intake()(transaction, Way())
+    await office.until_quiet(timedelta(minutes=1), 3)
+    parts = [envelope for envelope, _ in office.relay.taken if envelope.reverse_path is not None]
+    assert [str(a) for e in parts for a in e.addresses] == [ULF]
+    assert await office.state(transaction.id) is State.WAITING
+    assert "released" not in await office.journal(transaction.id)
+
+
+async def test_notices_are_rendered_and_journalled(office: Office, home: House) -> None:
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    await office.step()
+    assert office.relay.has("anna@example.com") == 1
+    assert all(e.reverse_path is None for e, _ in office.relay.taken)
+    assert set(await office.journal(transaction.id)) == {"notice sent 250 2.0.0"}
+    assert await office.step(hours=1) == 0
+
+
+# recipients, each by itself
+
+
+async def test_only_those_answered_4xx_are_tried_again(office: Office) -> None:
+    hold_id = await office.approved(ULF, BO)
+    office.relay.says = {BO: LATER}
+    await office.step()
+    assert await office.state(hold_id) is State.RELEASING
+    assert await office.step(seconds=119) == 0  # it had been leased once before
+    assert await office.step(seconds=1) == 1
+    office.relay.says = {}
+    await office.step(minutes=5)
+    assert office.relay.asked == [[RAMADAN, ULF, BO], [BO], [BO]]
+    assert [office.relay.has(a) for a in (RAMADAN, ULF, BO)] == [1, 1, 1]
+    assert await office.state(hold_id) is State.RELEASED
+    assert office.dsns() == []
+
+
+async def test_a_5xx_is_reported_to_the_sender_and_settles_the_recipient(office: Office) -> None:
+    office.relay.says = {BO: NO}
+    hold_id = await office.approved(ULF, BO, envelope={"envid": "QQ1", "ret": "HDRS"})
+    await office.step()
+    assert await office.state(hold_id) is State.RELEASED
+    await office.step()
+    (dsn,) = office.dsns()
+    assert dsn.data["action"] == "failed"
+    assert [r["address"] for r in dsn.data["recipients"]] == [BO]
+    assert dsn.data["recipients"][0]["reply"] == str(NO)
+    assert (dsn.data["envid"], dsn.data["ret"]) == ("QQ1", "HDRS")
+    assert [str(r.address) for r in dsn.recipients] == ["anna@example.com"]
+    assert office.relay.taken[-1][0].reverse_path is None
+    assert (await office.journal(hold_id))[-1] == "notice sent 250 2.0.0"
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"), [(None, True), ("NEVER", False), ("SUCCESS,Delay", False), ("failure", True)]
+)
+async def test_notify_is_honoured(office: Office, notify: str | None, told: bool) -> None:
+    recipients = tuple(Recipient(address=Address.parse(a), notify=notify, orcpt="rfc822;x") for a in (RAMADAN, BO))
+    hold_id = await office.approved(envelope={"recipients": recipients})
+    office.relay.says = {BO: NO}
+    await office.step()
+    await office.step()
+    assert len(office.dsns()) == told
+    assert "release failed 550 5.1.1" in await office.journal(hold_id)
+
+
+async def test_a_null_reverse_path_gets_no_dsn_but_the_journal_knows(office: Office) -> None:
+    members = [f"customer{n}@example.net" for n in range(20)]
+    office.relay.says = {members[0]: NO}
+    hold_id = await office.approved(*members, envelope={"reverse_path": None}, to_list=False, To=ULF)
+    await office.step()
+    await office.step()
+    assert office.dsns() == []
+    failed = [data for kind, data in await office.home.events(hold_id) if data.get("outcome") == "failed"]
+    assert [(d["why"], d["dsn"]) for d in failed] == [("refused", False)]
+
+
+async def test_what_we_wrote_ourselves_makes_no_dsn_when_it_fails(office: Office, home: House) -> None:
+    office.relay.says = {"anna@example.com": NO}
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    await office.step()
+    await office.step()
+    assert office.dsns() == []
+    assert "notice failed 550 5.1.1" in await office.journal(transaction.id)
+    assert await office.step(hours=1) == 0
+
+
+# time
+
+
+def test_the_waits_double_up_to_an_hour_give_or_take_a_fifth() -> None:
+    pace = Pace()
+    assert [pace.again(n, 0.5) // timedelta(minutes=1) for n in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pace.again(0, 0) == timedelta(seconds=48)
+    assert pace.again(0, 1) == timedelta(seconds=72)
+    assert pace.again(10_000, 1) == timedelta(minutes=72)
+
+
+async def test_a_4xx_is_given_up_after_two_days_and_the_sender_heard_of_the_delay(office: Office) -> None:
+    office.relay.says = {RAMADAN: LATER}
+    hold_id = await office.approved()
+    await office.until_quiet(timedelta(hours=4), 11)
+    assert await office.state(hold_id) is State.RELEASING
+    (delayed,) = office.dsns()
+    assert delayed.data["action"] == "delayed"
+    assert delayed.data["retry_until"] == "2026-03-04T09:00:00Z"
+    await office.until_quiet(timedelta(hours=2), 3)
+    assert await office.state(hold_id) is State.RELEASED
+    assert [d.data["action"] for d in office.dsns()] == ["delayed", "failed"]
+    assert "release failed 451 4.7.1" in await office.journal(hold_id)
+    assert office.relay.has(RAMADAN) == 0
+
+
+async def test_a_relay_that_is_down_for_days_costs_nothing(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises = Lost(RELAY_UNAVAILABLE)
+    await office.until_quiet(timedelta(hours=6), 12)
+    assert await office.state(hold_id) is State.RELEASING
+    assert {d.data["action"] for d in office.dsns()} <= {"delayed"}
+    office.relay.raises = None
+    await office.until_quiet(timedelta(hours=1), 2)
+    assert office.relay.has(RAMADAN) == 1
+    assert await office.state(hold_id) is State.RELEASED
+
+
+# doubt
+
+
+async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
+    await office.step()
+    assert await office.step(minutes=29) == 0
+    assert await office.step(minutes=2) == 1
+    assert office.relay.has(RAMADAN) == 2
+    first, second = (Message.of(raw).header for _, raw in office.relay.taken)
+    for name in ("Message-ID", RELEASE_FIELD):
+        assert first.get(name) == second.get(name) != None  # noqa: E711
+    await office.until_quiet()
+    assert office.relay.has(RAMADAN) == 2  # never a third
+    assert [line for line in await office.journal(hold_id) if not line.startswith("notice")] == [
+        "release attempt attempt",
+        "in-doubt in-doubt lost",
+        "in-doubt attempt again",
+        "in-doubt in-doubt lost",
+        "in-doubt failed given-up",
+        "released",
+    ]
+    (dsn,) = office.dsns()
+    assert "may have arrived" in dsn.data["recipients"][0]["reply"]
+
+
+async def test_doubt_that_is_cleared_leaves_room_for_another(office: Office) -> None:
+    await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), False
+    await office.step()
+    office.relay.raises, office.relay.says = None, {RAMADAN: LATER}
+    await office.step(minutes=31)  # certainly not taken this time
+    office.relay.says = {}
+    await office.step(hours=1)
+    assert office.relay.has(RAMADAN) == 1
+    assert office.dsns() == []
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_killed_while_sending_is_in_doubt_after_the_restart(office: Office, taken: bool) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), taken
+    with pytest.raises(asyncio.CancelledError):
+        await office.step()
+    office.relay.raises = None
+    office.worker = office.hire("another")
+    assert await office.step(minutes=29) == 0
+    assert await office.step(minutes=2) == 1
+    assert office.relay.has(RAMADAN) == 1 + taken
+    assert "in-doubt attempt again" in await office.journal(hold_id)
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_killed_before_the_relay_was_spoken_to_is_released_once_however_often(office: Office) -> None:
+    hold_id = await office.approved()
+    for _ in range(5):
+        (lease,) = await office.store.lease("killed", 10, 60)
+        assert not lease.doubts
+        await office.go(seconds=61)
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1
+    assert "in-doubt attempt again" not in await office.journal(hold_id)
+
+
+async def test_killed_again_and_again_while_sending_makes_one_duplicate_and_a_report(office: Office) -> None:
+    await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    for _ in range(6):
+        try:
+            await office.step(minutes=31)
+        except asyncio.CancelledError:
+            office.worker = office.hire("another")
+        office.relay.raises = None if office.dsns() else office.relay.raises
+    assert office.relay.has(RAMADAN) == MAX_DOUBTS
+    office.relay.raises = None
+    await office.until_quiet(steps=3)
+    assert [d.data["action"] for d in office.dsns()] == ["failed"]
+
+
+async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises = RuntimeError("bug")
+    await office.until_quiet(steps=10)
+    assert await office.state(hold_id) is State.RELEASED
+    assert len(office.relay.asked) == 2 + len(office.dsns()) * 2
+    assert "in-doubt in-doubt RuntimeError" in await office.journal(hold_id)
+
+
+# two owners, and a store that goes away
+
+
+async def test_an_owner_that_was_too_slow_cannot_mark_and_sends_nothing(office: Office) -> None:
+    await office.approved()
+    (old,) = await office.store.lease("slow", 10, 60)
+    await office.go(seconds=61)
+    other = office.hire("quick")
+    assert await other.step() == 1
+    await office.worker.carry_out(old)
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Office) -> None:
+    hold_id = await office.approved()
+    stopped = Pace().doubt - Pace().reply
+
+    async def stop() -> None:
+        await office.go(seconds=stopped.total_seconds())
+
+    office.relay.before_dot = stop
+    await office.step()
+    assert office.relay.taken == []
+    assert (await office.journal(hold_id))[-1] == "release retry recalled"
+
+
+async def test_a_stopped_owner_cannot_settle_what_another_has_done(office: Office) -> None:
+    hold_id = await office.approved()
+    others: list[str] = []
+
+    async def stop() -> None:
+        office.relay.before_dot = lambda: None
+        await office.go(minutes=31)
+        await office.hire("another").step()
+        others.extend(await office.journal(hold_id))
+
+    office.relay.before_dot = stop
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1  # the other's
+    assert await office.journal(hold_id) == others
+
+
+async def test_what_the_relay_said_is_written_as_soon_as_the_store_is_back(office: Office) -> None:
+    hold_id = await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    office.relay.before_dot = lambda: ledger.fail(5)
+    await office.step()
+    assert ledger.failed == 5
+    assert await office.state(hold_id) is State.RELEASED
+    assert await office.step(hours=1) == 0
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_a_commit_whose_outcome_is_unknown_is_not_written_twice(office: Office) -> None:
+    hold_id = await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    office.relay.before_dot = lambda: ledger.fail(1, written=True)
+    await office.step()
+    assert (await office.journal(hold_id)).count("released") == 1
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_a_store_that_cannot_mark_means_that_nothing_is_sent(office: Office) -> None:
+    await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    ledger.fail(1)
+    await office.step()
+    assert office.relay.asked == []
+    await office.step(seconds=61)
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_a_store_that_stays_away_leaves_the_doubt_that_was_marked(office: Office) -> None:
+    await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    office.relay.before_dot = lambda: ledger.fail(10_000)
+    await office.step()
+    ledger.fail(0)
+    office.relay.before_dot = lambda: None
+    await office.step(minutes=31)
+    assert office.relay.has(RAMADAN) == 2
+
+
+class Flaky:
+    """A ledger whose next settles fail; ``written``: they were written all the same."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._left, self._written, self.failed = 0, False, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def fail(self, n: int, *, written: bool = False) -> None:
+        self._left, self._written = n, written
+
+    async def settle(self, *args: Any) -> bool:
+        if self._left:
+            self._left -= 1
+            self.failed += 1
+            if self._written:
+                await self._store.settle(*args)
+            raise Unavailable("away")
+        return bool(await self._store.settle(*args))
+
+
+# freezes
+
+
+async def freeze(office: Office, selector: Selector = Selector.ALL, value: str = "") -> None:
+    now = office.clock.now()
+    stop = Freeze(freeze_id="F1", selector=selector, value=value, reason="stop", by="eva", at=now)
+    await office.store.freeze(stop, Event(kind=Kind.FREEZE, id="F1", at=now))
+    await office.home.watch.read()
+
+
+async def thaw(office: Office) -> None:
+    await office.store.thaw("F1", Event(kind=Kind.THAW, id="F1", at=office.clock.now()))
+    await office.home.watch.read()
+
+
+@pytest.mark.parametrize(
+    ("selector", "value"),
+    [(Selector.ALL, ""), (Selector.LIST, "ramadan"), (Selector.SENDER, "anna@example.com")],
+)
+async def test_a_freeze_recalls_a_release_under_way_and_a_thaw_lets_it_go(
+    office: Office, selector: Selector, value: str
+) -> None:
+    hold_id = await office.approved()
+    office.relay.before_dot = lambda: freeze(office, selector, value)
+    await office.step()
+    office.relay.before_dot = lambda: None
+    assert office.relay.taken == []
+    assert (await office.journal(hold_id))[-1] == "release retry recalled"
+    await office.until_quiet(steps=5)
+    assert office.relay.taken == []
+    await thaw(office)
+    await office.step(seconds=16)
+    assert office.relay.has(RAMADAN) == 1
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_a_freeze_of_something_else_lets_it_go(office: Office) -> None:
+    await office.approved()
+    office.relay.before_dot = lambda: freeze(office, Selector.LIST, "news")
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_a_freeze_between_lease_and_sending_costs_no_attempt(office: Office) -> None:
+    await office.approved()
+    (lease,) = await office.store.lease("one", 10, 60)
+    await freeze(office)
+    await office.worker.carry_out(lease)
+    assert office.relay.asked == []
+
+
+async def test_a_gate_that_was_not_read_for_a_second_stops_releases_but_not_notices(
+    office: Office, home: House
+) -> None:
+    hold_id = await office.approved()
+    transaction = home.transaction(RAMADAN, Message_ID="<2@example.com>")
+    await home.intake()(transaction, Way())
+    office.clock.pass_(seconds=2)
+    await office.worker.step()
+    assert office.relay.has(RAMADAN) == 0
+    assert office.relay.has("anna@example.com") == 1
+    assert await office.state(hold_id) is State.APPROVED
+    await office.step(seconds=16)
+    assert office.relay.has(RAMADAN) == 1
+
+
+# what cannot be sent
+
+
+async def test_rendering_that_fails_is_tried_a_few_times_and_does_not_spin(office: Office, home: House) -> None:
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    office.renderer.raises = KeyError("template")
+    await office.step()
+    asked = len(office.renderer.asked)
+    assert await office.step(seconds=1) == 0
+    await office.until_quiet()
+    assert len(office.renderer.asked) == asked * Pace().renderings
+    assert (await office.journal(transaction.id))[-1] == "notice failed not rendered: KeyError"
+    assert office.relay.asked == []
+
+
+async def test_rendering_that_the_store_keeps_from_is_tried_without_end(office: Office, home: House) -> None:
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    office.renderer.raises = Unavailable("away")
+    await office.until_quiet(steps=20)
+    office.renderer.raises = None
+    await office.step(hours=1)
+    assert office.relay.has("anna@example.com") == 1
+
+
+async def test_a_digest_with_nothing_to_say_is_not_sent(office: Office, home: House) -> None:
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    office.renderer.nothing = True
+    await office.step()
+    assert await office.step(hours=1) == 0
+    assert office.relay.asked == []
+    assert set(await office.journal(transaction.id)) == {"notice failed nothing to say"}
+
+
+async def test_content_that_is_gone_is_reported(office: Office) -> None:
+    hold_id = await office.approved()
+    ledger = Flaky(office.store)
+
+    async def gone(sha256: str) -> Message:
+        raise ContentMissing(sha256)
+
+    ledger.content = gone  # type: ignore[attr-defined]
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    await office.step()
+    await office.step()
+    assert "release failed the content is not kept any more" in await office.journal(hold_id)
+    assert [d.data["recipients"][0]["reply"][:15] for d in office.dsns()] == ["nothing (5.3.0)"]
+
+
+async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office) -> None:
+    good = await office.approved(Message_ID="<good@example.com>")
+    bad = await office.approved(Message_ID="<bad@example.com>")
+    ledger = Flaky(office.store)
+
+    async def hold(hold_id: str) -> Hold | None:
+        if hold_id == bad:
+            raise RuntimeError("bug")
+        return await office.store.hold(hold_id)
+
+    ledger.hold = hold  # type: ignore[attr-defined]
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    await office.step()
+    assert await office.state(good) is State.RELEASED
+    assert await office.state(bad) is State.APPROVED
+
+
+# the loop
+
+
+async def test_it_runs_until_it_is_stopped_and_finishes_what_is_under_way(office: Office) -> None:
+    hold_id = await office.approved()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await go_on.wait()
+        await office.home.watch.read()
+
+    async def pause(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    office.relay.before_dot = wait
+    office.worker = office.hire(pause=pause)
+    running = asyncio.create_task(office.worker.run())
+    await asyncio.wait_for(begun.wait(), 5)
+    office.worker.stop()
+    await asyncio.sleep(0.01)
+    assert not running.done()
+    go_on.set()
+    await asyncio.wait_for(running, 5)
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_it_waits_while_the_outbox_cannot_be_read(office: Office) -> None:
+    pauses = 0
+
+    async def lease(owner: str, n: int, seconds: int) -> Sequence[Lease]:
+        raise Unavailable("away")
+
+    async def pause(seconds: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 3:
+            office.worker.stop()
+
+    ledger = Flaky(office.store)
+    ledger.lease = lease  # type: ignore[attr-defined]
+    office.home.ledger = ledger
+    office.worker = office.hire(pause=pause)
+    await asyncio.wait_for(office.worker.run(), 5)
+    assert pauses == 3
+
+
+# over a real connection
+
+
+async def test_through_the_pool_to_a_relay_that_loses_the_answer(office: Office) -> None:
+    async with ScriptedRelay() as relay:
+        pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE))
+        office.worker = office.hire(relay=Deliveries(pool))
+        hold_id = await office.approved(BO, DI)
+        hold = await office.store.hold(hold_id)
+        assert hold is not None
+        relay.on(f"RCPT TO:<{BO}", "550 5.1.1 No such user")
+        relay.on(f"RCPT TO:<{DI}", "451 4.2.0 Later", times=1)
+        relay.on(DOT, DROP, times=1)
+        await office.step()
+        await office.step(minutes=31)
+        await office.step(hours=1)
+        await pool.close()
+    releases = [m for m in relay.messages if m.mail.startswith(b"MAIL FROM:<anna@")]
+    raw = bytes((await office.store.content(hold.content_sha256)).raw)
+    assert all(m.content.endswith(raw) for m in releases)
+    assert len(releases) == 2  # RAMADAN twice, DI once, with the second
+    assert [b"di@example.net" in b"".join(m.rcpts) for m in releases] == [False, True]
+    assert await office.state(hold_id) is State.RELEASED
+    assert [r["address"] for d in office.dsns() for r in d.data["recipients"]] == [BO]

@@ -1,0 +1,248 @@
+"""Laws of the delivery worker, whatever happens to its attempts: nothing lost, one duplicate at most, nobody told twice."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.audit.event import Event
+from smtpguard.guard.attempt import MAX_DOUBTS
+from smtpguard.guard.delivery import Delivery
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.policy.admission import (
+    Delivered,
+    Intent,
+    IntentKind,
+    Lease,
+    Outcome,
+)
+from smtpguard.policy.approval import Hold, State
+from tests.guard.house import KEY, MONDAY, Clock, house
+from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
+
+
+class FakeLedger:
+    """The outbox's rules in memory: due by time, leased by token, settled by whoever has the latest."""
+
+    def __init__(self, clock: Clock, hold: Hold, intent: Intent, content: Message) -> None:
+        self.clock, self._hold, self._content = clock, hold, content
+        self.states: list[State] = []
+        self.events: list[Event] = []
+        self.entries: dict[str, Entry] = {}
+        self.put(intent)
+
+    def put(self, intent: Intent) -> None:
+        if intent.intent_id not in self.entries:
+            self.entries[intent.intent_id] = Entry(intent, self.clock.now())
+
+    async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
+        now, found = self.clock.now(), []
+        for id, entry in self.entries.items():
+            due = {r: p for r, p in entry.pending.items() if p[0] <= now}
+            if due and entry.leased_until <= now:
+                entry.token += 1
+                entry.attempts += 1
+                entry.leased_until = now + timedelta(seconds=seconds)
+                found.append(
+                    Lease(
+                        lease_id=id,
+                        token=entry.token,
+                        until=entry.leased_until,
+                        intent=entry.intent,
+                        recipients=tuple(due),
+                        attempts=entry.attempts - 1,
+                        created_at=entry.created_at,
+                        doubts=tuple(p[1] for p in due.values()),
+                    )
+                )
+        return found
+
+    async def settle(
+        self,
+        lease: Lease,
+        outcomes: Sequence[Outcome],
+        events: Sequence[Event],
+        intents: Sequence[Intent] = (),
+        hold_state: State | None = None,
+    ) -> bool:
+        entry = self.entries[lease.lease_id]
+        if entry.token != lease.token or not entry.pending:
+            return False
+        for o in outcomes:
+            del entry.pending[o.recipient]
+            if o.delivered in (Delivered.RETRY, Delivered.IN_DOUBT):
+                assert o.next_at is not None
+                entry.pending[o.recipient] = (o.next_at, o.doubts)
+        entry.leased_until = self.clock.now()
+        self.events += events
+        for intent in intents:
+            self.put(intent)
+        if hold_state is not None:
+            self.states.append(hold_state)
+        return True
+
+    async def hold(self, hold_id: str) -> Hold | None:
+        return self._hold
+
+    async def content(self, sha256: str) -> Message:
+        return self._content
+
+
+@dataclass
+class Entry:
+    intent: Intent
+    created_at: datetime
+    token: int = 0
+    attempts: int = 0
+    pending: dict[Recipient, tuple[datetime, int]] = field(default_factory=dict)
+    leased_until: datetime = MONDAY
+
+    def __post_init__(self) -> None:
+        self.pending = dict.fromkeys(self.intent.recipients, (self.created_at, 0))
+
+
+@dataclass
+class Fate:
+    """What happens to one attempt: how it ends, whether the relay takes it before it ends badly, what each recipient gets."""
+
+    end: str
+    takes: bool
+    replies: tuple[int, ...]
+
+
+class FatefulRelay:
+    def __init__(self, fates: Iterable[Fate]) -> None:
+        self.fates = iter(fates)
+        self.taken: dict[str, int] = {}
+        self.known: set[str] = set()
+
+    async def deliver(
+        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
+    ) -> Sequence[Reply]:
+        for a in envelope.addresses:
+            assert str(a) not in self.known, "sent again to one that accepted"
+        fate = next(self.fates, Fate("replies", True, ()))
+        codes = itertools.chain(fate.replies, itertools.repeat(250))
+        replies = [{250: OK, 451: LATER, 550: NO}[code] for code, _ in zip(codes, envelope.recipients, strict=False)]
+        if fate.end == "recalled":
+            raise Recalled
+        if fate.end in ("down", "killed-before"):
+            raise Lost(RELAY_UNAVAILABLE) if fate.end == "down" else asyncio.CancelledError
+        if fate.takes or fate.end == "replies":
+            for a, said in zip(envelope.addresses, replies, strict=True):
+                if said.positive:
+                    self.taken[str(a)] = self.taken.get(str(a), 0) + 1
+        if fate.end == "lost":
+            raise Lost(RELAY_LOST, after_dot=True)
+        if fate.end == "killed":
+            raise asyncio.CancelledError
+        self.known |= {str(a) for a, said in zip(envelope.addresses, replies, strict=True) if said.positive}
+        return replies
+
+
+FATES = st.builds(
+    Fate,
+    end=st.sampled_from(["replies", "replies", "lost", "killed", "killed-before", "down", "recalled"]),
+    takes=st.booleans(),
+    replies=st.tuples(*[st.sampled_from([250, 451, 550])] * 3),
+)
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Hold:
+    """One real hold to draw on, made once."""
+
+    async def make() -> Hold:
+        async with house(tmp_path_factory.mktemp("house")) as home:
+            office = Office(home)
+            hold = await office.store.hold(await office.approved(ULF, BO))
+            assert hold is not None
+            return hold
+
+    return asyncio.run(make())
+
+
+class NoLists:
+    def current(self) -> Any:
+        return self
+
+    @property
+    def registry(self) -> Any:
+        return self
+
+    def list_at(self, address: Address) -> None:
+        return None
+
+
+class Open:
+    def fence(self, **_: Any) -> Callable[[], bool]:
+        return lambda: True
+
+
+@given(st.lists(FATES, max_size=14))
+@settings(max_examples=150, deadline=None)
+def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold, fates: list[Fate]) -> None:
+    content = Message.of(b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\nHello\r\n")
+    intent = Intent(
+        intent_id="H-release",
+        kind=IntentKind.RELEASE,
+        reverse_path=held.envelope.reverse_path,
+        recipients=held.envelope.recipients,
+        hold_id=held.hold_id,
+        content_sha256=content.sha256,
+    )
+    clock = Clock()
+    ledger = FakeLedger(clock, held, intent, content)
+    relay, renderer = FatefulRelay(fates), FakeRenderer()
+
+    async def pause(seconds: float) -> None:
+        clock.pass_(seconds=seconds)
+
+    async def live() -> None:
+        for _ in range(120):
+            worker = Delivery(
+                ledger,  # type: ignore[arg-type]
+                relay,
+                renderer,
+                Open(),  # type: ignore[arg-type]
+                NoLists(),
+                clock,
+                owner="x",
+                trace_key=KEY,
+                hostname="guard.example.com",
+                jitter=lambda: 0.5,
+                pause=pause,
+            )
+            for lease in await ledger.lease("x", 10, 60):
+                if lease.intent.kind is IntentKind.DSN:
+                    done = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
+                    await ledger.settle(lease, done, [])
+                    continue
+                try:
+                    await worker.carry_out(lease)
+                except asyncio.CancelledError:
+                    pass
+            clock.pass_(minutes=31)
+
+    asyncio.run(live())
+    assert ledger.states[-1] is State.RELEASED
+    assert ledger.states.count(State.RELEASED) == 1
+    dsns = [e.intent.data for e in ledger.entries.values() if e.intent.kind is IntentKind.DSN]
+    failed = {r["address"] for d in dsns if d["action"] == "failed" for r in d["recipients"]}
+    for address in map(str, held.envelope.addresses):
+        taken = relay.taken.get(address, 0)
+        assert taken <= MAX_DOUBTS
+        assert taken or address in failed, "lost"
+        assert not (address in relay.known and address in failed), "reported as failed, though the relay has it"
