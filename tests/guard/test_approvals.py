@@ -1,0 +1,299 @@
+"""What people and time make of a hold, over a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.approvals import Conflict, NotEntitled, Seen
+from smtpguard.guard.term import Term
+from smtpguard.mail.message import parse_header
+from smtpguard.policy.admission import Change, IntentKind, Unavailable
+from smtpguard.policy.approval import Choice, Hold, State
+from smtpguard.policy.verdict import Held
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way
+
+APPROVE, REJECT = Choice.APPROVE, Choice.REJECT
+
+
+async def held(home: House, *to: str, **more: Any) -> Hold:
+    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
+    assert isinstance(done, Held)
+    return await again(home, done.hold_id)
+
+
+async def again(home: House, hold_id: str) -> Hold:
+    hold = await home.store.hold(hold_id)
+    assert hold is not None
+    return hold
+
+
+async def kinds(home: House, hold_id: str) -> list[str]:
+    return [k for k, _ in await home.events(hold_id)]
+
+
+async def notices(home: House, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(
+        (str(i.recipients[0].address), dict(i.data)) for i in await home.outbox() if i.data.get("notice") == kind
+    )
+
+
+async def test_the_last_vote_of_the_quorum_releases(home: House) -> None:
+    hold = await held(home)
+    approvals = home.approvals()
+    first = await approvals.vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    assert first.hold.state is State.WAITING
+    assert [q.groups for q in first.missing] == [("communications", "compliance")]
+    assert not [i for i in await home.outbox() if i.kind is IntentKind.RELEASE]
+    last = await approvals.vote(hold.hold_id, APPROVE, approver="dpo@example.com", by="root", comment="go on")
+    assert last.hold.state is State.APPROVED
+    assert last.missing == ()
+    home.clock.pass_(minutes=1)
+    [release] = [i for i in await home.outbox() if i.kind is IntentKind.RELEASE]
+    assert release.recipients == hold.envelope.recipients
+    assert release.content_sha256 == hold.content_sha256
+    assert await kinds(home, hold.hold_id) == ["verdict", "vote", "vote", "approved"]
+    told = await notices(home, "decided")
+    assert [who for who, _ in told] == ["anna@example.com", "eva@example.com", "omar@example.com"]
+    assert told[0][1]["outcome"] == "approved"
+    assert told[0][1]["comment"] == "go on"
+
+
+async def test_one_rejection_ends_it(home: House) -> None:
+    hold = await held(home)
+    await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    done = await home.approvals().vote(hold.hold_id, REJECT, approver="dpo@example.com", by="root", comment="no")
+    assert done.hold.state is State.REJECTED
+    with pytest.raises(Conflict, match="rejected already"):
+        await home.approvals().vote(hold.hold_id, APPROVE, approver="omar@example.com", by="root")
+    assert not [i for i in await home.outbox() if i.kind is IntentKind.RELEASE]
+
+
+@pytest.mark.parametrize(
+    ("mail", "who"),
+    [
+        ({"sender": "eva@example.com", "reverse_path": "eva@example.com"}, "eva@example.com"),
+        ({"sender": "eva@example.com"}, "Eva+archive@EXAMPLE.com"),
+        ({"Sender": "eva@example.com"}, "eva@example.com"),
+        ({"reverse_path": "eva+verp@example.com"}, "eva@example.com"),
+        ({"session": {"auth_user": "eva@example.com"}}, "eva@example.com"),
+        ({"sender": '"x, y" <eva@example.com>, anna@example.com'}, "eva@example.com"),
+    ],
+)
+async def test_nobody_decides_on_their_own_message(home: House, mail: dict[str, Any], who: str) -> None:
+    hold = await held(home, **mail)
+    for choice in Choice:
+        with pytest.raises(NotEntitled, match="wrote it"):
+            await home.approvals().vote(hold.hold_id, choice, approver=who, by="root")
+    assert (await again(home, hold.hold_id)).votes == ()
+
+
+async def test_who_has_left_the_group_cannot_decide_and_no_longer_counts(home: House) -> None:
+    hold = await held(home)
+    await home.approvals().vote(hold.hold_id, APPROVE, approver="dpo@example.com", by="root")
+    left = DOCUMENTS["policy.yaml"].replace(b"[dpo@example.com]", b"[legal@example.com]")
+    home.in_force = home.build(DOCUMENTS | {"policy.yaml": left})
+    with pytest.raises(NotEntitled):
+        await home.approvals().vote(hold.hold_id, REJECT, approver="dpo@example.com", by="root")
+    done = await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    assert done.hold.state is State.WAITING
+
+
+async def test_a_person_votes_once_and_may_think_again(home: House) -> None:
+    hold = await held(home)
+    await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    with pytest.raises(Conflict, match="voted so already"):
+        await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    done = await home.approvals().vote(hold.hold_id, REJECT, approver="eva@example.com", by="root")
+    assert done.hold.state is State.REJECTED
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"content_sha256": "0" * 64},
+        {"envelope_sha256": "0" * 64},
+        {"policy_sha256": "0" * 64},
+    ],
+)
+async def test_what_has_changed_since_it_was_looked_at_is_a_conflict(home: House, seen: dict[str, str]) -> None:
+    hold = await held(home)
+    with pytest.raises(Conflict, match="changed"):
+        await home.approvals().vote(
+            hold.hold_id, APPROVE, approver="eva@example.com", by="root", seen=replace(Seen.of(hold), **seen)
+        )
+    done = await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root", seen=Seen.of(hold))
+    assert len(done.hold.votes) == 1
+
+
+async def test_out_of_hours_others_may_decide(home: House) -> None:
+    hold = await held(home)
+    with pytest.raises(NotEntitled):
+        await home.approvals().vote(hold.hold_id, APPROVE, approver="duty@example.com", by="root")
+    home.clock.pass_(hours=14)
+    done = await home.approvals().vote(hold.hold_id, APPROVE, approver="duty@example.com", by="root")
+    assert done.hold.state is State.APPROVED
+
+
+async def test_two_at_once_make_one_release(home: House) -> None:
+    hold = await held(home, "news@lists.example.com")  # one of communications is enough
+    results = await asyncio.gather(
+        *(
+            home.approvals().vote(hold.hold_id, APPROVE, approver=f"{who}@example.com", by="root")
+            for who in ("eva", "omar")
+        ),
+        return_exceptions=True,
+    )
+    assert sorted(type(r).__name__ for r in results) == ["Conflict", "Decided"]
+    home.clock.pass_(minutes=1)
+    assert len([i for i in await home.outbox() if i.kind is IntentKind.RELEASE]) == 1
+    assert (await kinds(home, hold.hold_id)).count("approved") == 1
+
+
+async def test_the_writer_takes_it_back(home: House) -> None:
+    hold = await held(home)
+    with pytest.raises(NotEntitled):
+        await home.approvals().withdraw(hold.hold_id, sender="eva@example.com", by="root")
+    done = await home.approvals().withdraw(hold.hold_id, sender="ANNA@example.com", by="root")
+    assert done.hold.state is State.WITHDRAWN
+    with pytest.raises(Conflict):
+        await home.approvals().withdraw(hold.hold_id, sender="anna@example.com", by="root")
+    assert await kinds(home, hold.hold_id) == ["verdict", "withdrawn"]
+
+
+async def test_what_is_approved_cannot_be_taken_back(home: House) -> None:
+    hold = await held(home, "news@lists.example.com")
+    await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    with pytest.raises(Conflict, match="approved already"):
+        await home.approvals().withdraw(hold.hold_id, sender="anna@example.com", by="root")
+
+
+async def test_no_such_hold(home: House) -> None:
+    with pytest.raises(KeyError):
+        await home.approvals().vote("T9", APPROVE, approver="eva@example.com", by="root")
+    with pytest.raises(NotEntitled, match="no address"):
+        await home.approvals().vote("T9", APPROVE, approver="eva", by="root")
+
+
+# -- time
+
+
+async def sweep_at(home: House, at: datetime) -> int:
+    passed = at - home.clock.at
+    home.clock.pass_(seconds=passed.total_seconds())
+    return await home.approvals().sweep()
+
+
+async def test_a_life_in_time(home: House) -> None:
+    hold = await held(home)
+    # 24 working hours of 10 a day from Monday 09:00: Wednesday 13:00
+    assert hold.expires_at == MONDAY.replace(day=4, hour=13)
+    assert await sweep_at(home, MONDAY + timedelta(minutes=20)) == 1  # looked at, nothing due
+    assert await sweep_at(home, MONDAY + timedelta(minutes=59)) == 0
+    assert await sweep_at(home, MONDAY + timedelta(hours=1)) == 1
+    assert await sweep_at(home, MONDAY + timedelta(hours=1, minutes=1)) == 0
+    assert await sweep_at(home, MONDAY + timedelta(hours=13)) == 1  # a quarter of 52 hours
+    assert await sweep_at(home, MONDAY + timedelta(hours=26)) == 1
+    assert await sweep_at(home, MONDAY + timedelta(hours=47)) == 1
+    assert await sweep_at(home, hold.expires_at - timedelta(seconds=1)) == 0
+    assert await sweep_at(home, hold.expires_at) == 1
+    assert await sweep_at(home, hold.expires_at + timedelta(days=3)) == 0
+    assert (await again(home, hold.hold_id)).state is State.EXPIRED
+    events = await home.events(hold.hold_id)
+    assert [k for k, _ in events] == ["verdict", "escalated", "reminded", "reminded", "reminded", "expired"]
+    assert [d["percent"] for k, d in events if k == "reminded"] == [25, 50, 90]
+    assert [who for who, _ in await notices(home, "escalation")] == ["duty@example.com", "omar@example.com"]
+    assert [who for who, _ in await notices(home, "expired")] == ["anna@example.com"]
+    with pytest.raises(Conflict, match="expired already"):
+        await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+
+
+async def test_who_has_voted_is_not_reminded_and_a_vote_is_an_answer(home: House) -> None:
+    hold = await held(home)
+    await home.approvals().vote(hold.hold_id, APPROVE, approver="eva@example.com", by="root")
+    await sweep_at(home, MONDAY + timedelta(hours=26))
+    assert await kinds(home, hold.hold_id) == ["verdict", "vote", "reminded"]
+    reminded = await notices(home, "reminder")
+    assert [who for who, _ in reminded] == ["dpo@example.com", "omar@example.com"]
+
+
+async def test_missed_reminders_are_one(home: House) -> None:
+    hold = await held(home)
+    await sweep_at(home, hold.expires_at - timedelta(minutes=1))
+    assert [d["percent"] for k, d in await home.events(hold.hold_id) if k == "reminded"] == [90]
+
+
+async def test_a_clock_that_is_put_forward_expires_nothing(home: House) -> None:
+    hold = await held(home)
+    approvals = home.approvals()
+    home.clock.at += timedelta(days=30)  # and nothing has passed
+    assert await approvals.sweep() == 0
+    assert (await again(home, hold.hold_id)).state is State.WAITING
+    home.clock.pass_(days=10)  # now it has
+    await approvals.sweep()
+    assert (await again(home, hold.hold_id)).state is State.EXPIRED
+
+
+async def test_a_hold_whose_client_was_never_answered_is_void(home: House) -> None:
+    hold = await held(home)
+    unanswered = replace(hold, hold_id="U1", acknowledged=False)
+    step = home.approvals()._in_time(unanswered, home.in_force, hold.held_at + timedelta(minutes=15))
+    assert step.hold is not None
+    assert step.hold.state is State.VOID
+    assert step.intents == ()
+    early = home.approvals()._in_time(unanswered, home.in_force, hold.held_at + timedelta(minutes=14))
+    assert early.hold is not None
+    assert early.hold.state is State.WAITING
+
+
+async def test_what_was_decided_meanwhile_does_not_expire(home: House) -> None:
+    hold = await held(home)
+    change = home.approvals()._in_time(replace(hold, state=State.APPROVED), home.in_force, hold.expires_at)
+    assert change == Change(refused="decided meanwhile")
+
+
+async def test_one_hold_that_fails_does_not_stop_the_sweep(home: House) -> None:
+    first = await held(home)
+    second = await held(home, MEMBERS[1], *MEMBERS[2:30], body="another", To="x@example.com")
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(home.store, name)
+
+        async def change(self, hold_id: str, step: Any) -> Change:
+            if hold_id == first.hold_id:
+                raise Unavailable
+            return await home.store.change(hold_id, step)
+
+    home.ledger = Failing()
+    assert await sweep_at(home, MONDAY + timedelta(days=9)) == 1
+    assert (await again(home, first.hold_id)).state is State.WAITING
+    assert (await again(home, second.hold_id)).state is State.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("field", "expires"),
+    [
+        ("Latest-Delivery-Time: Mon, 2 Mar 2026 12:00:00 +0000", MONDAY.replace(hour=12)),
+        ("Deliver-By: Mon, 2 Mar 2026 13:00:00 +0100", MONDAY.replace(hour=12)),
+        ("Expires: Mon, 2 Mar 2026 12:00:00 -0000", MONDAY.replace(hour=12)),
+        ("Expires: Sun, 1 Mar 2026 12:00:00 +0000", None),  # it has passed
+        ("Expires: Fri, 6 Mar 2026 12:00:00 +0000", None),  # later than the organisation's own
+        ("Expires: soon", None),
+        ("Expires: Mon, 99 Mar 2026 99:00:00 +0000", None),
+        ("Subject: none", None),
+    ],
+)
+async def test_deliver_by(home: House, field: str, expires: datetime | None) -> None:
+    header = parse_header(f"{field}\r\n\r\n".encode())
+    assert Term().expires_at(header, home.in_force, MONDAY) == (expires or MONDAY.replace(day=4, hour=13))
+
+
+async def test_a_term_in_plain_hours(home: House) -> None:
+    assert Term(seconds=3600, working=False).expires_at(parse_header(b""), home.in_force, MONDAY) == MONDAY.replace(
+        hour=10
+    )

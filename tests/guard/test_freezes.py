@@ -1,0 +1,239 @@
+"""The gate, the fence before the last dot, and the service that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.policy.admission import Freeze, Gate, Selector, Unavailable
+from smtpguard.policy.verdict import Relayed
+from tests.guard.house import MEMBERS, Clock, House, Way
+
+
+class Gates:
+    """A ledger that knows its gate alone."""
+
+    def __init__(self) -> None:
+        self.now = Gate(generation=1, policy_sha256="p")
+        self.fails: Exception | None = None
+
+    async def gate(self) -> Gate:
+        if self.fails:
+            raise self.fails
+        return self.now
+
+
+def stop(selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Freeze:
+    return Freeze(
+        freeze_id="F", selector=selector, value=value, reason="", by="", at=Clock().at, until=more.get("until")
+    )
+
+
+@pytest.mark.parametrize(
+    ("gate", "passed", "holds"),
+    [
+        (Gate(generation=1, policy_sha256="p"), 0.0, True),
+        (Gate(generation=1, policy_sha256="p"), 0.9, True),
+        (Gate(generation=1, policy_sha256="p"), 1.0, False),  # not read for a second
+        (Gate(generation=2, policy_sha256="q"), 0.0, False),  # another policy
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(),)), 0.0, False),
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.SENDER, "anna@example.com"),)), 0.0, False),
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.LIST, "news"),)), 0.0, False),
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.MAILING, "m"),)), 0.0, False),
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.THREAD, "<t>"),)), 0.0, False),
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(Selector.LIST, "other"),)), 0.0, True),
+        (Gate(generation=2, policy_sha256="p", freezes=(stop(until=Clock().at),)), 0.0, True),  # it has run out
+        (Gate(generation=9, policy_sha256="p"), 0.0, True),  # something else was thawed
+    ],
+)
+async def test_the_fence(gate: Gate, passed: float, holds: bool) -> None:
+    ledger, clock = Gates(), Clock()
+    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    fence = watch.fence(
+        lists=frozenset({"news"}),
+        senders=frozenset({"anna@example.com"}),
+        mailing="m",
+        thread="<t>",
+        policy_sha256="p",
+    )
+    assert not fence()  # never read
+    ledger.now = gate
+    await watch.read()
+    clock.pass_(seconds=passed)
+    assert fence() is holds
+
+
+async def test_what_people_released_is_not_stopped_by_a_new_policy() -> None:
+    ledger, clock = Gates(), Clock()
+    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    ledger.now = Gate(generation=2, policy_sha256="another")
+    await watch.read()
+    assert watch.fence(lists=frozenset(), senders=frozenset())()
+
+
+async def test_the_fence_falls_when_the_client_has_gone() -> None:
+    watch = GateWatch(Gates(), Clock())  # type: ignore[arg-type]
+    await watch.read()
+    gone = False
+    fence = watch.fence(lists=frozenset(), senders=frozenset(), gone=lambda: gone)
+    assert fence()
+    gone = True
+    assert not fence()
+
+
+async def test_a_gate_that_cannot_be_read_grows_stale_and_comes_back() -> None:
+    ledger, clock = Gates(), Clock()
+    watch = GateWatch(ledger, clock)  # type: ignore[arg-type]
+    await watch.read()
+    fence = watch.fence(lists=frozenset(), senders=frozenset(), policy_sha256="p")
+    ledger.fails = Unavailable()
+    clock.pass_(seconds=2)
+    with pytest.raises(Unavailable):
+        await watch.read()
+    assert not fence()
+    ledger.fails = None
+    await watch.read()
+    assert fence()
+
+
+async def test_who_follows_hears_of_each_move_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, heard, reads = Gates(), [], 0
+    watch = GateWatch(ledger, Clock(), moved=heard.append)  # type: ignore[arg-type]
+
+    async def turn(_: float) -> None:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            ledger.fails = Unavailable()
+        elif reads == 3:
+            ledger.fails, ledger.now = None, Gate(generation=2, policy_sha256="q")
+        elif reads == 6:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("smtpguard.guard.freezes.asyncio.sleep", turn)
+    with pytest.raises(asyncio.CancelledError):
+        await watch.run()
+    assert [g.generation for g in heard] == [2]
+
+
+# -- the service
+
+
+def service(home: House, **more: Any) -> Freezes:
+    return Freezes(home.store, home.clock, new_id=lambda: next(home.ids), **more)
+
+
+async def test_freeze_and_thaw(home: House) -> None:
+    freezes = service(home)
+    frozen = await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
+    assert (frozen.recalled, frozen.past_recall, frozen.hooks) == ((), (), ())
+    [(kind, data)] = await home.events(frozen.freeze.freeze_id)
+    assert (kind, data["selector"], data["value"]) == ("freeze", "sender", None)
+    [(entry, clear)] = await home.store.history(frozen.freeze.freeze_id)
+    assert "anna" not in entry.body
+    assert clear is not None
+    assert clear["from"] == ["anna@example.com"]
+    assert clear["comment"] == ["taken over"]
+    assert await freezes.standing(Selector.SENDER, "anna@example.com") == (frozen.freeze,)
+    assert await freezes.standing(Selector.ALL) == ()
+    assert await freezes.thaw(frozen.freeze.freeze_id, by="root") == ()
+    assert await freezes.standing() == ()
+    with pytest.raises(KeyError):
+        await freezes.thaw(frozen.freeze.freeze_id, by="root")
+
+
+async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
+    freezes = service(home)
+    frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(hours=2))
+    assert frozen.freeze.until == home.clock.at + timedelta(hours=2)
+    assert len(await freezes.standing()) == 1
+    home.clock.pass_(hours=2)
+    assert await freezes.standing() == ()
+    await home.watch.read()
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
+
+
+async def test_who_was_recalled_and_who_was_past_recall(home: House) -> None:
+    """Two are under way: one before its final dot, one whose dot has been sent and whose reply has not come."""
+    waiting, past = asyncio.Event(), asyncio.Event()
+
+    class Past(Way):
+        async def send(self, prepend: bytes, fence: Any) -> Any:
+            assert fence()
+            self.sent.append(prepend)
+            await past.wait()
+            return self.replies
+
+    intake = home.intake()
+    before = home.transaction("ulf@example.com")
+    after = home.transaction(MEMBERS[0])
+    elsewhere = home.transaction("ulf@example.com", sender="ida@example.com", reverse_path="ida@example.com")
+    calls = [
+        asyncio.create_task(intake(before, Way(before_dot=waiting.wait))),
+        asyncio.create_task(intake(after, Past())),
+        asyncio.create_task(intake(elsewhere, Past())),
+    ]
+    freezes = service(home, recall_seconds=0.3)
+    stopped = Freeze(freeze_id="", selector=Selector.ALL, value="", reason="", by="", at=home.clock.at)
+    while len(await home.store.in_flight(stopped, home.clock.at - timedelta(minutes=1))) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+    async def recall() -> None:
+        """The fences fall, what they drop is noted, and then the time is up."""
+        while not (await home.watch.read()).freezes:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        waiting.set()
+        while not await home.store.outcomes([before.id]):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        home.clock.ticks += 1
+
+    recalling = asyncio.create_task(recall())
+    frozen = await freezes.freeze(Selector.SENDER, "anna@example.com", reason="x", by="root")
+    await recalling
+    assert frozen.recalled == (before.id,)
+    assert frozen.past_recall == (after.id,)
+    past.set()
+    await asyncio.gather(*calls)
+
+
+async def test_hooks_are_run_with_what_happened(home: House, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = f"import os; open({str(out)!r}, 'a').write(' '.join(sorted(k + '=' + v for k, v in os.environ.items() if 'GUARD' in k)))"
+    freezes = service(home, freeze_hook=[(sys.executable, "-c", code)], thaw_hook=[("/bin/true",)])
+    frozen = await freezes.freeze(Selector.LIST, "news", reason="an incident", by="root")
+    assert [h.problem for h in frozen.hooks] == [None]
+    assert out.read_text() == (
+        f"SMTPGUARD_ACTION=freeze SMTPGUARD_BY=root SMTPGUARD_ID={frozen.freeze.freeze_id} "
+        "SMTPGUARD_REASON=an incident SMTPGUARD_SELECTOR=list SMTPGUARD_VALUE=news"
+    )
+    assert [h.problem for h in await freezes.thaw(frozen.freeze.freeze_id, by="root")] == [None]
+
+
+async def test_hooks_that_fail_are_told_and_the_freeze_stands(home: House) -> None:
+    freezes = service(
+        home,
+        freeze_hook=[("/bin/sh", "-c", "exit 7"), ("/nonexistent",), ("/bin/sleep", "600"), ("/bin/true",)],
+        hook_seconds=0.3,
+    )
+    frozen = await freezes.freeze(Selector.ALL, "", reason="x", by="root")
+    problems = [h.problem or "fine" for h in frozen.hooks]
+    assert problems[0] == "it ended with status 7"
+    assert "No such file" in problems[1]
+    assert "was killed" in problems[2]
+    assert problems[3] == "fine"
+    assert await freezes.standing() == (frozen.freeze,)
+
+
+async def test_a_freeze_that_could_not_be_written_raises(home: House) -> None:
+    class Down:
+        async def freeze(self, *_: Any) -> Any:
+            raise Unavailable
+
+    with pytest.raises(Unavailable):
+        await Freezes(Down(), home.clock, new_id=lambda: "F").freeze(Selector.ALL, "", reason="", by="")  # type: ignore[arg-type]
