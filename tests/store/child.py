@@ -1,0 +1,100 @@
+"""A process of its own that writes in a store, to be killed, to contend, or to run out of space. Run by test_faults.
+
+It prints one JSON line for each thing that it was told is durable, and flushes it: what stands there must be in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from smtpguard.audit.event import Kind
+from smtpguard.mail.message import Message
+from smtpguard.policy.admission import Admission, Ask, Full, LedgerError, Live
+from smtpguard.store.store import Store, open_store
+from tests.store.making import CONTENT, POLICY, SECRET, a_hold, event, holds, item, notice, relays
+
+
+class Clock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+async def hold(store: Store, name: str, n: int) -> None:
+    """Holds, one after the other; of each it says when its client would have got its 250."""
+    await store.keep(CONTENT)
+    for i in range(n):
+        id = f"{name}{i}"
+        admission = await store.admit(item(id), holds(a_hold(id), notice(f"N{id}", id)))
+        say(answered=admission.hold.hold_id if admission.hold else None)
+
+
+async def count(store: Store, name: str, n: int) -> None:
+    """Many at once, all counted under one key; it says every count that was seen."""
+    ask = Ask(fact="sender.customers", key="anna", window_seconds=3600)
+
+    async def one(i: int) -> None:
+        seen: list[int] = []
+
+        def step(live: Live) -> Admission:
+            seen.append(live.counts[ask])
+            return relays(f"{name}{i}", counted=(ask,))(live)
+
+        await store.admit(item(f"{name}{i}", asks=(ask,), people=(f"{name}{i}".encode(),)), step)
+        say(count=seen[-1])
+
+    for start in range(0, n, 20):
+        await asyncio.gather(*(one(i) for i in range(start, start + 20)))
+
+
+async def fill(store: Store, folder: str) -> None:
+    """Until the disk is full; then the ballast goes, and it must go on."""
+    for i in range(1000):
+        message = Message.of(f"Subject: {i}\r\n\r\n".encode() + b"x" * 50_000)
+        try:
+            await store.keep(message)
+            await store.admit(item(f"F{i}"), holds(a_hold(f"F{i}", content=message)))
+        except Full as error:
+            say(full=str(error))
+            break
+        except LedgerError as error:
+            say(other=f"{type(error).__name__}: {error}")
+            break
+        say(answered=f"F{i}")
+    (Path(folder) / "ballast").unlink()
+    await store.keep(CONTENT)
+    await store.admit(item("after"), holds(a_hold("after")))
+    say(answered="after")
+    proof = await store.verify()
+    say(proof=proof.ok, entries=proof.entries)
+    for i in range(1000):
+        if await store.hold(f"F{i}") is None:
+            break
+        say(there=f"F{i}")
+
+
+async def main(url: str, state_dir: str, what: str, name: str, n: int) -> None:
+    async with open_store(url, secret=SECRET, state_dir=Path(state_dir), clock=Clock(), migrate=True) as store:
+        if (await store.gate()).policy_sha256 != POLICY:
+            await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        if what == "hold":
+            await hold(store, name, n)
+        elif what == "count":
+            await count(store, name, n)
+        else:
+            await fill(store, name)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:5], int(sys.argv[5])))

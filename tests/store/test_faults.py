@@ -1,0 +1,179 @@
+"""What happens to a machine: killed in the middle, two processes at once, a full disk, a database that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import LedgerError, Unavailable
+from smtpguard.store import work
+from smtpguard.store.migrate import migrate
+from smtpguard.store.store import open_store
+from tests.store.conftest import a_server
+from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def command(url: str, state: Path, what: str, name: str, n: int) -> list[str]:
+    return [sys.executable, "-m", "tests.store.child", url, str(state), what, name, str(n)]
+
+
+def lines(text: str, key: str) -> list[Any]:
+    return [row[key] for row in map(json.loads, text.splitlines()) if key in row]
+
+
+# The first commits of the child: schema, policy, content begun, one chunk; then two a hold, itself and its answer.
+@pytest.mark.parametrize("point", [f"{when}-commit:{n}" for n in (6, 7, 8, 9) for when in ("before", "after")])
+async def test_killed_around_a_commit_nothing_answered_is_lost(
+    url: str, tmp_path: Path, clock: Clock, point: str
+) -> None:
+    migrate(url)
+    killed = await asyncio.to_thread(
+        subprocess.run, command(url, tmp_path, "hold", "H", 20), capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "SMTPGUARD_FAILPOINT": point}, timeout=60, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    answered = lines(killed.stdout, "answered")
+    assert len(answered) < 20
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as store:
+        assert (await store.verify()).ok
+        there = {h.hold_id: h for h in await store.holds()}
+        assert set(answered) <= set(there)
+        assert all(there[id].acknowledged for id in answered)
+        left = set(there) - set(answered)
+        assert len(left) <= 1  # written, or answered even, and then killed
+        # the client of that one tries again: one hold, the same
+        for id in left:
+            await store.admit(item(f"R{id}", of=id), holds(a_hold(f"R{id}")))
+        assert {h.hold_id for h in await store.holds() if h.acknowledged} == set(there)
+        clock.go(days=10_000)  # the child's clock is the real one
+        leases = await store.lease("me", 100, 60)
+        assert sorted(lease.lease_id for lease in leases) == sorted(f"N{id}" for id in there)
+
+
+async def test_two_processes_count_as_one(url: str, tmp_path: Path, clock: Clock) -> None:
+    migrate(url)
+    n = 400
+    children = [
+        await asyncio.create_subprocess_exec(
+            *command(url, tmp_path, "count", name, n), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        )
+        for name in ("A", "B")
+    ]
+    said = [await child.communicate() for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    counts = [lines(out.decode(), "count") for out, _ in said]
+    assert sorted(counts[0] + counts[1]) == list(range(1, 2 * n + 1))
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as store:
+        proof = await store.verify()
+        assert proof.ok
+        assert proof.entries >= 2 * n + 1
+
+
+def test_a_full_disk_is_full_and_recovers(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=3m none {disk} && head -c 1000000 /dev/zero > {disk}/ballast && "
+        f"exec {' '.join(command(f'sqlite:///{disk}/guard.db', disk, 'fill', str(disk), 0))}"
+    )
+    ran = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    if ran.returncode and ("unshare" in ran.stderr or "mount" in ran.stderr):
+        pytest.skip(f"no disk of one's own to fill: {ran.stderr.strip()}")
+    assert ran.returncode == 0, ran.stderr
+    assert lines(ran.stdout, "full") == ["no space left for the database"]
+    assert lines(ran.stdout, "proof") == [True]
+    answered = lines(ran.stdout, "answered")
+    assert answered[-1] == "after"
+    assert len(answered) > 3
+    assert set(answered[:-1]) <= set(lines(ran.stdout, "there"))
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """A PostgreSQL of one's own, to be stopped."""
+    with a_server() as running:
+        yield running
+
+
+def kill(server: Any) -> None:
+    """At once, as a machine that loses power; waits until it is gone."""
+    watch = os.pidfd_open(server.get_pid())
+    try:
+        os.kill(server.get_pid(), signal.SIGQUIT)
+        assert select.select([watch], [], [], 10)[0]
+    finally:
+        os.close(watch)
+
+
+async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: Path, clock: Clock) -> None:
+    url = server.get_uri()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.admit(item("T1"), relays("T1"))
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        with pytest.raises(Unavailable):
+            await store.admit(item("T2"), relays("T2"))
+        await store.admit(item("T3"), relays("T3"))  # on a new connection
+
+        await asyncio.to_thread(kill, server)
+        began = time.monotonic()
+        for n in range(3):
+            with pytest.raises(Unavailable):
+                await store.admit(item(f"D{n}"), relays(f"D{n}"))
+        with pytest.raises(Unavailable):
+            await store.gate()
+        assert time.monotonic() - began < 15
+        store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+
+        await asyncio.to_thread(server.ensure_postgres_running)
+        await store.admit(item("T4"), relays("T4"))
+        assert await store.outcomes(["T1"]) == {"T1": "relayed"}
+        assert (await store.verify()).ok
+        assert await store.history("D0") == []
+
+
+async def test_a_database_that_hangs_is_answered_for(
+    server: Any, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's process is stopped, not ended: no error comes, only silence. The clock answers in its place."""
+    url = server.get_uri()
+    monkeypatch.setattr(work, "WAIT_SECONDS", 0.3)
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=RealClock(), migrate=True) as store:
+        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        pids: list[int] = []
+        await store._writer.submit(lambda b: pids.append(b.select("SELECT pg_backend_pid()")[0][0]))
+        os.kill(pids[0], signal.SIGSTOP)
+        try:
+            results = await asyncio.gather(
+                store.admit(item("T1"), relays("T1")), store.admit(item("T2"), relays("T2")), return_exceptions=True
+            )
+        finally:
+            os.kill(pids[0], signal.SIGCONT)
+        assert all(isinstance(r, LedgerError) for r in results)
+        monkeypatch.undo()
+        await store.admit(item("T3"), relays("T3"))
+        assert set((await store.outcomes(["T1", "T2"])).values()) <= {"unanswered"}
+        assert (await store.verify()).ok
+
+
+class RealClock(Clock):
+    def monotonic(self) -> float:
+        return time.monotonic()
