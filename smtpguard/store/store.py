@@ -185,6 +185,10 @@ class Store:
         """Verdicts to relay older than ``before`` without an outcome: after a crash, in doubt."""
         return await self._read(lambda c: gates.unsettled(c, before))
 
+    def now(self) -> datetime:
+        """By the clock that the store writes with."""
+        return self._clock.now()
+
     async def hold_counts(self) -> Mapping[State, int]:
         return await self._read(holds.counts)
 

@@ -1,0 +1,119 @@
+"""smtpguard audit: prove the journal, or take it out of the database.
+
+``verify`` walks over the whole hash chain, holds what names people against its digests, and compares the chain with the
+signed checkpoints of the database and of the state folder; it writes nothing. Never here: what makes a chain good
+(audit.chain).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from smtpguard.audit.chain import Clear, Entry, Proof
+from smtpguard.audit.event import Event, Kind
+from smtpguard.cli.context import Context
+
+PAGE = 1000
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group()
+def command() -> None:
+    """Verify or export the journal."""
+
+
+@command.command()
+@as_json
+@click.pass_obj
+def verify(context: Context, as_json: bool) -> None:
+    """Prove that no entry was edited, removed, put in or moved. Exit 1 if one was."""
+
+    async def work() -> Proof:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings()) as (store, _):
+            with _progress() as progress:
+                return await store.verify(progress)
+
+    proof = context.run(work())
+    bad = proof.first_bad
+    if as_json or context.json:
+        first = None if bad is None else {"seq": bad.seq, "problem": bad.problem}
+        context.say({"ok": proof.ok, "entries": proof.entries, "first_bad": first})
+    elif bad is None:
+        click.echo(f"The journal is whole: {proof.entries:,} entries.")
+    else:
+        click.echo(f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
+    if bad is not None:
+        raise click.exceptions.Exit(1)
+
+
+@command.command()
+@click.option("--after", type=click.IntRange(0), default=0, metavar="SEQ", help="Only entries after this one.")
+@click.option("--id", "about", metavar="ID", help="Only what happened to this transaction, hold or freeze.")
+@click.option("--clear", is_flag=True, help="With what names people, as far as it is still there. That is journalled.")
+@as_json
+@click.pass_obj
+def export(context: Context, after: int, about: str | None, clear: bool, as_json: bool) -> None:
+    """Every entry as one JSON object a line, in order, with its hash and the one before it."""
+
+    async def work() -> None:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings()) as (store, _):
+            if clear:
+                now = store.now()
+                data = {"what": "journal", "after": after, "about": about}
+                exported = Event(
+                    kind=Kind.EXPORTED, id=about or "journal", at=now, data=data, private={"actor": (context.user,)}
+                )
+                await store.record([exported])
+            if about is not None:
+                for entry, values in await store.history(about):
+                    if entry.seq > after:
+                        context.say(_row(entry, values if clear else None))
+                return
+            last = after
+            while page := await store.entries(after=last, limit=PAGE):
+                for entry, values in page:
+                    context.say(_row(entry, values if clear else None))
+                last = page[-1][0].seq
+
+    context.run(work())
+
+
+def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
+    """``body`` is the text that was hashed; ``data`` is for reading."""
+    return {
+        "seq": entry.seq,
+        "at": entry.time,
+        "at_microseconds": entry.at,
+        "kind": entry.kind,
+        "id": entry.id,
+        "data": entry.data,
+        "private": None if clear is None else {role: list(values) for role, values in clear.items()},
+        "body": entry.body,
+        "prev": entry.prev.hex(),
+        "hash": entry.hash.hex(),
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error, for people; the walk over a year takes minutes."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="Verifying", file=sys.stderr) as bar:
+
+        def told(done: int, of: int) -> None:
+            bar.length = of
+            bar.update(done - bar.pos)
+
+        yield told

@@ -1,0 +1,106 @@
+"""audit verify and export, as people type them, over a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.audit.chain import link
+from smtpguard.audit.event import Kind
+from smtpguard.cli import main
+from smtpguard.store.store import Store, open_store
+from tests.store.making import POLICY, SECRET, Clock, event, item, relays
+
+
+def within(tmp_path: Path, work: Callable[[Store], Awaitable[object]]) -> None:
+    async def run() -> None:
+        url = f"sqlite:///{tmp_path}/guard.db"
+        async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True) as store:
+            await work(store)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "secret").chmod(0o600)
+    settings = f'store: {{url: "sqlite:///{tmp_path}/guard.db"}}\nstate: {tmp_path}\nsecret_file: {tmp_path}/secret\n'
+    (tmp_path / "smtpguard.yaml").write_text(settings)
+
+    async def some(store: Store) -> None:
+        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        for n in range(9):
+            await store.admit(item(f"T{n}"), relays(f"T{n}"))
+
+    within(tmp_path, some)
+    return tmp_path
+
+
+def run(installed: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "audit", *args])
+
+
+def rows(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_whole_journal(installed: Path) -> None:
+    result = run(installed, "verify", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None}
+    assert run(installed, "verify").stdout == "The journal is whole: 10 entries.\n"
+
+
+def test_verifying_writes_nothing(installed: Path) -> None:
+    before = (installed / "checkpoints").read_text()
+    run(installed, "verify")
+    assert (installed / "checkpoints").read_text() == before
+    assert len(rows(run(installed, "export"))) == 10
+
+
+def test_an_edited_entry(installed: Path) -> None:
+    with sqlite3.connect(installed / "guard.db") as connection:
+        connection.execute("UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 7")
+    connection.close()
+    result = run(installed, "verify", "--json")
+    assert result.exit_code == 1
+    problem = "edited: the entry does not fit its hash"
+    assert json.loads(result.stdout) == {"ok": False, "entries": 7, "first_bad": {"seq": 7, "problem": problem}}
+    told = run(installed, "verify")
+    assert told.exit_code == 1
+    assert told.stdout == f"The journal is not what was written. Entry 7: {problem}.\n"
+
+
+def test_without_a_store_it_cannot_run(installed: Path) -> None:
+    (installed / "guard.db").unlink()
+    result = run(installed, "verify")
+    assert result.exit_code == 2
+    assert "not set up yet" in result.stderr
+
+
+def test_export_can_be_proved_by_others(installed: Path) -> None:
+    found = rows(run(installed, "export"))
+    prev = bytes(32)
+    for row in found:
+        fields = (row["seq"], row["at_microseconds"], row["kind"], row["id"], row["body"])
+        prev = link(prev, *fields)  # type: ignore[arg-type]
+        assert prev.hex() == row["hash"]
+    assert all(row["private"] is None for row in found)
+    assert "anna" not in json.dumps(found)
+    assert [row["seq"] for row in rows(run(installed, "export", "--after", "8"))] == [9, 10]
+
+
+def test_export_of_one_thing_in_clear_is_journalled(installed: Path) -> None:
+    found = rows(run(installed, "export", "--id", "T3", "--clear"))
+    assert [row["kind"] for row in found] == ["verdict", "exported"]
+    assert found[0]["private"] == {"from": ["anna@example.com"]}
+    assert rows(run(installed, "export", "--after", "10"))[0]["kind"] == "exported"
+    assert run(installed, "verify").exit_code == 0
