@@ -95,7 +95,7 @@ def characters(data: bytes, charset: str) -> Decoded:
         known = codecs.lookup(name)
     except (LookupError, ValueError, UnicodeError):
         return _decoded(data, "utf-8", f"the unknown charset {name[:40]!r}")
-    if known.name in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
+    if known.name.replace("-", "_") in _NO_CHARSET or not getattr(known, "_is_text_encoding", True):
         return _decoded(data, "utf-8", f"the unknown charset {name[:40]!r}")
     return _decoded(data, known.name, "")
 

@@ -1,0 +1,102 @@
+"""The grammar of vocabularies, and finding: inflections, compounds, exceptions, disguises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from smtpguard.reading.topics import BadVocabulary, Vocabularies, compile_vocabularies
+
+
+def made(**group: object) -> Vocabularies:
+    return compile_vocabularies({"v": {"groups": [group]}})
+
+
+def found(vocabulary: Vocabularies, text: str) -> list[str]:
+    return [t.term for t in vocabulary.find([("text", text)])]
+
+
+def test_a_term_stands_at_the_edges_of_a_word() -> None:
+    v = made(terms=["öl"])
+    assert found(v, "ett öl, tack") == ["öl"]
+    assert found(v, "mjöl öland") == []
+    assert found(v, "ÖL!") == ["öl"]
+
+
+def test_endings_and_only_those() -> None:
+    v = made(terms=["öl"], inflect="et en")
+    assert found(v, "ölet") == found(v, "ölen") == ["öl"]
+    assert found(v, "ölen" + "s") == []
+
+
+@pytest.mark.parametrize(
+    ("compound", "hits"),
+    [
+        ("none", []),
+        ("first", ["baconsvarv"]),
+        ("last", ["frukostbacon"]),
+        ("both", ["baconsvarv", "frukostbacon"]),
+        (True, ["baconsvarv", "frukostbacon"]),
+        (False, []),
+    ],
+)
+def test_compounds(compound: object, hits: list[str]) -> None:
+    v = made(terms=["bacon"], compound=compound)
+    assert [w for w in ("baconsvarv", "frukostbacon") if found(v, w)] == hits
+
+
+def test_exceptions_hold_for_words_before_and_after_and_with_stars() -> None:
+    v = made(terms=["ham", "gris"], compound="both", **{"except": ["west ham", "*gatan", "ham radio*"]})
+    assert found(v, "West  Ham won") == []
+    assert found(v, "Grisgatan") == []
+    assert found(v, "ham radios") == []
+    assert found(v, "west of here, ham") == ["ham"]
+    assert found(v, "Grisgatan och en gris") == ["gris"]
+
+
+def test_a_term_of_several_words_spans_lines() -> None:
+    assert found(made(terms=["gin & tonic"]), "en gin &\n  tonic") == ["gin & tonic"]
+
+
+def test_a_topic_tells_where_and_what_is_around_it() -> None:
+    (topic,) = made(terms=["bacon"]).find([("subject", "Hej"), ("attachment name", "mycket bacon.pdf")])
+    assert (topic.vocabulary, topic.term, topic.where) == ("v", "bacon", "attachment name")
+    assert "mycket bacon.pdf" in topic.context
+
+
+def test_a_long_text_is_quoted_in_part() -> None:
+    (topic,) = made(terms=["bacon"]).find([("text", "x " * 500 + "bacon" + " y" * 500)])
+    assert len(topic.context) < 100
+    assert topic.context.startswith("…")
+
+
+def test_no_vocabulary_finds_nothing() -> None:
+    assert Vocabularies().find([("text", "bacon")]) == ()
+
+
+def test_a_word_of_a_million_letters_is_looked_at_in_time() -> None:
+    assert found(made(terms=["a"], **{"except": ["*b*c"]}), "a" * 200_000) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ([], ()),
+        ({}, ("groups",)),
+        ({"groups": []}, ("groups",)),
+        ({"groups": ["x"]}, ("groups", 0)),
+        ({"groups": [{"terms": []}]}, ("groups", 0, "terms")),
+        ({"groups": [{"terms": [1]}]}, ("groups", 0, "terms")),
+        ({"groups": [{"terms": ["a"], "compound": "maybe"}]}, ("groups", 0, "compound")),
+        ({"groups": [{"terms": ["a"], "compounds": "both"}]}, ("groups", 0, "compounds")),
+        ({"groups": [{"terms": ["a"]}], "group": 1}, ("group",)),
+        ({"groups": [{"terms": ["a"], "inflect": 3}]}, ("groups", 0, "inflect")),
+        ({"groups": [{"terms": ["a"], "compound": [1]}]}, ("groups", 0, "compound")),
+    ],
+)
+def test_mistakes_are_told_with_their_place(document: Mapping[str, object], path: tuple[str | int, ...]) -> None:
+    with pytest.raises(BadVocabulary) as caught:
+        compile_vocabularies({"v": document})
+    assert caught.value.path == path
+    assert caught.value.expected or caught.value.text
