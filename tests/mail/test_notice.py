@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 
 from smtpguard.mail import compose, swedish
 from smtpguard.mail.address import Address
+from smtpguard.mail.message import Message
 from smtpguard.mail.notice import KINDS, LANGUAGES, SAMPLE, Letterhead, Notice, Stationery, choose_language
 from smtpguard.policy.facts import FACTS, Count, Type, Unknown
 from smtpguard.policy.sentence import sentence
+from smtpguard.reading.read import read as reading
+from smtpguard.reading.surroundings import Surroundings
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HOUSE: dict[str, Any] = {
@@ -334,6 +337,57 @@ def test_numbers_and_windows_in_swedish() -> None:
     assert swedish.sentence("Something else entirely in 1h.") == "Something else entirely in 1h."
     assert swedish.mark("unheard of") == "unheard of"
     assert swedish.mark('the subject begins with "#*"') == 'ämnesraden börjar med "#*"'
+
+
+@pytest.mark.parametrize(
+    ("english", "said"),
+    [
+        ("it is made from a template (12 tables, 3 pictures)", "det är gjort efter en mall (12 tabeller, 3 bilder)"),
+        ('it begins as a letter: "Hi (you)"', 'det börjar som ett brev: "Hi (you)"'),
+        ("bo@example.com and 2 more is shown in To or Cc and is a colleague", "bo@example.com och 2 till står i Till eller Kopia och är kollegor"),
+        ('"fläsk" (pork, in the text)', '"fläsk" (pork, i texten)'),
+        ("Mailchimp put a X-MC-User field on it", "Mailchimp har lagt till fältet X-MC-User"),
+        ("a platform put a X-SG-EID field on it", "ett utskickssystem har lagt till fältet X-SG-EID"),
+    ],
+)  # fmt: skip
+def test_what_was_found_is_told_in_swedish(english: str, said: str) -> None:
+    assert swedish.mark(english) == said
+
+
+ANSWER = """\
+From: Anna Ek <anna@example.com>\r
+To: bo@example.com, cia@example.com\r
+Subject: SV: fredag\r
+Message-ID: <a1@mail.example.com>\r
+In-Reply-To: <b2@mail.example.com>\r
+Thread-Index: AdABCDEF\r
+X-Mailer: Microsoft Outlook 16.0\r
+X-MS-Exchange-Organization-AuthAs: Internal\r
+X-MS-Has-Attach: yes\r
+\r
+Hej Bo,\r
+\r
+Jag tar med mig offerten till mötet. Den är intern och ska inte spridas.\r
+\r
+Med vänlig hälsning\r
+Anna Ek\r
+Mobil: +46 70 123 45 67\r
+\r
+-----Ursprungligt meddelande-----\r
+Från: Bo Al <bo@example.com>\r
+Skickat: den 2 mars 2026 09:00\r
+Till: Anna Ek\r
+Ämne: fredag\r
+\r
+Kan du?\r
+"""
+
+
+def test_what_a_reading_finds_in_an_ordinary_answer_is_told_in_swedish() -> None:
+    around = Surroundings(domains=frozenset({"example.com"}))
+    marks = [mark.evidence for mark in reading(Message.of(ANSWER.encode()), around).marks]
+    assert len(marks) > 5
+    assert [evidence for evidence in marks if swedish.mark(evidence) == evidence] == []
 
 
 def test_both_tables_have_as_many_signs_on_both_sides() -> None:
