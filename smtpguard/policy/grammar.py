@@ -165,17 +165,22 @@ def _pattern(fact: Fact, raw: Mapping[str, Any]) -> tuple[Pattern, str]:
         raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[fact.type])
     if fact.words:
         raise Invalid(f"{fact.name} has {len(fact.words)} words and needs no pattern", one_of(fact.words))
-    text = raw["matches"]
+    return compiled(raw["matches"]), raw["matches"]
+
+
+def compiled(text: str) -> Pattern:
+    """Raises Invalid."""
     if len(text) > _MAX_PATTERN:
         raise Invalid("the pattern is too long", f"at most {_MAX_PATTERN} characters")
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 8 << 20
     try:
-        return re2.compile(text, options), text
+        pattern: Pattern = re2.compile(text, options)
     except re2.error as e:
         why = e.args[0].decode("utf-8", "replace") if isinstance(e.args[0], bytes) else e.args[0]
         raise Invalid(f"the pattern is not one that RE2 knows: {why}") from None
+    return pattern
 
 
 def _figure(fact: Fact, text: str) -> float:

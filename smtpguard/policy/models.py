@@ -18,7 +18,7 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.grammar import canonical
+from smtpguard.policy.grammar import canonical, compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
 from smtpguard.policy.window import RateField
 
@@ -99,7 +99,9 @@ _TEXT = WithJsonSchema({"type": "string"})
 
 
 class HoursModel(Section):
-    days: Annotated[frozenset[int], BeforeValidator(_days), _TEXT] = Field(default_factory=lambda: parse_days("mon-fri"))
+    days: Annotated[frozenset[int], BeforeValidator(_days), _TEXT] = Field(
+        default_factory=lambda: parse_days("mon-fri")
+    )
     from_: Annotated[time, BeforeValidator(_clock), _TEXT] = Field(default_factory=lambda: time(8), alias="from")
     to: Annotated[time, BeforeValidator(_clock), _TEXT] = Field(default_factory=lambda: time(18))
     zone: Annotated[tzinfo, PlainValidator(_zone), _TEXT] = Field(default_factory=lambda: UTC)
@@ -229,8 +231,31 @@ class RuleModel(Section):
     explain: bool = False
 
 
+def _pattern(text: str) -> str:
+    compiled(text)
+    return text
+
+
+class MarkModel(Section):
+    """A mark of the admins' own: a header field that is there, or that says something, or words in the text."""
+
+    side: Literal["internal", "mailing"]
+    weight: Annotated[float, Field(gt=0, le=100)]
+    header: str = ""
+    pattern: Annotated[str, AfterValidator(_pattern)] = ""
+    term: str = Field(default="", max_length=200)
+
+    @model_validator(mode="after")
+    def _something(self) -> MarkModel:
+        if not (self.header or self.pattern or self.term):
+            raise Invalid("a mark of nothing", "header, pattern or term")
+        if self.pattern and self.term:
+            raise Invalid("a mark of two things", "pattern or term")
+        return self
+
+
 class PolicyModel(Section):
-    """The whole policy file."""
+    """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off."""
 
     version: Literal[1] = 1
     enforce: bool = True
@@ -240,4 +265,5 @@ class PolicyModel(Section):
     lists: dict[Name, ListModel] = Field(default={})
     streams: dict[Name, StreamModel] = Field(default={})
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
+    own_marks: dict[Name, MarkModel] = Field(default={})
     rules: list[RuleModel] = Field(default=[])

@@ -1,7 +1,7 @@
 """From the documents of a policy to a Policy, or to every problem in them at once, each with its position.
 
 Models check each section; here is what needs the whole: names that are used must be declared, an address belongs to one
-list, a quorum can be met, a rule can hit. Never here: reading files (config.documents), or finding out members (lists).
+list, a quorum can be met. Never here: reading files (config.documents), or finding out members (lists).
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ from itertools import combinations
 from typing import Any
 
 from smtpguard.config.documents import POLICY, digest, vocabulary_names
-from smtpguard.config.problem import Broken, Invalid, Problem, Severity, Undeclared, ordered
+from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
-from smtpguard.policy.condition import AtLeast, AtMost, Condition
-from smtpguard.policy.engine import FREEZE, RuleSet
-from smtpguard.policy.facts import Type
-from smtpguard.policy.grammar import Known, condition, fact_named
+from smtpguard.policy.engine import RuleSet
+from smtpguard.policy.findings import Findings
+from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
-from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, RuleModel, StreamModel
-from smtpguard.policy.rule import Rule
-from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
+from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
+from smtpguard.policy.rulebook import rules
+from smtpguard.policy.verdict import Action, Quorum
+from smtpguard.reading.marks import KINDS, Side
+from smtpguard.reading.surroundings import Custom
 from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
-
-MAX_RULES = 10_000
-_ACTIONS = {a.word: a for a in Action}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +39,7 @@ class Organization:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """One policy, whole. ``groups`` hold canonical addresses; ``vocabularies`` the plain values of their files; ``marks``
-    the weights that the policy sets. ``documents`` are what ``sha256`` is over. ``warnings`` do not keep it from force."""
+    the weights that the policy sets, ``own_marks`` those it adds. ``documents`` are what ``sha256`` is over. ``warnings`` do not keep it from force."""
 
     sha256: str
     documents: Mapping[str, bytes] = field(repr=False)
@@ -53,6 +51,7 @@ class Policy:
     streams: Mapping[str, StreamModel]
     vocabularies: Mapping[str, Any] = field(repr=False)
     marks: Mapping[str, float]
+    own_marks: tuple[Custom, ...]
     enforce: bool
     delimiters: str
     warnings: tuple[Problem, ...] = ()
@@ -92,9 +91,11 @@ def parse(
     model, rest, wrong = validate_rest(document, PolicyModel)
     if model is None:
         raise Broken([*problems, *wrong])
-    reading = _Parse(rest, model, frozenset(vocabularies), delimiters, sound=_declared(rest) == _declared(document))
-    policy = reading.policy(documents, freeze_answer, vocabularies)
-    problems += wrong + [p for p in reading.problems if p.fatal or not wrong]
+    findings = Findings(document=rest, sound=_declared(rest) == _declared(document))
+    policy = _Sections(findings, model, frozenset(vocabularies), delimiters).policy(
+        documents, freeze_answer, vocabularies
+    )
+    problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
     return replace(policy, warnings=ordered(problems))
@@ -108,28 +109,21 @@ def _declared(document: Document) -> Any:
     return value.keys(), value.get("groups"), audiences, streams.keys()
 
 
-class _Parse:
-    """One pass over a document whose sections are sound; ``problems`` collects what does not fit together.
+class _Sections:
+    """One pass over sections that are sound each by itself; ``findings`` collects what does not fit together."""
 
-    ``sound``: nothing that declares a name was left out because it is wrong.
-    """
-
-    def __init__(
-        self, document: Document, model: PolicyModel, vocabularies: frozenset[str], delimiters: str, *, sound: bool
-    ) -> None:
-        self.sound = sound
-        self.document = document
+    def __init__(self, findings: Findings, model: PolicyModel, vocabularies: frozenset[str], delimiters: str) -> None:
+        self.findings = findings
         self.model = model
         self.vocabularies = vocabularies
         self.delimiters = delimiters
-        self.problems: list[Problem] = []
         self.groups = {name: frozenset(map(self._canonical, people)) for name, people in model.groups.items()}
 
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
         model = self.model
         for name, people in self.groups.items():
             if not people:
-                self._problem(("groups", name), f"group {name} is empty", "at least one address")
+                self.findings.problem(("groups", name), f"group {name} is empty", "at least one address")
         approvals = self._quorum(model.approvals, ("approvals",))
         quorums = {
             name: self._quorum(info.approvals, ("lists", name, "approvals"), name)
@@ -143,7 +137,7 @@ class _Parse:
             sha256=sha256,
             documents=documents,
             rules=RuleSet(
-                rules=tuple(self._rules()), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer
+                rules=tuple(rules(model, self._known(), self.findings)), sha256=sha256, quorums=quorums, approvals=approvals, freeze_answer=freeze_answer
             ),
             organization=Organization(
                 name=organization.name or organization.domains[0],
@@ -157,9 +151,28 @@ class _Parse:
             streams=model.streams,
             vocabularies=vocabularies,
             marks=model.marks,
+            own_marks=tuple(self._own_marks()),
             enforce=model.enforce,
             delimiters=self.delimiters,
         )  # fmt: skip
+
+    def _own_marks(self) -> Iterator[Custom]:
+        for name in self.model.marks:
+            if name not in KINDS:
+                self.findings.problem(
+                    ("marks", name), f'unknown mark "{name}"', hint=did_you_mean(name, KINDS), key=True
+                )
+        for name, own in self.model.own_marks.items():
+            if name in KINDS:
+                self.findings.problem(("own_marks", name), f"{name} is a mark of the product", "another name", key=True)
+            yield Custom(
+                name=name,
+                side=Side(own.side),
+                weight=own.weight,
+                header=own.header,
+                pattern=own.pattern,
+                term=own.term,
+            )
 
     def _quorum(self, model: ApprovalsModel, place: Place, name: str | None = None) -> Quorum:
         late = model.out_of_hours
@@ -180,11 +193,13 @@ class _Parse:
         for n, group in enumerate(model.from_):
             if group not in self.groups:
                 unknown = True
-                self._invalid(Undeclared("group", group, self.groups), (*place, n))
+                self.findings.invalid(Undeclared("group", group, self.groups), (*place, n))
             elif model.from_.index(group) != n:
                 unknown = True
-                self._problem((*place, n), f"group {group} stands twice", "each group once; each: says how many of it")
-        if unknown or not self.sound or not all(self.groups[group] for group in model.from_):
+                self.findings.problem(
+                    (*place, n), f"group {group} stands twice", "each group once; each: says how many of it"
+                )
+        if unknown or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
         for size in range(1, min(len(model.from_), 10) + 1):
             for groups in combinations(model.from_, size):
@@ -192,7 +207,7 @@ class _Parse:
                 if len(people) < model.each * size:
                     named = " and ".join(groups)
                     text = f"needs {model.each * size} people of {named}, which {'has' if size == 1 else 'have'} {len(people)}"
-                    self._problem(place, f"a quorum that nobody can fill: it {text}")
+                    self.findings.problem(place, f"a quorum that nobody can fill: it {text}")
                     return
 
     def _lists(self) -> None:
@@ -206,106 +221,29 @@ class _Parse:
                 self._claim(ids, list_id.strip("<> ").lower(), list_id, name, (*place, "list_ids", n))
             for n, vocabulary in enumerate(info.avoid):
                 if vocabulary not in self.vocabularies:
-                    self._invalid(Undeclared("vocabulary", vocabulary, self.vocabularies), (*place, "avoid", n))
+                    self.findings.invalid(Undeclared("vocabulary", vocabulary, self.vocabularies), (*place, "avoid", n))
             if not info.addresses and not info.members:
-                self._problem(
+                self.findings.problem(
                     place,
                     f"list {name} has neither addresses nor members: nothing can touch it",
                     "addresses, members, or both",
                     key=True,
                 )
             elif not info.members:
-                self._warn(place, f"list {name} has no members: nobody knows how many it reaches, or who is on it")
+                self.findings.warn(
+                    place, f"list {name} has no members: nobody knows how many it reaches, or who is on it"
+                )
 
     def _claim(self, owners: dict[str, str], key: str, written: str, name: str, place: Place) -> None:
         first = owners.setdefault(key, name)
         if first != name:
-            self._problem(place, f"{written} belongs to list {first} already", "an address or id of one list alone")
-
-    def _rules(self) -> Iterator[Rule]:
-        model = self.model
-        if not model.rules:
-            self._warn(("rules",), "no rules: nothing is ever held", key=True)
-        if len(model.rules) > MAX_RULES:
-            self._problem(("rules",), f"{len(model.rules)} rules", f"at most {MAX_RULES}", key=True)
-        known = Known(words=self._words(), groups=self.groups, delimiters=self.delimiters)
-        first: dict[str, int] = {}
-        for n, rule in enumerate(model.rules):
-            place: Place = ("rules", n)
-            if rule.id == FREEZE:
-                self._problem((*place, "id"), f'the id "{FREEZE}" is that of freezes', "another id")
-            if rule.id in first:
-                line = self.document.mark(("rules", first[rule.id], "id")).line
-                self._problem((*place, "id"), f'rule "{rule.id}" stands twice: first on line {line}', "another id")
-            first.setdefault(rule.id, n)
-            yield self._rule(rule, place, known)
-
-    def _rule(self, model: RuleModel, place: Place, known: Known) -> Rule:
-        when = self._conditions(model.when, (*place, "when"), known, every=False)
-        unless = (
-            self._conditions(model.unless, (*place, "unless"), known, every=True) if model.unless is not None else ()
-        )
-        if model.scope == "customers" and model.then != "hold":
-            self._problem(
-                (*place, "scope"), f"scope: customers on a rule that does not hold but {model.then}s", "then: hold"
+            self.findings.problem(
+                place, f"{written} belongs to list {first} already", "an address or id of one list alone"
             )
-        if model.explain and model.then != "reject":
-            self._warn(
-                (*place, "explain"),
-                f"explain is for rejections: a rule that {model.then}s explains itself in a notice or not at all",
-            )
-        if model.unless is not None and all(model.when.get(k) == v for k, v in model.unless.items()) and unless:
-            self._warn(
-                (*place, "unless"),
-                f"rule {model.id} can never hit: its exception is part of its own condition",
-                key=True,
-            )
-        return Rule(
-            rule_id=model.id,
-            then=_ACTIONS[model.then],
-            when=when,
-            unless=unless,
-            description=model.description,
-            mode=Mode(model.mode) if self.model.enforce else Mode.OBSERVE,
-            scope=Scope(model.scope),
-            explain=model.explain,
-        )
 
-    def _conditions(self, raw: Mapping[str, Any], place: Place, known: Known, *, every: bool) -> tuple[Condition, ...]:
-        if not raw:
-            why = (
-                "a rule without it would hit every message" if not every else "leave it out where there is no exception"
-            )
-            self._problem(place, f"{place[-1]} has no condition: {why}", "at least one condition", key=True)
-        made: list[Condition] = []
-        for name, value in raw.items():
-            here = (*place, name)
-            try:
-                fact = fact_named(name)
-            except Invalid as e:
-                self._invalid(e, here, key=True)
-                continue
-            try:
-                made.append(condition(fact, value, every=every, known=known))
-            except Invalid as e:
-                self._invalid(e, here)
-                continue
-            self._trivial(made[-1], here)
-        return tuple(made)
-
-    def _trivial(self, made: Condition, place: Place) -> None:
-        most = 1.0 if made.fact.type is Type.SHARE else float("inf")
-        match made:
-            case AtMost(n=n, below=True) if n <= 0:
-                self._warn(place, f"{made.fact.name} is never {made.limit}: nothing is less than none")
-            case AtLeast(n=n, beyond=True) if n >= most:
-                self._warn(place, f"{made.fact.name} is never {made.limit}: a share is at most 1")
-            case AtLeast(n=n, beyond=False) if n <= 0:
-                self._warn(place, f"{made.fact.name} is always {made.limit}")
-
-    def _words(self) -> Mapping[str, frozenset[str]]:
+    def _known(self) -> Known:
         lists = self.model.lists
-        return {
+        words = {
             "message.topics": self.vocabularies,
             "message.unsuitable_topics": self.vocabularies,
             "recipients.lists": frozenset(lists),
@@ -313,16 +251,7 @@ class _Parse:
             "recipients.sensitivity": frozenset({"normal", "special-category"}),
             "stream": frozenset(self.model.streams),
         }
+        return Known(words=words, groups=self.groups, delimiters=self.delimiters)
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)
-
-    def _invalid(self, error: Invalid, place: Place, *, key: bool = False) -> None:
-        if self.sound or not isinstance(error, Undeclared):
-            self._problem(place, error.text, error.expected, error.hint, key=key)
-
-    def _problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> None:
-        self.problems.append(self.document.problem(place, text, expected, hint, key=key))
-
-    def _warn(self, place: Place, text: str, *, key: bool = False) -> None:
-        self.problems.append(replace(self.document.problem(place, text, key=key), severity=Severity.WARNING))

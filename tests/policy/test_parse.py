@@ -15,6 +15,7 @@ from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.schema import policy_schema
 from smtpguard.policy.suite import ORDINARY, run
 from smtpguard.policy.verdict import Action, Mode, Quorum
+from smtpguard.reading.marks import Side
 
 SAMPLE = shipped() / "policy.yaml"
 SUITES = Path(__file__).parent.parent / "policies"
@@ -126,6 +127,31 @@ def test_a_policy_of_five_thousand_rules() -> None:
     assert len(policy.rules.rules) == 5001
 
 
+def test_marks_that_the_policy_weighs_and_adds() -> None:
+    text = b"""
+marks: {reply-prefix: 0, thread-index: 2.5}
+own_marks:
+  project-names: {side: internal, weight: 2, pattern: '\\bproject (falcon|heron)\\b'}
+"""
+    policy = small(SMALL + text)
+    assert policy.marks == {"reply-prefix": 0, "thread-index": 2.5}
+    (own,) = policy.own_marks
+    assert (own.name, own.side, own.weight, own.pattern) == (
+        "project-names",
+        Side.INTERNAL,
+        2,
+        r"\bproject (falcon|heron)\b",
+    )
+
+
+def test_an_exception_for_all_of_a_set_is_not_the_condition_on_any_of_it() -> None:
+    """Lists [news] and others: the condition holds and the exception does not."""
+    text = b"  - {id: two, when: {recipients.lists: news}, unless: {recipients.lists: news}, then: hold}\n"
+    assert small(SMALL + text).warnings == ()
+    text = b"  - {id: two, when: {recipients.lists: any}, unless: {recipients.lists: any}, then: hold}\n"
+    assert ["can never hit" in w.text for w in small(SMALL + text).warnings] == [True]
+
+
 def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
     schema = policy_schema()
     conditions = schema["$defs"]["conditions"]["properties"]
@@ -142,3 +168,10 @@ def test_the_sample_needs_dear_facts_only_where_a_list_or_many_are_touched() -> 
     plan = rules.plan(Facts(values=cheap))
     assert plan.pending == frozenset()
     assert not plan.may_hold
+
+
+def test_the_reference_names_every_fact_as_the_table_of_facts_does() -> None:
+    reference = (Path(__file__).parents[2] / "docs/policy.md").read_text()
+    for fact in FACTS.values():
+        assert f"| `{fact.name}` |" in reference
+        assert fact.doc in reference

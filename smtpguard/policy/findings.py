@@ -1,0 +1,28 @@
+"""The problems that one pass over a document finds, each put where it stands. Never here: finding them (parse, rulebook)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from smtpguard.config.problem import Invalid, Problem, Severity, Undeclared
+from smtpguard.config.yaml import Document, Place
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """``sound``: nothing that declares a name was left out of the document because it is wrong. Where something was, that a
+    name is unknown is not to be believed, and is not told."""
+
+    document: Document
+    sound: bool
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> None:
+        self.problems.append(self.document.problem(place, text, expected, hint, key=key))
+
+    def warn(self, place: Place, text: str, *, key: bool = False) -> None:
+        self.problems.append(replace(self.document.problem(place, text, key=key), severity=Severity.WARNING))
+
+    def invalid(self, error: Invalid, place: Place, *, key: bool = False) -> None:
+        if self.sound or not isinstance(error, Undeclared):
+            self.problem(place, error.text, error.expected, error.hint, key=key)

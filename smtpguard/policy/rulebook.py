@@ -1,0 +1,109 @@
+"""From the rules of a policy file to rules that can be asked, with what is wrong with each.
+
+Never here: how a condition is written (grammar), or the other sections (parse).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from smtpguard.config.problem import Invalid
+from smtpguard.config.yaml import Place
+from smtpguard.policy.condition import AtLeast, AtMost, Condition
+from smtpguard.policy.engine import FREEZE
+from smtpguard.policy.facts import FACTS, Type
+from smtpguard.policy.findings import Findings
+from smtpguard.policy.grammar import Known, condition, fact_named
+from smtpguard.policy.models import PolicyModel, RuleModel
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action, Mode, Scope
+
+MAX_RULES = 10_000
+_ACTIONS = {action.word: action for action in Action}
+
+
+def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule]:
+    """Every rule, whatever is wrong with it: what is wrong goes to ``findings``, and keeps the policy from force."""
+    if not model.rules:
+        findings.warn(("rules",), "no rules: nothing is ever held", key=True)
+    if len(model.rules) > MAX_RULES:
+        findings.problem(("rules",), f"{len(model.rules)} rules", f"at most {MAX_RULES}", key=True)
+    first: dict[str, int] = {}
+    for n, rule in enumerate(model.rules):
+        place: Place = ("rules", n)
+        if rule.id == FREEZE:
+            findings.problem((*place, "id"), f'the id "{FREEZE}" is that of freezes', "another id")
+        if rule.id in first:
+            line = findings.document.mark(("rules", first[rule.id], "id")).line
+            findings.problem((*place, "id"), f'rule "{rule.id}" stands twice: first on line {line}', "another id")
+        first.setdefault(rule.id, n)
+        yield _rule(rule, place, known, findings, enforce=model.enforce)
+
+
+def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, *, enforce: bool) -> Rule:
+    when = _conditions(model.when, (*place, "when"), known, findings, every=False)
+    unless: tuple[Condition, ...] = ()
+    if model.unless is not None:
+        unless = _conditions(model.unless, (*place, "unless"), known, findings, every=True)
+        if unless and all(
+            name in model.when and _same(name, model.when[name], raw) for name, raw in model.unless.items()
+        ):
+            text = f"rule {model.id} can never hit: its exception is part of its own condition"
+            findings.warn((*place, "unless"), text, key=True)
+    if model.scope == "customers" and model.then != "hold":
+        text = f"scope: customers on a rule that does not hold but {model.then}s"
+        findings.problem((*place, "scope"), text, "then: hold")
+    if model.explain and model.then != "reject":
+        text = f"explain is for rejections: a rule that {model.then}s explains itself in a notice or not at all"
+        findings.warn((*place, "explain"), text)
+    return Rule(
+        rule_id=model.id,
+        then=_ACTIONS[model.then],
+        when=when,
+        unless=unless,
+        description=model.description,
+        mode=Mode(model.mode) if enforce else Mode.OBSERVE,
+        scope=Scope(model.scope),
+        explain=model.explain,
+    )
+
+
+def _same(name: str, when: Any, unless: Any) -> bool:
+    """Whether the exception holds wherever the condition does. Words of a set are any of it in the one, all of it in the other."""
+    return bool(when == unless) and (FACTS[name].type is not Type.WORDS or when in ("any", "none"))
+
+
+def _conditions(
+    raw: Mapping[str, Any], place: Place, known: Known, findings: Findings, *, every: bool
+) -> tuple[Condition, ...]:
+    if not raw:
+        why = "leave it out where there is no exception" if every else "a rule without it would hit every message"
+        findings.problem(place, f"{place[-1]} has no condition: {why}", "at least one condition", key=True)
+    made: list[Condition] = []
+    for name, value in raw.items():
+        here = (*place, name)
+        try:
+            fact = fact_named(name)
+        except Invalid as e:
+            findings.invalid(e, here, key=True)
+            continue
+        try:
+            made.append(condition(fact, value, every=every, known=known))
+        except Invalid as e:
+            findings.invalid(e, here)
+            continue
+        _trivial(made[-1], here, findings)
+    return tuple(made)
+
+
+def _trivial(made: Condition, place: Place, findings: Findings) -> None:
+    name = made.fact.name
+    most = 1.0 if made.fact.type is Type.SHARE else float("inf")
+    match made:
+        case AtMost(n=n, below=True) if n <= 0:
+            findings.warn(place, f"{name} is never {made.limit}: nothing is less than none")
+        case AtLeast(n=n, beyond=True) if n >= most:
+            findings.warn(place, f"{name} is never {made.limit}: a share is at most 1")
+        case AtLeast(n=n, beyond=False) if n <= 0:
+            findings.warn(place, f"{name} is always {made.limit}")
