@@ -1,0 +1,209 @@
+"""Who is told what: never too many, never the wrong ones, nothing lost in a flood."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.digests import fill
+from smtpguard.guard.notices import Flood, Notices, approvers, nameable
+from smtpguard.policy.admission import Intent
+from smtpguard.policy.approval import Choice, Hold
+from smtpguard.policy.verdict import Held
+from tests.guard.house import MEMBERS, MONDAY, RAMADAN, House, Way
+
+COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "lists"}
+WAITING = {"held_at", "expires_at", "deciders"}
+KEYS = {
+    "held": COMMON | WAITING | {"reasons", "marks", "part"},
+    "approve": COMMON | WAITING | {"reasons", "marks", "part", "excerpt", "recipients_shown", "senders"},
+    "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
+    "expired": COMMON | {"held_at", "expired_at"},
+    "reminder": COMMON | WAITING | {"percent"},
+    "escalation": COMMON | WAITING,
+    "rejected": COMMON | {"at", "reasons", "marks"},
+    "digest": COMMON | {"role", "since", "until", "person"},
+    "owner-digest": COMMON | {"list", "list_name", "since", "until", "person"},
+}
+
+
+async def hold_of(home: House, *to: str, **more: Any) -> Hold:
+    done = await home.intake()(home.transaction(*(to or (RAMADAN,)), **more), Way())
+    assert isinstance(done, Held)
+    hold = await home.store.hold(done.hold_id)
+    assert hold is not None
+    return hold
+
+
+async def waiting(home: House) -> list[Intent]:
+    """Every intent in the outbox, whenever it is due."""
+    at = home.clock.at
+    home.clock.at += timedelta(days=30)
+    found = await home.outbox()
+    home.clock.at = at
+    return found
+
+
+def address(intent: Intent) -> str:
+    [recipient] = intent.recipients
+    assert intent.reverse_path is None
+    assert recipient.notify == "NEVER"
+    return str(recipient.address)
+
+
+async def test_every_kind_says_what_its_table_says(home: House) -> None:
+    home.notices = Notices(flood=Flood(singly=100))
+    hold = await hold_of(home)
+    await hold_of(home, sender="x@example.org", body="2")
+    await home.intake()(home.transaction(RAMADAN, X_Labels="contract"), Way())
+    await home.approvals().vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="root")
+    late = await hold_of(home, body="3")
+    home.clock.pass_(hours=14)
+    await home.approvals().sweep()
+    home.clock.at = late.expires_at
+    home.clock.ticks += 10 * 86_400
+    await home.approvals().sweep()
+    home.notices = Notices(flood=Flood(singly=0))
+    await home.watch.read()
+    await hold_of(home, body="4")
+    seen = {}
+    for intent in await waiting(home):
+        seen[intent.data["notice"]] = set(intent.data)
+        assert set(intent.data) == KEYS[intent.data["notice"]]
+    assert set(seen) == set(KEYS)
+
+
+async def test_what_the_writer_reads(home: House) -> None:
+    await hold_of(home)
+    [told] = [i for i in await waiting(home) if i.data["notice"] == "held"]
+    data = told.data
+    assert address(told) == "anna@example.com"
+    assert told.hold_id == data["hold_id"]
+    assert data["reach"] == 60
+    assert data["lists"] == ["Ramadan greetings"]
+    assert data["marks"][0] == 'the subject begins with "SV:"'
+    assert data["reasons"][0]["rule"] == "internal-to-list"
+    assert data["reasons"][0]["sentences"]
+    assert data["held_at"] == "2026-03-02T09:00:00Z"
+    assert data["deciders"] == [
+        {
+            "groups": ["communications", "compliance"],
+            "each": 1,
+            "people": ["dpo@example.com", "eva@example.com", "omar@example.com"],
+        }
+    ]
+
+
+async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:
+    """That a person is on such a list is nobody's business, and least of all the approvers' of another matter."""
+    await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
+    for intent in await waiting(home):
+        assert intent.data["lists"] == []
+        assert "amadan" not in str({k: v for k, v in intent.data.items() if k != "excerpt"})
+
+
+async def test_never_to_outsiders_the_reverse_path_or_the_recipients(home: House) -> None:
+    home.notices = Notices(flood=Flood(singly=100))
+    for more in (
+        {"sender": "x@example.org"},
+        {"sender": "x@example.org", "session": {"auth_user": "y@example.org"}},
+        {"Auto_Submitted": "auto-generated"},
+        {"sender": RAMADAN},
+    ):
+        await hold_of(home, body=str(more), **more)
+    told = {address(i) for i in await waiting(home)}
+    assert told == {"eva@example.com", "omar@example.com", "dpo@example.com"}
+
+
+async def test_what_nobody_would_hear_of_is_one_digest_to_the_owner(home: House) -> None:
+    for n in range(5):
+        await hold_of(home, sender="tool@example.org", body=str(n))
+    digests = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
+    [digest] = digests
+    assert address(digest) == "omar@example.com"
+    assert digest.not_before == MONDAY + timedelta(hours=1)
+    data = await fill(home.store, digest.data, home.in_force)
+    assert data["total"] == 5
+    assert data["states"] == {"waiting": 5}
+    assert len(data["messages"]) == 5
+    assert data["messages"][0]["lists"] == ["Ramadan greetings"]
+
+
+async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> None:
+    intake = home.intake()
+    await asyncio.gather(*(intake(home.transaction(RAMADAN, body=str(n)), Way()) for n in range(200)))
+    told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
+    assert told.pop(("anna@example.com", "held")) == 3
+    assert told.pop(("anna@example.com", "digest")) == 1
+    for who in ("eva@example.com", "omar@example.com", "dpo@example.com"):
+        assert told.pop((who, "approve")) == 3
+        assert told.pop((who, "digest")) == 1
+    assert not told
+    for digest in (i for i in await waiting(home) if i.data["notice"] == "digest"):
+        data = await fill(home.store, digest.data, home.in_force)
+        assert data["total"] == 200  # nothing is left out, the single ones included
+        assert len(data["messages"]) == 50
+
+
+async def test_another_process_writes_no_second_digest(home: House) -> None:
+    for _ in range(2):
+        home.notices = Notices(flood=Flood(singly=0))  # a process that knows nothing of the other
+        for n in range(3):
+            await hold_of(home, body=f"{n} {id(home.notices)}")
+    told = Counter((address(i), i.data["notice"]) for i in await waiting(home))
+    assert set(told.values()) == {1}
+
+
+async def test_after_the_window_notices_come_singly_again(home: House) -> None:
+    flood = Flood(singly=1, window=timedelta(minutes=10))
+    assert [flood.takes("a", MONDAY), flood.takes("a", MONDAY), flood.takes("b", MONDAY)] == [True, False, True]
+    assert flood.takes("a", MONDAY + timedelta(minutes=10))
+    assert len(flood._sent) == 1
+
+
+async def test_a_digest_holds_its_window_and_its_person_alone(home: House) -> None:
+    await hold_of(home, body="before")
+    home.clock.at += timedelta(minutes=20)
+    await home.watch.read()
+    mine = await hold_of(home, body="within")
+    await hold_of(home, body="another's", sender="ida@example.com", reverse_path="ida@example.com")
+    data = {"notice": "digest", "role": "sender", "person": "Anna@example.com"}
+    window = {"since": "2026-03-02T09:20:00Z", "until": "2026-03-02T09:30:00Z"}
+    found = await fill(home.store, data | window, home.in_force)
+    assert [m["hold_id"] for m in found["messages"]] == [mine.hold_id]
+    assert await fill(home.store, {"notice": "held"}, home.in_force) == {"notice": "held"}
+
+
+async def test_digests_page_through_many_at_one_instant(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.guard.digests.PAGE", 3)
+    for n in range(8):
+        await hold_of(home, body=str(n))
+    data = {"notice": "digest", "role": "sender", "person": "anna@example.com",
+            "since": "2026-03-02T09:00:00Z", "until": "2026-03-02T09:10:00Z"}  # fmt: skip
+    assert (await fill(home.store, data, home.in_force))["total"] == 8
+
+
+async def test_approvers_out_of_hours_and_never_the_writer(home: House) -> None:
+    hold = await hold_of(home)
+    assert approvers(hold, home.in_force, MONDAY) == ["dpo@example.com", "eva@example.com", "omar@example.com"]
+    night = MONDAY + timedelta(hours=14)
+    assert "duty@example.com" in approvers(hold, home.in_force, night)
+    own = replace(hold, senders=frozenset({"eva@example.com"}))
+    assert "eva@example.com" not in approvers(own, home.in_force, MONDAY)
+
+
+async def test_nameable_lists_are_those_that_were_written_to(home: House) -> None:
+    hold = await hold_of(home, RAMADAN, "news@lists.example.com", MEMBERS[0])
+    assert nameable(hold, home.in_force) == ["Ramadan greetings", "News"]
+
+
+async def test_a_subject_goes_as_data(home: House) -> None:
+    await hold_of(home, Subject="=?utf-8?q?x=0D=0ABcc:_y?=")
+    for intent in await waiting(home):
+        assert "\r" not in intent.data["subject"]
+        assert "\n" not in intent.data["subject"]
