@@ -73,7 +73,8 @@ class Store:
 
         running = asyncio.get_running_loop().run_in_executor(self._readers, run)
         try:
-            return await asyncio.wait_for(running, READ_SECONDS)
+            async with asyncio.timeout(READ_SECONDS):  # wait_for of Python 3.11 may swallow a cancellation
+                return await running
         except TimeoutError:
             raise Unavailable("no answer from the database in time") from None
 
