@@ -1,6 +1,6 @@
 """smtpguard check: every mistake in settings and policy at once, one a line; a summary in words where there are none.
 
-Never here: the checks themselves (offline, and app for what needs a network).
+Never here: the checks themselves (offline, and live for what needs a network).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from smtpguard.policy.verdict import Mode, Quorum, Scope
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a problem, and nothing else.")
+@click.option("--live", is_flag=True, help="Ask the relay and the list servers as well. Nothing is sent.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a problem (or finding), and nothing else.")
 @click.pass_obj
-def command(context: Context, file: Path | None, as_json: bool) -> None:
+def command(context: Context, file: Path | None, live: bool, as_json: bool) -> None:
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
     path = file or context.config
     if not path.exists():
@@ -38,6 +39,13 @@ def command(context: Context, file: Path | None, as_json: bool) -> None:
     if not (as_json or context.json):
         for line in summary(path, checked):
             click.echo(line)
+    if live:
+        from smtpguard.cli.live import tell  # DNS and SMTP, which nothing else here needs
+
+        if checked.settings is None or checked.policy is None:
+            raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
+        if not tell(context, checked.settings, checked.policy, as_json=as_json):
+            raise click.exceptions.Exit(1)
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:

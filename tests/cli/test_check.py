@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,6 +125,31 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
     assert result.exit_code == 1
     assert "listened on twice" in result.stderr
     assert "the relay is this guard itself" in result.stderr
+
+
+def test_live_asks_the_relay_and_fails_where_it_does_not_answer(run: Callable[..., Result], etc: Path) -> None:
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        edit(etc / "smtpguard.yaml", "port: 10026", f"port: {taken.getsockname()[1]}")
+        edit(etc / "policy.yaml", "lists:\n  ramadan-greetings:", "lists: {}\nunused:\n  ramadan-greetings:")
+        text = (etc / "policy.yaml").read_text()
+        (etc / "policy.yaml").write_text(text[: text.index("unused:")] + text[text.index("streams:") :])
+        result = run("check", "--live", "--json")
+    assert result.exit_code == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert any(row["about"] == "relay" and row["state"] == "wrong" for row in rows)
+
+
+def test_live_needs_settings(run: Callable[..., Result], etc: Path) -> None:
+    result = run("check", "--live", str(etc / "policy.yaml"))
+    assert result.exit_code == 2
+    assert "--live needs the settings" in result.stderr
+
+
+def test_a_broken_policy_is_not_taken_to_the_relay(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "policy.yaml", "then: hold", "then: hodl")
+    result = run("check", "--live")
+    assert (result.exit_code, result.stdout) == (1, "")
 
 
 def test_the_policys_own_cases(run: Callable[..., Result], etc: Path) -> None:
