@@ -80,6 +80,8 @@ class Batch:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
         self._settled: list[str] = []
+        self.counted = 0
+        """How many rows of counts were written, of which as many may be due for pruning."""
         self.signed: list[Checkpoint] = []
         """Checkpoints made in this batch, whose lines go to the file once it is committed."""
 

@@ -101,6 +101,7 @@ class Tally:
                     if before is None or before <= now - window * 1_000_000:
                         self._sums[scope, window] += weight
                 self._at[pair] = now
+                self._batch.counted += 1
             if not again:
                 self._marks.add(mark)
                 self._batch.rows("counted").append((mark, until))
@@ -124,7 +125,7 @@ def _mark(scope: bytes, item: Item) -> bytes:
     return _pair(scope, b"again " + (item.content_sha256 or item.key).encode())
 
 
-def prune(batch: Batch, limit: int = 2000) -> None:
+def prune(batch: Batch, limit: int) -> None:
     """Forget what no window reaches any more."""
     for table, key in (("seen", "pair"), ("counted", "mark")):
         sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE until < ? LIMIT {limit})"

@@ -17,7 +17,8 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.approval import State
 from smtpguard.store import contents, journal
 from smtpguard.store.batch import Batch
-from smtpguard.store.schema import checkpoint, clear, content, counted, delivery, entry, hold, outbox, underway
+from smtpguard.store.codec import FREEZE
+from smtpguard.store.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
 
 _SETTLED = [s.value for s in (State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID)]
 DOUBTS = timedelta(days=7)
@@ -53,10 +54,8 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
-    batch.connection.execute(
-        delete(underway).where(underway.c.doubt.is_(True), underway.c.at < microseconds(batch.now - DOUBTS))
-    )
-    batch.connection.execute(delete(counted).where(counted.c.until < batch.now_us))
+    batch.connection.execute(delete(underway).where(underway.c.at < microseconds(batch.now - DOUBTS)))
+    _lifted(batch, batch.now - keep.addresses)
     taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries)
     if taken.contents or gone or private or entries:
         data: dict[str, int] = {"contents": len(old), "holds": gone, "private": private, "entries": entries}
@@ -95,6 +94,14 @@ def _old_holds(batch: Batch, before: datetime) -> int:
         batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(gone)))
         batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(gone)))
     return len(ids)
+
+
+def _lifted(batch: Batch, before: datetime) -> None:
+    """Freezes that were lifted and name somebody; the journal keeps that they were."""
+    lifted = select(freeze.c.freeze_id, freeze.c.doc).where(freeze.c.lifted.is_(True))
+    old = [id for id, doc in batch.connection.execute(lifted) if FREEZE.loads(doc).at < before]
+    if old:
+        batch.connection.execute(delete(freeze).where(freeze.c.freeze_id.in_(old)))
 
 
 def _private(batch: Batch, before: datetime) -> tuple[int, int]:

@@ -39,7 +39,8 @@ BATCH = 128
 WAITING = 2000
 NOTE_SECONDS = 0.05
 MAX_NOTES = 50_000
-KEEP_SECONDS = 60.0  # between checkpoints, and prunings of counts
+KEEP_SECONDS = 60.0
+PRUNE_ROWS = 1000
 
 
 _WAKE: Any = object()
@@ -60,6 +61,7 @@ class Writer:
         self._unanswered: deque[Work] = deque()  # written, or perhaps written, while their clients were told 451
         self._gate: Gate | None = None
         self._kept_house = clock.monotonic()
+        self._counted = 0
         self._unsigned = False  # entries of ours that no checkpoint covers yet
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="smtpguard-store", daemon=True)
@@ -183,10 +185,7 @@ class Writer:
                     batch.flush()
                     if work.step is not None:
                         self._try(work, partial(work.step, batch))
-            if self._clock.monotonic() - self._kept_house >= KEEP_SECONDS:
-                self._kept_house = self._clock.monotonic()
-                counting.prune(batch)
-                journal.mark(batch)
+            self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
         for _ in range(unanswered):
@@ -194,6 +193,17 @@ class Writer:
         self._unsigned = (self._unsigned or batch.grew) and not batch.signed
         for made in batch.signed:
             self._write_line(made)
+
+    def _keep_house(self, batch: Batch) -> None:
+        """A checkpoint every minute; and counts are forgotten at least as fast as they come."""
+        minute = self._clock.monotonic() - self._kept_house >= KEEP_SECONDS
+        self._counted += batch.counted
+        if minute or self._counted >= PRUNE_ROWS:
+            counting.prune(batch, 2 * self._counted + PRUNE_ROWS)
+            self._counted = 0
+        if minute:
+            self._kept_house = self._clock.monotonic()
+            journal.mark(batch)
 
     def _write_line(self, made: Checkpoint) -> None:
         try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Admission, Ask, Item, Live
-from smtpguard.store import counting
+from smtpguard.store import counting, writer
 from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, relays
 
@@ -123,10 +123,22 @@ async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> N
     await count(store, to("T1", "a"))
     clock.go(minutes=61)
     await count(store, to("T2", "b"))
-    await store._writer.submit(counting.prune)
+    await store._writer.submit(lambda b: counting.prune(b, 1000))
     left: list[Any] = []
     await store._writer.submit(lambda b: left.append((len(b.select("SELECT 1 FROM seen")), len(b.select("SELECT 1 FROM counted")))))  # fmt: skip
     assert left == [(1, 1)]
+
+
+async def test_counts_are_forgotten_as_fast_as_they_come(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "PRUNE_ROWS", 3)
+    for n in range(20):
+        clock.go(minutes=10)
+        await count(store, to(f"T{n}", f"p{n}"))
+    left: list[int] = []
+    await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM seen"))))
+    assert left[0] <= 6 + 3  # an hour's, and what has come since the last pruning
 
 
 steps = st.lists(

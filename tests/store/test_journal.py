@@ -11,13 +11,13 @@ import pytest
 
 from smtpguard.audit.chain import link
 from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Change, Delivered, Outcome
+from smtpguard.policy.admission import Change, Delivered, Outcome, Selector
 from smtpguard.policy.approval import State
 from smtpguard.store import journal
 from smtpguard.store.batch import Batch
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
-from tests.store.making import POLICY, SECRET, Clock, a_hold, event, held, holds, item, notice, relays
+from tests.store.making import POLICY, SECRET, Clock, a_freeze, a_hold, event, held, holds, item, notice, relays
 
 
 async def filled(store: Store, n: int = 30) -> None:
@@ -235,3 +235,22 @@ async def test_a_hold_makes_no_transaction_under_way(store: Store, clock: Clock)
     await store.admit(item("H2", of="H1"), holds(a_hold("H2")))
     clock.go(hours=1)
     assert await store.unsettled(clock.now()) == []
+
+
+async def test_lifted_freezes_go_with_the_addresses_they_name(store: Store, clock: Clock) -> None:
+    for id in ("F1", "F2"):
+        await store.freeze(a_freeze(id, Selector.SENDER, "bo@example.com"), event(Kind.FREEZE, id))
+    await store.thaw("F1", event(Kind.THAW, "F1"))
+    clock.go(days=91)
+    await store.retain(Retention())
+    left: list[object] = []
+    await store._writer.submit(lambda b: left.extend(b.select("SELECT freeze_id FROM freeze")))
+    assert [tuple(row) for row in left] == [("F2",)]  # type: ignore[call-overload]
+
+
+async def test_what_was_on_the_way_long_ago_is_forgotten(store: Store, clock: Clock) -> None:
+    await store.admit(item("T1"), relays("T1"))
+    clock.go(days=8)
+    await store.retain(Retention())
+    assert await store.unsettled(clock.now()) == []
+    assert await store.history("T1")
