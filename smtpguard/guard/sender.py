@@ -7,6 +7,7 @@ Never here: what follows from that for the message (policy), or the verifying of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import getaddresses
@@ -20,6 +21,8 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.origin import Origin
 
+# One mailbox, alone or behind a plain display name: what nearly every From is, and nothing that needs a grammar.
+_USUAL = re.compile(r"""(?:[\w!#$%&'*+/=?^`{|}~ -]*<([\w.+-]+@[\w.-]+)>|([\w.+-]+@[\w.-]+))\Z""", re.ASCII)
 MAX_FIELD = 20_000  # octets of an address field that are looked at
 
 
@@ -31,6 +34,7 @@ class Sender:
     claimed: str | None
     why_unclear: str
     everything: frozenset[str]
+    internal: bool
     authenticated: bool
     told: str | None
 
@@ -50,12 +54,13 @@ class Sender:
             shown.add(transaction.envelope.reverse_path.canonical(delimiters))
         if user is not None:
             shown.add(user.canonical(delimiters))
-        internal_from = bool(claimed) and bool(written) and registry.is_internal(written[0])
-        verified = session.senders_verified and internal_from
+        internal = claimed is not None and registry.is_internal(written[0])
+        verified = session.senders_verified and internal
         return cls(
             claimed=claimed,
             why_unclear=why,
             everything=frozenset(shown),
+            internal=internal,
             authenticated=claimed is not None
             and (verified or (user is not None and user.canonical(delimiters) == claimed)),
             told=_told(transaction, registry, user, written[0] if claimed else None),
@@ -80,7 +85,7 @@ class Sender:
                     "sender.is_writer": not classified.addressed, "stream": frozenset()}  # fmt: skip
         values: dict[str, Value | None] = {
             "sender.address": self.claimed,
-            "sender.internal": registry.is_internal(Address.parse(self.claimed)),
+            "sender.internal": self.internal,
         }
         streams = () if classified.list_addresses.high else registry.streams_from(self.claimed)
         by_stream = {s.name: _proves(s, transaction, origin) for s in streams}
@@ -122,16 +127,23 @@ def mailboxes(header: Header, *names: str) -> list[Address]:
     found = []
     for name in names:
         for field in header.all(name):
-            try:
-                pairs = getaddresses([" ".join(field.raw[:MAX_FIELD].decode("utf-8", "replace").split())])
-            except (ValueError, IndexError, RecursionError):
-                continue
-            for _, text in pairs:
+            for text in _spelled(" ".join(field.raw[:MAX_FIELD].decode("utf-8", "replace").split())):
                 try:
                     found.append(Address.parse(text))
                 except BadAddress:
                     continue
     return found
+
+
+def _spelled(value: str) -> list[str]:
+    """The addresses in an unfolded field, as they are written."""
+    usual = _USUAL.match(value)
+    if usual:
+        return [usual[1] or usual[2]]
+    try:
+        return [text for _, text in getaddresses([value])]
+    except (ValueError, IndexError, RecursionError):
+        return []
 
 
 def _user(auth_user: str | None, written: Iterable[Address], registry: Registry) -> Address | None:

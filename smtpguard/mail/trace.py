@@ -9,13 +9,13 @@ Never here: what follows from a trusted trace (guard.gather).
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from smtpguard.mail.message import Header
 from smtpguard.mail.transaction import Transaction
@@ -85,19 +85,23 @@ def trusted(header: Header, key: bytes) -> TraceInfo | None:
 
 
 def _tag(name: str, key: bytes) -> str:
-    return hmac.new(hmac.digest(key, b"smtpguard list", "sha256"), name.encode(), hashlib.sha256).hexdigest()[:16]
+    return hmac.digest(_derived(key, b"smtpguard list"), name.encode(), "sha256").hex()[:16]
+
+
+@lru_cache(maxsize=8)
+def _derived(key: bytes, purpose: bytes) -> bytes:
+    """Keyed apart from every other use of the installation's secret."""
+    return hmac.digest(key, purpose, "sha256")
 
 
 def _mac(id: str, policy: str, tags: str, header: Header, key: bytes) -> str:
-    """Keyed apart from every other use of the installation's secret. Doubled fields are all covered, so none can be added."""
+    """Doubled fields are all covered, so that none can be added."""
     covered = [id, policy, tags]
-    for name in ("Message-ID", "Date"):
-        covered.append(str(len(found := header.all(name))))
-        covered.extend(" ".join(f.text.split()) for f in found)
-    derived = hmac.digest(key, b"smtpguard trace", "sha256")
-    return hmac.new(derived, "\0".join(covered).encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[
-        : 2 * _MAC_OCTETS
-    ]
+    for name in ("message-id", "date"):
+        found = [" ".join(f.text.split()) for f in header if f.name.lower() == name]
+        covered += [str(len(found)), *found]
+    text = "\0".join(covered).encode("utf-8", "surrogateescape")
+    return hmac.digest(_derived(key, b"smtpguard trace"), text, "sha256").hex()[: 2 * _MAC_OCTETS]
 
 
 def _protocol(transaction: Transaction) -> str:

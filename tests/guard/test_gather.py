@@ -216,6 +216,26 @@ async def test_a_from_that_is_not_one_is_nobodys(home: House, more: dict[str, An
     assert values["sender.is_writer"] is False
 
 
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        ("anna@example.com", "anna@example.com"),
+        ("Anna Andersson <Anna+x@EXAMPLE.com>", "anna@example.com"),
+        ('"Andersson, Anna" <anna@example.com>', "anna@example.com"),
+        ("Andersson, Anna <anna@example.com>", "anna@example.com"),
+        ("=?utf-8?q?=C3=85sa?= <asa@example.com>", "asa@example.com"),
+        ("anna@example.com (Anna)", "anna@example.com"),
+        ("<anna@example.com>", "anna@example.com"),
+        ('"anna b"@example.com', "anna b@example.com"),
+        ("Åsa <åsa@exämple.com>", "åsa@xn--exmple-cua.com"),
+    ],
+)
+async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> None:
+    gathering = home.gathering(home.transaction(RAMADAN, sender=sender))
+    assert gathering.sender.claimed == expected
+    assert gathering.sender.facts(gathering.transaction, gathering.counted, home.in_force.registry, None)
+
+
 async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
     values = await facts(home, RAMADAN, sender="=?utf-8?q?<eva=40example.com>?= <campaigns@example.com>")
     assert values["sender.address"] in ("campaigns@example.com", Unknown(why="From can be read in two ways"))
