@@ -244,7 +244,7 @@ async def test_lifted_freezes_go_with_the_addresses_they_name(store: Store, cloc
     clock.go(days=91)
     await store.retain(Retention())
     left: list[object] = []
-    await store._writer.submit(lambda b: left.extend(b.select("SELECT freeze_id FROM freeze")))
+    await store._writer.submit(lambda b: left.extend(b.select('SELECT freeze_id FROM "freeze"')))
     assert [tuple(row) for row in left] == [("F2",)]  # type: ignore[call-overload]
 
 
