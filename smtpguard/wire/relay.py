@@ -104,13 +104,15 @@ class RelayConnection(asyncio.Protocol):
         still in our buffers; if it says no, the connection is dropped and Recalled raised. Raises Lost, whose ``after_dot``
         says whether the dot had gone.
         """
-        reply = await self.command(b"DATA", timeout=self.timeouts.data)
+        asked = self._send((b"DATA",), self.timeouts.data)
+        self._in_data = True  # from now on what is sent may be content, also if nobody waits for the reply any more
+        reply = await self._reply(asked)
         if reply.code != 354:
             if reply.positive:
                 self.abort("answered DATA with neither 354 nor a refusal")
                 raise self._lost()
+            self._in_data = False
             return reply
-        self._in_data = True
         self.messages += 1
         try:
             reply = await self._content(parts, fence, final_timeout or self.timeouts.final)

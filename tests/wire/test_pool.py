@@ -92,18 +92,21 @@ async def test_replies_still_due_belong_to_nobody_else() -> None:
         pool.release(again)
 
 
-async def test_in_the_middle_of_data_it_is_thrown_away() -> None:
+@pytest.mark.parametrize("point", ["DATA", BLOCK])
+async def test_in_the_middle_of_data_it_is_thrown_away(point: str) -> None:
     async with ScriptedRelay() as relay, pooled(relay) as pool:
-        relay.on(BLOCK, STALL)
+        relay.on(point, STALL)
         connection = await pool.acquire()
         await connection.pipeline([MAIL, RCPT])
         task = asyncio.create_task(connection.data([b"x" * 998 + b"\r\n"] * 50_000, lambda: True))
         await relay.saw(b"DATA")
-        pool.release(connection)
+        task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        pool.release(connection)
         assert pool.size == 0
         relay.resume()
         await relay.emptied()
+        assert "RSET" not in relay.verbs()
         assert relay.messages == []
 
 
