@@ -129,7 +129,7 @@ def throughput(hops: list[Hop], loads: list[Load], runs: int, root: Path) -> Non
     print(f"{'':<22}" + "".join(f"{h.name:>26}" for h in hops))
     for load in loads:
         file = root / f"mail{load.size}"
-        file.write_bytes(message(load.size))
+        file.write_bytes(message(load.size).replace(b"\r\n", b"\n"))  # smtp-source writes the CRs
         took: dict[str, list[float]] = {h.name: [] for h in hops}
         for turn in range(runs + 1):
             for hop in hops:

@@ -97,7 +97,8 @@ class Recorder:
         return list(self.relay.messages)
 
     def with_id(self, message_id: str) -> list[Message]:
-        return [m for m in self.messages if message_id.encode() in m.content]
+        """What carries this Message-ID of its own; notices only refer to it."""
+        return [m for m in self.messages if f"\r\nMessage-ID: <{message_id}>\r\n".encode() in m.content]
 
 
 class Guard:
@@ -138,7 +139,12 @@ class Guard:
         argv = [sys.executable, "-m", "smtpguard", "-c", str(self.config), "serve"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
-        until(self._answers, 40, "smtpguard to answer")
+        try:
+            until(self._answers, 40, "smtpguard to answer")
+        except BaseException:
+            self._process.kill()
+            self._process.wait(10)
+            raise
         return self
 
     def _answers(self) -> bool:

@@ -120,7 +120,9 @@ class Postfix:
         subprocess.run(
             ["postfix", "-c", str(self.config), "check"], check=False, timeout=30, **quiet
         )  # makes the queue
-        self._master = subprocess.Popen([str(SBIN / "master"), "-c", str(self.config), "-d"], **quiet)
+        self._master = subprocess.Popen(
+            [str(SBIN / "master"), "-c", str(self.config), "-d"], start_new_session=True, **quiet
+        )
         deadline = time.monotonic() + 20
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
@@ -134,9 +136,8 @@ class Postfix:
     def stop(self) -> None:
         if self._master is None:
             return
-        pid_file = self.queue / "pid" / "master.pid"
-        with suppress(OSError, ValueError):
-            os.kill(int(pid_file.read_text()), signal.SIGTERM)
+        with suppress(OSError):  # all of its session: an smtpd with a client would outlive the master
+            os.killpg(self._master.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._master.wait(10)
         if self._master.poll() is None:

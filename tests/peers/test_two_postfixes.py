@@ -174,10 +174,30 @@ class TestNothingIsLost:
         chain.client.flush()
         until(lambda: chain.recorder.with_id("down-1@example.com"), 60, why="the mail, once the relay is back")
 
+    def test_relay_down_bounces_nothing_that_needs_more_than_helo(self, chain: Chain) -> None:
+        """A client that fell back to HELO would bounce what needs SMTPUTF8."""
+        chain.relay.stop()
+        try:
+            with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=30) as smtp:
+                smtp.ehlo("desk.example.com")
+                smtp.docmd("MAIL", "FROM:<anna@example.com> SMTPUTF8 BODY=8BITMIME")
+                smtp.command_encoding = "utf-8"
+                smtp.docmd("RCPT", "TO:<åsa@example.org>")
+                assert smtp.data(letters.mail(to="åsa@example.org", message_id="down-2@example.com"))[0] == 250
+            until(
+                lambda: any("sa@example.org" in line and "status=deferred" in line for line in chain.client.lines()),
+                why="the deferral",
+            )
+            assert not any("status=bounced" in line for line in chain.client.lines())
+        finally:
+            chain.relay.start()
+        chain.client.flush()
+        until(lambda: chain.recorder.with_id("down-2@example.com"), 60, why="the mail, once the relay is back")
+
     def test_refused_recipient_is_the_relays_word(self, chain: Chain) -> None:
         with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=30) as smtp:
             smtp.ehlo("desk.example.com")
-            smtp.docmd("MAIL", "FROM:<anna@example.com>")
+            until(lambda: smtp.docmd("MAIL", "FROM:<anna@example.com>")[0] == 250, why="the relay to be reached")
             code, text = smtp.docmd("RCPT", "TO:<nobody@[not an address]>")
             assert code in (501, 553), text
 
