@@ -151,6 +151,15 @@ async def test_what_a_lenient_relay_might_split_is_not_sent(bad: bytes) -> None:
         assert relay.messages == []
 
 
+@pytest.mark.parametrize("lenient", [(), (b"\n.\n", b"\n.\r\n"), (b"\r.\r", b"\r.\r\n")], ids=["strict", "LF", "CR"])
+async def test_dots_and_commands_in_a_message_are_one_message_to_any_relay(lenient: tuple[bytes, ...]) -> None:
+    raw = b"Subject: x\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n..\r\n.\r\nQUIT\r\n.\r\n\r\n.\r\n"
+    async with ScriptedRelay(lenient=lenient) as relay, through(relay) as deliveries:
+        assert codes(await deliveries.deliver(envelope(), Message.of(raw), b"", lambda: True)) == ["250 2.0.0"]
+        assert [m.content for m in relay.messages] == [raw]
+        assert relay.verbs() == ["EHLO", "MAIL", "RCPT", "DATA"]
+
+
 async def test_a_connection_lost_while_idle_is_replaced() -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
         await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)
