@@ -24,7 +24,7 @@ _MIXED = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[a-zà-öø-ÿœß]")
 _LEET = re.compile(r"(?<=[^\W\d_])[013457@$](?=[^\W\d_])")
 _LEET_TO = {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
-_AT_ADDRESS = re.compile(r"\S*@\S+\.\S+")
+_SHORT = re.compile(r"(?<!\S)\S{3,60}(?!\S)")
 _APART = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*·•|/\xa0]){3,30}[^\W\d_](?![^\W_])")
 _SPACED = re.compile(r"[ .\-_*·•|/\xa0]")
 
@@ -45,11 +45,17 @@ def fold(text: str) -> str:
 def plainly(text: str) -> str:
     """``fold``ed text, with digits for letters and letters set apart undone too. Only for finding words."""
     if _LEET.search(text):
-        text = _AT_ADDRESS.sub(lambda m: m[0].replace("@", "\x00"), text)
-        text = _LEET.sub(lambda m: _LEET_TO[m[0]], text).replace("\x00", "@")
+        text = _SHORT.sub(_letters, text)
     if _APART.search(text):
         text = _APART.sub(lambda m: _SPACED.sub("", m[0]), text)
     return text
+
+
+def _letters(found: re.Match[str]) -> str:
+    word = found[0]
+    if "@" in word and "." in word:  # an address
+        return word
+    return _LEET.sub(lambda m: _LEET_TO[m[0]], word)
 
 
 def _one_script(found: re.Match[str]) -> str:

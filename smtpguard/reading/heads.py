@@ -89,6 +89,7 @@ _PRIVATE_IP = re.compile(
 _INTERNAL_HOST = re.compile(
     r"\b[\w\-]+(?:\.[\w\-]+)*\.(?:local|lan|corp|internal|intranet|intern|intra|ad|domain|home\.arpa|office)\b", re.I
 )
+_X500 = re.compile(rb"/O=[^/\r\n]{1,100}/OU=|\bIMCEAEX-", re.I)
 _PEOPLE_IDS = (
     (re.compile(r"<CA[A-Za-z0-9+_=\-]{20,}@mail\.gmail\.com>"), "Gmail"),
     (re.compile(r"<[A-Z0-9]{20,}@[A-Z0-9.]+\.prod\.(?:outlook|exchangelabs)\.com>", re.I), "Exchange Online"),
@@ -115,6 +116,7 @@ def header_marks(fields: Index, lists: ListHeader, people: People, around: Surro
     yield from _label_marks(fields)
     yield from _sender_marks(fields, lists, people)
     yield from _people_marks(fields, people, around)
+    yield from _host_marks(fields)
     if "x-smtpguard" in fields:
         yield KINDS["claimed-pass"].mark("a header claims that it passed this guard before; that proves nothing")
 
@@ -289,6 +291,20 @@ def _people_marks(fields: Index, people: People, around: Surroundings) -> Iterat
         yield KINDS["nobody-shown"].mark("To names the sender alone")
     if len(people.shown) > 1 and others:
         yield KINDS["copies"].mark(f"it shows {len(people.shown)} recipients")
+
+
+def _host_marks(fields: Index) -> Iterator[Mark]:
+    """Only the first hop tells where it was written: the last of the Received fields."""
+    received = fields.get("received")
+    if received:
+        hop = words(received[-1].raw[:2000]).partition(" by ")[0]
+        if found := _PRIVATE_IP.search(hop) or _INTERNAL_HOST.search(hop):
+            yield KINDS["internal-host"].mark(f"it was first handed in by {found[0][:80]}, an internal host")
+    for name in ("to", "cc"):
+        for f in fields.get(name, ()):
+            if _X500.search(f.raw):
+                yield KINDS["names-inside"].mark("its recipients are written as an internal address book has them")
+                return
 
 
 _PROVIDERS = frozenset(

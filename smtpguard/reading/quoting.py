@@ -91,7 +91,10 @@ def split(text: str, *, from_markup: bool = False) -> Split:
             if block := _header_block(lines, i):
                 return _parted(lines, i, "\n".join(block), "header block")
             if _WROTE_END.search(line) or "@" in line:
-                if _ATTRIBUTION.match(line):
+                wrapped = (
+                    i > 0 and line.lstrip(" >").startswith("<") and not lines[i - 1].isspace() and lines[i - 1] != ""
+                )
+                if not wrapped and _ATTRIBUTION.match(line):
                     return _parted(lines, i, line, "attribution")
                 if (
                     i
@@ -99,7 +102,8 @@ def split(text: str, *, from_markup: bool = False) -> Split:
                     and len(lines[i - 1]) < 200
                     and _ATTRIBUTION.match(f"{lines[i - 1]} {line}")
                 ):
-                    return _parted(lines, i - 1, f"{lines[i - 1].strip()} {line.strip()}", "attribution")
+                    lines[i - 1 : i + 1] = [f"{lines[i - 1].strip()} {line.strip()}"]
+                    return _parted(lines, i - 1, lines[i - 1], "attribution")
             if ("@" in line and _APPLE.match(line)) or (
                 _ATTRIBUTION.match(line) and i + 1 < len(lines) and _quoted_next(lines, i)
             ):

@@ -8,7 +8,7 @@ not (``except``). Finding: Aho-Corasick gives candidates, the word around each d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,9 @@ import ahocorasick
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Topic
 
+MOST = 200
+PATIENCE = 500
+"""So many look-alikes are told apart in one text. A text with more of them is trying something: then a hit is a hit."""
 _EDGE = 60
 _LONGEST_WORD = 80
 COMPOUNDS = ("none", "first", "last", "both")
@@ -58,15 +61,16 @@ class Vocabularies:
         return self._compiled.names
 
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
-        """Topics in ``(where, text)`` pairs, the first place of each (vocabulary, term), at most 200."""
+        """Topics in ``(where, text)`` pairs, the first place of each (vocabulary, term), at most ``MOST``."""
         if self._compiled.automaton is None:
             return ()
         found: dict[tuple[str, str], Topic] = {}
         for where, text in texts:
-            for entry, context in _hits(self._compiled.automaton, text):
-                key = (entry.vocabulary, entry.term)
-                if key not in found and len(found) < 200:
-                    found[key] = Topic(vocabulary=entry.vocabulary, term=entry.term, where=where, context=context)
+            for entry, context in _hits(self._compiled.automaton, text, found):
+                if len(found) < MOST:
+                    found[entry.vocabulary, entry.term] = Topic(
+                        vocabulary=entry.vocabulary, term=entry.term, where=where, context=context
+                    )
         return tuple(found.values())
 
 
@@ -80,7 +84,7 @@ def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocab
     if entries:
         automaton = ahocorasick.Automaton()
         for term, those in entries.items():
-            automaton.add_word(term, (len(term), tuple(those)))
+            automaton.add_word(term, (len(term), any(e.last for e in those), tuple(those)))
         automaton.make_automaton()
     return Vocabularies(documents=documents, _compiled=_Compiled(automaton, frozenset(documents)))
 
@@ -140,23 +144,27 @@ def _exceptions(phrases: list[str]) -> re.Pattern[str] | None:
     return re.compile(r"(?<!\w)(?:" + "|".join(sorted(alternatives, key=len, reverse=True)) + r")(?!\w)")
 
 
-def _hits(automaton: Any, text: str) -> Iterator[tuple[_Entry, str]]:
+def _hits(automaton: Any, text: str, found: Container[tuple[str, str]]) -> Iterator[tuple[_Entry, str]]:
+    """Every entry that ``text`` holds and that is not in ``found`` yet."""
     folded = fold(text)
     if "\n" in folded or "  " in folded:
         folded = " ".join(folded.split())
     plain = plainly(folded)
-    for end, (length, entries) in automaton.iter(plain):
+    patience = PATIENCE
+    for end, (length, last, entries) in automaton.iter(plain):
         start, stop = end - length + 1, end + 1
+        if not last and start and plain[start - 1].isalnum():
+            continue  # in the middle of a word that none of these may end
         before = _letters_before(plain, start)
         after = _letters_after(plain, stop)
         for entry in entries:
-            if not _fits(entry, plain[before:start], plain[stop:after]):
+            if (entry.vocabulary, entry.term) in found or not _fits(entry, plain[before:start], plain[stop:after]):
                 continue
-            if entry.exceptions and any(
-                m.start() < stop and m.end() > start
-                for m in entry.exceptions.finditer(plain, _back(plain, before), after + _EDGE)
-            ):
-                continue
+            if entry.exceptions and patience:
+                patience -= 1
+                window = entry.exceptions.finditer(plain, _back(plain, before), after + _EDGE)
+                if any(m.start() < stop and m.end() > start for m in window):
+                    continue
             yield entry, _context(plain, before, after)
 
 

@@ -78,9 +78,9 @@ def parts(*bodies: tuple[str, str], kind: str = "multipart/mixed", headers: Mapp
 
 
 def look(
-    message: Message, surroundings: Surroundings | None = None, depth: Depth = Depth.TEXT, bounds: Bounds = Bounds()
-) -> Reading:  # noqa: B008
-    return read(message, surroundings or around(), depth, bounds)
+    message: Message, surroundings: Surroundings | None = None, depth: Depth = Depth.TEXT, bounds: Bounds | None = None
+) -> Reading:
+    return read(message, surroundings or around(), depth, bounds or Bounds())
 
 
 def names(reading: Reading) -> set[str]:

@@ -1,0 +1,94 @@
+"""No bytes make the reader raise, and no change of a byte turns a colleague's mail into a mailing."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Depth
+from smtpguard.reading.codec import dump_reading, load_reading
+from smtpguard.reading.decode import characters, transfer, valued, words
+from smtpguard.reading.fold import fold, plainly
+from smtpguard.reading.looks import Looks
+from smtpguard.reading.markup import seen
+from smtpguard.reading.quoting import split
+from tests.reading.letters import GROWN_THREAD, OUTLOOK, around, letter, look, parts
+from tests.reading.test_story import CAMPAIGN, STORY
+
+SEEDS = [
+    letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten", "Thread-Index": GROWN_THREAD}),
+    letter(CAMPAIGN, kind="text/html"),
+    parts(
+        ("Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable", "Fl=C3=A4sk"),
+        ("Content-Type: message/rfc822", "From: a@example.com\nSubject: =?utf-8?B?ZmzDpHNr?=\n\nx"),
+        ("Content-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: base64", "PHA+ZmzDpHNrPC9wPg=="),
+        ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nSUMMARY:x\nEND:VCALENDAR"),
+    ),
+]
+PIECES = [
+    b"\r\n", b"\r\n\r\n", b"--bb", b"--bb--", b"Content-Type: ", b"multipart/mixed; boundary=bb", b"message/rfc822", b"text/html", b"; charset=", b"utf-16",
+    b"base64", b"quoted-printable", b"=?utf-8?B?", b"?=", b"<div>", b"</div>", b"<table>", b'<p style="display:none">', b"<blockquote type=cite>", b"<!--",
+    b"-->", b"<style>.a{display:none}</style>", b"From: ", b"To: ", b"Subject: SV: ", b"> ", b"@example.com", b"\x00", b"\xff\xfe", b"\xc3", b"bacon", b"&#", b"=", b"\"", b"(", b"<", b";", b"*0*=",
+    b'class="gmail_quote"', b'<div id="divRplyFwdMsg">', b"<svg>", b"<template>", b"<frameset>", b"<select>", b'hidden', b"<a href=",
+]  # fmt: skip
+
+
+@given(st.binary(max_size=2_000))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes(raw: bytes) -> None:
+    reading = look(Message.of(raw))
+    assert load_reading(dump_reading(reading)) == reading
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_any_pieces(pieces: list[bytes]) -> None:
+    raw = b"".join(pieces)
+    for head in (
+        b"",
+        b"Content-Type: text/html\r\n\r\n",
+        b"Content-Type: multipart/mixed; boundary=bb\r\n\r\n--bb\r\n",
+    ):
+        look(Message.of(head + raw))
+    look(Message.of(raw), depth=Depth.HEADERS)
+
+
+@pytest.mark.parametrize("seed", range(len(SEEDS)))
+def test_every_cut(seed: int) -> None:
+    raw = SEEDS[seed].raw[:]
+    for n in range(0, len(raw), 7):
+        look(Message.of(raw[:n]))
+
+
+def test_no_byte_turns_the_story_into_a_mailing() -> None:
+    raw = bytearray(SEEDS[0].raw[:])
+    chosen = random.Random(7)
+    for position in range(0, len(raw), 3):
+        changed = bytearray(raw)
+        changed[position] = chosen.randrange(256)
+        assert look(Message.of(bytes(changed))).looks is not Looks.MAILING
+
+
+@given(
+    st.binary(max_size=400),
+    st.sampled_from(["base64", "quoted-printable", "uuencode", "7bit", "x"]),
+    st.text(max_size=20),
+)
+@settings(max_examples=150, deadline=None)
+def test_decoding_is_total(raw: bytes, encoding: str, charset: str) -> None:
+    characters(transfer(raw, encoding)[0], charset)
+    words(raw)
+    valued(raw)
+
+
+@given(st.text(max_size=600))
+@settings(max_examples=150, deadline=None)
+def test_text_is_taken_as_it_comes(text: str) -> None:
+    folded = fold(text)
+    plainly(folded)
+    split(seen(text))
+    around().vocabularies.find([("text", text)])

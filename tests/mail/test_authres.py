@@ -1,0 +1,47 @@
+"""Authentication-Results: read from trusted servers alone (RFC 8601)."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.authres import AuthResult, auth_results, signed_by
+from smtpguard.mail.message import Field, parse_header
+
+MX = frozenset({"mx.example.com"})
+
+
+def read(text: str, trusted: frozenset[str] = MX) -> tuple[AuthResult, ...]:
+    return auth_results(parse_header(text.replace("\n", "\r\n").encode() + b"\r\n\r\n").fields, trusted)
+
+
+def test_results_with_properties_comments_and_versions() -> None:
+    spf, dkim, dmarc = read(
+        "Authentication-Results: MX.example.com 1;\n spf=pass (sender (ok)) smtp.mailfrom=a@news.example.net;\n"
+        " dkim/1=pass (2048-bit) header.d=News.Example.net header.s=k1; dmarc=fail header.from=example.net"
+    )
+    assert (spf.method, spf.result, spf.get("smtp.mailfrom")) == ("spf", "pass", "a@news.example.net")
+    assert (dkim.method, dkim.get("header.d"), dkim.get("header.s")) == ("dkim", "News.Example.net", "k1")
+    assert (dmarc.result, dmarc.get("nothing")) == ("fail", "")
+    assert signed_by((spf, dkim, dmarc)) == {"news.example.net"}
+
+
+def test_only_the_trusted_count() -> None:
+    forged = "Authentication-Results: mx.example.org; dkim=pass header.d=example.com"
+    assert read(forged) == ()
+    assert read(forged.replace("mx.example.org", "mx.example.com"), frozenset()) == ()
+    assert read(forged.replace("mx.example.org", "mx.example.com.evil.example")) == ()
+    assert read("X-Authentication-Results: mx.example.com; dkim=pass header.d=x.example") == ()
+
+
+def test_none_failures_and_quotes() -> None:
+    assert read("Authentication-Results: mx.example.com; none") == ()
+    (one,) = read('Authentication-Results: "mx.example.com"; dkim=fail reason="bad sig" header.d="x.example"')
+    assert one.get("header.d") == "x.example"
+    assert signed_by([one]) == frozenset()
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_total(raw: bytes) -> None:
+    auth_results([Field("Authentication-Results", b"mx.example.com;" + raw)], MX)

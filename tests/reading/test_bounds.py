@@ -1,0 +1,137 @@
+"""Bounds: what is too big, too deep or too slow is "too complex", in little time, whatever it is."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from smtpguard.reading.bounds import Bounds, Depth
+from smtpguard.reading.looks import Looks, Readable
+from tests.reading.letters import OUTLOOK, PLATFORM, letter, look, names, parts
+
+
+def nested_multiparts(n: int) -> str:
+    lines = []
+    for i in range(n):
+        lines.append(f"--b{i}\nContent-Type: multipart/mixed; boundary=b{i + 1}\n")
+    return "\n".join(lines) + f"\n--b{n}\n\nBacon\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "why"),
+    [
+        ("<div>" * 50_000 + "bacon" + "</div>" * 50_000, {"Content-Type": "text/html"}, "tags"),
+        ("<div>" * 2_000 + "bacon", {"Content-Type": "text/html"}, "deeper"),
+        ("<b>" * 3_000 + "bacon", {"Content-Type": "text/html"}, "deeper"),
+        (nested_multiparts(2_000), {"Content-Type": "multipart/mixed; boundary=b0"}, "nested"),
+        ("--bb\nContent-Type: message/rfc822\n\n" + "Content-Type: message/rfc822\n\n" * 2_000 + "x", {"Content-Type": "multipart/mixed; boundary=bb"}, "nested"),
+        ("--bb\n\nx\n" * 100_000 + "--bb--\n", {"Content-Type": "multipart/mixed; boundary=bb"}, "parts"),
+        ("bacon " * 500_000, {}, "text"),
+        ("--bb\nX: " + "y" * 100_000 + "\n\nx\n--bb--\n", {"Content-Type": "multipart/mixed; boundary=bb"}, "header"),
+    ],
+    ids=["50,000 divs", "2,000 divs", "3,000 b", "multiparts", "messages", "100,000 parts", "3 MB of text", "part header"],
+)  # fmt: skip
+def test_too_complex(body: str, headers: dict[str, str], why: str) -> None:
+    message = letter(body, {**PLATFORM, **headers})
+    started = time.process_time()
+    reading = look(message)
+    assert time.process_time() - started < 2
+    assert reading.readable is Readable.TOO_COMPLEX
+    assert why in reading.why_unreadable
+    assert reading.looks is not Looks.MAILING
+
+
+def test_many_header_fields_are_too_complex() -> None:
+    message = letter()
+    reading = look(type(message).of(b"X-A: 1\r\n" * 20_000 + message.raw[:]))
+    assert reading.readable is Readable.TOO_COMPLEX
+
+
+def test_a_large_attachment_is_no_burden() -> None:
+    message = parts(
+        ("Content-Type: text/plain", "Bacon"),
+        ("Content-Type: application/zip\nContent-Transfer-Encoding: base64", "QUJD" * 2_000_000),
+    )
+    started = time.process_time()
+    reading = look(message)
+    assert time.process_time() - started < 0.5
+    assert reading.readable is Readable.YES
+
+
+def test_a_large_text_file_is_read_as_far_as_it_goes() -> None:
+    message = parts(
+        ("Content-Type: text/plain", "x"),
+        ("Content-Type: text/plain\nContent-Disposition: attachment; filename=a.log", "bacon " * 600_000),
+    )
+    reading = look(message)
+    assert reading.readable is Readable.YES
+    assert reading.topics
+
+
+def test_the_clock_ends_a_reading() -> None:
+    ticks = iter(range(1_000_000))
+    reading = look(letter("x"), bounds=Bounds(seconds=0.5, clock=lambda: float(next(ticks))))
+    assert reading.readable is Readable.TOO_COMPLEX
+    assert "0.5 seconds" in reading.why_unreadable
+
+
+def test_an_old_mail_with_sloppy_markup_is_not_too_complex() -> None:
+    html = "<table><tr><td><font size=2><p>x<br>" * 100 + "<li>y<p>" * 1_000
+    assert look(letter(html, kind="text/html")).readable is Readable.YES
+
+
+def test_the_header_alone_can_be_read() -> None:
+    reading = look(
+        letter("Bacon", {**OUTLOOK, "Subject": "SV: Dieten", "Cc": "Bo <bo+x@example.com>"}), depth=Depth.HEADERS
+    )
+    assert "outlook-thread" in names(reading)
+    assert reading.shown == {"customers@example.com", "bo@example.com"}
+    assert reading.topics == ()
+    assert reading.excerpt == ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a" * 100_000, "<" * 50_000, '"' * 50_000, "(" * 50_000, "a@b," * 25_000, "=?utf-8?Q?" * 10_000, "=?a?b?" + "=" * 50_000, ";x=" * 30_000,
+        "Re: " * 20_000, "[x] " * 20_000, "<a@b> " * 20_000, "((((" + ")" * 50_000, "* =?utf-8?B?" + "QUJD" * 10_000 + "?=",
+    ],
+    ids=range(13),
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "field",
+    [
+        "From",
+        "To",
+        "Subject",
+        "Content-Type",
+        "References",
+        "Thread-Index",
+        "List-Unsubscribe",
+        "Return-Path",
+        "MSIP_Labels",
+        "X-Mailer",
+    ],
+)
+def test_no_header_value_takes_long(field: str, value: str) -> None:
+    started = time.process_time()
+    look(letter("x", {field: value}))
+    assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "\n" * 80_000, " " * 200_000, ">" * 200_000, "> \n" * 80_000, "From: " * 50_000, "From: x\n" * 100_000, "On a@b wrote: " * 60_000,
+        "Hej " * 200_000, "Hej, " * 50_000 + "\n", "a@" * 100_000, "1 " * 100_000, "a b c d " * 100_000, "a1" * 100_000, "--" * 100_000, "-\n" * 80_000, "http://" * 100_000,
+        "{{ " * 200_000, "*|" * 80_000, "gris*" * 50_000, "a\u0308" * 50_000, "mvh\n" * 50_000, "Tel 1 " * 50_000, "\u0430a" * 200_000, "x" * 200_000,
+    ],
+    ids=range(24),
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+def test_no_text_takes_long(body: str, kind: str) -> None:
+    message = letter(body, kind=kind)
+    started = time.process_time()
+    look(message)
+    assert time.process_time() - started < 2.0

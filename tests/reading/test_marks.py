@@ -1,0 +1,196 @@
+"""Each mark: that the table is sound, and one message that bears it, with its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.looks import THRESHOLD, Looks, judge
+from smtpguard.reading.marks import KINDS, Mark, Side
+from tests.reading.letters import GROWN_THREAD, NEW_THREAD, letter, look, names, parts
+
+ICS = "BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR"
+EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
+    ("outlook-thread", {"Thread-Index": GROWN_THREAD}, "x"),
+    ("thread-index", {"Thread-Index": NEW_THREAD}, "x"),
+    ("thread-index", {"Thread-Topic": "x"}, "x"),
+    ("thread-index", {"Thread-Index": "not base64!"}, "x"),
+    ("quoted-headers", {}, "Ja\n\nVon: A\nGesendet: heute\nAn: B\nBetreff: C\n\nx"),
+    ("quoted-text", {}, "Ja\n\n> a\n> b\n"),
+    ("colleague-quoted", {}, "Ja\n\nFrån: A <a@example.com>\nSkickat: idag\nTill: B\n\nx"),
+    ("colleague-referenced", {"In-Reply-To": "<5@mail.example.com>"}, "x"),
+    ("references", {"References": "<5@example.org>"}, "x"),
+    ("reply-prefix", {"Subject": "=?utf-8?Q?SV=3A_D=C3=A4r?="}, "x"),
+    ("forward-prefix", {"Subject": "VB: x"}, "x"),
+    ("exchange-headers", {"X-MS-Has-Attach": ""}, "x"),
+    ("our-exchange", {"X-OriginatorOrg": "example.com"}, "x"),
+    ("originator-org", {"X-OriginatorOrg": "example.net"}, "x"),
+    ("mail-program", {"X-Mailer": "iPhone Mail (21A329)"}, "x"),
+    ("mail-program", {"Message-ID": "<CAKx2y0123456789abcdefghijABCDEFGHIJ@mail.gmail.com>"}, "x"),
+    ("mail-program", {"Message-ID": "<0A1B2C3D-0000-4000-8000-0123456789AB@example.com>"}, "x"),
+    ("mobile-footer", {}, "Ok\n\nSkickat från min iPhone"),
+    ("mobile-footer", {}, "Ok\n\nHämta Outlook för iOS"),
+    ("mobile-footer", {}, "Ok\n\nGesendet von meinem iPhone"),
+    ("one-house", {"To": "bo@example.net", "From": "a@example.net"}, "x"),
+    ("colleagues-shown", {"To": "bo@example.com"}, "x"),
+    ("copies", {"Cc": "c@example.org, d@example.org"}, "x"),
+    ("label", {"MSIP_Labels": "MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name=Internal;"}, "x"),
+    ("label", {"Sensitivity": "Company-Confidential"}, "x"),
+    ("label-public", {"MSIP_Labels": "MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name=Public;"}, "x"),
+    ("internal-words", {}, "Endast för internt bruk"),
+    ("internal-words", {}, "INTERNAL USE ONLY"),
+    ("internal-words", {}, "Nur für den internen Gebrauch"),
+    ("internal-words", {}, "Vain sisäiseen käyttöön"),
+    ("confidentiality", {}, "This email and any attachments are for the addressee"),
+    ("out-of-office", {"Subject": "Autosvar: semester"}, "Jag är på semester"),
+    ("addressed", {}, "Hej Bo,\n\nx"),
+    ("addressed", {}, "Chris, the report is late"),
+    ("signed", {}, "x\n\nMed vänlig hälsning\nAnna Ek"),
+    ("signed", {}, "x\n\nViele Grüße,\nKlaus"),
+    ("signed", {}, "Thanks for this.\n\nMark"),
+    ("signature-block", {}, "x\n\nAnna Ek\nSäljare\nTel: +46 70 123 45 67"),
+    ("work-talk", {}, "Kan du komma på mötet?"),
+    ("personal-voice", {}, "I think that I am late"),
+    ("short-and-plain", {}, "x"),
+    ("plain", {}, "x " * 1000),
+    ("no-bulk-signs", {}, "x"),
+    ("internal-host", {"Received": "from pc12.example.local ([10.1.2.3]) by mx.example.com; Mon, 3 Mar 2025 09:12:00 +0100"}, "x"),
+    ("names-inside", {"To": "'Bo Alm' </O=EXAMPLE/OU=EU/CN=RECIPIENTS/CN=BALM>"}, "x"),
+    ("one-click", {"List-Unsubscribe": "<https://x.example/u>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}, "x"),
+    ("list-unsubscribe", {"List-Unsubscribe": "<mailto:u@x.example>"}, "x"),
+    ("list-id-ours", {"List-Id": "Ramadan <ramadan.lists.example.com>"}, "x"),
+    ("list-id", {"List-Id": "<other.example.net>"}, "x"),
+    ("precedence", {"Precedence": "Bulk"}, "x"),
+    ("feedback-id", {"Feedback-ID": "i1:fastmail-user"}, "x"),
+    ("platform-feedback-id", {"Feedback-ID": "1:2:3:mc"}, "x"),
+    ("platform", {"X-SG-EID": "abc"}, "x"),
+    ("platform", {"X-Mailer": "MailChimp Mailer"}, "x"),
+    ("campaign-header", {"X-CampaignID": "17"}, "x"),
+    ("platform-links", {}, "https://example.us1.list-manage.com/track/click?u=1"),
+    ("campaign-links", {}, "https://x.example/?utm_source=a https://x.example/b?utm_medium=c"),
+    ("auto-generated", {"Auto-Submitted": "auto-generated"}, "x"),
+    ("auto-generated", {"X-Mailer": "JavaMail"}, "x"),
+    ("noreply", {"From": "no-reply@example.com"}, "x"),
+    ("noreply", {"From": "svara-inte@example.com"}, "x"),
+    ("role-sender", {"From": "nyhetsbrev@example.com"}, "x"),
+    ("bounce-address", {"Return-Path": "<bounce-12345-kim=example.org@mail.example.net>"}, "x"),
+    ("nobody-shown", {"To": "undisclosed-recipients:;"}, "x"),
+    ("nobody-shown", {"To": "anna@example.com"}, "x"),
+    ("unsubscribe-words", {}, "Klicka här för att avregistrera dig"),
+    ("unsubscribe-words", {}, "Pour vous désabonner"),
+    ("unsubscribe-words", {}, "لإلغاء الاشتراك"),
+    ("unsubscribe-link", {}, "https://x.example/unsubscribe?id=1"),
+    ("preferences", {}, "Change your delivery preferences"),
+    ("why-you-get-this", {}, "You are receiving this email because you signed up"),
+    ("web-version", {}, "Problem? Visa i webbläsaren"),
+    ("do-not-reply", {}, "This is an automated message"),
+    ("imprint", {}, "Example AB. All rights reserved"),
+    ("dear-customer", {}, "Kära kund!"),
+    ("placeholder", {}, "Hej *|FNAME|*!"),
+    ("placeholder", {}, "Hej {{ first_name }}!"),
+    ("newsletter-words", {}, "Nyhetsbrev. Läs mer om rabatten"),
+    ("order-words", {}, "Orderbekräftelse: din beställning, ordernummer 12"),
+    ("many-links", {}, "https://x.example/ " * 20),
+    ("claimed-pass", {"X-Smtpguard": "id=1"}, "x"),
+    ("list-post", {"X-Mailman-Version": "3.3", "List-Post": "<mailto:l@x.example>"}, "Jag tror det"),
+    ("report", {"Return-Path": "<>"}, "x"),
+    ("defect", {"Content-Type": "text/plain; charset=x-klingon"}, "x"),
+    ("ambiguous", {"Content-Type": "application/ms-tnef"}, "x"),
+    ("contradiction", {"Thread-Index": GROWN_THREAD, "List-Unsubscribe": "<mailto:u@x.example>"}, "x"),
+]  # fmt: skip
+HTML: list[tuple[str, str]] = [
+    ("quoting-markup", '<p>Ja</p><div class="gmail_quote">On Monday A wrote: <blockquote>x</blockquote></div>'),
+    ("quoting-markup", '<p>Ja</p><div id="divRplyFwdMsg"><b>From:</b> A</div><p>x</p>'),
+    ("quoting-markup", "<p>Ja</p><blockquote type=cite>x</blockquote>"),
+    ("composition", '<div dir="ltr">Hi</div>'),
+    ("composition", '<div class="WordSection1"><p class=MsoNormal>Hej</p></div>'),
+    ("composition", '<div class="elementToProof">Hej</div>'),
+    ("composition", '<body style="word-wrap: break-word; -webkit-line-break: after-white-space;">Hej</body>'),
+    ("template", "<table><tr><td>a</table>" * 7),
+    ("template", '<head><meta name="viewport" content="x"></head><!--[if mso]><![endif]--><table role="presentation"><tr><td>a</table><table></table>'),
+    ("tracking-pixel", '<p>x</p><img src="https://x.example/o" width="1" height="1">'),
+    ("preheader", '<div style="display:none">Höstens erbjudanden väntar</div><table><tr><td>x</table>'),
+    ("hidden-text", "<p>x</p><span hidden>något som ingen ser</span>"),
+    ("hidden-text", "<style>.h{display:none}</style><p>x</p><p class=h>något som ingen ser</p>"),
+    ("many-links", '<a href="https://x.example/">x</a>' * 12),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "headers", "body"), EXAMPLES, ids=[f"{i}-{e[0]}" for i, e in enumerate(EXAMPLES)])
+def test_a_message_with_the_mark(name: str, headers: Mapping[str, str], body: str) -> None:
+    check(name, letter(body, headers))
+
+
+@pytest.mark.parametrize(("name", "html"), HTML, ids=[f"{i}-{e[0]}" for i, e in enumerate(HTML)])
+def test_markup_with_the_mark(name: str, html: str) -> None:
+    check(name, letter(html, kind="text/html"))
+
+
+def test_marks_of_parts() -> None:
+    check("calendar", parts(("Content-Type: text/plain", "x"), ("Content-Type: text/calendar; method=REQUEST", ICS)))
+    check(
+        "documents",
+        parts(
+            ("Content-Type: text/plain", "x"),
+            ("Content-Type: application/msword\nContent-Disposition: attachment; filename=a.docx", "x"),
+        ),
+    )
+    check(
+        "attached-mail",
+        parts(
+            ("Content-Type: text/plain", "x"), ("Content-Type: message/rfc822", "From: k@x.example\nSubject: s\n\nx")
+        ),
+    )
+
+
+def check(name: str, message: Message) -> None:
+    marks = [m for m in look(message).marks if m.name == name]
+    assert marks, f"no {name}"
+    assert len(marks[0].evidence) > 8
+    assert "\n" not in marks[0].evidence
+
+
+def test_every_kind_of_mark_has_an_example() -> None:
+    shown = {e[0] for e in EXAMPLES} | {e[0] for e in HTML} | {"calendar", "documents", "attached-mail"}
+    assert set(KINDS) - shown == {"declared-origin"}  # given by looks.from_declared_origin
+
+
+def test_the_table_is_sound() -> None:
+    for kind in KINDS.values():
+        assert 0 < kind.weight < 5
+        assert len(kind.reason) > 10
+        assert bool(kind.group) == (kind.side is not Side.NEITHER) or kind.name == "label-public"
+
+
+def mark(name: str, side: Side, weight: float, group: str = "") -> Mark:
+    return Mark(name=name, side=side, weight=weight, evidence="because", group=group)
+
+
+def test_of_a_group_the_heaviest_counts() -> None:
+    looks, score, _ = judge(
+        [mark("a", Side.INTERNAL, 1.0, "g"), mark("b", Side.INTERNAL, 1.5, "g"), mark("c", Side.INTERNAL, 1.0, "h")]
+    )
+    assert (looks, score) == (Looks.INTERNAL, 2.5)
+
+
+def test_thresholds() -> None:
+    assert judge([mark("a", Side.INTERNAL, THRESHOLD)])[0] is Looks.INTERNAL
+    assert judge([mark("a", Side.INTERNAL, THRESHOLD - 0.25)])[0] is Looks.UNCLEAR
+    assert judge([mark("a", Side.MAILING, THRESHOLD)])[0] is Looks.MAILING
+    assert judge([mark("a", Side.MAILING, THRESHOLD)], readable=False)[0] is Looks.UNCLEAR
+    assert judge([mark("a", Side.NEITHER, 9.0)])[:2] == (Looks.UNCLEAR, 0.0)
+    assert judge([])[0] is Looks.UNCLEAR
+
+
+def test_an_announcement_among_colleagues_is_no_mailing_though_it_sounds_like_one() -> None:
+    body = "Dear customer service, this is our newsletter. Click here to read more. You are receiving this because you are staff."
+    assert look(letter(body, {"From": "info@example.com", "To": "bo@example.com"})).looks is not Looks.MAILING
+
+
+def test_quoted_mailings_are_not_the_writers() -> None:
+    body = "Hej Bo, ska vi göra något sådant?\n\nFrån: Shop <news@shop.example>\nSkickat: idag\nTill: Anna\nÄmne: Rea\n\nUnsubscribe: https://shop.example/unsubscribe\n"
+    reading = look(letter(body, {"Subject": "VB: Rea"}))
+    assert reading.looks is Looks.INTERNAL
+    assert not {"unsubscribe-words", "unsubscribe-link"} & names(reading)

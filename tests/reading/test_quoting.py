@@ -1,0 +1,146 @@
+"""Prefixes, attributions and header blocks, in the languages of mail programs."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.reading.prefixes import FORWARD, REPLY, bare, prefix_of
+from smtpguard.reading.quoting import split
+
+REPLIES = "Re: x|RE: x|SV: x|Sv: x|VS: x|AW: x|Aw: x|Antw: x|RES: x|Odp: x|YNT: x|Svar: x|Re[2]: x|RE : x|[list] Re: x|[EXTERN] SV: x|Re：x|回复: x|رد: x|R: x|Ré: x"
+FORWARDS = (
+    "Fw: x|FW: x|Fwd: x|FWD: x|VB: x|WG: x|TR: x|RV: x|VL: x|ENC: x|Doorst: x|[ext] Fwd: x|转发: x|PD: x|Videresendt: x"
+)
+
+
+@pytest.mark.parametrize("subject", REPLIES.split("|"))
+def test_replies(subject: str) -> None:
+    found = prefix_of(subject)
+    assert found
+    assert found[0] == REPLY
+    assert bare(subject) == "x"
+
+
+@pytest.mark.parametrize("subject", FORWARDS.split("|"))
+def test_forwards(subject: str) -> None:
+    found = prefix_of(subject)
+    assert found
+    assert found[0] == FORWARD
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "x",
+        "Report: x",
+        "Regarding: x",
+        "I: you",
+        "Svarta byxor",
+        "re",
+        "News: re: x",
+        "12: x",
+        ": x",
+        "Ledigt: nu",
+        "a: b",
+        "na: b" * 0 + "Bra: x",
+    ],
+)
+def test_no_prefix(subject: str) -> None:
+    assert prefix_of(subject) is None or subject == "I: you"
+
+
+def test_prefixes_pile_up() -> None:
+    assert bare("SV: Re: [x] VB: Dieten") == "Dieten"
+
+
+BLOCKS = [
+    "Från: Anna <anna@example.com>\nSkickat: den 3 mars 2025 09:12\nTill: Bo\nÄmne: Dieten",
+    "Fra: Anna\nSendt: mandag 3. mars 2025 09:12\nTil: Bo\nEmne: Dietten",
+    "Lähettäjä: Anna\nLähetetty: maanantai 3. maaliskuuta 2025\nVastaanottaja: Bo\nAihe: Dieetti",
+    "Von: Anna\nGesendet: Montag, 3. März 2025 09:12\nAn: Bo\nBetreff: Diät",
+    "De : Anna\nEnvoyé : lundi 3 mars 2025 09:12\nÀ : Bo\nObjet : Régime",
+    "De: Anna\nEnviado el: lunes, 3 de marzo de 2025\nPara: Bo\nAsunto: Dieta",
+    "From: Anna\nSent: Monday, March 3, 2025 9:12 AM\nTo: Bo\nSubject: Diet",
+    "*From:* Anna\n*Sent:* Monday\n*To:* Bo\n*Subject:* Diet",
+    "> From: Anna\n> Date: Monday\n> To: Bo\n> Subject: Diet",
+    "Da: Anna\nInviato: lunedì\nA: Bo\nOggetto: Dieta",
+    "Van: Anna\nVerzonden: maandag\nAan: Bo\nOnderwerp: Dieet",
+    "Od: Anna\nWysłano: poniedziałek\nDo: Bo\nTemat: Dieta",
+    "От: Анна\nОтправлено: понедельник\nКому: Бо\nТема: Диета",
+    "من: Anna\nالتاريخ: اليوم\nإلى: Bo\nالموضوع: حمية",
+    "发件人: Anna\n发送时间: 2025年\n收件人: Bo\n主题: x",
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_header_blocks(block: str) -> None:
+    found = split(f"Hej!\n\n{block}\n\nHur går det?")
+    assert found.kind == "header block"
+    assert found.new.strip() == "Hej!"
+    assert "Hur går det?" in found.quoted
+
+
+ATTRIBUTIONS = [
+    "On Mon, 3 Mar 2025 at 09:12, Anna <anna@example.com> wrote:",
+    "Den mån 3 mars 2025 kl 09:12 skrev Anna <anna@example.com>:",
+    "3 mars 2025 kl. 09:12 skrev Anna <anna@example.com>:",
+    "Am Mo., 3. März 2025 um 09:12 Uhr schrieb Anna <anna@example.com>:",
+    "Le lun. 3 mars 2025 à 09:12, Anna <anna@example.com> a écrit :",
+    "El lun, 3 mar 2025 a las 9:12, Anna (<anna@example.com>) escribió:",
+    "man. 3. mar. 2025 kl. 09:12 skrev Anna <anna@example.com>:",
+    "ma 3. maalisk. 2025 klo 9.12 Anna (anna@example.com) kirjoitti:",
+    "Il giorno lun 3 mar 2025 alle ore 09:12 Anna <anna@example.com> ha scritto:",
+    "Op ma 3 mrt 2025 om 09:12 schreef Anna <anna@example.com>:",
+    "pon., 3 mar 2025 o 09:12 Anna <anna@example.com> napisał(a):",
+    'D. 03/03/2025 09.12 skrev "Anna" <anna@example.com>:',
+    "-----Original Message-----",
+    "-----Ursprungligt meddelande-----",
+    "-------- Vidarebefordrat meddelande --------",
+    "---------- Forwarded message ---------",
+    "Begin forwarded message:",
+    "Vidarebefordrat mejl:",
+    "-----Ursprüngliche Nachricht-----",
+    "-------- Message d'origine --------",
+    "-------- Alkuperäinen viesti --------",
+    "-----Opprinnelig melding-----",
+]
+
+
+@pytest.mark.parametrize("line", ATTRIBUTIONS)
+def test_attributions_and_rules(line: str) -> None:
+    found = split(f"Ja gärna!\n\n{line}\n\nSka vi äta?")
+    assert found.kind, line
+    assert found.new.strip() == "Ja gärna!"
+
+
+def test_an_attribution_on_two_lines() -> None:
+    found = split("Ja\n\nOn Mon, 3 Mar 2025 at 09:12, Anna with a very long name\n<anna@example.com> wrote:\n> Ska vi?")
+    assert found.kind == "attribution"
+    assert found.new.strip() == "Ja"
+
+
+def test_answers_in_place_are_new() -> None:
+    found = split("On 3 Mar 2025, a@example.com wrote:\n> One?\nYes.\n> Two?\nNo.")
+    assert found.new.split("\n")[-2:] == ["Yes.", "No."]
+    assert "One?" in found.quoted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "Hej!", "From: here to there\nis not far", "Till: dig", "He wrote: nothing", ">> Read the news\n\n>> Read more", "> Shop\n\n> Sale\n\n> Help",
+        "Pris: 12 kr\nDatum: 3 mars\nTill: alla", "Date: Monday\nTo: everybody\nSubject to change",
+    ],
+)  # fmt: skip
+def test_nothing_is_quoted(text: str) -> None:
+    assert split(text).kind == ""
+
+
+def test_what_a_list_server_wrote_below_is_nobodys_text() -> None:
+    text = (
+        "Hello\n"
+        + "_" * 47
+        + "\ntest mailing list -- test@lists.example.net\nTo unsubscribe send an email to test-leave@lists.example.net"
+    )
+    assert split(text).new == "Hello"
