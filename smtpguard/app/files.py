@@ -48,9 +48,8 @@ def spool(settings: Settings) -> Path:
 def make_state(settings: Settings) -> None:
     """The state directory and what is in it: for nobody else to see. Raises CannotStart."""
     try:
-        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (indexes(settings), spool(settings)):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (settings.state, indexes(settings), spool(settings)):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
         raise CannotStart(f"{e.filename or settings.state}: {e.strerror}") from None
 

@@ -45,12 +45,12 @@ def open_registry(settings: Settings, policy: Policy) -> Registry:
 
 
 def open_refresher(settings: Settings, policy: Policy) -> Refresher:
-    make_state(settings)
     return built_refresher(settings, policy, _digester(settings))
 
 
 def _digester(settings: Settings) -> Digester:
     """The secret is made here too: lists may be synced before the guard was ever started."""
+    make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)
 
 

@@ -29,6 +29,7 @@ class TellingStore:
         self.due = store.due
         self.in_flight = store.in_flight
         self.outcomes = store.outcomes
+        self.rejected = store.rejected
 
     def _all(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -58,27 +58,27 @@ class Context:
 
     def settings(self) -> Settings:
         """Read and checked. Raises BadConfiguration."""
-        from smtpguard import app
+        from smtpguard.app.files import read_settings
 
         if not self.config.exists():
             raise CannotRun(
                 f"{self.config}: no such file; -c FILE names another, and config/smtpguard.yaml is a sample"
             )
-        return app.read_settings(self.config)
+        return read_settings(self.config)
 
     def policy(self) -> Policy:
         """The policy as the file has it now, which need not be the one in force. Raises config.problem.Broken."""
-        from smtpguard import app
+        from smtpguard.app.files import read_policy
 
-        return app.read_policy(self.settings())
+        return read_policy(self.settings())
 
     @asynccontextmanager
     async def services(self) -> AsyncIterator[Services]:
         """The store and what works on it, without a listener: for held, freeze, thaw, audit and reload."""
-        from smtpguard import app
+        from smtpguard.app.services import services
 
-        async with app.services(self.settings()) as services:
-            yield services
+        async with services(self.settings()) as opened:
+            yield opened
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)

@@ -6,14 +6,17 @@ Never here: accepting and supervising (processes), or what the parts are made of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import structlog
 
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.config.settings import Settings
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
@@ -33,32 +36,38 @@ def command(context: Context, only: Sequence[str]) -> None:
     settings = context.settings()
     log.configure(settings.logging.format, settings.logging.addresses)
     kinds = tuple(dict.fromkeys(only)) or PARTS
-    listeners: list[Listener] = []
-    if "proxy" in kinds:
-        wanted = [
-            Wanted(
-                address=each.address, port=each.port, implicit_tls=each.tls is not None and each.tls.mode == "implicit"
-            )
-            for each in settings.listen.smtp
-        ]
-        try:
-            listeners = open_all(wanted, inherited())
-        except CannotListen as e:
-            raise CannotRun(str(e)) from None
     workers = settings.workers or len(os.sched_getaffinity(0))
     parts = [part for kind in kinds for part in [kind] * (workers if kind == "proxy" else 1)]
-    done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts)))
-    for warning in done.warnings:
-        structlog.get_logger("smtpguard").warning("policy", problem=str(warning))
-    config = str(context.config.absolute())
-    supervisor = Supervisor(
+    with contextlib.ExitStack() as undo:
+        listeners = _listeners(settings) if "proxy" in kinds else []
+        for listener in listeners:
+            undo.callback(listener.socket.close)
+        done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts)))
+        for warning in done.warnings:
+            structlog.get_logger("smtpguard").warning("policy", problem=str(warning))
+        status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners).run())
+    asyncio.run(start.ended(settings, by=context.user, status=status))
+    raise click.exceptions.Exit(status)
+
+
+def _listeners(settings: Settings) -> list[Listener]:
+    """Before anything else: a port that is taken is told at once, and one that is given serves from then on."""
+    wanted = [
+        Wanted(address=each.address, port=each.port, implicit_tls=each.tls is not None and each.tls.mode == "implicit")
+        for each in settings.listen.smtp
+    ]
+    try:
+        return open_all(wanted, inherited())
+    except CannotListen as e:
+        raise CannotRun(str(e)) from None
+
+
+def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:
+    return Supervisor(
         parts=parts,
-        command=lambda part, channel: [sys.executable, "-m", "smtpguard.processes", part, str(channel), config],
+        command=lambda part, channel: [sys.executable, "-m", "smtpguard.processes", part, str(channel), str(config)],
         listeners=listeners,
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
-        reload=[sys.executable, "-m", "smtpguard", "-c", config, "reload"],
+        reload=[sys.executable, "-m", "smtpguard", "-c", str(config), "reload"],
     )
-    status = asyncio.run(supervisor.run())
-    asyncio.run(start.ended(settings, by=context.user, status=status))
-    raise click.exceptions.Exit(status)

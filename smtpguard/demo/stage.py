@@ -63,15 +63,17 @@ def people(n: int, offset: int = 0) -> list[str]:
 class Stage:
     """A guard in a folder of its own, and a relay behind it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, workers: int = 1) -> None:
         self.folder = folder
+        self._workers = workers
         self.config = folder / "smtpguard.yaml"
         self.relay = RecordingRelay()
         self.members = people(1200)
         self.others = people(2500, offset=100)
-        self.port = 0
         self.descriptions: dict[str, str] = {"freeze": "Somebody has said: stand still"}
         self._key = make_key()  # the campaign tool's; pinned in the settings, since no DNS knows these domains
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port: int = self._listening.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
 
     # people at a terminal
@@ -133,6 +135,17 @@ class Stage:
             self._await_ready(notices)
         self._listening.close()
 
+    @property
+    def pid(self) -> int:
+        """Of the supervisor."""
+        assert self._guard is not None
+        return self._guard.pid
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        assert self._guard is not None
+        return self._guard.wait(START_SECONDS)
+
     def stop(self) -> None:
         if self._guard is not None:
             self._guard.terminate()
@@ -141,6 +154,7 @@ class Stage:
             except subprocess.TimeoutExpired:
                 self._guard.kill()
                 self._guard.wait()
+        self._listening.close()
         self.relay.down()
 
     def until(self, true: Any, seconds: float = 15.0) -> bool:
@@ -165,8 +179,6 @@ class Stage:
                 raise CannotStart("\n".join(said[-5:]) or "the guard did not become ready")
 
     def _write_files(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
-        self.port = self._listening.getsockname()[1]
         here = Path(__file__).parent
         policy = (here / "policy.yaml").read_text()
         (self.folder / "policy.yaml").write_text(policy)
@@ -183,7 +195,7 @@ state: state
 secret_file: state/secret
 notices: {{from: "Mail guard <smtpguard@nordhandel.example>", contact: "it@nordhandel.example"}}
 dkim_keys: {{"demo._domainkey.campaigns.{HOME}": "{self._key.record}"}}
-workers: 1
+workers: {self._workers}
 logging: {{format: json}}
 """
         )
@@ -198,10 +210,10 @@ def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
+def stage(*, workers: int = 1) -> Iterator[Stage]:
     """A running one, gone afterwards with everything that it wrote. Raises CannotStart."""
     with tempfile.TemporaryDirectory(prefix="smtpguard-demo-") as folder:
-        built = Stage(Path(folder))
+        built = Stage(Path(folder), workers=workers)
         try:
             built.start()
             yield built

@@ -1,0 +1,155 @@
+"""What goes wrong at the start: one clear line each, and the exit status that says whose fault it is."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smtpguard.cli import COMMANDS, main
+
+
+def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out, told.err
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Settings and a policy that are fine, on a port that nobody has."""
+    (tmp_path / "members.csv").write_text("email\n" + "".join(f"c{n}@customer.example\n" for n in range(20)))
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\n"
+        "organization: {name: Example AB, domains: [example.com]}\n"
+        "groups: {some: [eva@example.com]}\n"
+        "approvals: {from: [some], each: 1}\n"
+        "lists:\n"
+        "  news:\n"
+        "    addresses: [news@lists.example.com]\n"
+        "    members: {csv: members.csv, column: email}\n"
+        "    writers: [campaigns@example.com]\n"
+        "rules:\n"
+        "  - id: not-a-writer\n"
+        "    when: {recipients.list_addresses: any, sender.is_writer: false}\n"
+        "    then: hold\n"
+    )
+    path = tmp_path / "smtpguard.yaml"
+    path.write_text("listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n")
+    return path
+
+
+def test_every_command_of_the_table_is_there() -> None:
+    for name in COMMANDS:
+        assert main.get_command(None, name) is not None, name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--nope"], "smtpguard: No such option '--nope'. (try smtpguard --help)\n"),
+        (["frobnicate"], "smtpguard: No such command 'frobnicate'. (try smtpguard --help)\n"),
+        (["serve", "--only", "milk"], "smtpguard serve: "),
+    ],
+)
+def test_wrong_use(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(*words, capsys=capsys)
+    assert status == 2
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run("-c", str(tmp_path / "none.yaml"), "serve", capsys=capsys)
+    assert status == 2
+    assert err.startswith(f"smtpguard: {tmp_path / 'none.yaml'}: no such file")
+    assert err.count("\n") == 1
+
+
+def test_bad_settings_say_where(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text("relay: {prot: 25}\n")
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert status == 2
+    assert err.startswith(f'{config}:1:9: unknown key "prot" (did you mean port?)')
+    assert err.count("\n") == 1
+
+
+def test_a_bad_policy_is_no_start(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = config.parent / "policy.yaml"
+    policy.write_text(policy.read_text().replace("then: hold", "then: hodl"))
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert status == 2
+    assert 'unknown then "hodl" (did you mean hold?)' in err or "did you mean hold?" in err
+    assert err.startswith(f"{policy}:13:")
+
+
+def test_a_port_in_use(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(f"listen: {{smtp: [{{address: 127.0.0.1, port: {port}}}]}}\n")
+        status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert status == 2
+    assert err == f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n"
+
+
+def test_a_port_that_needs_privileges_names_the_way(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text("listen: {smtp: [{address: 192.0.2.1, port: 2525}]}\n")
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert status == 2
+    assert err == "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
+
+
+def test_a_certificate_that_is_not_there(config: Path) -> None:
+    config.write_text(
+        "listen: {smtp: [{address: 127.0.0.1, port: 0, tls: {certificate: no.pem, key: no.key}}]}\nlogging: {format: json}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpguard", "-c", str(config), "serve"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert lines
+    assert all(line.startswith("smtpguard proxy: ") and "no.pem" in line for line in lines)
+
+
+def test_commands_before_the_first_start_say_what_is_missing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run("-c", str(config), "held", "list", capsys=capsys)
+    assert status == 2
+    assert "smtpguard serve makes it" in err
+    assert err.count("\n") == 1
+
+
+def test_state_and_secret_are_for_nobody_else(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run("-c", str(config), "lists", "sync", capsys=capsys)
+    assert status == 0
+    assert "20 people" in out
+    state = config.parent / "var"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((state / "secret").stat().st_mode) == 0o600
+
+
+def test_a_missing_csv_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "members.csv").unlink()
+    status, _, err = run("-c", str(config), "lists", "sync", capsys=capsys)
+    assert status == 1
+    assert "members.csv" in err
+    assert err.count("\n") == 1
+
+
+def test_an_error_of_ours_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("smtpguard.cli.context.Context.settings", fault)
+    status, _, err = run("-c", str(config), "reload", capsys=capsys)
+    assert status == 2, "1 would say that the policy is not fine"
+    assert err.endswith("smtpguard: an error of smtpguard itself: ZeroDivisionError\n")

@@ -1,0 +1,118 @@
+"""The demonstration as a whole, without a terminal; and the pieces of the stage that could deceive."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+import sys
+from pathlib import Path
+
+import dkim
+import pytest
+
+from smtpguard.cli import main
+from smtpguard.demo.key import make_key
+from smtpguard.demo.letters import Letter
+from smtpguard.demo.play import Fate, Scene, play
+from smtpguard.demo.relay import RecordingRelay, Taken
+from smtpguard.demo.stage import Answer, Stage, people
+
+
+def test_all_goes_as_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpguard", "demo"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WRONG" not in done.stdout
+    assert "\x1b" not in done.stdout, "no colours where there is no terminal"
+    assert done.stdout.count("HELD") >= 5
+    assert done.stdout.count("RELAYED") >= 8
+    assert "DEFERRED 451" in done.stdout
+    assert "REJECTED 550" in done.stdout
+
+
+def test_a_guard_that_does_not_start_is_one_clear_line(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(
+        "smtpguard.demo.stage.Stage.command", lambda *_: subprocess.CompletedProcess([], 2, "", "no lists")
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["demo"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "smtpguard: the guard did not start: no lists\n"
+
+
+class _Broken(Stage):
+    """A guard that lets everything through, or nothing."""
+
+    def __init__(self, folder: Path, answer: Answer, *, through: bool) -> None:
+        super().__init__(folder)
+        self._listening.close()
+        self.answer, self.through = answer, through
+
+    def send(self, letter: Letter, content: bytes | None = None) -> Answer:
+        if self.through and content is not None:
+            self.relay.taken.append(_taken(letter, content))
+        return self.answer
+
+    def rows(self, *words: str) -> list[dict[str, object]]:
+        return []
+
+
+def _taken(letter: Letter, content: bytes) -> Taken:
+    return Taken(reverse_path=letter.mail_from, recipients=letter.recipients, content=content)
+
+
+LETTER = Letter(subject="s", sender="a@b.example", to="c@d.example", body="x", recipients=("c@d.example",))
+
+
+def outcome(stage: Stage, fate: Fate) -> str | None:
+    [result] = play(stage, iter([Scene(title="t", fate=fate, letter=LETTER)]))
+    return result.wrong
+
+
+def test_a_guard_that_lies_is_found_out(tmp_path: Path) -> None:
+    held = Answer(code=250, text="2.0.0 Held for review as 01ABC")
+    assert outcome(_Broken(tmp_path, held, through=False), Fate.HELD) is None
+    assert outcome(_Broken(tmp_path, held, through=True), Fate.HELD) is not None
+    taken = Answer(code=250, text="2.0.0 Ok")
+    assert outcome(_Broken(tmp_path, taken, through=True), Fate.RELAYED) is None
+    assert outcome(_Broken(tmp_path, taken, through=False), Fate.RELAYED) is not None
+    assert outcome(_Broken(tmp_path, taken, through=True), Fate.HELD) is not None
+    refused = Answer(code=550, text="5.7.1 no")
+    assert outcome(_Broken(tmp_path, refused, through=False), Fate.REJECTED) is None
+    assert outcome(_Broken(tmp_path, refused, through=True), Fate.REJECTED) is not None
+    assert outcome(_Broken(tmp_path, refused, through=False), Fate.DEFERRED) is not None
+
+
+def test_the_relay_records_what_it_is_sent_and_can_be_down() -> None:
+    relay = RecordingRelay()
+    relay.up()
+    smtp = smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=10)
+    smtp.sendmail("a@b.example", ["c@d.example", "e@f.example"], b"Subject: x\r\n\r\n.dot\r\n..two\r\n")
+    [taken] = relay.taken
+    assert taken.recipients == ("c@d.example", "e@f.example")
+    assert taken.content == b"Subject: x\r\n\r\n.dot\r\n..two\r\n"
+    relay.down()
+    with pytest.raises(smtplib.SMTPServerDisconnected):  # an open connection is dead as well
+        smtp.noop()
+    smtp.close()
+    relay.up()
+    with smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=10) as again:
+        assert again.noop()[0] == 250
+    relay.down()
+
+
+def test_the_key_signs_what_others_verify() -> None:
+    key = make_key()
+    message = b"From: a@x.example\r\nTo: b@x.example\r\nSubject: hi\r\n\r\nhello\r\n"
+    signature = key.sign(message, domain="x.example", selector="demo")
+    assert dkim.verify(signature + message, dnsfunc=lambda name, timeout=5: key.record.encode())
+    assert not dkim.verify(
+        signature + message.replace(b"hello", b"hellO"), dnsfunc=lambda name, timeout=5: key.record.encode()
+    )
+    assert "PRIVATE" not in repr(key)
+
+
+def test_people_are_many_and_distinct() -> None:
+    assert len(set(people(1200))) == 1200
+    assert not set(people(1200)) & set(people(2500, offset=100))

@@ -1,0 +1,162 @@
+"""The story through the real thing: ``smtpguard serve`` with its own processes, SQLite, and a relay that only records."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import smtplib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.demo import letters
+from smtpguard.demo.letters import Letter
+from smtpguard.demo.script import KALLE, LOTTA, RAMADAN
+from smtpguard.demo.stage import Stage, stage
+
+
+@pytest.fixture(scope="module")
+def guard() -> Iterator[Stage]:
+    with stage(workers=2) as built:
+        yield built
+
+
+STORY = Letter(subject="SV: Dieten", sender=KALLE, name="Kalle Berg", to=f"Lotta Ek <{LOTTA}>, {RAMADAN}",
+               body=letters.STORY, recipients=(RAMADAN,), headers=letters.OUTLOOK)  # fmt: skip
+
+
+def ordinary(subject: str = "Drawings") -> Letter:
+    return Letter(subject=subject, sender=LOTTA, to="peter@partner.example", body=letters.ORDINARY,
+                  recipients=("peter@partner.example",))  # fmt: skip
+
+
+def arrived(guard: Stage, content: bytes) -> list[bytes]:
+    """What was added in front of it, for each time that it reached the relay."""
+    return [t.content.removesuffix(content) for t in guard.relay.taken if t.content.endswith(content)]
+
+
+def pids(guard: Stage, part: str) -> list[int]:
+    """The processes of a part that have been ready, the latest lives last."""
+    rows = [json.loads(line) for line in (guard.folder / "log").read_text().splitlines() if line.startswith("{")]
+    return [row["pid"] for row in rows if row["event"] == "ready" and row["part"].startswith(part)]
+
+
+def test_the_story_is_held_and_nothing_of_it_reaches_the_relay(guard: Stage) -> None:
+    content = STORY.content()
+    answer = guard.send(STORY, content)
+    assert re.fullmatch(r"250 2\.0\.0 Held for review as [0-9A-Z]{16}", str(answer))
+    assert arrived(guard, content) == []
+    row = next(row for row in guard.rows("held", "list") if answer.text.endswith(row["id"]))
+    assert row["state"] == "waiting"
+    assert row["reach"] == 1200
+    assert "internal-to-list" in row["rules"]
+    assert guard.until(lambda: any(KALLE in taken.recipients for taken in guard.relay.taken)), "Kalle was not told"
+    assert not any(RAMADAN in taken.recipients for taken in guard.relay.taken)
+
+
+def test_ordinary_mail_goes_through_byte_for_byte(guard: Stage) -> None:
+    letter = ordinary("Drawings, as they are")
+    content = letter.content()
+    answer = guard.send(letter, content)
+    assert str(answer) == "250 2.0.0 Ok: recorded", "the relay's own answer"
+    [added] = arrived(guard, content)
+    assert re.match(rb"Received: from .*\r\nX-Smtpguard: id=[^\r]*\r\n(\t[^\r]*\r\n)*\Z", added, re.S)
+
+
+def test_every_verdict_is_journalled_and_the_chain_holds(guard: Stage) -> None:
+    [row] = guard.rows("audit", "verify")
+    assert row["ok"], row
+    assert row["entries"] >= 3
+
+
+def test_reload_is_followed_by_every_process(guard: Stage) -> None:
+    policy = guard.folder / "policy.yaml"
+    before = policy.read_text()
+    strict = "  - id: no-drawings\n    when: {recipients.outside: any}\n    then: reject\n"
+    try:
+        policy.write_text(before + strict)
+        done = guard.command("reload")
+        assert done.returncode == 0, done.stderr
+        time.sleep(0.5)  # the gate is read four times a second
+        assert [guard.send(ordinary()).code for _ in range(6)] == [550] * 6, "six connections meet both processes"
+        policy.write_text(before + "  - id: broken\n    then: hodl\n")
+        done = guard.command("reload")
+        assert done.returncode == 1
+        assert "did you mean hold?" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert guard.send(ordinary()).code == 550, "the policy in force stays"
+    finally:
+        policy.write_text(before)
+        os.kill(guard.pid, signal.SIGHUP)  # the other way to say it
+    assert guard.until(lambda: guard.send(ordinary()).code == 250)
+
+
+def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
+    """Under load a client may see its connection die, and tries again, as MTAs do; then each message is there."""
+    sent: list[bytes] = []
+    failures: list[str] = []
+
+    def client(number: int) -> None:
+        for n in range(15):
+            letter = ordinary(f"load {number} {n}")
+            content = letter.content()
+            sent.append(content)
+            if not guard.until(lambda: guard.send(letter, content).code == 250, seconds=30):  # noqa: B023
+                failures.append(letter.subject)
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for each in clients:
+        each.start()
+    victims = pids(guard, "proxy")[-2:]
+    time.sleep(0.1)
+    os.kill(victims[0], signal.SIGKILL)
+    for each in clients:
+        each.join()
+    assert failures == []
+    missing = [content for content in sent if not arrived(guard, content)]
+    assert missing == []
+    assert guard.until(lambda: len(pids(guard, "proxy")) >= 3), "it was started again"
+
+
+def test_a_second_guard_on_the_same_port_says_so_in_one_line(guard: Stage) -> None:
+    done = guard.command("serve")
+    assert done.returncode == 2
+    assert done.stderr == f"smtpguard: cannot listen on 127.0.0.1:{guard.port}: the port is in use\n"
+
+
+def test_graceful_stop_finishes_what_is_in_data_and_parts_from_the_idle(tmp_path: Path) -> None:
+    with stage() as guard:
+        idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=30)
+        busy = socket.create_connection(("127.0.0.1", guard.port), timeout=30)
+        lines = busy.makefile("rb")
+        for command in (
+            b"EHLO client.example",
+            b"MAIL FROM:<%b>" % LOTTA.encode(),
+            b"RCPT TO:<peter@partner.example>",
+            b"DATA",
+        ):
+            if command.startswith(b"EHLO"):
+                lines.readline()
+            busy.sendall(command + b"\r\n")
+            while lines.readline()[3:4] == b"-":
+                pass
+        content = ordinary("Finished").content()
+        busy.sendall(content[:100])
+        os.kill(guard.pid, signal.SIGTERM)
+        code, _ = idle.getreply()
+        assert code == 421
+        busy.sendall(content[100:] + b".\r\n")
+        assert lines.readline().startswith(b"250 ")
+        assert guard.wait() == 0
+        assert len(arrived(guard, content)) == 1
+        idle.close()
+        lines.close()
+        busy.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", guard.port))
