@@ -1,0 +1,120 @@
+"""check --live against relays on loopback: what it finds fine, wrong and open. Nothing is ever sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import probe
+from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.probe import Finding, State, look
+from tests.scripted_relay import ScriptedRelay
+
+POLICY = """\
+version: 1
+organization: {name: Example AB, domains: [example.com]}
+groups: {some: [eva@example.com]}
+approvals: {from: [some], each: 1}
+lists:
+  news:
+    addresses: [news@lists.example.com]
+    members: {csv: members.csv, column: email, at_least: 3}
+    writers: [campaigns@example.com]
+rules:
+  - id: not-a-writer
+    when: {recipients.list_addresses: any, sender.is_writer: false}
+    then: hold
+"""
+
+
+async def findings(folder: Path, relay: str, hosts: Sequence[str] = ()) -> list[Finding]:
+    (folder / "policy.yaml").write_text(POLICY)
+    if not (folder / "members.csv").exists():
+        (folder / "members.csv").write_text("email\na@c.example\nb@c.example\nc@c.example\n")
+    (folder / "smtpguard.yaml").write_text(f"relay: {relay}\n")
+    settings = read_settings(folder / "smtpguard.yaml")
+
+    async def mail_hosts(domain: str) -> Sequence[str]:
+        assert domain == "lists.example.com"
+        return hosts
+
+    return [f async for f in look(settings, read_policy(settings), mail_hosts, own=list)]
+
+
+def states(found: Sequence[Finding], about: str) -> list[State]:
+    return [f.state for f in found if f.about == about]
+
+
+async def test_a_relay_that_does_all_we_need(tmp_path: Path) -> None:
+    async with ScriptedRelay() as relay:
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}")
+        assert relay.messages == []
+    assert states(found, "relay") == [State.FINE]
+    assert states(found, "tls") == [State.FINE]
+    assert states(found, "sender") == [State.FINE] * 3
+    assert states(found, "source") == [State.FINE]
+    assert states(found, "way") == [State.OPEN], "any other program here can use it as well"
+
+
+async def test_a_relay_that_takes_only_our_own_senders(tmp_path: Path) -> None:
+    async with ScriptedRelay() as relay:
+        relay.on("MAIL FROM:<postmaster@example.org>", "550 5.7.1 Not yours")
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}")
+    assert states(found, "sender") == [State.FINE, State.WRONG, State.FINE]
+    assert "5.7.1 Not yours" in next(f.text for f in found if f.state is State.WRONG)
+
+
+async def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
+    async with ScriptedRelay() as relay:
+        port = relay.port
+    found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {port}, tls: none}}")
+    assert states(found, "relay") == [State.WRONG]
+    assert states(found, "sender") == []
+    assert states(found, "way") == [State.FINE], "what is not there lets nobody through"
+
+
+async def test_tls_that_is_required_and_not_offered(tmp_path: Path) -> None:
+    async with ScriptedRelay() as relay:
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: require}}")
+    assert states(found, "relay") == [State.WRONG]
+    assert "TLS is required" in found[0].text
+
+
+async def test_a_relay_that_hears_strangers_where_we_log_in(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2-hunter2\n")
+    async with ScriptedRelay() as relay:
+        found = await findings(
+            tmp_path,
+            f"{{host: 127.0.0.1, port: {relay.port}, tls: opportunistic, auth: {{user: guard, password_file: password}}}}",
+        )
+    assert states(found, "relay") == [State.WRONG], "no TLS, and a password: nothing is sent"
+    opened = [f.text for f in found if f.state is State.OPEN]
+    assert any("without our login" in text for text in opened)
+    assert not any("hunter2" in f.text for f in found)
+
+
+async def test_sources(tmp_path: Path) -> None:
+    (tmp_path / "members.csv").write_text("email\na@c.example\n")
+    async with ScriptedRelay() as relay:
+        settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
+        found = await findings(tmp_path, settings)
+        assert states(found, "source") == [State.WRONG]
+        assert "fewer than at_least: 3" in next(f.text for f in found if f.about == "source")
+        (tmp_path / "members.csv").unlink()
+        (tmp_path / "members.csv").mkdir()
+        found = await findings(tmp_path, settings)
+        assert states(found, "source") == [State.WRONG]
+
+
+async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ScriptedRelay() as relay, ScriptedRelay() as server:
+        monkeypatch.setattr(probe, "SMTP_PORT", server.port)
+        settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
+        found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
+        assert any(f.state is State.OPEN and "news@lists.example.com" in f.text for f in found)
+        server.on("RCPT", "554 5.7.1 Only the guard writes here")
+        found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
+        assert any(f.state is State.FINE and "Only the guard writes here" in f.text for f in found)
+        assert server.messages == []
