@@ -102,7 +102,7 @@ class Script:
         )
         yield Scene(title="The link is mended: smtpguard thaw --list ramadan-greetings", fate=Fate.DONE,
                     after=lambda stage, result: _command(stage, result, "thaw", "--list", "ramadan-greetings"))  # fmt: skip
-        yield Scene(title="The campaign after that goes out", fate=Fate.RELAYED, patient=True,
+        yield Scene(title="The campaign after that goes out", fate=Fate.RELAYED,
                     because="nothing stands in its way any more",
                     letter=self._campaign.other(subject="Ramadan mubarak: Eid"))  # fmt: skip
 

@@ -7,6 +7,7 @@ Never here: what the verdict is (policy), or what is written with it (record).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Lost, Onward, Recalled
-from smtpguard.policy.admission import Admission
+from smtpguard.policy.admission import Admission, LedgerError
 from smtpguard.policy.verdict import Deferred, Disposition, Relayed
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,10 @@ class Dispose:
             gone=gone,
         )
         id = transaction.id
+        if not fence() and not gone():
+            # The verdict may be newer than the watch's last look: something was thawed, or a policy put in force, just now.
+            with contextlib.suppress(LedgerError):
+                await self._watch.read()
         try:
             replies = await onward.send(trace, fence)
         except Recalled:
