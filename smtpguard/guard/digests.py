@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers, nameable
 from smtpguard.guard.ports import Ledger
-from smtpguard.policy.approval import Hold
+from smtpguard.policy.approval import Hold, State
 
 SHOWN = 50
 PAGE = 1000
+REJECTED = 10_000
 PAGES = 100  # a hundred thousand holds: past that the total is "at least"
 
 
@@ -41,6 +43,12 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
         if len(page) < PAGE or page[-1].held_at < since:
             break
         before, after_id = page[-1].held_at, page[-1].hold_id
+    if data["notice"] == "owner-digest":
+        for event in await ledger.rejected(data["first"], until, REJECTED):
+            if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
+                states[State.REJECTED.value] += 1
+                if len(shown) < SHOWN:
+                    shown.append(_rejected(event, in_force, data["list_name"]))
     return {**data, "total": sum(states.values()), "states": dict(states), "messages": shown}
 
 
@@ -62,6 +70,20 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "expires_at": _z(hold.expires_at),
         "reach": hold.reach,
         "lists": nameable(hold, in_force),
+    }
+
+
+def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
+    """What was refused at once was never held: it has no id to look at, and nothing to wait for."""
+    return {
+        "hold_id": None,
+        "subject": next(iter(event.private.get("subject", ())), ""),
+        "from": next(iter(event.private.get("from", ())), ""),
+        "state": State.REJECTED.value,
+        "held_at": _z(event.at),
+        "expires_at": None,
+        "reach": int(event.data["counts"]["reach"]),
+        "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
     }
 
 

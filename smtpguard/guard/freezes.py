@@ -18,6 +18,7 @@ from datetime import timedelta
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.policy.admission import Freeze, Gate, LedgerError, Selector
+from smtpguard.policy.facts import Facts
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,16 @@ class GateWatch:
                 log.warning("the gate cannot be read: %s", type(error).__name__)
             await asyncio.sleep(POLL_SECONDS)
 
-    @property
-    def frozen(self) -> bool:
-        """Whether any freeze stands, as far as is known: then what comes may have to be kept."""
-        return self.gate is None or bool(self.gate.freezes)
+    def stops(self, facts: Facts) -> bool:
+        """Whether a freeze stops a message with these facts, as far as is known here: then its content is kept first. A
+        freeze that nobody here knows of yet costs another round."""
+        return self.gate is None or self._stopped(facts.lists, facts.senders, facts.mailing, facts.thread)
+
+    def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
+        now, gate = self._clock.now(), self.gate
+        return gate is not None and any(
+            f.stops(lists=lists, senders=senders, mailing=mailing, thread=thread, now=now) for f in gate.freezes
+        )
 
     def fence(
         self,
@@ -84,10 +91,7 @@ class GateWatch:
                 return False
             if gone is not None and gone():
                 return False
-            now = self._clock.now()
-            return not any(
-                f.stops(lists=lists, senders=senders, mailing=mailing, thread=thread, now=now) for f in gate.freezes
-            )
+            return not self._stopped(lists, senders, mailing, thread)
 
         return holds
 

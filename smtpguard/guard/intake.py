@@ -129,7 +129,7 @@ class Intake:
         for _ in range(ROUNDS):
             in_force = self._policies.current()
             gathering, plan = await self._planned(transaction, in_force)
-            if keep or plan.may_hold or self._watch.frozen:
+            if keep or plan.may_hold or self._watch.stops(gathering.facts):
                 await self._ledger.keep(transaction.message)
             try:
                 admission = await self._admitted(gathering, plan, gone)

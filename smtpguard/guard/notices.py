@@ -21,7 +21,7 @@ reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 |
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``
 rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``
 digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
-owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``
+owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
@@ -110,10 +110,13 @@ class Notices:
         )
 
     def rejected(self, verdict: Verdict, gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
-        """An internal writer hears more than the reply says, where the rule has ``explain``; else nobody is told twice."""
+        """An internal writer hears more than the reply says, where the rule has ``explain``; else nobody is told twice. What
+        has no writer who could hear goes to the owners."""
         enforced = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.REJECT]
         told, transaction = gathering.sender.told, gathering.transaction
-        if told is None or not any(h.explain for h in enforced):
+        if told is None:
+            return tuple(self._owners(sorted(gathering.facts.lists), transaction.id, gathering.in_force, now))
+        if not any(h.explain for h in enforced):
             return ()
         header = transaction.message.header
         data = {
@@ -196,7 +199,7 @@ class Notices:
     def _sender(self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         if hold.sender is not None:
             return self._to(hold.sender, data, f"{hold.hold_id}-{data['notice']}", hold.hold_id, now, role="sender")
-        return tuple(self._owners(hold, in_force, now))
+        return tuple(self._owners(hold.lists, hold.hold_id, in_force, now))
 
     def _each(
         self, hold: Hold, people: Sequence[str], data: Mapping[str, Any], now: datetime, *, suffix: str = ""
@@ -220,15 +223,16 @@ class Notices:
         since = self.flood.since(now)
         return (self._digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
 
-    def _owners(self, hold: Hold, in_force: InForce, now: datetime) -> Iterable[Intent]:
-        """What nobody would hear of: once an hour, in a digest to the owner of each list that it touches."""
+    def _owners(self, lists: Iterable[str], first: str, in_force: InForce, now: datetime) -> Iterable[Intent]:
+        """What nobody would hear of: once an hour, in a digest to the owner of each list that it touches. ``first``: the
+        transaction it begins with, from which the journal is looked through for what was rejected."""
         seconds = self.owner_window.total_seconds()
         since = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
-        for name in hold.lists:
+        for name in lists:
             info = in_force.registry.lists.get(name)
             recipient = _recipient(info.owner) if info is not None and info.owner else None
             if info is not None and recipient is not None:
-                data = {"notice": "owner-digest", "list": info.title or name, "list_name": name}
+                data = {"notice": "owner-digest", "list": info.title or name, "list_name": name, "first": first}
                 yield self._digest(recipient, data, since, since + self.owner_window)
 
     def _digest(self, recipient: Recipient, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:

@@ -98,6 +98,10 @@ class Ledger(Protocol):
     async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
         """``data["outcome"]`` of the OUTCOME entry of each of these transactions; "in-doubt" where there is an IN_DOUBT one."""
 
+    async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
+        """Verdicts to reject, from that of the transaction ``first`` up to ``until``, at most ``limit``, with what names
+        people as far as it is there still."""
+
 
 class Reader(Protocol):
     async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown: ...

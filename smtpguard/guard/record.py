@@ -163,6 +163,7 @@ class Record:
             "freeze": verdict.freeze_id,
             "expanded_from": gathering.post.id if gathering.post else None,
             "streams": [s.name for s in gathering.streams],
+            "tellable": gathering.sender.told is not None,
         }
         return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from smtpguard.audit.chain import Bad, Clear, Entry, Proof, Seal, verify
 from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
@@ -68,6 +68,23 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
             elif found.get(id) != Kind.IN_DOUBT.value:
                 found[id] = str(json.loads(body)["data"].get("outcome", ""))
     return found
+
+
+def rejected(connection: Connection, first: str, until: int, limit: int) -> list[tuple[Entry, Clear | None]]:
+    """Verdicts to reject from that of ``first`` on, before ``until``; the database looks for them, whatever lies between."""
+    query = (
+        select(entry, clear.c.doc)
+        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+        .where(
+            entry.c.seq >= select(func.min(entry.c.seq)).where(entry.c.id == first).scalar_subquery(),
+            entry.c.at < until,
+            entry.c.kind == Kind.VERDICT.value,
+            entry.c.body.contains('"action":"reject"', autoescape=True),
+        )
+        .order_by(entry.c.seq)
+        .limit(limit)
+    )
+    return [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
 
 
 def _entry(row: object) -> Entry:

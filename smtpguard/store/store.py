@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from smtpguard.audit.chain import Clear, Entry, Proof, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event
+from smtpguard.audit.event import Event, Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
@@ -179,6 +179,19 @@ class Store:
 
     async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
         return await self._read(lambda c: journal.outcomes(c, ids))
+
+    async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
+        found = await self._read(lambda c: journal.rejected(c, first, microseconds(until), limit))
+        return [
+            Event(
+                kind=Kind.VERDICT,
+                id=entry.id,
+                at=entry.time,
+                data=entry.data,
+                private={role: tuple(values) for role, values in (clear or {}).items()},
+            )
+            for entry, clear in found
+        ]
 
     # -- beyond the ledger: for delivery's housekeeping, console and command line
 

@@ -28,7 +28,7 @@ KEYS = {
     "escalation": COMMON | WAITING,
     "rejected": COMMON | {"at", "reasons", "marks"},
     "digest": COMMON | {"role", "since", "until", "person"},
-    "owner-digest": COMMON | {"list", "list_name", "since", "until", "person"},
+    "owner-digest": COMMON | {"list", "list_name", "first", "since", "until", "person"},
 }
 
 
@@ -132,6 +132,23 @@ async def test_what_nobody_would_hear_of_is_one_digest_to_the_owner(home: House)
     assert data["states"] == {"waiting": 5}
     assert len(data["messages"]) == 5
     assert data["messages"][0]["lists"] == ["Ramadan greetings"]
+
+
+async def test_what_was_rejected_and_nobody_would_hear_of_is_in_it(home: House) -> None:
+    intake = home.intake()
+    for n in range(3):
+        await intake(home.transaction(RAMADAN, reverse_path="", body=str(n), Subject=f"Out of office {n}"), Way())
+    await intake(home.transaction(RAMADAN, X_Labels="contract", body="hers to hear of"), Way())
+    await intake(home.transaction("news@lists.example.com", reverse_path="", body="another list's"), Way())
+    await hold_of(home, sender="tool@example.org", body="held")
+    digests = {i.data["list_name"]: i for i in await waiting(home) if i.data["notice"] == "owner-digest"}
+    data = await fill(home.store, digests["ramadan"].data, home.in_force)
+    assert data["states"] == {"waiting": 1, "rejected": 3}
+    assert data["total"] == 4
+    subjects = [m["subject"] for m in data["messages"]]
+    assert subjects == ["SV: lunch", "Out of office 0", "Out of office 1", "Out of office 2"]
+    assert set(data["messages"][0]) == set(data["messages"][1])
+    assert data["messages"][1]["hold_id"] is None
 
 
 async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> None:
