@@ -89,6 +89,9 @@ class Run:
             self._tally.record(item, admission.counted)
         return admission
 
+    def finish(self) -> None:
+        self._tally.keep()
+
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
         """The void hold that is to wait again. Raises ValueError where it is none of this item's."""
         if admission.adopt is None:

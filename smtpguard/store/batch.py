@@ -179,6 +179,8 @@ _BUMP = """ON CONFLICT (pair) DO UPDATE SET at = excluded.at,
  until = CASE WHEN excluded.until > seen.until THEN excluded.until ELSE seen.until END"""
 _CONFLICTS: Mapping[str, str] = {
     "seen": _BUMP,
+    "tally": "ON CONFLICT (scope, seconds) DO UPDATE SET floor = excluded.floor, total = excluded.total,"
+    " made = excluded.made",
     "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
     "underway": "ON CONFLICT (id) DO NOTHING",
     "outbox": "ON CONFLICT (intent_id) DO NOTHING",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.policy.admission import Ask, Item
@@ -17,17 +18,34 @@ from smtpguard.store.batch import Batch
 OF_MESSAGES = frozenset({"thread.replies", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
 
+LARGE = 2000  # a sum that is worth keeping
+LIFE = 600 * 1_000_000  # microseconds until a kept sum is made anew; pruning waits as long
+
 _MANY = 500  # values in one IN (...)
 
 
+@dataclass(slots=True)
+class _Sum:
+    """The weight of a scope's pairs that are newer than ``floor``. ``made``: when it was counted from scratch, if it is kept."""
+
+    floor: int
+    total: int = 0
+    made: int | None = None
+    changed: bool = False
+
+
 class Tally:
-    """The counts of one run of items: read ahead for all of them, then kept as they come."""
+    """The counts of one run of items: read ahead for all of them, then kept as they come.
+
+    A large sum is kept in the database, and what has left its window is taken off: a mailing to 400,000 people is not added
+    up for every batch of it.
+    """
 
     def __init__(self, batch: Batch, items: Iterable[Item]) -> None:
         self._batch = batch
         self._key = hashlib.blake2b(batch.secret, person=b"smtpguard count").digest()
         self._at: dict[bytes, int] = {}
-        self._sums: dict[tuple[bytes, int], int] = {}
+        self._sums: dict[bytes, dict[int, _Sum]] = {}  # by scope and window
         self._marks: set[bytes] = set()
         self._scopes: dict[tuple[str, str], bytes] = {}
         pairs: set[bytes] = set()
@@ -35,7 +53,8 @@ class Tally:
         for item in items:
             for ask in item.asks:
                 scope = self._scope(ask)
-                self._sums[scope, ask.window_seconds] = 0
+                floor = batch.now_us - ask.window_seconds * 1_000_000
+                self._sums.setdefault(scope, {})[ask.window_seconds] = _Sum(floor)
                 pairs.update(pair for pair, _ in _members(scope, ask, item))
                 marks.add(_mark(scope, item))
         if self._sums:
@@ -50,17 +69,45 @@ class Tally:
         return known
 
     def _read(self, pairs: set[bytes], marks: set[bytes]) -> None:
-        now = self._batch.now_us
-        for window in {window for _, window in self._sums}:
-            scopes = [scope for scope, w in self._sums if w == window]
-            floor = now - window * 1_000_000
-            sql = "SELECT scope, SUM(weight) FROM seen WHERE scope IN ({}) AND at > ? GROUP BY scope"
-            for scope, total in self._select(sql, scopes, floor):
-                self._sums[bytes(scope), window] = int(total)
+        self._sum_up(self._kept())
         for pair, at in self._select("SELECT pair, at FROM seen WHERE pair IN ({})", list(pairs)):
             self._at[bytes(pair)] = at
         sql = "SELECT mark FROM counted WHERE mark IN ({}) AND until > ?"
-        self._marks.update(bytes(mark) for (mark,) in self._select(sql, list(marks), now))
+        self._marks.update(bytes(mark) for (mark,) in self._select(sql, list(marks), self._batch.now_us))
+
+    def _kept(self) -> set[tuple[bytes, int]]:
+        """Take the sums that are kept, less what has left their windows. Returns which of those asked for these are."""
+        found: set[tuple[bytes, int]] = set()
+        now = self._batch.now_us
+        sql = "SELECT scope, seconds, floor, total, made FROM tally WHERE scope IN ({}) AND made > ? AND made <= ?"
+        for row in self._select(sql, list(self._sums), now - LIFE, now):
+            scope, seconds, floor, total, made = row
+            asked = self._sums[bytes(scope)].get(seconds)
+            kept = _Sum(floor, int(total), made)
+            if asked is not None:
+                if asked.floor < floor:  # another node's clock is ahead of ours: count anew
+                    continue
+                sql = "SELECT SUM(weight) FROM seen WHERE scope = ? AND at > ? AND at <= ?"
+                [(gone,)] = self._batch.select(sql, (scope, floor, asked.floor))
+                kept.total -= int(gone or 0)
+                kept.floor = asked.floor
+                found.add((bytes(scope), seconds))
+            self._sums[bytes(scope)][seconds] = kept
+        return found
+
+    def _sum_up(self, known: set[tuple[bytes, int]]) -> None:
+        wanted: dict[int, list[bytes]] = {}
+        for scope, sums in self._sums.items():
+            for seconds, one in sums.items():
+                if one.made is None and (scope, seconds) not in known:
+                    wanted.setdefault(seconds, []).append(scope)
+        sql = "SELECT scope, SUM(weight) FROM seen WHERE scope IN ({}) AND at > ? GROUP BY scope"
+        for seconds, scopes in wanted.items():
+            for scope, total in self._select(sql, scopes, self._batch.now_us - seconds * 1_000_000):
+                one = self._sums[bytes(scope)][seconds]
+                one.total = int(total)
+                if one.total >= LARGE:
+                    one.made, one.changed = self._batch.now_us, True
 
     def _select(self, sql: str, values: Sequence[bytes], *more: int) -> Iterator[Any]:
         for start in range(0, len(values), _MANY):
@@ -74,7 +121,7 @@ class Tally:
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
             new = sum(w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor)
-            counts[ask] = self._sums[scope, ask.window_seconds] + new
+            counts[ask] = self._sums[scope][ask.window_seconds].total + new
         return counts
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:
@@ -91,20 +138,29 @@ class Tally:
             until = now + ask.window_seconds * 1_000_000
             rows = self._batch.rows("seen")
             floor = now - ask.window_seconds * 1_000_000
-            windows = [w for s, w in self._sums if s == scope]
+            sums = list(self._sums[scope].values())
             for pair, weight in _members(scope, ask, item):
                 before = self._at.get(pair)
                 if again and before is not None and before > floor:
                     continue
                 rows.append((pair, scope, now, until, weight))
-                for window in windows:
-                    if before is None or before <= now - window * 1_000_000:
-                        self._sums[scope, window] += weight
+                for one in sums:
+                    if before is None or before <= one.floor:
+                        one.total += weight
+                        one.changed = True
                 self._at[pair] = now
                 self._batch.counted += 1
             if not again:
                 self._marks.add(mark)
                 self._batch.rows("counted").append((mark, until))
+
+    def keep(self) -> None:
+        """Write the large sums that have changed."""
+        rows = self._batch.rows("tally")
+        for scope, sums in self._sums.items():
+            for seconds, one in sums.items():
+                if one.made is not None and one.changed:
+                    rows.append((scope, seconds, one.floor, one.total, one.made))
 
 
 def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
@@ -127,6 +183,7 @@ def _mark(scope: bytes, item: Item) -> bytes:
 
 def prune(batch: Batch, limit: int) -> None:
     """Forget what no window reaches any more."""
-    for table, key in (("seen", "pair"), ("counted", "mark")):
+    for table, key, before in (("seen", "pair", batch.now_us - LIFE), ("counted", "mark", batch.now_us)):
         sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE until < ? LIMIT {limit})"
-        batch.execute(sql, [(batch.now_us,)])
+        batch.execute(sql, [(before,)])
+    batch.execute("DELETE FROM tally WHERE made < ?", [(batch.now_us - LIFE,)])

@@ -91,6 +91,17 @@ seen = Table(  # who was counted under a scope (a fact and its key), and when la
     sqlite_with_rowid=False,
 )
 
+tally = Table(  # large sums of a scope in a window, kept for a while
+    "tally",
+    metadata,
+    _blob("scope", primary_key=True),
+    Column("seconds", Integer, primary_key=True, autoincrement=False),
+    _big("floor"),
+    _big("total"),
+    _big("made"),
+    sqlite_with_rowid=False,
+)
+
 counted = Table(  # what was counted under a scope already, so that a retry prolongs nothing
     "counted",
     metadata,

@@ -230,6 +230,7 @@ class Writer:
             item, admission = work.item, work.admission
             if item is not None and admission is not None:
                 self._try(work, partial(run.admit, item, admission))
+        run.finish()
 
     def _try(self, work: Work, do: Callable[[], Any]) -> None:
         try:

@@ -121,12 +121,36 @@ async def test_nothing_in_the_tables_names_anybody(store: Store, tmp_path: Path)
 
 async def test_what_no_window_reaches_is_pruned(store: Store, clock: Clock) -> None:
     await count(store, to("T1", "a"))
-    clock.go(minutes=61)
+    clock.go(minutes=71)
     await count(store, to("T2", "b"))
     await store._writer.submit(lambda b: counting.prune(b, 1000))
     left: list[Any] = []
     await store._writer.submit(lambda b: left.append((len(b.select("SELECT 1 FROM seen")), len(b.select("SELECT 1 FROM counted")))))  # fmt: skip
     assert left == [(1, 1)]
+
+
+async def test_large_sums_are_kept_and_shared(
+    store: Store, url: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes, two windows, and time: a sum that is kept stays what counting from scratch would give."""
+    monkeypatch.setattr(counting, "LARGE", 3)
+    day = Ask(fact=HOUR.fact, key=HOUR.key, window_seconds=86_400)
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
+        for n in range(40):
+            clock.go(minutes=4)
+            ledger = (store, other)[n % 2]
+            asks = ((day,), (HOUR, day))[n % 3 > 0]
+            seen = await count(ledger, to(f"T{n}", f"p{n}", f"q{n % 7}", asks=asks))
+            within = {f"p{i}" for i in range(max(0, n - 14), n + 1)} | {
+                f"q{i % 7}" for i in range(max(0, n - 14), n + 1)
+            }
+            if HOUR in asks:
+                assert seen[HOUR] == len(within)
+            if day in asks:
+                assert seen[day] == n + 1 + min(7, n + 1)
+    kept: list[Any] = []
+    await store._writer.submit(lambda b: kept.extend(b.select("SELECT seconds FROM tally")))
+    assert {seconds for (seconds,) in kept} == {3600, 86_400}
 
 
 async def test_counts_are_forgotten_as_fast_as_they_come(
@@ -138,12 +162,12 @@ async def test_counts_are_forgotten_as_fast_as_they_come(
         await count(store, to(f"T{n}", f"p{n}"))
     left: list[int] = []
     await store._writer.submit(lambda b: left.append(len(b.select("SELECT 1 FROM seen"))))
-    assert left[0] <= 6 + 3  # an hour's, and what has come since the last pruning
+    assert left[0] <= 7 + 3  # an hour's and ten minutes', and what has come since the last pruning
 
 
 steps = st.lists(
     st.tuples(
-        st.integers(0, 40),  # minutes that pass before
+        st.sampled_from([0, 0, 1, 5, 8, 20, 40]),  # minutes that pass before
         st.sets(st.sampled_from("abcdef"), max_size=4),
         st.integers(0, 3),  # which content: the same one is a retry
         st.booleans(),
@@ -152,14 +176,22 @@ steps = st.lists(
 )
 
 
-@given(steps)
+@pytest.mark.parametrize("large", [1, counting.LARGE])
+@given(script=steps)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_counts_are_what_a_plain_model_says(tmp_path_factory: pytest.TempPathFactory, script: list[Any]) -> None:
-    """Against a model that remembers every (person, time, content) and counts from scratch."""
+def test_counts_are_what_a_plain_model_says(
+    tmp_path_factory: pytest.TempPathFactory, large: int, script: list[Any]
+) -> None:
+    """Against a model that remembers every (person, time, content) and counts from scratch; sums kept or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "LARGE", large)
+        against_the_model(tmp_path_factory.mktemp("model"), script)
+
+
+def against_the_model(where: Path, script: list[Any]) -> None:
 
     async def run() -> None:
         clock = Clock()
-        where = tmp_path_factory.mktemp("model")
         url = f"sqlite:///{where}/guard.db"
         async with open_store(url, secret=SECRET, state_dir=where, clock=clock, migrate=True) as store:
             await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))

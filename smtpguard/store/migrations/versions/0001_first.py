@@ -133,6 +133,15 @@ def upgrade() -> None:
     op.create_index("seen_scope", "seen", ["scope", "at", "weight"])
     op.create_index("seen_until", "seen", ["until"])
     op.create_table(
+        "tally",
+        sa.Column("scope", sa.LargeBinary(), primary_key=True, nullable=False),
+        sa.Column("seconds", sa.Integer(), primary_key=True, autoincrement=False, nullable=False),
+        sa.Column("floor", sa.BigInteger(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("made", sa.BigInteger(), nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "underway",
         sa.Column("id", sa.Text(), primary_key=True, nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
