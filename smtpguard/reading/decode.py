@@ -120,7 +120,7 @@ def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
 
 def words(raw: bytes) -> str:
     """An unstructured header value for people: unfolded, encoded words decoded, control characters made spaces."""
-    raw = _FOLD.sub(b"", raw).strip()
+    raw = (_FOLD.sub(b"", raw) if b"\n" in raw else raw).strip()
     if b"=?" not in raw:
         return _clean(_decoded(raw, "utf-8", "").text)
     out: list[str] = []
@@ -158,7 +158,8 @@ class Valued:
 
 def valued(raw: bytes) -> Valued:
     """``text/plain; charset=utf-8`` and its like, RFC 2231 continuations and charsets undone. Total."""
-    raw = _FOLD.sub(b"", raw[:8192])
+    raw = raw[:8192]
+    raw = _FOLD.sub(b"", raw) if b"\n" in raw else raw
     if b"(" in raw and b'"' not in raw:
         raw = _COMMENT.sub(b" ", raw)
     head, _, _ = raw.partition(b";")

@@ -14,7 +14,7 @@ SIZE = 64
 SAME = 0.5
 """Up to this distance two texts are the same mailing; measured: copies at most 0.12, strangers at least 0.88."""
 
-_CUT = re.compile(r"https?://\S+|(?<!\S)[^\s@]{1,100}@\S+|[^\w\s]+|\d+|\n+")
+_CUT = re.compile(r"(?:[^\w \t]|\d)+")
 MOST = 200_000
 
 

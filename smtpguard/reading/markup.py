@@ -25,18 +25,27 @@ _BLOCK = re.compile(
     re.I,
 )
 _CELL = re.compile(r"<(?=/?t[dh]\b)", re.I)
-_SPACES = re.compile(r"[ \t\xa0]+")
-_LINES = re.compile(r" ?\n[ \n]*\n ?| ?\n ?")
+_SPACES = re.compile(r"[ \t\xa0]{2,}|[\t\xa0]")
+_LINES = re.compile(r"\n{3,}")
 _INVISIBLE = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|(?:^|[;\s])opacity\s*:\s*0*(?:\.0+)?(?:[;\s!]|$)"
     r"|(?:^|[;\s])max-height\s*:\s*0(?:px)?(?:[;\s!]|$)",
     re.I,
 )
 _TINY = re.compile(r"(?:^|[;\s])font-size\s*:\s*[01](?:\.\d+)?(?:px|pt|em|%)?(?:[;\s!]|$)", re.I)
-_MIGHT_HIDE = re.compile(r"\bhidden\b|:\s*none|opacity\s*:\s*0|max-height\s*:\s*0|font-size\s*:\s*[01]\D", re.I)
+_MIGHT_HIDE = (
+    "hidden",
+    "none",
+    "collapse",
+    "opacity",
+    "max-height",
+    "font-size:0",
+    "font-size: 0",
+    "font-size:1p",
+    "font-size: 1p",
+)
 _STYLE = re.compile(r"<style[^>]{0,300}>(.{0,60000}?)</style", re.I | re.S)
 _AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
-_RULE = re.compile(r"([^{}]{1,500})\{([^{}]*)\}")
 _SIMPLE = re.compile(r"(?:[a-z]{1,10})?([.#][A-Za-z][\w\-]{0,60})\Z")
 
 # Quoting as mail programs mark it: the element around the quoted text ...
@@ -46,11 +55,11 @@ _AROUND = (
 )
 # ... or the element that begins it; all that follows is quoted.
 _BEGINS = "#divRplyFwdMsg,#appendonsend,.OutlookMessageHeader,.moz-cite-prefix,.moz-forward-container,#isForwardContent"
-_QUOTING_HINT = re.compile(
-    r"gmail_(?:quote|extra)|type=[\"']?cite|yahoo_quoted|protonmail_quote|messageReplySection|reference-message-container"
-    r"|tutanota_quote|zmail_extra|divRplyFwdMsg|appendonsend|OutlookMessageHeader|moz-(?:cite|forward)|isForwardContent",
-    re.I,
-)
+_QUOTING_SIGNS = (
+    "gmail_quote", "gmail_extra", "type=cite", 'type="cite"', "type='cite'", "yahoo_quoted", "protonmail_quote", "messagereplysection",
+    "reference-message-container", "tutanota_quote", "zmail_extra", "divrplyfwdmsg", "appendonsend", "outlookmessageheader", "moz-cite",
+    "moz-forward", "isforwardcontent",
+)  # fmt: skip
 _QUOTE_BEGINS = "\ue0f0"  # private use: put where quoting begins, and found again in the text
 
 
@@ -89,10 +98,10 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    if styles or _MIGHT_HIDE.search(html):
+    if styles or len(html) > len(source) or any(sign in source for sign in _MIGHT_HIDE):
         out.hidden = _take_hidden(tree, styles)
-    if found := _QUOTING_HINT.search(html):
-        out.quoting = found[0]
+    if sign := next((sign for sign in _QUOTING_SIGNS if sign in source), ""):
+        out.quoting = sign
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")
         out.quoted = _take(_distinct(tree.css(_AROUND)))
@@ -107,7 +116,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
 def seen(text: str) -> str:
     """White space as it is shown: runs are one space, at most one empty line."""
     text = _SPACES.sub(" ", text.replace("\r", ""))
-    return _LINES.sub(lambda m: "\n\n" if m[0].count("\n") > 2 else "\n", text).strip()
+    text = text.replace(" \n", "\n").replace("\n ", "\n")
+    return _LINES.sub("\n\n", text).strip()
 
 
 def _measure(html: str, meter: Meter) -> int:
@@ -145,8 +155,9 @@ def _hiding_classes(html: str) -> list[str]:
     for sheet in _STYLE.findall(html)[:10]:
         if "none" not in sheet:
             continue
-        for selectors, declarations in _RULE.findall(_AT_RULE.sub("", sheet)):
-            if _INVISIBLE.search(declarations):
+        for rule in _AT_RULE.sub("", sheet).split("}"):
+            selectors, _, declarations = rule.partition("{")
+            if len(selectors) < 500 and "none" in declarations and _INVISIBLE.search(declarations):
                 found += [m[1] for s in selectors.split(",") if (m := _SIMPLE.match(s.strip()))]
     return list(dict.fromkeys(found))[:40]
 

@@ -27,8 +27,8 @@ OTHER = (
     "saadetud", "saaja", "teema", "прати", "vastus", "primatelj", "prejemnik", "poslano", "zadeva", "gửi", "đến", "chủ đề",
     "στάλθηκε", "προς", "θέμα", "ημερομηνία", "för", "mottagare", "destinataire", "destinatario", "sujet", "message du", "copie à", "répondre à", "message reçu",
 )  # fmt: skip
-_FROM, _OTHER = frozenset(FROM), frozenset(OTHER)
-_LINE_FIELD = re.compile(r"[ \t>|*_]*([^\W\d_][^\n:：<>@]{0,22}?)[ \t*_]*[:：][ \t*_]*(\S[^\n]*|)\Z")
+_FROM = frozenset(FROM)
+_NAMES = _FROM | frozenset(OTHER)
 _RULE = re.compile(
     r"[ \t>]*[-_=─*]{2,}[ \t]*(?:original(?:\s?message| appointment)|ursprungligt meddelande|originalmeddelande"
     r"|ursprungligt mejl|vidarebefordrat meddelande|opprinnelig melding|videresendt (?:melding|meddelelse|besked)"
@@ -87,26 +87,22 @@ def split(text: str, *, from_markup: bool = False) -> Split:
     for i, line in enumerate(lines):
         if len(line) > 400 or not line or line.isspace():
             continue
-        if ":" in line or "：" in line:
-            if block := _header_block(lines, i):
-                return _parted(lines, i, "\n".join(block), "header block")
-            if _WROTE_END.search(line) or "@" in line:
-                wrapped = (
-                    i > 0 and line.lstrip(" >").startswith("<") and not lines[i - 1].isspace() and lines[i - 1] != ""
-                )
-                if not wrapped and _ATTRIBUTION.match(line):
-                    return _parted(lines, i, line, "attribution")
-                if (
-                    i
-                    and _WROTE_END.search(line)
-                    and len(lines[i - 1]) < 200
-                    and _ATTRIBUTION.match(f"{lines[i - 1]} {line}")
-                ):
-                    lines[i - 1 : i + 1] = [f"{lines[i - 1].strip()} {line.strip()}"]
-                    return _parted(lines, i - 1, lines[i - 1], "attribution")
-            if ("@" in line and _APPLE.match(line)) or (
-                _ATTRIBUTION.match(line) and i + 1 < len(lines) and _quoted_next(lines, i)
+        if _name(line) and (block := _header_block(lines, i)):
+            return _parted(lines, i, "\n".join(block), "header block")
+        if line.rstrip()[-1] in ":：":
+            wrapped = i > 0 and line.lstrip(" >").startswith("<") and not lines[i - 1].isspace() and lines[i - 1] != ""
+            sure = "@" in line or _WROTE_END.search(line) is not None or _quoted_next(lines, i)
+            if sure and not wrapped and _ATTRIBUTION.match(line):
+                return _parted(lines, i, line, "attribution")
+            if (
+                i
+                and len(lines[i - 1]) < 200
+                and _WROTE_END.search(line)
+                and _ATTRIBUTION.match(f"{lines[i - 1]} {line}")
             ):
+                lines[i - 1 : i + 1] = [f"{lines[i - 1].strip()} {line.strip()}"]
+                return _parted(lines, i - 1, lines[i - 1], "attribution")
+            if "@" in line and _APPLE.match(line):
                 return _parted(lines, i, line, "attribution")
             if _BEGINS.match(line):
                 return _parted(lines, i, line, "marker")
@@ -156,29 +152,27 @@ def _parted(lines: list[str], i: int, opening: str, kind: str) -> Split:
     return Split("\n".join(new), "\n".join(above + tail), opening.strip(), kind)
 
 
+def _name(line: str) -> str:
+    """The field that a quoted header's line names, as it is spelled there, or an empty string."""
+    head, colon, _ = line[:60].partition(":")
+    if not colon:
+        head, colon, _ = line[:60].partition("：")
+    name = head.strip(" \t>|*_\xa0").lower() if colon else ""
+    return name if name in _NAMES else ""
+
+
 def _header_block(lines: list[str], i: int) -> list[str] | None:
     """From line ``i`` on: a From line and two more fields within the next lines (Yahoo and others mix their order)."""
-    found = _LINE_FIELD.match(lines[i])
-    if not found:
-        return None
-    name = found[1].strip().lower()
-    if name not in _FROM and name not in _OTHER:
-        return None
-    seen, sender = {name}, name in _FROM
-    block = [lines[i]]
+    seen: set[str] = set()
+    block: list[str] = []
     last = i
-    for j in range(i + 1, min(i + 14, len(lines))):
-        line = lines[j]
-        following = _LINE_FIELD.match(line) if len(line) < 2000 else None
-        word = following[1].strip().lower() if following else ""
-        if word in _FROM or word in _OTHER:
-            seen.add(word)
-            sender = sender or word in _FROM
-            block.append(line)
+    for j in range(i, min(i + 14, len(lines))):
+        name = _name(lines[j]) if len(lines[j]) < 2000 else ""
+        if name:
+            seen.add(name)
+            block.append(lines[j])
             last = j
         elif j - last > 2:
             break
-    # "De" and "Da" are also words: an address or a third field must bear them out.
-    if sender and len(seen) >= 3:
-        return block
-    return None
+    # "De" and "Da" are also words: two more fields must bear them out.
+    return block if len(seen) >= 3 and seen & _FROM else None

@@ -46,11 +46,13 @@ _TELEPHONE = re.compile(
 _TITLED = re.compile(
     r"\b(?:tel|tfn|telefon|phone|mobil|mobile|cell|direct|direkt|puh|gsm|växel|handy|téléphone|móvil)\b", re.I
 )
-_VOICE = re.compile(
-    r"\b(?:i|i'm|i'll|i've|i'd|me|my|jag|mig|min|mitt|jeg|meg|mig|minä|mulla|ich|mir|mein\w*|je|j'ai|moi|mon|yo|mi|me|io|mio|ik|mij|eu|я|мне|أنا)\b",
-    re.I,
+_TOKEN = re.compile(r"[^\W\d_]+(?:'[a-z]{1,2})?")
+_VOICE = frozenset(
+    """
+    i i'm i'll i've i'd me my jag mig min mitt mina jeg meg minä mulla minun ich mir mich mein meine je j'ai moi mon ma mes yo mi mis io mio mia ik mij
+    eu meu minha я мне мой أنا
+    """.split()  # noqa: SIM905
 )
-_YOU = re.compile(r"\?")
 _URL = re.compile(r"\bhttps?://|\bwww\.", re.I)
 _PLACEHOLDER = re.compile(
     r"\*\|[A-Z_:0-9]{2,40}\|\*|%%[\w\- ]{2,40}%%|\{\{\s*[\w.|' \-]{2,60}\s*\}\}|\$\{[\w.]{2,40}\}|\[\[?(?:FIRST_?NAME|NAME|UNSUBSCRIBE\w*)\]?\]|<%=?\s*[\w.]{2,40}\s*%>|%(?:FIRSTNAME|FNAME|EMAIL|NAME)%"
@@ -196,9 +198,9 @@ def _letter_marks(text: Text, own: str) -> Iterator[Mark]:
         yield KINDS["signed"].mark(f'it ends with a name: "{tail.splitlines()[-1].strip()[:30]}"')
     if _TITLED.search(tail[-500:]) and _TELEPHONE.search(tail[-500:]):
         yield KINDS["signature-block"].mark("it ends with somebody's telephone number")
-    sample = body[:3000]
-    voice = len(_VOICE.findall(sample))
-    if voice >= 2 or (voice and _YOU.search(sample)):
+    sample = body[:2000]
+    voice = sum(1 for word in _TOKEN.findall(sample.lower()) if word in _VOICE)
+    if voice >= 2 or (voice and "?" in sample):
         yield KINDS["personal-voice"].mark("it speaks in the first person")
     images = text.markup.images if text.markup else 0
     urls = len(text.links) or len(_URL.findall(own[:20_000]))
