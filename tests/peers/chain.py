@@ -121,9 +121,9 @@ class Guard:
         (self.root / "ramadan.csv").write_text(f"email,name\n{rows}\n")
         (self.root / "policy.yaml").write_text(policy or POLICY + rules())
         keys = {
-            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}}}]}}",
+            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}, tls: {{certificate: ../cert.pem, key: ../key.pem}}}}]}}",
             "trust": "[127.0.0.1]",
-            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: opportunistic, wait_seconds: 5}}",
+            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: require, ca_file: ../ca.pem, wait_seconds: 5}}",
             "store": '{url: "sqlite:///var/smtpguard.db"}',
             "policy": "policy.yaml",
             "notices": '{from: "Mail guard <smtpguard@example.com>", contact: "it@example.com"}',
@@ -210,12 +210,21 @@ class Chain:
                 main={
                     "relayhost": f"[127.0.0.1]:{self.recorder.port}",
                     "smtpd_authorized_xforward_hosts": "127.0.0.0/8",
-                    "header_size_limit": "1024000",
+                    "smtpd_tls_security_level": "may",
+                    "smtpd_tls_cert_file": str(self._root / "cert.pem"),
+                    "smtpd_tls_key_file": str(self._root / "key.pem"),
+                    "smtpd_tls_loglevel": "1",
                 },
             )
         )
         self.guard = enter(Guard(self._root, relay_port=self.relay.port, **self._guard))
-        onward = {"relayhost": f"[127.0.0.1]:{self.guard.port}", "smtp_send_xforward_command": "yes"}
+        onward = {
+            "relayhost": f"[127.0.0.1]:{self.guard.port}",
+            "smtp_send_xforward_command": "yes",
+            "smtp_tls_security_level": "encrypt",
+            "smtp_tls_CAfile": str(self._root / "ca.pem"),
+            "smtp_tls_loglevel": "1",
+        }
         self.client = enter(Postfix(self._root, name="client", main=onward))
         aliases = self._root / "aliases"
         aliases.write_text("inside@lists.example.com " + ", ".join(member(n) for n in range(100, 180)) + "\n")

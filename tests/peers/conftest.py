@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -23,10 +25,18 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def chain(folder: Path) -> Iterator[Chain]:
+def chain(folder: Path, signing_key: tuple[bytes, bytes]) -> Iterator[Chain]:
+    """TLS on every hop between servers: to smtpguard with its own certificate, and to the relay, verified."""
     if why := postfix.missing():
         pytest.skip(why)
-    with Chain(folder) as chain:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    server = authority.issue_cert("localhost", "127.0.0.1", "guard.example.com", "relay.example.com")
+    server.private_key_pem.write_to_path(folder / "key.pem")
+    (folder / "cert.pem").write_bytes(b"".join(p.bytes() for p in server.cert_chain_pems))
+    record = signing_key[1].decode()
+    keys = {f"s1._domainkey.{domain}": record for domain in ("campaigns.example.com", "shop.example.com")}
+    with Chain(folder, settings={"dkim_keys": json.dumps(keys)}) as chain:
         yield chain
 
 

@@ -23,6 +23,12 @@ def held(chain: Chain, subject: str) -> dict[str, object]:
     return dict(found[0])
 
 
+def signed(mail: bytes, domain: bytes, key: tuple[bytes, bytes]) -> bytes:
+    headers = [b"from", b"to", b"subject"]
+    signature: bytes = dkim.sign(mail, b"s1", domain, key[0], include_headers=headers)
+    return signature + mail
+
+
 class TestStory:
     def test_to_the_lists_address(self, chain: Chain) -> None:
         chain.submit(letters.story("story-1@example.com"), "anna@example.com", "ramadan@lists.example.com")
@@ -104,19 +110,61 @@ class TestOrdinaryDay:
         chain.submit(mail, "anna@example.com", *people)
         self.passes(chain, "fika-1@example.com", 500)
 
+    def test_receipts_of_a_stream(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+        before = len(chain.guard.json("held", "list"))
+        for n in range(200):
+            mail = letters.receipt(f"receipt-{n}@example.com", to=member(n), number=1000 + n)
+            chain.submit(signed(mail, b"shop.example.com", signing_key), "noreply@example.com", member(n))
+        for n in range(200):
+            self.passes(chain, f"receipt-{n}@example.com")
+        assert len(chain.guard.json("held", "list")) == before
+
+
+class TestCampaign:
+    def test_by_the_lists_writer_signed_by_its_origin(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+        mail = signed(letters.campaign("campaign-1@example.com"), b"campaigns.example.com", signing_key)
+        chain.submit(mail, "bounces@campaigns.example.com", "ramadan@lists.example.com")
+        [got] = until(lambda: chain.recorder.with_id("campaign-1@example.com"), why="the campaign to pass")
+        assert got.content.endswith(mail)
+
+    def test_unsigned_is_held_and_released_by_both_groups(self, chain: Chain) -> None:
+        mail = letters.campaign("campaign-2@example.com").replace(b"Subject: ", b"Subject: Unsigned: ")
+        chain.submit(mail, "bounces@campaigns.example.com", "ramadan@lists.example.com")
+        hold = held(chain, "Unsigned: Ramadan Mubarak from all of us")
+        assert "not-a-writer" in str(hold["rules"])
+        approve = ("held", "approve", str(hold["id"]))
+        chain.guard.run(*approve, "--as", "eva@example.com")
+        chain.guard.run(*approve, "--as", "stranger@example.com", exits=1)
+        assert not chain.recorder.with_id("campaign-2@example.com")
+        chain.guard.run(*approve, "--as", "dpo@example.com", "--comment", "Checked with the agency")
+        [got] = until(lambda: chain.recorder.with_id("campaign-2@example.com"), why="the release")
+        assert got.content.endswith(mail)
+        assert b"FROM:<bounces@campaigns.example.com>" in got.mail
+        until(
+            lambda: chain.guard.held("Unsigned: Ramadan Mubarak from all of us")[0]["state"] == "released",
+            why="the mark",
+        )
+
 
 class TestSurvives:
+    def test_tls_on_every_hop(self, chain: Chain) -> None:
+        chain.submit(
+            letters.mail(to="you@example.org", message_id="tls-1@example.com"), "anna@example.com", "you@example.org"
+        )
+        until(lambda: chain.recorder.with_id("tls-1@example.com"), why="the mail over TLS")
+        assert any("Trusted TLS connection established to 127.0.0.1" in line for line in chain.client.lines())
+        assert any("TLS connection established from" in line for line in chain.relay.lines())
+
     def test_bytes_and_dkim(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
-        private, public = signing_key
         mail = letters.mail(
             subject="Signed", to="you@example.org", message_id="dkim-1@example.com",
             text="Every byte counts.\n.\n..two dots\n.one dot\n\ttab, trailing space \n\n\n",
         )  # fmt: skip
-        mail = dkim.sign(mail, b"s1", b"example.com", private, include_headers=[b"from", b"to", b"subject"]) + mail
+        mail = signed(mail, b"example.com", signing_key)
         chain.submit(mail, "anna@example.com", "you@example.org")
         [got] = until(lambda: chain.recorder.with_id("dkim-1@example.com"), why="the signed mail")
         assert got.content.endswith(mail)
-        assert dkim.verify(got.content, dnsfunc=lambda name, timeout=5: public)
+        assert dkim.verify(got.content, dnsfunc=lambda name, timeout=5: signing_key[1])
 
     def test_dsn_parameters(self, chain: Chain) -> None:
         mail = letters.mail(to="you@example.org", message_id="dsn-1@example.com")
