@@ -7,10 +7,9 @@ the commands all the same. Never here: octets and time (server), the grammar (gr
 
 from __future__ import annotations
 
-import asyncio
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -35,6 +34,7 @@ class Client(Protocol):
     trusted: bool
     tls: bool
     in_data: bool
+    deciding: bool
     incoming: Incoming
 
     async def flush(self) -> None: ...
@@ -51,7 +51,7 @@ class Desk(Protocol):
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
 
-    def carry(self, transaction: Transaction, passage: Passage) -> asyncio.Future[tuple[Reply, bool]]: ...
+    async def carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]: ...
 
 
 class Over(Exception):
@@ -59,19 +59,20 @@ class Over(Exception):
 
 
 class Commands:
-    """``extended``: the client said EHLO. ``transaction_deadline``: until when its transaction must be complete."""
+    """``out``: replies not yet written, None for what the relay is yet to say. ``asks``: what it is yet to be asked.
+    ``extended``: the client said EHLO. ``transaction_deadline``: until when its transaction must be complete."""
 
     def __init__(self, client: Client, desk: Desk) -> None:
+        self.out: list[Reply | None] = []
+        self.asks: list[Ask] = []
         self.extended = False
         self.transaction_deadline = math.inf
         self._client, self._desk, self._listener = client, desk, desk.listener
         self._limits = desk.listener.limits
-        self._out: list[Reply | None] = []  # None: what the relay is yet to say
-        self._asks: list[Ask] = []
         self._asked_at = math.inf
         self._errors = 0
         self._helo = ""
-        self._offered: dict[str, str] = {}
+        self._offered: Mapping[str, str] = {}
         self._largest = self._limits.message_octets
         self._xforward: dict[str, str] = {}
         self._session: Session | None = None
@@ -81,21 +82,38 @@ class Commands:
 
     # what the dialog asks
 
-    async def do(self, verb: bytes, argument: bytes) -> None:
-        """One command. Raises grammar.Refused (then nothing was said to it, and nothing changed) and Over."""
+    def do(self, line: bytes) -> Awaitable[None] | None:
+        """One command; what is returned is to be awaited. Raises grammar.Refused (then nothing was said to it, and nothing
+        changed) and Over; so does what is returned."""
+        if line[-2:] != b"\r\n" or b"\0" in line or line.find(b"\r") != len(line) - 2:
+            raise grammar.Refused(reply.SYNTAX)
+        verb, _, argument = line[:-2].partition(b" ")
+        verb = verb.upper()
+        if len(line) > grammar.MAX_COMMAND and (
+            not self.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
+        ):
+            raise grammar.Refused(reply.LINE_TOO_LONG)
         if verb == b"RCPT":
-            return await self._rcpt(argument)
-        await self.settle()
+            return self._rcpt(argument)
         method = _METHODS.get(verb)
-        if method is not None:
-            return await method(self, argument)
-        if verb in _ANOTHER_PROTOCOL:
-            self.say(reply.TOO_MANY_ERRORS)
-            raise Over
-        raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
+        if method is None:
+            if verb in _ANOTHER_PROTOCOL:
+                self.say(reply.TOO_MANY_ERRORS)
+                raise Over
+            raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
+        if self.asks:
+            return self._after_the_relay(method, argument)
+        return method(self, argument)
+
+    async def _after_the_relay(self, method: Method, argument: bytes) -> None:
+        """What a command means may hang on what the relay answers to those before it."""
+        await self.settle()
+        todo = method(self, argument)
+        if todo is not None:
+            await todo
 
     def say(self, answer: Reply) -> None:
-        self._out.append(answer)
+        self.out.append(answer)
 
     def wrong(self, answer: Reply) -> None:
         """A refusal that the client itself is to blame for; too many of them end the dialog."""
@@ -105,27 +123,33 @@ class Commands:
             raise Over
 
     def take_replies(self) -> bytes:
-        out, self._out = self._out, []
+        out, self.out = self.out, []
+        if len(out) == 1:
+            return out[0].wire() if out[0] is not None else b""
         return b"".join([said.wire() for said in out if said is not None])
 
     async def settle(self) -> None:
         """Ask the relay what is to be asked, and put its answers where they belong."""
-        if not self._asks:
+        if not self.asks:
             return
-        asks, self._asks = self._asks, []
+        asks, self.asks = self.asks, []
         assert self._passage is not None
-        answered = zip(asks, await self._passage.ask(asks), strict=True)
+        answers = await self._passage.ask(asks)
         self._asked_at = self._desk.monotonic()
-        self._out = [self._answered(*next(answered)) if said is None else said for said in self._out]
+        if len(asks) == len(self.out) == 1:  # a client that waits for each reply
+            self.out[0] = self._answered(asks[0], answers[0])
+        else:
+            answered = zip(asks, answers, strict=True)
+            self.out = [self._answered(*next(answered)) if said is None else said for said in self.out]
         if self._mail is None:
             self._reset()
 
     def failed(self, *, in_command: bool) -> None:
         """An error of ours: a 451 for all it struck, and no word of it. In mid-content the dialog cannot go on."""
-        self._out = [said or reply.INTERNAL_ERROR for said in self._out]
+        self.out = [said or reply.INTERNAL_ERROR for said in self.out]
         if in_command:
             self.say(reply.INTERNAL_ERROR)
-        self._asks = []
+        self.asks = []
         self._reset()
         if self._client.in_data:
             raise Over
@@ -140,30 +164,26 @@ class Commands:
 
     # the session
 
-    async def _hello(self, argument: bytes, *, extended: bool) -> None:
-        helo = grammar.parse_helo(argument)
-        offered: dict[str, str] = {}
-        if extended:
-            try:
-                offered = dict(await self._desk.pool.extensions())
-            except RelayUnavailable as unavailable:
-                # what could be offered nobody knows; to offer less would make clients bounce what needs more
-                return self.say(unavailable.reply)
+    def _greeted(self, helo: str, offered: Mapping[str, str], *, extended: bool) -> None:
         self._reset()
         self._helo, self.extended, self._offered, self._session = helo, extended, offered, None
         self._largest = largest(offered, self._limits.message_octets)
-        if not extended:
-            return self.say(Reply(250, (self._listener.hostname,)))
-        tls = self._listener.tls
-        starttls = tls is not None and not self._client.tls
-        host, trusted = self._listener.hostname, self._client.trusted
-        return self.say(offer(host, offered, self._limits.message_octets, starttls=starttls, trusted=trusted))
 
-    async def _helo_command(self, argument: bytes) -> None:
-        await self._hello(argument, extended=False)
+    def _helo_command(self, argument: bytes) -> None:
+        self._greeted(grammar.parse_helo(argument), {}, extended=False)
+        self.say(Reply(250, (self._listener.hostname,)))
 
     async def _ehlo(self, argument: bytes) -> None:
-        await self._hello(argument, extended=True)
+        helo = grammar.parse_helo(argument)
+        try:
+            offered = await self._desk.pool.extensions()
+        except RelayUnavailable as unavailable:
+            # what could be offered nobody knows; to offer less would make clients bounce what needs more
+            return self.say(unavailable.reply)
+        self._greeted(helo, offered, extended=True)
+        starttls = self._listener.tls is not None and not self._client.tls
+        host, trusted = self._listener.hostname, self._client.trusted
+        return self.say(offer(host, offered, self._limits.message_octets, starttls=starttls, trusted=trusted))
 
     async def _starttls(self, argument: bytes) -> None:
         tls = self._listener.tls
@@ -176,16 +196,15 @@ class Commands:
         self.say(reply.START_TLS)
         await self._client.flush()
         await self._client.start_tls(tls.context, tls.handshake_seconds)
-        self._reset()
-        self._helo, self.extended, self._offered, self._session = "", False, {}, None
+        self._greeted("", {}, extended=False)
 
-    async def _auth(self, argument: bytes) -> None:
+    def _auth(self, argument: bytes) -> None:
         """Not offered: who sends is for the MTA in front to know."""
         if not self.extended or self._mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         raise grammar.Refused(reply.NOT_IMPLEMENTED if self._client.tls else reply.ENCRYPTION_FOR_AUTH)
 
-    async def _xforward_command(self, argument: bytes) -> None:
+    def _xforward_command(self, argument: bytes) -> None:
         if not self._client.trusted:
             raise grammar.Refused(reply.NOT_AUTHORIZED)
         if not self.extended or self._mail is not None:
@@ -194,24 +213,24 @@ class Commands:
         self._session = None
         self.say(reply.OK)
 
-    async def _noop(self, argument: bytes) -> None:
+    def _noop(self, argument: bytes) -> None:
         self.say(reply.OK)
 
-    async def _vrfy(self, argument: bytes) -> None:
+    def _vrfy(self, argument: bytes) -> None:
         if not argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
         self.say(reply.CANNOT_VERIFY)
 
-    async def _help(self, argument: bytes) -> None:
+    def _help(self, argument: bytes) -> None:
         self.say(reply.HELP)
 
-    async def _rset(self, argument: bytes) -> None:
+    def _rset(self, argument: bytes) -> None:
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
         self._reset()
         self.say(reply.OK)
 
-    async def _quit(self, argument: bytes) -> None:
+    def _quit(self, argument: bytes) -> None:
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
         self.say(reply.BYE)
@@ -219,16 +238,16 @@ class Commands:
 
     # the transaction
 
-    async def _mail_command(self, argument: bytes) -> None:
+    def _mail_command(self, argument: bytes) -> None:
         tls = self._listener.tls
         if tls is not None and tls.required and not self._client.tls:
             raise grammar.Refused(reply.TLS_FIRST)
         if not self._helo or self._mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         mail = grammar.parse_mail(argument, extended=self.extended)
-        self._check_offered(SMTPUTF8=mail.smtputf8, DSN=mail.ret or mail.envid)
-        if mail.body is Body.EIGHTBITMIME:
-            self._check_offered(**{"8BITMIME": True})
+        self._check_offered("SMTPUTF8", mail.smtputf8)
+        self._check_offered("8BITMIME", mail.body is Body.EIGHTBITMIME)
+        self._check_offered("DSN", mail.ret or mail.envid)
         if mail.size_bytes is not None and mail.size_bytes > self._largest:
             self.say(reply.TOO_BIG)
             return
@@ -241,20 +260,27 @@ class Commands:
         self.transaction_deadline = self._desk.monotonic() + self._limits.transaction_seconds
         self._ask(mail)
 
-    async def _rcpt(self, argument: bytes) -> None:
+    def _rcpt(self, argument: bytes) -> Awaitable[None] | None:
         if self._mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         recipient, path = grammar.parse_rcpt(
             argument, extended=self.extended, smtputf8=self._mail.smtputf8, here=self._listener.hostname
         )
-        self._check_offered(DSN=recipient.notify or recipient.orcpt)
-        if len(self._recipients) + len(self._asks) >= self._limits.recipients:
-            await self.settle()  # some of those may be refused
-            if len(self._recipients) >= self._limits.recipients:
-                return self.say(reply.TOO_MANY_RECIPIENTS)
-            if self._mail is None:
-                raise grammar.Refused(reply.BAD_SEQUENCE)
-        return self._ask((recipient, path))
+        self._check_offered("DSN", recipient.notify or recipient.orcpt)
+        if len(self._recipients) + len(self.asks) >= self._limits.recipients:
+            return self._rcpt_at_the_limit(recipient, path)
+        self._ask((recipient, path))
+        return None
+
+    async def _rcpt_at_the_limit(self, recipient: Recipient, path: bytes) -> None:
+        """Some of those before may be refused."""
+        await self.settle()
+        if self._mail is None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        if len(self._recipients) >= self._limits.recipients:
+            self.say(reply.TOO_MANY_RECIPIENTS)
+        else:
+            self._ask((recipient, path))
 
     async def _data(self, argument: bytes) -> None:
         if self._mail is None or self._passage is None:
@@ -301,7 +327,7 @@ class Commands:
             arriving.close()
 
     async def _carry(self, arrived: Arrived) -> None:
-        """Let the guard decide, and say what it did. It goes on deciding if the client goes away meanwhile."""
+        """Let the guard decide, and say what it did. A client that goes away meanwhile does not cut that short."""
         assert self._mail is not None
         assert self._passage is not None
         passage, self._passage = self._passage, None
@@ -313,7 +339,9 @@ class Commands:
             message=arrived.message,
             gone=self._client.gone,
         )
-        answer, drop = await asyncio.shield(self._desk.carry(transaction, passage))
+        self._client.deciding = True
+        answer, drop = await self._desk.carry(transaction, passage)
+        self._client.deciding = False
         self.say(answer)
         self._errors = 0
         if drop:
@@ -322,8 +350,8 @@ class Commands:
     # within
 
     def _ask(self, ask: Ask) -> None:
-        self._asks.append(ask)
-        self._out.append(None)
+        self.asks.append(ask)
+        self.out.append(None)
 
     def _answered(self, ask: Ask, answer: Reply) -> Reply:
         if isinstance(ask, Envelope):
@@ -335,10 +363,9 @@ class Commands:
             self._recipients.append(ask[0])
         return answer
 
-    def _check_offered(self, **used: object) -> None:
-        for keyword, value in used.items():
-            if value and keyword not in self._offered:
-                raise grammar.Refused(reply.UNKNOWN_PARAMETER)
+    def _check_offered(self, keyword: str, used: object) -> None:
+        if used and keyword not in self._offered:
+            raise grammar.Refused(reply.UNKNOWN_PARAMETER)
 
     def _client_session(self) -> Session:
         """The client as it is known: what a trusted peer said of it goes before what we see ourselves."""
@@ -368,7 +395,8 @@ class Commands:
             self._xforward, self._session = {}, None
 
 
-_METHODS: dict[bytes, Callable[[Commands, bytes], Awaitable[None]]] = {
+Method = Callable[[Commands, bytes], Awaitable[None] | None]
+_METHODS: dict[bytes, Method] = {
     b"HELO": Commands._helo_command,
     b"EHLO": Commands._ehlo,
     b"STARTTLS": Commands._starttls,

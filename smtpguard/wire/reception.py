@@ -48,9 +48,9 @@ class Reception:
         self._dialogs: set[Dialog] = set()
         self._over: dict[Dialog, Callable[[], None]] = {}
         self._per_client: Counter[str] = Counter()
-        self._carrying: set[asyncio.Task[tuple[Reply, bool]]] = set()
-        self._nobody = asyncio.Event()
-        self._nobody.set()
+        self._carrying = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -62,7 +62,7 @@ class Reception:
     @property
     def busy(self) -> int:
         """Messages that are being decided or sent on."""
-        return len(self._carrying)
+        return self._carrying
 
     # connections
 
@@ -101,7 +101,7 @@ class Reception:
     def arrived(self, dialog: Dialog) -> None:
         self._dialogs.add(dialog)
         self._per_client[dialog.client_ip] += 1
-        self._nobody.clear()
+        self._quiet.clear()
         if self._timer is None:
             self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
 
@@ -115,8 +115,7 @@ class Reception:
         self._per_client[dialog.client_ip] -= 1
         if not self._per_client[dialog.client_ip]:
             del self._per_client[dialog.client_ip]
-        if not self._dialogs:
-            self._nobody.set()
+        self._perhaps_quiet()
 
     def refusal(self, dialog: Dialog) -> Reply | None:
         """Why a client that has arrived cannot be served now."""
@@ -145,14 +144,9 @@ class Reception:
 
     # messages
 
-    def carry(self, transaction: Transaction, passage: Passage) -> asyncio.Task[tuple[Reply, bool]]:
+    async def carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]:
         """Ask the guard, which does it. The reply, and whether the connection is to be closed after it."""
-        task = self.loop.create_task(self._carry(transaction, passage))
-        self._carrying.add(task)
-        task.add_done_callback(self._carrying.discard)
-        return task
-
-    async def _carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]:
+        self._carrying += 1
         try:
             disposition = await self._admit(transaction, passage)
         except Lost as lost:
@@ -164,6 +158,8 @@ class Reception:
             return reply.INTERNAL_ERROR, False
         finally:
             passage.close()
+            self._carrying -= 1
+            self._perhaps_quiet()
         match disposition:
             case Relayed(replies=(first, *_)):
                 return first, False
@@ -176,6 +172,10 @@ class Reception:
         log.error("no reply to %s: %s", transaction.id, disposition)
         return reply.INTERNAL_ERROR, False
 
+    def _perhaps_quiet(self) -> None:
+        if not self._dialogs and not self._carrying:
+            self._quiet.set()
+
     # the end
 
     async def stop(self, grace_seconds: float = 30) -> int:
@@ -187,9 +187,7 @@ class Reception:
             dialog.stop()
         try:
             async with asyncio.timeout(grace_seconds):
-                await self._nobody.wait()
-                while self._carrying:
-                    await asyncio.wait(tuple(self._carrying))
+                await self._quiet.wait()
         except TimeoutError:
             pass
         left = len(self._dialogs)

@@ -29,6 +29,9 @@ from smtpguard.wire.commands import Commands, Desk, Over
 from smtpguard.wire.incoming import Incoming, Overlong
 from smtpguard.wire.listener import client_address, within
 
+MOST_REPLIES = 1000
+"""So many commands of one client are answered before others have their turn."""
+
 logging.getLogger("mail.log").disabled = True
 log = logging.getLogger("smtpguard.wire")
 
@@ -42,6 +45,20 @@ class FrontDesk(Desk, Protocol):
     def arrived(self, dialog: Dialog) -> None: ...
     def parted(self, dialog: Dialog) -> None: ...
     def refusal(self, dialog: Dialog) -> Reply | None: ...
+
+
+class _Task:
+    """The dialog's own task, as aiosmtpd sees it, which cancels it when the client goes away. What is being decided about
+    a message, and recorded, is not cut short by that; it ends when that is done."""
+
+    def __init__(self, dialog: Dialog, task: asyncio.Task[None]) -> None:
+        self._dialog, self._task = dialog, task
+
+    def cancel(self) -> None:
+        if not self._dialog.deciding:
+            self._task.cancel()
+        elif self._dialog.transport is not None:
+            self._dialog.transport.close()  # gone() is true from now on
 
 
 class _NoTimer:
@@ -70,6 +87,7 @@ class Dialog(SMTP):
         self.trusted = False
         self.tls = False
         self.in_data = False
+        self.deciding = False
         self._desk = desk
         self._limits = desk.listener.limits
         self._ending = False
@@ -86,6 +104,7 @@ class Dialog(SMTP):
         self.client_ip = str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
         self.trusted = within(self.client_ip, self._desk.listener.trust)
         super().connection_made(transport)
+        self._handler_coroutine = cast(Any, _Task(self, cast(Any, self._handler_coroutine)))
         self._note_tls(transport)
         self._desk.arrived(self)
 
@@ -111,7 +130,7 @@ class Dialog(SMTP):
             if refusal is not None:
                 raise Over
             while True:
-                await self._turn()
+                await self._talk()
         except Over:
             await self._last_words()
         except (ConnectionError, asyncio.CancelledError):
@@ -124,42 +143,39 @@ class Dialog(SMTP):
 
     # the loop
 
-    async def _turn(self) -> None:
-        """One command; or, where there is none, the answers to those before, and then more to read."""
+    async def _talk(self) -> None:
+        """Command after command, until one is refused or fails. Where nothing more has come, all are answered at once."""
+        commands, incoming = self._commands, self.incoming
         line: bytes | None = None
         try:
-            line = self.incoming.line()
-            if line is not None:
-                await self._command(line)
-                return
-            await self._commands.settle()
+            while True:
+                line = incoming.line()
+                if line is not None and len(commands.out) < MOST_REPLIES:
+                    todo = commands.do(line)
+                    if todo is not None:
+                        await todo
+                    continue
+                if commands.asks:
+                    await commands.settle()
+                if commands.out:
+                    await self.flush()
+                if self._ending:
+                    commands.say(reply.SHUTTING_DOWN)
+                    raise Over
+                if line is None:
+                    await self.more()
+                else:
+                    incoming.put_back(line)
+                    await asyncio.sleep(0)  # others want to be heard, too
         except grammar.Refused as refused:
-            self._commands.wrong(refused.reply)
+            commands.wrong(refused.reply)
         except Overlong:
-            self._commands.wrong(reply.LINE_TOO_LONG)
+            commands.wrong(reply.LINE_TOO_LONG)
         except (Over, ConnectionError):
             raise
         except Exception as error:
             await self.handle_exception(error)
-            self._commands.failed(in_command=line is not None)
-        else:
-            await self.flush()
-            if self._ending:
-                self._commands.say(reply.SHUTTING_DOWN)
-                raise Over
-            await self.more()
-
-    async def _command(self, line: bytes) -> None:
-        body = line[:-2]
-        if line[-2:] != b"\r\n" or b"\r" in body or b"\0" in body:
-            raise grammar.Refused(reply.SYNTAX)
-        verb, _, argument = body.partition(b" ")
-        verb = verb.upper()
-        if len(line) > grammar.MAX_COMMAND and (
-            not self._commands.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
-        ):
-            raise grammar.Refused(reply.LINE_TOO_LONG)
-        await self._commands.do(verb, argument)
+            commands.failed(in_command=line is not None)
 
     async def more(self) -> None:
         """Wait for the client to send, no longer than it may take: for a whole command, or for any piece of content."""
