@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.files import CannotStart, installation_secret, make_state
@@ -26,6 +27,7 @@ from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.delivery import Delivery
+from smtpguard.guard.doubts import report_doubts
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.lists.digest import Digester
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 SYNC_SECONDS = 2.0
 SWEEP_SECONDS = 20.0
 RETAIN_SECONDS = 60.0
+DOUBT_SECONDS = 60.0
 
 
 class Deliverer:
@@ -94,6 +97,7 @@ class Deliverer:
             tasks.create_task(_Lists(self._settings, self._policies, self._digester, self._ledger, self._clock).run())
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
+            tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 
     def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
         """Nobody hands one to this part."""

@@ -5,12 +5,16 @@ Best effort, after the fact, and never in its way. Never here: what a line looks
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from smtpguard.audit.event import Event
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store.store import Store
+
+_MOST_RELAYING = 10_000
 
 
 class TellingStore:
@@ -19,6 +23,7 @@ class TellingStore:
     def __init__(self, store: Store, tell: Callable[[Event], None]) -> None:
         self._store = store
         self._tell = tell
+        self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts whose outcome is to stand in the same line
         self.keep = store.keep
         self.content = store.content
         self.gate = store.gate
@@ -29,6 +34,7 @@ class TellingStore:
         self.due = store.due
         self.in_flight = store.in_flight
         self.outcomes = store.outcomes
+        self.unsettled = store.unsettled
         self.rejected = store.rejected
 
     def _all(self, events: Iterable[Event]) -> None:
@@ -37,7 +43,14 @@ class TellingStore:
 
     async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
         admission = await self._store.admit(item, step)
-        self._all(admission.events)
+        verdict, *others = admission.events
+        if admission.disposition is None:
+            self._relaying[verdict.id] = verdict
+            if len(self._relaying) > _MOST_RELAYING:
+                self._tell(self._relaying.popitem(last=False)[1])
+        else:
+            self._tell(verdict)
+        self._all(others)
         return admission
 
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
@@ -51,6 +64,9 @@ class TellingStore:
 
     def note(self, event: Event) -> None:
         self._store.note(event)
+        verdict = self._relaying.pop(event.id, None)
+        if verdict is not None:  # one line a message: what was decided, and what the relay said
+            event = replace(event, kind=verdict.kind, data={**verdict.data, **event.data}, private=verdict.private)
         self._tell(event)
 
     async def freeze(self, freeze: Freeze, event: Event) -> Gate:

@@ -48,8 +48,9 @@ def command(context: Context, stay: bool | None) -> None:
 def _play(built: Stage, as_json: bool) -> int:
     wrong = number = 0
     click.echo(
-        f"Nordhandel AB has a list for Ramadan greetings, {len(built.members):,} people; whoever writes to {RAMADAN}\n"
-        f"reaches them all. The guard listens on port {built.port}, the relay on port {built.relay.port}.\n"
+        f"Nordhandel AB has a list for Ramadan greetings, {len(built.members):,} people.\n"
+        f"Whoever writes to {RAMADAN} reaches them all.\n"
+        f"The guard listens on port {built.port}, the relay on port {built.relay.port}.\n"
     )
     for number, result in enumerate(play(built, Script(built).scenes()), start=1):
         _tell(number, result)
@@ -71,7 +72,8 @@ def _tell(number: int, result: Result) -> None:
     if scene.letter is not None:
         to = scene.letter.recipients
         shown = to[0] if len(to) == 1 else f"{to[0]} and {len(to) - 1} more"
-        click.echo(f'     "{scene.letter.subject}", from {scene.letter.mail_from or "<>"} to {shown}')
+        for line in _wrapped(f'"{scene.letter.subject}", from {scene.letter.mail_from or "<>"} to {shown}', indent=5):
+            click.echo(f"     {line}")
     word = click.style(f"{scene.fate.value.upper():<9}", fg=_COLOURS[scene.fate], bold=True)
     lines = []
     if result.answer is not None:
@@ -87,10 +89,14 @@ def _tell(number: int, result: Result) -> None:
     if result.wrong is not None:
         word = click.style(f"{'WRONG':<9}", fg="red", bold=True, reverse=True)
         lines.append(result.wrong)
-    width = max(40, min(shutil.get_terminal_size((110, 24)).columns, 110) - len(_MARGIN))
-    wrapped = [part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  ")]
+    wrapped = [part for line in lines for part in _wrapped(line, indent=len(_MARGIN))]
     for at, line in enumerate(wrapped or [""]):
         click.echo(f"     {word}{line}" if at == 0 else f"{_MARGIN}{line}")
+
+
+def _wrapped(line: str, *, indent: int) -> list[str]:
+    width = max(40, min(shutil.get_terminal_size((110, 24)).columns, 110) - indent)
+    return textwrap.wrap(line, width, subsequent_indent="  ")
 
 
 def _stay(built: Stage) -> None:

@@ -33,6 +33,7 @@ class Scene:
     fate: Fate
     letter: Letter | None = None
     because: str = ""  # why a mail goes through, in plain words; of the others the guard says it itself
+    found: bool = False  # whether what was found in the message is told as well
     again: bool = False  # what has been told already
     patient: bool = False  # a 4xx is tried again for a while, as every MTA does
     before: Callable[[Stage], None] | None = None
@@ -81,7 +82,7 @@ def _send(stage: Stage, letter: Letter, result: Result) -> None:
     if result.hold_id is not None and not result.scene.again:
         row = next(iter(stage.rows("held", "show", result.hold_id)), {})
         result.rules = [stage.descriptions.get(rule, rule) for rule in row.get("rules", [])]
-        result.found = _found(row.get("reasons", []))
+        result.found = _found(row.get("reasons", [])) if result.scene.found else []
         result.reach = row.get("reach")
     match expected:
         case Fate.RELAYED:

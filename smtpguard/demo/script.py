@@ -44,7 +44,7 @@ class Script:
     def _the_story(self) -> Iterator[Scene]:
         members = tuple(self._stage.members)
         yield Scene(title="Kalle answers Lotta about his diet, and the Ramadan list is in To", fate=Fate.HELD,
-                    letter=self._story, after=self._remember)  # fmt: skip
+                    letter=self._story, found=True, after=self._remember)  # fmt: skip
         yield Scene(title="His program lost the answer and sends the same again", fate=Fate.HELD,
                     letter=self._story, again=True, after=self._is_the_first)  # fmt: skip
         yield Scene(title="The same to 50 members of the list, each in To, in one envelope", fate=Fate.HELD,

@@ -6,10 +6,12 @@ grep. Addresses are shown or masked, everywhere alike. Never here: what is journ
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -39,15 +41,11 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
         structlog.processors.format_exc_info,
         _without_secrets,
         *([_masked] if addresses == "masked" else []),
-        _printable,
+        *([_printable] if text else [_first_things_first]),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=12)
-        if text
-        else structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=12) if text else _json
     )
-    if not text:
-        shared.append(_first_things_first)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -100,11 +98,22 @@ def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> Muta
     return {name: line[name] for name in ("timestamp", "level", "event") if name in line} | dict(line)
 
 
+@lru_cache(maxsize=1000)
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET.search(name))
+
+
 def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name in line:
-        if _SECRET.search(name):
+        if _is_secret(name):
             line[name] = "(secret)"
     return line
+
+
+def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
+    """On one line, readable, and with whatever could play with a terminal in JSON's own escapes."""
+    text = json.dumps(line, ensure_ascii=False, default=str)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _masked(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -114,11 +123,10 @@ def _masked(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in line.items():
-        if name == "exception" and isinstance(value, str):  # a traceback is read in lines
-            line[name] = "\n".join(map(printable, value.splitlines()))
-        else:
-            line[name] = _each_text(value, printable)
+    """On a terminal. All other values are written as Python would, and so escaped."""
+    line["event"] = printable(str(line.get("event", "")))
+    if isinstance(line.get("exception"), str):  # a traceback is read in lines
+        line["exception"] = "\n".join(map(printable, line["exception"].splitlines()))
     return line
 
 

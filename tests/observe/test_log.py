@@ -90,8 +90,20 @@ def test_secrets_and_control_characters() -> None:
     assert "hunter2" not in text
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert json.loads(text.splitlines()[0])["subject"] == "a\\r\\nforged: line\\x1b[2J \\u202e"
-    assert json.loads(text.splitlines()[1])["event"] == "two\\nlines of a library"
+    assert json.loads(text.splitlines()[0])["subject"] == "a\r\nforged: line\x1b[2J \u202e"
+    assert json.loads(text.splitlines()[1])["event"] == "two\nlines of a library"
+
+
+def test_control_characters_on_a_terminal() -> None:
+    out = io.StringIO()
+    log.configure("text", "clear", out)
+    structlog.get_logger().warning("o\nd\x1bd", subject="a\r\nforged: line\x1b[2J \u202e\u2028 Å")
+    text = out.getvalue()
+    assert text.count("\n") == 1
+    assert "\\r\\nforged" in text
+    assert "o\\nd\\x1bd" in text
+    assert text.removesuffix("\n").isprintable()
+    assert "Å" in text
 
 
 def test_aiosmtpd_says_nothing() -> None:

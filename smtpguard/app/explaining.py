@@ -1,0 +1,124 @@
+"""What would become of a message, said without doing anything: the production's gathering and planning, on no store.
+
+No mail moves, nothing is counted, written or asked of a store; counts are of this message alone. Lists are answered by the
+indexes that are there; where one is missing yet, by indexes made for the occasion and thrown away. Signatures are verified
+with keys that are pinned, or in DNS. Never here: a decision (policy), or the telling of it (cli.explain).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.files import indexes, installation_secret, read_policy
+from smtpguard.app.lists import built_refresher, built_registry
+from smtpguard.app.proxy import dkim_verifier
+from smtpguard.app.reading import surroundings
+from smtpguard.config.settings import Settings
+from smtpguard.guard.fixed import stream_asks, with_fixed
+from smtpguard.guard.gather import Gathering, Sources
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.reader import BoundedReader
+from smtpguard.lists.declared import build
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.recipients import Classified
+from smtpguard.lists.shelf import index_path
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.transaction import Transaction
+from smtpguard.policy.admission import Ask, Live
+from smtpguard.policy.facts import Count, Facts, Source
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.verdict import Verdict
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.read import read
+from smtpguard.reading.surroundings import Surroundings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """``reading`` is there whatever the rules needed: people want to know how it reads."""
+
+    verdict: Verdict
+    reading: Reading
+    recipients: Classified
+    facts: Facts
+
+
+class Explainer:
+    """Made by ``explainer``."""
+
+    def __init__(self, in_force: InForce, sources: Sources, around: Surroundings) -> None:
+        self._in_force = in_force
+        self._sources = sources
+        self._around = around
+        self._clock = SystemClock()
+        self._new_id = ids()
+
+    async def explain(
+        self, message: Message, reverse_path: Address | None, recipients: Sequence[Address], session: Session
+    ) -> Explained:
+        envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
+        transaction = Transaction(id=self._new_id(), session=session, envelope=envelope, message=message)
+        gathering = Gathering(transaction, self._in_force, self._sources)
+        await gathering.open()
+        plan = self._in_force.rules.plan(await gathering.ask(frozenset({Source.HEADERS, Source.TEXT})))
+        for _ in Source:
+            if not plan.pending:
+                break
+            plan = self._in_force.rules.plan(await gathering.ask(plan.pending))
+        streams = stream_asks(gathering)
+        asks = (*plan.asks, *(ask for _, _, ask in streams))
+        live = Live(now=self._clock.now(), counts={a: n for a in asks if (n := _alone(a, gathering.facts)) is not None})
+        verdict = with_fixed(plan.close(live), gathering, live, streams)
+        reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)
+        return Explained(verdict=verdict, reading=reading, recipients=gathering.everyone, facts=gathering.facts)
+
+
+def _alone(ask: Ask, facts: Facts) -> int | None:
+    """What this message alone comes to."""
+    if ask.fact != "sender.customers":
+        return 1
+    customers = facts.get("recipients.customers")
+    return int(customers.high) if isinstance(customers, Count) and customers.exact else None
+
+
+@asynccontextmanager
+async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIterator[Explainer]:
+    """With the policy as its file has it now. Raises Broken, CannotStart."""
+    policy = policy or read_policy(settings)
+    async with AsyncExitStack() as undo:
+        settings, digester = _lists(settings, policy, undo)
+        around = surroundings(settings, policy)
+        in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
+        verifier = dkim_verifier(settings)
+        undo.push_async_callback(verifier.close)
+        reader = BoundedReader(lambda: (policy.sha256, around))
+        undo.push_async_callback(reader.close)
+        key = installation_secret(settings) if settings.secret_file.is_file() else os.urandom(32)
+        yield Explainer(in_force, Sources(reader=reader, verifier=verifier, trace_key=key), around)
+
+
+def _lists(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
+    """The indexes to ask: those that are in use, or passing ones where a list has none yet."""
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    with_members = [info for info in lists.values() if info.members]
+    there = settings.secret_file.is_file() and all(
+        index_path(indexes(settings), info.name).exists() for info in with_members
+    )
+    if there:
+        return settings, Digester(installation_secret(settings), settings.delimiters)
+    folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="smtpguard-explain-")))
+    passing = settings.model_copy(update={"state": folder})
+    indexes(passing).mkdir(mode=0o700)
+    digester = Digester(os.urandom(32), settings.delimiters)
+    refresher = built_refresher(passing, policy, digester)
+    for info in with_members:  # one that cannot be read stays without an index, and is unknown, as it would be
+        refresher.sync(info, SystemClock().now())
+    return passing, digester

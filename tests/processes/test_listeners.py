@@ -1,0 +1,107 @@
+"""Sockets bound and sockets inherited, and the exact bookkeeping of connections."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.processes.connections import Connections, Limits
+from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all
+
+
+def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
+    given_ = socket.create_server(("127.0.0.1", 0))
+    port = given_.getsockname()[1]
+    listeners = open_all(
+        [Wanted(address="127.0.0.1", port=0), Wanted(address="0.0.0.0", port=port, implicit_tls=True)], [given_]
+    )
+    try:
+        assert listeners[1].socket is given_
+        assert listeners[1].implicit_tls, "what the settings say of it holds"
+        assert listeners[0].socket.getsockname()[1] != port
+        assert listeners[1].name == f"127.0.0.1:{port}"
+    finally:
+        for each in listeners:
+            each.socket.close()
+
+
+def test_an_inherited_socket_that_nobody_wants_is_told() -> None:
+    given_ = socket.create_server(("127.0.0.1", 0))
+    name = f"127.0.0.1:{given_.getsockname()[1]}"
+    with pytest.raises(CannotListen, match=f"{name} is in no entry of listen.smtp"):
+        open_all([Wanted(address="127.0.0.1", port=0)], [given_])
+    assert given_.fileno() == -1, "and nothing stays open"
+
+
+def test_a_port_in_use_leaves_nothing_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(CannotListen, match="the port is in use"):
+        open_all([Wanted(address="127.0.0.1", port=0), Wanted(address="127.0.0.1", port=taken.getsockname()[1])])
+
+
+def test_ipv6() -> None:
+    [listener] = open_all([Wanted(address="::1", port=0)])
+    with listener.socket:
+        assert listener.name.startswith("[::1]:")
+
+
+def test_only_what_was_meant_for_this_process_is_inherited() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given_:
+        first = os.dup(given_.fileno())
+        environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "smtp"}
+        [sock] = inherited(environ, first)
+        assert sock.getsockname() == given_.getsockname()
+        assert environ == {}, "no child is to see them"
+        sock.close()
+        assert inherited({"LISTEN_PID": "1", "LISTEN_FDS": "1"}, first) == []
+        assert inherited({}, first) == []
+
+
+def test_trusted_clients_are_not_counted_one_by_one() -> None:
+    table = Connections(Limits(total=4, per_client=1, trusted=(ipaddress.ip_network("10.0.0.0/8"),)))
+    for _ in range(2):
+        assert table.admits("10.1.1.1")
+        table.opened("p", "10.1.1.1")
+    assert table.admits("::ffff:10.1.1.1"), "the same, mapped into IPv6"
+    table.opened("p", "192.0.2.1")
+    assert not table.admits("192.0.2.1")
+    assert table.admits("192.0.2.2")
+    table.opened("p", "192.0.2.2")
+    assert not table.admits("10.1.1.1"), "the total holds for everybody"
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("ocm"),
+            st.integers(0, 8),
+            st.sampled_from("ab"),
+            st.sampled_from(["192.0.2.1", "2001:db8::2"]),
+        )
+    )
+)
+def test_counts_are_what_is_open(steps: list[tuple[str, int, str, str]]) -> None:
+    table = Connections(Limits(total=5, per_client=3))
+    model: dict[int, tuple[str, str]] = {}
+    for step, number, part, client in steps:
+        if step == "o":
+            clients = [c for _, c in model.values()]
+            allowed = len(model) < 5 and clients.count(client) < 3
+            assert table.admits(client) == allowed
+            if allowed:
+                model[table.opened(part, client)] = (part, client)
+        elif step == "c":
+            table.closed(number)
+            model.pop(number, None)
+        elif number in model:
+            table.moved(number, part)
+            model[number] = (part, model[number][1])
+        assert len(table) == len(model)
+        for each in "ab":
+            assert table.load(each) == sum(p == each for p, _ in model.values())
+            assert sorted(table.of(each)) == sorted(n for n, (p, _) in model.items() if p == each)
