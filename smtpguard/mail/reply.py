@@ -50,6 +50,8 @@ class Reply:
         return f"{self.code} {self.text}"
 
     def wire(self) -> bytes:
+        if len(self.lines) == 1:
+            return f"{self.code} {self.lines[0]}\r\n".encode("utf-8", "replace")
         last = len(self.lines) - 1
         return b"".join(
             f"{self.code}{' ' if i == last else '-'}{line}\r\n".encode("utf-8", "replace")
