@@ -117,7 +117,7 @@ class Arriving:
         if self.refusal is not None:
             return
         ends = piece.count(b"\r\n")
-        if piece.count(b"\r") != ends or piece.count(b"\n") != ends:
+        if piece.count(0x0D) != ends or piece.count(0x0A) != ends:
             self._refuse(reply.BARE_LINE_END)
             return
         if b"\0" in piece:

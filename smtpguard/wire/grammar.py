@@ -36,6 +36,10 @@ MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT}
 
 _QUOTED = rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
 _PATH = rb'(<(?:[^<>"\\\x00-\x20\x7f]|' + _QUOTED + rb")*>)"
+_LABEL = rb"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
+_PLAIN = re.compile(rb"<([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@(" + _LABEL + rb"(?:\." + _LABEL + rb")*)>\Z")
+"""What nearly every path is. In so few octets no limit can be exceeded, so that it needs no second look."""
+_PLAIN_OCTETS = 66
 _PARAMETERS = rb"((?: +[^ \x00-\x1f\x7f]+)*) *\Z"
 _MAIL = re.compile(rb"FROM: *" + _PATH + _PARAMETERS, re.IGNORECASE)
 _RCPT = re.compile(rb"TO: *" + _PATH + _PARAMETERS, re.IGNORECASE)
@@ -84,7 +88,7 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
         raise Refused(reply.BAD_REVERSE_PATH if argument[:5].upper() == b"FROM:" else reply.BAD_PARAMETER)
     given = _parameters(found[2], extended=extended) if found[2] else {}
     utf8 = "SMTPUTF8" in given
-    reverse_path = _path(found[1], utf8, reply.BAD_REVERSE_PATH)
+    reverse_path, _ = _path(found[1], utf8, reply.BAD_REVERSE_PATH)
     if not given:
         return Envelope(reverse_path=reverse_path, recipients=())
     if given.pop("SMTPUTF8", b"") != b"":
@@ -120,10 +124,10 @@ def parse_rcpt(
     if path.lower() == _POSTMASTER:
         address = Address(path[1:-1].decode("ascii"), here)
     else:
-        parsed = _path(path, smtputf8, reply.BAD_RECIPIENT)
+        parsed, path = _path(path, smtputf8, reply.BAD_RECIPIENT)
         if parsed is None:
             raise Refused(reply.BAD_RECIPIENT)
-        address, path = parsed, f"<{parsed}>".encode()
+        address = parsed
     if not given:
         return Recipient(address=address), path
     notify, orcpt = given.pop("NOTIFY", None), given.pop("ORCPT", None)
@@ -197,13 +201,18 @@ def _parameters(raw: bytes, *, extended: bool) -> dict[str, bytes]:
     return given
 
 
-def _path(raw: bytes, utf8: bool, bad: Reply) -> Address | None:
+def _path(raw: bytes, utf8: bool, bad: Reply) -> tuple[Address | None, bytes]:
+    """The address, and the path to it as the relay is to see it."""
+    plain = _PLAIN.match(raw) if len(raw) <= _PLAIN_OCTETS else None
+    if plain is not None:
+        return Address(plain[1].decode("ascii"), plain[2].decode("ascii")), raw
     if not utf8 and not raw.isascii():
         raise Refused(reply.NEEDS_SMTPUTF8)
     try:
-        return parse_path(raw, smtputf8=utf8)
+        address = parse_path(raw, smtputf8=utf8)
     except BadAddress:
         raise Refused(bad) from None
+    return address, f"<{address or ''}>".encode()
 
 
 def _stands(value: bytes | None, pattern: re.Pattern[bytes], longest: int) -> bool:

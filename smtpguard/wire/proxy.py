@@ -112,39 +112,50 @@ class Passage:
 
     async def _ask(self, asks: Sequence[Ask], *, fresh: bool) -> list[Reply]:
         """Raises Lost. On a connection that knows nothing of this transaction yet, all that was accepted goes before."""
-        again: list[tuple[Ask, Reply]] = []
-        before: tuple[bytes, ...] = ()
-        if self._connection is None or fresh:
-            self.close()
-            self._connection = await self._pool.acquire(fresh=fresh)
-            self._check_offer(self._connection.extensions, [*(ask for ask, _ in self._accepted), *asks])
-            before = _xforward(self._session, self._connection.extensions.get("XFORWARD"), self._ident)
-            again = self._accepted
         connection = self._connection
-        offered = connection.extensions
-        lines = [*before, *(_line(ask, offered) for ask, _ in again), *(_line(ask, offered) for ask in asks)]
+        before: tuple[bytes, ...] = ()
+        again: list[tuple[Ask, Reply]] = []
+        if connection is None or fresh:
+            self.close()
+            connection = self._connection = await self._pool.acquire(fresh=fresh)
+            again = self._accepted
+            self._check_offer(connection.extensions, [*(ask for ask, _ in again), *asks])
+            before = _xforward(self._session, connection.extensions.get("XFORWARD"), self._ident)
+        lines = list(before)
+        for ask in (*(ask for ask, _ in again), *asks) if again else asks:
+            if isinstance(ask, Envelope):
+                lines.append(mail_line(ask, connection.extensions))
+            else:
+                lines.append(rcpt_line(ask[0], connection.extensions, ask[1]))
         try:
             replies = await connection.pipeline(lines)
-            if any(said.code == 421 for said in replies):  # the relay parts from this connection, not from our client
-                raise Lost(reply.RELAY_LOST)
+            for said in replies:
+                if said.code == 421:  # the relay parts from this connection, not from our client
+                    raise Lost(reply.RELAY_LOST)
         except Lost:
             self._pool.discard(connection)
             self._connection = None
             raise
-        replies = replies[len(before) :]
-        for (_, seen), now in zip(again, replies, strict=False):
-            if now.code != seen.code:
+        at = len(before)
+        for _, seen in again:
+            if replies[at].code != seen.code:
                 self._break()
-        replies = replies[len(again) :]
-        self._accepted += [(ask, said) for ask, said in zip(asks, replies, strict=True) if said.positive]
+            at += 1
+        if at:
+            replies = replies[at:]
+        for ask, said in zip(asks, replies, strict=True):
+            if said.positive:
+                self._accepted.append((ask, said))
         return replies
 
     def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Ask]) -> None:
         """What the client was offered and uses, the relay must still offer."""
         mail = self._mail
-        dsn = mail.ret or mail.envid or any(isinstance(a, tuple) and (a[0].notify or a[0].orcpt) for a in asks)
-        needs = {"SMTPUTF8": mail.smtputf8, "8BITMIME": mail.body is Body.EIGHTBITMIME, "DSN": dsn}
-        if any(needed and keyword not in offered for keyword, needed in needs.items()):
+        if (
+            (mail.smtputf8 and "SMTPUTF8" not in offered)
+            or (mail.body is Body.EIGHTBITMIME and "8BITMIME" not in offered)
+            or ("DSN" not in offered and any(_uses_dsn(ask) for ask in asks))
+        ):
             self._break()
 
     def _break(self) -> None:
@@ -153,11 +164,13 @@ class Passage:
         raise Lost(self.broken)
 
 
+def _uses_dsn(ask: Ask) -> bool:
+    if isinstance(ask, Envelope):
+        return ask.ret is not None or ask.envid is not None
+    return ask[0].notify is not None or ask[0].orcpt is not None
+
+
 @lru_cache(maxsize=256)
 def _xforward(session: Session, offered: str | None, ident: str) -> tuple[bytes, ...]:
     """Said before every MAIL, and mostly the same: a client sends many messages."""
     return () if offered is None else tuple(xforward(session, {"XFORWARD": offered}, ident))
-
-
-def _line(ask: Ask, offered: Mapping[str, str]) -> bytes:
-    return mail_line(ask, offered) if isinstance(ask, Envelope) else rcpt_line(ask[0], offered, ask[1])

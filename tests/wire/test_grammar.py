@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.mail import reply
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, parse_path
 from smtpguard.mail.envelope import Body, Envelope
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
@@ -258,3 +258,18 @@ def test_addresses_survive_the_way(local: str, domain: str) -> None:
     recipient, path = parse_rcpt(f"TO:<{address}>".encode())
     assert recipient.address == address
     assert parse_rcpt(b"TO:" + path)[0].address == address
+
+
+PLAIN = st.text(st.sampled_from("aB9_+-.@<> x"), max_size=20) | st.from_regex(
+    r"[a-z+_-]{1,9}(\.[a-z]{0,3}){0,2}@[a-z0-9-]{0,6}(\.[a-z0-9-]{0,4}){0,2}", fullmatch=True
+)
+
+
+@given(PLAIN)
+@settings(max_examples=400, deadline=None)
+def test_the_short_way_says_what_the_long_way_says(text: str) -> None:
+    raw = f"<{text}>".encode()
+    plain = grammar._PLAIN.match(raw)
+    if plain is not None:
+        assert parse_path(raw) == Address(plain[1].decode(), plain[2].decode())
+        assert f"<{parse_path(raw)}>".encode() == raw
