@@ -1,0 +1,279 @@
+"""smtpguard explain: what would become of messages, and why, for people and as JSON. Opens no store, changes nothing.
+
+FILEs are messages, folders of them, mboxes, or ``-`` for standard input. Never here: the deciding (app.explaining binds it).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import getaddresses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.message import Header, Message
+
+if TYPE_CHECKING:
+    from smtpguard.app.explaining import Explained
+    from smtpguard.lists.recipients import Span
+    from smtpguard.policy.verdict import Hit, Quorum, Reason
+
+ACTIONS = ("relay", "hold", "defer", "reject")
+_MBOX = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\r\n]*\r?\n")
+_MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
+_MOST_CONTEXT = 90
+
+
+@dataclass(frozen=True, slots=True)
+class _Mail:
+    name: str
+    message: Message
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--from", "sender", metavar="ADDRESS", help="The reverse-path. Default: Return-Path or X-Envelope-From, then From."
+)
+@click.option("--to", "recipients", metavar="ADDRESS", multiple=True,
+              help="A recipient; may be repeated. Default: X-Envelope-To, then To and Cc.")  # fmt: skip
+@click.option("--auth", "auth", metavar="USER", help="As if this user had authenticated.")
+@click.option(
+    "--client", "client", metavar="IP", default="127.0.0.1", show_default=True, help="As if it came from there."
+)
+@click.option("--expect", type=click.Choice(ACTIONS), help="Exit 1 unless this becomes of every message.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@click.option("-v", "--verbose", is_flag=True, help="Say why rules missed, too.")
+@click.pass_obj
+def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], auth: str | None,
+            client: str, expect: str | None, as_json: bool, verbose: bool) -> None:  # fmt: skip
+    """Say what would become of messages, and why."""
+    given = None if sender is None else _addresses([sender])
+    to = _addresses(recipients)
+    session = Session(client_ip=client, auth_user=auth)
+    count, unexpected = context.run(
+        _explain(context, files, given, to, session, expect, as_json or context.json, verbose)
+    )
+    if not count:
+        raise CannotRun("there is no message in " + ", ".join(files))
+    if unexpected:
+        if not (as_json or context.json):
+            click.echo(f"{unexpected} of {count} would not be: {expect}.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+async def _explain(context: Context, files: Sequence[str], sender: list[Address | None] | None, to: list[Address | None],
+                   session: Session, expect: str | None, as_json: bool, verbose: bool) -> tuple[int, int]:  # fmt: skip
+    from smtpguard.app.explaining import explainer
+
+    count = unexpected = 0
+    async with explainer(context.settings()) as guard:
+        for mail in _mails(files):
+            path, people = envelope_of(mail.message.header)
+            reverse_path = sender[0] if sender else path
+            recipients = [a for a in to if a is not None] or people
+            told = await guard.explain(mail.message, reverse_path, recipients, session)
+            count += 1
+            unexpected += expect is not None and told.verdict.action.word != expect
+            if as_json:
+                context.say(row(mail.name, told))
+            else:
+                for line in lines(mail.name, reverse_path, recipients, told, verbose):
+                    click.echo(line)
+    return count, unexpected
+
+
+def _addresses(texts: Iterable[str]) -> list[Address | None]:
+    """``<>`` is the null reverse-path."""
+    found: list[Address | None] = []
+    for text in texts:
+        try:
+            found.append(None if text in ("<>", "") else Address.parse(text.strip("<>")))
+        except BadAddress as error:
+            raise CannotRun(f"{text}: {error}") from None
+    return found
+
+
+def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
+    """The envelope as far as the header knows it: Return-Path and X-Envelope-*, then From, To and Cc."""
+    path: Address | None = None
+    for name in ("Return-Path", "X-Envelope-From", "From"):
+        if name in header:
+            path = next(iter(_mailboxes(header, name)), None)
+            break
+    people: list[Address] = []
+    for names in (("X-Envelope-To",), ("To", "Cc", "Bcc")):
+        people = [a for name in names for a in _mailboxes(header, name)]
+        if people:
+            break
+    return path, list(dict.fromkeys(people))
+
+
+def _mailboxes(header: Header, name: str) -> list[Address]:
+    found: list[Address] = []
+    for _, text in getaddresses([f.raw.decode("utf-8", "replace") for f in header.all(name)]):
+        try:
+            found.append(Address.parse(text))
+        except BadAddress:
+            continue
+    return found
+
+
+def _mails(files: Sequence[str]) -> Iterator[_Mail]:
+    for name in files:
+        if name == "-":
+            yield from _split("-", sys.stdin.buffer.read())
+            continue
+        path = Path(name)
+        if path.is_dir():
+            for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+                yield from _split(str(inner), inner.read_bytes())
+        elif path.exists():
+            yield from _split(name, path.read_bytes())
+        else:
+            raise CannotRun(f"{name}: no such file")
+
+
+def _split(name: str, raw: bytes) -> Iterator[_Mail]:
+    """One message, or those of an mbox, with the line ends of SMTP."""
+    if not raw.startswith(b"From "):
+        if raw.strip():
+            yield _Mail(name, Message.of(_crlf(raw)))
+        return
+    pieces = [p for p in _MBOX.split(raw) if p.strip()]
+    for i, piece in enumerate(pieces, 1):
+        content = _MBOX_QUOTED.sub(rb"\1", piece.rstrip(b"\r\n") + b"\n")
+        yield _Mail(name if len(pieces) == 1 else f"{name}:{i}", Message.of(_crlf(content)))
+
+
+def _crlf(raw: bytes) -> bytes:
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def row(name: str, told: Explained) -> dict[str, Any]:
+    """The JSON object; what cannot be said is null."""
+    verdict, reading, people = told.verdict, told.reading, told.recipients
+    readable = reading.readable.value == "yes"
+    return {
+        "file": name,
+        "action": verdict.action.word,
+        "hits": [
+            {"rule": h.rule, "action": h.action.word, "mode": h.mode.value, "reason": _because(h)} for h in verdict.hits
+        ],
+        "misses": [{"rule": m.rule, "reason": None if m.reason is None else _said(m.reason)} for m in verdict.misses],
+        "skipped": list(verdict.skipped),
+        "unknown": [{"fact": fact, "why": why} for fact, why in verdict.unknown],
+        "looks": reading.looks.value if readable else None,
+        "score": reading.score if readable else None,
+        "marks": [
+            {"mark": m.name, "side": m.side.value, "weight": m.weight, "evidence": m.evidence} for m in reading.marks
+        ],
+        "recipients": {
+            "total": people.total,
+            "internal": _number(people.internal),
+            "outside": _number(people.outside),
+            "members": _number(people.members),
+            "list_addresses": _number(people.list_addresses),
+            "undisclosed": _number(told.facts.get("recipients.undisclosed")),
+            "reach": _number(people.reach),
+            "lists": sorted(people.lists),
+        },
+        "topics": [{"vocabulary": t.vocabulary, "term": t.term, "where": t.where} for t in reading.topics],
+        "quorum": [{"from": list(q.groups), "each": q.each} for q in verdict.quorum],
+        "policy_sha256": verdict.policy_sha256,
+    }
+
+
+def _number(span: Span | object) -> int | None:
+    """A count that is certain, else nothing."""
+    low, high = getattr(span, "low", None), getattr(span, "high", None)
+    return int(low) if low is not None and low == high else None
+
+
+def _said(reason: Reason) -> str:
+    limit = f", where the rule asks for {reason.limit}" if reason.limit else ""
+    return f"{reason.fact} is {reason.observed}{limit}"
+
+
+def _because(hit: Hit) -> str:
+    return "; ".join(_said(r) for r in hit.reasons) or hit.description
+
+
+def lines(
+    name: str, path: Address | None, recipients: Sequence[Address], told: Explained, verbose: bool
+) -> Iterator[str]:
+    """For a person: the verdict first, then why."""
+    verdict, reading = told.verdict, told.reading
+    yield f"{name}: {verdict.action.word.upper()}"
+    yield f"  {_way(path, recipients)}"
+    yield f"  {_reach(told)}"
+    for hit in verdict.hits:
+        how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
+        doubt = ", since something it asks is not known" if hit.uncertain else ""
+        yield f"  Rule {hit.rule} ({how}{doubt}): {hit.description or 'no description'}"
+        for reason in hit.reasons:
+            yield f"      {_said(reason)}"
+    if not verdict.hits:
+        yield "  No rule takes effect."
+    for fact, why in verdict.unknown:
+        yield f"  Not known: {fact}, because {why}"
+    yield from _reading_lines(told)
+    if verdict.quorum:
+        yield f"  To release it: {' and '.join(map(_asked, verdict.quorum))}."
+    if verbose:
+        for miss in verdict.misses:
+            yield f"  Missed: {miss.rule}" + (f", since {_said(miss.reason)}" if miss.reason else "")
+    elif verdict.misses:
+        yield f"  Missed: {', '.join(m.rule for m in verdict.misses)}."
+    if verdict.skipped:
+        yield f"  Not asked, since they could not have made it stricter: {', '.join(verdict.skipped)}."
+    if reading.readable.value != "yes":
+        yield f"  It cannot be read as a whole: {reading.why_unreadable}."
+    yield ""
+
+
+def _reading_lines(told: Explained) -> Iterator[str]:
+    reading = told.reading
+    look = {
+        "internal": "looks like mail between colleagues",
+        "mailing": "looks like a mailing",
+        "unclear": "could be either",
+    }
+    yield f"  It {look[reading.looks.value]} (score {reading.score:+g}):"
+    order: Mapping[str, int] = {"internal": 0, "mailing": 1, "neither": 2}
+    for mark in sorted(reading.marks, key=lambda m: (order[m.side.value], -m.weight, m.name)):
+        sign = {"internal": "+", "mailing": "-", "neither": " "}[mark.side.value]
+        yield f"    {sign}{mark.weight:<5g}{mark.name:22}{_inert(mark.evidence)}"
+    for topic in reading.topics:
+        yield f"  Topic {topic.vocabulary}: {topic.term!r} in the {topic.where}: {_inert(topic.context)}"
+
+
+def _asked(quorum: Quorum) -> str:
+    return " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
+
+
+def _way(path: Address | None, recipients: Sequence[Address]) -> str:
+    shown = ", ".join(map(str, recipients[:3])) or "nobody"
+    more = f" and {len(recipients) - 3} more" if len(recipients) > 3 else ""
+    return f"From {'<>' if path is None else path} to {_inert(shown)}{more}"
+
+
+def _reach(told: Explained) -> str:
+    people = told.recipients
+    reach = _number(people.reach)
+    number = f"between {people.reach.low:g} and {people.reach.high:g}" if reach is None else f"{reach:,}"
+    lists = f", on {', '.join(sorted(people.lists))}" if people.lists else ""
+    return f"It would reach {number} {'person' if reach == 1 else 'people'}{lists}."
+
+
+def _inert(text: str) -> str:
+    """Quoted from a message: nothing that a terminal would obey."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return clean if len(clean) <= _MOST_CONTEXT + 60 else clean[: _MOST_CONTEXT + 60] + "…"

@@ -1,0 +1,187 @@
+"""smtpguard explain: for people and as JSON, of files, folders, mboxes and standard input; and without any effect."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.config.documents import shipped
+from tests.reading.letters import OUTLOOK, letter
+from tests.reading.test_story import STORY
+
+KEYS = {
+    "file", "action", "hits", "misses", "skipped", "unknown", "looks", "score", "marks", "recipients", "topics", "quorum", "policy_sha256",
+}  # fmt: skip
+RAMADAN = "ramadan@lists.example.com"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """The configuration that comes with the product, with a resolver that nobody answers at."""
+    folder = Path(shutil.copytree(shipped(), tmp_path / "etc"))
+    with (folder / "smtpguard.yaml").open("a") as file:
+        file.write("\nresolver: {nameservers: [127.0.0.1], timeout_seconds: 1}\n")
+    return folder
+
+
+@pytest.fixture
+def run(etc: Path) -> Run:
+    def run(*words: str, input: bytes | None = None) -> Result:
+        return CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "explain", *words], input=input)
+
+    return run
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    path = tmp_path / "story.eml"
+    path.write_bytes(letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten", "To": RAMADAN}).raw[:])
+    return path
+
+
+@pytest.fixture
+def quote(tmp_path: Path) -> Path:
+    path = tmp_path / "quote.eml"
+    path.write_bytes(
+        letter("Hej Kim,\n\noffert bifogas.\n\nMvh\nAnna\n", {**OUTLOOK, "To": "kim@customer.example"}).raw[:]
+    )
+    return path
+
+
+def rows(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_the_story_for_people(run: Run, story: Path) -> None:
+    result = run(str(story))
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{story}: HOLD"
+    assert "It would reach 60 people, on ramadan-greetings." in lines[2]
+    assert any("Rule internal-to-list (hold)" in line for line in lines)
+    assert any(line.strip().startswith("+3.5") and "colleague-quoted" in line for line in lines)
+    assert any("Topic pork: 'bacon' in the text: " in line and "baconsvarv till frukost" in line for line in lines)
+    assert any("1 of communications and 1 of compliance" in line for line in lines)
+
+
+def test_the_story_as_json(run: Run, story: Path) -> None:
+    (row,) = rows(run("--json", str(story)))
+    assert row.keys() == KEYS
+    assert row["action"] == "hold"
+    assert row["looks"] == "internal"
+    assert {"rule", "action", "mode", "reason"} == row["hits"][0].keys()  # type: ignore[index]
+    assert {t["vocabulary"] for t in row["topics"]} == {"pork", "alcohol"}  # type: ignore[attr-defined]
+    assert row["recipients"] == {
+        "total": 1, "internal": 0, "outside": 0, "members": 0, "list_addresses": 1, "undisclosed": 0, "reach": 60, "lists": ["ramadan-greetings"],
+    }  # fmt: skip
+    assert row["quorum"] == [{"from": ["communications", "compliance"], "each": 1}]
+
+
+def test_an_ordinary_mail_passes(run: Run, quote: Path) -> None:
+    (row,) = rows(run("--json", "--expect", "relay", str(quote)))
+    assert row["action"] == "relay"
+    assert row["hits"] == []
+    assert row["quorum"] == []
+
+
+def test_expectations(run: Run, story: Path, quote: Path) -> None:
+    assert run("--expect", "hold", str(story)).exit_code == 0
+    result = run("--expect", "hold", str(story), str(quote))
+    assert result.exit_code == 1
+    assert result.stderr == "1 of 2 would not be: hold.\n"
+
+
+def test_the_envelope_may_be_given(run: Run, quote: Path) -> None:
+    (row,) = rows(
+        run("--json", "--from", "bo@example.com", "--to", RAMADAN, "--to", "kim@customer.example", str(quote))
+    )
+    assert row["action"] == "hold"
+    assert row["recipients"]["total"] == 2  # type: ignore[index]
+    (row,) = rows(run("--json", "--from", "<>", "--to", RAMADAN, str(quote)))
+    assert row["action"] == "reject"  # no bounce goes to a list
+
+
+def test_the_envelope_of_the_header_comes_first(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bcc.eml"
+    path.write_bytes(
+        letter(
+            STORY,
+            {
+                **OUTLOOK,
+                "To": "kim@customer.example",
+                "X-Envelope-To": f"<{RAMADAN}>",
+                "Return-Path": "<bo@example.com>",
+            },
+        ).raw[:]
+    )
+    (row,) = rows(run("--json", str(path)))
+    assert row["recipients"]["list_addresses"] == 1  # type: ignore[index]
+    assert row["action"] == "hold"
+
+
+def test_folders_mboxes_and_standard_input(run: Run, tmp_path: Path, story: Path, quote: Path) -> None:
+    folder = tmp_path / "mail"
+    (folder / "in").mkdir(parents=True)
+    shutil.copy(story, folder / "in" / "a.eml")
+    shutil.copy(quote, folder / "b.eml")
+    (folder / ".hidden").write_text("not mail")
+    assert [r["file"] for r in rows(run("--json", str(folder)))] == [
+        str(folder / "b.eml"),
+        str(folder / "in" / "a.eml"),
+    ]
+    mbox = tmp_path / "box"
+    mails = [p.read_bytes().replace(b"\r\n", b"\n") for p in (story, quote)]
+    mbox.write_bytes(
+        b"".join(b"From a@example.com Mon Mar  3 09:12:00 2025\n" + m + b"\n>From here on\n\n" for m in mails)
+    )
+    assert [(r["file"], r["action"]) for r in rows(run("--json", str(mbox)))] == [
+        (f"{mbox}:1", "hold"),
+        (f"{mbox}:2", "relay"),
+    ]
+    assert [(r["file"], r["action"]) for r in rows(run("--json", "-", input=story.read_bytes()))] == [("-", "hold")]
+
+
+def test_what_cannot_be_read_is_null_and_held(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "sealed.eml"
+    path.write_bytes(
+        letter("MIAG", {"To": RAMADAN, "Content-Type": "application/pkcs7-mime; smime-type=enveloped-data"}).raw[:]
+    )
+    (row,) = rows(run("--json", str(path)))
+    assert row["action"] == "hold"
+    assert row["looks"] is None
+    assert "message.looks" in {u["fact"] for u in row["unknown"]}  # type: ignore[attr-defined]
+    assert "It cannot be read as a whole" in run(str(path)).stdout
+
+
+def test_nothing_that_a_terminal_would_obey_is_shown(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "esc.eml"
+    path.write_bytes(
+        letter("Hej \x1b[31mBo,\n\nbacon \x1b]0;x\x07\n", {"Subject": "SV: \x1b[2J", "To": RAMADAN}).raw[:]
+    )
+    assert "\x1b" not in run(str(path)).stdout
+
+
+def test_it_leaves_nothing_behind(run: Run, etc: Path, story: Path) -> None:
+    before = sorted(etc.rglob("*"))
+    assert run(str(story)).exit_code == 0
+    assert sorted(etc.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("missing.eml",), "smtpguard: missing.eml: no such file\n"),
+        (("--from", "nobody at all", "-"), "smtpguard: nobody at all: not a mailbox: expected local-part@domain\n"),
+        (("-",), "smtpguard: there is no message in -\n"),
+    ],
+)
+def test_wrong_use(run: Run, words: tuple[str, ...], line: str) -> None:
+    result = run(*words, input=b"")
+    assert (result.exit_code, result.stderr) == (2, line)
