@@ -101,6 +101,7 @@ TOO_MANY_CONNECTIONS = Reply.of(421, "4.7.0", "Too many connections, try again l
 TOO_MANY_ERRORS = Reply.of(421, "4.7.0", "Too many errors")
 INTERNAL_ERROR = Reply.of(451, "4.3.0", "Temporary failure here, try again later")
 RELAY_UNAVAILABLE = Reply.of(451, "4.4.1", "The relay cannot be reached, try again later")
+NO_RELAY_YET = Reply.of(421, "4.4.1", "The relay cannot be reached, try again later")
 RELAY_LOST = Reply.of(451, "4.4.2", "The connection to the relay was lost, try again later")
 NOT_RECORDED = Reply.of(451, "4.3.0", "Could not record this message, try again later")
 DISK_FULL = Reply.of(452, "4.3.1", "Insufficient storage, try again later")

@@ -177,9 +177,12 @@ class Commands:
         helo = grammar.parse_helo(argument)
         try:
             offered = await self._desk.pool.extensions()
-        except RelayUnavailable as unavailable:
-            # what could be offered nobody knows; to offer less would make clients bounce what needs more
-            return self.say(unavailable.reply)
+        except RelayUnavailable:
+            # No session with the relay in this process yet, so nobody knows what it offers. To offer less would make
+            # clients bounce what needs more, and after a 451 they go on with HELO, which comes to the same. Once it was
+            # known it goes on being offered while the relay is down: then MAIL is answered 451.
+            self.say(reply.NO_RELAY_YET)
+            raise Over from None
         self._greeted(helo, offered, extended=True)
         starttls = self._listener.tls is not None and not self._client.tls
         host, trusted = self._listener.hostname, self._client.trusted

@@ -138,6 +138,8 @@ class RelayPool:
             unforeseen = RelayUnavailable(f"opening a session: {type(error).__name__}")
             self._failure = error if isinstance(error, RelayUnavailable) else unforeseen
             self._failed_until = asyncio.get_running_loop().time() + self.target.down_seconds
+            if not self._open and not self._opening:  # whoever waited for this is told, not made to wait for another
+                self._refuse_all(self._failure)
         self._open_more()
 
     def _forgo(self, waiter: asyncio.Future[RelayConnection]) -> None:

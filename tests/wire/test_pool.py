@@ -222,6 +222,18 @@ async def test_a_relay_that_is_down_is_down_at_once_and_for_a_moment() -> None:
         await send(pool)
 
 
+@pytest.mark.parametrize("down_seconds", [0, 60])
+async def test_a_refused_connection_is_an_answer_at_once(down_seconds: float) -> None:
+    """``wait_seconds`` is for a connection that is busy or slow to open, not for one that is refused."""
+    async with ScriptedRelay() as relay, pooled(relay, wait_seconds=600, down_seconds=down_seconds) as pool:
+        await send(pool)
+        await relay.stop()
+        for _ in range(3):
+            async with asyncio.timeout(10):
+                with pytest.raises(RelayUnavailable):
+                    await pool.acquire(fresh=True)
+
+
 async def test_all_who_wait_for_a_relay_that_is_down_are_told() -> None:
     async with ScriptedRelay() as relay, pooled(relay, connections=2, wait_seconds=60) as pool:
         relay.on(CONNECT, "421 4.3.2 Full")

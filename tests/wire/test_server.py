@@ -85,18 +85,32 @@ async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
 
 
 async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
-    """To offer less would make a client bounce what needs more: no failure of ours is a 5xx."""
+    """To offer less would make a client bounce what needs more, and so would a HELO after a refusal: it is sent away."""
     relay = ScriptedRelay()
-    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 0.5, "down_seconds": 0}) as world:
+    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
         await relay.stop()
         client = await world.connect(greeted=False)
         await client.hear()
-        assert (await client.ask("EHLO x.example")).startswith("451 4.4.1")
-        assert (await client.ask("HELO x.example")).startswith("250")
-        assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("451 4.4.1")
+        client.say(b"EHLO x.example\r\nHELO x.example\r\n")
+        assert (await client.hear()).startswith("421 4.4.1")
+        assert await client.hear_end() == b""
+        plain = await world.connect(greeted=False)
+        await plain.hear()
+        assert (await plain.ask("HELO x.example")).startswith("250")
+        assert (await plain.ask("MAIL FROM:<a@example.com>")).startswith("451 4.4.1")
         await relay.start()
-        assert (await client.ask("EHLO x.example")).startswith("250")
+        client = await world.connect()
         assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_ehlo_while_the_relay_is_down_offers_what_it_offered(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
+        offered = await (await world.connect()).ask("EHLO client.example")
+        await relay.stop()
+        client = await world.connect()
+        assert await client.ask("EHLO client.example") == offered
+        assert (await client.ask("MAIL FROM:<a@example.com> SMTPUTF8")).startswith("451 4.4.1")
 
 
 # octets
