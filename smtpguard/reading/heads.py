@@ -211,7 +211,7 @@ def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
     ]
     if exchange:
         yield KINDS["exchange-headers"].mark(
-            f"Exchange put fields of its own on it: {', '.join(fields[n][0].name for n in exchange[:3])}"
+            f"Exchange put {len(exchange)} fields on it, such as {fields[exchange[0]][0].name}"
         )
     program = _first(fields, "x-mailer") or _first(fields, "user-agent")
     if program and _PROGRAMS.search(program.lower()) and not _PLATFORM_MAILER.search(program.lower()):
