@@ -19,12 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from smtpguard.demo.key import make_key
+from smtpguard.demo.key import Key, make_key
 from smtpguard.demo.letters import HOME, Letter
 from smtpguard.demo.relay import RecordingRelay
 
@@ -71,10 +72,14 @@ class Stage:
         self.members = people(1200)
         self.others = people(2500, offset=100)
         self.descriptions: dict[str, str] = {"freeze": "Somebody has said: stand still"}
-        self._key = make_key()  # the campaign tool's; pinned in the settings, since no DNS knows these domains
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listening.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
+
+    @cached_property
+    def _key(self) -> Key:
+        """The campaign tool's; pinned in the settings, since no DNS knows these domains."""
+        return make_key()
 
     # people at a terminal
 

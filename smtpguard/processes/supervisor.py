@@ -200,7 +200,7 @@ class Supervisor:
                 if why is not None:
                     _log.error("killing a part", part=child.name, pid=child.pid, why=why)
                     child.kill()
-            if not any(child.silent(now) for child in self._children):
+            if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
             if self._refused:
                 _log.warning("too many connections", refused=self._refused, connections=len(self._connections))

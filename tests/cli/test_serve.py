@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import socket
 import stat
 import subprocess
@@ -117,6 +120,36 @@ def test_a_certificate_that_is_not_there(config: Path) -> None:
     lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert lines
     assert all(line.startswith("smtpguard proxy: ") and "no.pem" in line for line in lines)
+
+
+def test_parts_alone_and_together_share_what_is_there(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The split deployment: delivery in one unit, proxies in another, on one database."""
+    config.write_text(config.read_text() + "workers: 1\nlogging: {format: json}\n")
+    with contextlib.ExitStack() as undo:
+        guards = []
+        for part in ("delivery", "proxy"):
+            notices = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            notices.bind(str(tmp_path / part))
+            notices.settimeout(60)
+            log = undo.enter_context((tmp_path / f"{part}.log").open("w"))
+            guard = subprocess.Popen(
+                [sys.executable, "-m", "smtpguard", "-c", str(config), "serve", "--only", part],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / part)},
+            )  # fmt: skip
+            undo.callback(guard.wait)
+            undo.callback(guard.kill)
+            guards.append((guard, notices))
+        told = [notices.recv(4096).decode() for _, notices in guards]
+        assert all(text.startswith("READY=1") for text in told)
+        assert "no listener" in told[0]
+        assert "SMTP on 127.0.0.1:" in told[1]
+        for guard, _ in guards:
+            guard.terminate()
+        assert [guard.wait(60) for guard, _ in guards] == [0, 0]
+    status, out, err = run("-c", str(config), "--json", "audit", "verify", capsys=capsys)
+    assert (status, json.loads(out)["ok"]) == (0, True), err
 
 
 def test_commands_before_the_first_start_say_what_is_missing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

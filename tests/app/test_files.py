@@ -1,0 +1,44 @@
+"""What is on disk: secrets reach what needs them, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
+from smtpguard.config.settings import Settings, read_settings
+
+
+def settings(folder: Path, text: str) -> Settings:
+    (folder / "smtpguard.yaml").write_text(text)
+    return read_settings(folder / "smtpguard.yaml")
+
+
+def test_the_password_of_the_store_comes_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("p@ss/w:rd\n")
+    url = "postgresql://guard@db.example.com:5433/mail"
+    given = settings(tmp_path, f'store: {{url: "{url}", password_file: password}}\n')
+    assert store_url(given) == "postgresql://guard:p%40ss%2Fw%3Ard@db.example.com:5433/mail"
+    assert "p@ss" not in repr(given)
+
+
+def test_without_a_password_the_url_is_as_it_is(tmp_path: Path) -> None:
+    given = settings(tmp_path, 'store: {url: "sqlite:///x.db"}\n')
+    assert store_url(given) == f"sqlite:///{tmp_path}/x.db"
+
+
+def test_a_state_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "var").write_text("a file")
+    with pytest.raises(CannotStart, match=f"{tmp_path}/var: "):
+        make_state(settings(tmp_path, ""))
+
+
+def test_a_secret_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    given = settings(tmp_path, "")
+    make_state(given)
+    first = installation_secret(given)
+    assert installation_secret(given) == first
+    given.secret_file.write_bytes(b"short")
+    with pytest.raises(CannotStart, match="does not hold 32 octets"):
+        installation_secret(given)
