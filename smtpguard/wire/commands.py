@@ -8,10 +8,8 @@ the commands all the same. Never here: octets and time (server), the grammar (gr
 from __future__ import annotations
 
 import math
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
@@ -19,43 +17,10 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire import grammar
 from smtpguard.wire.data import Arrived, Arriving
+from smtpguard.wire.desk import Client, Desk, Over, identify
 from smtpguard.wire.ehlo import largest, offer
-from smtpguard.wire.incoming import Incoming
-from smtpguard.wire.listener import Listener, client_address, within
-from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Ask, Passage
 from smtpguard.wire.relay import RelayUnavailable
-
-
-class Client(Protocol):
-    """The connection that the commands came on."""
-
-    client_ip: str
-    trusted: bool
-    tls: bool
-    in_data: bool
-    deciding: bool
-    incoming: Incoming
-
-    async def flush(self) -> None: ...
-    async def more(self) -> None: ...
-    async def start_tls(self, context: ssl.SSLContext, handshake_seconds: float) -> None: ...
-    def gone(self) -> bool: ...
-
-
-class Desk(Protocol):
-    """Where the dialogs are looked after."""
-
-    listener: Listener
-    pool: RelayPool
-    new_id: Callable[[], str]
-    monotonic: Callable[[], float]
-
-    async def carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]: ...
-
-
-class Over(Exception):
-    """The dialog ends after the replies given so far."""
 
 
 class Commands:
@@ -256,7 +221,7 @@ class Commands:
             return
         if mail.auth is not None and not self._client.trusted:
             mail = replace(mail, auth="<>")  # RFC 4954 section 5
-        session = self._client_session()
+        session = self._known()
         ident = self._xforward.get("IDENT", "")
         self._mail = mail
         self._passage = Passage(self._desk.pool, session, mail, ident=ident, gone=self._client.gone)
@@ -337,7 +302,7 @@ class Commands:
         passage.content = arrived
         transaction = Transaction(
             id=self._desk.new_id(),
-            session=self._client_session(),
+            session=self._known(),
             envelope=replace(self._mail, recipients=tuple(self._recipients)),
             message=arrived.message,
             gone=self._client.gone,
@@ -370,20 +335,9 @@ class Commands:
         if used and keyword not in self._offered:
             raise grammar.Refused(reply.UNKNOWN_PARAMETER)
 
-    def _client_session(self) -> Session:
-        """The client as it is known: what a trusted peer said of it goes before what we see ourselves."""
+    def _known(self) -> Session:
         if self._session is None:
-            said = self._xforward
-            ip = str(client_address(said.get("ADDR", "").upper().removeprefix("IPV6:")) or self._client.client_ip)
-            self._session = Session(
-                client_ip=ip,
-                client_name=said.get("NAME", ""),
-                helo=said.get("HELO") or self._helo,
-                tls=self._client.tls,
-                esmtp=said.get("PROTO", "").upper() != "SMTP" if said.get("PROTO") else self.extended,
-                senders_verified=self._listener.senders_verified,
-                expander=within(ip, self._listener.expanders),
-            )
+            self._session = identify(self._client, self._listener, self._helo, self._xforward, extended=self.extended)
         return self._session
 
     def _reset(self) -> None:

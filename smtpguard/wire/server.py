@@ -25,7 +25,8 @@ from aiosmtpd.smtp import SMTP
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
-from smtpguard.wire.commands import Commands, Desk, Over
+from smtpguard.wire.commands import Commands
+from smtpguard.wire.desk import Desk, Over
 from smtpguard.wire.incoming import Incoming, Overlong
 from smtpguard.wire.listener import client_address, within
 

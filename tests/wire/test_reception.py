@@ -41,6 +41,19 @@ async def test_an_accepted_socket_is_served(tmp_path: Path) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+async def test_who_handed_it_over_hears_of_its_end(tmp_path: Path) -> None:
+    ended: list[int] = []
+    async with proxied(tmp_path) as world:
+        for number in range(2):
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            await world.reception.serve_connection(ours, lambda number=number: ended.append(number))  # type: ignore[misc]
+            assert number not in ended
+            theirs.close()
+            await until(lambda: len(ended) == number + 1)  # noqa: B023
+        assert ended == [0, 1]
+
+
 async def test_an_accepted_socket_with_implicit_tls(tmp_path: Path) -> None:
     ca = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

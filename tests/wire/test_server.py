@@ -724,3 +724,12 @@ async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
 
 def test_listener_shows_no_key(server_tls: ServerTls, tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(Listener(spool=tmp_path, tls=server_tls))
+
+
+async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        flood, other = await world.connect(), await world.connect()
+        flood.say(b"NOOP\r\n" * 30_000)
+        assert (await other.ask("NOOP")).startswith("250")
+        for _ in range(30_000):
+            assert await flood.reader.readline() == b"250 2.0.0 Ok\r\n"
