@@ -124,6 +124,8 @@ class ScriptedRelay:
 
     def on(self, point: str, answer: Answer, *, times: float = float("inf")) -> None:
         """From now on; a later rule goes before an earlier one."""
+        if answer is STALL or (not isinstance(answer, str | bytes | _Step) and STALL in answer):
+            self._resumed.clear()
         self._rules.insert(0, _Rule(point, answer, times))
 
     def forget(self) -> None:
@@ -131,7 +133,7 @@ class ScriptedRelay:
         self._rules.clear()
 
     def resume(self) -> None:
-        """What STALLs goes on, now and later."""
+        """What STALLs goes on, now and later, until another STALL is told."""
         self._resumed.set()
 
     # what came

@@ -92,7 +92,7 @@ class Live:
     twin: Hold | None = None
     generation: int = 0
     in_doubt: bool = False
-    """An earlier verdict to relay of the same key has an IN_DOUBT event: the relay may have taken it (RFC 1047)."""
+    """An earlier verdict to relay of the same key has an IN_DOUBT event, or no outcome: the relay may have it (RFC 1047)."""
 
 
 class IntentKind(enum.Enum):

@@ -19,7 +19,8 @@ from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
 from smtpguard.store.schema import hold as hold_table
 
-_DOUBTS = "SELECT key FROM underway WHERE key IN ({}) AND doubt"
+# Also what has no outcome yet: its process may have died between the final dot and the relay's reply.
+_DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
 _OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 
 

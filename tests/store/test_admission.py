@@ -215,6 +215,22 @@ async def test_what_is_in_doubt_is_seen_by_the_next_of_the_same(store: Store) ->
     assert doubts == [False, True, False]
 
 
+async def test_what_has_no_outcome_may_have_been_sent(store: Store) -> None:
+    """Its process may have been killed right after the final dot, and its client comes back at once."""
+    doubts: list[bool] = []
+
+    def step(live: Live) -> Admission:
+        doubts.append(live.in_doubt)
+        return relays("T")(live)
+
+    await store.admit(item("T1", of="same"), step)
+    await store.admit(item("T2", of="same"), step)
+    store.note(event(Kind.OUTCOME, "T1", outcome="recalled"))
+    store.note(event(Kind.OUTCOME, "T2", outcome="recalled"))
+    await store.admit(item("T3", of="same"), step)
+    assert doubts == [False, True, False]
+
+
 async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
     from smtpguard.policy.admission import Ask
 
