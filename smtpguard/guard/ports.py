@@ -95,6 +95,9 @@ class Ledger(Protocol):
     async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
         """Ids of verdicts to relay that ``freeze`` would stop, without an outcome yet."""
 
+    async def unsettled(self, before: datetime) -> Sequence[str]:
+        """Ids of verdicts to relay older than that, without an outcome and not in doubt yet."""
+
     async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
         """``data["outcome"]`` of the OUTCOME entry of each of these transactions; "in-doubt" where there is an IN_DOUBT one."""
 

@@ -193,11 +193,11 @@ class Store:
             for entry, clear in found
         ]
 
-    # -- beyond the ledger: for delivery's housekeeping, console and command line
-
     async def unsettled(self, before: datetime) -> Sequence[str]:
         """Verdicts to relay older than ``before`` without an outcome: after a crash, in doubt."""
         return await self._read(lambda c: gates.unsettled(c, before))
+
+    # -- beyond the ledger: for delivery's housekeeping, console and command line
 
     def now(self) -> datetime:
         """By the clock that the store writes with."""
