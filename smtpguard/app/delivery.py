@@ -19,7 +19,7 @@ from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool
-from smtpguard.app.services import opened
+from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.problem import Broken
@@ -69,7 +69,7 @@ class Deliverer:
         pool = relay_pool(settings)
         self._undo.push_async_callback(pool.close)
         name = settings.hostname or host_name()
-        self._approvals = Approvals(self._ledger, self._policies, clock)
+        self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings))
         self._delivery = Delivery(
             self._ledger,
             Deliveries(pool),

@@ -18,7 +18,7 @@ from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool
-from smtpguard.app.services import opened
+from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.guard.dispose import Dispose
@@ -26,7 +26,6 @@ from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Sources
 from smtpguard.guard.intake import Intake
 from smtpguard.guard.reader import BoundedReader
-from smtpguard.guard.term import Term
 from smtpguard.observe import log as lines
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 from smtpguard.wire.listener import Limits, Listener, ServerTls
@@ -68,7 +67,7 @@ class Proxy:
             Dispose(ledger, self._watch, clock, trace_key=secret, hostname=name),
             self._watch,
             clock,
-            term=Term(seconds=settings.hold.expires.seconds, working=settings.hold.expires.working),
+            term=term(settings),
         )
         self._receptions = [
             Reception(listener(settings, each, name), pool, self._intake, new_id=new_id)

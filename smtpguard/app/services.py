@@ -16,6 +16,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.ports import Clock
+from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
 from smtpguard.store.store import Store, open_store
 
@@ -32,6 +33,14 @@ class Services:
     digester: Digester
     clock: Clock
     new_id: Callable[[], str]
+
+
+def term(settings: Settings) -> Term:
+    """The same for those who hold, those who vote and those who sweep."""
+    hold = settings.hold
+    return Term(
+        seconds=hold.expires.seconds, working=hold.expires.working, escalate_after_seconds=int(hold.escalate_after)
+    )
 
 
 @asynccontextmanager
@@ -67,8 +76,10 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             settings=settings,
             store=store,
             policies=policies,
-            approvals=Approvals(store, policies, clock),
-            freezes=Freezes(store, clock, new_id=new_id, freeze_hook=settings.freeze_hook),
+            approvals=Approvals(store, policies, clock, term=term(settings)),
+            freezes=Freezes(
+                store, clock, new_id=new_id, freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
+            ),
             digester=digester,
             clock=clock,
             new_id=new_id,

@@ -257,7 +257,8 @@ Commands = Annotated[
 
 
 class Settings(Section):
-    """The whole file. ``freeze_hook``: commands that are run, without a shell, when a freeze has been put in force.
+    """The whole file. ``freeze_hook``: commands that are run, without a shell, when a freeze has been put in
+    force, and ``thaw_hook`` when one has been lifted.
     ``dkim_keys``: DNS names to the text of their records, believed instead of DNS."""
 
     hostname: str = ""
@@ -274,6 +275,7 @@ class Settings(Section):
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()
     freeze_hook: Commands = ()
+    thaw_hook: Commands = ()
     hold: HoldSettings = HoldSettings()
     retention: Retention = Retention()
     dkim_sign: Annotated[DkimSign | None, BeforeValidator(lambda v: v or None)] = None
