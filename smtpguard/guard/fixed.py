@@ -16,11 +16,8 @@ from smtpguard.guard.gather import Gathering
 from smtpguard.lists.declared import Limit, Stream
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.admission import Ask, Live
+from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
-
-AUTOMATIC = "automatic-to-list"
-STREAM = "stream-limit"
-IN_DOUBT = "in-doubt-retry"
 
 
 def stream_asks(gathering: Gathering) -> tuple[tuple[Stream, Limit, Ask], ...]:

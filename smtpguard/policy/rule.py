@@ -18,6 +18,12 @@ from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Reason, Scope
 Strength = tuple[Action, bool]
 """Strictness: the action, then whether it takes the whole message."""
 
+AUTOMATIC = "automatic-to-list"
+STREAM = "stream-limit"
+IN_DOUBT = "in-doubt-retry"
+FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT})
+"""The rules that stand in no policy (guard.fixed): a policy's own rules bear other ids, or nobody could tell them apart."""
+
 _COST = {source: rank for rank, source in enumerate(Source)}
 _Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]
 

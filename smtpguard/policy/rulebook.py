@@ -16,7 +16,7 @@ from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
-from smtpguard.policy.rule import Rule
+from smtpguard.policy.rule import FIXED, Rule
 from smtpguard.policy.verdict import Action, Mode, Scope
 
 MAX_RULES = 10_000
@@ -34,6 +34,9 @@ def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule
         place: Place = ("rules", n)
         if rule.id == FREEZE:
             findings.problem((*place, "id"), f'the id "{FREEZE}" is that of freezes', "another id")
+        if rule.id in FIXED:
+            text = f'the id "{rule.id}" is that of a rule which always stands, and need not be written'
+            findings.problem((*place, "id"), text, "another id, or no rule")
         if rule.id in first:
             line = findings.document.mark(("rules", first[rule.id], "id")).line
             findings.problem((*place, "id"), f'rule "{rule.id}" stands twice: first on line {line}', "another id")
