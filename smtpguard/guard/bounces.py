@@ -17,11 +17,6 @@ from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease
 from smtpguard.policy.approval import Hold
 
-_UNSAID = {
-    "in-doubt": "nothing (4.4.2): the message may have arrived, or not",
-    "unsendable": "nothing (5.3.0): the message could not be sent",
-}
-
 
 def reports(
     lease: Lease, hold: Hold | None, results: Sequence[Result], now: datetime, pace: Pace, *, mark: bool
@@ -53,7 +48,8 @@ def _intent(
                 "address": str(r.recipient.address),
                 "notify": r.recipient.notify,
                 "orcpt": r.recipient.orcpt,
-                "reply": r.reply or _UNSAID.get(r.why, ""),
+                "reply": r.reply or "",
+                "why": r.why,
                 "at": _z(now),
             }
             for r in results

@@ -237,7 +237,7 @@ async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office:
         "released",
     ]
     (dsn,) = office.dsns()
-    assert "may have arrived" in dsn.data["recipients"][0]["reply"]
+    assert dsn.data["recipients"][0]["why"] == "in-doubt"
 
 
 async def test_doubt_that_is_cleared_leaves_room_for_another(office: Office) -> None:
@@ -531,7 +531,7 @@ async def test_content_that_is_gone_is_reported(office: Office) -> None:
     await office.step()
     await office.step()
     assert "release failed the content is not kept any more" in await office.journal(hold_id)
-    assert [d.data["recipients"][0]["reply"][:15] for d in office.dsns()] == ["nothing (5.3.0)"]
+    assert [d.data["recipients"][0]["why"] for d in office.dsns()] == ["unsendable"]
 
 
 async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office) -> None:
