@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Content, Message
-from smtpguard.mail.reply import BARE_LINE_END, NEEDS_SMTPUTF8, Reply
+from smtpguard.mail.reply import BARE_LINE_END, NEEDS_SMTPUTF8, NUL_IN_MESSAGE, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
@@ -35,6 +35,8 @@ class Deliveries:
         """
         if not _in_crlf_lines(content.raw):
             return [BARE_LINE_END] * len(envelope.recipients)  # a lenient relay would see another message in it
+        if content.raw.find(b"\0") >= 0:
+            return [NUL_IN_MESSAGE] * len(envelope.recipients)  # and so would one that leaves out NUL, as some do
         for fresh in (False, True):
             connection = await self._pool.acquire(fresh=fresh)
             try:

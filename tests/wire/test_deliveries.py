@@ -151,6 +151,14 @@ async def test_what_a_lenient_relay_might_split_is_not_sent(bad: bytes) -> None:
         assert relay.messages == []
 
 
+@pytest.mark.parametrize("bad", [b"x\r\n\0.\r\ny\r\n", b"x\r\n.\0\r\n"])
+async def test_what_a_relay_that_leaves_out_nul_might_split_is_not_sent(bad: bytes) -> None:
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        replies = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", lambda: True)
+        assert codes(replies) == ["550 5.6.0"]
+        assert relay.messages == []
+
+
 @pytest.mark.parametrize("lenient", [(), (b"\n.\n", b"\n.\r\n"), (b"\r.\r", b"\r.\r\n")], ids=["strict", "LF", "CR"])
 async def test_dots_and_commands_in_a_message_are_one_message_to_any_relay(lenient: tuple[bytes, ...]) -> None:
     raw = b"Subject: x\r\n\r\n.\r\nMAIL FROM:<evil@example.com>\r\n..\r\n.\r\nQUIT\r\n.\r\n\r\n.\r\n"
