@@ -23,4 +23,5 @@ def surroundings(settings: Settings, policy: Policy) -> Surroundings:
         vocabularies=compile_vocabularies(policy.vocabularies),
         authserv_ids=frozenset(settings.authserv_ids),
         weights=policy.marks,
+        customs=policy.own_marks,
     )
