@@ -6,8 +6,10 @@ Every part of the tree runs here. Never here: what a part is made of (app).
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -17,6 +19,9 @@ from smtpguard.processes.channel import Channel, Message
 BEAT_SECONDS = 1.0
 GRACE_SECONDS = 30.0
 """For a stop that nobody gave a time for: a signal, or the end of the supervisor."""
+
+LAST_SECONDS = 8.0
+"""Beyond the grace, for letting go of everything. A part that cannot end by then is ended: nobody else may be left to do it."""
 
 
 class Part(Protocol):
@@ -119,3 +124,6 @@ class _Life:
     def _end(self, grace_seconds: float) -> None:
         if not self._stop.done():
             self._stop.set_result(grace_seconds)
+            last = threading.Timer(grace_seconds + LAST_SECONDS, os._exit, (1,))
+            last.daemon = True
+            last.start()

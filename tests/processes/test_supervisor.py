@@ -231,6 +231,17 @@ def test_parts_end_with_their_supervisor(grow) -> None:
     assert gone(pid)
 
 
+def test_a_part_that_cannot_end_is_ended(grow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_STUBBORN", "1")
+    tree = grow(["proxy"])
+    tree.until("READY=1")
+    sock, pid = tree.connect()
+    sock.close()
+    tree.process.kill()
+    tree.wait()
+    assert gone(pid)
+
+
 def gone(pid: int) -> bool:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

@@ -22,6 +22,9 @@ from smtpguard.processes.notify import Notifier
 from smtpguard.processes.supervisor import CANNOT_RUN, Supervisor
 
 
+STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
+
+
 class Toy:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -79,10 +82,13 @@ class Toy:
             await asyncio.wait(self.busy, timeout=grace_seconds)
 
     async def close(self) -> None:
-        pass
+        if self.name == "proxy" and STUBBORN:
+            await asyncio.Event().wait()
 
 
 async def child(name: str, channel: int) -> None:
+    if STUBBORN:
+        life.GRACE_SECONDS = life.LAST_SECONDS = 0.5
     with socket.socket(fileno=channel) as sock:
         await life.run(Toy(name), sock)
 
