@@ -21,7 +21,6 @@ from smtpguard.processes.listeners import Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.supervisor import CANNOT_RUN, Supervisor
 
-
 STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
 
 
