@@ -16,12 +16,11 @@ from functools import partial
 
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.files import CannotStart, installation_secret, make_state
-from smtpguard.app.lists import built_refresher
+from smtpguard.app.lists import built_refresher, event
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
-from smtpguard.audit.event import Event, Kind
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -152,10 +151,8 @@ class _Lists:
         self._problems[report.list] = report.problem
         if not report.changed and report.problem == before:
             return
-        data = {"people": report.people, "version": report.version, "problem": report.problem or None,
-                "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
         try:
-            await self._ledger.record([Event(kind=Kind.LIST, id=report.list, at=report.at, data=data)])
+            await self._ledger.record([event(report)])
         except LedgerError as e:
             log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
 

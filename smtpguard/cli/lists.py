@@ -1,6 +1,6 @@
 """smtpguard lists: read the customer lists' sources, show how they stand, and say what an address is to them.
 
-Works on the policy file as it is and on the indexes in the state folder; needs no store and no running guard. A guard
+Works on the policy file as it is and on the indexes in the state folder; needs no running guard. What was synced is journalled where there is a store. A guard
 that runs takes a swapped index into use within a second. Never here: how an index is made (lists.sync).
 """
 
@@ -15,9 +15,10 @@ from typing import Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.registry import Registry
+from smtpguard.lists.shelf import latest_failure
 from smtpguard.lists.sources import Tally
 from smtpguard.lists.sync import Refresher, Report
 from smtpguard.mail.address import Address, BadAddress
@@ -44,18 +45,19 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
             raise CannotRun(_unknown(name, infos))
         if not infos[name].members:
             raise CannotRun(f"the list {name} declares no members to sync")
-    fine = True
+    reports = []
     for info in [infos[name] for name in names] if names else [i for i in infos.values() if i.members]:
         with _progress(info.name) as progress:
             report = refresher.sync(
                 info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress
             )
-        fine = fine and report.ok
+        reports.append(report)
         if as_json or context.json:
             context.say(_row(report))
         else:
             _tell(report)
-    if not fine:
+    _journal(context, reports)
+    if not all(report.ok for report in reports):
         raise click.exceptions.Exit(1)
 
 
@@ -64,8 +66,10 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
     """Every list, with the people on it, when its source was last read, and its state."""
-    registry = _registry(context)
-    rows = [_standing(registry, info) for info in registry.lists.values()]
+    from smtpguard.app.files import indexes
+
+    registry, folder = _registry(context), indexes(context.settings())
+    rows = [_standing(registry, info, latest_failure(folder, info.name)) for info in registry.lists.values()]
     if as_json or context.json:
         for row in rows:
             context.say(row)
@@ -85,6 +89,8 @@ def show(context: Context, as_json: bool) -> None:
     for row in rows:
         if row["problem"] and row["state"] != "unlisted":
             click.echo(row["problem"], err=True)
+        if row["failure"]:
+            click.echo(f"The latest sync of {row['name']} failed: {row['failure']}", err=True)
 
 
 @command.command()
@@ -123,6 +129,22 @@ def _refresher(context: Context) -> tuple[Mapping[str, ListInfo], Refresher]:
 
     settings, policy = context.settings(), context.policy()
     return open_registry(settings, policy).lists, open_refresher(settings, policy)
+
+
+def _journal(context: Context, reports: Sequence[Report]) -> None:
+    """An entry for each index that was replaced or could not be. A guard that was never started has no journal yet."""
+    from smtpguard.app.lists import journal
+
+    said = [report for report in reports if report.changed or not report.ok]
+    if not said:
+        return
+    try:
+        context.run(journal(context.settings(), said, by=context.user))
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        click.echo(f"This is not in the journal: {sentence}", err=True)
 
 
 def _unknown(name: str, infos: Mapping[str, ListInfo]) -> str:
@@ -175,7 +197,7 @@ def _tell(report: Report) -> None:
         click.echo(f"  and {report.bad - len(report.shown):,} more rows without an address", err=True)
 
 
-def _standing(registry: Registry, info: ListInfo) -> dict[str, Any]:
+def _standing(registry: Registry, info: ListInfo, failure: str) -> dict[str, Any]:
     standing = registry.standings[info.name]
     sources = [str(declared.get("csv") or declared.get("text")) for declared in info.members]
     return {
@@ -188,6 +210,7 @@ def _standing(registry: Registry, info: ListInfo) -> dict[str, Any]:
         "state": standing.state.value,
         "source": ", ".join(sources) or None,
         "problem": standing.why or None,
+        "failure": failure or None,
     }
 
 

@@ -49,6 +49,19 @@ def index_path(folder: Path, name: str) -> Path:
     return folder / f"{quote(name, safe='')}.index"
 
 
+def failure_path(folder: Path, name: str) -> Path:
+    """Beside the index, while the latest sync has failed: what was wrong with it, in a sentence."""
+    return folder / f"{quote(name, safe='')}.failed"
+
+
+def latest_failure(folder: Path, name: str) -> str:
+    """Why the latest sync failed, "" if it did not."""
+    try:
+        return failure_path(folder, name).read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
 class Shelf:
     """The open indexes of one process."""
 

@@ -6,6 +6,7 @@ Here lives also who is due (the delivery process asks). Never here: reading file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index, swap, write
-from smtpguard.lists.shelf import index_path
+from smtpguard.lists.shelf import failure_path, index_path
 from smtpguard.lists.sources import BadRow, Source, SourceError, Tally
 from smtpguard.lists.sources.csv import CsvSource
 from smtpguard.lists.sources.text import TextSource
@@ -74,6 +75,7 @@ def sync(
     label, tally = "", Tally()
 
     def report(*, people: int, problem: str = "", changed: bool = False, version: str = "") -> Report:
+        _remember(failure_path(folder, info.name), problem)
         return Report(
             list=info.name, at=now, source=label, people=people, problem=problem, changed=changed, version=version,
             rows=tally.rows, bad=tally.bad, unmailed=tally.unmailed, shown=tuple(tally.shown),
@@ -188,6 +190,15 @@ def _judge(info: ListInfo, people: int, current: Index | None, tally: Tally, lab
     if current is not None and people < current.people * (1 - info.max_shrink):
         lost = 1 - people / current.people
         raise SourceError(f"{label} holds {people} people, {lost:.0%} fewer than the {current.people} before")
+
+
+def _remember(path: Path, problem: str) -> None:
+    """For whoever looks at the list before it is read again. In a folder that cannot be written the report must do."""
+    with contextlib.suppress(OSError):
+        if problem:
+            path.write_text(problem + "\n", "utf-8")
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _kept(problem: str, current: Index | None) -> str:

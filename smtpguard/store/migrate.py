@@ -19,6 +19,10 @@ class SchemaError(LedgerError):
     """The database is not of this version's schema."""
 
 
+class NotSetUp(SchemaError):
+    """There is nothing in the database yet."""
+
+
 def migrate(url: str) -> None:
     """Upgrade to this version's schema, alone over all processes. Raises SchemaError where the database is newer."""
     database = Database(url)
@@ -45,7 +49,7 @@ def check(connection: Connection) -> None:
     """Raises SchemaError unless the database is exactly of this version."""
     found = revision(connection)
     if found is None:
-        raise SchemaError("the database is not set up yet: smtpguard serve does that")
+        raise NotSetUp("the database is not set up yet: smtpguard serve does that")
     if found != SCHEMA:
         older = found < SCHEMA
         raise SchemaError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.app.files import read_settings
+from smtpguard.app.start import prepare
 from smtpguard.cli import main
 
 POLICY = """\
@@ -84,6 +87,56 @@ def test_a_failed_sync_is_told_and_exits_1(folder: Path) -> None:
     failed = run(folder, "sync")
     assert "expects at least 3; the last good index stays in use" in failed.stderr
     assert "line 3: not a mailbox" in failed.stderr
+
+
+def test_a_failed_sync_is_shown_until_one_succeeds(folder: Path) -> None:
+    good = (folder / "ramadan.csv").read_text()
+    assert run(folder, "sync").exit_code == 0
+    (folder / "ramadan.csv").write_text("email\n")
+    run(folder, "sync")
+    shown = run(folder, "show")
+    assert shown.stdout.splitlines()[1].split()[-2] == "ready", "the last good index is in use"
+    assert shown.stderr == (
+        "The latest sync of ramadan failed: ramadan.csv holds nobody; the last good index stays in use\n"
+    )
+    (row, _) = rows(run(folder, "show", "--json"))
+    assert "holds nobody" in str(row["failure"])
+    (folder / "ramadan.csv").write_text(good)
+    run(folder, "sync")
+    assert run(folder, "show").stderr == ""
+
+
+def test_a_sync_is_journalled_with_who_asked_for_it(folder: Path) -> None:
+    (folder / "smtpguard.yaml").write_text("policy: policy.yaml\nsecret_file: secret\nstate: state\n")
+    assert run(folder, "sync").exit_code == 0
+    assert not (folder / "var").exists(), "before the first start there is no store, and none is made"
+    settings = read_settings(folder / "smtpguard.yaml")
+    asyncio.run(prepare(settings, by="test", parts=()))
+    assert run(folder, "sync").exit_code == 0  # nothing has changed: nothing to tell
+    with (folder / "ramadan.csv").open("a") as file:
+        file.write("d@kund.se\n")
+    run(folder, "sync")
+    (folder / "ramadan.csv").write_text("email\n")
+    assert run(folder, "sync").exit_code == 1
+    done = CliRunner().invoke(
+        main, ["-c", str(folder / "smtpguard.yaml"), "audit", "export", "--id", "ramadan", "--clear"]
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    data = [row["data"] for row in told if row["kind"] == "list"]
+    assert [(d["people"], d["problem"]) for d in data] == [
+        (5, None),
+        (5, "ramadan.csv holds nobody; the last good index stays in use"),
+    ]
+    assert "kund.se" not in json.dumps(data)
+
+
+def test_a_journal_that_cannot_be_written_is_said(folder: Path) -> None:
+    (folder / "var").mkdir()
+    (folder / "var" / "smtpguard.db").write_text("no database")
+    done = run(folder, "sync")
+    assert done.exit_code == 0
+    assert done.stderr.startswith("This is not in the journal: the store: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_without_an_index_match_says_that_it_is_not_certain(folder: Path) -> None:
