@@ -16,10 +16,11 @@ from functools import partial
 
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.files import CannotStart, installation_secret, make_state
-from smtpguard.app.lists import built_refresher, event
+from smtpguard.app.lists import built_refresher
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool
 from smtpguard.app.services import opened, term
+from smtpguard.app.synced import event
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret

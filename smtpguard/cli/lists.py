@@ -133,7 +133,7 @@ def _refresher(context: Context) -> tuple[Mapping[str, ListInfo], Refresher]:
 
 def _journal(context: Context, reports: Sequence[Report]) -> None:
     """An entry for each index that was replaced or could not be. A guard that was never started has no journal yet."""
-    from smtpguard.app.lists import journal
+    from smtpguard.app.synced import journal
 
     said = [report for report in reports if report.changed or not report.ok]
     if not said:
