@@ -32,6 +32,7 @@ from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import Refresher, Report
+from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.observe import log as lines
 from smtpguard.policy.admission import LedgerError
@@ -68,6 +69,11 @@ class Deliverer:
         await self._watch.read()
         pool = relay_pool(settings)
         self._undo.push_async_callback(pool.close)
+        desk = _Desk(settings, self._policies)
+        try:
+            desk()
+        except BadAddress as e:
+            raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
         self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings))
         self._delivery = Delivery(
@@ -76,7 +82,7 @@ class Deliverer:
             Renderer(
                 ledger=self._ledger,
                 in_force=self._policies.current,
-                stationery=_Desk(settings, self._policies),
+                stationery=desk,
                 clock=clock,
                 reporting_mta=name,
                 sign=signer(settings),

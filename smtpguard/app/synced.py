@@ -24,8 +24,7 @@ def event(report: Report, by: str = "") -> Event:
 
 async def journal(settings: Settings, reports: Sequence[Report], *, by: str) -> bool:
     """False: there is no journal yet, since nothing was ever served here. Raises CannotStart and LedgerError."""
-    head, _, file = settings.store.url.partition(":///")
-    if head.startswith("sqlite") and not Path(file).exists():
+    if _never_made(settings.store.url):
         return False  # to open it would make it
     try:
         async with opened(settings) as (store, _):
@@ -33,3 +32,9 @@ async def journal(settings: Settings, reports: Sequence[Report], *, by: str) -> 
     except NotSetUp:
         return False
     return True
+
+
+def _never_made(url: str) -> bool:
+    """A SQLite database whose file is not there."""
+    head, _, file = url.partition(":///")
+    return head.startswith("sqlite") and not Path(file).exists()

@@ -16,6 +16,9 @@ from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.sources import SourceError, Tally
 from smtpguard.lists.sync import opened
+from smtpguard.mail.address import BadAddress
+from smtpguard.mail.compose import mailbox_of
+from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.policy.parse import Policy, parse
 
 
@@ -94,7 +97,7 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
         if listener.tls is not None:
             place: Place = ("listen", "smtp", n, "tls")
             named += [((*place, "certificate"), listener.tls.certificate), ((*place, "key"), listener.tls.key)]
-    relay, notices = settings.relay, settings.notices
+    relay = settings.relay
     named += [(("relay", key), getattr(relay, key)) for key in ("ca_file", "client_certificate", "client_key")]
     named.append((("relay", "auth", "password_file"), relay.auth.password_file if relay.auth else None))
     named.append((("store", "password_file"), settings.store.password_file))
@@ -104,8 +107,7 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
             yield document.problem(place, f"there is no file {_shown(path)}", "a file that is there")
         elif path is not None and not _readable(path):
             yield document.problem(place, f"{_shown(path)} cannot be read by this user")
-    if notices.templates is not None and not notices.templates.is_dir():
-        yield document.problem(("notices", "templates"), f"there is no folder {_shown(notices.templates)}")
+    yield from _notices(document, settings)
     taken: dict[tuple[str, int], int] = {}
     for n, listener in enumerate(settings.listen.smtp):
         first = taken.setdefault((listener.address, listener.port), n)
@@ -114,6 +116,26 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
             yield document.problem(("listen", "smtp", n, "port"), text, "another port or address")
         if (settings.relay.host, settings.relay.port) == (listener.address, listener.port):
             yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
+
+
+def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
+    """Who writes them, and the templates of the admins' own, each tried in every language."""
+    notices = settings.notices
+    sender = notices.from_
+    try:
+        mailbox_of(sender)
+    except BadAddress as e:
+        expected = 'a mailbox, like "Mail guard <guard@example.com>"'
+        yield document.problem(("notices", "from"), f"not the mailbox of a sender: {e}", expected)
+        sender = Letterhead().sender
+    if notices.templates is None:
+        return
+    if not notices.templates.is_dir():
+        yield document.problem(("notices", "templates"), f"there is no folder {_shown(notices.templates)}")
+        return
+    letterhead = Letterhead(sender=sender, contact=notices.contact, templates=notices.templates)
+    for wrong in Stationery(letterhead).check():
+        yield document.problem(("notices", "templates"), f"a template that cannot be used: {wrong}")
 
 
 def _readable(path: Path) -> bool:

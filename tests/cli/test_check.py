@@ -186,3 +186,21 @@ def test_schemas_are_json(run: Callable[..., Result], which: str) -> None:
     result = run("schema", which)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["title"] == f"smtpguard {which}"
+
+
+def test_who_writes_notices_and_the_admins_templates(run: Callable[..., Result], etc: Path) -> None:
+    templates = etc / "templates"
+    templates.mkdir()
+    (templates / "held.sv.j2").write_text("{% set subject = 'Stoppat' %}\n{{ d.subject }}")
+    edit(etc / "smtpguard.yaml", "notices: {", "notices: {templates: templates, ")
+    assert run("check").exit_code == 0
+    (templates / "held.sv.j2").write_text("{% if %}")
+    (templates / "decided.en.j2").write_text("{{ no.such.thing }}")
+    edit(etc / "smtpguard.yaml", 'from: "Mail guard <smtpguard@example.com>"', 'from: "The mail guard"')
+    result = run("check")
+    assert result.exit_code == 1
+    said = [line.rpartition("/")[2] for line in result.stderr.splitlines()]
+    assert [line.split(":")[0] for line in said] == ["smtpguard.yaml"] * 3
+    assert "decided.en.j2" in said[0]
+    assert "held.sv.j2" in said[1]
+    assert "not the mailbox of a sender" in said[2]
