@@ -113,7 +113,7 @@ class Intake:
         except Busy:
             answer = reply.BUSY
         except (LedgerError, TimeoutError) as error:
-            log.warning("transaction %s: not recorded: %s", transaction.id, type(error).__name__)
+            log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
             answer = reply.NOT_RECORDED
         except Exception as error:
             log.exception("transaction %s: unexpected", transaction.id)
