@@ -66,6 +66,9 @@ class _Commands(click.Group):
             status = e.exit_code
         except click.Abort:
             status = 130
+        except click.exceptions.NoArgsIsHelpError as e:  # a group alone: what can be said there
+            click.echo(e.format_message(), err=True)
+            status = e.exit_code
         except click.UsageError as e:
             where = e.ctx.command_path if e.ctx else "smtpguard"
             click.echo(f"{where}: {e.format_message()} (try {where} --help)", err=True)
@@ -100,5 +103,7 @@ def _has_place(sentence: str) -> bool:
 def main(ctx: click.Context, config: Path | None, as_json: bool) -> None:
     """Hold internal-looking mail on its way to customer lists until people have decided."""
     if config is None:
-        config = next((path for path in SEARCHED if path.exists()), SEARCHED[0])
+        found = next((path for path in SEARCHED if path.exists()), None)
+        ctx.obj = Context(config=found or SEARCHED[0], json=as_json, named=found is not None)
+        return
     ctx.obj = Context(config=config, json=as_json)

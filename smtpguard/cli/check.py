@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.settings import Settings
 from smtpguard.policy.parse import Policy
@@ -26,8 +26,7 @@ from smtpguard.policy.verdict import Mode, Quorum, Scope
 def command(context: Context, file: Path | None, live: bool, as_json: bool) -> None:
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
     path = file or context.config
-    if not path.exists():
-        raise CannotRun(f"{path}: no such file; -c FILE names another, and config/smtpguard.yaml is a sample")
+    context.must_exist(path)
     checked = check(path)
     for problem in checked.problems:
         if as_json or context.json:

@@ -55,16 +55,25 @@ class Context:
 
     config: Path
     json: bool = False
+    named: bool = True
+    """Whether ``config`` was given, or found where it is looked for."""
 
     def settings(self) -> Settings:
         """Read and checked. Raises BadConfiguration."""
         from smtpguard.app.files import read_settings
 
-        if not self.config.exists():
-            raise CannotRun(
-                f"{self.config}: no such file; -c FILE names another, and config/smtpguard.yaml is a sample"
-            )
+        self.must_exist(self.config)
         return read_settings(self.config)
+
+    def must_exist(self, path: Path) -> None:
+        """Raises CannotRun, and says what to do, where there is no such file."""
+        if path.exists():
+            return
+        if path == self.config and not self.named:
+            raise CannotRun(
+                "no settings: neither /etc/smtpguard/smtpguard.yaml nor config/smtpguard.yaml is there; -c FILE names them"
+            )
+        raise CannotRun(f"{path}: no such file")
 
     def policy(self) -> Policy:
         """The policy as the file has it now, which need not be the one in force. Raises config.problem.Broken."""
@@ -85,7 +94,7 @@ class Context:
 
     def say(self, row: Mapping[str, Any]) -> None:
         """One JSON object on one line: times in UTC with Z, what is absent as null."""
-        click.echo(json.dumps(row, ensure_ascii=False, default=_plain))
+        click.echo(as_line(row))
 
     @property
     def user(self) -> str:
@@ -94,6 +103,11 @@ class Context:
             return getpass.getuser()
         except (KeyError, OSError):  # a uid without a name
             return str(os.getuid())
+
+
+def as_line(row: Mapping[str, Any]) -> str:
+    """As one line of JSON."""
+    return json.dumps(row, ensure_ascii=False, default=_plain)
 
 
 def _plain(value: object) -> object:

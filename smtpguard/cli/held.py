@@ -6,16 +6,19 @@ as. Never here: who may decide (policy.approval), or what a decision does (guard
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
+from smtpguard.cli.shown import in_words, more, plain, quorum_row, row, tell, voters
 from smtpguard.guard.approvals import Decided, Refused
 from smtpguard.policy.approval import Choice, Hold, State, missing
-from smtpguard.policy.verdict import Mode, Quorum
+from smtpguard.policy.verdict import Quorum
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
@@ -49,7 +52,7 @@ def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) ->
     holds = context.run(work())
     if as_json or context.json:
         for hold in holds:
-            context.say(_row(hold))
+            context.say(row(hold))
         return
     if not holds:
         click.echo("Nothing is held." if not states else "Nothing is in that state.")
@@ -58,10 +61,12 @@ def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) ->
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
-        table.append((hold.hold_id, hold.state.value, held_at, f"{hold.reach:,}", sender, _plain(hold.subject)[:60]))
-    widths = [max(len(row[n]) for row in table) for n in range(5)]
-    for row in table:
-        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]).rstrip())
+        table.append((hold.hold_id, hold.state.value, held_at, f"{hold.reach:,}", sender, plain(hold.subject)[:60]))
+    widths = [max(len(line[n]) for line in table) for n in range(5)]
+    for line in table:
+        click.echo(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[5]]).rstrip()
+        )
 
 
 @command.command()
@@ -78,16 +83,10 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
             raw = await _content(context, services, hold, viewed=True)
             click.echo(raw, nl=False)
             return
-        in_force = services.policies.current()
-        open_now = missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
-        history = [
-            {"at": entry.time, "what": entry.kind, "data": dict(entry.data)}
-            for entry, _ in await services.store.history(hold.hold_id)
-        ]
         if as_json or context.json:
-            context.say(_row(hold) | _more(hold, open_now) | {"history": history})
+            context.say(await _known(services, hold))
         else:
-            _tell(hold, open_now, history)
+            tell(hold, _left(services, hold), await _history(services, hold))
 
     _run(context, work, hold_id)
 
@@ -132,22 +131,42 @@ def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json
 
 @command.command()
 @an_id
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Where to; standard output if not given. An existing file is not overwritten.")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.eml",
+              help="The message goes there, and all that is known of it into FILE.json beside it. Nothing is overwritten.")  # fmt: skip
+@as_json
 @click.pass_obj
-def export(context: Context, hold_id: str, output: Path | None) -> None:
-    """The message itself, byte for byte as it came. That it was exported is journalled."""
+def export(context: Context, hold_id: str, output: Path | None, as_json: bool) -> None:
+    """The message, byte for byte as it came, and what is known of it. That it was exported is journalled.
+
+    Without -o the message alone goes to standard output; with --json it is all of it, the message as base64.
+    """
 
     async def work(services: Services) -> None:
         hold = await _hold(services, hold_id)
-        if output is None:
-            click.echo(await _content(context, services, hold, viewed=False), nl=False)
-            return
-        with output.open("xb") as file:
-            file.write(await _content(context, services, hold, viewed=False))
-        click.echo(f"{output}: {hold.size_bytes:,} octets", err=True)
+        files = () if output is None else (output, output.with_suffix(".json"))
+        for file in files:
+            if file.exists() or not file.parent.is_dir():
+                raise CannotRun(f"{file}: " + ("is there already" if file.exists() else "there is no such folder"))
+        if len(set(files)) < len(files):
+            raise CannotRun(f"{output}: the message itself is no JSON; name it FILE.eml")
+        content = await _content(context, services, hold, viewed=False)
+        known = await _known(services, hold)
+        if output is not None:
+            for file, octets in zip(files, (content, f"{as_line(known)}\n".encode()), strict=True):
+                _write(file, octets)
+                click.echo(f"{file}: {len(octets):,} octets", err=True)
+        elif as_json or context.json:
+            context.say(known | {"content": base64.b64encode(content).decode("ascii")})
+        else:
+            click.echo(content, nl=False)
 
     _run(context, work, hold_id)
+
+
+def _write(file: Path, octets: bytes) -> None:
+    """Held mail is nobody else's to read."""
+    with open(file, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
+        opened.write(octets)
 
 
 def _vote(context: Context, hold_id: str, choice: Choice, address: str, comment: str, as_json: bool) -> None:
@@ -196,6 +215,23 @@ async def _hold(services: Services, hold_id: str) -> Hold:
     return hold
 
 
+def _left(services: Services, hold: Hold) -> tuple[Quorum, ...]:
+    in_force = services.policies.current()
+    return missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
+
+
+async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
+    return [
+        {"at": entry.time, "what": entry.kind, "data": dict(entry.data)}
+        for entry, _ in await services.store.history(hold.hold_id)
+    ]
+
+
+async def _known(services: Services, hold: Hold) -> dict[str, Any]:
+    """All of it, for programs and for the record."""
+    return row(hold) | more(hold, _left(services, hold)) | {"history": await _history(services, hold)}
+
+
 async def _content(context: Context, services: Services, hold: Hold, *, viewed: bool) -> bytes:
     """The content, after it was journalled that somebody gets to see it."""
     from smtpguard.audit.event import Event, Kind
@@ -219,87 +255,12 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
     return bytes(message.raw[:])
 
 
-def _row(hold: Hold) -> dict[str, Any]:
-    return {
-        "id": hold.hold_id,
-        "state": hold.state.value,
-        "reverse_path": str(hold.envelope.reverse_path or ""),
-        "recipients": [str(a) for a in hold.envelope.addresses],
-        "reach": hold.reach,
-        "lists": list(hold.lists),
-        "subject": hold.subject,
-        "rules": [h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE],
-        "held_at": hold.held_at,
-        "expires_at": hold.expires_at,
-        "mailing": hold.mailing_id or None,
-        "votes": [
-            {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
-        ],
-    }
-
-
-def _more(hold: Hold, left: Sequence[Quorum]) -> dict[str, Any]:
-    return {
-        "sender": hold.sender,
-        "size_bytes": hold.size_bytes,
-        "message_id": hold.message_id,
-        "content_sha256": hold.content_sha256,
-        "envelope_sha256": hold.envelope.sha256,
-        "policy_sha256": hold.verdict.policy_sha256,
-        "reasons": [
-            {"rule": h.rule, "fact": r.fact, "observed": r.observed, "limit": r.limit, "detail": r.detail}
-            for h in hold.verdict.hits
-            for r in h.reasons
-        ],
-        "quorum": [_quorum(q) for q in hold.verdict.quorum],
-        "missing": [_quorum(q) for q in left],
-    }
-
-
-def _quorum(quorum: Quorum) -> dict[str, Any]:
-    return {"from": list(quorum.groups), "each": quorum.each}
-
-
 def _said(context: Context, done: Decided, as_json: bool) -> None:
     hold = done.hold
     if as_json or context.json:
-        context.say(_row(hold) | {"missing": [_quorum(q) for q in done.missing]})
+        context.say(row(hold) | {"missing": [quorum_row(q) for q in done.missing]})
     elif done.missing:
-        left = "; ".join(f"{q.each} of each of {', '.join(q.groups)}" for q in done.missing)
-        click.echo(f"{hold.hold_id}: the vote is counted. It waits still for {left}.")
+        left = "; ".join(map(in_words, done.missing))
+        click.echo(f"{hold.hold_id}: the vote is counted. It needs {left}, and has {voters(hold)}.")
     else:
         click.echo(f"{hold.hold_id}: {hold.state.value}")
-
-
-def _tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) -> None:
-    shown = [str(a) for a in hold.envelope.addresses[:10]]
-    more = len(hold.envelope.recipients) - len(shown)
-    lines = [
-        ("Id", hold.hold_id),
-        ("State", hold.state.value + ("" if hold.acknowledged else " (its client has not had an answer yet)")),
-        ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
-        ("To", ", ".join(shown) + (f" and {more:,} more" if more else "")),
-        ("Reaches", f"{hold.reach:,} people" + (f"; lists: {', '.join(hold.lists)}" if hold.lists else "")),
-        ("Subject", hold.subject),
-        ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),
-        ("Content", f"{hold.size_bytes:,} octets, SHA-256 {hold.content_sha256}"),
-    ]
-    for name, value in lines:
-        click.echo(f"{name + ':':9} {_plain(value)}")
-    for hit in hold.verdict.hits:
-        observing = " (observes)" if hit.mode is Mode.OBSERVE else ""
-        click.echo(f"Rule:     {hit.rule}{observing}: {_plain(hit.description)}")
-        for reason in hit.reasons:
-            click.echo(f"          {_plain(reason.detail or reason.public)}")
-    for vote in hold.votes:
-        comment = f": {_plain(vote.comment)}" if vote.comment else ""
-        click.echo(f"Vote:     {vote.choice.value} by {vote.approver} at {vote.at:%Y-%m-%d %H:%M} UTC{comment}")
-    for quorum in left:
-        click.echo(f"Waits for {quorum.each} of each of {', '.join(quorum.groups)}")
-    for event in history:
-        click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {event['what']}")
-
-
-def _plain(text: str) -> str:
-    """Without what could steer a terminal; what came in a message is not to be trusted with one."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +22,9 @@ from smtpguard.cli.freeze import thaw as thaw_command
 from smtpguard.guard.freezes import Freezes
 from smtpguard.policy.approval import State
 from tests.guard.house import MEMBERS, RAMADAN, Way, house
+
+
+DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
 
 
 class Stage:
@@ -110,7 +115,9 @@ def test_approve_needs_everybody(stage: Stage) -> None:
     stage.hold()
     first = stage.run(held.command, "approve", ID, "--as", "Eva@Example.com", "--comment", "fine")
     assert first.exit_code == 0
-    assert "compliance" in first.output
+    assert first.output == (
+        f"{ID}: the vote is counted. It needs 1 of communications and 1 of compliance, or out of hours 1 of duty, and has eva@example.com.\n"
+    )
     assert stage.state() == ["waiting"]
     [row] = rows(stage.run(held.command, "approve", ID, "--as", "dpo@example.com", "--json"))
     assert row["state"] == "approved"
@@ -162,11 +169,12 @@ def test_show(stage: Stage) -> None:
     stage.hold(Subject="SV: \x1b[31mred")
     text = stage.run(held.command, "show", ID).output
     assert "internal-to-list: Mail between colleagues never goes to a customer list" in text
-    assert "Waits for 1 of each of communications, compliance" in text
+    assert "Waits for 1 of communications and 1 of compliance, or out of hours 1 of duty\n" in text
+    assert text.rstrip().endswith("UTC  verdict hold")
     assert "\x1b" not in text
     [row] = rows(stage.run(held.command, "show", ID, "--json"))
     assert row["sender"] == "anna@example.com"
-    assert row["missing"] == [{"from": ["communications", "compliance"], "each": 1}]
+    assert row["missing"] == [{"from": ["communications", "compliance"], "each": 1, "out_of_hours": DUTY}]
     assert [e["what"] for e in row["history"]] == ["verdict"]
     assert row["reasons"][0]["rule"] == "internal-to-list"
 
@@ -179,9 +187,34 @@ def test_content_is_shown_and_exported_as_it_came_and_that_is_journalled(stage: 
     assert stage.run(held.command, "export", ID, "-o", str(file)).exit_code == 0
     assert file.read_bytes() == stage.raw
     again = stage.run(held.command, "export", ID, "-o", str(file))
-    assert isinstance(again.exception, FileExistsError)
+    assert (again.exit_code, again.stderr) == (2, f"smtpguard: {file}: is there already\n")
     [row] = rows(stage.run(held.command, "show", ID, "--json"))
     assert [e["what"] for e in row["history"]] == ["verdict", "viewed", "exported", "exported"]
+
+
+def test_an_export_is_the_message_and_what_is_known_of_it(stage: Stage, tmp_path: Path) -> None:
+    stage.hold()
+    stage.run(held.command, "export", ID, "-o", str(tmp_path / "held.eml"))
+    written = tmp_path / "held.json"
+    known = json.loads(written.read_text())
+    assert (known["id"], known["state"], known["recipients"]) == (ID, "waiting", ["ramadan@lists.example.com"])
+    assert known["content_sha256"] == hashlib.sha256((tmp_path / "held.eml").read_bytes()).hexdigest()
+    assert [e["what"] for e in known["history"]] == ["verdict", "exported"]
+    assert {path.stat().st_mode & 0o077 for path in (written, tmp_path / "held.eml")} == {0}
+    [row] = rows(stage.run(held.command, "export", ID, "--json"))
+    assert base64.b64decode(row["content"]) == stage.raw
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("none/held.eml", "there is no such folder"), ("held.json", "the message itself is no JSON; name it FILE.eml")],
+)
+def test_an_export_that_has_no_place_is_not_made(stage: Stage, tmp_path: Path, name: str, says: str) -> None:
+    stage.hold()
+    result = stage.run(held.command, "export", ID, "-o", str(tmp_path / name))
+    assert (result.exit_code, result.stderr) == (2, f"smtpguard: {tmp_path / name}: {says}\n")
+    [row] = rows(stage.run(held.command, "show", ID, "--json"))
+    assert [e["what"] for e in row["history"]] == ["verdict"]
 
 
 def test_freeze_and_thaw(stage: Stage) -> None:

@@ -47,6 +47,25 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_group_alone_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run("held", capsys=capsys)
+    assert (status, out) == (2, "")
+    assert err.startswith("Usage: smtpguard held [OPTIONS] COMMAND")
+    assert "(try" not in err
+
+
+def test_settings_that_are_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("smtpguard.cli.SEARCHED", (tmp_path / "etc.yaml", Path("config/smtpguard.yaml")))
+    for command in ("check", "serve"):
+        status, _, err = run(command, capsys=capsys)
+        assert status == 2
+        assert err.startswith("smtpguard: no settings: neither ")
+        assert err.count("\n") == 1
+
+
 def test_every_command_of_the_table_is_there() -> None:
     for name in COMMANDS:
         assert main.get_command(None, name) is not None, name  # type: ignore[arg-type]

@@ -1,0 +1,110 @@
+"""One hold, shown: as a row for programs, and in words for people at a terminal.
+
+Never here: reading it from the store, or changing it (held).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from smtpguard.policy.approval import Choice, Hold, standing_votes
+from smtpguard.policy.verdict import Mode, Quorum
+
+
+def row(hold: Hold) -> dict[str, Any]:
+    return {
+        "id": hold.hold_id,
+        "state": hold.state.value,
+        "reverse_path": str(hold.envelope.reverse_path or ""),
+        "recipients": [str(a) for a in hold.envelope.addresses],
+        "reach": hold.reach,
+        "lists": list(hold.lists),
+        "subject": hold.subject,
+        "rules": [h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE],
+        "held_at": hold.held_at,
+        "expires_at": hold.expires_at,
+        "mailing": hold.mailing_id or None,
+        "votes": [
+            {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
+        ],
+    }
+
+
+def more(hold: Hold, left: Sequence[Quorum]) -> dict[str, Any]:
+    return {
+        "sender": hold.sender,
+        "size_bytes": hold.size_bytes,
+        "message_id": hold.message_id,
+        "content_sha256": hold.content_sha256,
+        "envelope_sha256": hold.envelope.sha256,
+        "policy_sha256": hold.verdict.policy_sha256,
+        "reasons": [
+            {"rule": h.rule, "fact": r.fact, "observed": r.observed, "limit": r.limit, "detail": r.detail}
+            for h in hold.verdict.hits
+            for r in h.reasons
+        ],
+        "quorum": [quorum_row(q) for q in hold.verdict.quorum],
+        "missing": [quorum_row(q) for q in left],
+    }
+
+
+def quorum_row(quorum: Quorum) -> dict[str, Any]:
+    late = None if quorum.out_of_hours is None else quorum_row(quorum.out_of_hours)
+    return {"from": list(quorum.groups), "each": quorum.each, "out_of_hours": late}
+
+
+def voters(hold: Hold) -> str:
+    return ", ".join(v.approver for v in standing_votes(hold) if v.choice is Choice.APPROVE) or "none"
+
+
+def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) -> None:
+    shown = [str(a) for a in hold.envelope.addresses[:10]]
+    others = len(hold.envelope.recipients) - len(shown)
+    lines = [
+        ("Id", hold.hold_id),
+        ("State", hold.state.value + ("" if hold.acknowledged else " (its client has not had an answer yet)")),
+        ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
+        ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),
+        ("Reaches", f"{hold.reach:,} people" + (f"; lists: {', '.join(hold.lists)}" if hold.lists else "")),
+        ("Subject", hold.subject),
+        ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),
+        ("Content", f"{hold.size_bytes:,} octets, SHA-256 {hold.content_sha256}"),
+    ]
+    for name, value in lines:
+        click.echo(f"{name + ':':9} {plain(value)}")
+    said: set[str] = set()
+    for hit in hold.verdict.hits:
+        observing = " (observes)" if hit.mode is Mode.OBSERVE else ""
+        click.echo(f"Rule:     {hit.rule}{observing}: {plain(hit.description)}")
+        for reason in hit.reasons:
+            detail = plain(reason.detail or reason.public)
+            if detail in said and ";" in detail:  # the evidence was shown with the first rule that it made hit
+                detail = f"{detail.partition(';')[0]}; as above"
+            said.add(detail)
+            click.echo(f"          {detail}")
+    for vote in hold.votes:
+        comment = f": {plain(vote.comment)}" if vote.comment else ""
+        click.echo(f"Vote:     {vote.choice.value} by {vote.approver} at {vote.at:%Y-%m-%d %H:%M} UTC{comment}")
+    for quorum in left:
+        click.echo(f"Waits for {in_words(quorum)}")
+    for event in history:
+        about = dict.fromkeys(str(event["data"][key]) for key in _TOLD if event["data"].get(key) is not None)
+        click.echo(f"{event['at']:%Y-%m-%d %H:%M:%S} UTC  {plain(' '.join((event['what'], *about)))}")
+
+
+_TOLD = ("action", "notice", "choice", "state", "outcome", "code")
+"""What says of an entry of the journal what it was."""
+
+
+def in_words(quorum: Quorum) -> str:
+    """ "1 of communications and 1 of compliance, or out of hours 1 of duty"."""
+    said = " and ".join(f"{quorum.each} of {group}" for group in quorum.groups)
+    return said if quorum.out_of_hours is None else f"{said}, or out of hours {in_words(quorum.out_of_hours)}"
+
+
+def plain(text: str) -> str:
+    """Without what could steer a terminal; what came in a message is not to be trusted with one."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
