@@ -23,7 +23,6 @@ from smtpguard.guard.freezes import Freezes
 from smtpguard.policy.approval import State
 from tests.guard.house import MEMBERS, RAMADAN, Way, house
 
-
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
 
 
