@@ -1,0 +1,243 @@
+"""The whole guard in one process, built as ``serve`` builds its parts: proxy, guard, reader, SQLite, delivery, a scripted relay.
+
+A client speaks SMTP to it; the policy is the sample's with lists of invented people; time goes on as it is told as well.
+Never here: what must come true (the tests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from smtpguard.app import delivery, proxy, services
+from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.lists import open_refresher, open_registry
+from smtpguard.app.start import prepare
+from smtpguard.audit.event import Kind
+from smtpguard.config.settings import Settings
+from smtpguard.demo.key import make_key
+from smtpguard.policy.approval import Choice, Hold
+from tests.scripted_relay import Message, ScriptedRelay
+from tests.wire.proxied import Client
+
+RAMADAN, NEWSLETTER = "ramadan@lists.example.com", "newsletter@lists.example.com"
+MEMBERS = tuple(f"amina.rahimi{n}@customers.example" for n in range(80))
+READERS = tuple(f"reader{n}@readers.example" for n in range(400))
+ANNA, EVA, DPO = "anna@example.com", "eva@example.com", "dpo@example.com"
+WORKING = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a Monday morning
+KEY = make_key()
+HELD = re.compile(r"250 2\.0\.0 Held for review as ([0-9A-Z]{16})\Z")
+
+OUTLOOK = (
+    "Thread-Topic: Lunch\r\nThread-Index: AdsT3m0q1v0Q8cU8R0mY6g3p2k9aXw==\r\n"
+    "In-Reply-To: <c81f4e@exchange.example.com>\r\nReferences: <c81f4e@exchange.example.com>\r\n"
+    "X-MS-Has-Attach: \r\nX-MS-TNEF-Correlator: \r\nX-Originating-IP: [10.1.4.22]\r\n"
+)
+LETTER = "Hej,\r\n\r\nbacon till frukost som vanligt.\r\n\r\nSkickat: den 2 mars 2026 09:12\r\n\r\n/Anna\r\n"
+
+
+def letter(
+    *, to: str = RAMADAN, sender: str = "Anna <anna@example.com>", subject: str = "SV: Lunch", body: str = LETTER,
+    head: str = OUTLOOK, mime: str = "", message_id: str = "<1@example.com>",
+) -> bytes:  # fmt: skip
+    """Mail as a colleague writes it, unless told otherwise."""
+    kind = mime or "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
+    return (
+        f"From: {sender}\r\nTo: {to}\r\nSubject: {subject}\r\nDate: Mon, 2 Mar 2026 09:00:00 +0000\r\n"
+        f"Message-ID: {message_id}\r\n{head}{kind}\r\n{body}"
+    ).encode()
+
+
+class Clock:
+    """guard.ports.Clock. The time of day begins on a working morning; both go on by themselves, and can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._began = time.monotonic()
+
+    def now(self) -> datetime:
+        return WORKING + timedelta(seconds=self.monotonic() - self._began)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@dataclass
+class Whole:
+    """``office`` is the delivery part, of which ``deliver`` is a step; nothing of it runs by itself."""
+
+    settings: Settings
+    config: Path
+    relay: ScriptedRelay
+    desk: proxy.Proxy
+    office: delivery.Deliverer
+    clock: Clock
+    _listening: socket.socket
+    _clients: list[Client] = field(default_factory=list)
+
+    # clients
+
+    async def connect(self, *, source: str = "127.0.0.1") -> Client:
+        loop = asyncio.get_running_loop()
+        accepted = loop.sock_accept(self._listening)
+        opened = asyncio.open_connection(*self._listening.getsockname(), limit=1 << 20, local_addr=(source, 0))
+        (server, _), (reader, writer) = await asyncio.gather(accepted, opened)
+        self.desk.take(server, 0, lambda: None)
+        client = Client(reader, writer)
+        self._clients.append(client)
+        assert (await client.hear()).startswith("220")
+        assert (await client.ask("EHLO client.example")).startswith("250")
+        return client
+
+    async def send(
+        self, content: bytes, *recipients: str, sender: str = ANNA, source: str = "127.0.0.1", stuff: bool = True,
+        mail: str = "",
+    ) -> str:  # fmt: skip
+        """One transaction over a connection of its own: the first refusal, else the answer after the dot."""
+        client = await self.connect(source=source)
+        try:
+            said = await client.ask(f"MAIL FROM:<{sender}>{mail}")
+            for recipient in recipients or (RAMADAN,):
+                if said.startswith("250"):
+                    path = recipient if recipient.startswith("<") else f"<{recipient}>"
+                    said = await client.ask(f"RCPT TO:{path}".encode())
+            if not said.startswith("250"):
+                return said
+            assert (await client.ask("DATA")).startswith("354")
+            if stuff:
+                content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+            client.say(content + b".\r\n")
+            return await client.hear()
+        finally:
+            client.close()
+
+    # what became of it
+
+    def arrived(self, content: bytes) -> list[Message]:
+        """Each time that it reached the relay."""
+        return [m for m in self.relay.messages if m.content.endswith(content)]
+
+    async def holds(self) -> Sequence[Hold]:
+        return await self.office._store.holds()
+
+    async def hold(self, answer: str) -> Hold:
+        """That of a message whose answer says that it is held."""
+        found = HELD.fullmatch(answer)
+        assert found, answer
+        hold = await self.office._store.hold(found[1])
+        assert hold is not None
+        return hold
+
+    async def held(self, content: bytes, *recipients: str, **more: Any) -> Hold:
+        """Send it: it must be held, and nothing of it be at the relay."""
+        hold = await self.hold(await self.send(content, *recipients, **more))
+        assert not self.arrived(content)
+        return hold
+
+    async def passes(self, content: bytes, *recipients: str, **more: Any) -> None:
+        """Send it: it must be at the relay once, byte for byte."""
+        had = len(self.relay.messages)
+        said = await self.send(content, *recipients, **more)
+        assert said.startswith("250") and "Held" not in said, said
+        [there] = self.relay.messages[had:]
+        assert there.content.endswith(content)
+
+    async def verdicts(self) -> list[dict[str, Any]]:
+        """As the journal has them, the oldest first."""
+        entries = await self.office._store.entries(limit=10_000)
+        return [dict(entry.data) for entry, _ in entries if entry.kind == Kind.VERDICT.value]
+
+    # people and time
+
+    async def release(self, hold: Hold) -> None:
+        """Both groups approve."""
+        for person in (EVA, DPO):
+            await self.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=person, by="test")
+
+    async def deliver(self) -> list[Message]:
+        """Let the delivery part do all that is due now; what reached the relay by it."""
+        had = len(self.relay.messages)
+        await self.office._watch.read()
+        while await self.office._delivery.step():
+            pass
+        return self.relay.messages[had:]
+
+    async def pass_(self, **time: float) -> None:
+        self.clock.ahead += timedelta(**time).total_seconds()
+        await self.desk._watch.read()
+
+
+def policy(**changes: Any) -> str:
+    """The sample policy with lists that the tests know. ``rules``: more of them."""
+    sample = yaml.safe_load((Path(__file__).parents[2] / "config" / "policy.yaml").read_text())
+    sample["organization"]["hours"]["zone"] = "UTC"
+    sample["lists"]["ramadan-greetings"]["members"] = {"csv": "ramadan.csv", "column": "email"}
+    sample["lists"]["newsletter"]["members"] = {"csv": "newsletter.csv", "column": "email"}
+    sample["streams"]["receipts"]["origin"] = {"clients": ["127.0.0.3/32"]}
+    sample["rules"] += changes.pop("rules", [])
+    return yaml.safe_dump({**sample, **changes}, sort_keys=False)
+
+
+@asynccontextmanager
+async def whole(
+    folder: Path, patch: pytest.MonkeyPatch, *, relay: ScriptedRelay | None = None, relay_settings: str = "tls: none",
+    settings: str = "", text: str = "", members: Sequence[str] = MEMBERS, readers: Sequence[str] = READERS,
+) -> AsyncIterator[Whole]:  # fmt: skip
+    """``text``: another policy; ``settings`` and ``relay_settings``: more of them."""
+    async with AsyncExitStack() as undo:
+        there = await undo.enter_async_context(relay or ScriptedRelay())
+        (folder / "policy.yaml").write_text(text or policy())
+        for name, people in (("ramadan", members), ("newsletter", readers)):
+            (folder / f"{name}.csv").write_text("email\n" + "\n".join(people) + "\n")
+        config = folder / "smtpguard.yaml"
+        config.write_text(f"""\
+hostname: guard.example.com
+listen: {{smtp: [{{address: 127.0.0.1, port: 10025}}]}}
+relay: {{host: 127.0.0.1, port: {there.port}, server_name: relay.example.com, {relay_settings}}}
+store: {{url: "sqlite:///guard.db"}}
+notices: {{from: "Mail guard <guard@example.com>", contact: "it@example.com"}}
+dkim_keys: {{"demo._domainkey.campaigns.example.com": "{KEY.record}"}}
+resolver: {{nameservers: [127.0.0.1], timeout_seconds: 0.2}}
+workers: 1
+{settings}
+""")
+        read = read_settings(config)
+        clock = Clock()
+        for module in (proxy, delivery, services):
+            patch.setattr(module, "SystemClock", lambda: clock)
+        registered, refresher = open_registry(read, read_policy(read)), open_refresher(read, read_policy(read))
+        for info in registered.lists.values():
+            report = refresher.sync(info, clock.now())
+            assert report.ok, report.problem
+        await prepare(read, by="test", parts=("proxy", "delivery"))
+        desk, office = proxy.Proxy(read), delivery.Deliverer(read)
+        for part in (desk, office):
+            await part.start()
+            undo.push_async_callback(part.close)
+        watching = asyncio.create_task(desk.serve())
+        undo.callback(watching.cancel)
+        listening = undo.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listening.setblocking(False)
+        made = Whole(read, config, there, desk, office, clock, listening)
+        try:
+            yield made
+        finally:
+            for client in made._clients:
+                client.close()
+            await desk.stop(1)
+
+
+def signed(content: bytes) -> bytes:
+    """By the origin that the lists declare."""
+    return KEY.sign(content, domain="campaigns.example.com", selector="demo") + content
