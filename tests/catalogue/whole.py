@@ -149,7 +149,8 @@ class Whole:
         """Send it: it must be at the relay once, byte for byte."""
         had = len(self.relay.messages)
         said = await self.send(content, *recipients, **more)
-        assert said.startswith("250") and "Held" not in said, said
+        assert said.startswith("250"), said
+        assert "Held" not in said
         [there] = self.relay.messages[had:]
         assert there.content.endswith(content)
 

@@ -1,0 +1,106 @@
+"""The ordinary day passes, byte for byte: nothing is held, and nobody is told anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.catalogue.whole import MEMBERS, OUTLOOK, RAMADAN, READERS, Whole, letter, policy, whole
+
+SARA = "Sara <sara@example.com>"
+
+
+async def nothing_happened(guard: Whole) -> None:
+    assert await guard.holds() == []
+    assert await guard.deliver() == [], "no notice, least of all one that names a list"
+
+
+async def test_a_hundred_answers_to_a_hundred_customers(guard: Whole) -> None:
+    """In an hour, from Outlook, each quoting the customer."""
+    for n, customer in enumerate((*MEMBERS[:50], *READERS[:50])):
+        body = f"Hej,\r\n\r\nDin beställning {n} skickades i går.\r\n\r\nVänligen\r\nSara\r\n\r\nFrån: Kund {n} <{customer}>\r\nSkickat: i går\r\nÄmne: Var är mitt paket?\r\n\r\nVar är det?\r\n"
+        content = letter(
+            sender=SARA,
+            to=customer,
+            subject="SV: Var är mitt paket?".replace("ä", "a"),
+            body=body,
+            message_id=f"<{n}@example.com>",
+        )
+        await guard.passes(content, customer, sender="sara@example.com")
+    await nothing_happened(guard)
+
+
+async def test_a_quote_with_three_colleagues_in_cc(guard: Whole) -> None:
+    cc = ("bo@example.com", "di@example.com", "eva@example.com")
+    content = letter(
+        sender=SARA, to=MEMBERS[0], head=f"{OUTLOOK}Cc: {', '.join(cc)}\r\n", subject="Offert", body="Bifogat.\r\n"
+    )
+    await guard.passes(content, MEMBERS[0], *cc, sender="sara@example.com")
+    await nothing_happened(guard)
+
+
+async def test_password_resets_and_receipts_from_their_declared_origin(guard: Whole) -> None:
+    """One template to each of many customers of both lists."""
+    for n, customer in enumerate((*MEMBERS, *READERS[:170])):
+        content = letter(sender="noreply@example.com", to=customer, subject="Your new password", head="Auto-Submitted: auto-generated\r\n",
+                         body=f"Choose it here: https://www.example.com/reset/{n:06x}\r\n", message_id=f"<reset{n}@example.com>")  # fmt: skip
+        await guard.passes(content, customer, sender="noreply@example.com", source="127.0.0.3")
+    await nothing_happened(guard)
+
+
+async def test_an_invitation_to_three_customers(guard: Whole) -> None:
+    invitation = (
+        "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nUID:1\r\nDTSTART:20260302T090000Z\r\nSUMMARY:Visit\r\n"
+        "END:VEVENT\r\nEND:VCALENDAR\r\n"
+    )
+    mime = "MIME-Version: 1.0\r\nContent-Type: text/calendar; method=REQUEST; charset=utf-8\r\n"
+    content = letter(sender=SARA, to=", ".join(MEMBERS[:3]), subject="Visit", body=invitation, mime=mime)
+    await guard.passes(content, *MEMBERS[:3], sender="sara@example.com")
+    await nothing_happened(guard)
+
+
+async def test_wine_at_six(guard: Whole) -> None:
+    content = letter(
+        sender=SARA, to=MEMBERS[0], subject="Wine at six?", body="A glass of wine, and bacon?\r\n\r\nSara\r\n"
+    )
+    await guard.passes(content, MEMBERS[0], sender="sara@example.com")
+    await nothing_happened(guard)
+
+
+async def test_a_reply_to_five_hundred_colleagues_in_ten_transactions_is_one_reply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where conversations that run hot are stopped, one reply that an MTA splits is none of them."""
+    storm = {"id": "storm", "when": {"thread.replies": ">= 2 in 10m"}, "then": "hold"}
+    async with whole(tmp_path, monkeypatch, text=policy(rules=[storm])) as guard:
+        everybody = [f"colleague{n}@example.com" for n in range(500)]
+        content = letter(to="everybody@example.com", message_id="<reply@example.com>")
+        for start in range(0, 500, 50):
+            await guard.passes(content, *everybody[start : start + 50])
+        await nothing_happened(guard)
+
+
+async def test_a_retry_after_451_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = {"id": "busy", "when": {"sender.customers": ">= 3 in 1h"}, "then": "hold"}
+    storm = {"id": "storm", "when": {"thread.replies": ">= 2 in 10m"}, "then": "hold"}
+    async with whole(tmp_path, monkeypatch, text=policy(rules=[busy, storm])) as guard:
+        content = letter(to=MEMBERS[0])
+        guard.relay.on("<dot>", "451 4.3.0 Later", times=4)
+        for _ in range(4):
+            assert (await guard.send(content, MEMBERS[0])).startswith("451 4.3.0")
+        await guard.passes(content, MEMBERS[0])
+        await nothing_happened(guard)
+        await guard.passes(letter(to=MEMBERS[1], head="", message_id="<2@example.com>", subject="Another"), MEMBERS[1])
+        third = await guard.held(
+            letter(to=MEMBERS[2], head="", message_id="<3@example.com>", subject="A third"), MEMBERS[2]
+        )
+        assert [h.rule for h in third.verdict.hits if h.rule == "busy"] == ["busy"]
+
+
+async def test_an_expired_index_holds_what_may_be_a_mailing_and_lets_a_letter_pass(guard: Whole) -> None:
+    """The Monday after a failed export: a list nobody has read for days."""
+    await guard.pass_(days=14)
+    await guard.passes(letter(to=MEMBERS[0]), MEMBERS[0])
+    await guard.passes(letter(to="bob@partner.example", message_id="<2@example.com>"), "bob@partner.example")
+    await guard.held(letter(message_id="<3@example.com>"), RAMADAN)
