@@ -29,6 +29,7 @@ from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.delivery import Delivery
 from smtpguard.guard.doubts import report_doubts
 from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.sync import Refresher, Report
@@ -75,6 +76,7 @@ class Deliverer:
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
+        self._reports = Reports(self._ledger, self._policies, clock)
         self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings))
         self._delivery = Delivery(
             self._ledger,
@@ -102,6 +104,7 @@ class Deliverer:
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(_Lists(self._settings, self._policies, self._digester, self._ledger, self._clock).run())
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
+            tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 

@@ -36,6 +36,7 @@ class TellingStore:
         self.outcomes = store.outcomes
         self.unsettled = store.unsettled
         self.rejected = store.rejected
+        self.observed = store.observed
 
     def _all(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -105,6 +105,9 @@ class Ledger(Protocol):
         """Verdicts to reject, from that of the transaction ``first`` up to ``until``, at most ``limit``, with what names
         people as far as it is there still."""
 
+    async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
+        """How many verdicts there were in that time; and those in which a rule only observed, the newest first."""
+
 
 class Reader(Protocol):
     async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown: ...

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.guard import digests
+from smtpguard.guard import digests, observing
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, ContentMissing, Ledger
 from smtpguard.mail.address import Address
@@ -64,9 +64,12 @@ class Renderer:
 
     async def _notice(self, intent: Intent) -> tuple[Envelope, bytes] | None:
         stationery = self._stationery()
-        data = await digests.fill(self._ledger, intent.data, self._in_force())
-        if data.get("total") == 0:
-            return None
+        if intent.data["notice"] == observing.OBSERVED:
+            data = await observing.fill(self._ledger, intent.data, self._in_force())
+        else:
+            data = await digests.fill(self._ledger, intent.data, self._in_force())
+            if data.get("total") == 0:
+                return None
         to = intent.recipients[0].address
         notice = Notice(
             id=intent.intent_id,

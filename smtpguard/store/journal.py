@@ -87,6 +87,39 @@ def rejected(connection: Connection, first: str, until: int, limit: int) -> list
     return [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
 
 
+def observed(
+    connection: Connection, since: int, until: int, limit: int
+) -> tuple[int, list[tuple[Entry, Clear | None]]]:
+    """How many verdicts there were in that time, and those in which a rule only observed; the newest first."""
+    first, end = _first_at(connection, since), _first_at(connection, until)
+    verdicts = (entry.c.seq >= first, entry.c.seq < end, entry.c.kind == Kind.VERDICT.value)
+    judged = connection.execute(select(func.count()).select_from(entry).where(*verdicts)).scalar_one()
+    query = (
+        select(entry, clear.c.doc)
+        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+        .where(*verdicts, ~entry.c.body.contains('"observed":[]', autoescape=True))
+        .where(entry.c.body.contains('"observed":[', autoescape=True))
+        .order_by(entry.c.seq.desc())
+        .limit(limit)
+    )
+    return judged, [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+
+
+def _first_at(connection: Connection, at: int) -> int:
+    """The first entry at that time or later, by halves: entries are in order of time, and have no index of it."""
+    low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
+    if low is None:
+        return 0
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        if connection.execute(select(entry.c.at).where(entry.c.seq == middle)).scalar_one() < at:
+            low = middle + 1
+        else:
+            high = middle
+    return int(low)
+
+
 def _entry(row: object) -> Entry:
     return Entry(
         seq=row.seq,  # type: ignore[attr-defined]

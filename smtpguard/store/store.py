@@ -182,16 +182,11 @@ class Store:
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
         found = await self._read(lambda c: journal.rejected(c, first, microseconds(until), limit))
-        return [
-            Event(
-                kind=Kind.VERDICT,
-                id=entry.id,
-                at=entry.time,
-                data=entry.data,
-                private={role: tuple(values) for role, values in (clear or {}).items()},
-            )
-            for entry, clear in found
-        ]
+        return [_verdict(*pair) for pair in found]
+
+    async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
+        judged, found = await self._read(lambda c: journal.observed(c, microseconds(since), microseconds(until), limit))
+        return judged, [_verdict(*pair) for pair in found]
 
     async def unsettled(self, before: datetime) -> Sequence[str]:
         """Verdicts to relay older than ``before`` without an outcome: after a crash, in doubt."""
@@ -233,6 +228,11 @@ class Store:
                 return journal.prove(connection, self._secret, lines, progress)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+
+def _verdict(entry: Entry, clear: Clear | None) -> Event:
+    private = {role: tuple(values) for role, values in (clear or {}).items()}
+    return Event(kind=Kind.VERDICT, id=entry.id, at=entry.time, data=entry.data, private=private)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.audit.chain import link
-from smtpguard.audit.event import Kind
+from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Change, Delivered, Outcome, Selector
 from smtpguard.policy.approval import State
 from smtpguard.store import journal
@@ -254,3 +254,20 @@ async def test_what_was_on_the_way_long_ago_is_forgotten(store: Store, clock: Cl
     await store.retain(Retention())
     assert await store.unsettled(clock.now()) == []
     assert await store.history("T1")
+
+
+async def test_what_was_only_observed_in_a_time(store: Store, clock: Clock) -> None:
+    assert await store.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])
+    start = clock.now()
+    for n in range(9):
+        data = {"action": "relay", "observed": ["busy"] if n % 2 else []}
+        await store.record(
+            [Event(kind=Kind.VERDICT, id=f"T{n}", at=clock.now(), data=data, private={"subject": (f"s{n}",)})]
+        )
+        await store.record([event(Kind.OUTCOME, f"T{n}", at=clock.now())])
+        clock.go(hours=1)
+    judged, found = await store.observed(start + timedelta(hours=1), start + timedelta(hours=7), 10)
+    assert (judged, [e.id for e in found]) == (6, ["T5", "T3", "T1"])
+    assert found[0].private == {"subject": ("s5",)}
+    assert [e.id for e in (await store.observed(start, clock.now(), 1))[1]] == ["T7"]
+    assert await store.observed(clock.now(), clock.now() + timedelta(days=1), 10) == (0, [])

@@ -1,0 +1,57 @@
+"""``enforce: false``: everything passes, nobody is told of single messages, and every day there is a report."""
+
+from __future__ import annotations
+
+from email import message_from_bytes, policy
+from pathlib import Path
+
+import pytest
+
+from tests.catalogue.whole import EVA, RAMADAN, letter, whole
+from tests.catalogue.whole import policy as sample
+
+
+@pytest.mark.parametrize(
+    ("languages", "subject", "said"),
+    [
+        (
+            ["sv", "en"],
+            "Brevvakten ser bara på: 3 meddelanden skulle ha stoppats",
+            "såg den på 4 meddelanden. 3 av dem",
+        ),
+        (
+            ["en"],
+            "The mail guard only looks on: 3 messages would have been stopped",
+            "it looked at 4 messages. 3 of them",
+        ),
+    ],
+)
+async def test_a_day_of_looking_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, languages: list[str], subject: str, said: str
+) -> None:
+    organization = {"name": "Example AB", "domains": ["example.com"], "languages": languages, "hours": {"zone": "UTC"}}
+    async with whole(tmp_path, monkeypatch, text=sample(enforce=False, organization=organization)) as guard:
+        await guard.office._reports.write()
+        for n in range(3):
+            await guard.passes(letter(message_id=f"<{n}@example.com>", subject=f"SV: {n} \u202e<b>"))
+        await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
+        assert await guard.holds() == []
+        assert await guard.deliver() == [], "nobody is told of single messages"
+        await guard.pass_(days=1)
+        await guard.office._reports.write()
+        reports = await guard.deliver()
+        assert sorted(m.rcpts[0].split(b"<")[1].split(b">")[0] for m in reports) == [EVA.encode(), b"omar@example.com"]
+        report = message_from_bytes(reports[0].content, policy=policy.default)
+        assert report["Subject"] == subject
+        assert report["Auto-Submitted"] == "auto-generated"
+        text, html = (" ".join(part.get_content().split()) for part in report.iter_parts())
+        assert said in text
+        assert said in html
+        assert "internal-to-list" in text
+        assert "Ramadan greetings" in text
+        assert "<b>" not in html
+        assert "\u202e" not in text + html
+        assert RAMADAN.encode() not in b"".join(m.rcpts[0] for m in reports)
+        await guard.pass_(days=1)
+        later = await guard.deliver()
+        assert len(later) == 2, "a day on which nothing would have been stopped is reported too"
