@@ -25,7 +25,7 @@ from smtpguard.mail import compose, swedish
 from smtpguard.mail.address import Address, BadAddress
 
 LANGUAGES = ("en", "sv")
-KINDS = ("approve", "decided", "digest", "escalation", "expired", "held", "owner-digest", "rejected", "reminder")
+KINDS = ("approve", "decided", "digest", "escalation", "expired", "held", "observed", "owner-digest", "rejected", "reminder")
 LOOP_FIELD = "X-Smtpguard-Notice"
 """On every notice and DSN of ours. It proves nothing; it makes loops visible, and automatic answers to us stay unanswered."""
 
@@ -270,8 +270,9 @@ SAMPLE: Mapping[str, Any] = {
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
     "by": "eva@example.com", "comment": "Sample", "decided_at": "2026-01-01T00:00:00Z", "percent": 50,
     "at": "2026-01-01T00:00:00Z", "role": "sender", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z",
+    "judged": 10, "at_least": False, "rules": [{"rule": "sample", "description": "Sample", "would": "hold", "count": 1}],
     "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1},
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
-                  "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": []}],
+                  "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "rules": ["sample"]}],
 }  # fmt: skip
 """Data that every template can be tried on."""
