@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_policy
 from smtpguard.app.services import opened
 from smtpguard.audit.event import Event, Kind
-from smtpguard.config.problem import Problem
+from smtpguard.config.documents import POLICY
+from smtpguard.config.problem import Broken, Problem
 from smtpguard.config.settings import Settings
 from smtpguard.policy.parse import Policy
 from smtpguard.store.store import Store
@@ -35,11 +37,11 @@ class PutInForce:
 async def prepare(settings: Settings, *, by: str, parts: tuple[str, ...]) -> PutInForce:
     """State directory, secret, database, policy: what every part counts on. Raises Broken, CannotStart and LedgerError.
 
-    A policy with mistakes is no policy: nothing starts under it, even if another one was in force before.
+    A policy with mistakes, or half of one, is no policy: nothing starts under it, even if another one was in force before.
     """
     policy = read_policy(settings)
     async with opened(settings, migrate=True) as (store, _):
-        done = await _put(store, policy, by)
+        done = await _put(store, settings, policy, by)
         await store.record([_event(Kind.START, by, {"version": __version__, "parts": list(parts)})])
         return done
 
@@ -56,15 +58,32 @@ async def reload(settings: Settings, *, by: str) -> PutInForce:
     """
     policy = read_policy(settings)
     async with opened(settings) as (store, _):
-        return await _put(store, policy, by)
+        return await _put(store, settings, policy, by)
 
 
-async def _put(store: Store, policy: Policy, by: str) -> PutInForce:
+async def _put(store: Store, settings: Settings, policy: Policy, by: str) -> PutInForce:
     before = (await store.gate()).policy_sha256
     if before != policy.sha256:
+        if before and (torn := half_written(settings.policy, policy.documents, await store.policy(before))):
+            raise Broken(torn)
         data = {"sha256": policy.sha256, "before": before or None, "rules": len(policy.rules.rules)}
         await store.put_policy(policy.sha256, policy.documents, _event(Kind.POLICY, by, data))
     return PutInForce(sha256=policy.sha256, before=before, warnings=policy.warnings)
+
+
+def half_written(path: Path, documents: Mapping[str, bytes], in_force: Mapping[str, bytes]) -> list[Problem]:
+    """A file cut off at the end of a rule is a policy still, a looser one. That it is the beginning of what is in force gives
+    it away: so a file looks while it is written, or after a disk was full."""
+    problems = []
+    for name, before in in_force.items():
+        now = documents.get(name, before)
+        rest = before.removeprefix(now)
+        if rest != before and rest.strip():
+            file = path if name == POLICY else path.parent / name
+            line = now.count(b"\n") + 1
+            text = "ends where the policy in force goes on, like a file that is half written"
+            problems.append(Problem(str(file), line, 1, text, "the rest, or a comment at the end if this is all of it"))
+    return problems
 
 
 def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:

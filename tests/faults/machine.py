@@ -1,0 +1,440 @@
+"""A machine to break: ``smtpguard serve`` in a folder of its own, started again when it ends, as a service manager does it.
+
+``Machine`` is the guard with all that can be done to it; ``Mta`` a client that tries again until it has an answer, as mail
+servers do, and remembers what became of every attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from smtpguard.app.files import read_settings
+from smtpguard.app.services import Services, opened, services
+from smtpguard.audit.event import Kind
+from smtpguard.guard.approvals import Conflict
+from smtpguard.policy.approval import Choice, Hold, State
+from smtpguard.store.database import Database
+from smtpguard.store.store import Store
+from tests.peers.chain import Recorder, member, rules, until
+from tests.peers.postfix import free_port
+from tests.scripted_relay import Message
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+ANNA = "anna@example.com"
+CAMPAIGNS = "campaigns@example.com"
+RAMADAN = "ramadan@lists.example.com"
+APPROVERS = ("eva@example.com", "dpo@example.com")
+
+POLICY = """\
+version: 1
+organization: {name: Example AB, domains: [example.com], languages: [en]}
+groups:
+  communications: [eva@example.com, omar@example.com]
+  compliance: [dpo@example.com]
+approvals: {from: [communications], each: 1}
+lists:
+  ramadan-greetings:
+    title: Ramadan greetings
+    owner: omar@example.com
+    addresses: [ramadan@lists.example.com]
+    members: {csv: ramadan.csv, column: email}
+    audience: customers
+    sensitivity: special-category
+    writers: [campaigns@example.com]
+    origin: {clients: [127.0.0.1/32]}
+    avoid: [pork, alcohol]
+    approvals: {from: [communications, compliance], each: 1}
+"""
+
+
+def policy() -> str:
+    return POLICY + rules()
+
+
+def members(n: int = 300) -> str:
+    return "email\n" + "".join(f"{member(i)}\n" for i in range(n))
+
+
+class Machine:
+    """``only``: the parts to run. ``wrap``: words before the command, such as a shell that mounts something first."""
+
+    def __init__(
+        self,
+        root: Path,
+        relay_port: int,
+        *,
+        workers: int = 1,
+        store: str = "sqlite:///var/guard.db",
+        only: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        wrap: Sequence[str] = (),
+    ) -> None:
+        self.root = root
+        root.mkdir(exist_ok=True)
+        self.armed = root / "armed"
+        self.armed.mkdir(exist_ok=True)
+        self.port = free_port()
+        self.log = root / "log"
+        self.starts = 0
+        self._only, self._wrap = tuple(only), tuple(wrap)
+        self._environment = {**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed), **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        if not (root / "ramadan.csv").exists():
+            (root / "ramadan.csv").write_text(members())
+        if not (root / "policy.yaml").exists():
+            (root / "policy.yaml").write_text(policy())
+        keys = {
+            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}}}]}}",
+            "trust": "[127.0.0.1]",
+            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none, wait_seconds: 2}}",
+            "store": f'{{url: "{store}"}}',
+            "policy": "policy.yaml",
+            "notices": '{from: "Mail guard <smtpguard@example.com>", contact: "it@example.com"}',
+            "logging": "{format: json}",
+            "workers": str(workers),
+            **(settings or {}),
+        }
+        self.config = root / f"smtpguard-{self.port}.yaml"
+        self.config.write_text("".join(f"{k}: {v}\n" for k, v in keys.items()))
+
+    # its life
+
+    def start(self) -> Machine:
+        self._start()
+        if not self._only or "proxy" in self._only:
+            until(self._greets, 60, "smtpguard to answer: " + self.said())
+        else:
+            until(lambda: b'"ready"' in self.log.read_bytes(), 60, "the part to be ready")
+        return self
+
+    def _start(self) -> None:
+        only = [word for part in self._only for word in ("--only", part)]
+        argv = [*self._wrap, sys.executable, "-m", "smtpguard", "-c", str(self.config), "serve", *only]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, env=self._environment
+            )
+        self.starts += 1
+
+    def keep(self) -> None:
+        """Start it again if it has ended, as a service manager would."""
+        with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                self._start()
+
+    def _greets(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.said()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+                return s.recv(3) == b"220"
+        except OSError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor."""
+        assert self._process is not None
+        return self._process.pid
+
+    def parts(self, name: str = "") -> list[int]:
+        """The parts that run now: ``proxy``, ``delivery``, or all."""
+        found = []
+        for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+            try:
+                words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "smtpguard.processes" in words and name in words[words.index("smtpguard.processes") + 1]:
+                found.append(int(child))
+        return found
+
+    def kill_all(self) -> None:
+        """As a machine that loses its power."""
+        for pid in (self.pid, *self.parts()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        assert self._process is not None
+        self._process.wait(10)
+
+    def stop(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            raise AssertionError("smtpguard did not stop: " + self.said()) from None
+
+    def __enter__(self) -> Machine:
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+
+    # what people and time do
+
+    def run(self, *words: str, exits: int | None = 0, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*self._inside(), sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=ROOT,
+            env={**os.environ, "SMTPGUARD_FAILPOINT": failpoint},
+        )
+        assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def _inside(self) -> Sequence[str]:
+        return ()
+
+    def with_services(self, work: Callable[[Services], Awaitable[T]]) -> T:
+        """What the command line would do, without starting a process for it."""
+
+        async def run() -> T:
+            async with services(read_settings(self.config)) as at_hand:
+                return await work(at_hand)
+
+        return asyncio.run(run())
+
+    def ask(self, question: Callable[[Store], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with opened(read_settings(self.config)) as (store, _):
+                return await question(store)
+
+        return asyncio.run(run())
+
+    def holds(self, message_id: str = "") -> list[Hold]:
+        found = self.ask(lambda store: store.holds())
+        return [h for h in found if not message_id or h.message_id.strip("<>") == message_id]
+
+    def history(self, id: str) -> list[tuple[Kind, Mapping[str, Any]]]:
+        return [(Kind(e.kind), e.data) for e, _ in self.ask(lambda store: store.history(id))]
+
+    def approve(self, *hold_ids: str) -> None:
+        """With all the votes that it takes; who has voted already is passed over."""
+
+        async def votes(at_hand: Services) -> None:
+            for hold_id in hold_ids:
+                for who in APPROVERS:
+                    try:
+                        await at_hand.approvals.vote(hold_id, Choice.APPROVE, approver=who, by="test")
+                    except Conflict:
+                        pass
+
+        self.with_services(votes)
+
+    def hours_pass(self) -> None:
+        """Whatever in the outbox waits for its time is due, and leases have lapsed: for when nobody is at work on it."""
+        database = Database(self.url)
+        try:
+            with database.write() as connection:
+                connection.exec_driver_sql("UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done")
+                connection.exec_driver_sql("UPDATE delivery SET next_at = 0")
+        finally:
+            database.close()
+
+    @property
+    def url(self) -> str:
+        return read_settings(self.config).store.url
+
+    def outbox(self) -> int:
+        """How many entries are not settled, digests of a flood of holds aside, which have time."""
+        database = Database(self.url)
+        try:
+            with database.read() as connection:
+                return int(connection.exec_driver_sql(_OPEN).scalar_one())
+        finally:
+            database.close()
+
+    def idle(self) -> None:
+        """Wait until every notice is sent."""
+        self.until(lambda: self.outbox() == 0, "the outbox to be empty")
+
+    def until(self, true: Callable[[], Any], why: str) -> None:
+        """Wait, and be the service manager meanwhile."""
+
+        def kept() -> Any:
+            self.keep()
+            return true()
+
+        until(kept, 30, f"{why}; {self.said()}")
+
+    def arm(self, point: str, how: str = "1") -> Path:
+        """Kill whoever passes ``point`` next, or as ``how`` says; the path is gone once somebody was."""
+        (self.armed / "new").write_text(how)
+        return (self.armed / "new").rename(self.armed / point)
+
+    def fired(self) -> bool:
+        return not list(self.armed.iterdir())
+
+    def verified(self) -> None:
+        """The journal is one whole chain."""
+        proof = self.ask(lambda store: store.verify())
+        assert proof.ok, proof
+
+    def state(self, hold_id: str) -> State:
+        hold = self.ask(lambda store: store.hold(hold_id))
+        assert hold is not None
+        return hold.state
+
+
+_OPEN = "SELECT count(*) FROM outbox WHERE NOT done AND doc NOT LIKE '%\"digest\"%'"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """``code`` 0: no answer. ``dot``: the final dot had gone."""
+
+    code: int
+    text: str
+    dot: bool
+
+
+@dataclass(slots=True)
+class Mta:
+    """A client that keeps a message until it is told that somebody else has it."""
+
+    machine: Machine
+    timeout: float = 60
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def unheard(self) -> int:
+        """Attempts of which it cannot know whether they were taken (RFC 1047): each may be a duplicate."""
+        return sum(a.dot and a.code == 0 for a in self.attempts)
+
+    def deliver(
+        self,
+        mail: bytes,
+        sender: str,
+        *recipients: str,
+        seconds: float = 60,
+        between: Callable[[], None] = lambda: None,
+    ) -> Attempt:
+        """Again and again until it is answered finally. ``between``: after an attempt that was not."""
+        deadline = time.monotonic() + seconds
+        while True:
+            done = self.once(mail, sender, *recipients)
+            if done.code // 100 in (2, 5):
+                return done
+            assert time.monotonic() < deadline, f"{self.attempts[-3:]}\n{self.machine.said()}"
+            between()
+            self.machine.keep()
+            time.sleep(0.1)
+
+    def once(self, mail: bytes, sender: str, *recipients: str) -> Attempt:
+        done = self._once(mail, sender, recipients)
+        self.attempts.append(done)
+        return done
+
+    def _once(self, mail: bytes, sender: str, recipients: Sequence[str]) -> Attempt:
+        dot = False
+        try:
+            with socket.create_connection(("127.0.0.1", self.machine.port), timeout=self.timeout) as s:
+                lines = replies(s)
+                if next(lines)[0] != 220:
+                    return Attempt(0, "no greeting", False)
+                for command in (
+                    "EHLO desk.example.com",
+                    f"MAIL FROM:<{sender}> BODY=8BITMIME",
+                    *(f"RCPT TO:<{r}>" for r in recipients),
+                    "DATA",
+                ):
+                    s.sendall(f"{command}\r\n".encode())
+                    code, text = next(lines)
+                    if code >= 400:
+                        return Attempt(code, text, False)
+                dot = True
+                s.sendall(mail.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+                code, text = next(lines)
+                return Attempt(code, text, True)
+        except (OSError, StopIteration) as error:
+            return Attempt(0, type(error).__name__, dot)
+
+
+def replies(s: socket.socket) -> Iterator[tuple[int, str]]:
+    """The replies as they come; ends with the connection."""
+    buffer, text = b"", ""
+    while True:
+        while b"\r\n" not in buffer:
+            more = s.recv(1 << 16)
+            if not more:
+                return
+            buffer += more
+        line, _, buffer = buffer.partition(b"\r\n")
+        text += line[4:].decode()
+        if line[3:4] != b"-":
+            yield int(line[:3]), text
+            text = ""
+
+
+def releases(recorder: Recorder, message_id: str) -> list[bytes]:
+    """The release id of every copy at the relay, "" where people did not release it."""
+    return [_field(m, b"X-Smtpguard-Release") for m in recorder.with_id(message_id)]
+
+
+def transaction_of(message: Message) -> str:
+    """The id that the trace header gives."""
+    return _field(message, b"X-Smtpguard").split(b";")[0].removeprefix(b"id=").decode()
+
+
+def _field(message: Message, name: bytes) -> bytes:
+    for line in message.content.split(b"\r\n\r\n")[0].split(b"\r\n"):
+        if line.startswith(name + b": "):
+            return line.removeprefix(name + b": ")
+    return b""
+
+
+@contextmanager
+def machine(root: Path, **more: Any) -> Iterator[tuple[Machine, Recorder]]:
+    """One with its relay; afterwards the journal is proved whole."""
+    with Recorder() as recorder:
+        built = Machine(root / "guard", recorder.port, **more)
+        synced(built)
+        with built:
+            yield built, recorder
+            built.verified()
+
+
+def synced(built: Machine) -> None:
+    built.run("lists", "sync")
+
+
+def go_on(recorder: Recorder) -> None:
+    """The relay forgets its script, and whatever it was silent about is answered."""
+
+    async def resume() -> None:
+        recorder.relay.forget()
+        recorder.relay.resume()
+
+    recorder.call(resume())
