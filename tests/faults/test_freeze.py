@@ -1,0 +1,149 @@
+"""Stand still, under load: after ``freeze`` has returned nothing of what it stops reaches the relay, but what it said was past recall."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, Mta, go_on, machine, transaction_of
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import campaign, mail
+from tests.scripted_relay import DOT, STALL, Message
+
+pytestmark = pytest.mark.xdist_group("faults-freeze")
+Home = tuple[Machine, Recorder]
+PETER = "peter@partner.example"
+BO = "bo@example.com"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with machine(tmp_path_factory.mktemp("freeze"), workers=2) as made:
+        yield made
+
+
+class Load:
+    """Clients that send on and on, to both workers."""
+
+    def __init__(self, guard: Machine, sender: str, *, to: str, clients: int = 3) -> None:
+        self._guard, self._sender, self._to = guard, sender, to
+        self._over = threading.Event()
+        self._numbers = itertools.count()
+        self.answers: list[tuple[float, int, str]] = []
+        self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
+
+    def _send(self) -> None:
+        while not self._over.is_set():
+            id = f"load-{time.monotonic_ns()}-{next(self._numbers)}@example.com"
+            letter = (
+                campaign(id) if self._sender == CAMPAIGNS else mail(sender=self._sender, to=self._to, message_id=id)
+            )
+            began = time.monotonic()
+            done = Mta(self._guard).once(letter, self._sender, self._to)
+            self.answers.append((began, done.code, done.text))
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        until(lambda: len(self.answers) > 10, 30, "load")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def count(recorder: Recorder, sender: str) -> list[Message]:
+    return [m for m in recorder.messages if m.mail.startswith(f"MAIL FROM:<{sender}>".encode())]
+
+
+def frozen(guard: Machine, *words: str) -> dict[str, object]:
+    row = json.loads(guard.run("--json", "freeze", *words, "--reason", "a test").stdout)
+    assert isinstance(row, dict)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("words", "sender", "to"),
+    [
+        (("--all",), ANNA, PETER),
+        (("--list", "ramadan-greetings"), CAMPAIGNS, RAMADAN),
+        (("--sender", "Anna@Example.com"), ANNA, PETER),
+    ],
+)
+def test_after_freeze_has_returned_nothing_gets_through(
+    home: Home, words: tuple[str, ...], sender: str, to: str
+) -> None:
+    guard, recorder = home
+    with Load(guard, sender, to=to) as load:
+        said = frozen(guard, *words)
+        returned = time.monotonic()
+        there = len(count(recorder, sender))
+        assert there, "it went through before"
+        before = len(load.answers)
+        until(lambda: len(load.answers) >= before + 30, 30, "answers to what came after")
+        late = {transaction_of(m) for m in count(recorder, sender)[there:]}
+        assert late <= set(said["past_recall_ids"]), "and those were said"  # type: ignore[call-overload]
+        after = [(code, text) for began, code, text in load.answers if began > returned]
+        assert after
+        assert all(code == 250 and "Held" in text for code, text in after), after[:3]
+        if words != ("--all",):
+            other = Mta(guard).once(mail(sender=f"Bo <{BO}>", to=PETER, message_id=f"bo-{sender}"), BO, PETER)
+            assert other.code == 250
+            assert recorder.with_id(f"bo-{sender}"), "what is not meant goes on"
+        guard.run("thaw", *words)
+        n = len(count(recorder, sender))
+        until(lambda: len(count(recorder, sender)) > n + 5, 30, "mail to flow again")
+
+
+def test_past_recall_is_counted_and_the_rest_is_recalled(home: Home) -> None:
+    """One whose dot the relay has, and does not answer: nobody can take it back, and it is named."""
+    guard, recorder = home
+    recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"], times=1)
+    client = Mta(guard)
+    sending = threading.Thread(target=client.once, args=(mail(to=PETER, message_id="past@example.com"), ANNA, PETER))
+    sending.start()
+    try:
+        until(lambda: recorder.with_id("past@example.com"), 30, "the dot")
+        said = frozen(guard, "--all")
+        assert said["past_recall_ids"] == [transaction_of(recorder.with_id("past@example.com")[0])]
+        assert said["past_recall"] == 1
+    finally:
+        go_on(recorder)
+        sending.join(60)
+        guard.run("thaw", "--all")
+    assert client.attempts[0].code == 250, "the relay's own word"
+
+
+def test_a_freeze_for_a_while_lifts_itself(home: Home) -> None:
+    guard, recorder = home
+    frozen(guard, "--all", "--for", "4s")
+    began = time.monotonic()
+    first = Mta(guard).once(mail(to=PETER, message_id="while-1@example.com"), ANNA, PETER)
+    assert "Held" in first.text
+    until(
+        lambda: "Held" not in Mta(guard).once(mail(to=PETER, message_id=f"w{time.monotonic_ns()}@x"), ANNA, PETER).text,
+        30,
+        "the freeze to end",
+    )
+    assert time.monotonic() - began > 1, "it stood for its time"
+    assert not recorder.with_id("while-1@example.com")
+
+
+def test_releases_stand_still_too(home: Home) -> None:
+    guard, recorder = home
+    done = Mta(guard).deliver(mail(to=RAMADAN, message_id="stand@example.com"), ANNA, RAMADAN)
+    hold_id = done.text.split()[-1]
+    frozen(guard, "--list", "ramadan-greetings")
+    guard.approve(hold_id)
+    until(lambda: any("decided" in str(d) for _, d in guard.history(hold_id)), 30, "the word that it is decided")
+    time.sleep(1.2)  # two looks into the outbox
+    assert not recorder.with_id("stand@example.com")
+    guard.run("thaw", "--list", "ramadan-greetings")
+    until(lambda: recorder.with_id("stand@example.com"), 30, "the release")

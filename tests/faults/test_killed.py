@@ -1,0 +1,166 @@
+"""kill -9 at each point of hold, approve and release: nothing is lost, and at most one duplicate is made (RFC 1047)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.approval import State
+from smtpguard.policy.verdict import Mode
+from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, Mta, go_on, machine, releases
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import campaign, mail, story
+from tests.scripted_relay import DOT, STALL
+
+pytestmark = pytest.mark.xdist_group("faults-killed")
+Home = tuple[Machine, Recorder]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with machine(tmp_path_factory.mktemp("killed")) as made:
+        yield made
+
+
+def held(guard: Machine, message_id: str) -> str:
+    """A message that waits, with everybody told."""
+    done = Mta(guard).deliver(story(message_id), ANNA, RAMADAN)
+    assert done.code == 250
+    assert "Held" in done.text
+    guard.idle()
+    return done.text.split()[-1]
+
+
+# The commits of a held message: its content begun, its one chunk, the admission, and the word that its client is answered.
+@pytest.mark.parametrize("commit", [1, 2, 3, 4])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_holding(home: Home, when: str, commit: int) -> None:
+    guard, recorder = home
+    id = f"{when}-{commit}@example.com"
+    guard.idle()
+    guard.arm(f"{when}-commit", str(commit))
+    seen: list[str] = []
+
+    def look() -> None:
+        if seen:
+            return
+        there = guard.holds(id)
+        seen.extend(h.hold_id for h in there)
+        answered = when == "after" and commit == 4
+        assert [h.acknowledged for h in there] in ([], [answered]), "who was not told 250 has it still"
+        assert bool(there) == ((when, commit) in {("after", 3), ("before", 4), ("after", 4)})
+
+    mta = Mta(guard)
+    done = mta.deliver(story(id), ANNA, RAMADAN, between=look)
+    assert guard.fired()
+    assert mta.attempts[0].code == 0, "it was killed before it could answer"
+    assert done.code == 250
+    [hold] = guard.holds(id)
+    assert hold.acknowledged
+    assert done.text.endswith(hold.hold_id)
+    assert not seen or seen == [hold.hold_id], "the same hold"
+    guard.idle()
+    assert releases(recorder, id) == []
+    guard.approve(hold.hold_id)
+    guard.until(lambda: guard.state(hold.hold_id) is State.RELEASED, "the release")
+    assert releases(recorder, id) == [f"{hold.hold_id}-release".encode()]
+    kinds = [k for k, _ in guard.history(hold.hold_id)]
+    assert (kinds.count(Kind.APPROVED), kinds.count(Kind.RELEASED)) == (1, 1), "one decision"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_approving(home: Home, when: str) -> None:
+    guard, recorder = home
+    id = f"approve-{when}@example.com"
+    hold_id = held(guard, id)
+    guard.run("held", "approve", hold_id, "--as", "eva@example.com")
+    last = ("held", "approve", hold_id, "--as", "dpo@example.com")
+    killed = guard.run(*last, failpoint=f"{when}-commit", exits=None)
+    assert killed.returncode == -signal.SIGKILL
+    if when == "before":
+        assert guard.state(hold_id) is State.WAITING
+        guard.run(*last)
+    guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
+    assert releases(recorder, id) == [f"{hold_id}-release".encode()]
+    assert [k for k, _ in guard.history(hold_id)].count(Kind.APPROVED) == 1
+    assert guard.run(*last, exits=1).stderr.endswith("it is released already\n")
+
+
+# The commits of a release: leased, marked as begun, settled; notices of the decision may share them or come between.
+@pytest.mark.parametrize("commit", [1, 2, 3])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_releasing(home: Home, when: str, commit: int) -> None:
+    guard, recorder = home
+    id = f"release-{when}-{commit}@example.com"
+    hold_id = held(guard, id)
+    guard.arm(f"{when}-commit", str(commit))
+    guard.approve(hold_id)
+    until(guard.fired, 30, "somebody to be killed")
+    guard.hours_pass()
+    guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
+    copies = releases(recorder, id)
+    assert set(copies) == {f"{hold_id}-release".encode()}
+    assert len(copies) == 1 if commit == 1 else len(copies) <= 2
+    kinds = [k for k, _ in guard.history(hold_id)]
+    assert kinds.count(Kind.RELEASED) == 1
+    assert len(copies) == 1 or Kind.IN_DOUBT in kinds
+
+
+def test_killed_after_the_relays_250_before_the_mark(home: Home) -> None:
+    guard, recorder = home
+    id = "mark@example.com"
+    hold_id = held(guard, id)
+    recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"])
+    guard.approve(hold_id)
+    until(lambda: releases(recorder, id), 30, "the release")
+    guard.arm("before-commit")
+    go_on(recorder)
+    until(guard.fired, 30, "somebody to be killed")
+    guard.hours_pass()
+    assert guard.state(hold_id) is State.RELEASING
+    guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
+    assert releases(recorder, id) == [f"{hold_id}-release".encode()] * 2, "one duplicate, with the same ids"
+    assert [d["code"] for k, d in guard.history(hold_id) if k is Kind.IN_DOUBT] == ["again"]
+
+
+def test_killed_between_the_dot_and_the_reply(home: Home) -> None:
+    """Passing mail: what goes to one person is sent again, since its client has it still; to a list's address, people look."""
+    guard, recorder = home
+    guard.idle()
+    for id, letter, sender, to in (
+        (
+            "to-one@example.com",
+            mail(to="peter@partner.example", message_id="to-one@example.com"),
+            ANNA,
+            "peter@partner.example",
+        ),
+        ("to-all@example.com", campaign("to-all@example.com"), CAMPAIGNS, RAMADAN),
+    ):
+        recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"])
+        mta = Mta(guard)
+
+        def strike(id: str = id) -> None:
+            until(lambda: recorder.with_id(id), 30, "the dot")
+            for pid in guard.parts("proxy"):
+                os.kill(pid, signal.SIGKILL)
+
+        striking = threading.Thread(target=strike)
+        striking.start()
+        done = mta.deliver(letter, sender, to, between=lambda: go_on(recorder))
+        striking.join()
+        assert mta.unheard == 1
+        assert done.code == 250
+        if to == RAMADAN:
+            assert "Held" in done.text
+            assert len(recorder.with_id(id)) == 1, "400,000 people get it once"
+            [hold] = guard.holds(id)
+            enforced = [h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE]
+            assert enforced == ["in-doubt-retry"]
+        else:
+            assert len(recorder.with_id(id)) == 2
