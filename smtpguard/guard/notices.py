@@ -11,9 +11,10 @@ are ISO 8601 UTC with "Z"; what is absent is null):
 every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
                     (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
                     RCPTs; ``reach``: how many people; ``lists``: titles that may be named to this reader
-held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``sentences``: [str]}];
-                    ``marks``: [str], phrases found in the message; ``deciders``: [{``groups``: [str], ``each``: int,
-                    ``people``: [address]}]; ``part``: true where only the customers' part is held
+held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
+                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message;
+                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
+                    the same or null}]; ``part``: true where only the customers' part is held
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
 decided             ``outcome``: approved | rejected | withdrawn; ``by``: address or null; ``comment``; ``decided_at``
 expired             ``held_at``, ``expired_at``
@@ -93,9 +94,9 @@ class Notices:
         data = self._about(hold, in_force) | {
             "held_at": _z(hold.held_at),
             "expires_at": _z(hold.expires_at),
-            "reasons": reasons(hold.verdict),
+            "reasons": reasons(hold.verdict, in_force),
             "marks": _marks(gathering),
-            "deciders": _deciders(hold, in_force, now),
+            "deciders": _deciders(hold, in_force),
             "part": hold.verdict.scope is Scope.CUSTOMERS and hold.envelope != gathering.transaction.envelope,
         }
         asked = data | {
@@ -130,7 +131,7 @@ class Notices:
             "reach": int(gathering.everyone.reach.low),
             "lists": [gathering.in_force.registry.lists[n].title or n for n in gathering.everyone.addressed],
             "at": _z(now),
-            "reasons": _sentences(enforced),
+            "reasons": _sentences(enforced, gathering.in_force),
             "marks": _marks(gathering),
         }
         return self._to(told, data, f"{transaction.id}-rejected", None, now, role="sender")
@@ -193,7 +194,7 @@ class Notices:
         return self._about(hold, in_force) | {
             "held_at": _z(hold.held_at),
             "expires_at": _z(hold.expires_at),
-            "deciders": _deciders(hold, in_force, now),
+            "deciders": _deciders(hold, in_force),
         }
 
     def _sender(self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime) -> tuple[Intent, ...]:
@@ -265,16 +266,18 @@ def nameable(hold: Hold, in_force: InForce) -> list[str]:
     return list(dict.fromkeys(info.title or info.name for info in found if info is not None))
 
 
-def reasons(verdict: Verdict) -> list[dict[str, Any]]:
+def reasons(verdict: Verdict, in_force: InForce) -> list[dict[str, Any]]:
     """The rules that made it so, in sentences for people."""
-    return _sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE])
+    return _sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force)
 
 
-def _sentences(hits: Iterable[Hit]) -> list[dict[str, Any]]:
+def _sentences(hits: Iterable[Hit], in_force: InForce) -> list[dict[str, Any]]:
+    spoken = {rule.rule_id: rule.descriptions for rule in in_force.rules.rules}
     return [
         {
             "rule": h.rule,
             "description": h.description,
+            "descriptions": dict(spoken.get(h.rule, {})),
             "sentences": list(dict.fromkeys(r.public for r in h.reasons if r.public)),
         }
         for h in hits
@@ -287,14 +290,17 @@ def _marks(gathering: Gathering) -> list[str]:
     return list(found[:MAX_MARKS])
 
 
-def _deciders(hold: Hold, in_force: InForce, now: datetime) -> list[dict[str, Any]]:
-    open_now = in_force.open_at(now)
+def _deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+    """Whatever the hour is: a hold waits through nights and days, and its notice is read when it is read."""
 
     def said(quorum: Quorum) -> dict[str, Any]:
-        people = {p for group in quorum.groups for p in in_force.people(group)}
-        return {"groups": list(quorum.groups), "each": quorum.each, "people": sorted(people - hold.senders)}
+        return {
+            "each": quorum.each,
+            "groups": [{"group": g, "people": sorted(in_force.people(g) - hold.senders)} for g in quorum.groups],
+            "out_of_hours": None if quorum.out_of_hours is None else said(quorum.out_of_hours),
+        }
 
-    return [said(q.out_of_hours if q.out_of_hours is not None and not open_now else q) for q in hold.verdict.quorum]
+    return [said(quorum) for quorum in hold.verdict.quorum]
 
 
 def _intent(

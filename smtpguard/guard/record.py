@@ -23,7 +23,8 @@ from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
 
-REJECTED = "This message is refused by the mail policy."
+NOT_SENT = "This message was not sent. {} Its reference is {}."
+TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 DEFERRED = "This message cannot be decided on now, try again later."
 PERSONAL = frozenset({"sender.address"})  # facts whose value names somebody
 MAX_SUBJECT = 500
@@ -56,12 +57,38 @@ class Record:
         return Admission(
             verdict=verdict,
             events=(self._event(verdict, live, hold.hold_id if hold else None),),
-            disposition=_disposition(verdict, hold),
+            disposition=self._disposition(verdict, hold),
             hold=hold,
             counted=self.asks if verdict.action <= Action.HOLD else (),
             intents=intents,
             generation=live.generation,
         )
+
+    def _disposition(self, verdict: Verdict, hold: Hold | None) -> Disposition | None:
+        match verdict.action:
+            case Action.RELAY:
+                return None
+            case Action.HOLD:
+                assert hold is not None
+                return Held(hold_id=hold.hold_id)
+            case Action.DEFER:
+                reasons = _because(verdict, Action.DEFER).reasons
+                return Deferred(reply=reply.deferred(next((r.public for r in reasons if r.public), DEFERRED)))
+            case Action.REJECT:
+                why = self._why(_because(verdict, Action.REJECT))
+                return Rejected(reply=reply.rejected(NOT_SENT.format(why, self.gathering.transaction.id)))
+
+    def _why(self, hit: Hit) -> str:
+        """For an SMTP reply, and so in English: what the rule is for; where its admin wrote that in another language alone, or
+        not at all, what the rule saw. The words of a rule about topics are for those who wrote to a list: of single people they
+        would say what those are to be spared."""
+        rules = self.gathering.in_force.rules.rules
+        spoken = next((rule.descriptions for rule in rules if rule.rule_id == hit.rule), {})
+        text = spoken.get("en") or (hit.description if not spoken and hit.description.isascii() else "")
+        touchy = not self.gathering.everyone.addressed and any(r.fact in TOPICS for r in hit.reasons)
+        if not text or touchy:
+            return " ".join(dict.fromkeys(r.public for r in hit.reasons if r.public))
+        return text if text[-1] in ".!?" else f"{text}."
 
     def _retry(self, verdict: Verdict, live: Live, twin: Hold) -> Admission:
         void = twin.state is State.VOID
@@ -195,27 +222,9 @@ def _reasons(hit: Hit) -> list[dict[str, Any]]:
     ]
 
 
-def _disposition(verdict: Verdict, hold: Hold | None) -> Disposition | None:
-    match verdict.action:
-        case Action.RELAY:
-            return None
-        case Action.HOLD:
-            assert hold is not None
-            return Held(hold_id=hold.hold_id)
-        case Action.DEFER:
-            return Deferred(reply=reply.deferred(_sentence(verdict, Action.DEFER) or DEFERRED))
-        case Action.REJECT:
-            return Rejected(reply=reply.rejected(_sentence(verdict, Action.REJECT) or REJECTED))
-
-
-def _sentence(verdict: Verdict, action: Action) -> str:
-    """One plain sentence: the first public reason of the first hit that made it so, else what that rule is for."""
-    for hit in verdict.hits:
-        if hit.mode is Mode.ENFORCE and hit.action is action:
-            public = next((r.public for r in hit.reasons if r.public), "")
-            if public or hit.description:
-                return public or hit.description
-    return ""
+def _because(verdict: Verdict, action: Action) -> Hit:
+    """The first rule that made it so."""
+    return next(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is action)
 
 
 def _subject(gathering: Gathering) -> str:

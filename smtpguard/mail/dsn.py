@@ -260,7 +260,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "subject failed": "Kunde inte levereras",
         "subject delayed": "Leveransen är försenad",
         "subject relayed": "Skickat vidare",
-        "opening": "Det här är brevvakten hos {organization}. Ett meddelande från dig hölls kvar och släpptes sedan.",
+        "opening": "Det här är e-postvakten hos {organization}. Ett meddelande från dig hölls kvar och släpptes sedan.",
         "failed": "Det gick inte att leverera till:",
         "delayed": "Det har inte gått att leverera än, och vi fortsätter att försöka, till:",
         "relayed": "Det har skickats vidare, och något mer besked kommer inte, till:",
@@ -268,6 +268,6 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "in-doubt": "Förbindelsen bröts just när det lämnades över: det kan ha kommit fram ändå. Fråga innan du skickar det igen.",
         "unsendable": "Det går inte att skicka till den här servern som det är.",
         "answer": "Den mottagande servern svarade:",
-        "subject": "Ämne", "reference": "Nummer", "questions": "Frågor",
+        "subject": "Ämne", "reference": "Referens", "questions": "Frågor",
     },
 }  # fmt: skip

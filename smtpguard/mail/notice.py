@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -25,7 +25,18 @@ from smtpguard.mail import compose, swedish
 from smtpguard.mail.address import Address, BadAddress
 
 LANGUAGES = ("en", "sv")
-KINDS = ("approve", "decided", "digest", "escalation", "expired", "held", "observed", "owner-digest", "rejected", "reminder")
+KINDS = (
+    "approve",
+    "decided",
+    "digest",
+    "escalation",
+    "expired",
+    "held",
+    "observed",
+    "owner-digest",
+    "rejected",
+    "reminder",
+)
 LOOP_FIELD = "X-Smtpguard-Notice"
 """On every notice and DSN of ours. It proves nothing; it makes loops visible, and automatic answers to us stay unanswered."""
 
@@ -208,23 +219,39 @@ def _spoken(data: Mapping[str, Any], language: str) -> dict[str, Any]:
     """The data as the templates see it: safe to show, said in the language, and telling nothing of single people.
 
     Where no list was addressed, a topic found, or the words of a rule about topics, would say of those single people to
-    whom the message goes what they are to be spared, and so what they may believe.
+    whom the message goes what they are to be spared, and so what they may believe. ``why`` and ``seen``: what the rules are for
+    and what they went by, each once, since several rules mostly see the same.
     """
     said: dict[str, Any] = {name: _safe(name, value) for name, value in data.items()}
     a_list = bool(said.get("lists"))
     say: Callable[[str], str] = swedish.sentence if language == "sv" else swedish.english
     said["reasons"] = [
         {
-            "description": reason.get("description")
+            "description": _described(reason, language)
             if a_list or not any(s.startswith(_TOPIC_SENTENCES) for s in reason.get("sentences") or ())
             else "",
             "sentences": [say(s) for s in reason.get("sentences") or ()],
         }
         for reason in said.get("reasons") or ()
     ]
+    said["why"] = _distinct(reason["description"] for reason in said["reasons"])
+    said["seen"] = _distinct(s for reason in said["reasons"] for s in reason["sentences"])
     marks = [m for m in said.get("marks") or () if a_list or not _TOPIC.match(m)]
     said["marks"] = [swedish.mark(m) for m in marks] if language == "sv" else marks
     return said
+
+
+def _described(reason: Mapping[str, Any], language: str) -> str:
+    """What the rule is for, as a sentence, in the language if somebody wrote it in that."""
+    own = str(reason.get("description") or "")
+    text = str(
+        (reason.get("descriptions") or {}).get(language) or (swedish.description(own) if language == "sv" else own)
+    )
+    return f"{text}." if text and text[-1] not in ".!?" else text
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(filter(None, texts)))
 
 
 def _safe(name: str, value: Any) -> Any:
@@ -266,7 +293,7 @@ SAMPLE: Mapping[str, Any] = {
     "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
     "reasons": [{"rule": "sample", "description": "Sample", "sentences": ["It reaches 1,000 people."]}], "marks": ["sample"],
-    "deciders": [{"groups": ["sample"], "each": 1, "people": ["eva@example.com"]}], "part": True, "excerpt": "Sample",
+    "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"]}], "out_of_hours": None}], "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
     "by": "eva@example.com", "comment": "Sample", "decided_at": "2026-01-01T00:00:00Z", "percent": 50,
     "at": "2026-01-01T00:00:00Z", "role": "sender", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z",

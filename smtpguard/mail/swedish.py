@@ -19,16 +19,16 @@ _UNITS: Mapping[str, tuple[str, str, str, str]] = {
 }
 
 SENTENCES: Mapping[str, str] = {
-    "Something about it could not be checked, so people have to look at it": "Något gick inte att kontrollera, så människor behöver titta på det",
-    "It looks like mail between colleagues": "Det ser ut som post mellan kollegor",
+    "Something about it could not be checked, so people have to look at it": "Något gick inte att kontrollera, så någon behöver titta på det",
+    "It looks like mail between colleagues": "Det ser ut som e-post mellan kollegor",
     "It looks like a mailing": "Det ser ut som ett utskick",
-    "It does not look like a mailing, and may be mail between colleagues": "Det ser inte ut som ett utskick och kan vara post mellan kollegor",
+    "It does not look like a mailing, and may be mail between colleagues": "Det ser inte ut som ett utskick och kan vara e-post mellan kollegor",
     "It is correspondence with a few people, who all stand in To or Cc": "Det är brevväxling med några få personer, som alla står i Till eller Kopia",
     "It is more than correspondence with a few people who all stand in To or Cc": "Det är mer än brevväxling med några få personer som alla står i Till eller Kopia",
     "Some of its words are on a list of topics to look out for": "En del av orden finns på en lista över ämnen att se upp med",
     "None of its words are on a list of topics to look out for": "Inget av orden finns på en lista över ämnen att se upp med",
-    "Some of its words may not suit everybody it is addressed to": "En del av orden passar kanske inte alla som det är ställt till",
-    "None of its words are known not to suit those it is addressed to": "Inget av orden är känt för att inte passa dem som det är ställt till",
+    "Some of its words may not suit everybody it is addressed to": "En del av orden passar kanske inte alla som det är adresserat till",
+    "None of its words are known not to suit those it is addressed to": "Inget av orden är känt för att inte passa dem som det är adresserat till",
     "Its text could be read": "Texten gick att läsa",
     "Its text cannot be read: it is encrypted, damaged or in a foreign format": "Texten går inte att läsa: den är krypterad, skadad eller i ett främmande format",
     "It is too large or too complex to be read": "Det är för stort eller för invecklat för att läsas",
@@ -45,9 +45,9 @@ SENTENCES: Mapping[str, str] = {
     "One recipient is outside": "En mottagare finns utanför organisationen",
     "# recipients are outside": "# mottagare finns utanför organisationen",
     "No recipient is outside": "Ingen mottagare finns utanför organisationen",
-    "It is addressed to a customer list": "Det är ställt till en kundlista",
-    "It is addressed to # customer lists": "Det är ställt till # kundlistor",
-    "It is addressed to no customer list": "Det är inte ställt till någon kundlista",
+    "It is addressed to a customer list": "Det är adresserat till en kundlista",
+    "It is addressed to # customer lists": "Det är adresserat till # kundlistor",
+    "It is addressed to no customer list": "Det är inte adresserat till någon kundlista",
     "One recipient is a customer": "En mottagare är kund",
     "# recipients are customers": "# mottagare är kunder",
     "No recipient is a customer": "Ingen mottagare är kund",
@@ -57,8 +57,8 @@ SENTENCES: Mapping[str, str] = {
     "One customer among its recipients stands neither in To nor in Cc": "En kund bland mottagarna står varken i Till eller Kopia",
     "# customers among its recipients stand neither in To nor in Cc": "# kunder bland mottagarna står varken i Till eller Kopia",
     "All customers among its recipients stand in To or Cc": "Alla kunder bland mottagarna står i Till eller Kopia",
-    "It is addressed to customers": "Det är ställt till kunder",
-    "It is addressed to no customers": "Det är inte ställt till kunder",
+    "It is addressed to customers": "Det är adresserat till kunder",
+    "It is addressed to no customers": "Det är inte adresserat till kunder",
     "It reaches one person": "Det når en person",
     "It reaches # people": "Det når # personer",
     "It reaches nobody": "Det når ingen",
@@ -71,22 +71,37 @@ SENTENCES: Mapping[str, str] = {
     "The same mailing reaches # of a customer list": "Samma utskick når # av en kundlista",
     "The mailing was approved": "Utskicket är godkänt",
     "Nobody has approved it as a mailing": "Ingen har godkänt det som utskick",
-    "It comes from a system whose mail is approved beforehand": "Det kommer från ett system vars post är godkänd på förhand",
-    "It does not provably come from a system whose mail is approved beforehand": "Det kommer inte bevisligen från ett system vars post är godkänd på förhand",
+    "It comes from a system whose mail is approved beforehand": "Det kommer från ett system vars e-post är godkänd på förhand",
+    "It does not provably come from a system whose mail is approved beforehand": "Det kommer inte bevisligen från ett system vars e-post är godkänd på förhand",
     "Its From is one that a rule names": "Avsändaren nämns i en regel",
     "Its From is a colleague's": "Avsändaren är en kollega",
     "Its From is nobody's in the organization": "Avsändaren är ingen i organisationen",
-    "Its sender is proven": "Avsändaren är styrkt",
-    "Its sender is not proven": "Avsändaren är inte styrkt",
-    "Its sender may write to every list that it is addressed to": "Avsändaren får skriva till alla listor som det är ställt till",
-    "Its sender is not proven to be somebody who may write to every list that it is addressed to": "Det är inte styrkt att avsändaren får skriva till alla listor som det är ställt till",
+    "Its sender is proven": "Avsändaren är bekräftad",
+    "Its sender is not proven": "Avsändaren är inte bekräftad",
+    "Its sender may write to every list that it is addressed to": "Avsändaren får skriva till alla listor som det är adresserat till",
+    "Its sender is not proven to be somebody who may write to every list that it is addressed to": "Det är inte bekräftat att avsändaren får skriva till alla listor som det är adresserat till",
     "Its sender wrote to one customer": "Avsändaren har skrivit till en kund",
     "Its sender wrote to # customers": "Avsändaren har skrivit till # kunder",
     "Its sender wrote to no customer": "Avsändaren har inte skrivit till någon kund",
     "There was one message in this conversation": "Det har kommit ett meddelande i den här konversationen",
     "There were # messages in this conversation": "Det har kommit # meddelanden i den här konversationen",
     "There were no messages in this conversation": "Det har inte kommit något meddelande i den här konversationen",
+    "Mail is being stopped at the moment, and waits until people let it go on": "All sådan e-post är stoppad just nu, och väntar tills någon släpper fram den",
+    "An earlier attempt to send this message may have reached the list: somebody is to look first": "Ett tidigare försök att skicka det här kan redan ha nått listan: någon ska titta först",
+    "Automatic replies and bounces cannot be sent to a mailing list": "Automatiska svar och studsar kan inte skickas till en lista",
 }  # fmt: skip
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "A freeze is in force": "Någon har stoppat all sådan e-post tills vidare",
+    "An earlier attempt may have reached the list already": "Ett tidigare försök kan redan ha nått listan",
+    "Automatic replies and bounces never go to a list": "Automatiska svar och studsar går aldrig till en lista",
+}
+
+TOPICS: Mapping[str, str] = {
+    "alcohol": "alkohol", "confidential": "affärshemligheter", "diets": "dieter och fasta", "gambling": "hasardspel",
+    "health": "hälsa", "politics": "politik", "pork": "fläsk", "redundancy": "uppsägningar och löner",
+}  # fmt: skip
+"""The product's own vocabularies; an admin's bears the admin's name."""
 
 MARKS: Mapping[str, str] = {
     '"*" (*, in the subject)': '"*" (*, i ämnesraden)',
@@ -96,7 +111,7 @@ MARKS: Mapping[str, str] = {
     '"*" (*, in the attachment name)': '"*" (*, i namnet på en bilaga)',
     '"*" (*, in the attached text)': '"*" (*, i en bilaga)',
     '"*" (*, in the hidden text)': '"*" (*, i text som inte syns)',
-    "a header claims that it passed this guard before; that proves nothing": "ett brevhuvud påstår att det redan har passerat brevvakten; det bevisar ingenting",
+    "a header claims that it passed this guard before; that proves nothing": "ett brevhuvud påstår att det redan har passerat e-postvakten; det bevisar ingenting",
     "List-Unsubscribe-Post offers to unsubscribe with one click": "det går att avsluta prenumerationen med ett klick (List-Unsubscribe-Post)",
     "it has a List-Unsubscribe field": "det har ett List-Unsubscribe-fält",
     "List-Id names the list *": "List-Id anger listan *",
@@ -153,8 +168,8 @@ MARKS: Mapping[str, str] = {
     "links that run through *": "länkar som går genom *",
     "# links with campaign parameters": "# länkar med kampanjparametrar",
     "# links and # pictures": "# länkar och # bilder",
-    'it begins as a letter: "*"': 'det börjar som ett brev: "*"',
-    'it ends as a letter: "*"': 'det slutar som ett brev: "*"',
+    'it begins as a letter: "*"': 'det börjar som ett personligt brev: "*"',
+    'it ends as a letter: "*"': 'det slutar som ett personligt brev: "*"',
     'it ends with a name: "*"': 'det slutar med ett namn: "*"',
     "it ends with somebody's telephone number": "det slutar med någons telefonnummer",
     "it speaks in the first person": "det är skrivet i jagform",
@@ -185,9 +200,14 @@ def sentence(text: str) -> str:
     return text if said is None else f"{said}{window}."
 
 
+def description(text: str) -> str:
+    """What one of the guard's own rules is for, in Swedish. An admin's own words stay as they are."""
+    return DESCRIPTIONS.get(text.rstrip("."), text)
+
+
 def mark(text: str) -> str:
     """A phrase for something found in a message, in Swedish."""
-    return _look_up(text, _MARKS) or text
+    return _TOPIC.sub(lambda found: f'" ({TOPICS.get(found[1], found[1])}, i ', _look_up(text, _MARKS) or text)
 
 
 def spelled_window(text: str, *, swedish: bool) -> str:
@@ -235,6 +255,7 @@ def _number(text: str) -> str:
     return re.sub(r"\d[\d,.]*", lambda m: m[0].replace(",", "\u00a0").replace(".", ","), text)
 
 
+_TOPIC = re.compile(r'" \((\S+), i (?=[a-zåäö ]+\)\Z)')
 _SIGNS = str.maketrans("#*", "\ue000\ue001")  # in what was found, while signs are still looked for
 _UNSIGNED = str.maketrans("\ue000\ue001", "#*")
 _SENTENCES = _compiled(SENTENCES)

@@ -220,9 +220,45 @@ Conditions = dict[str, Any]
 """Read by grammar, with positions, and described by schema: here they are facts and what is asked of them."""
 
 
+def _spoken(value: Any) -> Any:
+    """A text, or one for each of some languages. A text alone is everybody's: ""."""
+    if isinstance(value, str):
+        return {"": value}
+    if isinstance(value, dict):
+        for language in value:
+            if language not in _SPOKEN:
+                raise Invalid(f'unknown language "{language}"', one_of(_SPOKEN), did_you_mean(str(language), _SPOKEN))
+            if not isinstance(value[language], str):
+                raise Invalid(f"no text in {language}", "a text")
+        return value
+    raise Invalid("no text", "a text, or one for each language: {sv: ..., en: ...}")
+
+
+_SPOKEN = ("sv", "en")
+Spoken = Annotated[
+    dict[str, str],
+    BeforeValidator(_spoken),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {language: {"type": "string"} for language in _SPOKEN},
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+"""Language -> text."""
+
+
 class RuleModel(Section):
+    """``description``: what the rule is for, as a sentence that the sender reads."""
+
     id: Name
-    description: str = ""
+    description: Spoken = Field(default={})
     when: Conditions
     unless: Conditions | None = None
     then: Annotated[Literal["hold", "defer", "reject"], BeforeValidator(_action)] = Field(title="action")

@@ -35,6 +35,7 @@ class Rule:
     when: tuple[Condition, ...]
     unless: tuple[Condition, ...] = ()
     description: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)  # by language
     mode: Mode = Mode.ENFORCE
     scope: Scope = Scope.ALL
     explain: bool = False

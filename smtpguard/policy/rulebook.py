@@ -41,10 +41,10 @@ def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule
             line = findings.document.mark(("rules", first[rule.id], "id")).line
             findings.problem((*place, "id"), f'rule "{rule.id}" stands twice: first on line {line}', "another id")
         first.setdefault(rule.id, n)
-        yield _rule(rule, place, known, findings, enforce=model.enforce)
+        yield _rule(rule, place, known, findings, model)
 
 
-def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, *, enforce: bool) -> Rule:
+def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, policy: PolicyModel) -> Rule:
     when = _conditions(model.when, (*place, "when"), known, findings, every=False)
     unless: tuple[Condition, ...] = ()
     if model.unless is not None:
@@ -65,11 +65,18 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, *, e
         then=_ACTIONS[model.then],
         when=when,
         unless=unless,
-        description=model.description,
-        mode=Mode(model.mode) if enforce else Mode.OBSERVE,
+        description=_own(model.description, policy),
+        descriptions={language: text for language, text in model.description.items() if language},
+        mode=Mode(model.mode) if policy.enforce else Mode.OBSERVE,
         scope=Scope(model.scope),
         explain=model.explain,
     )
+
+
+def _own(description: Mapping[str, str], policy: PolicyModel) -> str:
+    """In the organisation's own language, as far as it was written in one."""
+    spoken = ("", *policy.organization.languages, *description)
+    return next((description[language] for language in spoken if language in description), "")
 
 
 def _same(name: str, when: Any, unless: Any) -> bool:

@@ -63,7 +63,7 @@ def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Pa
     assert (result.exit_code, result.stdout) == (1, "")
     assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
         'policy.yaml:17:20: unknown group "comunications" (did you mean communications?)',
-        'policy.yaml:54:11: unknown action "hodl" (did you mean hold?)',
+        'policy.yaml:56:11: unknown action "hodl" (did you mean hold?)',
         "none.pem: expected a file that is there",
     ]
 

@@ -94,7 +94,9 @@ async def test_a_rejection_says_why_and_explains(home: House) -> None:
     done = await home.intake()(transaction, way)
     assert isinstance(done, Rejected)
     assert done.reply.code == 550
-    assert done.reply.enhanced == "5.7.1"
+    assert done.reply.lines == (
+        f"5.7.1 This message was not sent. Contracts never go to a list. Its reference is {transaction.id}.",
+    )
     assert way.abandoned == 1
     [intent] = await home.outbox()
     assert intent.data["notice"] == "rejected"
@@ -266,6 +268,39 @@ async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
     await home.put(stricter)  # in force, and the process does not know it yet
     done = await home.intake()(home.transaction("ulf@example.com"), Way())
     assert isinstance(done, Rejected)
+
+
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        ("description: Nobody writes to Ulf, ", "Nobody writes to Ulf."),
+        ("description: {sv: Ingen skriver till Ulf, en: Nobody writes to Ulf!}, ", "Nobody writes to Ulf!"),
+        ("description: {sv: Ingen skriver till Ulf}, ", "Its From is a colleague's. It has one recipient."),
+        ("description: Ingen får skriva till Ulf, ", "Its From is a colleague's. It has one recipient."),
+        ("", "Its From is a colleague's. It has one recipient."),
+    ],
+)
+async def test_a_reply_says_in_english_what_the_rule_is_for_or_what_it_saw(
+    home: House, description: str, said: str
+) -> None:
+    rule = f"  - {{id: nobody, {description}when: {{sender.internal: true, recipients.total: any}}, then: reject}}\n"
+    await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
+    done = await home.intake()(home.transaction("ulf@example.com"), Way())
+    assert isinstance(done, Rejected)
+    assert done.reply.text.startswith(f"5.7.1 This message was not sent. {said} Its reference is ")
+
+
+async def test_a_reply_does_not_say_what_single_people_are_to_be_spared(home: House) -> None:
+    rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: reject}\n"
+    await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
+    await home.follow()
+    done = await home.intake()(home.transaction(MEMBERS[0], X_Topics="pork"), Way())
+    assert isinstance(done, Rejected)
+    assert "Some of its words may not suit everybody it is addressed to." in done.reply.text
+    assert "pork" not in done.reply.text
+    done = await home.intake()(home.transaction(RAMADAN, X_Topics="pork"), Way())
+    assert isinstance(done, Rejected)
+    assert "No pork for them." in done.reply.text
 
 
 async def test_a_policy_that_never_stands_still_defers(home: House) -> None:

@@ -92,9 +92,16 @@ async def test_what_the_writer_reads(home: House) -> None:
     assert data["held_at"] == "2026-03-02T09:00:00Z"
     assert data["deciders"] == [
         {
-            "groups": ["communications", "compliance"],
             "each": 1,
-            "people": ["dpo@example.com", "eva@example.com", "omar@example.com"],
+            "groups": [
+                {"group": "communications", "people": ["eva@example.com", "omar@example.com"]},
+                {"group": "compliance", "people": ["dpo@example.com"]},
+            ],
+            "out_of_hours": {
+                "each": 1,
+                "groups": [{"group": "duty", "people": ["duty@example.com"]}],
+                "out_of_hours": None,
+            },
         }
     ]
 

@@ -52,7 +52,13 @@ DATA: dict[str, Any] = {
         }
     ],
     "marks": ['the subject begins with "SV:"', '"bacon" (pork, in the text)'],
-    "deciders": [{"groups": ["communications"], "each": 2, "people": ["eva@example.com", "omar@example.com"]}],
+    "deciders": [
+        {
+            "each": 2,
+            "groups": [{"group": "communications", "people": ["eva@example.com", "omar@example.com"]}],
+            "out_of_hours": None,
+        },
+    ],
     "part": False,
     "excerpt": "Hej Bo!\n\nVi ses på fredag. <b>Skål</b>",
     "comment": "Not for customers.\nCall me!",
@@ -119,7 +125,7 @@ def test_what_the_writer_is_told() -> None:
         "Skulle nå: 400\u00a0000 personer (Ramadan greetings)",
         "Väntar till: fredag 6 mars 2026 kl. 11:05 (CET)",
         "Mail between colleagues never goes to a customer list.",
-        "- Det ser ut som post mellan kollegor.",
+        "- Det ser ut som e-post mellan kollegor.",
         '- ämnesraden börjar med "SV:"',
         "- 2 av communications: eva@example.com, omar@example.com",
         "Frågor: it@example.com",
@@ -343,9 +349,11 @@ def test_numbers_and_windows_in_swedish() -> None:
     ("english", "said"),
     [
         ("it is made from a template (12 tables, 3 pictures)", "det är gjort efter en mall (12 tabeller, 3 bilder)"),
-        ('it begins as a letter: "Hi (you)"', 'det börjar som ett brev: "Hi (you)"'),
+        ('it begins as a letter: "Hi (you)"', 'det börjar som ett personligt brev: "Hi (you)"'),
         ("bo@example.com and 2 more is shown in To or Cc and is a colleague", "bo@example.com och 2 till står i Till eller Kopia och är kollegor"),
-        ('"fläsk" (pork, in the text)', '"fläsk" (pork, i texten)'),
+        ('"fläsk" (pork, in the text)', '"fläsk" (fläsk, i texten)'),
+        ('"tips" (gambling, in the subject)', '"tips" (hasardspel, i ämnesraden)'),
+        ('"tips" (horses, in the subject)', '"tips" (horses, i ämnesraden)'),
         ("Mailchimp put a X-MC-User field on it", "Mailchimp har lagt till fältet X-MC-User"),
         ("a platform put a X-SG-EID field on it", "ett utskickssystem har lagt till fältet X-SG-EID"),
     ],
@@ -404,3 +412,35 @@ def test_text_is_made_safe_in_bounds() -> None:
     assert compose.some_lines("\n".join("x" * 99)).endswith("…")
     assert compose.shown_address("no address\r\n") == "no address"
     assert compose.message_ids("junk <a@b> <c d@e> <f@g>") == "<a@b>\r\n <f@g>"
+
+
+def test_several_rules_say_what_they_went_by_once_and_each_in_the_readers_language() -> None:
+    reasons = [
+        {"rule": "a", "description": "Not to a list", "descriptions": {"sv": "Inte till en lista", "en": "Not to a list"},
+         "sentences": ["It looks like mail between colleagues.", "It is addressed to a customer list."]},
+        {"rule": "b", "description": "Only writers write", "descriptions": {},
+         "sentences": ["It is addressed to a customer list."]},
+        {"rule": "freeze", "description": "A freeze is in force", "sentences": []},
+    ]  # fmt: skip
+    for plain in (texts(render(language="sv", reasons=reasons))[0], texts(render("approve", "sv", reasons=reasons))[0]):
+        assert plain.count("Det är adresserat till en kundlista.") == 1
+        assert "- Inte till en lista.\n" in plain
+        assert "- Only writers write.\n" in plain  # nobody has written it in Swedish
+        assert "- Någon har stoppat all sådan e-post tills vidare.\n" in plain
+    assert "- Not to a list.\n" in texts(render(language="en", reasons=reasons))[0]
+
+
+def test_who_decides_is_one_of_each_and_who_stands_in_out_of_hours() -> None:
+    deciders = [{
+        "each": 1,
+        "groups": [{"group": "communications", "people": ["eva@example.com", "omar@example.com"]},
+                   {"group": "compliance", "people": []}],
+        "out_of_hours": {"each": 2, "groups": [{"group": "duty", "people": ["a@example.com"]}], "out_of_hours": None},
+    }]  # fmt: skip
+    said = texts(render(language="en", deciders=deciders))[0].replace("\n  ", " ")
+    assert "- one of communications: eva@example.com, omar@example.com\n" in said
+    assert "- and one of compliance: nobody is in this group now\n" in said
+    assert "- or, out of hours, 2 of duty: a@example.com\n" in said
+    said = texts(render(language="sv", deciders=deciders))[0].replace("\n  ", " ")
+    assert "- och en av compliance: ingen är med i gruppen just nu\n" in said
+    assert "- eller, utanför arbetstid, 2 av duty: a@example.com\n" in said
