@@ -20,12 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy import func, select
+
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import Services, opened, services
 from smtpguard.audit.event import Kind
 from smtpguard.guard.approvals import Conflict
 from smtpguard.policy.approval import Choice, Hold, State
 from smtpguard.store.database import Database
+from smtpguard.store.schema import outbox
 from smtpguard.store.store import Store
 from tests.peers.chain import Recorder, member, rules, until
 from tests.peers.postfix import free_port
@@ -272,7 +275,7 @@ class Machine:
         database = Database(self.url)
         try:
             with database.read() as connection:
-                return int(connection.exec_driver_sql(_OPEN).scalar_one())
+                return int(connection.execute(_OPEN).scalar_one())
         finally:
             database.close()
 
@@ -308,7 +311,7 @@ class Machine:
         return hold.state
 
 
-_OPEN = "SELECT count(*) FROM outbox WHERE NOT done AND doc NOT LIKE '%\"digest\"%'"
+_OPEN = select(func.count()).select_from(outbox).where(outbox.c.done.is_(False), outbox.c.doc.not_like('%"digest"%'))
 
 
 @dataclass(frozen=True, slots=True)

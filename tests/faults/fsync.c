@@ -1,0 +1,43 @@
+/* Preloaded into the guard: fsync and fdatasync fail with EIO while the file that FAULT_FSYNC names is there. Whoever syncs
+   the same open file again after such a failure, instead of opening it anew, is written down beside it: the kernel may have
+   dropped what could not be written, and the second call would say that all is well. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static unsigned char failed[65536];
+
+static void note(const char *what) {
+    char path[4096];
+    const char *at = getenv("FAULT_FSYNC");
+    if (!at) return;
+    snprintf(path, sizeof path, "%s.%s", at, what);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd < 0) return;
+    if (write(fd, "x", 1) < 0) {}
+    close(fd);
+}
+
+static int synced(int fd, int (*real)(int)) {
+    const char *at = getenv("FAULT_FSYNC");
+    if (fd >= 0 && fd < 65536 && failed[fd]) note("again");
+    if (at && access(at, F_OK) == 0) {
+        if (fd >= 0 && fd < 65536) failed[fd] = 1;
+        note("failed");
+        errno = EIO;
+        return -1;
+    }
+    return real(fd);
+}
+
+int fsync(int fd) { return synced(fd, (int (*)(int))dlsym(RTLD_NEXT, "fsync")); }
+int fdatasync(int fd) { return synced(fd, (int (*)(int))dlsym(RTLD_NEXT, "fdatasync")); }
+
+int close(int fd) {
+    if (fd >= 0 && fd < 65536) failed[fd] = 0;
+    return ((int (*)(int))dlsym(RTLD_NEXT, "close"))(fd);
+}
