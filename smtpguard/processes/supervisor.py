@@ -64,6 +64,7 @@ class Supervisor:
         self._stopping = False
         self._status = 0
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
         self._refused = 0
 
     async def run(self) -> int:
@@ -244,10 +245,21 @@ class Supervisor:
             _refuse(offered.connection, reply.SHUTTING_DOWN, clear=clear)
 
     def _told_to_reload(self) -> None:
-        if self._reload_command and not self._stopping and (self._reloading is None or self._reloading.done()):
+        """Told while one is under way: that one may have read the file before it was changed, so another follows it."""
+        if not self._reload_command or self._stopping:
+            return
+        if self._reloading is None or self._reloading.done():
             self._reloading = asyncio.create_task(self._reload())
+        else:
+            self._reload_again = True
 
     async def _reload(self) -> None:
+        self._reload_again = True
+        while self._reload_again:
+            self._reload_again = False
+            await self._reload_once()
+
+    async def _reload_once(self) -> None:
         self._notifier.reloading()
         done = await asyncio.to_thread(
             subprocess.run, self._reload_command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

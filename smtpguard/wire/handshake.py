@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import ssl
 from collections.abc import Mapping
 
@@ -48,7 +49,14 @@ async def open_connection(target: RelayTarget, context: ssl.SSLContext | None) -
     except Lost as lost:
         raise RelayUnavailable(f"opening a session: {lost.__cause__}") from lost
     except (OSError, ValueError) as error:  # ValueError: no host name
-        raise RelayUnavailable(f"connecting to {target.host} port {target.port}: {error or 'timed out'}") from error
+        raise RelayUnavailable(f"connecting to {target.host} port {target.port}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """In words. asyncio puts the address into the text of what connect(2) answers, which is told already."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno > 0 else error.strerror or str(error)  # below 0: of getaddrinfo
+    return str(error) or "timed out"
 
 
 async def _opened(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:

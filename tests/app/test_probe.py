@@ -72,7 +72,8 @@ async def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
     found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {port}, tls: none}}")
     assert states(found, "relay") == [State.WRONG]
     assert states(found, "sender") == []
-    assert states(found, "way") == [State.FINE], "what is not there lets nobody through"
+    assert found[0].text.endswith(f"cannot be used: connecting to 127.0.0.1 port {port}: Connection refused")
+    assert states(found, "way") == [State.UNKNOWN], "a relay that is down does not show who else may use it"
 
 
 async def test_tls_that_is_required_and_not_offered(tmp_path: Path) -> None:

@@ -308,3 +308,19 @@ def test_watchdog_and_reload(grow, tmp_path: Path) -> None:
     tree.until("RELOADING=1\nMONOTONIC_USEC=")
     tree.until("READY=1")
     assert done.exists()
+
+
+def test_a_reload_that_is_asked_for_during_another_is_not_lost(grow, tmp_path: Path) -> None:
+    """The first may have read the file before it was changed again."""
+    count, go = tmp_path / "count", tmp_path / "go"
+    script = f"echo one >>{count}; while ! test -e {go}; do sleep 0.05; done"
+    tree = grow(["proxy"], reload=["sh", "-c", script])
+    tree.until("READY=1")
+    tree.process.send_signal(signal.SIGHUP)
+    tree.until("RELOADING=1\nMONOTONIC_USEC=")
+    tree.process.send_signal(signal.SIGHUP)
+    go.touch()
+    tree.until("RELOADING=1\nMONOTONIC_USEC=")
+    tree.until("READY=1")  # of the first
+    tree.until("READY=1")  # of the second
+    assert count.read_text() == "one\none\n"
