@@ -122,7 +122,7 @@ class Gathering:
             values.update(self._text(self.text))
             evidence["message.looks"] = _phrases(self.text)
             evidence["message.unsuitable_topics"] = tuple(
-                dict.fromkeys(f'"{t.term}" ({t.vocabulary}, in the {t.where})' for t in self.text.topics)
+                dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in self.text.topics)
             )
         elif self.text is not None:
             values.update(dict.fromkeys(_TEXT_FACTS, self.text))

@@ -26,7 +26,7 @@ def dump_reading(reading: Reading) -> bytes:
     value["looks"] = reading.looks.value
     value["readable"] = reading.readable.value
     value["marks"] = [[m.name, m.side.value, m.weight, m.evidence, m.group] for m in reading.marks]
-    value["topics"] = [[t.vocabulary, t.term, t.where, t.context] for t in reading.topics]
+    value["topics"] = [[t.vocabulary, t.term, t.where, t.word, t.context] for t in reading.topics]
     value["shown"] = sorted(reading.shown)
     value["labels"] = sorted(reading.labels)
     value["sketch"] = list(reading.sketch)
@@ -47,8 +47,8 @@ def load_reading(data: bytes) -> Reading:
             readable=Readable(v["readable"]),
             why_unreadable=_text(v["why_unreadable"]),
             topics=tuple(
-                Topic(vocabulary=_text(n), term=_text(t), where=_text(w), context=_text(c))
-                for n, t, w, c in v["topics"]
+                Topic(vocabulary=_text(n), term=_text(t), where=_text(w), word=_text(s), context=_text(c))
+                for n, t, w, s, c in v["topics"]
             ),
             subject=_text(v["subject"]),
             from_address=None if v["from_address"] is None else _text(v["from_address"]),

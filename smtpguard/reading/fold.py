@@ -27,7 +27,7 @@ _LATIN = re.compile("[a-zà-öø-ÿœß]")
 _LEET = re.compile(r"[013457@$](?<=[^\W\d_].)(?=[^\W\d_])")
 _LEET_TO = {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
 _APART = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*·•|/\xa0]){3,30}[^\W\d_](?![^\W_])")
-_MAYBE_APART = re.compile(r"[ .\-_*·•|/\xa0][^\W\d_][ .\-_*·•|/\xa0][^\W\d_](?![^\W_])")
+_MAYBE_APART = re.compile(r"[ .\-_*·•|/\xa0][^\W_][ .\-_*·•|/\xa0][^\W_][ .\-_*·•|/\xa0][^\W_](?![^\W_])")
 _SPACED = re.compile(r"[ .\-_*·•|/\xa0]")
 
 

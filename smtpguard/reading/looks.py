@@ -41,11 +41,15 @@ class Readable(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """A term of a vocabulary that was found. ``where``: subject, text, html, alt text or attachment name; ``context``: words around it."""
+    """A term of a vocabulary that was found. ``where``: subject, text, html, alt text or attachment name.
+
+    ``word``: as it stands there ("julskinkan", of which the term is "skink"); ``context``: the words around it.
+    """
 
     vocabulary: str
     term: str
     where: str
+    word: str
     context: str = ""
 
 

@@ -25,8 +25,6 @@ _BLOCK = re.compile(
     re.I,
 )
 _CELL = re.compile(r"<(?=/?t[dh]\b)", re.I)
-_SPACES = re.compile(r"[ \t\xa0]{2,}|[\t\xa0]")
-_LINES = re.compile(r"\n{3,}")
 _INVISIBLE = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|(?:^|[;\s])opacity\s*:\s*0*(?:\.0+)?(?:[;\s!]|$)"
     r"|(?:^|[;\s])max-height\s*:\s*0(?:px)?(?:[;\s!]|$)",
@@ -115,9 +113,11 @@ def read_markup(html: str, meter: Meter) -> Markup:
 
 def seen(text: str) -> str:
     """White space as it is shown: runs are one space, at most one empty line."""
-    text = _SPACES.sub(" ", text.replace("\r", ""))
-    text = text.replace(" \n", "\n").replace("\n ", "\n")
-    return _LINES.sub("\n\n", text).strip()
+    text = text.replace("\r", "").replace("\t", " ").replace("\xa0", " ")
+    for run, shown in (("  ", " "), (" \n", "\n"), ("\n ", "\n"), ("\n\n\n", "\n\n")):
+        while run in text:  # each round halves a run: many times faster than a pattern
+            text = text.replace(run, shown)
+    return text.strip()
 
 
 def _measure(html: str, meter: Meter) -> int:

@@ -7,8 +7,9 @@ at the edge of a word, save those that end in ``*``. Never here: where in the me
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-import ahocorasick
+from smtpguard.reading.automaton import automaton_of
 
 _PHRASES: dict[str, dict[str, str]] = {
     "unsubscribe-words": {
@@ -175,18 +176,15 @@ _PHRASES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-def _automaton() -> object:
-    automaton = ahocorasick.Automaton()
+def _automaton() -> Any:
     meanings: dict[str, list[tuple[str, bool]]] = {}
     for mark, languages in _PHRASES.items():
         for line in languages.values():
             for phrase in line.split("|"):
                 open_ended = phrase.endswith("*")
                 meanings.setdefault(phrase.rstrip("*"), []).append((mark, open_ended))
-    for phrase, those in meanings.items():
-        automaton.add_word(phrase, (len(phrase), tuple(dict.fromkeys(those))))
-    automaton.make_automaton()
-    return automaton
+    phrases = {phrase: (len(phrase), tuple(dict.fromkeys(those))) for phrase, those in meanings.items()}
+    return automaton_of(phrases, (1, ()))
 
 
 _AUTOMATON = _automaton()
@@ -196,7 +194,7 @@ _UNSPACED = ("\u3040", "\u9fff")  # scripts that set no spaces: a phrase in them
 def found_in(folded: str) -> Iterator[tuple[str, int, int]]:
     """(mark, start, end) of every phrase in text that ``fold`` has folded."""
     size = len(folded)
-    for last, (length, meanings) in _AUTOMATON.iter(folded):  # type: ignore[attr-defined]
+    for last, (length, meanings) in _AUTOMATON.iter(folded):
         start, end = last - length + 1, last + 1
         edge = not start or not folded[start - 1].isalnum() or _UNSPACED[0] <= folded[start] <= _UNSPACED[1]
         if not edge:

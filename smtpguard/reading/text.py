@@ -153,9 +153,13 @@ def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
         out.new, out.quoted = out.split.new, out.split.quoted
     # Links in quoted text are another's; in HTML they cannot be told apart where only a line of text says "quoted".
     if not markups:
-        out.links = _URL.findall(out.new)[:2000]
+        out.links = _urls(out.new)
     elif not out.split.kind:
-        out.links = [link for m in markups for link in m.links] or _URL.findall(plain)[:2000]
+        out.links = [link for m in markups for link in m.links] or _urls(plain)
+
+
+def _urls(text: str) -> list[str]:
+    return _URL.findall(text)[:2000] if "://" in text else []
 
 
 def _joined(markups: list[Markup]) -> Markup:

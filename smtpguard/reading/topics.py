@@ -2,18 +2,17 @@
 
 A vocabulary comes as parsed YAML (the caller reads files): a mapping with ``groups``, each of one ``language``, with
 ``terms``, the endings they take (``inflect``), whether they make compounds (``compound``), and what looks like them and is
-not (``except``). Finding: Aho-Corasick gives candidates, the word around each decides. Never here: who is to be spared (policy).
+not (``except``). Finding: Aho-Corasick gives candidates, the word around each decides, and what was decided of a word is remembered
+from message to message. Never here: who is to be spared (policy).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import ahocorasick
-
+from smtpguard.reading.automaton import automaton_of
 from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Topic
 
@@ -22,6 +21,8 @@ PATIENCE = 500
 """So many look-alikes are told apart in one text. A text with more of them is trying something: then a hit is a hit."""
 _EDGE = 60
 _LONGEST_WORD = 80
+_REMEMBERED = 20_000  # words of which it is known what they hold
+_WORD = re.compile(r"\w+")
 COMPOUNDS = ("none", "first", "last", "both")
 
 
@@ -34,19 +35,78 @@ class BadVocabulary(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class _Exception:
+    """What looks like a term and is none: ``pattern`` is the whole, ``words`` are its words one by one."""
+
+    pattern: str
+    words: tuple[re.Pattern[str], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
     vocabulary: str
     term: str
     endings: frozenset[str]
     first: bool  # the term may begin a compound: bacon + svarv
     last: bool  # the term may end one: jul + skinka
-    exceptions: re.Pattern[str] | None
+    exceptions: tuple[_Exception, ...]
+
+    def fits(self, before: str, after: str) -> bool:
+        """Whether the term stands in a word of which this comes before and after it."""
+        if before and not (self.last and len(before) > 1):
+            return False
+        return after in self.endings or (self.first and len(after) > 2)
+
+    def excepted(self, words: Sequence[str]) -> re.Pattern[str] | None:
+        """The exceptions in which any of these words may stand, as one pattern."""
+        near = [e.pattern for e in self.exceptions if any(w.fullmatch(word) for w in e.words for word in words)]
+        return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(near, key=len, reverse=True))})(?!\w)") if near else None
 
 
-@dataclass(frozen=True, slots=True)
+_Finding = tuple[_Entry, re.Pattern[str] | None]
+
+
 class _Compiled:
-    automaton: Any  # ahocorasick.Automaton of tuples of entries; None where there are no terms
-    names: frozenset[str]
+    """All terms of all vocabularies in one automaton, and what is known of words so far: what the terms say of them, no more."""
+
+    def __init__(self, entries: Mapping[str, Sequence[_Entry]]) -> None:
+        terms = {t: (t, len(t), any(e.last for e in those), tuple(those)) for t, those in entries.items()}
+        self._automaton = automaton_of(terms, ("", 1, False, ()))
+        self._known: dict[tuple[str, str], tuple[_Finding, ...]] = {}
+
+    def hits(self, plain: str) -> Iterator[tuple[_Entry, int, int]]:
+        """Every entry that ``plain`` holds, each at the first word that no exception takes from it."""
+        patience = PATIENCE
+        done: set[_Entry] = set()
+        known = self._known
+        for end, (term, length, last, entries) in self._automaton.iter(plain):
+            start = end - length + 1
+            if not last and start and plain[start - 1].isalnum():
+                continue  # in the middle of a word that none of these may end
+            before, after = _left(plain, start) if last else start, _right(plain, end + 1)
+            word = plain[before:after]
+            findings = known.get((word, term))
+            if findings is None:
+                findings = self._learn(word, term, word[: start - before], plain[end + 1 : after], entries)
+            for entry, exceptions in findings:
+                if entry in done:
+                    continue
+                if exceptions and patience:
+                    patience -= 1
+                    if _taken(exceptions, plain, before, after):
+                        continue
+                done.add(entry)
+                yield entry, before, after
+
+    def _learn(self, word: str, term: str, before: str, after: str, entries: Sequence[_Entry]) -> tuple[_Finding, ...]:
+        """Which of the entries of a term a word holds (or some words, for a term of some), and what may take them from it."""
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        fitting = [e for e in entries if e.fits(before, after)]
+        findings = [(e, e.excepted(_WORD.findall(word))) for e in fitting]
+        found = tuple((e, x) for e, x in findings if x is None or not x.fullmatch(word))
+        self._known[word, term] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +114,28 @@ class Vocabularies:
     """Compiled once, read-only after. ``documents`` are what it was compiled of, so that it can be sent to another process."""
 
     documents: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-    _compiled: _Compiled = field(default=_Compiled(None, frozenset()), repr=False, compare=False)
+    _compiled: _Compiled | None = field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> frozenset[str]:
-        return self._compiled.names
+        return frozenset(self.documents)
 
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
         """Topics in ``(where, text)`` pairs, the first place of each (vocabulary, term), at most ``MOST``."""
-        if self._compiled.automaton is None:
+        if self._compiled is None:
             return ()
         found: dict[tuple[str, str], Topic] = {}
         for where, text in texts:
-            for entry, context in _hits(self._compiled.automaton, text, found):
-                if len(found) < MOST:
-                    found[entry.vocabulary, entry.term] = Topic(
-                        vocabulary=entry.vocabulary, term=entry.term, where=where, context=context
+            plain = _spelled(text)
+            for entry, start, stop in self._compiled.hits(plain):
+                key = entry.vocabulary, entry.term
+                if key not in found and len(found) < MOST:
+                    found[key] = Topic(
+                        vocabulary=entry.vocabulary,
+                        term=entry.term,
+                        where=where,
+                        word=plain[start:stop],
+                        context=_context(plain, start, stop),
                     )
         return tuple(found.values())
 
@@ -80,13 +146,7 @@ def compile_vocabularies(documents: Mapping[str, Mapping[str, object]]) -> Vocab
     for name, document in documents.items():
         for entry in _entries(name, document):
             entries.setdefault(entry.term, []).append(entry)
-    automaton = None
-    if entries:
-        automaton = ahocorasick.Automaton()
-        for term, those in entries.items():
-            automaton.add_word(term, (len(term), any(e.last for e in those), tuple(those)))
-        automaton.make_automaton()
-    return Vocabularies(documents=documents, _compiled=_Compiled(automaton, frozenset(documents)))
+    return Vocabularies(documents=documents, _compiled=_Compiled(entries) if entries else None)
 
 
 def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
@@ -98,8 +158,7 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
     groups = document.get("groups")
     if not isinstance(groups, list) or not groups:
         raise BadVocabulary(name, ("groups",), "missing or no list", "a list of groups of terms")
-    exceptions = [w for i, g in enumerate(groups) for w in _words(name, g, ("groups", i), "except")]
-    pattern = _exceptions(exceptions)
+    exceptions = tuple(_exception(w) for i, g in enumerate(groups) for w in _words(name, g, ("groups", i), "except"))
     for i, group in enumerate(groups):
         path = ("groups", i)
         for key in group:
@@ -119,7 +178,7 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
                 endings,
                 compound in ("first", "both"),
                 compound in ("last", "both"),
-                pattern,
+                exceptions,
             )
 
 
@@ -136,54 +195,35 @@ def _words(name: str, group: object, path: tuple[str | int, ...], key: str) -> l
     return value
 
 
-def _exceptions(phrases: list[str]) -> re.Pattern[str] | None:
+def _exception(phrase: str) -> _Exception:
     """``*`` at either end of a word stands for any letters: ``*gatan`` is any street."""
-    if not phrases:
-        return None
-    alternatives = [r"\s+".join(re.escape(w).replace(r"\*", r"\w*") for w in fold(p).split()) for p in phrases]
-    return re.compile(r"(?<!\w)(?:" + "|".join(sorted(alternatives, key=len, reverse=True)) + r")(?!\w)")
+    folded = " ".join(fold(phrase).split())
+    pattern = r"\s+".join(re.escape(w).replace(r"\*", r"\w*") for w in folded.split())
+    words = re.findall(r"[\w*]+", folded)
+    return _Exception(pattern, tuple(re.compile(re.escape(w).replace(r"\*", r"\w*")) for w in words))
 
 
-def _hits(automaton: Any, text: str, found: Container[tuple[str, str]]) -> Iterator[tuple[_Entry, str]]:
-    """Every entry that ``text`` holds and that is not in ``found`` yet."""
+def _spelled(text: str) -> str:
+    """As terms are spelled: folded, disguises undone, runs of white space one space."""
     folded = fold(text)
     if "\n" in folded or "  " in folded:
         folded = " ".join(folded.split())
-    plain = plainly(folded)
-    patience = PATIENCE
-    for end, (length, last, entries) in automaton.iter(plain):
-        start, stop = end - length + 1, end + 1
-        if not last and start and plain[start - 1].isalnum():
-            continue  # in the middle of a word that none of these may end
-        before = _letters_before(plain, start)
-        after = _letters_after(plain, stop)
-        for entry in entries:
-            if (entry.vocabulary, entry.term) in found or not _fits(entry, plain[before:start], plain[stop:after]):
-                continue
-            if entry.exceptions and patience:
-                patience -= 1
-                window = entry.exceptions.finditer(plain, _back(plain, before), after + _EDGE)
-                if any(m.start() < stop and m.end() > start for m in window):
-                    continue
-            yield entry, _context(plain, before, after)
+    return plainly(folded).replace("_", " ")
 
 
-def _fits(entry: _Entry, before: str, after: str) -> bool:
-    if before and not (entry.last and len(before) > 1):
-        return False
-    if after in entry.endings:
-        return True
-    return entry.first and len(after) > 2
+def _taken(exceptions: re.Pattern[str], plain: str, start: int, stop: int) -> bool:
+    window = exceptions.finditer(plain, _back(plain, start), stop + _EDGE)
+    return any(m.start() < stop and m.end() > start for m in window)
 
 
-def _letters_before(text: str, start: int) -> int:
+def _left(text: str, start: int) -> int:
     floor = max(0, start - _LONGEST_WORD)
     while start > floor and text[start - 1].isalnum():
         start -= 1
     return start
 
 
-def _letters_after(text: str, stop: int) -> int:
+def _right(text: str, stop: int) -> int:
     ceiling = min(len(text), stop + _LONGEST_WORD)
     while stop < ceiling and text[stop].isalnum():
         stop += 1

@@ -48,7 +48,7 @@ CAMPAIGN = """<html><head><meta name="viewport" content="width=device-width"><ti
 def test_the_story() -> None:
     reading = look(letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten", "To": "ramadan@lists.example.com"}))
     assert reading.looks is Looks.INTERNAL
-    assert topics(reading) == {"pork", "alcohol"}
+    assert topics(reading) == {"pork", "alcohol", "diets"}
     assert {"outlook-thread", "reply-prefix", "colleague-quoted", "our-exchange"} <= names(reading)
     assert reading.language == "sv"
     assert 'the subject begins with "SV:"' in {m.evidence for m in reading.marks}
@@ -58,7 +58,11 @@ def test_the_story_in_english_html_and_in_an_alt_text() -> None:
     html = '<div class="WordSection1"><p class="MsoNormal">Low carb works! Eat b<b>ac</b>on.</p><img src="cid:1" alt="A bottle of liquor"></div>'
     reading = look(letter(html, {**OUTLOOK, "Subject": "RE: Diet", "Thread-Index": GROWN_THREAD}, kind="text/html"))
     assert reading.looks is Looks.INTERNAL
-    assert {(t.vocabulary, t.where) for t in reading.topics} == {("pork", "html"), ("alcohol", "alt text")}
+    assert {(t.vocabulary, t.where) for t in reading.topics} == {
+        ("diets", "subject"),
+        ("pork", "html"),
+        ("alcohol", "alt text"),
+    }
 
 
 def test_the_story_without_any_header_of_outlook() -> None:
@@ -231,14 +235,14 @@ def test_a_field_that_stands_twice_is_unreadable_and_read_anyway(twice: str) -> 
     reading = look(type(message).of(twice.encode() + b"\r\n" + message.raw[:]))
     assert reading.readable is Readable.UNREADABLE
     assert "more than one" in reading.why_unreadable
-    assert topics(reading) == {"pork", "alcohol"}
+    assert topics(reading) == {"pork", "alcohol", "diets"}
 
 
 def test_a_broken_header_block_is_unreadable_and_the_text_is_read() -> None:
     message = letter(STORY)
     reading = look(type(message).of(b"no field at all\r\n" + message.raw[:]))
     assert reading.readable is Readable.UNREADABLE
-    assert topics(reading) == {"pork", "alcohol"}
+    assert topics(reading) == {"pork", "alcohol", "diets"}
 
 
 @pytest.mark.parametrize(

@@ -100,3 +100,27 @@ def test_mistakes_are_told_with_their_place(document: Mapping[str, object], path
         compile_vocabularies({"v": document})
     assert caught.value.path == path
     assert caught.value.expected or caught.value.text
+
+
+def test_a_topic_shows_the_word_as_it_stands_in_the_text() -> None:
+    v = compile_vocabularies(
+        {"v": {"groups": [{"terms": ["skink", "gin & tonic"], "compound": "both", "inflect": "a an"}]}}
+    )
+    assert [t.word for t in v.find([("text", "Julskinkan är slut. En Gin  & Tonic?")])] == ["julskinkan", "gin & tonic"]
+
+
+def test_an_exception_takes_only_the_place_that_it_covers() -> None:
+    v = made(terms=["ham"], **{"except": ["west ham", "ham radio*"]})
+    assert found(v, "west ham, ham radios, " * 20 + "and ham") == ["ham"]
+    assert found(v, "west ham, ham radios, " * 20) == []
+
+
+def test_what_is_known_of_a_word_does_not_carry_over_to_another_place() -> None:
+    v = made(terms=["ham"], **{"except": ["west ham"]})
+    assert [found(v, t) for t in ("west ham", "ham", "west ham", "a ham")] == [[], ["ham"], [], ["ham"]]
+
+
+def test_topics_come_in_the_order_of_the_text_however_often_it_is_read() -> None:
+    v = made(terms=["bacon", "gris", "fläsk"])
+    text = "gris, fläsk och bacon"
+    assert found(v, text) == found(v, text) == ["gris", "fläsk", "bacon"]

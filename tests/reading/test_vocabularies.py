@@ -15,6 +15,32 @@ HITS: dict[str, str] = {
     "|bubblet|bakfull|en stor stark|champagnefrukost|alkoholhaltig|supa|beer|beers|wine|wines|whiskey|liquor|liquor store|gin & tonic|happy hour|drunk|open bar|boozy"
     "|a pint of ale|fatøl|rødvinen|vinsmaking|akevitt|pilsner|rødvinsglas|snapsen|viiniä|punaviiniä|olutta|kaljaa|siideriä|kännissä|bier|rotwein|glühweinstand|schnäpse"
     "|weinprobe|sekt|besoffen|du vin rouge|bières|apéro|eau-de-vie|vino tinto|cerveza|unas cañas|chupitos|نبيذ|الكحول|خمر|بيرة",
+    "gambling": "kasinot|casinoresa|nätcasino|bingokvällen|pokerkvällen|lotterier|trisslotten|vadslagningen|spelmissbruk|rouletten|travbanan|stryktipset|en enarmad bandit|spela bort lönen"
+    "|gambling|gamblers|the casino|a poker night|betting|bookmakers|slot machines|the jackpot|lottery tickets|a scratch card|placed a bet|horse racing|spilleautomater|pengespill|veddemålet"
+    "|norsk tipping|væddemål|ludomani|danske spil|kasinolla|rahapelit|vedonlyönti|pokeria|lottokuponki|raveihin|Glücksspiele|Sportwetten|Spielsucht|im Wettbüro|Lottoschein|jeux d'argent|paris sportifs"
+    "|machines à sous|la loterie|la lotería|casa de apuestas|tragaperras|la quiniela|juegos de azar|القمار|كازينو|مراهنات",
+    "religion": "kyrkan|gudstjänsten|moskén|synagogor|prästen|biskopar|imamen|bibeln|koranen|muslimska|muslimer|judendomen|buddhism|buddhister|ateister|påven|be till Gud|predikan|the church|a mosque"
+    "|priests|the bible|the Quran|muslims|jewish|christianity|christians|praying|prayers|worship|God bless|halal|ramadan|kirken|presten|moskeen|bibelen|gudstjeneste|præsten|koranen|kirkossa|piispat|raamattu"
+    "|islamin|uskonto|Kirche|Gottesdienst|Moschee|Priester|muslimische|das Gebet|Katholiken|une église|la mosquée|les musulmans|la messe|prières|la iglesia|mezquita|los musulmanes|católica|rezar|المسجد|القرآن"
+    "|الإسلام|كنيسة|رمضان",
+    "politics": "riksdagen|politiker|politiska|socialdemokraterna|sverigedemokrat|statsministern|folkomröstningen|valrörelsen|kommunister|nazism|regeringen|rösta på moderaterna|the election|politicians|parliament"
+    "|republicans|labour party|prime minister|far-right|communism|fascists|Brexit|vote for|Stortinget|statsministeren|valgkampen|Folketinget|socialdemokrater|udlændingepolitik|eduskunta|pääministeri|eduskuntavaalit"
+    "|poliitikot|Bundestag|Bundeskanzler|Wahlkampf|rechtsextreme|die AfD|les élections|premier ministre|extrême droite|communistes|las elecciones|extrema derecha|fascistas|الانتخابات|البرلمان|غزة",
+    "health": "cancern|bröstcancer|diabetes|sjukskriven|sjukskrivning|läkarbesöket|depressionen|utbränd|gravid|missfall|aborten|astma|vaccinerad|migrän|cancer|a tumour|diabetics|heart attack|sick leave|pregnant"
+    "|a miscarriage|antidepressants|autism|HIV|surgery|suicide|kreft|sykmeldt|graviditet|hjerteinfarkt|kræften|sygemeldt|blodprop|syöpä|sairauslomalla|masennus|raskaana|diabetes|Brustkrebs|krankgeschrieben|schwanger"
+    "|Herzinfarkt|Krankenhaus|un cancer|arrêt maladie|enceinte de six mois|grossesse|dépression nerveuse|cáncer de mama|baja médica|embarazada|la gripe|السرطان|المستشفى|اكتئاب",
+    "diets": "lågkolhydratkosten|LCHF|bantning|dieten|ketodiet|kalorierna|viktnedgång|periodisk fasta|fastan|gå ner i vikt|16:8|veganskt|diet|low-carb|keto|calories|weight loss|losing weight|intermittent fasting|iftar|gluten-free"
+    "|vegans|lavkarbo|slankekuren|å faste|lavkulhydrat|vægttab|at faste under ramadanen|vähähiilihydraattinen|dieetti|paasto|laihdutus|Diät|Low-Carb|Kalorien|Fasten|Intervallfasten|abspecken|régime cétogène|perdre du poids|le jeûne"
+    "|calories|la dieta|perder peso|ayuno|calorías|الحمية|الصيام|رجيم",
+    "sex": "porrfilm|samlag|sexleksaker|haft sex|erotiska|strippklubben|prostituerad|prostitution|kondomer|nakenbilder|sexuella|sexig|porn|sexual|having sex|sex toys|naked|strip club|prostitutes|orgasms|condoms|one-night stand|NSFW|pornofilm"
+    "|seksuell|hatt sex|nakne|samleje|bordellet|nøgne|seksiä|pornoa|alasti|seksuaalinen|Pornos|Geschlechtsverkehr|nackt|sexuelle|Bordell|Sex gehabt|porno|rapports sexuels|sexuelle|toute nue|préservatifs|relaciones sexuales|sexo oral"
+    "|desnuda|preservativos|إباحي|علاقة جنسية|دعارة",
+    "redundancy": "varslet|varslade|nedskärningar|övertaliga|arbetsbrist|avgångsvederlaget|lönesamtalet|lönerevisionen|lönelistan|lönen|uppsagd|fick sparken|årsbonusen|redundancies|made redundant|layoffs|laid off|job cuts|severance|salaries"
+    "|pay rise|payroll|payslips|pink slip|hiring freeze|nedbemanning|oppsigelser|lønnsoppgjør|sluttpakke|fyringsrunde|fratrædelse|lønsamtaler|irtisanomiset|lomautukset|palkankorotus|yt-neuvottelut|potkut|Stellenabbau|Entlassungen"
+    "|Abfindung|Gehaltserhöhung|das Gehalt|Kurzarbeit|licenciements|plan social|augmentation de salaire|fiche de paie|despidos|el finiquito|subida de sueldo|la nómina|الرواتب|راتبك|تسريح الموظفين",
+    "confidential": "företagshemligheter|strikt konfidentiellt|hemligt|sekretessavtal|insiderinformation|vinstvarningen|styrelseprotokollet|endast för internt bruk|due diligence|våra marginaler|strictly confidential|trade secrets|internal use only"
+    "|do not forward|under NDA|merger talks|takeover bid|profit warning|board minutes|data breach|bedriftshemmeligheter|strengt fortrolig|innsideinformasjon|fortroligt|opkøbstilbud|bestyrelsesmødet|liikesalaisuudet|tulosvaroitus|vain sisäiseen käyttöön"
+    "|Geschäftsgeheimnisse|streng vertraulich|Übernahmeangebot|Gewinnwarnung|strictement confidentiel|secret des affaires|usage interne|nos marges|estrictamente confidencial|información privilegiada|uso interno|سري للغاية|للاستخدام الداخلي",
 }  # fmt: skip
 MISSES: dict[str, str] = {
     "pork": "Grisgatan 3|Fläskgatan 12|Grisslehamn|Galtvägen|Svinesund|marsvinet|spargrisen|sparegris|valfläsk|Kevin Bacon|Francis Bacon|kalkonbacon|Pig Lane 4|12 Hog Street"
@@ -24,6 +50,23 @@ MISSES: dict[str, str] = {
     "|energi|screenshot|supersnabb|superb|alert|Alexander|salesman|root beer|ginger ale|non-alcoholic|alcohol-free|rubbing alcohol|winehq|Bourbon Street|meadow|rumble|virgin|margin"
     "|Insekten|Sektion|Sekten|weinen|verweint|alkoholfrei|Weinstraße|sølv|følg|først|alkoholiton|alkoholittoman|viinirinne|vinaigre de vin|sans alcool|vinaigrette|divin"
     "|sin alcohol|vino a verme|él vino ayer|بدون كحول|snapshot|drinkable water|Vin Diesel|cocktail dress|cocktailklänning|Pilzen|öland",
+    "gambling": "pokerface|planning poker|planeringspoker|buzzword bingo|Casinogatan|trava lådor|betonggolv|odds and ends|gambit|alphabetting|lotta|lots|raffinerad|bookmark|Casino Street|roulette wheel selection"
+    "|jag slår vad om att det regnar|planleggingspoker|pokerfjes|suunnittelupokeri|Planungspoker|Wetter|Wettbewerb|Kasinostraße|à roulettes|supermarché Casino|poker planning|apuestas por el futuro|ميسر للجميع",
+    "religion": "Kyrkogatan|Prästgatan|prästkragar|Biskopsgården|Christian Ek|Kristina|Kristensen|judo|Judith|god morgon|gott kaffe|gud vad roligt|mässan i Göteborg|orderkonfirmation|syndrom|Church Street|Churchill|Christchurch|Christine"
+    "|judge|judgement|nunc|oh my god|priestley|a mass of data|massive|holyhead|Kirkegata|prestasjon|kaffebønner|grønne bønner|præstation|Kirkkokatu|Kirkkonummi|Gelsenkirchen|Kirchstraße|Mönchengladbach|grüß Gott|Gott sei Dank|rue de l'Église"
+    "|Mon Dieu|calle de la Iglesia|Cristiano Ronaldo|judías verdes|صلاح الدين|صلاحية المنتج",
+    "politics": "personalpolitik|prispolitik|moderata priser|Regeringsgatan|policyn|partiet varor|polisen|valfri|valet av färg|office politics|leader election|vote for your favourite|trump card|trumpet|woke up|Parliament Street|a party on Friday|policy"
+    "|politeness|lønnspolitikk|cookiepolitik|privatlivspolitik|hinnoittelupolitiikka|Preispolitik|Datenschutzpolitik|die linke Maustaste|élections du CSE|votar por tu favorito|elecciones sindicales|شارع البرلمان",
+    "health": "hälsningar|hälsa henne|sjuka priser|sjöman|health check|antivirus|kräftskiva|operation lyckad|Sjukhusgatan|hospitality|be patient|cancel|cancellation|strokes of the pen|keystroke|depressing|L'Hospitalet|reisefeber|kreftdyr|rejsefeber"
+    "|Krebse am See|Flusskrebse|Reisefieber|enceinte Bluetooth|dans l'enceinte|calle del Hospital|fiebre del oro|aids the process|nästa sida|to gripe about|AVC codec|عسكري|حامل البطاقة",
+    "diets": "fasta priser|fast delivery|faster|steadfast|breakfast|mediet|studiet|ingrediens|ketchup|Diet Coke|information diet|Dietrich|Fastighet|fastighetsbolag|fast anställd|övervikt bagage|overweight rating|vegan leather|Las Vegas|festen|befestigen"
+    "|reisediett|rejsediæt|faste medarbejdere|ylipaino salkussa|Diäten der Abgeordneten|déjeuner|petit-déjeuner|dietas de viaje|détox digitale|محمية طبيعية|شامل الإفطار",
+    "sex": "klockan sex|sex personer|sextio|sexton|sexhundra|Sussex|Essex|Middlesex|unisex|sextant|naked eye|naked domain|wire strippers|nude lipstick|porridge|nakna fakta|den nakne sannhet|vibration|penicillin|analys|analog|six|sekser|nackte Tatsachen"
+    "|Nacken|Busen Sie|bordeaux|à l'œil nu|pieds nus|nue-propriété|premio consolador|الجنسية السعودية|عار من الصحة",
+    "redundancy": "varselväst|varselkläder|stormvarsel|belöning|lönnsirap|lönar sig|provision of services|geo-redundancy|network redundancy|data redundancy|fire drill|sack of potatoes|wage war|bonus points|bonuspoäng|payment|paypal|belønning|lønnetre"
+    "|oliefyret|liittymän irtisanominen|Alkoholgehalt|Fettgehalt|gehalten|behalten|lohnt sich|licences|montant viré|despedida de soltera|domicilia tu nómina|تسريح الشعر|تسريحة",
+    "confidential": "hemlig gäst|hemliga rabatter|hemma|hemligheten bakom god service|kan innehålla konfidentiell information|may contain confidential information|secret santa|Victoria's Secret|unannounced visits|customer acquisition of new users|confidence"
+    "|agenda|kunde|panda|hemmelig gjest|hemmelige ingredienser|kan indeholde fortrolige oplysninger|salainen resepti|Geheimtipp|enthält vertrauliche Informationen|ventes confidentielles|fusión con frutas|contiene información confidencial|الرقم السري",
 }  # fmt: skip
 CASES = [(v, w, True) for v, line in HITS.items() for w in line.split("|")] + [
     (v, w, False) for v, line in MISSES.items() for w in line.split("|")
