@@ -13,9 +13,9 @@ It raises CannotRun (exit 2) or NotFine (exit 1), each with one sentence. Never 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import os
+import pwd
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -98,11 +98,20 @@ class Context:
 
     @property
     def user(self) -> str:
-        """The operating system's user, who is journalled beside the address that a command claims."""
-        try:
-            return getpass.getuser()
-        except (KeyError, OSError):  # a uid without a name
-            return str(os.getuid())
+        """The operating system's user, who is journalled beside the address that a command claims. Not what $USER or $LOGNAME
+        say, which anybody may set; through sudo, who it was as well."""
+        name = _name_of(os.getuid())
+        by = os.environ.get("SUDO_UID", "")
+        if os.getuid() == 0 and by.isdecimal() and int(by) > 0:  # sudo set it, or root, who could write anything anyway
+            name += f" (sudo by {_name_of(int(by))})"
+        return name
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # a uid without a name
+        return str(uid)
 
 
 def as_line(row: Mapping[str, Any]) -> str:

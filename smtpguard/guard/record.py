@@ -108,7 +108,7 @@ class Record:
     def _hold(self, verdict: Verdict, live: Live) -> Hold:
         gathering, transaction = self.gathering, self.gathering.transaction
         reading = gathering.reading if isinstance(gathering.reading, Reading) else None
-        customers, _ = self._parts(verdict)
+        customers, colleagues = self._parts(verdict)
         hold = Hold(
             hold_id=transaction.id,
             mailing_id=gathering.facts.mailing,
@@ -126,7 +126,7 @@ class Record:
             sender=gathering.sender.told,
             senders=gathering.sender.everything,
             lists=tuple(sorted(gathering.facts.lists)),
-            reach=int(gathering.everyone.reach.low),
+            reach=int(gathering.everyone.reach.low) - len(colleagues),
             language=reading.language if reading else "",
             thread=gathering.facts.thread,
         )

@@ -1,0 +1,28 @@
+"""What every command is given."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from smtpguard.cli.context import Context
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_nobody_is_journalled_as_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "eva")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    assert Context(config=Path("smtpguard.yaml")).user == ME
+
+
+def test_root_through_sudo_is_who_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setenv("SUDO_UID", str(2**31 - 7))  # nobody's: it has no name
+    assert Context(config=Path("smtpguard.yaml")).user == f"root (sudo by {2**31 - 7})"
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
+    assert Context(config=Path("smtpguard.yaml")).user == str(2**31 - 9), "only root was made so by sudo"
