@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tests.peers.postfix import Postfix, free_port, missing
@@ -39,6 +40,21 @@ class Load:
 
     def __str__(self) -> str:
         return f"{self.size // 1024:>3} KB, {self.recipients:>2} rcpt, {'kept' if self.kept else 'new'}"
+
+    @property
+    def plain(self) -> bool:
+        """10 KB to one over kept connections, but for one thing at most."""
+        return (self.size != 10240) + (self.recipients != 1) + (not self.kept) <= 1
+
+
+def every_load(n: int) -> list[Load]:
+    """``n``: messages of 10 KB to one; fewer where one takes longer."""
+    return [
+        Load(size, recipients, kept, n // (2 if size > 10240 else 1) // (8 if recipients > 1 else 1))
+        for size in (1024, 10240, 102400)
+        for recipients in (1, 50)
+        for kept in (True, False)
+    ]
 
 
 @dataclass(frozen=True)
@@ -124,9 +140,24 @@ def send(hop: Hop, load: Load, file: Path) -> float:
     return time.monotonic() - start
 
 
+NOTHING, QUEUE, FILTER = "nothing between", "Postfix queue", "Postfix proxy filter"
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> None:
+    """As Markdown, line by line as the rows come, and straight on a terminal as well."""
+    widths = [max(12, len(h)) for h in head]
+    for row in chain([head, ["-" * w for w in widths]], rows):
+        print("| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |", flush=True)
+
+
 def throughput(hops: list[Hop], loads: list[Load], runs: int, root: Path) -> None:
-    print(f"\nmessages/s, median of {runs} interleaved runs; in brackets times the Postfix proxy-filter hop")
-    print(f"{'':<22}" + "".join(f"{h.name:>26}" for h in hops))
+    print(
+        f"\nMessages/s, medians of {runs} interleaved runs; in brackets times the queue hop, and times the proxy-filter hop.\n"
+    )
+    table(["".ljust(22), *(h.name.ljust(22) for h in hops)], _rates(hops, loads, runs, root))
+
+
+def _rates(hops: list[Hop], loads: list[Load], runs: int, root: Path) -> Iterator[list[str]]:
     for load in loads:
         file = root / f"mail{load.size}"
         file.write_bytes(message(load.size).replace(b"\r\n", b"\n"))  # smtp-source writes the CRs
@@ -137,11 +168,13 @@ def throughput(hops: list[Hop], loads: list[Load], runs: int, root: Path) -> Non
                 if turn:  # the first turn warms up
                     took[hop.name].append(load.messages / seconds)
         rate = {name: statistics.median(v) for name, v in took.items()}
-        base = rate.get("Postfix proxy filter")
-        cells = (
-            f"{rate[h.name]:>14,.0f} ({rate[h.name] / base:5.2f})" if base else f"{rate[h.name]:>22,.0f}" for h in hops
-        )
-        print(f"{load!s:<22}" + "".join(f"{c:>26}" for c in cells), flush=True)
+        yield [
+            str(load),
+            *(
+                f"{rate[h.name]:,.0f} ({rate[h.name] / rate[QUEUE]:.1f}; {rate[h.name] / rate[FILTER]:.2f})"
+                for h in hops
+            ),
+        ]
 
 
 async def _paced(port: int, body: bytes, rate: float, seconds: float) -> list[float]:
@@ -185,7 +218,10 @@ async def _paced(port: int, body: bytes, rate: float, seconds: float) -> list[fl
 
 
 def latency(hops: list[Hop], runs: int, rate: float) -> None:
-    print(f"\nlatency at {rate:g} messages/s of 10 KB, ms over {runs} interleaved runs (median of p50 / p99)")
+    """From MAIL to the reply to the dot; what a hop adds is the difference to nothing between, of the same percentile."""
+    print(
+        f"\nLatency of 10 KB at {rate:g} messages/s, ms, medians of {runs} interleaved runs; in brackets what is added.\n"
+    )
     seen: dict[str, list[tuple[float, float]]] = {h.name: [] for h in hops}
     for _ in range(runs):
         for hop in hops:
@@ -193,10 +229,14 @@ def latency(hops: list[Hop], runs: int, rate: float) -> None:
             seen[hop.name].append((statistics.median(took), took[int(len(took) * 0.99) - 1]))
             while not hop.drained():
                 time.sleep(0.01)
-    for name, pairs in seen.items():
-        print(
-            f"  {name:<26} {statistics.median(p for p, _ in pairs):7.2f} / {statistics.median(q for _, q in pairs):7.2f}"
-        )
+    middle = {name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in seen.items()}
+    table(
+        ["".ljust(22), "p50", "p99"],
+        (
+            [name, *(f"{ms:.2f} (+{ms - none:.2f})" for ms, none in zip(both, middle[NOTHING], strict=True))]
+            for name, both in middle.items()
+        ),
+    )
 
 
 def fdatasync_ms(folder: Path) -> float:
@@ -217,6 +257,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2000, help="of 10 KB to one recipient; others in proportion")
     parser.add_argument("--rate", type=float, default=300)
     parser.add_argument("--quick", action="store_true", help="10 KB alone, three runs")
+    parser.add_argument("--all", action="store_true", help="every size with every number of recipients, kept and new")
     parser.add_argument("--workers", default="1,2")
     args = parser.parse_args()
     why = missing()
@@ -224,15 +265,9 @@ def main() -> None:
         sys.exit(f"bench: {why}")
     runs = 3 if args.quick else args.runs
     n = args.messages
-    loads = [Load(10240, 1, True, n)]
-    if not args.quick:
-        loads = [
-            Load(1024, 1, True, n),
-            *loads,
-            Load(10240, 1, False, n),
-            Load(102400, 1, True, n // 2),
-            Load(10240, 50, True, n // 8),
-        ]
+    loads = [load for load in every_load(n) if args.all or load.plain]
+    if args.quick:
+        loads = [Load(10240, 1, True, n)]
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
         sink = free_port()
@@ -242,9 +277,9 @@ def main() -> None:
         queue = stack.enter_context(Postfix(root, name="queue", main=relay))
         filter_ = stack.enter_context(Postfix(root, name="filter", main={"smtpd_proxy_filter": f"127.0.0.1:{sink}"}))
         hops = [
-            Hop("nothing", sink),
-            Hop("Postfix queue", queue.port, lambda: queue.queued() == 0),
-            Hop("Postfix proxy filter", filter_.port),
+            Hop(NOTHING, sink),
+            Hop(QUEUE, queue.port, lambda: queue.queued() == 0),
+            Hop(FILTER, filter_.port),
         ]
         for workers in (int(w) for w in args.workers.split(",") if w):
             port = free_port()
@@ -252,6 +287,7 @@ def main() -> None:
             argv = (sys.executable, "-m", "smtpguard", "-c", str(settings), "serve")
             stack.enter_context(running(*argv, port=port, log=root / f"guard{workers}.log"))
             hops.append(Hop(f"smtpguard, {workers} worker" + "s" * (workers > 1), port))
+        print(f"python -m bench {' '.join(sys.argv[1:])}".rstrip())
         print(f"{os.cpu_count()} cores; one fdatasync of 4 KB takes {fdatasync_ms(root):.2f} ms on this disk")
         throughput(hops, loads, runs, root)
         latency(hops, min(runs, 3), args.rate)
