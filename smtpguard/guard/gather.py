@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
+from smtpguard.guard.provenance import Provenance
 from smtpguard.guard.sender import Sender
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classification, Classified, Kind, Span
@@ -57,6 +58,8 @@ class Gathering:
         self.reading: Reading | Unknown | None = None
         self.text: Reading | Unknown | None = None
         """``reading``: what the header says, at least; ``text``: the same with the text, once that was asked for."""
+        self.looks_unknown: Unknown | None = None
+        """Why nobody can say what it looks like although it was read: its origin would tell, and could not be verified."""
         self.origin: Origin | Unknown | None = None
         self.streams: tuple[Stream, ...] = ()
         """Those whose standing approval this message uses."""
@@ -79,16 +82,35 @@ class Gathering:
             self.text = await self._read(frozenset({Source.HEADERS, Source.TEXT}))
             if isinstance(self.text, Reading) or self.reading is None:
                 self.reading = self.text  # where the text cannot be read, what the header said still stands
+            if isinstance(self.text, Reading):
+                await self._consider_origin(self.text)
         elif Source.HEADERS in pending and self.reading is None:
             self.reading = await self._read(frozenset({Source.HEADERS}))
-        if Source.ORIGIN in pending and self.origin is None:
+        if Source.ORIGIN in pending:
+            await self._verify()
+        self._learn()
+        return self.facts
+
+    async def _consider_origin(self, text: Reading) -> None:
+        """What does not look like a mailing is one if it provably comes from where its list says."""
+        provenance = Provenance(reading=text, transaction=self.transaction, classified=self.counted,
+                                registry=self.in_force.registry, weights=self.in_force.marks)  # fmt: skip
+        if not provenance.could_matter:
+            return
+        proven = provenance.proven(await self._verify())
+        if isinstance(proven, Unknown):
+            self.looks_unknown = proven
+        else:
+            self.text = self.reading = proven
+
+    async def _verify(self) -> Origin | Unknown:
+        if self.origin is None:
             self.origin = await _within(
                 self._sources.verify_seconds,
                 lambda: self._sources.verifier.origin(self.transaction.message),
                 "signatures could not be verified",
             )
-        self._learn()
-        return self.facts
+        return self.origin
 
     @property
     def uses_limited_stream(self) -> bool:
@@ -191,7 +213,7 @@ class Gathering:
                 "message.unsuitable_topics": certain or unread,
             }
         return values | {
-            "message.looks": reading.looks.value,
+            "message.looks": self.looks_unknown or reading.looks.value,
             "message.correspondence": _correspondence(reading, self.counted),
             "message.topics": found,
             "message.unsuitable_topics": certain if certain or not possible else Unknown(why=_doubt(self.counted)),

@@ -6,7 +6,7 @@ Never here: the building (app), or the reading of YAML (policy.parse).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -20,7 +20,8 @@ from smtpguard.policy.parse import Policy
 class InForce:
     """A transaction is planned, closed and disposed of under one of these, whatever is swapped meanwhile.
 
-    ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed.
+    ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed;
+    ``marks``: the weights that the policy gives to marks.
     """
 
     policy_sha256: str
@@ -29,6 +30,7 @@ class InForce:
     groups: Mapping[str, frozenset[str]]
     hours: Hours
     enforce: bool = True
+    marks: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -39,6 +41,7 @@ class InForce:
             groups=policy.groups,
             hours=policy.organization.hours,
             enforce=policy.enforce,
+            marks=policy.marks,
         )
 
     def open_at(self, at: datetime) -> bool:

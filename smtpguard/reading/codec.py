@@ -29,6 +29,7 @@ def dump_reading(reading: Reading) -> bytes:
     value["topics"] = [[t.vocabulary, t.term, t.where, t.word, t.context] for t in reading.topics]
     value["shown"] = sorted(reading.shown)
     value["labels"] = sorted(reading.labels)
+    value["vouched"] = sorted(reading.vouched)
     value["sketch"] = list(reading.sketch)
     return json.dumps(value, ensure_ascii=True).encode()
 
@@ -57,6 +58,7 @@ def load_reading(data: bytes) -> Reading:
             message_id=_text(v["message_id"]),
             thread=_text(v["thread"]),
             labels=frozenset(_text(a) for a in v["labels"]),
+            vouched=frozenset(_text(a) for a in v["vouched"]),
             automatic=bool(v["automatic"]),
             forwarded_thread=bool(v["forwarded_thread"]),
             language=_text(v["language"]),

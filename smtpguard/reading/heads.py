@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from smtpguard.mail.authres import AuthResult, signed_by
 from smtpguard.mail.listheader import ListHeader
 from smtpguard.reading.addresses import People
 from smtpguard.reading.decode import words
@@ -107,7 +108,9 @@ _PEOPLE_IDS = (
 )
 
 
-def header_marks(fields: Index, lists: ListHeader, people: People, around: Surroundings) -> Iterator[Mark]:
+def header_marks(
+    fields: Index, lists: ListHeader, people: People, around: Surroundings, results: Sequence[AuthResult] = ()
+) -> Iterator[Mark]:
     """All marks that the header alone gives. Whether list headers are a list server's is for the whole to say (read)."""
     yield from _list_marks(lists, around)
     yield from _platform_marks(fields, lists)
@@ -117,6 +120,7 @@ def header_marks(fields: Index, lists: ListHeader, people: People, around: Surro
     yield from _sender_marks(fields, lists, people)
     yield from _people_marks(fields, people, around)
     yield from _host_marks(fields)
+    yield from _authentication_marks(results)
     if "x-smtpguard" in fields:
         yield KINDS["claimed-pass"].mark("a header claims that it passed this guard before; that proves nothing")
 
@@ -305,6 +309,14 @@ def _host_marks(fields: Index) -> Iterator[Mark]:
             if _X500.search(f.raw):
                 yield KINDS["names-inside"].mark("its recipients are written as an internal address book has them")
                 return
+
+
+def _authentication_marks(results: Sequence[AuthResult]) -> Iterator[Mark]:
+    """What a trusted server found out (RFC 8601). Never a reason by itself: a colleague's mail is signed as well."""
+    if domains := sorted(signed_by(results)):
+        yield KINDS["authenticated"].mark(f"{results[0].authserv_id} says that {', '.join(domains[:3])} signed it")
+    if any(r.method == "dmarc" and r.result == "fail" for r in results):
+        yield KINDS["authenticated"].mark(f"{results[0].authserv_id} says that From failed its checks (DMARC)")
 
 
 _PROVIDERS = frozenset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from smtpguard.reading.marks import KINDS, Mark, Side
@@ -74,6 +74,8 @@ class Reading:
     message_id: str = ""
     thread: str = ""
     labels: frozenset[str] = frozenset()
+    vouched: frozenset[str] = frozenset()
+    """Domains whose signatures verified, as a trusted server says in Authentication-Results."""
     automatic: bool = False
     forwarded_thread: bool = False  # a thread of colleagues forwarded
     language: str = ""
@@ -113,9 +115,18 @@ def judge(marks: Iterable[Mark], *, readable: bool = True) -> tuple[Looks, float
     return looks, score, marks
 
 
-def from_declared_origin(reading: Reading, domain: str) -> Reading:
-    """The reading of a message that provably comes from the origin which the addressed list declares (DKIM)."""
-    kept = tuple(m for m in reading.marks if m.name not in ("contradiction", "declared-origin"))
-    mark = KINDS["declared-origin"].mark(f"it is signed by {domain}, the origin that the list declares")
-    looks, score, marks = judge((*kept, mark), readable=reading.readable is Readable.YES)
+def from_declared_origin(
+    reading: Reading, domain: str, *, shared: bool = False, weights: Mapping[str, float] | None = None
+) -> Reading:
+    """The reading of a message that provably comes from the origin which the addressed list declares (DKIM).
+
+    ``shared``: colleagues write from that domain too. ``weights``: what admins make of marks, 0 to switch one off.
+    """
+    kept = [m for m in reading.marks if m.name not in ("contradiction", "declared-origin", "shared-origin")]
+    kind = KINDS["shared-origin" if shared else "declared-origin"]
+    mark = kind.mark(f"it is signed by {domain}, the origin that the list declares")
+    mark = replace(mark, weight=(weights or {}).get(kind.name, mark.weight))
+    if mark.weight > 0:
+        kept.append(mark)
+    looks, score, marks = judge(kept, readable=reading.readable is Readable.YES)
     return replace(reading, looks=looks, score=score, marks=marks)

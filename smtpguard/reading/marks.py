@@ -125,9 +125,11 @@ _TABLE = (
     Kind("template", _M, 1.5, "shape", "markup of a template: many tables, viewport, conditional comments"),
     Kind("preheader", _M, 1.5, "shape", "a hidden first line for previews"),
     Kind("many-links", _M, 1.0, "amount", "many links and pictures"),
-    Kind("declared-origin", _M, 4.0, "origin", "provably sent from the origin that the list declares"),
+    Kind("declared-origin", _M, 6.0, "origin", "provably sent from where the list says its mailings come from"),
+    Kind("shared-origin", _M, 2.5, "shared-origin", "the same, where the domain is one from which colleagues write as well"),
     # Worth telling.
     Kind("list-post", _N, 1.0, "", "a post on a discussion list: its list headers are the list server's, not the writer's"),
+    Kind("authenticated", _N, 0.5, "", "a trusted server says whose signatures verified, or that From failed its checks"),
     Kind("report", _N, 1.0, "", "a report on a delivery or a complaint: its list headers are another message's"),
     Kind("contradiction", _N, 1.0, "", "strong marks of both sides"),
     Kind("hidden-text", _N, 1.0, "", "text that nobody sees"),

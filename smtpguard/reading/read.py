@@ -6,6 +6,9 @@ each with the reason. Never here: what follows from a reading (policy), or in wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.listheader import ListHeader, list_header
 from smtpguard.mail.message import Header, Message
 from smtpguard.reading.addresses import People, people_of
@@ -39,6 +42,7 @@ def read(
     fields = index(header)
     lists = list_header(header.fields)
     people = people_of(fields, surroundings)
+    results = auth_results(header.fields, surroundings.authserv_ids)
     text = Text(subject=" ".join(words(f.raw) for f in fields.get("subject", ())))
     readable, why = Readable.YES, ""
     topics: tuple[Topic, ...] = ()
@@ -60,7 +64,7 @@ def read(
             readable, why = Readable.TOO_COMPLEX, str(bound)
         except RecursionError:
             readable, why = Readable.TOO_COMPLEX, "it is nested too deep"
-    marks = _marks(fields, lists, people, text, surroundings, depth, readable)
+    marks = _marks(fields, lists, people, text, surroundings, depth, results)
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
         marks.append(KINDS[name].mark(f"it cannot be read as a whole: {why}"))
@@ -80,6 +84,7 @@ def read(
         message_id=_first_id(fields, "message-id"),
         thread=_first_id(fields, "references") or _first_id(fields, "in-reply-to") or _first_id(fields, "message-id"),
         labels=labels_of(fields),
+        vouched=signed_by(results),
         automatic=lists.automatic or _is_report(fields),
         forwarded_thread=any(m.name == "colleague-quoted" for m in weighed)
         and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
@@ -127,9 +132,15 @@ def _places(text: Text) -> list[tuple[str, str]]:
 
 
 def _marks(
-    fields: Index, lists: ListHeader, people: People, text: Text, around: Surroundings, depth: Depth, readable: Readable
+    fields: Index,
+    lists: ListHeader,
+    people: People,
+    text: Text,
+    around: Surroundings,
+    depth: Depth,
+    results: Sequence[AuthResult],
 ) -> list[Mark]:
-    marks = list(header_marks(fields, lists, people, around))
+    marks = list(header_marks(fields, lists, people, around, results))
     if depth is Depth.TEXT:
         marks += text_marks(text, people, around)
         marks += shape_marks(text)

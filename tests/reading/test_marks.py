@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from smtpguard.mail.message import Message
 from smtpguard.reading.looks import THRESHOLD, Looks, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
-from tests.reading.letters import GROWN_THREAD, NEW_THREAD, letter, look, names, parts
+from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look, names, parts
 
 ICS = "BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR"
 EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
@@ -154,12 +155,28 @@ def check(name: str, message: Message) -> None:
 
 def test_every_kind_of_mark_has_an_example() -> None:
     shown = {e[0] for e in EXAMPLES} | {e[0] for e in HTML} | {"calendar", "documents", "attached-mail"}
-    assert set(KINDS) - shown == {"declared-origin"}  # given by looks.from_declared_origin
+    shown.add("authenticated")
+    assert set(KINDS) - shown == {"declared-origin", "shared-origin"}  # given by looks.from_declared_origin
+
+
+def test_a_trusted_servers_results_are_told_and_weigh_nothing() -> None:
+    results = "mx.example.com; dkim=pass header.d=News.Example; dmarc=fail header.from=news.example"
+    trusting = replace(around(), authserv_ids=frozenset({"mx.example.com"}))
+    message = letter("x", {"Authentication-Results": results})
+    reading = look(message, trusting)
+    assert {m.evidence for m in reading.marks if m.name == "authenticated"} == {
+        "mx.example.com says that news.example signed it", "mx.example.com says that From failed its checks (DMARC)"
+    }  # fmt: skip
+    assert reading.vouched == {"news.example"}
+    assert reading.score == look(message).score
+    other = letter("x", {"Authentication-Results": results.replace("mx.", "evil.")})
+    assert not look(other, trusting).vouched
+    assert not look(message).vouched
 
 
 def test_the_table_is_sound() -> None:
     for kind in KINDS.values():
-        assert 0 < kind.weight < 5
+        assert 0 < kind.weight <= 6
         assert len(kind.reason) > 10
         assert bool(kind.group) == (kind.side is not Side.NEITHER) or kind.name == "label-public"
 

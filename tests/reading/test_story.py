@@ -60,6 +60,7 @@ def test_the_story_in_english_html_and_in_an_alt_text() -> None:
     assert reading.looks is Looks.INTERNAL
     assert {(t.vocabulary, t.where) for t in reading.topics} == {
         ("diets", "subject"),
+        ("diets", "html"),
         ("pork", "html"),
         ("alcohol", "alt text"),
     }

@@ -1,0 +1,141 @@
+"""What provably comes from the origin that its list declares is read as a mailing; what cannot be verified is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.gather import Gathering
+from smtpguard.guard.provenance import Provenance
+from smtpguard.policy.facts import Source, Unknown
+from smtpguard.reading.looks import Looks, Reading
+from smtpguard.reading.origin import Origin
+from tests.guard.house import MEMBERS, RAMADAN, House, house
+
+SIGNED = {"DKIM_Signature": "v=1; a=rsa-sha256; d=campaigns.example.com; s=s; h=from; bh=x; b=y"}
+NEWS = "news@lists.example.com"
+TEXT = frozenset({Source.HEADERS, Source.TEXT})
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        yield made
+
+
+async def gathered(home: House, *to: str, **more: Any) -> Gathering:
+    more = {"sender": "campaigns@example.com", **more}
+    gathering = home.gathering(home.transaction(*to, **more))
+    await gathering.open()
+    await gathering.ask(TEXT)
+    return gathering
+
+
+def looks(gathering: Gathering) -> object:
+    return gathering.facts.values["message.looks"]
+
+
+async def test_a_mailing_from_the_declared_origin_looks_like_one_and_says_why(home: House) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    gathering = await gathered(home, RAMADAN, **SIGNED)
+    assert looks(gathering) == "mailing"
+    assert any("campaigns.example.com" in e for e in gathering.facts.evidence["message.looks"])
+    plan = home.in_force.rules.plan(gathering.facts)
+    assert "internal-to-list" not in plan.hanging
+
+
+async def test_it_is_one_to_the_members_one_by_one_too(home: House) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    assert looks(await gathered(home, *MEMBERS[:30], **SIGNED)) == "mailing"
+
+
+async def test_a_claim_that_does_not_verify_is_nothing(home: House) -> None:
+    assert looks(await gathered(home, RAMADAN, **SIGNED)) == "internal"
+    assert home.verifier.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("to", "more"),
+    [
+        (RAMADAN, {}),  # no signature
+        (RAMADAN, {"DKIM_Signature": "v=1; d=elsewhere.example; s=s; b=d=campaigns.example.com"}),
+        (RAMADAN, {**SIGNED, "X_Looks": "mailing"}),
+        (RAMADAN, {**SIGNED, "X_Readable": "unreadable"}),
+        (NEWS, SIGNED),  # which declares no origin
+        ("x@example.org", SIGNED),  # nobody's list
+    ],
+)
+async def test_signatures_are_not_asked_for_where_they_cannot_matter(
+    home: House, to: str, more: dict[str, Any]
+) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com", "elsewhere.example"})
+    await gathered(home, to, **more)
+    assert home.verifier.asked == 0
+
+
+async def test_every_addressed_list_must_declare_it(home: House) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    assert looks(await gathered(home, RAMADAN, NEWS, **SIGNED)) == "internal"
+
+
+async def test_what_cannot_be_verified_is_unknown_and_is_held(home: House) -> None:
+    home.verifier.fails = OSError()
+    gathering = await gathered(home, RAMADAN, **SIGNED)
+    assert isinstance(looks(gathering), Unknown)
+    plan = home.in_force.rules.plan(gathering.facts)
+    assert plan.certain[0].word == "hold"
+
+
+async def reading_of(home: House, **more: Any) -> tuple[Reading, Provenance]:
+    gathering = await gathered(home, RAMADAN, **more)
+    assert isinstance(gathering.text, Reading)
+    return gathering.text, Provenance(
+        reading=gathering.text, transaction=gathering.transaction, classified=gathering.counted,
+        registry=home.in_force.registry, weights={},
+    )  # fmt: skip
+
+
+async def test_a_key_that_nobody_could_look_up_is_unknown(home: House) -> None:
+    _, provenance = await reading_of(home)
+    assert isinstance(provenance.proven(Origin(unresolved=frozenset({"campaigns.example.com"}))), Unknown)
+    assert isinstance(provenance.proven(Origin(unresolved=frozenset({"elsewhere.example"}))), Reading)
+
+
+async def test_a_trusted_servers_word_is_as_good(home: House) -> None:
+    reading, provenance = await reading_of(home)
+    vouched = replace(provenance, reading=replace(reading, vouched=frozenset({"campaigns.example.com"})))
+    assert vouched.could_matter
+    proven = vouched.proven(Unknown(why="no resolver"))
+    assert isinstance(proven, Reading)
+    assert proven.looks is Looks.MAILING
+
+
+async def test_admins_weigh_the_origin_and_switch_it_off(home: House) -> None:
+    reading, provenance = await reading_of(home)
+    off = replace(
+        provenance,
+        reading=replace(reading, vouched=frozenset({"campaigns.example.com"})),
+        weights={"declared-origin": 0.0},
+    )
+    assert not off.could_matter
+
+
+async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
+    origin = b"{dkim: [campaigns.example.com, example.com]}"
+    policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in home_documents().items()}
+    home.in_force = home.build(policy)
+    reading, provenance = await reading_of(home)
+    vouched = replace(provenance, reading=replace(reading, vouched=frozenset({"example.com"})))
+    proven = vouched.proven(Origin())
+    assert isinstance(proven, Reading)
+    assert {"shared-origin"} == {m.name for m in proven.marks} & {"shared-origin", "declared-origin"}
+
+
+def home_documents() -> dict[str, bytes]:
+    from tests.guard.house import DOCUMENTS
+
+    return DOCUMENTS
