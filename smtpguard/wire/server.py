@@ -105,13 +105,21 @@ class Dialog(SMTP):
         self.client_ip = str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
         self.trusted = within(self.client_ip, self._desk.listener.trust)
         super().connection_made(transport)
-        self._handler_coroutine = cast(Any, _Task(self, cast(Any, self._handler_coroutine)))
+        task = cast(asyncio.Task[None], self._handler_coroutine)
+        task.add_done_callback(self._over)
+        self._handler_coroutine = cast(Any, _Task(self, task))
         self._note_tls(transport)
         self._desk.arrived(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         self._desk.parted(self)
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        """The dialog closes its connection itself, unless it was cancelled before its first step: by a client that had gone
+        when we came to it, as a probe of the port does."""
+        if self.transport is not None:
+            self.transport.close()
 
     def _reset_timeout(self, duration: float | None = None) -> None:
         """The reception looks at ``deadline``."""

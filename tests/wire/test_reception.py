@@ -7,6 +7,7 @@ import socket
 import ssl
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -14,6 +15,7 @@ import trustme
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, ServerTls
+from smtpguard.wire.server import Dialog
 from tests.wire.proxied import Client, Proxied, pass_on, proxied, until
 
 
@@ -52,6 +54,37 @@ async def test_who_handed_it_over_hears_of_its_end(tmp_path: Path) -> None:
             theirs.close()
             await until(lambda: len(ended) == number + 1)  # noqa: B023
         assert ended == [0, 1]
+
+
+async def test_a_client_that_has_gone_before_its_first_word_leaves_nothing(tmp_path: Path) -> None:
+    """A probe of the port connects and leaves. The loop may say so before the dialog has taken its first step."""
+    async with proxied(tmp_path) as world:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            ended: list[int] = []
+            transport, dialog = await world.reception.loop.connect_accepted_socket(
+                lambda: Hasty(world.reception, ended), ours
+            )
+            await until(lambda: ended)
+            assert transport.is_closing()
+            assert dialog not in world.reception._dialogs
+
+
+class Hasty(Dialog):
+    """Its client's end comes with its beginning."""
+
+    def __init__(self, desk: Any, ended: list[int]) -> None:
+        super().__init__(desk)
+        self._ended = ended
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._ended.append(1)
 
 
 async def test_an_accepted_socket_with_implicit_tls(tmp_path: Path) -> None:
