@@ -1,4 +1,4 @@
-"""DKIM: which domains provably signed a message, and signing of our own notices and DSNs (RFC 6376, RFC 8301).
+"""DKIM: which domains provably signed a message, and signing of our own notices and DSNs (RFC 6376, RFC 8301, RFC 8463).
 
 dkimpy checks a signature over the header; what must be stricter, or linear in time and size, is done here: which signatures
 count at all, the hash of the body, and the keys. Keys are asked for in the loop, signatures checked in a thread; both within
@@ -37,7 +37,8 @@ MAX_SIGNATURE_OCTETS = 4096
 MAX_SIGNED_FIELDS = 200
 MAX_FIELDS = 1000
 MAX_KEY_OCTETS = 2048  # RSA of 8192 bits; its arithmetic is Python's
-ALGORITHMS = frozenset({b"rsa-sha256"})  # RFC 8301: no sha1; dkimpy cannot do Ed25519 without PyNaCl
+ALGORITHMS: Mapping[bytes, bytes] = {b"rsa-sha256": b"rsa", b"ed25519-sha256": b"ed25519"}
+"""To the type of key that each takes (RFC 8301: no sha1; RFC 8463)."""
 
 _SILENT = logging.Logger("dkim", logging.CRITICAL + 1)  # dkimpy would log whole signatures
 
@@ -260,6 +261,8 @@ def _key_must_count(key: bytes, signature: _Signature) -> None:
     record = parse_tag_value(key)
     if not record.get(b"p"):
         raise _Fails("the key was revoked")
+    if record.get(b"k", b"rsa") != ALGORITHMS[signature.fields[b"a"]]:  # dkimpy goes by the key alone
+        raise _Fails("the key is of another type than the signature")
     flags = [flag.strip() for flag in record.get(b"t", b"").split(b":")]
     if b"y" in flags:
         raise _Fails("the domain is only testing DKIM")

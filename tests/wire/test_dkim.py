@@ -127,7 +127,7 @@ async def test_prepended_trace_does_not_break_it() -> None:
         (b"d=campaigns.example.com", b"d=other.example.com", "no key"),
         (b"s=s1", b"s=s2", "no key"),
         (b"a=rsa-sha256", b"a=rsa-sha1", "algorithm"),
-        (b"a=rsa-sha256", b"a=ed25519-sha256", "algorithm"),
+        (b"a=rsa-sha256", b"a=ed25519-sha256", "another type"),
         (b"a=rsa-sha256", b"a=none", "algorithm"),
         (b"v=1", b"v=2", "not a DKIM signature"),
         (b"bh=", b"bh=AAAA", "body was changed"),
@@ -142,6 +142,52 @@ async def test_what_was_changed_does_not_verify(old: bytes, new: bytes, why: str
     signed = SIGNER.sign(RAW) + RAW
     assert old in signed
     assert fails(await origin(signed.replace(old, new, 1)), why)
+
+
+RFC8463_SIGNATURE = b"""\
+DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;
+ d=football.example.com; i=@football.example.com;
+ q=dns/txt; s=brisbane; t=1528637909; h=from : to :
+ subject : date : message-id : from : subject : date;
+ bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;
+ b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus
+ Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==
+"""
+RFC8463_MESSAGE = b"""\
+From: Joe SixPack <joe@football.example.com>
+To: Suzie Q <suzie@shopping.example.net>
+Subject: Is dinner ready?
+Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)
+Message-ID: <20030712040037.46341.5F8J@football.example.com>
+
+Hi.
+
+We lost the game.  Are you hungry yet?
+
+Joe.
+"""
+RFC8463_KEY = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
+@pytest.mark.parametrize(
+    ("record", "old", "why"),
+    [
+        (RFC8463_KEY, b"", ""),
+        (RFC8463_KEY, b"dinner", "does not match"),
+        (RFC8463_KEY, b"hungry", "body was changed"),
+        (RECORD, b"", "another type"),
+        (RFC8463_KEY.replace("p=11", "p=22"), b"", "does not match"),
+        ("v=DKIM1; k=ed25519; p=AAAA", b"", "does not match"),
+    ],
+)
+async def test_ed25519_as_in_appendix_a_of_rfc_8463(record: str, old: bytes, why: str) -> None:
+    raw = (RFC8463_SIGNATURE + RFC8463_MESSAGE).replace(b"\n", b"\r\n")
+    checker = DkimVerifier(pinned={"brisbane._domainkey.football.example.com": record})
+    answer = await checker.origin(Message.of(raw.replace(old, b"lunch", 1) if old else raw))
+    await checker.close()
+    assert isinstance(answer, Origin)
+    assert answer.domains == (frozenset() if why else {"football.example.com"})
+    assert not why or why in answer.failed[0][1]
 
 
 async def test_a_signature_that_leaves_body_unsigned_does_not_count() -> None:
@@ -190,7 +236,7 @@ async def test_expiry_is_by_the_clock_that_was_given() -> None:
         (f"v=DKIM1; t=y; p={PUBLIC}", "testing"),
         (f"v=DKIM1; h=sha1; p={PUBLIC}", "SHA-256"),
         (f"v=DKIM2; p={PUBLIC}", "does not match"),
-        (f"v=DKIM1; k=dsa; p={PUBLIC}", "does not match"),
+        (f"v=DKIM1; k=dsa; p={PUBLIC}", "another type"),
         ("v=DKIM1; p=AAAA", ""),
         ("v=DKIM1; p=%%%", ""),
         ("v=DKIM1; p=" + "A" * MAX_KEY_OCTETS, "too long"),
