@@ -20,9 +20,10 @@ from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import schema
 from smtpguard.store.codec import FREEZE
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
 _SET_HEAD = "UPDATE head SET seq = ?, hash = ?, generation = ?, policy = ?, kept_bytes = ?"
+_MOST_ROWS = 100  # in one INSERT
 _FREEZES = select(schema.freeze.c.doc).where(schema.freeze.c.lifted.is_(False)).order_by(schema.freeze.c.freeze_id)
 
 
@@ -38,12 +39,11 @@ class Head:
     kept_bytes: int
 
 
-def insert_sql(table: Table, conflict: str = "") -> str:
-    """An INSERT for many rows as tuples."""
-    columns = [c.name for c in table.columns]
-    marks = ", ".join("?" * len(columns))
-    quoted = ", ".join(f'"{c}"' for c in columns)
-    return f'INSERT INTO "{table.name}" ({quoted}) VALUES ({marks}) {conflict}'.rstrip()
+def _insert(table: Table) -> tuple[str, str, str]:
+    """An INSERT: what stands before its rows, one row, and what stands behind them."""
+    columns = [f'"{c.name}"' for c in table.columns]
+    row = f"({', '.join('?' * len(columns))})"
+    return f'INSERT INTO "{table.name}" ({", ".join(columns)}) VALUES', row, _CONFLICTS.get(table.name, "")
 
 
 def read_head(connection: Connection) -> Head:
@@ -99,6 +99,17 @@ class Batch:
             self._cursor.execute(sql, rows[0])
         else:
             self._cursor.executemany(sql, rows)
+
+    def _insert(self, table: str, rows: Sequence[Row]) -> None:
+        """On SQLite many in one statement: around each the thread lets go of the interpreter's lock, and waits to have it
+        again while the event loop is busy."""
+        sql, row, end = _INSERTS[table]
+        if not self._sqlite:
+            self.execute(f"{sql} {row} {end}", rows)
+            return
+        for start in range(0, len(rows), _MOST_ROWS):
+            some = rows[start : start + _MOST_ROWS]
+            self._cursor.execute(f"{sql} {', '.join([row] * len(some))} {end}", [v for each in some for v in each])
 
     @property
     def gate(self) -> Gate:
@@ -160,10 +171,12 @@ class Batch:
         """Write what waits, so that a statement of one's own sees it."""
         for table, rows in self._rows.items():
             if rows:
-                self.execute(_INSERTS[table], rows)
+                self._insert(table, rows)
                 rows.clear()
         if self._settled:
-            self.execute("DELETE FROM underway WHERE id = ? AND NOT doubt", [(i,) for i in self._settled])
+            for start in range(0, len(self._settled), _MOST_ROWS):
+                some = self._settled[start : start + _MOST_ROWS]
+                self.execute(f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt", [some])
             self._settled.clear()
 
     def finish(self) -> None:
@@ -187,4 +200,4 @@ _CONFLICTS: Mapping[str, str] = {
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",
 }
-_INSERTS = {name: insert_sql(table, _CONFLICTS.get(name, "")) for name, table in schema.metadata.tables.items()}
+_INSERTS = {name: _insert(table) for name, table in schema.metadata.tables.items()}

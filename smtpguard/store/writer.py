@@ -57,7 +57,9 @@ class Writer:
         self._clock = clock
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting = Waiting(clock)
+        self._coming: list[Work] = []
         self._notes: deque[Event] = deque()
+        self._waker: asyncio.TimerHandle | None = None
         self._unanswered: deque[Work] = deque()  # written, or perhaps written, while their clients were told 451
         self._gate: Gate | None = None
         self._kept_house = clock.monotonic()
@@ -79,26 +81,44 @@ class Writer:
         """Wait for one's turn, and for the commit. Raises what the step raised, or LedgerError's kinds."""
         if self._closed:
             raise Unavailable("the store is closed")
-        if self._queue.qsize() >= WAITING:
+        if self._queue.qsize() + len(self._coming) >= WAITING:
             raise Busy(f"{WAITING} are waiting already")
         work = Work(step, item, admission, since=self._clock.monotonic())
         self._waiting.add(work)
-        self._queue.put(work)
+        if not self._coming:
+            work.loop.call_soon(self._hand_over, 0)
+        self._coming.append(work)
         return await work.future
+
+    def _hand_over(self, seen: int) -> None:
+        """To the thread, in the first turn of the event loop that brings nothing more: a batch costs as much as several items."""
+        coming = self._coming
+        if seen < len(coming) < BATCH and not self._closed:
+            coming[-1].loop.call_soon(self._hand_over, len(coming))
+            return
+        self._coming = []
+        for work in coming:
+            self._queue.put(work)
 
     def note(self, event: Event) -> None:
         """To be written with a later batch, at most 50 ms on. Bounded: the oldest fall out when the database is away long."""
-        if not self._notes:
-            self._queue.put(_WAKE)
+        if self._waker is None:  # a batch that comes before takes it along, so that the thread is not woken for it
+            self._waker = asyncio.get_running_loop().call_later(NOTE_SECONDS, self._wake)
         if len(self._notes) >= MAX_NOTES:
             self._notes.popleft()
         self._notes.append(event)
+
+    def _wake(self) -> None:
+        self._waker = None
+        if self._notes:
+            self._queue.put(_WAKE)
 
     async def stop(self) -> None:
         """Write what waits, then end the thread; a thread that hangs in the database is left behind."""
         if self._closed:
             return
         self._closed = True
+        self._hand_over(0)
         self._queue.put(_STOP)
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, WAIT_SECONDS)
         self._waiting.close()
@@ -122,14 +142,12 @@ class Writer:
         self._database.close()
 
     def _take(self) -> tuple[list[Work], bool]:
-        """What waits, up to a batch. A note alone waits a little for company."""
+        """What waits, up to a batch. Notes that were left over wait a little for company."""
         works: list[Work] = []
-        first = self._queue.get()
-        if first is _WAKE:
-            try:
-                first = self._queue.get(timeout=NOTE_SECONDS)
-            except queue.Empty:
-                return works, True
+        try:
+            first = self._queue.get(timeout=NOTE_SECONDS if self._notes else None)
+        except queue.Empty:
+            return works, True
         while True:
             if first is _STOP:
                 return works, False
@@ -162,8 +180,6 @@ class Writer:
         if held:
             self._acknowledge(held)
             self._answer(held)
-        if self._notes:
-            self._queue.put(_WAKE)
 
     def _commit(self, works: Sequence[Work], notes: Sequence[Event]) -> None:
         """One transaction. An item's own error stays with it; the storage's is raised, and then nothing was written."""
