@@ -8,8 +8,9 @@ Never here: what one rule says (rule), or what is done about it (guard.dispose).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from smtpguard.policy import counted
 from smtpguard.policy.admission import Ask, Freeze, Live, Selector
@@ -27,6 +28,22 @@ _LOOSEST: Strength = (Action.RELAY, False)
 _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 
 
+_REMEMBERED = 1024
+_NOBODY = Facts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reckoning:
+    """What the rules make of some values, whichever message has them. ``settled``: what is not pending, in words."""
+
+    answers: tuple[Answer, ...]
+    certain: Strength
+    hanging: frozenset[str]
+    sources: frozenset[Source]
+    settled: tuple[Hit | Miss | None, ...]
+    unknown: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
     """The rules of one policy, ready to be asked.
@@ -42,6 +59,8 @@ class RuleSet:
     _envelope: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _counted: tuple[tuple[str, str, int], ...] = field(init=False, repr=False, compare=False)
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _reckoned: Callable[[tuple[Value | None, ...]], Reckoning] = field(init=False, repr=False, compare=False)
+    """Remembered, since nearly every message has the values that one before it had."""
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
@@ -51,6 +70,7 @@ class RuleSet:
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
         object.__setattr__(self, "_envelope", tuple(sorted(envelope)))
         object.__setattr__(self, "_counted", tuple(sorted(live)))
+        object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
 
     def plan(self, known: Facts) -> Plan:
         """How far the rules come with what is known, and what they still hang on."""
@@ -69,24 +89,41 @@ class RuleSet:
             elif question is not None:
                 values[slot] = question
         values.pop(counted.APPROVED, None)
+        slots = tuple(map(values.get, self._slots))
+        try:
+            reckoned = self._reckoned(slots)
+        except TypeError:  # a value of no type that there is, so nothing to remember it by
+            reckoned = self._reckon(slots)
+        sources = reckoned.sources | {Source.HEADERS} if headers else reckoned.sources
+        pending = frozenset([source for source in _PRICES if source in sources][:1])
+        return Plan(rules=self, facts=known, values=values, reckoned=reckoned, pending=pending, questions=asks)
+
+    def _reckon(self, known: tuple[Value | None, ...]) -> Reckoning:
+        """``known``: a value for each slot, None where it is yet to be asked."""
+        values = {slot: value for slot, value in zip(self._slots, known, strict=True) if value is not None}
         answers = tuple(rule.answer(values) for rule in self.rules)
+        answered = tuple(zip(self.rules, answers, strict=True))
         certain = _LOOSEST
-        for rule, answer in zip(self.rules, answers, strict=True):
+        for rule, answer in answered:
             if answer is not NO and answer is not PENDING and not rule.observes:
                 certain = max(certain, rule.strength(answer))
-        hanging = [
-            rule
+        hanging = [r for r, answer in answered if answer is PENDING and (r.observes or r.strength() > certain)]
+        return Reckoning(
+            answers=answers,
+            certain=certain,
+            hanging=frozenset(rule.rule_id for rule in hanging),
+            sources=frozenset(rule.waits_for(values) for rule in hanging),
+            settled=self._in_words(answers, values, _NOBODY),
+            unknown={self._slots[slot]: value.why for slot, value in values.items() if isinstance(value, Unknown)},
+        )
+
+    def _in_words(
+        self, answers: tuple[Answer, ...], values: Mapping[str, Value], facts: Facts
+    ) -> tuple[Hit | Miss | None, ...]:
+        return tuple(
+            None if answer is PENDING else in_words(rule, answer, values, facts)
             for rule, answer in zip(self.rules, answers, strict=True)
-            if answer is PENDING and (rule.observes or rule.strength() > certain)
-        ]
-        sources = {rule.waits_for(values) for rule in hanging}
-        if headers:
-            sources.add(Source.HEADERS)
-        pending = frozenset([source for source in _PRICES if source in sources][:1])
-        return Plan(
-            rules=self, facts=known, values=values, answers=answers, hanging=frozenset(r.rule_id for r in hanging),
-            certain=certain, pending=pending, questions=asks,
-        )  # fmt: skip
+        )
 
     def quorum(self, lists: Iterable[str]) -> tuple[Quorum, ...]:
         """What must be satisfied to release a hold that touches these lists: all of theirs."""
@@ -102,16 +139,21 @@ class Plan:
     rules: RuleSet
     facts: Facts
     values: Mapping[str, Value]
-    answers: tuple[Answer, ...]
-    hanging: frozenset[str]
-    certain: Strength
+    reckoned: Reckoning
     pending: frozenset[Source]
     questions: Mapping[str, Ask]
-    _settled: list[Hit | Miss | None] = field(default_factory=list, init=False, repr=False, compare=False)
+    _settled: tuple[Hit | Miss | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.pending:  # what is settled is put in words here, outside the admission's lock
-            self._settled.extend(self._settle())
+        """What is settled is put in words here, outside the admission's lock."""
+        settled = self.reckoned.settled
+        if not self.pending and not self.facts.evidence.keys().isdisjoint(self.rules._slots.values()):
+            settled = self.rules._in_words(self.reckoned.answers, self.values, self.facts)
+        object.__setattr__(self, "_settled", settled)
+
+    @property
+    def certain(self) -> Strength:
+        return self.reckoned.certain
 
     @property
     def asks(self) -> tuple[Ask, ...]:
@@ -124,7 +166,7 @@ class Plan:
         if self.certain[0] is Action.HOLD:
             return True
         return self.certain[0] < Action.HOLD and any(
-            r.then is Action.HOLD and not r.observes for r in self.rules.rules if r.rule_id in self.hanging
+            r.then is Action.HOLD and not r.observes for r in self.rules.rules if r.rule_id in self.reckoned.hanging
         )
 
     def close(self, live: Live) -> Verdict:
@@ -134,13 +176,13 @@ class Plan:
         misses: list[Miss] = []
         skipped: list[str] = []
         doubts: dict[str, str] = {}
-        for rule, answer, settled in zip(self.rules.rules, self.answers, self._settled or self._settle(), strict=True):
+        for rule, answer, settled in zip(self.rules.rules, self.reckoned.answers, self._settled, strict=True):
             if answer is PENDING:
-                if rule.rule_id not in self.hanging:
+                if rule.rule_id not in self.reckoned.hanging:
                     skipped.append(rule.rule_id)
                     continue
                 answer = rule.answer(values)
-                settled = self._put(rule, answer, values)
+                settled = in_words(rule, answer, values, self.facts)
             if answer is UNKNOWN:
                 doubts.update((c.fact.name, self._why(c.slot, values)) for c in rule.doubts(values))
             if isinstance(settled, Hit):
@@ -151,10 +193,7 @@ class Plan:
         if frozen is not None:
             hits.insert(0, frozen[1])
         enforced = max((h.action for h in hits if h.mode is Mode.ENFORCE), default=Action.RELAY)
-        doubts.update(
-            (name, value.why) for slot, name in self.rules._slots.items()
-            if isinstance(value := self.values.get(slot), Unknown)
-        )  # fmt: skip
+        doubts.update(self.reckoned.unknown)
         return Verdict(
             action=enforced,
             hits=tuple(hits),
@@ -177,17 +216,6 @@ class Plan:
             if values.get(slot) is None:
                 values[slot] = _NOT_ASKED
         return values
-
-    def _settle(self) -> list[Hit | Miss | None]:
-        return [
-            None if answer is PENDING else self._put(rule, answer, self.values)
-            for rule, answer in zip(self.rules.rules, self.answers, strict=True)
-        ]
-
-    def _put(self, rule: Rule, answer: Answer, values: Mapping[str, Value]) -> Hit | Miss:
-        if answer is NO:
-            return rule.miss(values, self.facts, counted.NOTES)
-        return rule.hit(answer, values, self.facts, counted.NOTES)
 
     def _why(self, slot: str, values: Mapping[str, Value]) -> str:
         value = values.get(slot, _NOT_ASKED)
@@ -234,6 +262,13 @@ class Plan:
             reasons=(reason,),
             uncertain=uncertain,
         )
+
+
+def in_words(rule: Rule, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit | Miss:
+    """What a rule's answer is for people."""
+    if answer is NO:
+        return rule.miss(values, facts, counted.NOTES)
+    return rule.hit(answer, values, facts, counted.NOTES)
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

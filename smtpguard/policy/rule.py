@@ -93,9 +93,13 @@ class Rule:
 
     def miss(self, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Miss:
         """It does not: because of the first condition that said no, or of an exception."""
-        because = next((c for c in self.when if c.answer(values) is NO), None) or next(iter(self.unless), None)
-        if because is None:
-            return Miss(rule=self.rule_id)
+        for because in self.when:
+            if because.answer(values) is NO:
+                break
+        else:
+            if not self.unless:
+                return Miss(rule=self.rule_id)
+            because = self.unless[0]
         name = because.fact.name
         if name not in facts.evidence:
             return _plain_miss(self.rule_id, because, _value(because, values), notes.get(name, ""))
