@@ -48,7 +48,11 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
 
 
 def _text(number: int, digits: int) -> str:
-    return "".join(_DIGITS[number >> (5 * at) & 31] for at in range(digits - 1, -1, -1))
+    text = ""
+    for _ in range(digits):
+        text = _DIGITS[number & 31] + text
+        number >>= 5
+    return text
 
 
 def host_name() -> str:

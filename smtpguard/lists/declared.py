@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from smtpguard.mail.address import Address
@@ -90,12 +91,17 @@ class Stream:
 
 def within(client_ip: str, networks: Iterable[Network]) -> bool:
     """Whether a client is in one of these networks; an IPv4 address mapped into IPv6 is the IPv4 address."""
+    ip = _ip(client_ip)
+    return ip is not None and any(ip in network for network in networks)
+
+
+@lru_cache(maxsize=1024)
+def _ip(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        ip = ip_address(client_ip)
+        ip = ip_address(text)
     except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return any((mapped or ip) in network for network in networks)
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def build(

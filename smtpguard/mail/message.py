@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -37,7 +37,7 @@ class Field:
                 value = str(make_header(decode_header(value)))
             except (HeaderParseError, LookupError, UnicodeError, ValueError):
                 pass  # an encoded word that cannot be decoded is shown as it came
-        return "".join(c if c.isprintable() else " " for c in value)
+        return value if value.isprintable() else "".join(c if c.isprintable() else " " for c in value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +47,23 @@ class Header:
     fields: tuple[Field, ...]
     broken: bool
     size_bytes: int
+    _named: dict[str, list[Field]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def all(self, name: str) -> list[Field]:
-        wanted = name.lower()
-        return [f for f in self.fields if f.name.lower() == wanted]
+    def __post_init__(self) -> None:
+        for f in self.fields:
+            self._named.setdefault(f.name.lower(), []).append(f)
+
+    def all(self, name: str) -> Sequence[Field]:
+        """Every field of that name, from the top."""
+        return self._named.get(name.lower(), ())
 
     def get(self, name: str) -> str | None:
         """The text of the first field of that name, or None."""
-        wanted = name.lower()
-        for f in self.fields:
-            if f.name.lower() == wanted:
-                return f.text
-        return None
+        found = self.all(name)
+        return found[0].text if found else None
 
     def __contains__(self, name: str) -> bool:
-        wanted = name.lower()
-        return any(f.name.lower() == wanted for f in self.fields)
+        return name.lower() in self._named
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.fields)

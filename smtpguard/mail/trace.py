@@ -64,10 +64,16 @@ def prepend(
     return (
         f"Received: from {helo} ({client})\r\n"
         f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
-        f"\t{format_datetime(now)}\r\n"
+        f"\t{_date(now.replace(microsecond=0))}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"
         f"{addressed}\tmac={mac}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(maxsize=4)
+def _date(second: datetime) -> str:
+    """RFC 5322 section 3.3."""
+    return format_datetime(second)
 
 
 def trusted(header: Header, key: bytes) -> TraceInfo | None:
@@ -98,7 +104,7 @@ def _mac(id: str, policy: str, tags: str, header: Header, key: bytes) -> str:
     """Doubled fields are all covered, so that none can be added."""
     covered = [id, policy, tags]
     for name in ("message-id", "date"):
-        found = [" ".join(f.text.split()) for f in header if f.name.lower() == name]
+        found = [" ".join(f.text.split()) for f in header.all(name)]
         covered += [str(len(found)), *found]
     text = "\0".join(covered).encode("utf-8", "surrogateescape")
     return hmac.digest(_derived(key, b"smtpguard trace"), text, "sha256").hex()[: 2 * _MAC_OCTETS]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from smtpguard.processes import part, supervisor
+
+_COLLECT = (
+    10_000,
+    20,
+    20,
+)  # objects more than before, and collections of the younger: a message leaves few cycles behind
 
 
 def main(name: str, channel: int, config: Path) -> int:
@@ -17,8 +24,11 @@ def main(name: str, channel: int, config: Path) -> int:
     from smtpguard.config.problem import Broken
 
     try:
+        one = built(name, config)
+        gc.freeze()  # what is imported stays: not to be gone through again and again
+        gc.set_threshold(*_COLLECT)
         with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(part.run(built(name, config), sock))
+            runner.run(part.run(one, sock))
     except (CannotStart, Broken) as e:
         print(e if isinstance(e, Broken) else f"smtpguard {name}: {e}", file=sys.stderr)
         return supervisor.CANNOT_RUN
