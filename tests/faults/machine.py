@@ -88,10 +88,10 @@ class Machine:
     ) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
-        self.armed = root / "armed"
-        self.armed.mkdir(exist_ok=True)
         self.port = free_port()
-        self.log = root / "log"
+        self.armed = root / f"armed-{self.port}"
+        self.armed.mkdir()
+        self.log = root / f"log-{self.port}"
         self.starts = 0
         self._only, self._wrap = tuple(only), tuple(wrap)
         self._environment = {**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed), **(environment or {})}

@@ -1,0 +1,68 @@
+"""A client that goes away in the middle, at any byte and at any moment: the store has the message whole, or not at all."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from smtpguard.policy.approval import State
+from tests.faults.machine import ANNA, RAMADAN, Machine, Mta, machine, replies
+from tests.peers.letters import story
+
+pytestmark = pytest.mark.xdist_group("faults-clients")
+
+
+def reset_at(guard: Machine, letter: bytes, octets: int, wait: float = 0.0) -> None:
+    """The whole dialogue up to DATA, then so many octets of the content and its dot, and RST."""
+    with socket.create_connection(("127.0.0.1", guard.port), timeout=30) as s:
+        lines = replies(s)
+        next(lines)
+        for command in ("EHLO x.example.com", f"MAIL FROM:<{ANNA}> BODY=8BITMIME", f"RCPT TO:<{RAMADAN}>", "DATA"):
+            s.sendall(f"{command}\r\n".encode())
+            assert next(lines)[0] < 400
+        s.sendall((letter + b".\r\n")[:octets])
+        if wait:
+            time.sleep(wait)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_reset_at_any_octet_and_any_moment(tmp_path: Path) -> None:
+    with machine(tmp_path) as (guard, recorder):
+        letters = {}
+        before_dot, after_dot = [], []
+        for n in range(60):
+            id = f"cut-{n}@example.com"
+            letters[id] = story(id)
+            whole = len(letters[id]) + 3
+            reset_at(guard, letters[id], (n * 31) % (whole - 8) if n < 50 else whole - 1 - n % 6)
+            before_dot.append(id)
+        for n in range(40):
+            id = f"gone-{n}@example.com"
+            letters[id] = story(id)
+            reset_at(guard, letters[id], len(letters[id]) + 3, n * 0.0005)
+            after_dot.append(id)
+
+        by_id = defaultdict(list)
+        for hold in guard.holds():
+            by_id[hold.message_id.strip("<>")].append(hold)
+        assert not [id for id in before_dot if by_id[id]], "half a message is none"
+        assert all(len(by_id[id]) <= 1 for id in after_dot)
+        assert [id for id in after_dot if by_id[id]], "some were recorded before it was seen that the client had gone"
+        for id in after_dot:
+            for hold in by_id[id]:
+                assert hold.state is State.WAITING
+                content = guard.ask(lambda store, sha256=hold.content_sha256: store.content(sha256))  # type: ignore[misc]
+                assert content.raw[:] == letters[id], "whole"
+
+        for id in (*before_dot[::12], *after_dot):
+            done = Mta(guard).deliver(letters[id], ANNA, RAMADAN)
+            assert "Held" in done.text
+            if by_id[id]:
+                assert done.text.split()[-1] == by_id[id][0].hold_id, "the same hold"
+        assert all(len(guard.holds(id)) == 1 for id in after_dot[::8])
+        assert recorder.with_id("gone-0@example.com") == []

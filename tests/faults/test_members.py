@@ -1,0 +1,91 @@
+"""A list's source that is missing, empty, halved or no file at all: the last good index stays, and says so.
+
+Where there never was one, the outcome that could hang on it is a hold, and ordinary mail to few goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from tests.faults.machine import ANNA, Machine, Mta, machine, members
+from tests.peers.chain import Recorder, member, until
+from tests.peers.letters import mail
+
+pytestmark = pytest.mark.xdist_group("faults-members")
+FIFTY = [member(n) for n in range(50)]
+
+
+def breakage(csv: Path) -> dict[str, tuple[Callable[[], object], str]]:
+    def folder() -> None:
+        csv.unlink()
+        csv.mkdir()
+
+    return {
+        "missing": (csv.unlink, "No such file"),
+        "empty": (lambda: csv.write_text(""), ""),
+        "half the size": (lambda: csv.write_text(members(150)), "150"),
+        "not to be read": (folder, "directory"),
+    }
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "half the size", "not to be read"])
+def test_the_last_good_index_stays(home: tuple[Machine, Recorder], how: str) -> None:
+    guard, recorder = home
+    csv = guard.root / "ramadan.csv"
+    before = listed(guard)
+    breaks, why = breakage(csv)[how]
+    breaks()
+    try:
+        done = guard.run("lists", "sync", exits=1)
+        assert why.lower() in done.stderr.lower()
+        shown = listed(guard)
+        assert shown["people"] == before["people"] == 300
+        assert shown["failure"]
+        id = f"fifty-{how.replace(' ', '-')}@example.com"
+        assert "Held" in Mta(guard).deliver(mail(to="all@example.com", message_id=id), ANNA, *FIFTY).text
+        assert Mta(guard).deliver(mail(to=FIFTY[0], message_id=f"one-{id}"), ANNA, FIFTY[0]).code == 250
+        assert recorder.with_id(f"one-{id}")
+    finally:
+        if csv.is_dir():
+            shutil.rmtree(csv)
+        csv.write_text(members())
+        guard.run("lists", "sync")
+    assert not listed(guard)["failure"]
+
+
+def listed(guard: Machine) -> dict[str, object]:
+    import json
+
+    row = json.loads(guard.run("--json", "lists", "show", exits=None).stdout)
+    assert isinstance(row, dict)
+    return row
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    with machine(tmp_path_factory.mktemp("members")) as made:
+        yield made
+
+
+def test_with_no_index_at_all(tmp_path: Path) -> None:
+    """A first start while the export is missing: the guard runs, and doubt stands still."""
+    with Recorder() as recorder:
+        guard = Machine(tmp_path / "guard", recorder.port)
+        (guard.root / "ramadan.csv").unlink()
+        with guard:
+            one = Mta(guard).deliver(mail(to=FIFTY[0], message_id="one@example.com"), ANNA, FIFTY[0])
+            assert one.code == 250
+            assert recorder.with_id("one@example.com"), "ordinary mail to few goes on"
+            many = Mta(guard).deliver(mail(to="all@example.com", message_id="fifty@example.com"), ANNA, *FIFTY)
+            assert "Held" in many.text
+            assert not recorder.with_id("fifty@example.com")
+            alarm = lambda: [d for k, d in guard.history("ramadan-greetings") if k is Kind.LIST and d["problem"]]  # noqa: E731
+            until(alarm, 30, "the word that the list cannot be read")
+            (guard.root / "ramadan.csv").write_text(members())
+            guard.run("lists", "sync")
+            guard.verified()

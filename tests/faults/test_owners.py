@@ -1,0 +1,112 @@
+"""Two delivery processes on one database: one is stopped past its lease, the other takes over, and the first wakes up.
+
+The fencing token of its lease is an old one by then: it can neither mark nor settle, and sends nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.approval import State
+from tests.faults.machine import ANNA, RAMADAN, Machine, Mta, go_on, machine, releases
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import story
+from tests.scripted_relay import DOT, STALL
+from tests.store.conftest import a_server
+
+pytestmark = pytest.mark.xdist_group("faults-postgresql")
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Recorder, str]]:
+    with a_server() as server:
+        url = server.get_uri().replace(":@", "@")
+        with machine(tmp_path_factory.mktemp("owners"), store=url, only=["proxy"]) as (guard, recorder):
+            yield guard, recorder, url
+
+
+@contextmanager
+def node(beside: tuple[Machine, Recorder, str]) -> Iterator[Machine]:
+    guard, recorder, url = beside
+    with Machine(guard.root, recorder.port, store=url, only=["delivery"]) as another:
+        yield another
+
+
+def stop(another: Machine) -> list[int]:
+    """It and who watches over it."""
+    pids = [*another.parts(), another.pid]
+    for pid in reversed(pids):
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+def wake(pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def held(guard: Machine, id: str) -> str:
+    return Mta(guard).deliver(story(id), ANNA, RAMADAN).text.split()[-1]
+
+
+def released(guard: Machine, hold_id: str) -> None:
+    until(lambda: guard.state(hold_id) is State.RELEASED, 30, f"the release; {guard.said()}")
+
+
+def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
+    guard, recorder, _ = proxy
+    with node(proxy) as first:
+        hold_id, later = held(guard, "lease@example.com"), held(guard, "later@example.com")
+        guard.idle()
+        first.arm("after-commit", "1 SIGSTOP")
+        guard.approve(hold_id)
+        until(first.fired, 30, "the lease")
+        stopped = stop(first)
+        try:
+            assert releases(recorder, "lease@example.com") == []
+            guard.hours_pass()
+            with node(proxy):
+                released(guard, hold_id)
+                wake(stopped)
+                stopped = []
+                guard.approve(later)
+                released(guard, later)
+                guard.idle()
+        finally:
+            wake(stopped)
+        until(lambda: b"ready" in first.log.read_bytes() and first.parts(), 10)
+    assert releases(recorder, "lease@example.com") == [f"{hold_id}-release".encode()], "once"
+    assert [k for k, _ in guard.history(hold_id)].count(Kind.RELEASED) == 1
+
+
+def test_stopped_after_its_dot(proxy: Any) -> None:
+    guard, recorder, _ = proxy
+    with node(proxy) as first:
+        hold_id = held(guard, "dot@example.com")
+        guard.idle()
+        recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"])
+        guard.approve(hold_id)
+        until(lambda: releases(recorder, "dot@example.com"), 30, "the dot")
+        stopped = stop(first)
+        try:
+            go_on(recorder)
+            guard.hours_pass()
+            with node(proxy):
+                released(guard, hold_id)
+                wake(stopped)
+                stopped = []
+                guard.idle()
+        finally:
+            wake(stopped)
+    copies = releases(recorder, "dot@example.com")
+    assert copies == [f"{hold_id}-release".encode()] * 2, "one duplicate, with the same ids"
+    history = guard.history(hold_id)
+    assert [k for k, _ in history].count(Kind.RELEASED) == 1
+    assert [d["code"] for k, d in history if k is Kind.IN_DOUBT] == ["again"]
