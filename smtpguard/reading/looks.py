@@ -12,7 +12,7 @@ THRESHOLD = 2.0
 """A score from here on is internal, from minus here on a mailing; what is between is unclear."""
 
 # What an answer to somebody leaves behind, and no campaign has. "Re:" alone is not among it.
-_CONVERSATION = frozenset(
+CONVERSATION = frozenset(
     {
         "outlook-thread",
         "quoted-headers",
@@ -24,6 +24,7 @@ _CONVERSATION = frozenset(
     }
 )
 _MACHINERY = frozenset({"list", "platform", "links", "origin"})
+_WAY_OFF = frozenset({"one-click", "list-unsubscribe"})
 _STRONG = 2.5
 
 
@@ -55,7 +56,8 @@ class Topic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """All that reading says of one message. ``score`` > 0 leans to internal, < 0 to mailing.
+    """All that reading says of one message. ``score`` > 0 leans to internal, < 0 to mailing; of a message that is not
+    ``readable`` both are of its header, and no ground to let it go anywhere.
 
     Header facts: ``from_address`` canonical or None; ``shown`` canonical addresses in To and Cc; ``labels``; ``automatic``
     (RFC 3834); ``thread``: the first Message-ID of References, In-Reply-To or its own.
@@ -85,11 +87,13 @@ class Reading:
     """A fingerprint of the text (fingerprint.sketch): near for two personalised copies of one mailing."""
 
 
-def judge(marks: Iterable[Mark], *, readable: bool = True) -> tuple[Looks, float, tuple[Mark, ...]]:
+def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:
     """The word, the score, and the marks with what their sum adds to them. Of each group the heaviest mark counts.
 
-    Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So does
-    a text that cannot be read, and so do colleagues in To where no machinery of mailings shows: an announcement may sound like one.
+    Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So do
+    colleagues in To, and a list server, where no machinery of mailings shows: an announcement may sound like one. Of a message
+    that cannot be read this is what its header looks like, and only a way off a list makes it a mailing: whoever decides by
+    looks asks first whether it was readable.
     """
     marks = tuple(marks)
     heaviest: dict[tuple[Side, str], float] = {}
@@ -99,12 +103,19 @@ def judge(marks: Iterable[Mark], *, readable: bool = True) -> tuple[Looks, float
     internal = sum(w for (side, _), w in heaviest.items() if side is Side.INTERNAL)
     mailing = sum(w for (side, _), w in heaviest.items() if side is Side.MAILING)
     score = round(internal - mailing, 2)
-    talk = any(m.side is Side.INTERNAL and m.name in _CONVERSATION for m in marks)
+    talk = any(m.side is Side.INTERNAL and m.name in CONVERSATION for m in marks)
     among_us = any(m.side is Side.INTERNAL and m.group == "people" for m in marks)
+    posted = any(m.name == "list-post" for m in marks)
     sent_by_machine = any(m.side is Side.MAILING and m.group in _MACHINERY for m in marks)
+    by_header = readable is Readable.UNREADABLE and any(m.name in _WAY_OFF for m in marks)
     if score >= THRESHOLD:
         looks = Looks.INTERNAL
-    elif score <= -THRESHOLD and readable and not talk and (sent_by_machine or not among_us):
+    elif (
+        score <= -THRESHOLD
+        and (readable is Readable.YES or by_header)
+        and not talk
+        and (sent_by_machine or not (among_us or posted))
+    ):
         looks = Looks.MAILING
     else:
         looks = Looks.UNCLEAR
@@ -128,5 +139,5 @@ def from_declared_origin(
     mark = replace(mark, weight=(weights or {}).get(kind.name, mark.weight))
     if mark.weight > 0:
         kept.append(mark)
-    looks, score, marks = judge(kept, readable=reading.readable is Readable.YES)
+    looks, score, marks = judge(kept, readable=reading.readable)
     return replace(reading, looks=looks, score=score, marks=marks)

@@ -18,7 +18,7 @@ from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import sketch
 from smtpguard.reading.heads import header_marks, labels_of
 from smtpguard.reading.language import language_of
-from smtpguard.reading.looks import Readable, Reading, Topic, judge
+from smtpguard.reading.looks import CONVERSATION, Readable, Reading, Topic, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.shape import shape_marks
 from smtpguard.reading.surroundings import Surroundings
@@ -68,7 +68,7 @@ def read(
     if why:
         name = "ambiguous" if readable is Readable.UNREADABLE else "defect"
         marks.append(KINDS[name].mark(f"it cannot be read as a whole: {why}"))
-    looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable is Readable.YES)
+    looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable)
     shown_text = text.new or text.plain
     return Reading(
         looks=looks,
@@ -150,7 +150,7 @@ def _marks(
         marks.append(KINDS["report"].mark("it is a report on another message, by its type or its null return path"))
     elif server := _list_server(fields, lists, marks):
         personal = any(m.name in _PERSONAL for m in marks)
-        whose = ("list", "leaving", "subscription", *(("sender",) if personal else ()))
+        whose = (*_SERVERS_OWN, *(("sender",) if personal else ()))
         marks = [m for m in marks if not (m.side is Side.MAILING and m.group in whose)]
         post = "a person's post" if personal else "a post"
         marks.append(KINDS["list-post"].mark(f"it is {post} on a discussion list; {server} put the list headers on it"))
@@ -172,6 +172,8 @@ _SERVERS = {
     "x-yahoo-profile": "Yahoo Groups", "x-egroups-from": "eGroups",
     "x-ecartis-version": "Ecartis", "x-listprocessor-version": "ListProc",
 }  # fmt: skip
+_SERVERS_OWN = ("list", "leaving", "subscription")  # groups of marks that a list server makes
+_ANNOUNCEMENT = 4.0  # people's posts come to 2.5 at most
 # What a person's own writing leaves beside the list server's fields.
 _PERSONAL = frozenset(
     {"outlook-thread", "quoted-headers", "quoting-markup", "quoted-text", "colleague-quoted", "colleague-referenced", "references",
@@ -187,4 +189,15 @@ def _list_server(fields: Index, lists: ListHeader, marks: list[Mark]) -> str:
         m.group in ("platform", "links") and m.name not in ("feedback-id", "campaign-links") for m in marks
     ):
         return ""
-    return server
+    return "" if _announces(marks) else server
+
+
+def _announces(marks: list[Mark]) -> bool:
+    """Whether a newsletter went through the list server: marks enough that the server did not make, and no conversation."""
+    if any(m.name in CONVERSATION for m in marks):
+        return False
+    own: dict[str, float] = {}
+    for m in marks:
+        if m.side is Side.MAILING and m.group not in _SERVERS_OWN:
+            own[m.group] = max(own.get(m.group, 0.0), m.weight)
+    return sum(own.values()) >= _ANNOUNCEMENT

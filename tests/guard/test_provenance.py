@@ -41,11 +41,11 @@ def looks(gathering: Gathering) -> object:
 
 async def test_a_mailing_from_the_declared_origin_looks_like_one_and_says_why(home: House) -> None:
     home.verifier.domains = frozenset({"campaigns.example.com"})
-    gathering = await gathered(home, RAMADAN, **SIGNED)
+    gathering = await gathered(home, RAMADAN, **SIGNED, body="Eid mubarak")
     assert looks(gathering) == "mailing"
     assert any("campaigns.example.com" in e for e in gathering.facts.evidence["message.looks"])
-    plan = home.in_force.rules.plan(gathering.facts)
-    assert "internal-to-list" not in plan.hanging
+    await gathering.ask(frozenset({Source.ORIGIN}))
+    assert home.in_force.rules.plan(gathering.facts).certain[0].word == "relay"
 
 
 async def test_it_is_one_to_the_members_one_by_one_too(home: House) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from smtpguard.mail.message import Message
-from smtpguard.reading.looks import THRESHOLD, Looks, judge
+from smtpguard.reading.looks import THRESHOLD, Looks, Readable, judge
 from smtpguard.reading.marks import KINDS, Mark, Side
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look, names, parts
 
@@ -196,7 +196,7 @@ def test_thresholds() -> None:
     assert judge([mark("a", Side.INTERNAL, THRESHOLD)])[0] is Looks.INTERNAL
     assert judge([mark("a", Side.INTERNAL, THRESHOLD - 0.25)])[0] is Looks.UNCLEAR
     assert judge([mark("a", Side.MAILING, THRESHOLD)])[0] is Looks.MAILING
-    assert judge([mark("a", Side.MAILING, THRESHOLD)], readable=False)[0] is Looks.UNCLEAR
+    assert judge([mark("a", Side.MAILING, THRESHOLD)], readable=Readable.UNREADABLE)[0] is Looks.UNCLEAR
     assert judge([mark("a", Side.NEITHER, 9.0)])[:2] == (Looks.UNCLEAR, 0.0)
     assert judge([])[0] is Looks.UNCLEAR
 

@@ -266,7 +266,13 @@ def test_what_nobody_here_can_read_is_named(content_type: str, why: str) -> None
     reading = look(letter("--bb\n\nBacon\n--bb--\n", {"Content-Type": content_type, **PLATFORM}))
     assert reading.readable is Readable.UNREADABLE
     assert why in reading.why_unreadable
-    assert reading.looks is not Looks.MAILING
+
+
+def test_an_unreadable_message_is_a_mailing_by_its_way_off_a_list_alone_and_never_by_more() -> None:
+    sealed = {"Content-Type": "application/pkcs7-mime; smime-type=enveloped-data"}
+    assert look(letter("x", {**sealed, **PLATFORM})).looks is Looks.MAILING  # what its header looks like
+    assert look(letter("x", {**sealed, "Precedence": "bulk", "X-MC-User": "1"})).looks is Looks.UNCLEAR
+    assert look(letter("x", {**sealed, **PLATFORM, **OUTLOOK})).looks is not Looks.MAILING
 
 
 def test_pgp_within_the_text_is_unreadable() -> None:
