@@ -156,6 +156,11 @@ class Plan:
         return self.reckoned.certain
 
     @property
+    def hanging(self) -> frozenset[str]:
+        """The rules whose answer is still to come, and counts."""
+        return self.reckoned.hanging
+
+    @property
     def asks(self) -> tuple[Ask, ...]:
         """The counts to read, and to count this message in, whatever becomes of the rules that look at them."""
         return tuple(dict.fromkeys(self.questions.values()))
@@ -166,7 +171,7 @@ class Plan:
         if self.certain[0] is Action.HOLD:
             return True
         return self.certain[0] < Action.HOLD and any(
-            r.then is Action.HOLD and not r.observes for r in self.rules.rules if r.rule_id in self.reckoned.hanging
+            r.then is Action.HOLD and not r.observes for r in self.rules.rules if r.rule_id in self.hanging
         )
 
     def close(self, live: Live) -> Verdict:
@@ -178,7 +183,7 @@ class Plan:
         doubts: dict[str, str] = {}
         for rule, answer, settled in zip(self.rules.rules, self.reckoned.answers, self._settled, strict=True):
             if answer is PENDING:
-                if rule.rule_id not in self.reckoned.hanging:
+                if rule.rule_id not in self.hanging:
                     skipped.append(rule.rule_id)
                     continue
                 answer = rule.answer(values)
