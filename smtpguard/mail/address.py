@@ -74,16 +74,7 @@ class Address:
         ``"@relay:user@list.example.com"``) is undone, since a relay may undo it too. Where doubt remains two mailboxes
         meet in one key rather than one mailbox hiding behind two.
         """
-        local, domain = self.local.lower(), self.ascii_domain
-        if _PLAIN.match(local):
-            return f"{_cut(local, delimiters)}@{domain}"
-        local = _tidy(_fold(local))
-        while True:  # each turn shortens the local part, or is the last
-            routed, domain = _routed(local, domain)
-            cut = _tidy(_cut(routed, delimiters))
-            if cut == local:
-                return f"{local}@{domain}"
-            local = cut
+        return _canonical(self.local, self.domain, delimiters)
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -132,6 +123,21 @@ def _mailbox(text: str) -> Address:
         raise BadAddress("the domain is longer than 255 octets")
     _ascii_domain(domain)
     return Address(local, domain)
+
+
+@lru_cache(maxsize=4096)
+def _canonical(local: str, domain: str, delimiters: str) -> str:
+    """Remembered, since it is asked again and again while one message is looked at."""
+    local, domain = local.lower(), _ascii_domain(domain)
+    if _PLAIN.match(local):
+        return f"{_cut(local, delimiters)}@{domain}"
+    local = _tidy(_fold(local))
+    while True:  # each turn shortens the local part, or is the last
+        routed, domain = _routed(local, domain)
+        cut = _tidy(_cut(routed, delimiters))
+        if cut == local:
+            return f"{local}@{domain}"
+        local = cut
 
 
 def _ascii_domain(domain: str) -> str:

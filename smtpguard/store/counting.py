@@ -55,8 +55,10 @@ class Tally:
                 scope = self._scope(ask)
                 floor = batch.now_us - ask.window_seconds * 1_000_000
                 self._sums.setdefault(scope, {})[ask.window_seconds] = _Sum(floor)
-                pairs.update(pair for pair, _ in _members(scope, ask, item))
-                marks.add(_mark(scope, item))
+                members = _members(scope, ask, item)
+                if members:
+                    pairs.update(pair for pair, _ in members)
+                    marks.add(_mark(scope, item))
         if self._sums:
             self._read(pairs, marks)
 
@@ -133,13 +135,16 @@ class Tally:
             if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
                 longest[scope] = ask
         for scope, ask in longest.items():
+            members = _members(scope, ask, item)
+            if not members:  # as ordinary mail has none: nothing that a retry could prolong
+                continue
             mark = _mark(scope, item)
             again = mark in self._marks
             until = now + ask.window_seconds * 1_000_000
             rows = self._batch.rows("seen")
             floor = now - ask.window_seconds * 1_000_000
             sums = list(self._sums[scope].values())
-            for pair, weight in _members(scope, ask, item):
+            for pair, weight in members:
                 before = self._at.get(pair)
                 if again and before is not None and before > floor:
                     continue
