@@ -47,7 +47,8 @@ class Sender:
         claimed = next(iter(claims)) if len(claims) == 1 and not doubled and not header.broken else None
         why = ""
         if claimed is None:
-            why = "the header is broken" if header.broken else "more than one From" if doubled else "no From"
+            nothing = "From cannot be read" if "From" in header else "no From"
+            why = "the header is broken" if header.broken else "more than one From" if doubled else nothing
         user = _user(session.auth_user, written, registry)
         shown = {*claims, *(a.canonical(delimiters) for a in mailboxes(header, "Sender"))}
         if transaction.envelope.reverse_path is not None:

@@ -77,7 +77,7 @@ def test_the_story_as_json(run: Run, story: Path) -> None:
     assert row["action"] == "hold"
     assert row["looks"] == "internal"
     assert {"rule", "action", "mode", "reason"} == row["hits"][0].keys()  # type: ignore[index]
-    assert {t["vocabulary"] for t in row["topics"]} == {"pork", "alcohol"}  # type: ignore[attr-defined]
+    assert {t["vocabulary"] for t in row["topics"]} >= {"pork", "alcohol"}  # type: ignore[attr-defined]
     assert row["recipients"] == {
         "total": 1, "internal": 0, "outside": 0, "members": 0, "list_addresses": 1, "undisclosed": 0, "reach": 60, "lists": ["ramadan-greetings"],
     }  # fmt: skip

@@ -238,7 +238,11 @@ async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> N
 
 async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
     values = await facts(home, RAMADAN, sender="=?utf-8?q?<eva=40example.com>?= <campaigns@example.com>")
-    assert values["sender.address"] in ("campaigns@example.com", Unknown(why="From can be read in two ways"))
+    assert values["sender.address"] in (  # by how strict this Python's reading of addresses is
+        "campaigns@example.com",
+        Unknown(why="From can be read in two ways"),
+        Unknown(why="From cannot be read"),
+    )
     gathering = home.gathering(home.transaction(RAMADAN))
     read = gathering.sender.read_as("eva@example.com", False)
     assert read.claimed is None
