@@ -23,7 +23,11 @@ ARROWS: dict[str, set[str]] = {
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
     "demo": set(),  # speaks to the guard as its clients and people do
-    "processes": {"mail", "app", "config"},  # mail.reply to refuse a connection; the others in __main__, where a part is built
+    "processes": {
+        "mail",
+        "app",
+        "config",
+    },  # mail.reply to refuse a connection; the others in __main__, where a part is built
 }
 # What stands at the top knows everybody: app, cli.
 NARROW = {

@@ -74,5 +74,5 @@ class Envelope:
     @property
     def sha256(self) -> str:
         """Of reverse-path and the set of recipients: what a vote is bound to beside the content's own SHA-256."""
-        lines = [str(self.reverse_path or "")] + sorted(str(a) for a in self.addresses)
+        lines = [str(self.reverse_path or ""), *sorted(str(a) for a in self.addresses)]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
