@@ -77,7 +77,7 @@ _ROLE = re.compile(
     r"|kampanj|offers?|erbjudande|deals|promo(?:tions?)?|updates?|digest|notifications?|notify|alerts?|mailings?|mailer|bounces?|e?mail"
     r"|announce(?:ments?)?|subscriptions?|members?|community|events?|hello|orders?|order-update|shop|store|auto-confirm|confirm(?:ation)?"
     r"|receipts?|billing|tracking|trackingupdates|delivery|shipment(?:-tracking)?|customer\.?service|kundtjanst|kundservice|kundeservice"
-    r"|service|noreply|info|mcinfo|editor|pkginfo)\d*(?:[._\-].*)?\Z",
+    r"|service|noreply|info|mcinfo|editor|pkginfo|support|contact|kontakt|bookings?|bokning|reservations?|survey|feedback|invoices?|faktura|welcome|team)\d*(?:[._\-].*)?\Z",
     re.I,
 )
 _VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}|.*[=+].+=.+|[0-9a-f]{8,}-.{10,}", re.I)
