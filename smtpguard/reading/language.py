@@ -35,7 +35,7 @@ _TOKEN = re.compile(r"[^\W\d_]+")
 def language_of(text: str) -> str:
     """A code of two letters, or an empty string where nothing is plain."""
     scores: dict[str, float] = {}
-    tokens = _TOKEN.findall(text[:1000].lower())
+    tokens = _TOKEN.findall(text[:600].lower())
     for token in tokens:
         for language, share in _OWNERS.get(token, ()):
             scores[language] = scores.get(language, 0.0) + share

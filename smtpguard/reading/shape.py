@@ -31,10 +31,16 @@ _BOUNDARIES = (
     (re.compile(r"-{12}[0-9A-Za-z]{24}\Z"), "Thunderbird"),
     (re.compile(r"=_[0-9a-f]{32}\Z"), "Roundcube"),
 )
-_TEMPLATE = re.compile(
-    r"name=[\"']?viewport|<!--\[if (?:gte )?mso|<!--\[if !mso|xmlns:v=\"urn:schemas-microsoft-com:vml|role=\"presentation\"|@media (?:only )?screen|mj-column|class=\"mcn|x-apple-disable-message-reformatting"
-    r"|bgcolor=|cellpadding=\"?'?0|background=[\"']http"
-)
+# What templates are made with, each sign in its spellings.
+_TEMPLATE = (
+    ('name="viewport', "name=viewport", "name='viewport"), ('role="presentation"', "role=presentation"), ("@media only screen", "@media screen"),
+    ("mj-column",), ('class="mcn',), ("x-apple-disable-message-reformatting",), ("bgcolor=",), ('background="http', "background='http"),
+)  # fmt: skip
+# And what Word writes as well, into every letter from Outlook.
+_WORDS_TOO = (
+    ("<!--[if mso", "<!--[if gte mso"), ("<!--[if !mso",), ('xmlns:v="urn:schemas-microsoft-com:vml',),
+    ('cellpadding="0', "cellpadding='0", "cellpadding=0"),
+)  # fmt: skip
 
 
 def shape_marks(text: Text) -> Iterator[Mark]:
@@ -48,8 +54,9 @@ def shape_marks(text: Text) -> Iterator[Mark]:
         typed = next((name for sign, name in _TYPED if sign in source), "") or typed
         if not typed and _GMAIL.match(source):
             typed = "Gmail"
-        signs = set(_TEMPLATE.findall(source))
-        if markup.tables >= 6 or (markup.tables >= 2 and len(signs) >= 2) or len(signs) >= 3:
+        looked_for = _TEMPLATE if "msonormal" in source else (*_TEMPLATE, *_WORDS_TOO)
+        signs = sum(1 for spellings in looked_for if any(spelled in source for spelled in spellings))
+        if markup.tables >= 6 or (markup.tables >= 2 and signs >= 2) or signs >= 3:
             yield KINDS["template"].mark(
                 f"it is made from a template ({markup.tables} tables, {markup.images} pictures)"
             )

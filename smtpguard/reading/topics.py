@@ -34,12 +34,30 @@ class BadVocabulary(ValueError):
         self.vocabulary, self.path, self.text, self.expected = vocabulary, path, text, expected
 
 
-@dataclass(frozen=True, slots=True)
-class _Exception:
-    """What looks like a term and is none: ``pattern`` is the whole, ``words`` are its words one by one."""
+class _Exceptions:
+    """What looks like a vocabulary's terms and is none. ``*`` at either end of a word stands for any letters: ``*gatan`` is any street."""
 
-    pattern: str
-    words: tuple[re.Pattern[str], ...]
+    def __init__(self, phrases: Sequence[str]) -> None:
+        self._by_word: dict[str, list[str]] = {}
+        self._starred: list[tuple[re.Pattern[str], str]] = []
+        for phrase in phrases:
+            folded = fold(phrase)
+            pattern = r"\s+".join(_starred(w) for w in folded.split())
+            for word in re.findall(r"[\w*]+", folded):
+                if "*" in word:
+                    self._starred.append((re.compile(_starred(word)), pattern))
+                else:
+                    self._by_word.setdefault(word, []).append(pattern)
+
+    def near(self, words: Sequence[str]) -> re.Pattern[str] | None:
+        """Those in which any of these words may stand, as one pattern."""
+        found = {pattern for word in words for pattern in self._by_word.get(word, ())}
+        found |= {pattern for starred, pattern in self._starred if any(map(starred.fullmatch, words))}
+        return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(found, key=lambda p: (-len(p), p)))})(?!\w)") if found else None
+
+
+def _starred(word: str) -> str:
+    return re.escape(word).replace(r"\*", r"\w*")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,18 +67,13 @@ class _Entry:
     endings: frozenset[str]
     first: bool  # the term may begin a compound: bacon + svarv
     last: bool  # the term may end one: jul + skinka
-    exceptions: tuple[_Exception, ...]
+    exceptions: _Exceptions
 
     def fits(self, before: str, after: str) -> bool:
         """Whether the term stands in a word of which this comes before and after it."""
         if before and not (self.last and len(before) > 1):
             return False
         return after in self.endings or (self.first and len(after) > 2)
-
-    def excepted(self, words: Sequence[str]) -> re.Pattern[str] | None:
-        """The exceptions in which any of these words may stand, as one pattern."""
-        near = [e.pattern for e in self.exceptions if any(w.fullmatch(word) for w in e.words for word in words)]
-        return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(near, key=len, reverse=True))})(?!\w)") if near else None
 
 
 _Finding = tuple[_Entry, re.Pattern[str] | None]
@@ -103,7 +116,7 @@ class _Compiled:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         fitting = [e for e in entries if e.fits(before, after)]
-        findings = [(e, e.excepted(_WORD.findall(word))) for e in fitting]
+        findings = [(e, e.exceptions.near(_WORD.findall(word))) for e in fitting]
         found = tuple((e, x) for e, x in findings if x is None or not x.fullmatch(word))
         self._known[word, term] = found
         return found
@@ -121,20 +134,23 @@ class Vocabularies:
         return frozenset(self.documents)
 
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
-        """Topics in ``(where, text)`` pairs, the first place of each (vocabulary, term), at most ``MOST``."""
+        """Topics in ``(where, text)`` pairs, at most ``MOST``: the first place of each term, and one term of each word."""
         if self._compiled is None:
             return ()
         found: dict[tuple[str, str], Topic] = {}
+        words: set[tuple[str, str]] = set()
         for where, text in texts:
             plain = _spelled(text)
             for entry, start, stop in self._compiled.hits(plain):
                 key = entry.vocabulary, entry.term
-                if key not in found and len(found) < MOST:
+                word = entry.vocabulary, plain[start:stop]
+                if key not in found and word not in words and len(found) < MOST:
+                    words.add(word)
                     found[key] = Topic(
                         vocabulary=entry.vocabulary,
                         term=entry.term,
                         where=where,
-                        word=plain[start:stop],
+                        word=word[1],
                         context=_context(plain, start, stop),
                     )
         return tuple(found.values())
@@ -158,7 +174,7 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
     groups = document.get("groups")
     if not isinstance(groups, list) or not groups:
         raise BadVocabulary(name, ("groups",), "missing or no list", "a list of groups of terms")
-    exceptions = tuple(_exception(w) for i, g in enumerate(groups) for w in _words(name, g, ("groups", i), "except"))
+    exceptions = _Exceptions([w for i, g in enumerate(groups) for w in _words(name, g, ("groups", i), "except")])
     for i, group in enumerate(groups):
         path = ("groups", i)
         for key in group:
@@ -193,14 +209,6 @@ def _words(name: str, group: object, path: tuple[str | int, ...], key: str) -> l
     if key == "terms" and not value:
         raise BadVocabulary(name, (*path, key), "no terms", "at least one word")
     return value
-
-
-def _exception(phrase: str) -> _Exception:
-    """``*`` at either end of a word stands for any letters: ``*gatan`` is any street."""
-    folded = " ".join(fold(phrase).split())
-    pattern = r"\s+".join(re.escape(w).replace(r"\*", r"\w*") for w in folded.split())
-    words = re.findall(r"[\w*]+", folded)
-    return _Exception(pattern, tuple(re.compile(re.escape(w).replace(r"\*", r"\w*")) for w in words))
 
 
 def _spelled(text: str) -> str:

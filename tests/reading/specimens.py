@@ -179,7 +179,7 @@ def _markup(client: str, own: str, words: Words, how: str) -> str:
         if how != "new":
             block = "<br>".join(f"<b>{n}:</b> x" for n in words.block)
             quoted = f"<div><div style='border:none;border-top:solid #E1E1E1 1.0pt;padding:3.0pt 0cm 0cm 0cm'><p class=MsoNormal>{block}<o:p></o:p></p></div></div><p class=MsoNormal>Ok?</p>"
-        return f'<html xmlns:o="urn:schemas-microsoft-com:office:office"><head><meta name=Generator content="Microsoft Word 15 (filtered medium)"></head><body lang=SV><div class=WordSection1>{body}{quoted}</div></body></html>'
+        return f'<html xmlns:v="urn:schemas-microsoft-com:vml" xmlns:o="urn:schemas-microsoft-com:office:office"><head><meta name=Generator content="Microsoft Word 15 (filtered medium)"><!--[if !mso]><style>v\\:* {{behavior:url(#default#VML);}}</style><![endif]--><style></style><!--[if gte mso 9]><xml></xml><![endif]--></head><body lang=SV><div class=WordSection1>{body}{quoted}</div></body></html>'
     if client in ("owa", "outlook-mobile"):
         body = "".join(f'<div class="elementToProof">{line or "<br>"}</div>' for line in lines)
         if how != "new":
