@@ -233,7 +233,7 @@ def latency(hops: list[Hop], runs: int, rate: float) -> None:
     table(
         ["".ljust(22), "p50", "p99"],
         (
-            [name, *(f"{ms:.2f} (+{ms - none:.2f})" for ms, none in zip(both, middle[NOTHING], strict=True))]
+            [name, *(f"{ms:.2f} ({ms - none:+.2f})" for ms, none in zip(both, middle[NOTHING], strict=True))]
             for name, both in middle.items()
         ),
     )
