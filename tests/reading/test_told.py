@@ -1,0 +1,59 @@
+"""What reading finds is told to people in their language: no evidence of any mark is left in English."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from smtpguard.mail import swedish
+from smtpguard.reading import looks
+from smtpguard.reading.looks import Reading, from_declared_origin
+from smtpguard.reading.marks import KINDS
+from tests.reading import specimens
+from tests.reading.letters import around, letter, look, parts
+from tests.reading.test_marks import EXAMPLES, HTML, ICS
+
+READING = Path(looks.__file__).parent
+PROSE = re.compile(r'KINDS\[[^\]]+\]\.mark\(\s*(?:f?"|f?\')')
+
+
+def readings() -> Iterator[Reading]:
+    trusting = replace(around(), authserv_ids=frozenset({"mx.example.com"}))
+    for _, headers, body in EXAMPLES:
+        yield look(letter(body, headers))
+    for _, html in HTML:
+        yield look(letter(html, kind="text/html"))
+    for made in (specimens.people(), specimens.mailings(), specimens.small_newsletters(), specimens.posts()):
+        yield from (look(s.message, trusting) for s in made)
+    results = "mx.example.com; dkim=pass header.d=news.example; dmarc=fail header.from=news.example"
+    yield look(letter("x", {"Authentication-Results": results}), trusting)
+    yield from_declared_origin(look(letter("x")), "campaigns.example.com")
+    yield from_declared_origin(look(letter("x")), "example.com", shared=True)
+    docx = "Content-Type: application/msword\nContent-Disposition: attachment; filename=a.docx"
+    for head, body in ((docx, "x"), ("Content-Type: text/calendar; method=REQUEST", ICS),
+                       ("Content-Type: message/rfc822", "From: k@x.example\nSubject: s\n\nx"),
+                       ("Content-Type: message/rfc822", "From: bo@example.com\nSubject: s\n\nx")):  # fmt: skip
+        yield look(parts(("Content-Type: text/plain", "x"), (head, body)))
+    post = {
+        "X-Mailman-Version": "3",
+        "List-Post": "<mailto:l@x.example>",
+        "From": "root@x.example",
+        "To": "l@x.example",
+    }
+    yield look(letter(".", {**post, "Message-ID": "-"}))
+    yield look(letter("x", {"Return-Path": "<>"}))
+    yield look(letter("hej", {"To": "bo@example.com, ulf@example.com"}))
+
+
+def test_every_evidence_is_told_in_swedish() -> None:
+    told: set[str] = set()
+    left: set[str] = set()
+    for reading in readings():
+        for mark in reading.marks:
+            told.add(mark.name)
+            if swedish.mark(mark.evidence) == mark.evidence:
+                left.add(f"{mark.name}: {mark.evidence}")
+    assert left == set()
+    assert told == set(KINDS)
