@@ -19,6 +19,7 @@ from smtpguard.cli.context import CannotRun, Context
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Header, Message
+from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explained
@@ -160,7 +161,7 @@ def _crlf(raw: bytes) -> bytes:
 def row(name: str, told: Explained) -> dict[str, Any]:
     """The JSON object; what cannot be said is null."""
     verdict, reading, people = told.verdict, told.reading, told.recipients
-    readable = reading.readable.value == "yes"
+    readable, looks = reading.readable.value == "yes", told.facts.get("message.looks")
     return {
         "file": name,
         "action": verdict.action.word,
@@ -170,7 +171,7 @@ def row(name: str, told: Explained) -> dict[str, Any]:
         "misses": [{"rule": m.rule, "reason": None if m.reason is None else _said(m.reason)} for m in verdict.misses],
         "skipped": list(verdict.skipped),
         "unknown": [{"fact": fact, "why": why} for fact, why in verdict.unknown],
-        "looks": reading.looks.value if readable else None,
+        "looks": reading.looks.value if readable and not isinstance(looks, Unknown) else None,
         "score": reading.score if readable else None,
         "marks": [
             {"mark": m.name, "side": m.side.value, "weight": m.weight, "evidence": m.evidence} for m in reading.marks
@@ -185,7 +186,9 @@ def row(name: str, told: Explained) -> dict[str, Any]:
             "reach": _number(people.reach),
             "lists": sorted(people.lists),
         },
-        "topics": [{"vocabulary": t.vocabulary, "term": t.term, "where": t.where} for t in reading.topics],
+        "topics": [
+            {"vocabulary": t.vocabulary, "term": t.term, "where": t.where, "word": t.word} for t in reading.topics
+        ],
         "quorum": [{"from": list(q.groups), "each": q.each} for q in verdict.quorum],
         "policy_sha256": verdict.policy_sha256,
     }
@@ -210,7 +213,7 @@ def lines(
     name: str, path: Address | None, recipients: Sequence[Address], told: Explained, verbose: bool
 ) -> Iterator[str]:
     """For a person: the verdict first, then why."""
-    verdict, reading = told.verdict, told.reading
+    verdict = told.verdict
     yield f"{name}: {verdict.action.word.upper()}"
     yield f"  {_way(path, recipients)}"
     yield f"  {_reach(told)}"
@@ -234,25 +237,40 @@ def lines(
         yield f"  Missed: {', '.join(m.rule for m in verdict.misses)}."
     if verdict.skipped:
         yield f"  Not asked, since they could not have made it stricter: {', '.join(verdict.skipped)}."
-    if reading.readable.value != "yes":
-        yield f"  It cannot be read as a whole: {reading.why_unreadable}."
     yield ""
 
 
+_LOOKS = {
+    "internal": "It looks like mail between colleagues",
+    "mailing": "It looks like a mailing",
+    "unclear": "It could be mail between colleagues, or a mailing",
+}
+
+
 def _reading_lines(told: Explained) -> Iterator[str]:
-    reading = told.reading
-    look = {
-        "internal": "looks like mail between colleagues",
-        "mailing": "looks like a mailing",
-        "unclear": "could be either",
-    }
-    yield f"  It {look[reading.looks.value]} (score {reading.score:+g}):"
+    """What it looks like, why, and the words in it that somebody should be spared."""
+    reading, looks = told.reading, told.facts.get("message.looks")
+    if reading.readable.value != "yes":
+        yield f"  It cannot be read as a whole: {_inert(reading.why_unreadable)}. What was found in it all the same:"
+    elif isinstance(looks, Unknown):
+        yield f"  Nobody can say what it looks like: {looks.why}. Without that:"
+    else:
+        yield f"  {_LOOKS[reading.looks.value]} (score {reading.score:+g}):"
     order: Mapping[str, int] = {"internal": 0, "mailing": 1, "neither": 2}
+    counted: set[tuple[str, str]] = set()
+    outweighed = False
     for mark in sorted(reading.marks, key=lambda m: (order[m.side.value], -m.weight, m.name)):
-        sign = {"internal": "+", "mailing": "-", "neither": " "}[mark.side.value]
-        yield f"    {sign}{mark.weight:<5g}{mark.name:22}{_inert(mark.evidence)}"
+        group = mark.side.value, mark.group or mark.name
+        sign = {"internal": "+", "mailing": "-", "neither": ""}[mark.side.value]
+        weight = f"{sign}{mark.weight:g}" if sign else ""
+        if sign and group in counted:
+            weight, outweighed = f"({weight})", True
+        counted.add(group)
+        yield f"    {weight:>7}  {mark.name:22}{_inert(mark.evidence)}"
+    if outweighed:
+        yield "    In brackets: says the same as a heavier mark above, and is not counted again."
     for topic in reading.topics:
-        yield f"  Topic {topic.vocabulary}: {topic.term!r} in the {topic.where}: {_inert(topic.context)}"
+        yield f'  Topic {topic.vocabulary}: "{_inert(topic.word)}" in the {topic.where}: {_inert(topic.context)}'
 
 
 def _asked(quorum: Quorum) -> str:
