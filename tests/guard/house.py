@@ -155,7 +155,8 @@ class FakeReader:
             readable=readable,
             why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
             topics=tuple(
-                Topic(vocabulary=t, term="bacon", where="text", word="bacon") for t in (header.get("X-Topics") or "").split()
+                Topic(vocabulary=t, term="bacon", where="text", word="bacon")
+                for t in (header.get("X-Topics") or "").split()
             ),
             subject=header.get("Subject") or "",
             from_address=froms[0] if len(set(froms)) == 1 else None,
