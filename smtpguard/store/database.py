@@ -49,7 +49,7 @@ class Database:
                 raise ValueError("the store needs a file: sqlite:///path/to/file.db")
             self.path = Path(self.url.database)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _make(self.path)
             self._chamber = Chamber(self.path)
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
@@ -219,6 +219,15 @@ class Database:
         if self._chamber is not None:
             self._chamber.close()
             self._chamber = None
+
+
+def _make(path: Path) -> None:
+    """The file, for nobody else to see. One that is there is not even opened: its closing would take away every lock that
+    this process has on it (fcntl), and with them what another connection here has written."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
 
 
 def _with_driver(url: URL) -> URL:

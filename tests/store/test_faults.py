@@ -177,3 +177,19 @@ async def test_a_database_that_hangs_is_answered_for(
 class RealClock(Clock):
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+async def test_a_second_store_in_one_process_takes_no_lock_from_the_first(tmp_path: Path, clock: Clock) -> None:
+    """Closing any descriptor of a file lets go of all fcntl locks that the process has on it. Another process would then
+    think that it was alone, and take away the log that the first store still writes to: commits would be lost."""
+    url = f"sqlite:///{tmp_path}/guard.db"
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as first:
+        await first.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as second:
+            assert (await second.gate()).policy_sha256 == POLICY
+        script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT seq FROM head'); c.close()"
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, f"{tmp_path}/guard.db"], check=True)
+        assert (tmp_path / "guard.db-wal").exists(), "it is in use"
+        await first.admit(item("T1"), relays("T1"))
+        async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as third:
+            assert await third.history("T1")
