@@ -16,6 +16,8 @@ from smtpguard.config.settings import Settings
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Mode, Quorum, Scope
+from smtpguard.reading.looks import THRESHOLD
+from smtpguard.reading.marks import KINDS, Side
 
 
 @click.command()
@@ -71,8 +73,24 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
         yield f"  list {name}: {where}; {people}; {quorum_in_words(policy.rules.quorums.get(name, policy.approvals))} to release"
     for name, stream in policy.streams.items():
         yield f"  stream {name}: from {', '.join(stream.from_)}"
+    yield from marks_in_words(policy)
     for rule in policy.rules.rules:
         yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
+
+
+def marks_in_words(policy: Policy) -> Iterator[str]:
+    """What the policy makes of the marks by which mail is recognised: "mark reply-prefix: +1.5 instead of +2"."""
+    sign = {Side.INTERNAL: "+", Side.MAILING: "-", Side.NEITHER: ""}
+    for name, weight in sorted(policy.marks.items()):
+        kind = KINDS[name]
+        now = f"{sign[kind.side]}{weight:g}" if weight else "switched off"
+        yield f"  mark {name}: {now} instead of {sign[kind.side]}{kind.weight:g}; {kind.reason}"
+    for own in policy.own_marks:
+        where = f"the field {own.header}" if own.header else "the subject or the text"
+        what = f'says "{own.term}"' if own.term else f"matches {own.pattern}" if own.pattern else "is there"
+        yield f"  mark {own.name}, your own: {sign[own.side]}{own.weight:g} where {where} {what}"
+    if policy.marks or policy.own_marks:
+        yield f"  Marks of one group count once; from +{THRESHOLD:g} a message looks internal, from -{THRESHOLD:g} like a mailing."
 
 
 def rule_in_words(rule: Rule) -> str:

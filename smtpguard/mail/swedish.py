@@ -130,7 +130,7 @@ MARKS: Mapping[str, str] = {
     "Outlook or Exchange gave it a Thread-Index": "Outlook eller Exchange har gett det ett Thread-Index",
     "Outlook or Exchange gave it a Thread-Topic": "Outlook eller Exchange har gett det ett Thread-Topic",
     "Exchange says it was sent from *": "Exchange säger att det skickades från *",
-    "Exchange put # fields on it, such as *": "Exchange har lagt till # fält, till exempel *",
+    "Exchange put its fields on it, such as *": "Exchange har lagt till sina fält, till exempel *",
     "it was written in *": "det är skrivet i *",
     "its Message-ID is one that * makes": "dess Message-ID är av ett slag som * gör",
     'it is labelled "*"': 'det är märkt "*"',

@@ -22,6 +22,7 @@ from smtpguard.policy.grammar import canonical, compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
 from smtpguard.policy.window import RateField
 
+_FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 
 
@@ -272,12 +273,20 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _field_name(text: str) -> str:
+    """RFC 5322 section 2.2: printable ASCII without a colon."""
+    name = text.strip().removesuffix(":")
+    if text and not _FIELD_NAME.match(name):
+        raise Invalid(f'"{text}" is no name of a header field', "a name like X-Department")
+    return name
+
+
 class MarkModel(Section):
     """A mark of the admins' own: a header field that is there, or that says something, or words in the text."""
 
     side: Literal["internal", "mailing"]
     weight: Annotated[float, Field(gt=0, le=100)]
-    header: str = ""
+    header: Annotated[str, AfterValidator(_field_name)] = ""
     pattern: Annotated[str, AfterValidator(_pattern)] = ""
     term: str = Field(default="", max_length=200)
 

@@ -28,6 +28,7 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
 _WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave halves of characters; nothing else can write them
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(rb';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _PAIR = re.compile(rb"\\(.)", re.S)
@@ -104,7 +105,8 @@ def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]
     try:
-        return Decoded(data.decode(codec), defect)
+        text = data.decode(codec)
+        return Decoded(_SURROGATE.sub("\ufffd", text) if codec == "utf-7" else text, defect)
     except (UnicodeError, ValueError):
         pass
     if codec == "utf-8":  # undeclared 8-bit text is nearly always this

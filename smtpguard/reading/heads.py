@@ -214,9 +214,7 @@ def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
         if n.startswith(("x-ms-exchange-", "x-ms-has-attach", "x-ms-tnef", "acceptlanguage", "x-ms-office365"))
     ]
     if exchange:
-        yield KINDS["exchange-headers"].mark(
-            f"Exchange put {len(exchange)} fields on it, such as {fields[exchange[0]][0].name}"
-        )
+        yield KINDS["exchange-headers"].mark(f"Exchange put its fields on it, such as {fields[exchange[0]][0].name}")
     program = _first(fields, "x-mailer") or _first(fields, "user-agent")
     if program and _PROGRAMS.search(program.lower()) and not _PLATFORM_MAILER.search(program.lower()):
         yield KINDS["mail-program"].mark(f"it was written in {program[:60]}")

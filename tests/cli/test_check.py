@@ -204,3 +204,20 @@ def test_who_writes_notices_and_the_admins_templates(run: Callable[..., Result],
     assert "decided.en.j2" in said[0]
     assert "held.sv.j2" in said[1]
     assert "not the mailbox of a sender" in said[2]
+
+
+def test_marks_that_the_policy_changes_are_shown_with_their_effect(run: Callable[..., Result], etc: Path) -> None:
+    assert "mark " not in run("check").stdout
+    own = """marks: {reply-prefix: 1.5, campaign-header: 0}
+own_marks:
+  project: {side: internal, weight: 6, term: project heron}
+  tool: {side: mailing, weight: 3, header: X-Our-Tool}
+  number: {side: internal, weight: 1, pattern: "PT-[0-9]+"}
+"""
+    edit(etc / "policy.yaml", "version: 1\n", f"version: 1\n{own}")
+    said = run("check").stdout
+    assert "mark reply-prefix: +1.5 instead of +2; " in said
+    assert "mark campaign-header: switched off instead of -2.5; " in said
+    assert 'mark project, your own: +6 where the subject or the text says "project heron"' in said
+    assert "mark tool, your own: -3 where the field X-Our-Tool is there" in said
+    assert "mark number, your own: +1 where the subject or the text matches PT-" in said

@@ -53,3 +53,9 @@ def test_patterns_are_linear_and_checked() -> None:
     look(letter("a" * 50_000 + "!"), replace(around(), customs=(custom,)))
     with pytest.raises(BadPattern):
         check_pattern("(")
+
+
+def test_half_a_character_does_not_stop_a_pattern() -> None:
+    custom = Custom(name="c", side=Side.INTERNAL, weight=1, pattern="tulip")
+    message = letter("+2AA- tulip", {"Content-Type": "text/plain; charset=utf-7", "Subject": "=?utf-7?Q?+2AA-?="})
+    assert "c" in names(look(message, replace(around(), customs=(custom,))))
