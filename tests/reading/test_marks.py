@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -211,3 +212,11 @@ def test_quoted_mailings_are_not_the_writers() -> None:
     reading = look(letter(body, {"Subject": "VB: Rea"}))
     assert reading.looks is Looks.INTERNAL
     assert not {"unsubscribe-words", "unsubscribe-link"} & names(reading)
+
+
+def test_the_documentation_shows_the_table_as_it_is() -> None:
+    sign = {Side.INTERNAL: "+", Side.MAILING: "-"}
+    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
+    for kind in KINDS.values():
+        weight = f"{sign[kind.side]}{kind.weight:g}" if kind.side in sign else "told"
+        assert f"| `{kind.name}` | {weight} | {kind.group} | {kind.reason} |" in page
