@@ -209,7 +209,7 @@ def against_the_model(where: Path, script: list[Any]) -> None:
                     for person in people:
                         if not (again and person in within):
                             at[person] = now
-                    if not again:
+                    if people and not again:  # what reached nobody who is counted is no first time of anything
                         contents[one.content_sha256 or ""] = now + timedelta(hours=1)
 
     asyncio.run(run())
