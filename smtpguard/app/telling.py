@@ -5,6 +5,7 @@ Best effort, after the fact, and never in its way. Never here: what a line looks
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ class TellingStore:
 
     def __init__(self, store: Store, tell: Callable[[Event], None]) -> None:
         self._store = store
-        self._tell = tell
+        self._teller = tell
         self._relaying: OrderedDict[str, Event] = OrderedDict()  # verdicts whose outcome is to stand in the same line
         self.keep = store.keep
         self.content = store.content
@@ -37,6 +38,11 @@ class TellingStore:
         self.unsettled = store.unsettled
         self.rejected = store.rejected
         self.observed = store.observed
+
+    def _tell(self, event: Event) -> None:
+        """A log that cannot be written must not make of what is committed a 451: it is the journal that counts."""
+        with contextlib.suppress(Exception):
+            self._teller(event)
 
     def _all(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -95,3 +95,16 @@ async def test_verdicts_without_an_outcome_are_told_in_the_end(monkeypatch: pyte
     for id in ("1", "2", "3"):
         await admit(store, verdict(id))
     assert [event.id for event in told] == ["1"]
+
+
+async def test_a_log_that_cannot_be_written_changes_nothing() -> None:
+    def closed(event: Event) -> None:
+        raise ValueError("I/O operation on closed file")
+
+    inner = _Store()
+    store = TellingStore(cast(Store, inner), closed)
+    item = Item(id="T1", key="k", policy_sha256="p")
+    admitted = verdict("T1", held=True)
+    assert await store.admit(item, lambda live: admitted) is admitted
+    store.note(outcome("T2"))
+    assert [event.id for event in inner.noted] == ["T2"]
