@@ -9,7 +9,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
 
 test: $(VENV)/.dev peers lint types
-	$(BIN)/pytest -n auto --dist loadgroup -rs
+	$(BIN)/pytest -n auto --dist loadfile -rs
 	sh tests/wheel.sh
 
 bench: $(VENV)/.dev

@@ -28,7 +28,7 @@ from smtpguard.audit.event import Kind
 from smtpguard.guard.approvals import Conflict
 from smtpguard.policy.approval import Choice, Hold, State
 from smtpguard.store.database import Database
-from smtpguard.store.schema import outbox
+from smtpguard.store.schema import hold, outbox
 from smtpguard.store.store import Store
 from tests.peers.chain import Recorder, member, rules, until
 from tests.peers.postfix import free_port
@@ -96,6 +96,7 @@ class Machine:
         self._only, self._wrap = tuple(only), tuple(wrap)
         self._environment = {**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed), **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
+        self._database: Database | None = None
         self._lock = threading.Lock()
         if not (root / "ramadan.csv").exists():
             (root / "ramadan.csv").write_text(members())
@@ -198,7 +199,11 @@ class Machine:
             raise
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            if self._database is not None:
+                self._database.close()
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
@@ -258,26 +263,34 @@ class Machine:
 
     def hours_pass(self) -> None:
         """Whatever in the outbox waits for its time is due, and leases have lapsed: for when nobody is at work on it."""
-        database = Database(self.url)
-        try:
-            with database.write() as connection:
-                connection.exec_driver_sql("UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done")
-                connection.exec_driver_sql("UPDATE delivery SET next_at = 0")
-        finally:
-            database.close()
+        with self.database.write() as connection:
+            connection.exec_driver_sql("UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done")
+            connection.exec_driver_sql("UPDATE delivery SET next_at = 0")
+
+    def waits_pass(self) -> None:
+        """What is to be tried again is due; what somebody is at work on is left alone."""
+        with self.database.write() as connection:
+            connection.exec_driver_sql(
+                "UPDATE outbox SET next_at = 0 WHERE NOT done AND owner IS NULL AND intent_id NOT IN"
+                " (SELECT intent_id FROM delivery WHERE state = 'in-doubt')"
+            )
+            connection.exec_driver_sql("UPDATE delivery SET next_at = 0 WHERE state = 'retry'")
 
     @property
-    def url(self) -> str:
-        return read_settings(self.config).store.url
+    def database(self) -> Database:
+        """For a quick look, and for time that passes."""
+        if self._database is None:
+            self._database = Database(read_settings(self.config).store.url)
+        return self._database
 
     def outbox(self) -> int:
         """How many entries are not settled, digests of a flood of holds aside, which have time."""
-        database = Database(self.url)
-        try:
-            with database.read() as connection:
-                return int(connection.execute(_OPEN).scalar_one())
-        finally:
-            database.close()
+        with self.database.read() as connection:
+            return int(connection.execute(_OPEN).scalar_one())
+
+    def state(self, hold_id: str) -> State:
+        with self.database.read() as connection:
+            return State(connection.execute(select(hold.c.state).where(hold.c.hold_id == hold_id)).scalar_one())
 
     def idle(self) -> None:
         """Wait until every notice is sent."""
@@ -304,11 +317,6 @@ class Machine:
         """The journal is one whole chain."""
         proof = self.ask(lambda store: store.verify())
         assert proof.ok, proof
-
-    def state(self, hold_id: str) -> State:
-        hold = self.ask(lambda store: store.hold(hold_id))
-        assert hold is not None
-        return hold.state
 
 
 _OPEN = select(func.count()).select_from(outbox).where(outbox.c.done.is_(False), outbox.c.doc.not_like('%"digest"%'))

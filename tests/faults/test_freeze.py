@@ -15,7 +15,6 @@ from tests.peers.chain import Recorder, until
 from tests.peers.letters import campaign, mail
 from tests.scripted_relay import DOT, STALL, Message
 
-pytestmark = pytest.mark.xdist_group("faults-freeze")
 Home = tuple[Machine, Recorder]
 PETER = "peter@partner.example"
 BO = "bo@example.com"

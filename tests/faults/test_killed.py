@@ -17,7 +17,6 @@ from tests.peers.chain import Recorder, until
 from tests.peers.letters import campaign, mail, story
 from tests.scripted_relay import DOT, STALL
 
-pytestmark = pytest.mark.xdist_group("faults-killed")
 Home = tuple[Machine, Recorder]
 
 
@@ -60,6 +59,7 @@ def test_killed_while_holding(home: Home, when: str, commit: int) -> None:
     assert guard.fired()
     assert mta.attempts[0].code == 0, "it was killed before it could answer"
     assert done.code == 250
+    assert "Held" in done.text, (mta.attempts, guard.said())
     [hold] = guard.holds(id)
     assert hold.acknowledged
     assert done.text.endswith(hold.hold_id)

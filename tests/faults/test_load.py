@@ -9,14 +9,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from smtpguard.policy.approval import State
 from tests.faults.machine import ANNA, RAMADAN, Machine, Mta, machine, releases
 from tests.peers.chain import until
 from tests.peers.letters import mail, story
 
-pytestmark = pytest.mark.xdist_group("faults-load")
 PETER = "peter@partner.example"
 
 

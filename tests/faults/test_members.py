@@ -16,7 +16,6 @@ from tests.faults.machine import ANNA, Machine, Mta, machine, members
 from tests.peers.chain import Recorder, member, until
 from tests.peers.letters import mail
 
-pytestmark = pytest.mark.xdist_group("faults-members")
 FIFTY = [member(n) for n in range(50)]
 
 

@@ -21,8 +21,6 @@ from tests.peers.letters import story
 from tests.scripted_relay import DOT, STALL
 from tests.store.conftest import a_server
 
-pytestmark = pytest.mark.xdist_group("faults-postgresql")
-
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Recorder, str]]:

@@ -153,7 +153,6 @@ def server() -> Iterator[Any]:
         yield running
 
 
-@pytest.mark.xdist_group("faults-postgresql")
 def test_a_database_that_is_stopped_or_cut_off(server: Any, tmp_path: Path) -> None:
     with machine(tmp_path, store=server.get_uri().replace(":@", "@")) as (guard, recorder):
         goes_on(guard, recorder, "before")
