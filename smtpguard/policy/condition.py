@@ -8,6 +8,7 @@ unknown. Never here: how a condition is written (grammar), or what follows from 
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,7 +37,7 @@ class Pattern(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Condition:
+class Condition(ABC):
     """``limit`` is the condition as it is written. ``window_seconds``: 0 where the fact is not counted over time.
 
     ``slot`` names its value among all values of a message: the fact, and the window where there is one.
@@ -52,9 +53,9 @@ class Condition:
         slot = f"{self.fact.name} in {self.window_seconds}" if self.window_seconds else self.fact.name
         object.__setattr__(self, "slot", slot)
 
+    @abstractmethod
     def test(self, value: Value) -> Answer:
         """The answer for a value that is known, or Unknown."""
-        raise NotImplementedError
 
     def answer(self, values: Mapping[str, Value]) -> Answer:
         value = values.get(self.slot)

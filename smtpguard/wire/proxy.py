@@ -45,10 +45,6 @@ class Passage:
         self._connection: RelayConnection | None = None
         self._accepted: list[tuple[Ask, Reply]] = []
 
-    @property
-    def holds_connection(self) -> bool:
-        return self._connection is not None
-
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """The relay's replies; where there is no relay to be had, a 451 each. MAIL comes first, and once."""
         if self.broken is None:
