@@ -22,6 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
+    # guard's services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
+    "console": {"mail", "reading", "lists", "policy", "guard", "audit"},
     "demo": set(),  # speaks to the guard as its clients and people do
     "processes": {
         "mail",
@@ -42,6 +44,7 @@ NEVER = {  # libraries that must not be met in a room
     "audit": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
     "guard": {"aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
     "store": {"aiosmtpd"},
+    "console": {"sqlalchemy", "aiosmtpd", "socket", "sqlite3"},
 }
 HOMELESS = {"utils", "helpers", "common", "types", "manager", "misc"}
 

@@ -26,7 +26,13 @@ def _delivery(settings: Settings) -> Part:
     return Deliverer(settings)
 
 
-PARTS: Mapping[str, Callable[[Settings], Part]] = {"proxy": _proxy, "delivery": _delivery}
+def _console(settings: Settings) -> Part:
+    from smtpguard.app.console import Console
+
+    return Console(settings)
+
+
+PARTS: Mapping[str, Callable[[Settings], Part]] = {"proxy": _proxy, "delivery": _delivery, "console": _console}
 
 
 def part(name: str, config: Path) -> Part:

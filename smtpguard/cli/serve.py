@@ -22,20 +22,20 @@ from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inheri
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.supervisor import Supervisor
 
-PARTS = ("proxy", "delivery")
+PARTS = ("proxy", "delivery", "console")
 
 
 @click.command()
 @click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run these parts alone. Repeatable.")
 @click.pass_obj
 def command(context: Context, only: Sequence[str]) -> None:
-    """Run the guard until SIGTERM: proxy and delivery in one process tree. SIGHUP reloads the policy."""
+    """Run the guard until SIGTERM: proxy, delivery and console in one process tree. SIGHUP reloads the policy."""
     from smtpguard.app import start
     from smtpguard.observe import log
 
     settings = context.settings()
     log.configure(settings.logging.format, settings.logging.addresses)
-    kinds = tuple(dict.fromkeys(only)) or PARTS
+    kinds = tuple(dict.fromkeys(only)) or tuple(part for part in PARTS if part != "console" or settings.console)
     workers = settings.workers or len(os.sched_getaffinity(0))
     parts = [part for kind in kinds for part in [kind] * (workers if kind == "proxy" else 1)]
     with contextlib.ExitStack() as undo:

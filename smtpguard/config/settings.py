@@ -177,12 +177,18 @@ def _web(url: str) -> str:
     return url
 
 
+class Certificate(Section):
+    certificate: FilePath
+    key: FilePath
+
+
 class Console(Section):
-    """``url``: how people reach it; notices link to it only where it is given."""
+    """``url``: how people reach it; notices link to it only where it is given. ``tls``: where no proxy in front has it."""
 
     address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
     port: Port = 8025
     url: Annotated[str, AfterValidator(_web)] = ""
+    tls: Certificate | None = None
 
 
 class Limits(Section):

@@ -198,6 +198,10 @@ class Store:
         """By the clock that the store writes with."""
         return self._clock.now()
 
+    async def ask(self, query: Callable[[Connection], T]) -> T:
+        """For the other answers of this room (archive)."""
+        return await self._read(query)
+
     async def hold_counts(self) -> Mapping[State, int]:
         return await self._read(holds.counts)
 

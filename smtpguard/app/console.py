@@ -1,0 +1,129 @@
+"""The console part: the web server that people decide at, on the store that the others write.
+
+It needs no mail credentials and opens no connection to the relay. Never here: a page (console), or the messages it shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+
+import uvicorn
+from starlette.applications import Starlette
+
+from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.files import CannotStart
+from smtpguard.app.policies import Following
+from smtpguard.app.services import opened, term
+from smtpguard.app.telling import TellingStore
+from smtpguard.config.settings import Console as ConsoleSettings
+from smtpguard.config.settings import Settings
+from smtpguard.console.app import build
+from smtpguard.console.desk import Desk
+from smtpguard.guard.approvals import Approvals
+from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.observe import log as lines
+from smtpguard.processes.listeners import CannotListen, Wanted, open_all
+from smtpguard.store.archive import Archive
+
+
+class Console:
+    """processes.part.Part"""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._undo = AsyncExitStack()
+
+    async def start(self) -> None:
+        wanted = self._settings.console
+        if wanted is None:
+            raise CannotStart("console: not in the settings; an address and a port are needed")
+        try:
+            listener = open_all([Wanted(address=wanted.address, port=wanted.port)])[0].socket
+        except CannotListen as e:
+            raise CannotStart(f"console: {e}") from None
+        self._undo.callback(listener.close)
+        application = await self._application()
+        self._server = _Server(_configured(application, wanted))
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+        if self._serving.done():
+            self._serving.result()
+            raise CannotStart("console: the web server ended at once")
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch.run())
+            await self._serving
+
+    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+        """Nobody hands one to this part."""
+        connection.close()
+        closed()
+
+    async def stop(self, grace_seconds: float) -> None:
+        self._server.should_exit = True
+        await asyncio.wait({self._serving}, timeout=min(grace_seconds, 5))
+
+    async def close(self) -> None:
+        await self._undo.aclose()
+
+    async def _application(self) -> Starlette:
+        settings, clock = self._settings, SystemClock()
+        store, digester = await self._undo.enter_async_context(opened(settings))
+        ledger = TellingStore(store, lines.tell)
+        policies = Following(ledger, settings, digester, clock)
+        await policies.follow()
+        self._watch = GateWatch(ledger, clock, moved=policies.moved)
+        await self._watch.read()
+        assert settings.console is not None
+        desk = Desk(
+            ledger=ledger,
+            archive=Archive(store),
+            policies=policies,
+            approvals=Approvals(ledger, policies, clock, term=term(settings)),
+            freezes=Freezes(
+                ledger, clock, new_id=ids(), freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
+            ),
+            clock=clock,
+            url=settings.console.url.rstrip("/"),
+        )
+        return build(desk)
+
+
+class _Server(uvicorn.Server):
+    """The part's own life takes the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _configured(application: Starlette, wanted: ConsoleSettings) -> uvicorn.Config:
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
+        limit_concurrency=500,
+        h11_max_incomplete_event_size=64 << 10,
+    )
+    if wanted.tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(wanted.tls.certificate, wanted.tls.key)
+        except (OSError, ssl.SSLError) as e:
+            raise CannotStart(f"console: tls: the certificate cannot be used: {e}") from None
+        config.load()
+        config.ssl = context
+    return config

@@ -1,0 +1,48 @@
+"""The console as an ASGI application: which page is where, and what an error looks like.
+
+Three doors, so that a room can be built by itself: ``build`` is given the middleware that knows who is asking, sets
+``request.state.person`` and ``request.state.csrf``, checks a POST's token and sets the headers that keep pages safe (one that
+a response has already stays); and the routes of signing in and of the API. Never here: what a page does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from smtpguard.console import screen
+from smtpguard.console.access import NotSignedIn
+from smtpguard.console.desk import Desk
+from smtpguard.console.pages import waiting
+
+_STATIC = Path(__file__).parent / "static"
+
+
+def build(desk: Desk, *, middleware: Sequence[Middleware] = (), routes: Sequence[BaseRoute] = ()) -> Starlette:
+    app = Starlette(
+        routes=[Mount("/static", StaticFiles(directory=_STATIC), name="static"), *routes, *waiting.ROUTES],
+        middleware=list(middleware),
+        exception_handlers={NotSignedIn: _to_the_door, 404: _error, 403: _error, 405: _error, 400: _error},
+    )
+    app.state.desk = desk
+    app.state.templates = screen.environment()
+    return app
+
+
+async def _to_the_door(request: Request, error: Exception) -> Response:
+    """To sign in, and then back to where they were going."""
+    return screen.see_other(f"/login?next={quote(request.url.path)}")
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return await screen.page(request, "error.html", status, problem=status)

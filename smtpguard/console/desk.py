@@ -1,0 +1,27 @@
+"""What the pages work with: guard's services, the record's answers, and a few settings. One for each console process.
+
+Never here: a page, or who is asking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from smtpguard.console.ports import Archive
+from smtpguard.guard.approvals import Approvals
+from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.inforce import Policies
+from smtpguard.guard.ports import Clock, Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """``url``: how people reach the console, without a slash at its end; links come from it, never from Host."""
+
+    ledger: Ledger
+    archive: Archive
+    policies: Policies
+    approvals: Approvals
+    freezes: Freezes
+    clock: Clock
+    url: str = ""

@@ -1,0 +1,66 @@
+"""What the console needs of others, in its own words. Structural: mypy proves in app that the others fit.
+
+Never here: an implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from smtpguard.audit.chain import Clear, Entry
+from smtpguard.policy.approval import Hold, State
+
+
+class Person(Protocol):
+    """Who is asking. ``address``: canonical, what they vote as. ``language``: "" where they never chose one.
+
+    ``roles``: of viewer, approver, operator, admin; nobody's writer has none, and sees their own messages.
+    """
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def roles(self) -> frozenset[str]: ...
+
+    @property
+    def language(self) -> str: ...
+
+
+class Row(Protocol):
+    """A line of a list of held messages: the newest of a mailing, how many wait with it, and how many people they reach."""
+
+    @property
+    def hold(self) -> Hold: ...
+
+    @property
+    def messages(self) -> int: ...
+
+    @property
+    def reach(self) -> int: ...
+
+
+class Archive(Protocol):
+    """What the pages ask of the record, beyond the ledger."""
+
+    async def rows(
+        self,
+        *,
+        states: Sequence[State],
+        words: Sequence[str] = (),
+        marks: Sequence[Sequence[str]] = (),
+        together: bool = True,
+        limit: int = 50,
+        before: datetime | None = None,
+        after_id: str | None = None,
+    ) -> Sequence[Row]:
+        """Newest first. All ``words`` stand in subject or sender; of each of ``marks`` one is on it, like "list:NAME",
+        "group:NAME" or "from:ADDRESS". ``together``: the messages of one mailing are one row."""
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal's entries on one transaction, hold or freeze, in order."""

@@ -1,0 +1,77 @@
+"""From a page's values to HTML: Jinja templates, escaped, in the reader's language, with what stands on every page.
+
+Never here: what a page shows (pages), or a header that keeps it safe (people's middleware; preview has its own).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from smtpguard.console.desk import Desk
+from smtpguard.console.ports import Person
+from smtpguard.console.speech import Speech, choose
+from smtpguard.policy.admission import LedgerError
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def environment() -> Environment:
+    """``StrictUndefined``: a value that a page forgot is an error in a test, not a gap on a screen."""
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+
+
+def desk(request: Request) -> Desk:
+    found: Desk = request.app.state.desk
+    return found
+
+
+def speech(request: Request) -> Speech:
+    """In the language of the reader's own choice, else of their browser, else of the organisation."""
+    who: Person | None = getattr(request.state, "person", None)
+    language = choose(who.language if who else "", request.headers.get("accept-language", ""))
+    in_force = desk(request).policies.current()
+    return Speech(language, in_force.hours.zone)
+
+
+async def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
+    """A whole page, with the banner where anything is frozen."""
+    here, said = desk(request), speech(request)
+    try:
+        frozen = await here.freezes.standing()
+    except LedgerError:
+        frozen = ()
+    shown = {
+        "_": said,
+        "person": getattr(request.state, "person", None),
+        "csrf": getattr(request.state, "csrf", ""),
+        "frozen": frozen,
+        "path": request.url.path,
+        "now": here.clock.now(),
+    }
+    made: Environment = request.app.state.templates
+    text = made.get_template(template).render(**shown, **values)
+    return HTMLResponse(text, status_code=status)
+
+
+async def form(request: Request) -> FormData:
+    """What was sent with a POST."""
+    return await request.form(max_files=1, max_fields=2000)
+
+
+def see_other(path: str, **query: str) -> Response:
+    """After a POST: the page that shows what it did (RFC 9110 section 15.4.4). ``path`` is one of ours."""
+    tail = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+    return RedirectResponse(f"{path}?{tail}" if tail else path, status_code=303)
