@@ -13,6 +13,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NewType
 
 import idna
 
@@ -34,7 +35,13 @@ _DOT_ONLY = re.compile(rf"{_DOT_STRING}\Z")
 _PAIR = re.compile(r"\\(.)", re.S)
 _DOTS = re.compile(r"\.{2,}")
 _PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # what nearly every local part is, once in lower case
+_PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
+_PLAIN_MAILBOX = re.compile(rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+\Z")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
+
+
+Plain = NewType("Plain", str)
+"""A mailbox that is its own canonical key, sub-addressing aside: ``plain`` makes one."""
 
 
 class BadAddress(ValueError):
@@ -80,6 +87,15 @@ class Address:
     def parse(cls, text: str) -> Address:
         """``text`` without angle brackets, as people and YAML write it. Raises BadAddress."""
         return _mailbox(text.strip(" \t"))
+
+
+def plain(text: str) -> Plain | None:
+    """The quick way for the millions: ``text`` in lower case, where that is all that ``Address.parse(text).canonical()``
+    would make of it, and None where more is to be done or looked at. A tenth of the time."""
+    text = text.lower()
+    if len(text) <= MAX_LABEL_OCTETS and text.isascii() and _PLAIN_MAILBOX.match(text):  # short enough in every part
+        return Plain(text)
+    return None
 
 
 def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from smtpguard.lists.digest import BadKey, Digester, installation_key
-from smtpguard.mail.address import Address
+from smtpguard.mail.address import Address, plain
 
 
 def test_spellings_meet_and_people_do_not() -> None:
@@ -51,3 +53,15 @@ def test_a_bad_key_is_said_to_be_bad(tmp_path: Path) -> None:
         installation_key(short / "below")
     with pytest.raises(BadKey):
         Digester(b"short")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.from_regex(r"[A-Za-z0-9_\-.]{1,12}@[a-z.]{1,9}", fullmatch=True),
+    st.sampled_from(["", "+", "-", "+-", "._", "a"]),
+)
+def test_a_plain_mailbox_has_the_digest_of_the_address_that_it_is(text: str, delimiters: str) -> None:
+    digester = Digester(b"k" * 32, delimiters)
+    quick = plain(text)
+    assume(quick is not None)
+    assert digester.of(quick) == digester.of(Address.parse(text))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail.address import Address, BadAddress, parse_path
+from smtpguard.mail.address import Address, BadAddress, parse_path, plain
 
 quick = settings(max_examples=150, deadline=None)
 
@@ -217,3 +217,33 @@ def test_disguises_compose(local: str, domain: str, detail: str, relay: str, rnd
         f'"{upper}@{domain}"@{relay}',
     ):
         assert Address.parse(spelling).canonical("+") == plain
+
+
+nearly_plain = st.from_regex(
+    r"[A-Za-z0-9_.\-+'ÅßK\"% ]{0,66}@?[A-Za-z0-9_.\-ÅK\[]{0,70}@[A-Za-z0-9_.\-ÅßK\]]{0,70}", fullmatch=True
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.one_of(nearly_plain, st.text(max_size=30), st.builds("{}@{}".format, locals_, domains)))
+@example("A-@x")
+@example(f"a@{'b' * 61}")
+@example(f"a@{'b' * 64}.se")
+@example(f"{'a' * 65}@b.se")
+@example("a@b.")
+@example("a@b-")
+@example("a@-b")
+@example("\u212a@b")
+@example("a@b\n")
+def test_the_quick_way_is_the_slow_way(text: str) -> None:
+    """What passes for plain is a mailbox, and its own key; what is no mailbox never passes."""
+    quick = plain(text)
+    if quick is None:
+        return
+    assert Address.parse(text).canonical() == quick
+    assert str(Address.parse(text)).lower() == quick
+
+
+@given(st.builds("{}@{}".format, locals_, domains))
+def test_what_nearly_everybody_has_is_plain(text: str) -> None:
+    assert plain(text.upper()) == text
