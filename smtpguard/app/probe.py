@@ -21,8 +21,8 @@ import dns.exception
 from smtpguard.app.relay import relay_target
 from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import ListInfo, build
-from smtpguard.lists.sources import SourceError, Tally
-from smtpguard.lists.sync import opened
+from smtpguard.lists.sources import SourceError, Tally, addresses
+from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
@@ -140,7 +140,8 @@ def _sources(info: ListInfo, settings: Settings) -> Finding:
         return Finding(about="source", state=State.UNKNOWN, text=f"the list {info.name} declares no members")
     tally = Tally()
     try:
-        people = sum(1 for declared in info.members for _ in opened(declared, settings.policy.parent).read(tally))
+        sources = [opened(declared, settings.policy.parent) for declared in info.members]
+        people = sum(1 for source in sources for _ in addresses(source, tally))
     except SourceError as e:
         return Finding(about="source", state=State.WRONG, text=f"the list {info.name}: {e}")
     if people < info.at_least:

@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index, swap, write
 from smtpguard.lists.shelf import failure_path, index_path
-from smtpguard.lists.sources import BadRow, Source, SourceError, Tally
-from smtpguard.lists.sources.csv import CsvSource
-from smtpguard.lists.sources.text import TextSource
+from smtpguard.lists.sources import BadRow, Source, SourceError, Tally, addresses
+from smtpguard.lists.sources.opening import opened as opened
 
 MAX_BAD_SHARE = 0.05
 MIN_BAD = 3  # bad rows that any file may have
@@ -144,15 +142,6 @@ class Refresher:
         return min(self._next.values(), default=None)
 
 
-def opened(declaration: Mapping[str, Any], base: Path) -> Source:
-    """The source that one of a list's ``members`` declares; paths are relative to ``base``. Raises SourceError."""
-    if declaration.get("csv") is not None:
-        return CsvSource.of(declaration, base)
-    if declaration.get("text") is not None:
-        return TextSource.of(declaration, base)
-    raise SourceError("members name no source: expected csv or text")
-
-
 def _current(path: Path, key_id: bytes) -> Index | None:
     """The index in use; a damaged one does not pass for the last good one."""
     try:
@@ -170,7 +159,7 @@ def _fingerprint(sources: Sequence[Source]) -> bytes:
 
 def _digests(sources: Sequence[Source], digester: Digester, tally: Tally, progress: Progress | None) -> Iterator[bytes]:
     for source in sources:
-        for number, address in enumerate(source.read(tally)):
+        for number, address in enumerate(addresses(source, tally)):
             if progress is not None and not number % 1024:
                 progress(tally)
             yield digester.of(address)

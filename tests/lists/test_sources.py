@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.lists.sources import SourceError, Tally
+from smtpguard.lists.sources import SourceError, Tally, addresses
 from smtpguard.lists.sources.csv import CsvSource
+from smtpguard.lists.sources.opening import opened
 from smtpguard.lists.sources.text import TextSource
-from smtpguard.lists.sync import opened
 
 Read = Callable[..., tuple[list[str], Tally]]
 
@@ -24,7 +24,7 @@ def read(tmp_path: Path) -> Read:
         path = tmp_path / "members.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         tally = Tally()
-        return [str(a) for a in CsvSource(path=path, **options).read(tally)], tally
+        return [str(a) for a in addresses(CsvSource(path=path, **options), tally)], tally
 
     return of
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_right_is_refused(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     source = CsvSource(path=tmp_path / "gone.csv")
     with pytest.raises(SourceError, match=r"gone\.csv: No such file"):
-        list(source.read(Tally()))
+        list(source.cells(Tally()))
     with pytest.raises(SourceError, match="No such file"):
         source.fingerprint()
     with pytest.raises(SourceError, match="No such file"):
@@ -160,7 +160,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_text_files(tmp_path: Path) -> None:
     def found(content: str) -> list[str]:
         (tmp_path / "m.txt").write_text(content)
-        return [str(a) for a in opened({"text": "m.txt"}, tmp_path).read(Tally())]
+        return [str(a) for a in addresses(opened({"text": "m.txt"}, tmp_path), Tally())]
 
     assert found('lena@kund.se\nOlle O <olle@kund.se>\n"Ek, Eva" <eva@kund.se>\n') == [*TWO, "eva@kund.se"]
     assert found("\ufeff# members\n\nlena@kund.se\r\nolle@kund.se") == TWO
@@ -173,7 +173,7 @@ def test_text_files(tmp_path: Path) -> None:
 def test_text_files_tell_bad_lines(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_bytes(b"lena@kund.se\nnobody\n\xe5sa@kund.se\n" + b"x" * 9000)
     tally = Tally()
-    assert len(list(opened({"text": "m.txt"}, tmp_path).read(tally))) == 1
+    assert len(list(addresses(opened({"text": "m.txt"}, tmp_path), tally))) == 1
     assert tally.bad == 5
     assert tally.shown[0].line == 2
 
@@ -188,7 +188,7 @@ def test_no_content_raises_anything_but_a_source_error(
     for source in (CsvSource(path=path), CsvSource(path=path, column=1), TextSource(path=path)):
         tally = Tally()
         try:
-            found = list(source.read(tally))
+            found = list(addresses(source, tally))
         except SourceError:
             continue
         assert len(found) + tally.bad + tally.unmailed == tally.rows

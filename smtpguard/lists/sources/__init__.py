@@ -1,18 +1,24 @@
 """Where members come from: one file a source, and here what all of them have in common.
 
-A source gives addresses in one pass, in bounded memory, and counts what it could not read by line, never by content.
-Never here: what becomes of them (sync).
+A source gives the texts in which addresses stand, in one pass, in bounded memory, each with its place; what holds no
+address is counted by its place, never by its content. Never here: what becomes of them (sync).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from smtpguard.mail.address import Address, BadAddress
 
 SHOWN = 20  # bad rows that are named one by one
+
+Cell = tuple[int, str]
+"""A place (a line, a row, an entry, from 1) and the text there that ought to hold an address."""
+
+Stop = Callable[[], bool]
+"""Whether whoever asked has given up waiting: a source that waits for others looks at it between what they say."""
 
 
 class SourceError(Exception):
@@ -21,45 +27,72 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that holds no address. The row itself is somebody's data: only its line is told."""
+    """A row that holds no address. The row itself is somebody's data: only its place is told."""
 
     line: int
     why: str
+    unit: str = "line"
+    source: str = ""
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.why}"
+        return f"{self.unit} {self.line}: {self.why}"
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was met in one pass. ``done`` of ``size`` octets, for a progress bar; ``unmailed``: rows of people whom the
-    list server would not write to."""
+    """What was met in one pass. ``done`` of ``size`` octets, for a progress bar; a source of unknown size leaves both.
+
+    ``unmailed``: rows of people whom the list server would not write to. ``ignored``: what a map sends elsewhere than to
+    a mailbox. ``unit`` and ``source`` are what is being read: a source says so as it begins.
+    """
 
     rows: int = 0
     bad: int = 0
     unmailed: int = 0
+    ignored: int = 0
     shown: list[BadRow] = field(default_factory=list)
     done: int = 0
     size: int = 0
+    unit: str = "line"
+    source: str = ""
+
+    def begin(self, source: str, unit: str) -> None:
+        self.source, self.unit = source, unit
 
     def reject(self, line: int, why: str) -> None:
         self.bad += 1
         if len(self.shown) < SHOWN:
-            self.shown.append(BadRow(line, why))
+            self.shown.append(BadRow(line, why, self.unit, self.source))
 
 
 class Source(Protocol):
-    """One place where members stand."""
+    """One place where members stand, opened for one pass."""
 
     @property
     def label(self) -> str:
-        """What people call it: a file's name, without what is secret."""
+        """What people call it: a file's name, a server's and a list's, without what is secret."""
 
     def fingerprint(self) -> bytes:
-        """Changes whenever the members could have changed; cheap. Raises SourceError."""
+        """32 octets that change whenever the members could have changed; cheap. Raises SourceError.
 
-    def read(self, tally: Tally) -> Iterator[Address]:
-        """Every member, mailboxes spelled as they came. Raises SourceError, midway too."""
+        Asked before a pass and after it: a different answer means that the source changed while it was read. A source
+        that cannot tell without being read gives each opening a fingerprint of its own, so that it is always read.
+        """
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        """Every member, spelled as it came; ``tally.rows`` counts them. Raises SourceError, midway too."""
+
+    def close(self) -> None:
+        """Let go of what ``fingerprint`` or an unfinished pass has left open. Harmless twice."""
+
+
+def addresses(source: Source, tally: Tally) -> Iterator[Address]:
+    """Every member as a mailbox; what is none is told to ``tally``. Raises SourceError, midway too."""
+    for place, text in source.cells(tally):
+        try:
+            yield cell_address(text)
+        except BadAddress as error:
+            tally.reject(place, str(error))
 
 
 def cell_address(text: str) -> Address:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from smtpguard.lists.sources import SourceError, Tally, cell_address
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
+from smtpguard.mail.address import BadAddress
 
 ADDRESS_NAMES = (
     "email address", "email", "e-mail", "e-mail address", "mail", "e-post", "epost", "e-postadress", "epostadress",
@@ -65,20 +65,24 @@ class CsvSource:
         told = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self))
         return hashlib.blake2b(repr(told).encode(), digest_size=32).digest()
 
-    def read(self, tally: Tally) -> Iterator[Address]:
+    def close(self) -> None:
+        """Nothing is open between two passes."""
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        tally.begin(self.label, "line")
         try:
             with self.path.open("rb") as raw:
                 tally.size += self.path.stat().st_size
                 before = tally.done
-                for number, address in enumerate(self._addresses(raw, tally)):
+                for number, cell in enumerate(self._cells(raw, tally)):
                     if not number % 1024:
                         tally.done = before + raw.tell()
-                    yield address
+                    yield cell
                 tally.done = tally.size
         except OSError as error:
             raise SourceError(f"{self.path}: {error.strerror}") from None
 
-    def _addresses(self, raw: BinaryIO, tally: Tally) -> Iterator[Address]:
+    def _cells(self, raw: BinaryIO, tally: Tally) -> Iterator[Cell]:
         start = raw.read(SAMPLE)
         raw.seek(0)
         encoding = self._encoding(start)
@@ -106,10 +110,7 @@ class CsvSource:
                 elif not row[layout.address].strip():
                     tally.reject(line, "no address")
                 else:
-                    try:
-                        yield cell_address(row[layout.address])
-                    except BadAddress as error:
-                        tally.reject(line, str(error))
+                    yield line, row[layout.address]
 
     def _rows(self, reader: _Reader, tally: Tally) -> Iterator[tuple[int, list[str]]]:
         """Rows that hold anything, with the line on which each begins. Bad quotes cost a row; open ones, the file."""
