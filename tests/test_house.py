@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
 # What stands at the top knows everybody: app, cli.
 NARROW = {
     "processes": {"mail": {"reply"}},
-    "store": {"policy": {"verdict", "approval", "admission", "facts"}},
+    "store": {"policy": {"verdict", "approval", "admission", "facts", "people"}},
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
 }
 NEVER = {  # libraries that must not be met in a room

@@ -46,7 +46,12 @@ class Entry:
 
     @property
     def time(self) -> datetime:
-        return _EPOCH + self.at * _MICROSECOND
+        return instant(self.at)
+
+
+def instant(at: int) -> datetime:
+    """The time of so many microseconds."""
+    return _EPOCH + at * _MICROSECOND
 
 
 def microseconds(at: datetime) -> int:

@@ -40,6 +40,12 @@ class Kind(enum.Enum):
     EXPORTED = "exported"
     START = "start"
     STOP = "stop"
+    SIGNED_IN = "signed-in"
+    SIGN_IN_REFUSED = "sign-in-refused"
+    SIGNED_OUT = "signed-out"
+    ACCOUNT = "account"  # data.change: added, password, roles, disabled, enabled, second-factor, ...
+    TOKEN = "token"  # of the API: data.change says added or revoked
+    WEBHOOK = "webhook"  # what a hook could not be told
     ERASED = "erased"  # retention: private parts or content are gone
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 
-SCHEMA = "0001"
+SCHEMA = "0004"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -193,4 +193,47 @@ document = Table(  # the files of a policy, by its SHA-256
     _text("policy", primary_key=True),
     _text("name", primary_key=True),
     _blob("data"),
+)
+
+account = Table(  # people of the console
+    "account",
+    metadata,
+    _text("account_id", primary_key=True),
+    _text("address"),
+    Column("subject", Text),
+    _text("doc"),
+    Index("account_address", "address", unique=True),
+    Index("account_subject", "subject", unique=True),
+)
+
+session = Table(  # who is signed in, by the hash of what their browser holds
+    "session",
+    metadata,
+    _text("token", primary_key=True),
+    _text("account"),
+    _big("started_at"),
+    _big("seen_at"),
+    _text("how"),
+    Index("session_account", "account"),
+)
+
+token = Table(  # of the API
+    "token",
+    metadata,
+    _text("token_id", primary_key=True),
+    _text("account"),
+    _text("doc"),
+    Index("token_account", "account"),
+)
+
+hook = Table(  # how far each webhook has been told what is in the journal
+    "hook",
+    metadata,
+    _text("name", primary_key=True),
+    _big("told"),
+    Column("attempts", Integer, nullable=False),
+    _big("failing_since"),
+    _big("next_at"),
+    _big("leased_until"),
+    Column("lease", Integer, nullable=False),
 )

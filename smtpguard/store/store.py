@@ -202,6 +202,11 @@ class Store:
         """For the other answers of this room (archive)."""
         return await self._read(query)
 
+    async def write(self, step: Callable[[Batch], T]) -> T:
+        """What others write beside the ledger (people, hooks): one step in the writer's thread, committed on return."""
+        written: T = await self._writer.submit(step)
+        return written
+
     async def hold_counts(self) -> Mapping[State, int]:
         return await self._read(holds.counts)
 
