@@ -18,7 +18,12 @@ ARROWS: dict[str, set[str]] = {
     "reading": {"mail"},
     "lists": {"mail", "config"},
     "policy": {"mail", "reading", "config", "audit"},
-    "store": {"mail", "audit", "policy"},
+    "store": {
+        "mail",
+        "audit",
+        "policy",
+        "reading",
+    },  # reading.fingerprint: which mailing it is, is decided in the admission
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
@@ -34,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
 # What stands at the top knows everybody: app, cli.
 NARROW = {
     "processes": {"mail": {"reply"}},
-    "store": {"policy": {"verdict", "approval", "admission", "facts", "people"}},
+    "store": {"policy": {"verdict", "approval", "admission", "facts", "people"}, "reading": {"fingerprint"}},
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
 }
 NEVER = {  # libraries that must not be met in a room

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smtpguard.reading.bounds import Bounds, Depth
+from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
 from smtpguard.reading.marks import Mark, Side
 from smtpguard.reading.surroundings import Custom, Surroundings
@@ -30,7 +31,7 @@ def dump_reading(reading: Reading) -> bytes:
     value["shown"] = sorted(reading.shown)
     value["labels"] = sorted(reading.labels)
     value["vouched"] = sorted(reading.vouched)
-    value["sketch"] = list(reading.sketch)
+    value["sketch"] = list(reading.sketch.numbers)
     return json.dumps(value, ensure_ascii=True).encode()
 
 
@@ -63,7 +64,7 @@ def load_reading(data: bytes) -> Reading:
             forwarded_thread=bool(v["forwarded_thread"]),
             language=_text(v["language"]),
             excerpt=_text(v["excerpt"]),
-            sketch=tuple(int(n) for n in v["sketch"]),
+            sketch=Sketch.of(int(n) for n in v["sketch"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as wrong:
         raise BadReading(f"not a reading: {type(wrong).__name__}") from None

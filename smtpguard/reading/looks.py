@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from smtpguard.reading.fingerprint import Sketch
 from smtpguard.reading.marks import KINDS, Mark, Side
 
 THRESHOLD = 2.0
@@ -83,8 +84,8 @@ class Reading:
     language: str = ""
     excerpt: str = field(default="", repr=False)
     """The visible text's first 2,000 characters, for people who decide."""
-    sketch: tuple[int, ...] = field(default=(), repr=False)
-    """A fingerprint of the text (fingerprint.sketch): near for two personalised copies of one mailing."""
+    sketch: Sketch = field(default=Sketch(), repr=False)
+    """A fingerprint of its own text: near for two personalised copies of one mailing."""
 
 
 def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:

@@ -15,7 +15,7 @@ from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.customs import adjusted, custom_marks
 from smtpguard.reading.decode import words
-from smtpguard.reading.fingerprint import sketch
+from smtpguard.reading.fingerprint import Sketch, sketch
 from smtpguard.reading.heads import header_marks, labels_of
 from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Readable, Reading, Topic, judge
@@ -90,7 +90,7 @@ def read(
         and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
         language=language_of(shown_text),
         excerpt=text.shown[:_EXCERPT],
-        sketch=sketch(text.shown) if depth is Depth.TEXT else (),
+        sketch=sketch(text.shown) if depth is Depth.TEXT else Sketch(),
     )
 
 
