@@ -21,7 +21,7 @@ class InForce:
     """A transaction is planned, closed and disposed of under one of these, whatever is swapped meanwhile.
 
     ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed;
-    ``marks``: the weights that the policy gives to marks.
+    ``marks``: the weights that the policy gives to marks; ``previews``: how much of a held message each group sees.
     """
 
     policy_sha256: str
@@ -31,6 +31,7 @@ class InForce:
     hours: Hours
     enforce: bool = True
     marks: Mapping[str, float] = field(default_factory=dict)
+    previews: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -42,6 +43,7 @@ class InForce:
             hours=policy.organization.hours,
             enforce=policy.enforce,
             marks=policy.marks,
+            previews=policy.previews,
         )
 
     def open_at(self, at: datetime) -> bool:

@@ -55,6 +55,8 @@ class ListInfo:
     list_ids: frozenset[str] = frozenset()
     audience: str = "customers"
     sensitivity: str | None = None
+    category: str | None = None
+    preview: str | None = None
     writers: frozenset[str] = frozenset()
     origin: Origin = field(default_factory=Origin)
     avoid: frozenset[str] = frozenset()
@@ -127,6 +129,8 @@ def _list(name: str, section: Mapping[str, Any], delimiters: str) -> ListInfo:
         list_ids=frozenset(str(i).strip("<> ").lower() for i in _several(section.get("list_ids"))),
         audience=section.get("audience") or "customers",
         sensitivity=section.get("sensitivity"),
+        category=section.get("category"),
+        preview=section.get("preview"),
         writers=_canonical(section.get("writers"), delimiters),
         origin=_origin(section.get("origin")),
         avoid=frozenset(_several(section.get("avoid"))),

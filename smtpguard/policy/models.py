@@ -179,7 +179,16 @@ def _sources(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+Category = Literal["ethnicity", "politics", "religion", "union", "genetics", "biometrics", "health", "sexuality"]
+"""What being on a list may say of somebody (GDPR Art. 9)."""
+
+Preview = Literal["reasons", "text", "full"]
+"""How much of a held message those see who decide on it: why it is held, its visible text as well, or all of it."""
+
+
 class ListModel(Section):
+    """``category``: which special category. ``preview``: of what is held for this list."""
+
     title: str = ""
     owner: Mailbox | None = None
     addresses: Mailboxes = Field(default=[])
@@ -189,10 +198,18 @@ class ListModel(Section):
     ] = Field(default=[])
     audience: Name = "customers"
     sensitivity: Literal["normal", "special-category"] | None = None
+    category: Category | None = None
     writers: Mailboxes = Field(default=[])
     origin: OriginModel | None = None
     avoid: Names = Field(default=[])
     approvals: ApprovalsModel | None = None
+    preview: Preview | None = None
+
+    @model_validator(mode="after")
+    def _special(self) -> ListModel:
+        if self.category is not None and self.sensitivity != "special-category":
+            raise Invalid("a category without its sensitivity", "sensitivity: special-category beside it")
+        return self
 
 
 class StreamModel(Section):
@@ -300,12 +317,14 @@ class MarkModel(Section):
 
 
 class PolicyModel(Section):
-    """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off."""
+    """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group -> how much its
+    people see of what is held; a list's own ``preview`` may show less."""
 
     version: Literal[1] = 1
     enforce: bool = True
     organization: OrganizationModel
     groups: dict[Name, Mailboxes] = Field(default={})
+    previews: dict[Name, Annotated[Preview, Field(title="preview")]] = Field(default={})
     approvals: ApprovalsModel
     lists: dict[Name, ListModel] = Field(default={})
     streams: dict[Name, StreamModel] = Field(default={})

@@ -54,6 +54,7 @@ class Policy:
     own_marks: tuple[Custom, ...]
     enforce: bool
     delimiters: str
+    previews: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
 
     def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -124,6 +125,9 @@ class _Sections:
         for name, people in self.groups.items():
             if not people:
                 self.findings.problem(("groups", name), f"group {name} is empty", "at least one address")
+        for name in model.previews:
+            if name not in self.groups:
+                self.findings.invalid(Undeclared("group", name, self.groups), ("previews", name), key=True)
         approvals = self._quorum(model.approvals, ("approvals",))
         quorums = {
             name: self._quorum(info.approvals, ("lists", name, "approvals"), name)
@@ -154,6 +158,7 @@ class _Sections:
             own_marks=tuple(self._own_marks()),
             enforce=model.enforce,
             delimiters=self.delimiters,
+            previews=model.previews,
         )  # fmt: skip
 
     def _own_marks(self) -> Iterator[Custom]:
