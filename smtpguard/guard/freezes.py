@@ -63,6 +63,11 @@ class GateWatch:
         freeze that nobody here knows of yet costs another round."""
         return self.gate is None or self._stopped(facts.lists, facts.senders, facts.mailing, facts.thread)
 
+    @property
+    def freezes_mailings(self) -> bool:
+        """Whether a mailing is frozen, so that of every message must be known which it is a copy of."""
+        return self.gate is not None and any(f.selector is Selector.MAILING for f in self.gate.freezes)
+
     def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
         now, gate = self._clock.now(), self.gate
         return gate is not None and any(

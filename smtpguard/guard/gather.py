@@ -21,6 +21,7 @@ from smtpguard.lists.recipients import Classification, Classified, Kind, Span
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Count, Facts, Source, Unknown, Value
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Readable, Reading
 from smtpguard.reading.marks import Side
 from smtpguard.reading.origin import Origin
@@ -120,6 +121,20 @@ class Gathering:
         streams = self.in_force.registry.streams_from(self.sender.claimed)
         return any(s.max is not None or s.max_per_person is not None for s in streams)
 
+    @property
+    def needs_identity(self) -> bool:
+        """Whether what it is a copy of is yet to be found out: of all that may reach a customer, and of everything where a rule
+        counts the people whom a mailing reaches."""
+        if self.facts.identity is not None:
+            return False
+        return self.counted.customers.high > 0 or self.in_force.rules.counts("mailing.reach")
+
+    def _identity(self) -> Identity | None:
+        """None until the text was asked for. What nobody could read in time is a copy of the same octets."""
+        if isinstance(self.text, Reading):
+            return self.text.identity
+        return None if self.text is None else Identity(exact=f"content {self.transaction.message.sha256}")
+
     async def _read(self, need: frozenset[Source]) -> Reading | Unknown:
         return await _within(
             self._sources.read_seconds,
@@ -156,6 +171,7 @@ class Gathering:
             senders=self.sender.everything,
             mailing=known.mailing,
             thread=thread,
+            identity=self._identity(),
         )
 
     def _envelope(self) -> Mapping[str, Value]:

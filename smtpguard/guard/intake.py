@@ -166,6 +166,8 @@ class Intake:
             plan = rules.plan(await gathering.ask(frozenset({Source.ORIGIN})))
         if plan.certain[0] is Action.HOLD:
             plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
+        if gathering.needs_identity or (gathering.facts.identity is None and self._watch.freezes_mailings):
+            plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
         return gathering, plan
 
     async def _admitted(self, gathering: Gathering, plan: Plan, gone: Callable[[], bool]) -> Admission:
@@ -227,5 +229,6 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool])
         senders=facts.senders,
         mailing=facts.mailing,
         thread=facts.thread,
+        identity=facts.identity,
         gone=gone,
     )

@@ -16,6 +16,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.verdict import Disposition, Verdict
+from smtpguard.reading.fingerprint import Identity
 
 
 class Selector(enum.Enum):
@@ -127,7 +128,7 @@ class Item:
     ``key``: SHA-256 over content and envelope, by which a retry is known. ``people``: 8-byte keyed digests of the single
     customers among its recipients. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
     planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
-    a freeze looks at, as in Facts. ``gone``: whether the client has left meanwhile; then it is not admitted.
+    a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it. ``gone``: whether the client has left meanwhile; then it is not admitted.
     """
 
     id: str
@@ -142,6 +143,7 @@ class Item:
     senders: frozenset[str] = frozenset()
     mailing: str = ""
     thread: str = ""
+    identity: Identity | None = None
     gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 

@@ -125,6 +125,10 @@ class RuleSet:
             for rule, answer in zip(self.rules, answers, strict=True)
         )
 
+    def counts(self, fact: str) -> bool:
+        """Whether any rule asks for this count."""
+        return any(name == fact for _, name, _ in self._counted)
+
     def quorum(self, lists: Iterable[str]) -> tuple[Quorum, ...]:
         """What must be satisfied to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]

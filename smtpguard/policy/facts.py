@@ -11,6 +11,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from smtpguard.reading.fingerprint import Identity
+
 
 class Source(enum.Enum):
     """Where a fact comes from, in the order of what it costs to ask."""
@@ -127,6 +129,7 @@ class Facts:
 
     ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path and
     authenticated user. ``quorum`` is what a hold of this message needs. ``mailing`` and ``thread`` are keys of counts.
+    ``identity``: what it is a copy of; None where nothing has needed it.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -135,6 +138,7 @@ class Facts:
     senders: frozenset[str] = frozenset()
     mailing: str = ""
     thread: str = ""
+    identity: Identity | None = None
 
     def get(self, name: str) -> Value | None:
         """The value, Unknown, or None where it has not been asked yet."""
@@ -148,4 +152,5 @@ class Facts:
             senders=self.senders,
             mailing=self.mailing,
             thread=self.thread,
+            identity=self.identity,
         )

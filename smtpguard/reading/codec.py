@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smtpguard.reading.bounds import Bounds, Depth
-from smtpguard.reading.fingerprint import Sketch
+from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
 from smtpguard.reading.marks import Mark, Side
 from smtpguard.reading.surroundings import Custom, Surroundings
@@ -31,7 +31,7 @@ def dump_reading(reading: Reading) -> bytes:
     value["shown"] = sorted(reading.shown)
     value["labels"] = sorted(reading.labels)
     value["vouched"] = sorted(reading.vouched)
-    value["sketch"] = list(reading.sketch.numbers)
+    value["identity"] = [reading.identity.exact, *reading.identity.sketch.numbers]
     return json.dumps(value, ensure_ascii=True).encode()
 
 
@@ -64,7 +64,7 @@ def load_reading(data: bytes) -> Reading:
             forwarded_thread=bool(v["forwarded_thread"]),
             language=_text(v["language"]),
             excerpt=_text(v["excerpt"]),
-            sketch=Sketch.of(int(n) for n in v["sketch"]),
+            identity=Identity(exact=_text(v["identity"][0]), sketch=Sketch.of(int(n) for n in v["identity"][1:])),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as wrong:
         raise BadReading(f"not a reading: {type(wrong).__name__}") from None

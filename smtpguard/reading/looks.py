@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from smtpguard.reading.fingerprint import Sketch
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.marks import KINDS, Mark, Side
 
 THRESHOLD = 2.0
@@ -84,8 +84,8 @@ class Reading:
     language: str = ""
     excerpt: str = field(default="", repr=False)
     """The visible text's first 2,000 characters, for people who decide."""
-    sketch: Sketch = field(default=Sketch(), repr=False)
-    """A fingerprint of its own text: near for two personalised copies of one mailing."""
+    identity: Identity = field(default=Identity(), repr=False)
+    """What it is a copy of, once its text was read."""
 
 
 def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:

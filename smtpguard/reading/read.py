@@ -13,9 +13,10 @@ from smtpguard.mail.listheader import ListHeader, list_header
 from smtpguard.mail.message import Header, Message
 from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
+from smtpguard.reading.copies import body_key, identity_of
 from smtpguard.reading.customs import adjusted, custom_marks
 from smtpguard.reading.decode import words
-from smtpguard.reading.fingerprint import Sketch, sketch
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.heads import header_marks, labels_of
 from smtpguard.reading.language import language_of
 from smtpguard.reading.looks import CONVERSATION, Readable, Reading, Topic, judge
@@ -90,8 +91,16 @@ def read(
         and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
         language=language_of(shown_text),
         excerpt=text.shown[:_EXCERPT],
-        sketch=sketch(text.shown) if depth is Depth.TEXT else Sketch(),
+        identity=_identity(message, fields, text, readable) if depth is Depth.TEXT else Identity(),
     )
+
+
+def _identity(message: Message, fields: Index, text: Text, readable: Readable) -> Identity:
+    message_id = _first_id(fields, "message-id")
+    if readable is Readable.YES and message_id:
+        return identity_of(text, message_id, "")
+    body = body_key(message.raw, _body_start(message, message.header), text.boundaries)
+    return Identity(exact=body) if readable is not Readable.YES else identity_of(text, "", body)
 
 
 def _body_start(message: Message, header: Header) -> int:
