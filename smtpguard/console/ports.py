@@ -5,12 +5,14 @@ Never here: an implementation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.event import Event
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
 
 
 class Person(Protocol):
@@ -64,3 +66,26 @@ class Archive(Protocol):
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
+
+
+class People(Protocol):
+    """Accounts, sessions and tokens in the store. What changes one is committed with what is journalled of it."""
+
+    async def turn(self, keys: Keys, step: TurnStep) -> Turn:
+        """Read the accounts that fit, let ``step`` say what becomes of them, write that."""
+
+    async def account(self, keys: Keys) -> Account | None: ...
+
+    async def everybody(self) -> Sequence[Account]: ...
+
+    async def session(self, token: str) -> tuple[Session, Account] | None:
+        """By the hash of what the browser holds."""
+
+    async def seen(self, at: Mapping[str, datetime], *, started_before: datetime, seen_before: datetime) -> None:
+        """Sessions were seen at these times; those older than the bounds are forgotten."""
+
+    async def token(self, token_id: str) -> tuple[Token, Account] | None: ...
+
+    async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]: ...
+
+    async def put_token(self, token: Token, event: Event) -> None: ...

@@ -1,0 +1,157 @@
+"""What becomes of accounts: made, given a password, roles or a second factor, disabled. Each change is journalled with who did it.
+
+A change of what somebody may do, or of how they prove who they are, ends every session of theirs. Never here: signing in
+(signing), or who may change whose account (pages, cli).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.passwords import Passwords, check
+from smtpguard.console.ports import People
+from smtpguard.guard.ports import Clock
+from smtpguard.mail.address import Address
+from smtpguard.policy.people import Account, Keys, Role, Turn
+
+LANGUAGES = ("", "en", "sv")
+
+
+class NotPossible(Exception):
+    """Nothing changed; says why, in words for people."""
+
+
+class Accounts:
+    """The service behind ``smtpguard users`` and the console's page of people. ``by``: who does it, as journalled.
+
+    Every method raises NotPossible and LedgerError; those with a password BadPassword as well.
+    """
+
+    def __init__(
+        self,
+        people: People,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+        passwords: Passwords,
+        factors: Factors,
+        delimiters: str = "+",
+    ) -> None:
+        self._people, self._clock, self._new_id = people, clock, new_id
+        self._passwords, self._factors = passwords, factors
+        self._delimiters = delimiters
+
+    def canonical(self, address: str) -> str:
+        """Raises BadAddress."""
+        return Address.parse(address).canonical(self._delimiters)
+
+    async def everybody(self) -> Sequence[Account]:
+        return await self._people.everybody()
+
+    async def at(self, address: str) -> Account:
+        found = await self._people.account(Keys(address=self.canonical(address)))
+        if found is None:
+            raise NotPossible(f"there is no account of {address}")
+        return found
+
+    async def add(self, address: str, *, roles: Sequence[Role], password: str = "", name: str = "", by: str) -> Account:
+        """Without a password it waits for its owner to come by single sign-on."""
+        where = self.canonical(address)
+        if password:
+            check(password, address=where)
+        made = Account(
+            account_id=self._new_id(),
+            address=where,
+            created_at=self._clock.now(),
+            name=name,
+            roles=_sorted(roles),
+            password=await self._passwords.hash(password) if password else "",
+        )
+
+        def step(found: Sequence[Account]) -> Turn:
+            if found:
+                return Turn(refused=f"{where} has an account already")
+            data = {"roles": [r.value for r in made.roles], "with": "password" if password else "sso"}
+            return Turn(account=made, events=(self.event(made, "added", by, **data),))
+
+        return await self._turned(Keys(address=where), step)
+
+    async def set_password(self, account: Account, password: str, *, by: str) -> Account:
+        check(password, address=account.address)
+        hashed = await self._passwords.hash(password)
+        return await self._change(account, "password", by, lambda a: replace(a, password=hashed))
+
+    async def right_password(self, account: Account, password: str) -> bool:
+        return await self._passwords.right(account.password, password)
+
+    async def set_roles(self, account: Account, roles: Sequence[Role], *, by: str) -> Account:
+        wanted = _sorted(roles)
+        if wanted == account.roles:
+            return account
+        data = {"roles": [r.value for r in wanted], "before": [r.value for r in account.roles]}
+        return await self._change(account, "roles", by, lambda a: replace(a, roles=wanted), **data)
+
+    async def disable(self, account: Account, *, by: str) -> Account:
+        return await self._change(account, "disabled", by, lambda a: replace(a, disabled=True))
+
+    async def enable(self, account: Account, *, by: str) -> Account:
+        return await self._change(account, "enabled", by, lambda a: replace(a, disabled=False))
+
+    async def set_factor(self, account: Account, sealed: str, *, by: str) -> list[str]:
+        """The codes that let in when the telephone is gone, each once: to be shown now and never again."""
+        codes, hashes = self._factors.recovery()
+        change = "second-factor"
+        await self._change(account, change, by, lambda a: replace(a, totp=sealed, totp_step=0, recovery=hashes))
+        return codes
+
+    async def confirm_factor(self, account: Account, sealed: str, code: str, *, by: str) -> list[str]:
+        """The same, by its owner, who proves with a code that the secret has arrived."""
+        if self._factors.step(sealed, code, self._clock.now()) is None:
+            raise NotPossible("That is not the code that it shows now.")
+        return await self.set_factor(account, sealed, by=by)
+
+    async def drop_factor(self, account: Account, *, by: str) -> Account:
+        if not account.totp:
+            raise NotPossible(f"{account.address} has no second factor")
+        change = "second-factor-off"
+        return await self._change(account, change, by, lambda a: replace(a, totp="", totp_step=0, recovery=()))
+
+    async def set_language(self, account: Account, language: str) -> Account:
+        """Their own choice, and nobody else's business: not journalled, and no session ends."""
+        if language not in LANGUAGES:
+            raise NotPossible("that language is not spoken here")
+        return await self._turned(
+            Keys(account_id=account.account_id), lambda found: Turn(account=replace(found[0], language=language))
+        )
+
+    def event(self, account: Account, change: str, by: str, **data: object) -> Event:
+        return Event(
+            kind=Kind.ACCOUNT,
+            id=account.account_id,
+            at=self._clock.now(),
+            data={"change": change, **data},
+            private={"account": (account.address,), "actor": (by,)},
+        )
+
+    async def _change(
+        self, account: Account, change: str, by: str, to: Callable[[Account], Account], **data: object
+    ) -> Account:
+        def step(found: Sequence[Account]) -> Turn:
+            if not found:
+                return Turn(refused=f"there is no account of {account.address} any more")
+            return Turn(account=to(found[0]), events=(self.event(found[0], change, by, **data),), ends_all=True)
+
+        return await self._turned(Keys(account_id=account.account_id), step)
+
+    async def _turned(self, keys: Keys, step: Callable[[Sequence[Account]], Turn]) -> Account:
+        made = await self._people.turn(keys, step)
+        if made.refused or made.account is None:
+            raise NotPossible(made.refused)
+        return made.account
+
+
+def _sorted(roles: Sequence[Role]) -> tuple[Role, ...]:
+    return tuple(role for role in Role if role in roles)

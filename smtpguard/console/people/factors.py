@@ -1,0 +1,89 @@
+"""The second factor: codes that follow from the time (TOTP, RFC 6238), and recovery codes for the day the telephone is gone.
+
+A secret lies sealed in the database, under a key that follows from the installation's secret; recovery codes lie there as
+hashes. Never here: who has one (accounts).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import secrets
+from datetime import datetime
+
+import pyotp
+import segno
+from nacl.encoding import URLSafeBase64Encoder
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+STEP_SECONDS = 30
+AROUND = 1  # steps that a clock may be off
+RECOVERY_CODES = 10
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another
+
+
+class Factors:
+    """``secret``: the installation's."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._box = SecretBox(hmac.digest(secret, b"smtpguard console second factor", "sha256"))
+        self._key = hmac.digest(secret, b"smtpguard console recovery code", "sha256")
+
+    def made(self) -> str:
+        """A new secret, sealed."""
+        return self._box.encrypt(pyotp.random_base32().encode(), encoder=URLSafeBase64Encoder).decode()
+
+    def uri(self, sealed: str, *, address: str, issuer: str) -> str:
+        """What an authenticator reads from the QR code. Holds the secret: for its owner's eyes."""
+        return pyotp.TOTP(self._opened(sealed)).provisioning_uri(name=address, issuer_name=issuer)
+
+    def plain(self, sealed: str) -> str:
+        """The secret, for who must type it."""
+        return self._opened(sealed)
+
+    def step(self, sealed: str, code: str, now: datetime) -> int | None:
+        """The step that this code is of, None for a wrong one. The same step must not be taken twice: the caller remembers."""
+        digits = code.replace(" ", "")
+        if not (len(digits) == 6 and digits.isascii() and digits.isdigit()):
+            return None
+        try:
+            totp = pyotp.TOTP(self._opened(sealed))
+        except CryptoError:  # sealed under another installation's secret: nobody can have its codes
+            return None
+        here = int(now.timestamp()) // STEP_SECONDS
+        found = None
+        for step in range(here - AROUND, here + AROUND + 1):
+            if hmac.compare_digest(totp.generate_otp(step), digits):
+                found = step
+        return found
+
+    def recovery(self) -> tuple[list[str], tuple[str, ...]]:
+        """Codes to be written down, and their hashes."""
+        codes = [
+            "-".join("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(3))
+            for _ in range(RECOVERY_CODES)
+        ]
+        return codes, tuple(self.hashed(code) for code in codes)
+
+    def hashed(self, code: str) -> str:
+        letters = "".join(c for c in code.lower() if c.isalnum())
+        return hashlib.blake2b(letters.encode(), key=self._key, digest_size=16).hexdigest()
+
+    def _opened(self, sealed: str) -> str:
+        return self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder).decode()
+
+
+def qr_svg(uri: str) -> str:
+    """A picture without anything in it that a page could run or fetch."""
+    out = io.BytesIO()
+    segno.make(uri, error="m").save(out, kind="svg", scale=5, border=3, xmldecl=False, svgns=True, nl=False)
+    return out.getvalue().decode()
+
+
+def qr_text(uri: str) -> str:
+    """For a terminal."""
+    out = io.StringIO()
+    segno.make(uri, error="l").terminal(out, compact=True)
+    return out.getvalue()

@@ -1,0 +1,284 @@
+"""Single sign-on: OpenID Connect Core 1.0, the authorization code flow with PKCE (RFC 7636), state, nonce, and what an ID token
+must say before anybody is believed.
+
+What belongs to one attempt (state, nonce, verifier, where to go afterwards) travels sealed in a cookie of the browser that began
+it, so that nothing is stored for who never comes back, and nobody can finish another's. Never here: accounts and roles
+(signing), or routes (pages).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx2
+from joserfc import jwk, jwt
+from joserfc.errors import JoseError
+from nacl.encoding import URLSafeBase64Encoder
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+from smtpguard.guard.ports import Clock
+from smtpguard.policy.people import Role
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+"""Signatures with a public key. None and HMACs are not among them: with those anybody could sign."""
+
+ATTEMPT_SECONDS = 600
+SKEW_SECONDS = 60
+FRESH_SECONDS = 3600.0
+AGAIN_SECONDS = 30.0  # between two looks for a key that we do not know
+MOST_OCTETS = 1 << 20
+_OURS = {"client_secret_basic", "client_secret_post"}
+
+
+class NotProven(Exception):
+    """The provider's answer proves nothing. The text is for the journal and the log, not for whoever came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """The provider, as the settings have it. ``groups``: what each of its groups may do here. ``unverified``: believe addresses
+    that it does not say it has verified, where it never says so."""
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(default="", repr=False)
+    groups: Mapping[str, tuple[Role, ...]] = field(default_factory=dict)
+    groups_claim: str = "groups"
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    unverified: bool = False
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """Who came. ``subject``: issuer and subject, which never changes; ``address`` may."""
+
+    subject: str
+    address: str
+    name: str
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What the provider publishes, and when it was read."""
+
+    authorization: str
+    token: str
+    methods: frozenset[str]
+    keys: jwk.KeySet
+    at: float
+
+
+class Provider:
+    """``back``: the address that the provider sends browsers back to. ``http``: a client for a test's provider, or an own."""
+
+    def __init__(
+        self, trusted: Trusted, clock: Clock, *, secret: bytes, back: str, http: httpx2.AsyncClient | None = None
+    ) -> None:
+        self.trusted = trusted
+        self._clock, self._back = clock, back
+        self._box = SecretBox(hmac.digest(secret, b"smtpguard console sign-on attempt", "sha256"))
+        self._http = http or httpx2.AsyncClient(timeout=10, follow_redirects=False)
+        self._known: _Known | None = None
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def roles(self, groups: frozenset[str]) -> tuple[Role, ...]:
+        given = {role for group in groups for role in self.trusted.groups.get(group, ())}
+        return tuple(role for role in Role if role in given)
+
+    async def begin(self, then: str) -> tuple[str, str]:
+        """Where to send the browser, and what to give it to bring back. Raises NotProven where the provider is away."""
+        known = await self._provider()
+        verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
+        attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then,
+                   "until": self._clock.now().timestamp() + ATTEMPT_SECONDS}  # fmt: skip
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code",
+            "client_id": self.trusted.client_id,
+            "redirect_uri": self._back,
+            "scope": " ".join(self.trusted.scopes),
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        sealed = self._box.encrypt(json.dumps(attempt).encode(), encoder=URLSafeBase64Encoder).decode()
+        mark = "&" if "?" in known.authorization else "?"
+        return f"{known.authorization}{mark}{urlencode(query)}", sealed
+
+    async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str]:
+        """Who came, and where they were going. ``issuer``: the answer's ``iss``, where it has one (RFC 9207)."""
+        attempt = self._attempt(sealed)
+        if not state or not hmac.compare_digest(str(attempt["state"]).encode(), state.encode()):
+            raise NotProven("the state is another attempt's")
+        if issuer and issuer != self.trusted.issuer:
+            raise NotProven("the answer is another provider's")
+        if not code:
+            raise NotProven("the provider gave no code")
+        known = await self._provider()
+        token = await self._exchange(known, code, str(attempt["verifier"]))
+        claims = await self._verified(token)
+        self._check(claims, str(attempt["nonce"]))
+        return self._person(claims), str(attempt["then"])
+
+    def _attempt(self, sealed: str) -> Mapping[str, Any]:
+        try:
+            attempt: Mapping[str, Any] = json.loads(self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder))
+        except (CryptoError, ValueError):
+            raise NotProven("this browser began no sign-on here") from None
+        if self._clock.now().timestamp() >= attempt["until"]:
+            raise NotProven("the sign-on took too long")
+        return attempt
+
+    async def _exchange(self, known: _Known, code: str, verifier: str) -> str:
+        data = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self._back,
+            "code_verifier": verifier,
+            "client_id": self.trusted.client_id,
+        }
+        auth = None
+        if self.trusted.client_secret:
+            if "client_secret_post" in known.methods and "client_secret_basic" not in known.methods:
+                data["client_secret"] = self.trusted.client_secret
+            else:
+                auth = httpx2.BasicAuth(*(_quoted(v) for v in (self.trusted.client_id, self.trusted.client_secret)))
+        answer = await self._asked("POST", known.token, data=data, auth=auth)
+        token = answer.get("id_token")
+        if not isinstance(token, str):
+            raise NotProven("the provider gave no ID token")
+        return token
+
+    async def _verified(self, token: str) -> Mapping[str, Any]:
+        """Its claims, if one of the provider's keys signed it; a key that is not known is looked for once."""
+        for fresh in (False, True):
+            known = await self._provider(unknown_key=fresh)
+            try:
+                return jwt.decode(token, known.keys, algorithms=list(ALGORITHMS)).claims
+            except (JoseError, ValueError, TypeError, KeyError) as error:
+                failed = type(error).__name__
+        raise NotProven(f"the ID token's signature: {failed}")
+
+    def _check(self, claims: Mapping[str, Any], nonce: str) -> None:
+        """OpenID Connect Core section 3.1.3.7."""
+        now = self._clock.now().timestamp()
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
+        if claims.get("iss") != self.trusted.issuer:
+            raise NotProven("the ID token is another issuer's")
+        if self.trusted.client_id not in audiences:
+            raise NotProven("the ID token is for another client")
+        if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != self.trusted.client_id:
+            raise NotProven("the ID token was given to another client")
+        if not _number(claims.get("exp")) or now >= claims["exp"] + SKEW_SECONDS:
+            raise NotProven("the ID token has expired")
+        if not _number(claims.get("iat")) or claims["iat"] > now + SKEW_SECONDS:
+            raise NotProven("the ID token is from the future")
+        if "nbf" in claims and (not _number(claims["nbf"]) or claims["nbf"] > now + SKEW_SECONDS):
+            raise NotProven("the ID token is not valid yet")
+        given = claims.get("nonce")
+        if not isinstance(given, str) or not hmac.compare_digest(given.encode(), nonce.encode()):
+            raise NotProven("the ID token is of another attempt")
+
+    def _person(self, claims: Mapping[str, Any]) -> Proven:
+        subject, address = claims.get("sub"), claims.get("email")
+        if not isinstance(subject, str) or not 0 < len(subject) <= 255:
+            raise NotProven("the ID token has no subject")
+        if not isinstance(address, str) or not address:
+            raise NotProven("the ID token has no address")
+        if not (claims.get("email_verified") is True or (self.trusted.unverified and "email_verified" not in claims)):
+            raise NotProven("the provider has not verified the address")
+        groups = claims.get(self.trusted.groups_claim, [])
+        named: Sequence[Any] = groups if isinstance(groups, list) else [groups]
+        name = claims.get("name")
+        return Proven(
+            subject=f"{self.trusted.issuer} {subject}",
+            address=address,
+            name=name[:200] if isinstance(name, str) else "",
+            groups=frozenset(g for g in named if isinstance(g, str)),
+        )
+
+    async def _provider(self, *, unknown_key: bool = False) -> _Known:
+        """What it publishes, read once an hour, and when a key turns up that is not known."""
+        now = self._clock.monotonic()
+        if self._known is not None and now - self._known.at < (AGAIN_SECONDS if unknown_key else FRESH_SECONDS):
+            return self._known
+        about = await self._asked("GET", self.trusted.issuer.rstrip("/") + "/.well-known/openid-configuration")
+        if about.get("issuer") != self.trusted.issuer:
+            raise NotProven("the provider says it is another issuer")
+        places = [about.get(name) for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
+        if not all(isinstance(place, str) and self._may_ask(place) for place in places):
+            raise NotProven("the provider's endpoints are not https")
+        keys = await self._asked("GET", str(places[2]))
+        methods = about.get("token_endpoint_auth_methods_supported")
+        self._known = _Known(
+            authorization=str(places[0]),
+            token=str(places[1]),
+            methods=frozenset(methods if isinstance(methods, list) else ["client_secret_basic"]) & _OURS,
+            keys=_public(keys),
+            at=now,
+        )
+        return self._known
+
+    def _may_ask(self, place: str) -> bool:
+        """Https, unless the settings name a provider without it, which they may on loopback alone."""
+        return place.startswith("https://") or (
+            self.trusted.issuer.startswith("http://") and place.startswith("http://")
+        )
+
+    async def _asked(self, method: str, url: str, **more: Any) -> Mapping[str, Any]:
+        """A JSON object. Redirects are not followed, and what is too large is not read."""
+        try:
+            async with self._http.stream(method, url, headers={"Accept": "application/json"}, **more) as answer:
+                if answer.status_code != 200:
+                    raise NotProven(f"the provider answered {answer.status_code}")
+                body = bytearray()
+                async for piece in answer.aiter_bytes():
+                    body += piece
+                    if len(body) > MOST_OCTETS:
+                        raise NotProven("the provider's answer is too large")
+            found = json.loads(bytes(body))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise NotProven(f"the provider cannot be reached: {type(error).__name__}") from None
+        except ValueError:
+            raise NotProven("the provider's answer is no JSON") from None
+        if not isinstance(found, dict):
+            raise NotProven("the provider's answer is no object")
+        return found
+
+
+def _public(keys: Mapping[str, Any]) -> jwk.KeySet:
+    """The keys that may sign for everybody to see. One that cannot be read is nobody's; a symmetric one is no proof."""
+    found = []
+    listed = keys.get("keys")
+    for key in listed if isinstance(listed, list) else []:
+        if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC", "OKP") or key.get("use", "sig") != "sig":
+            continue
+        try:
+            found.append(jwk.import_key(key))
+        except (JoseError, ValueError, TypeError, KeyError):
+            continue
+    return jwk.KeySet(found)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _quoted(text: str) -> str:
+    """For HTTP Basic, as RFC 6749 section 2.3.1 wants it."""
+    return urlencode({"": text})[1:]

@@ -1,0 +1,65 @@
+"""Passwords: argon2id (RFC 9106), in a thread, and the same work whether or not there is anything to compare with.
+
+Never here: whose password it is, or how often somebody may try (brakes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import unicodedata
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+SHORTEST = 10
+LONGEST = 256
+AT_ONCE = 2  # each takes 64 MiB
+
+
+class BadPassword(Exception):
+    """It cannot be used as a password; says why, in words for its owner."""
+
+
+class Passwords:
+    """``hasher``: argon2id with the RFC's second recommended parameters, unless a test has no time for them."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        self._hasher = hasher or PasswordHasher()
+        self._nobodys = self._hasher.hash("nobody has this password")
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def hash(self, password: str) -> str:
+        async with self._turns:
+            return await asyncio.to_thread(self._hasher.hash, _normal(password))
+
+    async def right(self, hashed: str, password: str) -> bool:
+        """Whether it is the one. With ``hashed`` "" the answer is no, after as much work."""
+        if len(password) > LONGEST * 4:
+            password, hashed = "", ""
+        async with self._turns:
+            return await asyncio.to_thread(self._compare, hashed, _normal(password))
+
+    def _compare(self, hashed: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(hashed or self._nobodys, password) and bool(hashed)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def check(password: str, *, address: str) -> None:
+    """Raises BadPassword. Long enough, and not the person's own address: no rule about signs, which only makes worse ones
+    (NIST SP 800-63B section 5.1.1)."""
+    plain = _normal(password)
+    if len(plain) < SHORTEST:
+        raise BadPassword(f"A password has at least {SHORTEST} characters.")
+    if len(plain) > LONGEST:
+        raise BadPassword(f"A password has at most {LONGEST} characters.")
+    if len(set(plain)) < 5:
+        raise BadPassword("A password has more than a few different characters.")
+    if address.partition("@")[0].casefold() in plain.casefold() and len(plain) < len(address.partition("@")[0]) + 6:
+        raise BadPassword("A password is not one's own address.")
+
+
+def _normal(password: str) -> str:
+    """The same characters whatever keyboard they were typed on."""
+    return unicodedata.normalize("NFKC", password)

@@ -1,0 +1,68 @@
+"""Who is signed in, by a token that only their browser holds: found, kept alive, and ended by time.
+
+Looking at a page changes nothing in the store: when somebody was last seen is kept here, and written every minute. What has
+not been written yet when a process is killed is a minute of somebody's idling. Never here: the cookie (doorway).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from smtpguard.console.ports import People
+from smtpguard.guard.ports import Clock
+from smtpguard.policy.people import Account, Session
+
+WRITE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """``idle``: since the last request; ``longest``: since signing in, whatever happens."""
+
+    idle: timedelta = timedelta(hours=2)
+    longest: timedelta = timedelta(hours=12)
+
+
+class Sessions:
+    def __init__(self, people: People, clock: Clock, lifetimes: Lifetimes | None = None) -> None:
+        self._people, self._clock = people, clock
+        self.lifetimes = lifetimes or Lifetimes()
+        self._seen: dict[str, datetime] = {}
+
+    def made(self, account_id: str, *, how: str) -> tuple[str, Session]:
+        """A new token, and the session that is to be stored for it."""
+        token, now = secrets.token_urlsafe(32), self._clock.now()
+        return token, Session(token=hashed(token), account_id=account_id, started_at=now, seen_at=now, how=how)
+
+    async def find(self, token: str) -> tuple[Session, Account] | None:
+        """The session that stands for this token, with its account. Raises LedgerError."""
+        key = hashed(token)
+        found = await self._people.session(key)
+        if found is None:
+            self._seen.pop(key, None)
+            return None
+        session, account = found
+        now = self._clock.now()
+        seen = max(session.seen_at, self._seen.get(key, session.seen_at))
+        if account.disabled or now >= session.started_at + self.lifetimes.longest or now >= seen + self.lifetimes.idle:
+            return None
+        self._seen[key] = now
+        return replace(session, seen_at=now), account
+
+    async def write(self) -> None:
+        """When who was last seen; and sessions that are over are forgotten. Raises LedgerError, and then nothing is lost."""
+        seen, now = dict(self._seen), self._clock.now()
+        await self._people.seen(
+            seen, started_before=now - self.lifetimes.longest, seen_before=now - self.lifetimes.idle
+        )
+        for token, at in seen.items():
+            if self._seen.get(token) == at:
+                del self._seen[token]
+
+
+def hashed(token: str) -> str:
+    """As it is stored: a token is random enough to need no salt."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,220 @@
+"""Signing in, with a password or by single sign-on, and signing out.
+
+Whoever may not come in hears one sentence, whatever the reason, after the same work: no account, a wrong password, a wrong
+code and a disabled account look alike. Trying again and again is slowed down for whoever tries, not for the account: a
+browser that its owner has signed in with before has tries of its own, so that nobody can be kept out for long by others.
+Never here: cookies (doorway), what a password is (passwords), or the provider's answers (oidc).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console.people.brakes import Brake, network
+from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.oidc import Proven
+from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.people.sessions import Sessions, hashed
+from smtpguard.console.ports import People
+from smtpguard.guard.ports import Clock
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.people import Account, Keys, Role, Turn
+
+WINDOW_SECONDS = 900.0
+PER_PAIR = 8  # tries from one network on one account
+PER_ACCOUNT = 100  # from all networks
+PER_CLIENT = 40  # on all accounts
+
+
+class NotLetIn(Exception):
+    """Not signed in; that is all that may be said of it."""
+
+
+class TooOften(Exception):
+    """Nothing was looked at. ``seconds`` until it may be tried again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"try again in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedIn:
+    """``token``: for the browser's cookie. ``known``: for the cookie by which this browser is known to be its owner's."""
+
+    account: Account
+    token: str
+    known: str
+
+
+class Signing:
+    def __init__(
+        self,
+        people: People,
+        sessions: Sessions,
+        clock: Clock,
+        *,
+        passwords: Passwords,
+        factors: Factors,
+        secret: bytes,
+        new_id: Callable[[], str],
+        delimiters: str = "+",
+    ) -> None:
+        self._people, self._sessions, self._clock = people, sessions, clock
+        self._passwords, self._factors, self._new_id = passwords, factors, new_id
+        self._key = hmac.digest(secret, b"smtpguard console known browser", "sha256")
+        self._delimiters = delimiters
+        self._pairs = Brake(clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
+        self._accounts = Brake(clock, most=PER_ACCOUNT, seconds=WINDOW_SECONDS)
+        self._clients = Brake(clock, most=PER_CLIENT, seconds=WINDOW_SECONDS)
+
+    async def by_password(
+        self, address: str, password: str, code: str, *, client: str, known: str = "", before: str = ""
+    ) -> SignedIn:
+        """``before``: the token of a session that this browser had, which ends. Raises NotLetIn, TooOften, LedgerError."""
+        who = self._canonical(address)
+        keys = self._braked(who, client, known)
+        account = await self._people.account(Keys(address=who))
+        right = await self._passwords.right(account.password if account else "", password)
+        token, begins = self._sessions.made(account.account_id if account else "", how="password")
+        checked = account.password if account else ""
+
+        def step(found: Sequence[Account]) -> Turn:
+            mine = found[0] if found else None
+            if mine is None or not right or mine.password != checked:
+                why = "no such account" if mine is None else "wrong password" if mine.password else "no password"
+                return self._refused(mine, why, client)
+            if mine.disabled:
+                return self._refused(mine, "disabled", client)
+            with_code = self._coded(mine, code)
+            if with_code is None:
+                return self._refused(mine, "wrong code" if code else "no code", client)
+            data = {"how": "password", "second_factor": bool(mine.totp)}
+            event = self._event(Kind.SIGNED_IN, mine, client, **data)
+            return Turn(account=with_code, events=(event,), begins=begins, ends=hashed(before) if before else "")
+
+        made = await self._people.turn(Keys(address=who), step)
+        if made.refused or made.account is None:
+            raise NotLetIn
+        for brake, key in keys:
+            brake.give_back(key)
+        return SignedIn(account=made.account, token=token, known=self._known(made.account.address))
+
+    async def by_provider(self, proven: Proven, roles: Sequence[Role], *, client: str, before: str = "") -> SignedIn:
+        """Somebody whom the provider knows. Their roles are what their groups there give them, each time anew.
+
+        An account that was made for their address and has neither password nor subject yet becomes theirs; one that belongs
+        to somebody else stays theirs, and this one is not let in. Raises NotLetIn, LedgerError.
+        """
+        who = self._canonical(proven.address)
+        fresh, wanted = self._new_id(), tuple(role for role in Role if role in roles)
+        tokens: dict[str, str] = {}
+
+        def step(found: Sequence[Account]) -> Turn:
+            mine = next((a for a in found if a.subject == proven.subject), None)
+            there = next((a for a in found if a.address == who and a is not mine), None)
+            if mine is None and there is not None and not there.subject and not there.password:
+                mine, there = replace(there, subject=proven.subject), None
+            if there is not None:
+                return self._refused(mine, "the address is another account's", client)
+            if mine is not None and mine.disabled:
+                return self._refused(mine, "disabled", client)
+            if not wanted:
+                return self._refused(mine, "no group of theirs gives a role", client)
+            events: tuple[Event, ...] = ()
+            if mine is None:
+                mine = Account(
+                    account_id=fresh,
+                    address=who,
+                    created_at=self._clock.now(),
+                    name=proven.name,
+                    subject=proven.subject,
+                )
+                events = (self._change(mine, "added", wanted),)
+            elif mine.roles != wanted:
+                events = (self._change(mine, "roles", wanted),)
+            changed = mine.roles != wanted or mine.address != who
+            mine = replace(mine, roles=wanted, address=who, name=proven.name or mine.name)
+            token, begins = self._sessions.made(mine.account_id, how="sso")
+            tokens["token"] = token
+            event = self._event(Kind.SIGNED_IN, mine, client, how="sso", second_factor=False)
+            ends = hashed(before) if before else ""
+            return Turn(account=mine, events=(*events, event), begins=begins, ends=ends, ends_all=changed)
+
+        made = await self._people.turn(Keys(address=who, subject=proven.subject), step)
+        if made.refused or made.account is None:
+            raise NotLetIn
+        return SignedIn(account=made.account, token=tokens["token"], known=self._known(made.account.address))
+
+    async def out(self, token: str, account: Account, *, client: str) -> None:
+        event = self._event(Kind.SIGNED_OUT, account, client)
+        await self._people.turn(Keys(), lambda found: Turn(events=(event,), ends=hashed(token)))
+
+    def _braked(self, who: str, client: str, known: str) -> list[tuple[Brake, str]]:
+        """Counts the try, or raises TooOften. A browser that is known has its own tries, whatever others do."""
+        where = network(client)
+        nonce = self._known_as(known, who)
+        keys = (
+            [(self._pairs, f"known {nonce}")]
+            if nonce
+            else [(self._clients, where), (self._accounts, who), (self._pairs, f"{where} {who}")]
+        )
+        wait = max(brake.wait(key) for brake, key in keys)
+        if wait > 0:
+            raise TooOften(wait)
+        for brake, key in keys:
+            brake.take(key)
+        return keys
+
+    def _coded(self, account: Account, code: str) -> Account | None:
+        """The account as it is after this code, None for a wrong one: a code is taken once."""
+        if not account.totp:
+            return account
+        step = self._factors.step(account.totp, code, self._clock.now())
+        if step is not None:
+            return replace(account, totp_step=step) if step > account.totp_step else None
+        spare = self._factors.hashed(code)
+        if spare in account.recovery:
+            return replace(account, recovery=tuple(h for h in account.recovery if h != spare))
+        return None
+
+    def _canonical(self, address: str) -> str:
+        """What is no address is looked for all the same, and not found."""
+        try:
+            return Address.parse(address.strip()).canonical(self._delimiters)
+        except BadAddress:
+            return "?" + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:32]
+
+    def _known(self, who: str) -> str:
+        nonce = secrets.token_hex(8)
+        return f"{nonce}.{self._mac(who, nonce)}"
+
+    def _known_as(self, known: str, who: str) -> str:
+        """The nonce of a browser that signed in as this person before, else ""."""
+        nonce, _, mac = known.partition(".")
+        return nonce if mac and hmac.compare_digest(mac.encode(), self._mac(who, nonce).encode()) else ""
+
+    def _mac(self, who: str, nonce: str) -> str:
+        return hmac.new(self._key, f"{nonce} {who}".encode(), "sha256").hexdigest()[:32]
+
+    def _refused(self, account: Account | None, why: str, client: str) -> Turn:
+        """What was typed as an address is not written down where it is nobody's: it may have been a password."""
+        return Turn(refused=why, events=(self._event(Kind.SIGN_IN_REFUSED, account, client, why=why),))
+
+    def _change(self, account: Account, change: str, roles: Sequence[Role]) -> Event:
+        data = {"change": change, "roles": [r.value for r in roles], "before": [r.value for r in account.roles]}
+        private = {"account": (account.address,), "actor": ("single sign-on",)}
+        return Event(kind=Kind.ACCOUNT, id=account.account_id, at=self._clock.now(), data=data, private=private)
+
+    def _event(self, kind: Kind, account: Account | None, client: str, **data: object) -> Event:
+        private = {"client": (client,)} if client else {}
+        if account is not None:
+            private["account"] = (account.address,)
+        return Event(
+            kind=kind, id=account.account_id if account else "", at=self._clock.now(), data=data, private=private
+        )
