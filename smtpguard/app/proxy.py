@@ -17,7 +17,7 @@ import dns.asyncresolver
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
 from smtpguard.app.policies import Following
-from smtpguard.app.relay import relay_pool
+from smtpguard.app.relay import relay_logins, relay_pool
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.settings import Settings, SmtpListener
@@ -28,7 +28,7 @@ from smtpguard.guard.intake import Intake
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.observe import log as lines
 from smtpguard.wire.dkim import DkimVerifier, Resolver
-from smtpguard.wire.listener import Limits, Listener, ServerTls
+from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,9 @@ class Proxy:
             clock,
             term=term(settings),
         )
+        logins = relay_logins(settings)
         self._receptions = [
-            Reception(listener(settings, each, name), pool, self._intake, new_id=new_id)
+            Reception(listener(settings, each, name), pool, self._intake, new_id=new_id, logins=logins)
             for each in settings.listen.smtp
         ]
 
@@ -118,6 +119,7 @@ def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
         hostname=hostname,
         spool=spool(settings),
         tls=_tls(each),
+        auth=ServerAuth(required=each.auth.required, without_tls=each.auth.without_tls) if each.auth else None,
         trust=settings.trust,
         expanders=settings.expanders,
         senders_verified=each.senders_verified,

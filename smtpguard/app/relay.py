@@ -6,11 +6,14 @@ Never here: speaking to it (wire).
 from __future__ import annotations
 
 import ssl
+import time
 
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.wire.guesses import Guesses
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls
 
@@ -20,8 +23,22 @@ def relay_pool(settings: Settings) -> RelayPool:
     try:
         return RelayPool(relay_target(settings))
     except (OSError, ssl.SSLError) as e:
-        named = getattr(e, "filename", None) or "relay: its TLS files"
-        raise CannotStart(f"{named}: {e.strerror or e}") from None
+        raise _unreadable(e) from None
+
+
+def relay_logins(settings: Settings) -> Logins | None:
+    """Where mail clients log in, if any listener lets them. Raises CannotStart."""
+    if not any(each.auth for each in settings.listen.smtp):
+        return None
+    try:
+        return Logins(relay_target(settings), Guesses(time.monotonic))
+    except (OSError, ssl.SSLError) as e:
+        raise _unreadable(e) from None
+
+
+def _unreadable(e: OSError) -> CannotStart:
+    named = getattr(e, "filename", None) or "relay: its TLS files"
+    return CannotStart(f"{named}: {e.strerror or e}")
 
 
 def relay_target(settings: Settings) -> RelayTarget:
@@ -36,6 +53,7 @@ def relay_target(settings: Settings) -> RelayTarget:
         client_key=relay.client_key,
         user=relay.auth.user if relay.auth else None,
         password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
+        clients_without_tls=relay.clients_without_tls,
         connections=relay.connections,
         messages_per_connection=relay.messages_per_connection,
         idle_seconds=relay.idle_seconds,

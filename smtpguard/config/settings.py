@@ -83,13 +83,29 @@ class ServerTls(Section):
     required: bool = False
 
 
+class ServerAuth(Section):
+    """``required``: no mail before a login; ``without_tls``: passwords may come in clear."""
+
+    required: bool = True
+    without_tls: bool = False
+
+
 class SmtpListener(Section):
-    """``senders_verified``: the MTA in front has checked who may use which From."""
+    """``senders_verified``: the MTA in front has checked who may use which From. ``auth``: mail clients log in here, at the
+    relay. ``proxy``: every connection comes from a trusted proxy and begins with a PROXY header."""
 
     address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
     port: Port = 10025
     tls: ServerTls | None = None
     senders_verified: bool = False
+    auth: ServerAuth | None = None
+    proxy: bool = False
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> SmtpListener:
+        if self.auth is not None and self.tls is None and not self.auth.without_tls:
+            raise Invalid("nobody could log in: this listener has no TLS", "tls, or auth: {without_tls: true}")
+        return self
 
 
 class MilterListener(Section):
@@ -111,18 +127,27 @@ class Listen(Section):
     milter: list[MilterListener] = Field(default=[], title="listeners")
 
 
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class RelayAuth(Section):
     user: str = Field(min_length=1)
     password_file: FilePath
 
 
 class Relay(Section):
-    """``ca_file``: who may sign the relay's certificate; the system's authorities where it is not given."""
+    """``ca_file``: who may sign the relay's certificate; the system's authorities where it is not given.
+    ``clients_without_tls``: what mail clients log in with may go to the relay in clear."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 10026
     tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
     auth: RelayAuth | None = None
+    clients_without_tls: bool = False
     server_name: str | None = None
     ca_file: FilePath | None = None
     client_certificate: FilePath | None = None
@@ -291,6 +316,17 @@ class Settings(Section):
     delimiters: Annotated[str, AfterValidator(_delimiters)] = "+"
     logging: Logging = Logging()
     workers: int = Field(default=0, ge=0, le=256)
+
+    @model_validator(mode="after")
+    def _front(self) -> Settings:
+        if any(each.proxy for each in self.listen.smtp) and not self.trust:
+            raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
+        relay = self.relay
+        in_clear = relay.tls == "none" and not relay.clients_without_tls and not _is_this_machine(relay.host)
+        if in_clear and any(each.auth for each in self.listen.smtp):
+            text = "a listener has auth, and what clients log in with would go to the relay in clear"
+            raise Invalid(text, "relay: {tls: require or implicit}, or clients_without_tls: true")
+        return self
 
 
 def read_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:

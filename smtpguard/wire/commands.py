@@ -15,12 +15,14 @@ from smtpguard.mail import reply
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
-from smtpguard.wire import grammar
+from smtpguard.wire import grammar, sasl
 from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.desk import Client, Desk, Over, identify
 from smtpguard.wire.ehlo import largest, offer
-from smtpguard.wire.proxy import Ask, Passage
+from smtpguard.wire.login import Login
+from smtpguard.wire.proxy import Ask, Lines, Passage
 from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.xclient import parse_xclient
 
 
 class Commands:
@@ -40,6 +42,9 @@ class Commands:
         self._offered: Mapping[str, str] = {}
         self._largest = self._limits.message_octets
         self._xforward: dict[str, str] = {}
+        self._told: dict[str, str] = {}  # by XCLIENT
+        self._told_user: str | None = None
+        self._login: Login | None = None
         self._session: Session | None = None
         self._mail: Envelope | None = None  # accepted, or not yet answered
         self._recipients: list[Recipient] = []
@@ -121,11 +126,12 @@ class Commands:
 
     def dawdling(self, now: float) -> None:
         """The client is waited for: let others have the relay connection if that takes long."""
-        if self._passage is not None and now - self._asked_at >= self._limits.dawdle_seconds:
+        if self._passage is not None and now - self._asked_at >= self._limits.dawdle_seconds and self._line is None:
             self._passage.park()
 
     def end(self) -> None:
         self._reset()
+        self._log_out()
 
     # the session
 
@@ -150,27 +156,94 @@ class Commands:
             raise Over from None
         self._greeted(helo, offered, extended=True)
         starttls = self._listener.tls is not None and not self._client.tls
-        host, trusted = self._listener.hostname, self._client.trusted
-        return self.say(offer(host, offered, self._limits.message_octets, starttls=starttls, trusted=trusted))
+        host, trusted, auth = self._listener.hostname, self._client.trusted, self._mechanisms()
+        if auth:
+            self._client.incoming.longest = grammar.MAX_AUTH_COMMAND
+        return self.say(
+            offer(host, offered, self._limits.message_octets, starttls=starttls, trusted=trusted, auth=auth)
+        )
 
     async def _starttls(self, argument: bytes) -> None:
         tls = self._listener.tls
         if tls is None:
             raise grammar.Refused(reply.NOT_IMPLEMENTED)
-        if self._client.tls or self._mail is not None:
+        if self._client.tls or self._mail is not None or self._user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         if argument:
             raise grammar.Refused(reply.BAD_PARAMETER)
         self.say(reply.START_TLS)
         await self._client.flush()
         await self._client.start_tls(tls.context, tls.handshake_seconds)
+        self._log_out()
         self._greeted("", {}, extended=False)
 
-    def _auth(self, argument: bytes) -> None:
-        """Not offered: who sends is for the MTA in front to know."""
-        if not self.extended or self._mail is not None:
+    async def _auth(self, argument: bytes) -> None:
+        if not self.extended or self._mail is not None or self._user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
-        raise grammar.Refused(reply.NOT_IMPLEMENTED if self._client.tls else reply.ENCRYPTION_FOR_AUTH)
+        auth, logins = self._listener.auth, self._desk.logins
+        if not self._client.tls and (auth is None or not auth.without_tls):
+            raise grammar.Refused(reply.ENCRYPTION_FOR_AUTH)
+        if auth is None or logins is None:  # who sends is for the MTA in front to know
+            raise grammar.Refused(reply.NOT_IMPLEMENTED)
+        if self._login is None:
+            self._login = Login(self._client, logins, ask=self._challenge, lost=self._relay_parted)
+        answer = await self._login.attempt(argument, self._mechanisms())
+        if answer.code == 421:
+            self.say(answer)
+            raise Over
+        if self._login.user is None:
+            return self.wrong(answer)
+        self._session = None
+        return self.say(answer)
+
+    async def _challenge(self, challenge: Reply) -> None:
+        self.say(challenge)
+        await self._client.flush()
+
+    def _relay_parted(self) -> None:
+        """From a client that logged in: as the relay itself would have."""
+        self._client.part_after(reply.RELAY_PARTED)
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        """What this client may log in with, here and now."""
+        auth = self._listener.auth
+        if auth is None or self._desk.logins is None or self._user is not None:
+            return ()
+        if not self._client.tls and not auth.without_tls:
+            return ()
+        return sasl.mechanisms(self._offered.get("AUTH", ""))
+
+    @property
+    def _user(self) -> str | None:
+        """Who it is for certain."""
+        return self._told_user if self._login is None else self._login.user
+
+    @property
+    def _line(self) -> Lines | None:
+        return None if self._login is None else self._login.line
+
+    def _log_out(self) -> None:
+        if self._login is not None:
+            self._login.close()
+            self._login = self._session = None
+
+    def _xclient(self, argument: bytes) -> None:
+        if not self._client.trusted:
+            raise grammar.Refused(reply.NOT_AUTHORIZED)
+        if self._mail is not None:
+            raise grammar.Refused(reply.BAD_SEQUENCE)
+        told = parse_xclient(argument)
+        self._log_out()
+        self._greeted("", {}, extended=False)
+        self._told |= told.session
+        refusal = None
+        if told.login is not None:
+            self._told_user = told.login or None
+        if told.address is not None or told.login is not None:
+            refusal = self._client.become(told.address)
+        self.say(refusal or self._desk.greeting)
+        if refusal is not None:
+            raise Over
 
     def _xforward_command(self, argument: bytes) -> None:
         if not self._client.trusted:
@@ -210,6 +283,10 @@ class Commands:
         tls = self._listener.tls
         if tls is not None and tls.required and not self._client.tls:
             raise grammar.Refused(reply.TLS_FIRST)
+        auth = self._listener.auth
+        if auth is not None and auth.required and self._user is None:
+            in_clear = tls is not None and not self._client.tls and not auth.without_tls
+            raise grammar.Refused(reply.TLS_FIRST if in_clear else reply.LOGIN_FIRST)
         if not self._helo or self._mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         mail = grammar.parse_mail(argument, extended=self.extended)
@@ -224,7 +301,7 @@ class Commands:
         session = self._known()
         ident = self._xforward.get("IDENT", "")
         self._mail = mail
-        self._passage = Passage(self._desk.pool, session, mail, ident=ident, gone=self._client.gone)
+        self._passage = Passage(self._line or self._desk.pool, session, mail, ident=ident, gone=self._client.gone)
         self.transaction_deadline = self._desk.monotonic() + self._limits.transaction_seconds
         self._ask(mail)
 
@@ -337,7 +414,10 @@ class Commands:
 
     def _known(self) -> Session:
         if self._session is None:
-            self._session = identify(self._client, self._listener, self._helo, self._xforward, extended=self.extended)
+            said = {**self._told, **self._xforward}
+            self._session = identify(
+                self._client, self._listener, self._helo, said, extended=self.extended, auth_user=self._user
+            )
         return self._session
 
     def _reset(self) -> None:
@@ -359,6 +439,7 @@ _METHODS: dict[bytes, Method] = {
     b"STARTTLS": Commands._starttls,
     b"AUTH": Commands._auth,
     b"XFORWARD": Commands._xforward_command,
+    b"XCLIENT": Commands._xclient,
     b"NOOP": Commands._noop,
     b"VRFY": Commands._vrfy,
     b"HELP": Commands._help,
@@ -367,6 +448,6 @@ _METHODS: dict[bytes, Method] = {
     b"MAIL": Commands._mail_command,
     b"DATA": Commands._data,
 }
-_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"XCLIENT", b"PROXY", b"SEND", b"SOML", b"SAML")
+_KNOWN = (b"EXPN", b"TURN", b"ETRN", b"BDAT", b"PROXY", b"SEND", b"SOML", b"SAML")
 _ANOTHER_PROTOCOL = (b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT")
 """A browser that was talked into speaking to us: nothing that follows is a command of its user."""

@@ -15,6 +15,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.incoming import Incoming
 from smtpguard.wire.listener import Listener, client_address, within
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
 
@@ -33,6 +34,8 @@ class Client(Protocol):
     async def more(self) -> None: ...
     async def start_tls(self, context: ssl.SSLContext, handshake_seconds: float) -> None: ...
     def gone(self) -> bool: ...
+    def become(self, address: str | None) -> Reply | None: ...
+    def part_after(self, last: Reply) -> None: ...
 
 
 class Desk(Protocol):
@@ -40,6 +43,8 @@ class Desk(Protocol):
 
     listener: Listener
     pool: RelayPool
+    logins: Logins | None
+    greeting: Reply
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
 
@@ -50,14 +55,23 @@ class Over(Exception):
     """The dialog ends after the replies given so far."""
 
 
-def identify(client: Client, listener: Listener, helo: str, said: Mapping[str, str], *, extended: bool) -> Session:
-    """The client as it is known. What a trusted peer ``said`` of it with XFORWARD goes before what we see ourselves."""
+def identify(
+    client: Client,
+    listener: Listener,
+    helo: str,
+    said: Mapping[str, str],
+    *,
+    extended: bool,
+    auth_user: str | None = None,
+) -> Session:
+    """The client as it is known. What a trusted peer ``said`` of it with XFORWARD or XCLIENT goes before what we see ourselves."""
     address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
     ip = str(address or client.client_ip)
     return Session(
         client_ip=ip,
         client_name=said.get("NAME", ""),
         helo=said.get("HELO") or helo,
+        auth_user=auth_user,
         tls=client.tls,
         esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else extended,
         senders_verified=listener.senders_verified,

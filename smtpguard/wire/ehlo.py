@@ -1,18 +1,21 @@
 """What EHLO offers: what the relay offers, as far as we can carry it, and what is ours (RFC 5321 section 4.1.1.1).
 
 PIPELINING (RFC 2920) and STARTTLS (RFC 3207) are ours whatever the relay does; SIZE (RFC 1870) is the smaller of both.
-8BITMIME, SMTPUTF8, DSN and ENHANCEDSTATUSCODES are the relay's promises, passed on. AUTH, CHUNKING and the rest are not
-carried, so not offered. Never here: input or output.
+8BITMIME, SMTPUTF8, DSN and ENHANCEDSTATUSCODES are the relay's promises, passed on, and so are mechanisms of AUTH where
+clients may log in here. CHUNKING and the rest are not carried, so not offered. Never here: input or output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from smtpguard.mail.reply import Reply
 
 _CARRIED = ("8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES")
-_XFORWARD = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"
+_FOR_THE_TRUSTED = (
+    "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
+    "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+)
 
 
 def largest(relay: Mapping[str, str], message_octets: int) -> int:
@@ -21,12 +24,22 @@ def largest(relay: Mapping[str, str], message_octets: int) -> int:
     return min(message_octets, int(said)) if said.isdecimal() and int(said) else message_octets
 
 
-def offer(hostname: str, relay: Mapping[str, str], message_octets: int, *, starttls: bool, trusted: bool) -> Reply:
+def offer(
+    hostname: str,
+    relay: Mapping[str, str],
+    message_octets: int,
+    *,
+    starttls: bool,
+    trusted: bool,
+    auth: Sequence[str] = (),
+) -> Reply:
     """The reply to EHLO."""
     keywords = [hostname, "PIPELINING", f"SIZE {largest(relay, message_octets)}"]
     keywords += [k for k in _CARRIED if k in relay and (k != "SMTPUTF8" or "8BITMIME" in relay)]  # RFC 6531 section 3.1
     if starttls:
         keywords.append("STARTTLS")
+    if auth:
+        keywords.append(f"AUTH {' '.join(auth)}")
     if trusted:
-        keywords.append(_XFORWARD)
+        keywords += _FOR_THE_TRUSTED
     return Reply(250, tuple(keywords))

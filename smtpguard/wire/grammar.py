@@ -31,7 +31,8 @@ MAX_MAIL = MAX_COMMAND + sum(
     )
 )
 MAX_RCPT = MAX_COMMAND + len(" NOTIFY=SUCCESS,FAILURE,DELAY") + len(" ORCPT=") + MAX_ORCPT
-MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT}
+MAX_AUTH_COMMAND = 12_288  # RFC 4954 section 4 says it of responses; clients with tokens do so in the command as well
+MAX_LINE = {b"MAIL": MAX_MAIL, b"RCPT": MAX_RCPT, b"AUTH": MAX_AUTH_COMMAND}
 """Verb -> the longest line with extensions, for clients that said EHLO. All others: MAX_COMMAND."""
 
 _QUOTED = rb'"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*"'
@@ -54,12 +55,14 @@ _DIGITS = re.compile(rb"[0-9]{1,20}\Z")  # RFC 1870 section 3
 _POSTMASTER = b"<postmaster>"  # without a domain: RFC 5321 section 4.5.1
 
 _NOT_KNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
-_XFORWARD_VALUE = {
+CLIENT_VALUE = {  # what XFORWARD and XCLIENT have in common
     "NAME": re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,254})\Z"),
     "ADDR": re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|IPV6:[0-9A-F:.]{2,45})\Z", re.IGNORECASE),
     "PORT": re.compile(r"[0-9]{1,5}\Z"),
     "PROTO": re.compile(r"E?SMTP\Z", re.IGNORECASE),
     "HELO": re.compile(r"[!-~]{1,255}\Z"),
+}
+_XFORWARD_VALUE = CLIENT_VALUE | {
     "IDENT": re.compile(r"[!-~]{1,255}\Z"),
     "SOURCE": re.compile(r"(?:LOCAL|REMOTE)\Z", re.IGNORECASE),
 }
@@ -137,17 +140,21 @@ def parse_rcpt(
 
 
 def parse_xforward(argument: bytes) -> dict[str, str]:
+    return parse_attributes(argument, _XFORWARD_VALUE)
+
+
+def parse_attributes(argument: bytes, values: Mapping[str, re.Pattern[str]]) -> dict[str, str]:
     """Attributes in capitals with decoded values; what the client says is unavailable is the empty string."""
     given: dict[str, str] = {}
     for word in argument.split():
         name, _, raw = word.partition(b"=")
         key = name.decode("latin-1").upper()
-        if key not in _XFORWARD_VALUE or key in given or not _XTEXT.match(raw) or len(raw) > 255:
+        if key not in values or key in given or not _XTEXT.match(raw) or len(raw) > 255:
             raise Refused(reply.BAD_PARAMETER)
         value = _decode(raw)
         if value.upper() in _NOT_KNOWN:
             value = ""
-        elif not _XFORWARD_VALUE[key].match(value) or ("=?" in value and "?=" in value):
+        elif not values[key].match(value) or ("=?" in value and "?=" in value):
             raise Refused(reply.BAD_PARAMETER)
         given[key] = value
     if not given:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import SupportsIndex, cast
 
 HIGH_OCTETS = 1 << 18
-LONGEST_LINE = 1 << 12  # well over any command that the grammar takes
+LONGEST_LINE = 1 << 12  # well over any command that the grammar takes, AUTH aside
 
 
 class Overlong(Exception):
@@ -24,6 +24,7 @@ class Incoming(asyncio.StreamReader):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
+        self.longest = LONGEST_LINE
         self._clock_loop = loop
         self._source: asyncio.ReadTransport | None = None
         self._held = b""
@@ -49,14 +50,14 @@ class Incoming(asyncio.StreamReader):
         """The next line with its end, whatever that is before the LF; None if there is no whole one yet. Raises Overlong."""
         end = self._held.find(b"\n", self._at) + 1
         if not end:
-            if len(self._held) - self._at > LONGEST_LINE:
+            if len(self._held) - self._at > self.longest:
                 self._skipping = True
                 self.discard()
             return None
         line = self._held[self._at : end]
         self._at = end
         self._taken()
-        if self._skipping or len(line) > LONGEST_LINE:
+        if self._skipping or len(line) > self.longest:
             self._skipping = False
             raise Overlong
         return line

@@ -44,14 +44,23 @@ class ServerTls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAuth:
+    """Clients may log in, at the relay. ``required``: no mail before that; ``without_tls``: in clear, too."""
+
+    required: bool = True
+    without_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``trust``: peers that may use XFORWARD and are not counted per client. ``spool``: a folder for what is large."""
+    """``trust``: peers that may use XFORWARD and XCLIENT and are not counted per client. ``spool``: a folder for what is large."""
 
     host: str = "127.0.0.1"
     port: int = 10025
     hostname: str = "localhost"
     spool: Path
     tls: ServerTls | None = None
+    auth: ServerAuth | None = None
     trust: tuple[Network, ...] = ()
     expanders: tuple[Network, ...] = ()
     senders_verified: bool = False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
@@ -18,7 +19,6 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.grammar import mail_line, rcpt_line
-from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.xforward import xforward
 
@@ -26,12 +26,20 @@ Ask = Envelope | tuple[Recipient, bytes]
 """MAIL, as an envelope without recipients, or RCPT, as a recipient with the path to send."""
 
 
+class Lines(Protocol):
+    """Where connections to the relay come from: the pool's, or the one that a client who logged in has to itself."""
+
+    async def acquire(self, *, fresh: bool = False) -> RelayConnection: ...
+    def release(self, connection: RelayConnection) -> None: ...
+    def discard(self, connection: RelayConnection) -> None: ...
+
+
 class Passage:
     """One transaction at the relay; an ``Onward`` once its content is there. For one task at a time, ``park`` aside."""
 
     def __init__(
         self,
-        pool: RelayPool,
+        pool: Lines,
         session: Session,
         mail: Envelope,
         *,

@@ -19,6 +19,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.listener import Listener
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
 from smtpguard.wire.server import Dialog
@@ -40,8 +41,11 @@ class Reception:
         *,
         new_id: Callable[[], str],
         monotonic: Callable[[], float] = time.monotonic,
+        logins: Logins | None = None,
     ) -> None:
+        """``logins``: where clients may log in."""
         self.listener, self.pool, self.new_id, self.monotonic = listener, pool, new_id, monotonic
+        self.logins = logins
         self.loop = asyncio.get_running_loop()
         self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
         self._admit = admit
@@ -76,18 +80,21 @@ class Reception:
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
-    async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
-        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended.
+    async def serve_connection(
+        self, sock: socket.socket, over: Callable[[], None] | None = None, client: str | None = None
+    ) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended. ``client``: whose
+        it is, where a proxy in front has said so; "" where it could not.
 
         Raises OSError where the TLS handshake fails; then ``over`` is not called.
         """
         tls = self.listener.tls
         if tls is not None and tls.implicit:
             _, dialog = await self.loop.connect_accepted_socket(
-                self._dialog, sock, ssl=tls.context, ssl_handshake_timeout=tls.handshake_seconds
+                lambda: Dialog(self, client), sock, ssl=tls.context, ssl_handshake_timeout=tls.handshake_seconds
             )
         else:
-            _, dialog = await self.loop.connect_accepted_socket(self._dialog, sock)
+            _, dialog = await self.loop.connect_accepted_socket(lambda: Dialog(self, client), sock)
         if over is None:
             return
         if dialog in self._dialogs:
@@ -112,10 +119,19 @@ class Reception:
         over = self._over.pop(dialog, None)
         if over is not None:
             over()
-        self._per_client[dialog.client_ip] -= 1
-        if not self._per_client[dialog.client_ip]:
-            del self._per_client[dialog.client_ip]
+        self._forget(dialog.client_ip)
         self._perhaps_quiet()
+
+    def renamed(self, dialog: Dialog, before: str) -> Reply | None:
+        """Who was counted under another address is counted under its own; why it cannot be served, if it cannot."""
+        self._forget(before)
+        self._per_client[dialog.client_ip] += 1
+        return self.refusal(dialog)
+
+    def _forget(self, client: str) -> None:
+        self._per_client[client] -= 1
+        if not self._per_client[client]:
+            del self._per_client[client]
 
     def refusal(self, dialog: Dialog) -> Reply | None:
         """Why a client that has arrived cannot be served now."""

@@ -46,6 +46,7 @@ class FrontDesk(Desk, Protocol):
     def arrived(self, dialog: Dialog) -> None: ...
     def parted(self, dialog: Dialog) -> None: ...
     def refusal(self, dialog: Dialog) -> Reply | None: ...
+    def renamed(self, dialog: Dialog, before: str) -> Reply | None: ...
 
 
 class _Task:
@@ -77,8 +78,11 @@ class Dialog(SMTP):
     _original_transport = None
     _tls_protocol = None
 
-    def __init__(self, desk: FrontDesk) -> None:
-        """In place of aiosmtpd's, which reflects upon everything for each connection and looks up the host's name."""
+    def __init__(self, desk: FrontDesk, told: str | None = None) -> None:
+        """In place of aiosmtpd's, which reflects upon everything for each connection and looks up the host's name.
+
+        ``told``: the client's address, where a proxy in front has said it; "" where it could not.
+        """
         self.loop = desk.loop
         self.incoming = Incoming(self.loop)
         asyncio.StreamReaderProtocol.__init__(self, self.incoming, self._cb_client_connected, loop=self.loop)
@@ -91,7 +95,8 @@ class Dialog(SMTP):
         self.deciding = False
         self._desk = desk
         self._limits = desk.listener.limits
-        self._ending = False
+        self._told = told
+        self._farewell: Reply | None = None
         self._waiting = False
         self._commands = Commands(self, desk)
 
@@ -103,7 +108,9 @@ class Dialog(SMTP):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         self.client_ip = str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
-        self.trusted = within(self.client_ip, self._desk.listener.trust)
+        if self._told:
+            self.client_ip = self._told
+        self.trusted = self._told != "" and within(self.client_ip, self._desk.listener.trust)
         super().connection_made(transport)
         task = cast(asyncio.Task[None], self._handler_coroutine)
         task.add_done_callback(self._over)
@@ -168,8 +175,8 @@ class Dialog(SMTP):
                     await commands.settle()
                 if commands.out:
                     await self.flush()
-                if self._ending:
-                    commands.say(reply.SHUTTING_DOWN)
+                if self._farewell is not None:
+                    commands.say(self._farewell)
                     raise Over
                 if line is None:
                     await self.more()
@@ -264,9 +271,21 @@ class Dialog(SMTP):
 
     def stop(self) -> None:
         """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""
-        self._ending = True
+        self.part_after(reply.SHUTTING_DOWN)
+
+    def part_after(self, last: Reply) -> None:
+        self._farewell = last
         if self._waiting and not self.in_data:
-            self._part(reply.SHUTTING_DOWN)
+            self._part(last)
+
+    def become(self, address: str | None) -> Reply | None:
+        """From now on it is another client's connection, with that client's rights; ``address``: None where it is not told. Why
+        that client cannot be served, if it cannot."""
+        before = self.client_ip
+        if address is not None:
+            self.client_ip = str(client_address(address) or "")
+        self.trusted = bool(address) and within(self.client_ip, self._desk.listener.trust)
+        return self._desk.renamed(self, before)
 
     def _part(self, last: Reply) -> None:
         """Say ``last`` and close, from outside the dialog's own task."""

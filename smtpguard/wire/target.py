@@ -6,7 +6,8 @@ Never here: what the relay itself offers (relay), or the reading of settings (co
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 
@@ -37,6 +38,7 @@ class RelayTarget:
     """Where the relay is and how to speak to it. ``password`` is the secret itself, never the file, and never shown.
 
     With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
+    ``clients_without_tls``: what a client logs in with may go there in clear; see ``for_clients``.
     ``wait_seconds``: how long one may wait for a connection; ``down_seconds``: how long a failed attempt is remembered.
     """
 
@@ -50,6 +52,7 @@ class RelayTarget:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     auth_without_tls: bool = False
+    clients_without_tls: bool = False
     connections: int = 20
     messages_per_connection: int = 100
     idle_seconds: float = 30
@@ -57,3 +60,25 @@ class RelayTarget:
     down_seconds: float = 1
     helo: str = "localhost"
     timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def for_clients(self) -> RelayTarget:
+        """The same relay, to which a client's credentials may go: without our own login, and over TLS that is verified, unless
+        it is this very machine or the settings allow otherwise."""
+        own = replace(self, user=None, password=None)
+        if own.tls is Tls.OPPORTUNISTIC and not self.takes_clients_in_clear:
+            return replace(own, tls=Tls.REQUIRE)
+        return own
+
+    @property
+    def takes_clients_in_clear(self) -> bool:
+        return self.clients_without_tls or is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the name can mean no other machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

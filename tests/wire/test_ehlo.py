@@ -23,7 +23,7 @@ def test_only_what_we_carry() -> None:
     assert said.lines[0] == "guard.example"
     assert set(said.lines[1:]) == {
         "PIPELINING", "SIZE 1000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "STARTTLS",
-        "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
+        "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE", "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
     }  # fmt: skip
 
 

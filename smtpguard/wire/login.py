@@ -1,0 +1,276 @@
+"""A mail client's login, passed on to the relay, and the relay connection that is then its own (RFC 4954).
+
+The client is asked for all that its mechanism takes; then the relay is asked, in its turn, and what it answers is the
+client's answer word for word. Where it accepts, the client's mail goes over that very connection, under that name.
+
+Nothing of a login is kept once it is answered. So a connection that the relay ends is not opened again in the client's
+name: the client hears 421, as it would from the relay itself, and logs in anew. A password that is not there cannot leak,
+a token may have run out, and nobody logs in who did not ask to. Secrets stand in buffers that are overwritten; what the
+line reader, TLS and the command to the relay were given is Python's to forget. No error and no line of the log has a
+name or a secret. Never here: mechanisms (sasl), when AUTH may come (commands), counting guesses (guesses).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.wire import sasl
+from smtpguard.wire.grammar import Refused
+from smtpguard.wire.guesses import Guesses
+from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.incoming import Incoming, Overlong
+from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.target import RelayTarget
+
+log = logging.getLogger("smtpguard.wire")
+
+_ROUNDS = 2  # challenges with which a relay tells why it refuses a token
+
+
+class Caller(Protocol):
+    """The client, as far as a login needs it."""
+
+    client_ip: str
+    trusted: bool
+    incoming: Incoming
+
+    async def more(self) -> None: ...
+
+
+class Logins:
+    """What the logins of one process share. Reads the TLS files when made."""
+
+    def __init__(
+        self,
+        target: RelayTarget,
+        guesses: Guesses,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.guesses, self.sleep = guesses, sleep
+        self._target = target.for_clients()
+        self._context = tls_context(self._target)
+
+    async def connect(self) -> RelayConnection:
+        """A connection for one client, over which its credentials may go. Raises Lost."""
+        try:
+            async with asyncio.timeout(self._target.wait_seconds):
+                connection = await open_connection(self._target, self._context)
+        except TimeoutError:
+            raise RelayUnavailable(f"no connection within {self._target.wait_seconds:g} s") from None
+        if connection.tls or self._target.takes_clients_in_clear:
+            return connection
+        connection.abort("not for credentials")
+        raise RelayUnavailable("the way to the relay is in clear: no client's login goes there")
+
+
+class OwnLine:
+    """One client's connection to the relay, for one transaction after another (proxy.Lines). It is not replaced."""
+
+    def __init__(self, connection: RelayConnection) -> None:
+        self._connection = connection
+        self._reset: asyncio.Future[Reply | None] | None = None
+
+    async def acquire(self, *, fresh: bool = False) -> RelayConnection:
+        """Raises RelayUnavailable once it is lost."""
+        if self._reset is not None and not self._reset.done():
+            await asyncio.wait((self._reset,))
+        if fresh or not self._connection.usable:
+            raise RelayUnavailable("the client's own connection was lost", reply.RELAY_LOST)
+        return self._connection
+
+    def release(self, connection: RelayConnection) -> None:
+        if connection.usable and not connection.clean:
+            self._reset = connection.reset()
+            self._reset.add_done_callback(self._was_reset)
+
+    def discard(self, connection: RelayConnection) -> None:
+        connection.abort("discarded")
+
+    def _was_reset(self, answered: asyncio.Future[Reply | None]) -> None:
+        said = answered.result()
+        if said is not None and said.positive:
+            self._connection.begun(self._connection.extensions)
+        else:
+            self._connection.abort("would not be reset")
+
+
+@dataclass(slots=True)
+class _Credentials:
+    """``responses`` as they go over the line, in Base64."""
+
+    mechanism: str
+    user: str = field(repr=False)
+    responses: list[bytearray] = field(repr=False)
+
+    @property
+    def secret(self) -> bytearray:
+        return self.responses[-1]
+
+
+class Login:
+    """One client's logins. ``user``: who the relay has accepted, over ``line``.
+
+    ``lost`` is called once if the relay ends the connection of somebody whom it has accepted.
+    """
+
+    def __init__(
+        self,
+        client: Caller,
+        logins: Logins,
+        *,
+        ask: Callable[[Reply], Awaitable[None]],
+        lost: Callable[[], None],
+    ) -> None:
+        """``ask``: say a challenge to the client."""
+        self.user: str | None = None
+        self.line: OwnLine | None = None
+        self._client, self._logins, self._ask, self._lost = client, logins, ask, lost
+        self._connection: RelayConnection | None = None
+
+    async def attempt(self, argument: bytes, offered: tuple[str, ...]) -> Reply:
+        """The relay's answer to what follows AUTH; 421 where it parts from this client. Raises Refused."""
+        mechanism, initial = sasl.parse_auth(argument)
+        if mechanism not in offered:
+            raise Refused(reply.UNKNOWN_MECHANISM)
+        credentials = await self._told(mechanism, initial)
+        try:
+            return await self._answer(credentials)
+        finally:
+            sasl.wipe(credentials.responses)
+
+    def close(self) -> None:
+        """The client is gone, or somebody else."""
+        self.user = self.line = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.on_lost = None
+            connection.quit()
+
+    # the client's side
+
+    async def _told(self, mechanism: str, initial: bytes | None) -> _Credentials:
+        responses: list[bytearray] = []
+        try:
+            responses.append(
+                bytearray(initial) if initial is not None else await self._asked(_FIRST.get(mechanism, b""))
+            )
+            plain = sasl.decoded(bytes(responses[0]))
+            try:
+                user = sasl.who(mechanism, plain)
+            finally:
+                sasl.wipe((plain,))
+            if mechanism == "LOGIN":
+                responses.append(await self._asked(b"UGFzc3dvcmQ6"))
+                sasl.wipe((sasl.decoded(bytes(responses[1])),))
+        except BaseException:
+            sasl.wipe(responses)
+            raise
+        return _Credentials(mechanism, user, responses)
+
+    async def _asked(self, challenge: bytes) -> bytearray:
+        """The client's response, still in Base64. Raises Refused, also where it cancels."""
+        await self._ask(sasl.challenge(challenge))
+        incoming = self._client.incoming
+        try:
+            while (line := incoming.line()) is None:
+                await self._client.more()
+        except Overlong:
+            raise Refused(reply.AUTH_LINE_TOO_LONG) from None
+        if line == b"*\r\n":
+            raise Refused(reply.AUTH_CANCELLED)
+        if len(line) > sasl.MAX_RESPONSE:
+            raise Refused(reply.AUTH_LINE_TOO_LONG)
+        if not line.endswith(b"\r\n"):
+            raise Refused(reply.BAD_BASE64)
+        return bytearray(line[:-2])
+
+    # the relay's side
+
+    async def _answer(self, credentials: _Credentials) -> Reply:
+        guesses = self._logins.guesses
+        address = "" if self._client.trusted else self._client.client_ip
+        seconds = guesses.wait(address, credentials.user)
+        if seconds is None:
+            log.warning("too many failed logins: one from %s is not passed on", self._client.client_ip)
+            return reply.TOO_MANY_LOGINS
+        if seconds:
+            await self._logins.sleep(seconds)
+        try:
+            answer = await self._passed_on(credentials)
+        except Lost as lost:
+            log.warning("a login could not be passed on: %s", lost.why if isinstance(lost, RelayUnavailable) else lost)
+            self._drop("lost in a login")
+            return reply.AUTH_UNAVAILABLE
+        if answer.code == 235:
+            guesses.right(address, credentials.user)
+            self._accepted(credentials.user)
+        elif answer.permanent:
+            guesses.wrong(address, credentials.user, credentials.secret)
+            log.info("the relay refuses a login from %s: %d", self._client.client_ip, answer.code)
+        return answer
+
+    async def _passed_on(self, credentials: _Credentials) -> Reply:
+        """The relay's word. Raises Lost."""
+        if self._connection is None or not self._connection.usable:
+            self._connection = await self._logins.connect()
+        connection = self._connection
+        if credentials.mechanism not in sasl.mechanisms(connection.extensions.get("AUTH", "")):
+            raise RelayUnavailable(f"the relay does not offer AUTH {credentials.mechanism} now")
+        said = await self._exchange(connection, credentials)
+        if said.code == 235 or said.transient or said.permanent:
+            return said
+        raise RelayUnavailable(f"the relay answers AUTH with {said.code}")
+
+    async def _exchange(self, connection: RelayConnection, credentials: _Credentials) -> Reply:
+        command = b"AUTH " + credentials.mechanism.encode("ascii")
+        rest = [bytes(response) for response in credentials.responses]
+        if credentials.mechanism != "LOGIN" and sasl.fits(credentials.mechanism, rest[0]):
+            command += b" " + rest.pop()
+        said = await connection.command(command)
+        for response in rest:
+            if said.code == 334:
+                said = await connection.command(response)
+        for _ in range(_ROUNDS):
+            if said.code == 334 and credentials.mechanism in sasl.TOKENS:
+                said = await connection.command(await self._why(connection, said))
+        if said.code == 334:  # more is wanted than there is
+            await connection.command(b"*")
+        return said
+
+    async def _why(self, connection: RelayConnection, said: Reply) -> bytes:
+        """The challenge by which the relay tells why it refuses is the client's to read, and to answer."""
+        try:
+            coded = said.text.encode("ascii", "replace")
+            sasl.decoded(coded)
+            response = bytes(await self._asked(coded))
+            sasl.decoded(response)
+            return response
+        except Refused:
+            return b"*"
+
+    def _accepted(self, user: str) -> None:
+        assert self._connection is not None
+        self._connection.authenticated = True
+        self._connection.begun(self._connection.extensions)
+        self._connection.on_lost = self._was_lost
+        self.user, self.line = user, OwnLine(self._connection)
+
+    def _was_lost(self, _: RelayConnection) -> None:
+        self._connection = None
+        self._lost()
+
+    def _drop(self, why: str) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort(why)
+
+
+_FIRST = {"LOGIN": b"VXNlcm5hbWU6"}
