@@ -14,11 +14,13 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
-from smtpguard.lists.sources import SourceError, Tally
-from smtpguard.lists.sync import opened
+from smtpguard.lists.sources import SourceError, Tally, addresses
+from smtpguard.lists.sources.credentials import file_of
+from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.policy.members import ListMembers, Members, Remote
 from smtpguard.policy.parse import Policy, parse
 
 
@@ -69,10 +71,12 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
         place: Place = ("lists", name, "members")
         for n, members in enumerate(model.members):
             here = (*place, n) if (*place, n) in document.values else place
-            declaration = members.model_dump(exclude_none=True)
-            found = _members(declaration, path.parent)
+            problems += _credentials(document, here, members, path.parent)
+            if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
+                continue
+            found = _members(members.model_dump(by_alias=True, exclude_none=True), path.parent)
             if isinstance(found, str):
-                problems.append(document.problem((*here, "csv" if members.csv is not None else "text"), found))
+                problems.append(document.problem((*here, members.source), found))
                 continue
             people[name] = people.get(name, 0) + found
             if found < members.at_least:
@@ -85,9 +89,26 @@ def _members(declaration: Mapping[str, object], base: Path) -> int | str:
     """How many addresses a source holds, or why it cannot be read."""
     tally = Tally()
     try:
-        return sum(1 for _ in opened(declaration, base).read(tally))
+        return sum(1 for _ in addresses(opened(declaration, base), tally))
     except SourceError as e:
         return str(e)
+
+
+def _credentials(document: Document, place: Place, members: Members, base: Path) -> Iterator[Problem]:
+    """The files of a source that are not its members: of secrets, and of who signs certificates."""
+    for key in ("password_file", "token_file", "ca_file"):
+        written = getattr(members, key, None)
+        if written is None:
+            continue
+        try:
+            file = file_of(written, base)
+        except SourceError as e:
+            yield document.problem((*place, key), str(e))
+            continue
+        if not file.is_file():
+            yield document.problem((*place, key), f"there is no file {_shown(file)}", "a file that is there")
+        elif not _readable(file):
+            yield document.problem((*place, key), f"{_shown(file)} cannot be read by this user")
 
 
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -55,6 +55,11 @@ class Section(BaseModel):
     )
 
 
+def tag(name: str) -> str:
+    """What a union of sections calls the one that a key of the file chooses: never itself a key of a file."""
+    return f"<{name}>"
+
+
 def validate(document: Document, model: type[M], context: Mapping[str, Any] | None = None) -> M | list[Problem]:
     """The model, or every problem. ``context`` is handed to the model's validators."""
     value = {} if document.value is None else document.value
@@ -70,7 +75,7 @@ def problem_of(document: Document, model: type[BaseModel], error: ErrorDetails) 
     noun = _noun(model, place)
     if kind == "extra_forbidden":
         key = str(place[-1]) if place else "?"
-        keys = _keys(model, place[:-1])
+        keys = _keys(model, _path_of(document, error["loc"][:-1]))
         if f"{key}_file" in keys:  # a secret is not to stand in a file that is shown and stored
             return document.problem(
                 place, f"{key} stands here in clear", f"{key}_file: the path of a file that holds it", key=True
@@ -129,6 +134,22 @@ def place_of(document: Document, loc: tuple[int | str, ...]) -> Place:
     return place
 
 
+def _path_of(document: Document, loc: tuple[int | str, ...]) -> Place:
+    """The place, with the tags that say which of several sections stands there."""
+    path: Place = ()
+    place: Place = ()
+    for part in loc:
+        if (*place, part) in document.values:
+            path, place = (*path, part), (*place, part)
+        elif _is_tag(part):
+            path = (*path, part)
+    return path
+
+
+def _is_tag(part: int | str) -> bool:
+    return isinstance(part, str) and part.startswith("<")
+
+
 def _noun(model: type[BaseModel], place: Place) -> str:
     """What is expected at ``place``, in a word or two: a field's title, else the key itself."""
     names = [part for part in place if isinstance(part, str)]
@@ -157,12 +178,22 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
 
 def _step(here: Any, part: str | int) -> tuple[FieldInfo | None, Any]:
     """The field that ``part`` names, and what it holds. One mapping may stand where a list of them may."""
+    if _is_tag(part):
+        return None, _tagged(here, part) or _tagged(_inside(here), part) or here
     if isinstance(part, str):
         for m in _models(here) or _models(_inside(here)):
             for name, field in m.model_fields.items():
                 if part in (name, field.alias):
                     return field, field.annotation
     return None, _inside(here)
+
+
+def _tagged(annotation: Any, part: int | str) -> Any:
+    """The member of a union that goes by this tag."""
+    arguments = typing.get_args(annotation)
+    if any(isinstance(a, Tag) and a.tag == part for a in arguments[1:]):
+        return annotation
+    return next((found for a in arguments if (found := _tagged(a, part)) is not None), None)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -44,8 +44,9 @@ class Origin:
 class ListInfo:
     """One customer list. ``writers`` are canonical addresses; ``approvals`` is the policy's own, and opaque here.
 
-    ``members``: declarations of sources (sync.opened), none if nobody can say who is on it. An index with fewer than
-    ``at_least`` people, or that has lost more than the share ``max_shrink`` at once, is not taken into use.
+    ``members``: declarations of sources (sources.opening), those of ``includes``, the lists within it, among them; none if
+    nobody can say who is on it. An index with fewer than ``at_least`` people, one that has lost more than the share
+    ``max_shrink`` at once, or one of a source with more than the share ``max_bad`` of bad rows is not taken into use.
     """
 
     name: str
@@ -62,8 +63,10 @@ class ListInfo:
     avoid: frozenset[str] = frozenset()
     approvals: Any = None
     members: tuple[Mapping[str, Any], ...] = ()
+    includes: frozenset[str] = frozenset()
     at_least: int = 1
     max_shrink: float = 0.2
+    max_bad: float = 0.05
     refresh_seconds: int = 900
     stale_after_seconds: int = 86_400
 
@@ -114,13 +117,15 @@ def build(
     Raises BadAddress and ValueError only for what the policy's own check ought to have found.
     """
     return (
-        {name: _list(name, section, delimiters) for name, section in lists.items()},
+        {name: _list(name, lists, delimiters) for name in lists},
         {name: _stream(name, section, delimiters) for name, section in streams.items()},
     )
 
 
-def _list(name: str, section: Mapping[str, Any], delimiters: str) -> ListInfo:
-    sources = tuple(_several(section.get("members")))
+def _list(name: str, lists: Mapping[str, Mapping[str, Any]], delimiters: str) -> ListInfo:
+    section = lists[name]
+    own = _several(section.get("members"))
+    sources, includes = _sources(name, lists)
     return ListInfo(
         name=name,
         title=section.get("title") or name,
@@ -136,11 +141,30 @@ def _list(name: str, section: Mapping[str, Any], delimiters: str) -> ListInfo:
         avoid=frozenset(_several(section.get("avoid"))),
         approvals=section.get("approvals"),
         members=sources,
-        at_least=max(_given(sources, "at_least"), default=1),
-        max_shrink=min(_given(sources, "max_shrink"), default=0.2),
+        includes=includes,
+        at_least=max(_given(own, "at_least"), default=1),
+        max_shrink=min(_given(own, "max_shrink"), default=0.2),
+        max_bad=min(_given(own, "max_bad"), default=0.05),
         refresh_seconds=int(min(_given(sources, "refresh"), default=900)),
         stale_after_seconds=int(min(_given(sources, "stale_after"), default=86_400)),
     )
+
+
+def _sources(name: str, lists: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Mapping[str, Any], ...], frozenset[str]]:
+    """The sources of a list, those of the lists within it too, and which these are, however deep. Each list once: a circle
+    ends. A source of another list says whose it is, as ``of``."""
+    sources: list[Mapping[str, Any]] = []
+    seen, ahead = [name], [name]
+    while ahead:
+        here = ahead.pop(0)
+        for declared in _several(lists[here].get("members")):
+            inner = declared.get("list")
+            if inner is None:
+                sources.append(declared if here == name else {**declared, "of": here})
+            elif inner in lists and inner not in seen:
+                seen.append(inner)
+                ahead.append(inner)
+    return tuple(sources), frozenset(seen[1:])
 
 
 def _stream(name: str, section: Mapping[str, Any], delimiters: str) -> Stream:

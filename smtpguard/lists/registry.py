@@ -225,8 +225,9 @@ class Registry:
         )
 
     def _nest(self) -> dict[str, frozenset[str]]:
-        """Which lists each list's address reaches: itself, and every list whose address is a member, however deep."""
-        holds: dict[str, set[str]] = {name: set() for name in self.lists}
+        """Which lists each list's address reaches: itself, the lists that it is declared to include, and every list whose
+        address is a member, however deep."""
+        holds: dict[str, set[str]] = {name: set(info.includes) for name, info in self.lists.items()}
         for canonical, inner in self._addresses.items():
             if canonical.endswith(_HERE):
                 continue

@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
-from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.grammar import canonical, compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
+from smtpguard.policy.members import SeveralMembers
 from smtpguard.policy.window import RateField
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
@@ -150,35 +150,6 @@ class OriginModel(Section):
         return self
 
 
-class MembersModel(Section):
-    """A source of members, exactly one of ``csv`` and ``text``."""
-
-    csv: str | None = None
-    text: str | None = None
-    column: str | int | None = None
-    delimiter: str | None = Field(None, min_length=1, max_length=1)
-    header: bool | None = None
-    encoding: str | None = None
-    statuses: Literal["mailed", "all"] = "mailed"
-    status_column: str | None = None
-    refresh: Seconds = 15 * 60
-    stale_after: Seconds = 86400
-    at_least: int = Field(default=1, ge=1)
-    max_shrink: float = Field(default=0.2, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> MembersModel:
-        if (self.csv is None) == (self.text is None):
-            raise Invalid("members name no source" if self.csv is None else "members name two sources", "csv or text")
-        return self
-
-
-def _sources(value: Any) -> Any:
-    if isinstance(value, str):
-        raise Invalid("members name no source", "a mapping like {csv: FILE, column: email}")
-    return [value] if isinstance(value, dict) else value
-
-
 Category = Literal["ethnicity", "politics", "religion", "union", "genetics", "biometrics", "health", "sexuality"]
 """What being on a list may say of somebody (GDPR Art. 9)."""
 
@@ -193,9 +164,7 @@ class ListModel(Section):
     owner: Mailbox | None = None
     addresses: Mailboxes = Field(default=[])
     list_ids: Names = Field(default=[])
-    members: Annotated[
-        list[MembersModel], BeforeValidator(_sources, json_schema_input_type=MembersModel | list[MembersModel])
-    ] = Field(default=[])
+    members: SeveralMembers = Field(default=[])
     audience: Name = "customers"
     sensitivity: Literal["normal", "special-category"] | None = None
     category: Category | None = None

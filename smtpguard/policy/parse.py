@@ -20,6 +20,7 @@ from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
+from smtpguard.policy.members import ListMembers
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.verdict import Action, Quorum
@@ -93,7 +94,7 @@ def parse(
     if model is None:
         raise Broken([*problems, *wrong])
     findings = Findings(document=rest, sound=_declared(rest) == _declared(document))
-    policy = _Sections(findings, model, frozenset(vocabularies), delimiters).policy(
+    policy = _Sections(findings, model, frozenset(vocabularies), delimiters, _with_members(document)).policy(
         documents, freeze_answer, vocabularies
     )
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
@@ -110,11 +111,26 @@ def _declared(document: Document) -> Any:
     return value.keys(), value.get("groups"), audiences, streams.keys()
 
 
+def _with_members(document: Document) -> frozenset[str]:
+    """Lists for which members were written, sound or not."""
+    lists = document.value.get("lists")
+    named = lists.items() if isinstance(lists, dict) else ()
+    return frozenset(name for name, info in named if isinstance(info, dict) and info.get("members"))
+
+
 class _Sections:
     """One pass over sections that are sound each by itself; ``findings`` collects what does not fit together."""
 
-    def __init__(self, findings: Findings, model: PolicyModel, vocabularies: frozenset[str], delimiters: str) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        model: PolicyModel,
+        vocabularies: frozenset[str],
+        delimiters: str,
+        with_members: frozenset[str],
+    ) -> None:
         self.findings = findings
+        self.with_members = with_members
         self.model = model
         self.vocabularies = vocabularies
         self.delimiters = delimiters
@@ -227,17 +243,51 @@ class _Sections:
             for n, vocabulary in enumerate(info.avoid):
                 if vocabulary not in self.vocabularies:
                     self.findings.invalid(Undeclared("vocabulary", vocabulary, self.vocabularies), (*place, "avoid", n))
-            if not info.addresses and not info.members:
+            self._within(name, info)
+            if name in self.with_members:
+                continue
+            if not info.addresses:
                 self.findings.problem(
                     place,
                     f"list {name} has neither addresses nor members: nothing can touch it",
                     "addresses, members, or both",
                     key=True,
                 )
-            elif not info.members:
+            else:
                 self.findings.warn(
                     place, f"list {name} has no members: nobody knows how many it reaches, or who is on it"
                 )
+
+    def _within(self, name: str, info: ListModel) -> None:
+        """The lists that this one includes are declared, have members to give, and do not include it in turn."""
+        for n, source in enumerate(info.members):
+            if not isinstance(source, ListMembers):
+                continue
+            place: Place = ("lists", name, "members", n, "list")
+            if place not in self.findings.document.values:  # a single source stands there without a list around it
+                place = ("lists", name, "members", "list")
+            inner = self.model.lists.get(source.list)
+            if inner is None:
+                self.findings.invalid(Undeclared("list", source.list, self.model.lists), place)
+            elif way := self._way(source.list, name):
+                circle = ", ".join((name, *way))
+                self.findings.problem(place, f"list {name} would include itself: {circle}", "lists that end in sources")
+            elif source.list not in self.with_members:
+                self.findings.problem(place, f"list {source.list} has no members to include", "a list with members")
+
+    def _way(self, start: str, end: str) -> tuple[str, ...]:
+        """From one list to another that it includes, however deep; () if it does not."""
+        ways: list[tuple[str, ...]] = [(start,)]
+        seen = {start}
+        while ways:
+            way = ways.pop(0)
+            if way[-1] == end:
+                return way
+            for inner in _included(self.model.lists.get(way[-1])):
+                if inner not in seen:
+                    seen.add(inner)
+                    ways.append((*way, inner))
+        return ()
 
     def _claim(self, owners: dict[str, str], key: str, written: str, name: str, place: Place) -> None:
         first = owners.setdefault(key, name)
@@ -260,3 +310,7 @@ class _Sections:
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)
+
+
+def _included(info: ListModel | None) -> list[str]:
+    return [source.list for source in info.members if isinstance(source, ListMembers)] if info is not None else []

@@ -1,0 +1,307 @@
+"""Where a list's members come from, and what expands at the relay, as the policy declares it: a model a kind of source.
+
+The key that names the source (csv, sql, ldap...) says which model it is. Passwords and tokens stand in files, never here: a
+url that holds one is refused where it stands. Never here: reading sources (lists.sources).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from smtpguard.config.problem import Invalid, one_of
+from smtpguard.config.quantity import Seconds
+from smtpguard.config.validation import Section, tag
+
+_SECRET_PARAMETERS = frozenset(
+    {"password", "passwd", "pwd", "pass", "sslpassword", "token", "access_token", "api_key", "apikey", "key", "secret"}
+)
+_PATTERN_MAPS = ("regexp:", "pcre:")
+_TABLE = re.compile(r"[a-z]+:", re.I)
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
+
+
+def _without_password(url: str, where: str) -> str:
+    """Raises Invalid for a url with a password in it, without saying which."""
+    try:
+        parts = urlsplit(url)
+        held = parts.password is not None
+        _ = parts.port
+    except ValueError:
+        raise Invalid("no url", 'a url like "https://crm.example.com/members"') from None
+    if held or any(name.lower() in _SECRET_PARAMETERS for name, _ in parse_qsl(parts.query)):
+        raise Invalid("the url holds a password or a token in clear", f"the url without it, and {where}")
+    return url
+
+
+def _database(url: str) -> str:
+    if not re.match(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?:", url):
+        raise Invalid(
+            "no url of a database", 'a url like "postgresql://reader@db.example.com/crm" or "sqlite:///crm.db"'
+        )
+    return _without_password(url, "password_file")
+
+
+def _directory(url: str) -> str:
+    if urlsplit(url).scheme not in ("ldap", "ldaps") or not urlsplit(url).hostname:
+        raise Invalid("no url of a directory", 'a url like "ldaps://dc1.example.com"')
+    if urlsplit(url).path.strip("/") or urlsplit(url).query:
+        raise Invalid("more than a server in the url of a directory", "group, or base and filter, for what to look for")
+    return _without_password(url, "bind and password_file")
+
+
+def _web(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Invalid("no url of a web server", 'a url like "https://crm.example.com/members"')
+    if parts.username is not None and parts.password is None:
+        raise Invalid("a user in the url", "the url without it")
+    return _without_password(url, "token_file or password_file")
+
+
+def _map(path: str) -> str:
+    if path.startswith(_PATTERN_MAPS):
+        raise Invalid("a map of patterns cannot be read as one of addresses", "an alias, virtual, hash or texthash map")
+    return path
+
+
+def _attribute(name: str) -> str:
+    if not _ATTRIBUTE.match(name):
+        raise Invalid(f'"{name}" is no attribute', 'a name like "mail" or "proxyAddresses"')
+    return name
+
+
+def _json_path(path: str) -> str:
+    if not re.fullmatch(r"(?:\[\]|[^\[\].]+)(?:\.[^\[\].]+|\[\])*", path):
+        raise Invalid("no path to addresses in JSON", 'a path like "members[].email" or "[]"')
+    return path
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def in_clear(url: str) -> bool:
+    """Whether what is sent there could be read on the way."""
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "ldap") and not _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+Words = Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str]), Field(min_length=1)]
+MapPath = Annotated[str, AfterValidator(_map)]
+
+
+class Members(Section):
+    """What every source may say of itself."""
+
+    refresh: Seconds = 15 * 60
+    stale_after: Seconds = 86400
+    at_least: int = Field(default=1, ge=1)
+    max_shrink: float = Field(default=0.2, ge=0, le=1)
+    max_bad: float = Field(default=0.05, ge=0, le=1)
+
+    source: ClassVar[str]
+
+
+class Remote(Members):
+    """``timeout``: for each answer that is waited for; ``time_limit``: for all of them together."""
+
+    timeout: Seconds = 30
+    time_limit: Seconds = 3600
+
+
+class Table(Members):
+    """What is to be said of a table of members, in a file or from a web server; left out, it is found out."""
+
+    column: str | int | None = None
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    header: bool | None = None
+    encoding: str | None = None
+    statuses: Literal["mailed", "all"] = "mailed"
+    status_column: str | None = None
+
+
+class CsvMembers(Table):
+    source: ClassVar[str] = "csv"
+    csv: str
+
+
+class TextMembers(Members):
+    source: ClassVar[str] = "text"
+    text: str
+
+
+class SqlMembers(Remote):
+    """``version``: a cheap query whose answer changes whenever the members do."""
+
+    source: ClassVar[str] = "sql"
+    sql: Annotated[str, AfterValidator(_database)]
+    query: str = Field(min_length=1)
+    version: str | None = None
+    column: str | None = None
+    password_file: str | None = None
+
+
+class LdapMembers(Remote):
+    """Members of ``group``, or whoever ``filter`` finds below ``base``."""
+
+    source: ClassVar[str] = "ldap"
+    ldap: Annotated[str, AfterValidator(_directory)]
+    group: Words | None = None
+    base: str | None = None
+    filter: str | None = None
+    attributes: Annotated[list[Annotated[str, AfterValidator(_attribute)]], BeforeValidator(_listed)] = Field(
+        default=["mail", "proxyAddresses"], min_length=1
+    )
+    bind: str | None = None
+    password_file: str | None = None
+    starttls: bool = True
+    ca_file: str | None = None
+    page: int = Field(default=500, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _whole(self) -> LdapMembers:
+        if (self.group is None) == (self.filter is None):
+            raise Invalid("members of which part of the directory?", "group, or base and filter")
+        if self.filter is not None and self.base is None:
+            raise Invalid("a filter without a base", "base: where to look, like ou=people,dc=example,dc=com")
+        if (self.bind is None) != (self.password_file is None):
+            raise Invalid("a login needs a name and a password", "bind and password_file")
+        if self.password_file and not self.starttls and in_clear(self.ldap):
+            raise Invalid("a password would go to the directory in clear", "ldaps://, or starttls: true")
+        return self
+
+
+class MailmanMembers(Remote):
+    """``roles``: of whom the list knows; only members get its posts."""
+
+    source: ClassVar[str] = "mailman"
+    mailman: Annotated[str, AfterValidator(_web)]
+    list_id: str = Field(min_length=1)
+    user: str = "restadmin"
+    password_file: str
+    roles: Annotated[list[Literal["member", "owner", "moderator", "nonmember"]], BeforeValidator(_listed)] = Field(
+        default=["member"], min_length=1, title="role"
+    )
+    ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _secret(self) -> MailmanMembers:
+        _encrypted(self.mailman)
+        return self
+
+
+class HttpMembers(Remote, Table):
+    """``json``: the path to the addresses; without it the answer is CSV, or one address a line."""
+
+    source: ClassVar[str] = "http"
+    http: Annotated[str, AfterValidator(_web)]
+    format: Literal["csv", "json", "text"] | None = None
+    json_path: Annotated[str, AfterValidator(_json_path)] | None = Field(None, alias="json")
+    token_file: str | None = None
+    ca_file: str | None = None
+    max_mb: int = Field(default=1024, ge=1, le=1 << 20)
+
+    @model_validator(mode="after")
+    def _secret(self) -> HttpMembers:
+        if self.format == "json" and self.json_path is None:
+            raise Invalid("where in the JSON do the addresses stand?", 'json: a path like "members[].email"')
+        if self.format not in (None, "json") and self.json_path is not None:
+            raise Invalid("a path into JSON for an answer that is none", "json, or format")
+        if self.token_file is not None:
+            _encrypted(self.http)
+        return self
+
+
+class AliasesMembers(Members):
+    """aliases(5). ``name``: the aliases whose members they are; ``domain``: where bare names are mailboxes."""
+
+    source: ClassVar[str] = "aliases"
+    aliases: MapPath
+    name: Words
+    domain: str | None = None
+
+
+class VirtualMembers(Members):
+    """virtual(5), and the text of hash, lmdb and cdb maps."""
+
+    source: ClassVar[str] = "virtual"
+    virtual: MapPath
+    name: Words
+    domain: str | None = None
+
+
+class ListMembers(Members):
+    """Everybody on another list."""
+
+    source: ClassVar[str] = "list"
+    list: str
+
+
+def _encrypted(url: str) -> None:
+    if in_clear(url):
+        raise Invalid("a password or token would go to the server in clear", "a url with https://")
+
+
+KINDS: Mapping[str, type[Members]] = {
+    kind.source: kind
+    for kind in (
+        CsvMembers, TextMembers, SqlMembers, LdapMembers, MailmanMembers, HttpMembers, AliasesMembers, VirtualMembers, ListMembers,
+    )
+}  # fmt: skip
+
+
+def _named(value: Any, kinds: Collection[str], noun: str) -> Any:
+    """Exactly one key says what is to be read. Raises Invalid."""
+    if not isinstance(value, dict):
+        raise Invalid(f"{noun} name no source", "a mapping like {csv: FILE, column: email}")
+    named = [kind for kind in kinds if value.get(kind) is not None]
+    if len(named) != 1:
+        text = f"{noun} name {'two sources' if named else 'no source'}"
+        raise Invalid(text, one_of(kinds) + ("; several sources are a list of them" if named else ""))
+    return value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return tag(next((kind for kind in KINDS if value.get(kind) is not None), "csv"))
+    return tag(value.source)
+
+
+AnyMembers = Annotated[
+    Annotated[CsvMembers, Tag(tag("csv"))]
+    | Annotated[TextMembers, Tag(tag("text"))]
+    | Annotated[SqlMembers, Tag(tag("sql"))]
+    | Annotated[LdapMembers, Tag(tag("ldap"))]
+    | Annotated[MailmanMembers, Tag(tag("mailman"))]
+    | Annotated[HttpMembers, Tag(tag("http"))]
+    | Annotated[AliasesMembers, Tag(tag("aliases"))]
+    | Annotated[VirtualMembers, Tag(tag("virtual"))]
+    | Annotated[ListMembers, Tag(tag("list"))],
+    Discriminator(_kind),
+    BeforeValidator(lambda value: _named(value, KINDS, "members")),
+]
+
+
+def _several(value: Any) -> Any:
+    if isinstance(value, str):
+        raise Invalid("members name no source", "a mapping like {csv: FILE, column: email}")
+    return [value] if isinstance(value, dict) else value
+
+
+SeveralMembers = Annotated[
+    list[AnyMembers], BeforeValidator(_several, json_schema_input_type=AnyMembers | list[AnyMembers])
+]
+"""One source, or a list of several."""
