@@ -26,6 +26,7 @@ from smtpguard.console.app import build
 from smtpguard.console.desk import Desk
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.guard.reader import BoundedReader
 from smtpguard.observe import log as lines
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.store.archive import Archive
@@ -77,15 +78,18 @@ class Console:
         settings, clock = self._settings, SystemClock()
         store, digester = await self._undo.enter_async_context(opened(settings))
         ledger = TellingStore(store, lines.tell)
-        policies = Following(ledger, settings, digester, clock)
+        policies = Following(ledger, settings, digester, clock, reading=True)
         await policies.follow()
         self._watch = GateWatch(ledger, clock, moved=policies.moved)
         await self._watch.read()
+        reader = BoundedReader(policies.around)
+        self._undo.push_async_callback(reader.close)
         assert settings.console is not None
         desk = Desk(
             ledger=ledger,
             archive=Archive(store),
             policies=policies,
+            reader=reader,
             approvals=Approvals(ledger, policies, clock, term=term(settings)),
             freezes=Freezes(
                 ledger, clock, new_id=ids(), freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook

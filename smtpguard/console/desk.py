@@ -11,7 +11,7 @@ from smtpguard.console.ports import Archive
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.inforce import Policies
-from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.ports import Clock, Ledger, Reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Desk:
     ledger: Ledger
     archive: Archive
     policies: Policies
+    reader: Reader
     approvals: Approvals
     freezes: Freezes
     clock: Clock

@@ -5,7 +5,7 @@ Never here: the building (app), or the reading of YAML (policy.parse).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +14,9 @@ from smtpguard.lists.registry import Registry
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
+
+PREVIEWS = ("reasons", "text", "full")
+"""How much of a held message somebody sees, the least first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,17 @@ class InForce:
             marks=policy.marks,
             previews=policy.previews,
         )
+
+    def groups_of(self, person: str) -> frozenset[str]:
+        return frozenset(name for name, people in self.groups.items() if person in people)
+
+    def preview(self, lists: Iterable[str], person: str) -> str:
+        """How much of a message held for these lists this decider sees: reasons, text or full. The strictest of the lists,
+        and the most generous of their groups."""
+        of_lists = [info.preview for name in lists if (info := self.registry.lists.get(name)) and info.preview]
+        of_groups = [self.previews.get(group, "full") for group in self.groups_of(person)]
+        most = max(of_groups, key=PREVIEWS.index, default="reasons")
+        return min((*of_lists, most), key=PREVIEWS.index)
 
     def open_at(self, at: datetime) -> bool:
         """Whether it is working hours."""

@@ -21,6 +21,8 @@ expired             ``held_at``, ``expired_at``
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``
 rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``
+question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
+answer              to approvers: the same, from its writer
 digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
@@ -105,10 +107,22 @@ class Notices:
             "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
             "senders": sorted(hold.senders),
         }
+        people = approvers(hold, in_force, now)
+        blind = [p for p in people if in_force.preview(hold.lists, p) == "reasons"]
         return (
             *self._sender(hold, data | {"notice": "held"}, in_force, now),
-            *self._each(hold, approvers(hold, in_force, now), asked, now),
+            *self._each(hold, [p for p in people if p not in blind], asked, now),
+            *self._each(hold, blind, asked | {"excerpt": ""}, now),
         )
+
+    def said(
+        self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
+    ) -> tuple[Intent, ...]:
+        """A question to its writer, or the writer's answer to those who decide. ``said``: ``by`` and ``comment``."""
+        data = self._waiting(hold, in_force, now) | {"notice": kind, "said_at": _z(now), **said}
+        if kind == "answer":
+            return self._each(hold, approvers(hold, in_force, now), data, now, suffix=f"-{id}")
+        return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
 
     def rejected(self, verdict: Verdict, gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
         """An internal writer hears more than the reply says, where the rule has ``explain``; else nobody is told twice. What

@@ -26,6 +26,7 @@ from smtpguard.mail.address import Address, BadAddress
 
 LANGUAGES = ("en", "sv")
 KINDS = (
+    "answer",
     "approve",
     "decided",
     "digest",
@@ -34,6 +35,7 @@ KINDS = (
     "held",
     "observed",
     "owner-digest",
+    "question",
     "rejected",
     "reminder",
 )
@@ -295,7 +297,7 @@ SAMPLE: Mapping[str, Any] = {
     "reasons": [{"rule": "sample", "description": "Sample", "sentences": ["It reaches 1,000 people."]}], "marks": ["sample"],
     "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"]}], "out_of_hours": None}], "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
-    "by": "eva@example.com", "comment": "Sample", "decided_at": "2026-01-01T00:00:00Z", "percent": 50,
+    "by": "eva@example.com", "comment": "Sample", "decided_at": "2026-01-01T00:00:00Z", "said_at": "2026-01-01T00:00:00Z", "percent": 50,
     "at": "2026-01-01T00:00:00Z", "role": "sender", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z",
     "judged": 10, "at_least": False, "rules": [{"rule": "sample", "description": "Sample", "would": "hold", "count": 1}],
     "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1},

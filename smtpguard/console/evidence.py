@@ -1,0 +1,82 @@
+"""What in a message spoke for holding it, in phrases, and where in its text that stands.
+
+Pure. Never here: the finding (reading), or what follows from it (policy).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smtpguard.console.speech import Speech
+from smtpguard.mail import swedish
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.marks import Side
+
+_MOST_PHRASES = 20
+_MOST_WORDS = 60
+_MOST_MARKED = 400
+_QUOTED = re.compile(r'"([^"]{2,80})"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of the text. ``why``: what speaks for holding it there, "" for ordinary text."""
+
+    text: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """``internal``: what makes it look like mail between colleagues; ``topics``: what somebody should be spared; ``mailing``:
+    what speaks the other way. ``words``: what to mark in the text, and why."""
+
+    internal: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    mailing: tuple[str, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
+
+
+def evidence(reading: Reading, said: Speech) -> Evidence:
+    heavy = sorted(reading.marks, key=lambda mark: -mark.weight)
+    by_side = {side: tuple(phrase(m.evidence, said) for m in heavy if m.side is side)[:_MOST_PHRASES] for side in Side}
+    topics = [(t.word, phrase(f'"{t.word}" ({t.vocabulary}, in the {t.where})', said)) for t in reading.topics]
+    quoted = [
+        (word, phrase(m.evidence, said))
+        for m in heavy
+        if m.side is Side.INTERNAL
+        for word in _QUOTED.findall(m.evidence)
+    ]
+    return Evidence(
+        internal=by_side[Side.INTERNAL],
+        topics=tuple(dict.fromkeys(text for _, text in topics))[:_MOST_PHRASES],
+        mailing=by_side[Side.MAILING],
+        words=tuple(dict([*quoted, *topics]).items())[-_MOST_WORDS:],
+    )
+
+
+def phrase(text: str, said: Speech) -> str:
+    return swedish.mark(text) if said.language == "sv" else text
+
+
+def segments(text: str, words: Sequence[tuple[str, str]]) -> list[Segment]:
+    """The text cut where the words stand, the longest first; case does not matter."""
+    why = {word.lower(): reason for word, reason in words if word.strip()}
+    if not why:
+        return [Segment(text=text)] if text else []
+    longest = sorted(why, key=len, reverse=True)
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest), re.I)
+    found: list[Segment] = []
+    end = 0
+    for n, match in enumerate(pattern.finditer(text)):
+        if n >= _MOST_MARKED:
+            break
+        if match.start() > end:
+            found.append(Segment(text=text[end : match.start()]))
+        found.append(Segment(text=match[0], why=why.get(match[0].lower(), "")))
+        end = match.end()
+    if end < len(text):
+        found.append(Segment(text=text[end:]))
+    return found

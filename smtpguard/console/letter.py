@@ -1,0 +1,127 @@
+"""A held message as its deciders see it: the visible text, the header, attachments by name, size and type, in bounds.
+
+Opening a hostile message costs no more than Bounds allow; past them it says why it cannot be shown. Never here: the HTML
+(framed), what the message means (reading), or who may see it (sight).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Bounds, Meter, TooComplex
+from smtpguard.reading.decode import transfer
+from smtpguard.reading.text import extract
+from smtpguard.reading.walk import Index, Part, index, walk
+
+_BOUNDS = Bounds(seconds=3.0, clock=time.monotonic)
+_MOST_TEXT = 100_000
+_MOST_FIELDS = 200
+_MOST_VALUE = 2_000
+_MOST_LINKS = 100
+_MESSAGES = ("message/rfc822", "message/global", "message/news")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """``n``: which part it is. ``size_bytes``: decoded, as near as can be told without decoding it."""
+
+    n: int
+    name: str
+    kind: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """``new`` and ``quoted``: what a reader sees; ``hidden``: text in the HTML that nobody sees. ``cut``: there is more of it.
+    ``why``: what keeps the whole from being shown, "" where nothing does."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    new: str = field(default="", repr=False)
+    quoted: str = field(default="", repr=False)
+    hidden: str = field(default="", repr=False)
+    links: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    has_html: bool = False
+    cut: bool = False
+    why: str = ""
+
+
+def opened(message: Message) -> Letter:
+    """Total: every message can be opened, if only its header."""
+    header = message.header
+    fields = tuple((f.name[:100], f.text[:_MOST_VALUE]) for f in header.fields[:_MOST_FIELDS])
+    try:
+        text = extract(message.raw, index(header), body_start(message), Meter(_BOUNDS))
+        found = list(parts(message))
+    except (TooComplex, RecursionError) as bound:
+        return Letter(fields=fields, why=str(bound) or "it is nested too deep")
+    shown = text.new or text.plain
+    return Letter(
+        fields=fields,
+        new=_clean(shown[:_MOST_TEXT]),
+        quoted=_clean(text.quoted[:_MOST_TEXT]),
+        hidden=_clean(text.hidden[:_MOST_TEXT]),
+        links=tuple(_clean(link[:500]) for link in dict.fromkeys(text.links[: 10 * _MOST_LINKS]))[:_MOST_LINKS],
+        attachments=tuple(_attachments(found)),
+        has_html=any(is_html(part) for part in found),
+        cut=max(len(shown), len(text.quoted), len(text.hidden)) > _MOST_TEXT,
+        why=text.unreadable,
+    )
+
+
+def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:
+    """One attachment and its octets; None where there is no such one. Raises TooComplex."""
+    found = list(parts(message))
+    listed = next((each for each in _attachments(found) if each.n == n), None)
+    if listed is None:
+        return None
+    part = found[n]
+    if part.kind in _MESSAGES:
+        return listed, part.body
+    return listed, transfer(part.body, part.encoding)[0]
+
+
+def parts(message: Message) -> Iterator[Part]:
+    """The parts of the message itself, and messages attached to it as wholes. Raises TooComplex."""
+    found = walk(message.raw, index(message.header), body_start(message), Meter(_BOUNDS))
+    return (part for part in found.parts if part.nested == 0)
+
+
+def is_html(part: Part) -> bool:
+    return part.kind == "text/html" and not part.attachment
+
+
+def body_start(message: Message) -> int:
+    if message.raw[:2] == b"\r\n":
+        return 2
+    end = message.raw.find(b"\r\n\r\n")
+    return len(message.raw) if end < 0 else end + 4
+
+
+def content_id(part: Part) -> str:
+    fields: Index = part.fields
+    return fields["content-id"][0].raw.strip(b"<> \t").decode("latin-1") if "content-id" in fields else ""
+
+
+def _attachments(found: list[Part]) -> Iterator[Attachment]:
+    """All that is no text to be read where it stands."""
+    for n, part in enumerate(found):
+        text = part.kind in ("text/plain", "text/html", "text/enriched", "text/x-amp-html")
+        if text and not part.attachment and not part.filename:
+            continue
+        size = part.end - part.start
+        if part.encoding == "base64":
+            size = size * 57 // 78  # 57 octets are a line of 76 characters and CRLF (RFC 2045 section 6.8)
+        yield Attachment(n=n, name=_clean(part.filename)[:200], kind=_clean(part.kind)[:100], size_bytes=size)
+
+
+def _clean(text: str) -> str:
+    """Without what would steer how the page is read: control and bidirectional signs (CVE-2021-42574)."""
+    return "".join(c if c in "\n\t" or (c.isprintable() and c not in _BIDI) else " " for c in text)
+
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")

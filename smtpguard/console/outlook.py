@@ -1,0 +1,73 @@
+"""What lies ahead of a held message: who has decided, who may still, and what the next decision would do.
+
+Pure. Never here: the counting of a quorum (policy.approval), the vote itself (guard.approvals), or words (templates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from smtpguard.console.access import APPROVER
+from smtpguard.console.ports import Person
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.notices import approvers
+from smtpguard.policy.approval import Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
+from smtpguard.policy.verdict import Quorum
+
+LARGE = 1000
+"""From so many people on, who approves types the number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not.
+    ``sends``: whether their approval sends it; ``left``: the quorums that wait still, ``then``: those after their approval."""
+
+    votes: tuple[Vote, ...]
+    others: tuple[str, ...]
+    left: tuple[Quorum, ...]
+    may: bool
+    why_not: str
+    sends: bool
+    then: tuple[Quorum, ...]
+
+
+def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outlook:
+    votes = standing_votes(hold)
+    waiting = hold.state is State.WAITING
+    left = missing(hold, in_force.groups, in_force.open_at) if waiting else ()
+    why_not = _why_not(hold, who, votes, in_force, now)
+    mine = Vote(
+        approver=who.address,
+        choice=Choice.APPROVE,
+        content_sha256=hold.content_sha256,
+        envelope_sha256=hold.envelope.sha256,
+        at=now,
+    )
+    after = replace(hold, votes=(*hold.votes, mine))
+    voted = {vote.approver for vote in votes}
+    return Outlook(
+        votes=votes,
+        others=tuple(a for a in approvers(hold, in_force, now) if a not in voted) if waiting else (),
+        left=left,
+        may=not why_not,
+        why_not=why_not,
+        sends=complete(after, in_force.groups, in_force.open_at),
+        then=missing(after, in_force.groups, in_force.open_at),
+    )
+
+
+def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:
+    if hold.state is not State.WAITING:
+        return "decided"
+    if who.address in hold.senders:
+        return "own"
+    if APPROVER not in who.roles:
+        return "role"
+    if not entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now)):
+        return "group"
+    if any(v.approver == who.address and v.choice is Choice.APPROVE for v in votes):
+        return "voted"
+    return ""

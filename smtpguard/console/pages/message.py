@@ -1,0 +1,208 @@
+"""One held message: why, to whom, what it says, who decides; and for its writer why it waits. Every view is journalled.
+
+Never here: a decision (deciding), the framed HTML and attachments (preview).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console.access import for_roles, person
+from smtpguard.console.desk import Desk
+from smtpguard.console.evidence import Evidence, evidence, segments
+from smtpguard.console.letter import Letter, opened
+from smtpguard.console.outlook import LARGE, outlook
+from smtpguard.console.ports import Person
+from smtpguard.console.screen import desk, page, speech
+from smtpguard.console.sight import Sight, sight
+from smtpguard.guard import notices
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import ContentMissing
+from smtpguard.lists.recipients import Classification
+from smtpguard.lists.recipients import Kind as RecipientKind
+from smtpguard.mail import swedish
+from smtpguard.mail.message import Message
+from smtpguard.policy.approval import Hold
+from smtpguard.policy.facts import Source
+from smtpguard.reading.looks import Reading
+
+SAMPLES = 5
+_LETTERS: OrderedDict[str, Letter] = OrderedDict()
+_MOST_LETTERS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """Recipients of one kind: a list by its address or through members, colleagues, or people outside."""
+
+    kind: str
+    title: str = ""
+    count: int = 0
+    people: int = 0
+    category: str = ""
+    special: bool = False
+    samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is behind the reasons, as far as this person sees it."""
+
+    letter: Letter | None = field(default=None, repr=False)
+    found: Evidence | None = None
+    gone: bool = False
+
+
+async def looked_up(request: Request) -> tuple[Hold, Sight]:
+    """The hold in the path, for somebody who may know of it. Raises 404 for everybody else, as if it were not there."""
+    here, who = desk(request), person(request)
+    hold = await here.ledger.hold(request.path_params["hold_id"][:100])
+    if hold is None:
+        raise HTTPException(404)
+    seen = sight(hold, who, here.policies.current())
+    if seen is Sight.NOTHING and who.address not in hold.senders:
+        raise HTTPException(404)
+    return hold, seen
+
+
+async def viewed(here: Desk, hold: Hold, who: Person, what: str) -> None:
+    """In the journal before it is on the screen. ``what``: reasons, text, full, html, or an attachment's number."""
+    event = Event(
+        kind=Kind.VIEWED,
+        id=hold.hold_id,
+        at=here.clock.now(),
+        data={"content": hold.content_sha256, "saw": what, "by": "console"},
+        private={"actor": (who.address,)},
+    )
+    await here.ledger.record([event])
+
+
+@for_roles()
+async def message(request: Request) -> Response:
+    here, who = desk(request), person(request)
+    hold, seen = await looked_up(request)
+    if who.address in hold.senders:
+        return await own(request, hold)
+    await viewed(here, hold, who, seen.name.lower())
+    return await shown(request, hold, seen)
+
+
+async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, problem: str = "") -> Response:
+    """The page for those who decide. ``problem``: what kept a decision from being taken."""
+    here, who, said = desk(request), person(request), speech(request)
+    in_force, now = here.policies.current(), here.clock.now()
+    content = await _content(here, hold, seen, request)
+    words = content.found.words if content.found else ()
+    letter = content.letter
+    return await page(
+        request,
+        "message.html",
+        status,
+        hold=hold,
+        sight=seen.name.lower(),
+        reasons=reasons(hold, in_force, said.language),
+        content=content,
+        new=segments(letter.new, words) if letter else (),
+        quoted=segments(letter.quoted, words) if letter else (),
+        hidden=segments(letter.hidden, words) if letter else (),
+        reached=await asyncio.to_thread(reached, hold, in_force, seen),
+        ahead=outlook(hold, who, in_force, now),
+        policy_sha256=in_force.policy_sha256,
+        typed=hold.reach >= LARGE,
+        talk=await talk(here, hold),
+        problem=problem,
+    )
+
+
+async def own(request: Request, hold: Hold, status: int = 200, problem: str = "") -> Response:
+    """The page for its writer."""
+    here, said = desk(request), speech(request)
+    in_force = here.policies.current()
+    return await page(
+        request,
+        "own.html",
+        status,
+        hold=hold,
+        reasons=reasons(hold, in_force, said.language),
+        lists=notices.nameable(hold, in_force),
+        talk=await talk(here, hold),
+        problem=problem,
+    )
+
+
+async def talk(here: Desk, hold: Hold) -> list[tuple[str, str, str, str]]:
+    """What was asked and answered about it: (time, who, kind, words), as far as it is there still."""
+    return []
+
+
+def reasons(hold: Hold, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
+    """(rule, what it is for, what it saw), in the reader's language."""
+    told = []
+    for each in notices.reasons(hold.verdict, in_force):
+        own_words = str(each["description"] or "")
+        spoken = each["descriptions"].get(language)
+        purpose = spoken or (swedish.description(own_words) if language == "sv" else own_words)
+        say = swedish.sentence if language == "sv" else swedish.english
+        told.append((str(each["rule"]), str(purpose), [say(s) for s in each["sentences"]]))
+    return told
+
+
+def reached(hold: Hold, in_force: InForce, seen: Sight) -> list[Reached]:
+    """Recipients by what they are, counted, with a few samples for those who see the message."""
+    everyone = in_force.registry.classify(hold.envelope.addresses)
+
+    def samples(some: Iterable[Classification]) -> tuple[str, ...]:
+        return tuple(str(one.address) for one in some)[:SAMPLES] if seen >= Sight.TEXT else ()
+
+    rows = []
+    for touched in sorted(everyone.touched.values(), key=lambda t: (not t.by_address, -t.size.low)):
+        info = in_force.registry.lists[touched.name]
+        on_it = [one for one in everyone.recipients if touched.name in one.lists]
+        rows.append(
+            Reached(
+                kind="list" if touched.by_address else "members",
+                title=info.title or info.name,
+                count=len(on_it),
+                people=int(touched.size.low if touched.by_address else touched.members.low),
+                category=info.category or "",
+                special=info.sensitivity == "special-category",
+                samples=samples(on_it),
+            )
+        )
+    for kind in (RecipientKind.INTERNAL, RecipientKind.OUTSIDE):
+        some = [one for one in everyone.recipients if one.kinds == {kind}]
+        if some:
+            rows.append(Reached(kind=kind.value, count=len(some), people=len(some), samples=samples(some)))
+    return rows
+
+
+async def letter_of(content: Message) -> Letter:
+    """Opened in a thread, and remembered for a while: the page is looked at again after each decision."""
+    found = _LETTERS.get(content.sha256)
+    if found is None:
+        found = _LETTERS[content.sha256] = await asyncio.to_thread(opened, content)
+        if len(_LETTERS) > _MOST_LETTERS:
+            _LETTERS.popitem(last=False)
+    return found
+
+
+async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Shown:
+    try:
+        content = await here.ledger.content(hold.content_sha256)
+    except ContentMissing:
+        return Shown(gone=True)
+    reading = await here.reader.read(content, frozenset({Source.HEADERS, Source.TEXT}))
+    found = evidence(reading, speech(request)) if isinstance(reading, Reading) else None
+    return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found)
+
+
+ROUTES = [Route("/held/{hold_id}", message, methods=["GET"])]

@@ -1,0 +1,68 @@
+"""The message's HTML in its frame, and its attachments to be saved: bytes of strangers, each with walls of its own around it.
+
+Never here: cleaning the HTML (framed), opening a message (letter).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from smtpguard.console.access import for_roles, person
+from smtpguard.console.framed import HEADERS, framed
+from smtpguard.console.letter import attached
+from smtpguard.console.pages.message import looked_up, viewed
+from smtpguard.console.screen import desk
+from smtpguard.console.sight import Sight
+from smtpguard.guard.ports import ContentMissing
+from smtpguard.mail.message import Message
+from smtpguard.policy.approval import Hold
+from smtpguard.reading.bounds import TooComplex
+
+
+@for_roles()
+async def frame(request: Request) -> Response:
+    hold, content = await _whole(request)
+    text = await asyncio.to_thread(framed, content)
+    if text is None:
+        raise HTTPException(404)
+    await viewed(desk(request), hold, person(request), "html")
+    return HTMLResponse(text, headers=dict(HEADERS))
+
+
+@for_roles()
+async def part(request: Request) -> Response:
+    hold, content = await _whole(request)
+    try:
+        found = await asyncio.to_thread(attached, content, request.path_params["n"])
+    except (TooComplex, RecursionError):
+        found = None
+    if found is None:
+        raise HTTPException(404)
+    listed, data = found
+    await viewed(desk(request), hold, person(request), f"attachment {listed.n}")
+    name = quote(listed.name.replace("/", "_").replace("\\", "_") or f"part-{listed.n}", safe="")
+    headers = dict(HEADERS) | {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}  # RFC 6266, RFC 8187
+    return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+async def _whole(request: Request) -> tuple[Hold, Message]:
+    """For those who see all of it; for nobody else is it there."""
+    hold, seen = await looked_up(request)
+    if seen < Sight.FULL:
+        raise HTTPException(404)
+    try:
+        return hold, await desk(request).ledger.content(hold.content_sha256)
+    except ContentMissing:
+        raise HTTPException(404) from None
+
+
+ROUTES = [
+    Route("/held/{hold_id}/html", frame, methods=["GET"]),
+    Route("/held/{hold_id}/part/{n:int}", part, methods=["GET"]),
+]

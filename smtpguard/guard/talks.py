@@ -1,0 +1,79 @@
+"""What is asked and answered about a held message: a decider asks its writer, the writer answers or asks for its release.
+
+Each is one entry of the journal and one notice to each who is to read it, in one commit; nothing of it decides anything.
+Never here: decisions (approvals), words for people (mail.notice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
+from smtpguard.guard.inforce import Policies
+from smtpguard.guard.notices import Notices
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.policy.admission import Change
+from smtpguard.policy.approval import Hold, State, entitled
+
+MOST = 2_000
+"""So many characters of it are kept and sent."""
+
+
+class Talks:
+    """``asked`` and ``answered`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+        notices: Notices | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._clock = clock
+        self._new_id = new_id
+        self._notices = notices or Notices()
+
+    async def ask(self, hold_id: str, question: str, *, approver: str, by: str) -> None:
+        """One of those who may decide on it asks its writer."""
+        in_force, now = self._policies.current(), self._clock.now()
+
+        def step(hold: Hold) -> Change:
+            if hold.sender is None:
+                return Change(refused="nobody knows who wrote it, so nobody can be asked")
+            if not entitled(hold, approver, in_force.groups, open_now=in_force.open_at(now)):
+                return Change(refused=f"NotEntitled: {approver} is not one of those who decide on it")
+            return self._said(hold, Kind.ASKED, "question", question, approver, by)
+
+        await self._change(hold_id, step)
+
+    async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
+        """Its writer answers, or says why it should go out."""
+
+        def step(hold: Hold) -> Change:
+            if sender not in hold.senders:
+                return Change(refused=f"NotEntitled: {sender} did not write it")
+            return self._said(hold, Kind.ANSWERED, "answer", words, sender, by)
+
+        await self._change(hold_id, step)
+
+    def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str) -> Change:
+        if hold.state is not State.WAITING:
+            return Change(refused=f"Conflict: it is {hold.state.value} already")
+        now, words = self._clock.now(), words.strip()[:MOST]
+        said = {"by": who, "comment": words}
+        return Change(
+            hold=hold,
+            events=(Event(kind=kind, id=hold.hold_id, at=now, private={"actor": (who, by), "comment": (words,)}),),
+            intents=self._notices.said(hold, notice, said, self._new_id(), self._policies.current(), now),
+        )
+
+    async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> None:
+        made = await self._ledger.change(hold_id, step)
+        if made.refused is not None:
+            kind, colon, why = made.refused.partition(": ")
+            raise {"Conflict": Conflict, "NotEntitled": NotEntitled}.get(kind, Refused)(why if colon else kind)
