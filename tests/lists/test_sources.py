@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtpguard.lists.sources import SourceError, Tally, addresses
-from smtpguard.lists.sources.csv import CsvSource
+from smtpguard.lists.sources.csv import CsvTable
+from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sources.opening import opened
-from smtpguard.lists.sources.text import TextSource
+from smtpguard.lists.sources.text import TextTable
 
 Read = Callable[..., tuple[list[str], Tally]]
 
@@ -24,7 +25,7 @@ def read(tmp_path: Path) -> Read:
         path = tmp_path / "members.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         tally = Tally()
-        return [str(a) for a in addresses(CsvSource(path=path, **options), tally)], tally
+        return [str(a) for a in addresses(FileSource(path, CsvTable(**options)), tally)], tally
 
     return of
 
@@ -146,13 +147,13 @@ def test_what_cannot_be_right_is_refused(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    source = CsvSource(path=tmp_path / "gone.csv")
+    source = FileSource(tmp_path / "gone.csv", CsvTable())
     with pytest.raises(SourceError, match=r"gone\.csv: No such file"):
         list(source.cells(Tally()))
     with pytest.raises(SourceError, match="No such file"):
         source.fingerprint()
     with pytest.raises(SourceError, match="No such file"):
-        TextSource(path=tmp_path / "gone.txt").fingerprint()
+        FileSource(tmp_path / "gone.txt", TextTable()).fingerprint()
     with pytest.raises(SourceError, match="expected csv or text"):
         opened({"cvs": "x"}, tmp_path)
 
@@ -185,10 +186,10 @@ def test_no_content_raises_anything_but_a_source_error(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(content)
-    for source in (CsvSource(path=path), CsvSource(path=path, column=1), TextSource(path=path)):
+    for table in (CsvTable(), CsvTable(column=1), TextTable()):
         tally = Tally()
         try:
-            found = list(addresses(source, tally))
+            found = list(addresses(FileSource(path, table), tally))
         except SourceError:
             continue
         assert len(found) + tally.bad + tally.unmailed == tally.rows

@@ -2,20 +2,19 @@
 
 Byte order marks, the delimiter, the header and the column of addresses are found out where they are not declared. Names
 may be in any encoding, since only the addresses are read. A quote that never closes would swallow the rest of the file:
-such a file is refused. Never here: how many members are enough (sync).
+such a file is refused. Never here: where the octets come from (files, http), or how many members are enough (sync).
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
+from smtpguard.lists.sources.packed import peeked
 from smtpguard.mail.address import BadAddress
 
 ADDRESS_NAMES = (
@@ -34,13 +33,12 @@ LONGEST_ROW = 100  # lines that one row may span: more, and a quote was left ope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CsvSource:
+class CsvTable:
     """``column``: a name, or a number from 1. ``delimiter``, ``header``, ``encoding``: None is found out.
 
     ``statuses``: "mailed" leaves out those whom the list server would not write to, "all" counts every row.
     """
 
-    path: Path
     column: str | int | None = None
     delimiter: str | None = None
     header: bool | None = None
@@ -48,55 +46,37 @@ class CsvSource:
     statuses: str = "mailed"
     status_column: str | None = None
 
+    unit: ClassVar[str] = "line"
+
     @classmethod
-    def of(cls, declaration: Mapping[str, Any], base: Path) -> CsvSource:
-        options = {k: declaration[k] for k in cls.__slots__ if k != "path" and declaration.get(k) is not None}
-        return cls(path=base / declaration["csv"], **options)
+    def of(cls, declaration: Mapping[str, Any]) -> CsvTable:
+        return cls(**{f.name: declaration[f.name] for f in fields(cls) if declaration.get(f.name) is not None})
 
-    @property
-    def label(self) -> str:
-        return self.path.name
+    def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
+        return _Reading(self, name).cells(raw, tally)
 
-    def fingerprint(self) -> bytes:
-        try:
-            stat = self.path.stat()
-        except OSError as error:
-            raise SourceError(f"{self.path}: {error.strerror}") from None
-        told = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self))
-        return hashlib.blake2b(repr(told).encode(), digest_size=32).digest()
 
-    def close(self) -> None:
-        """Nothing is open between two passes."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One pass over one stream."""
 
-    def cells(self, tally: Tally) -> Iterator[Cell]:
-        tally.begin(self.label, "line")
-        try:
-            with self.path.open("rb") as raw:
-                tally.size += self.path.stat().st_size
-                before = tally.done
-                for number, cell in enumerate(self._cells(raw, tally)):
-                    if not number % 1024:
-                        tally.done = before + raw.tell()
-                    yield cell
-                tally.done = tally.size
-        except OSError as error:
-            raise SourceError(f"{self.path}: {error.strerror}") from None
+    table: CsvTable
+    name: str
 
-    def _cells(self, raw: BinaryIO, tally: Tally) -> Iterator[Cell]:
-        start = raw.read(SAMPLE)
-        raw.seek(0)
+    def cells(self, raw: BinaryIO, tally: Tally) -> Iterator[Cell]:
+        start, raw = peeked(raw, SAMPLE)
         encoding = self._encoding(start)
         # what is not UTF-8 must not stop a row whose address is: it comes through as lone surrogates
         errors = "surrogateescape" if _is_utf8(encoding) else "strict"
         try:
             sample = start.decode(encoding, "surrogateescape" if _is_utf8(encoding) else "replace")
         except LookupError:
-            raise SourceError(f"{self.path}: no such encoding: {encoding}") from None
+            raise SourceError(f"{self.name}: no such encoding: {encoding}") from None
         if not sample.strip("\ufeff \t\r\n"):
-            raise SourceError(f"{self.path}: the file is empty")
+            raise SourceError(f"{self.name}: the file is empty")
         layout = None
         with io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="") as text:
-            reader = csv.reader(text, delimiter=self.delimiter or self._sniff(sample), strict=True)
+            reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
             for line, row in self._rows(reader, tally):
                 if layout is None:
                     layout = self._layout(row)
@@ -121,25 +101,25 @@ class CsvSource:
             except StopIteration:
                 return
             except UnicodeError:
-                raise SourceError(f"{self.path}: not in the declared encoding near line {line}") from None
+                raise SourceError(f"{self.name}: not in the declared encoding near line {line}") from None
             except csv.Error as error:
                 if reader.line_num - line >= LONGEST_ROW or "expected after" not in str(error):
-                    raise SourceError(f"{self.path}:{line}: a quote that opens here never closes") from None
+                    raise SourceError(f"{self.name}:{line}: a quote that opens here never closes") from None
                 tally.rows += 1
                 tally.reject(line, "quotes in the wrong place")
                 continue
             if reader.line_num - line >= LONGEST_ROW:
-                raise SourceError(f"{self.path}:{line}: a quote that opens here never closes")
+                raise SourceError(f"{self.name}:{line}: a quote that opens here never closes")
             if any(cell.strip() for cell in row):
                 yield line, row
 
     def _encoding(self, start: bytes) -> str:
         if start.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "utf-16"
-        if self.encoding:
-            return "utf-8-sig" if _is_utf8(self.encoding) else self.encoding
+        if self.table.encoding:
+            return "utf-8-sig" if _is_utf8(self.table.encoding) else self.table.encoding
         if b"\x00" in start:
-            raise SourceError(f"{self.path}: no text, or UTF-16 without its mark (declare encoding)")
+            raise SourceError(f"{self.name}: no text, or UTF-16 without its mark (declare encoding)")
         return "utf-8-sig"
 
     def _sniff(self, sample: str) -> str:
@@ -156,7 +136,7 @@ class CsvSource:
             if not rows:
                 continue
             names = [_name(cell) for cell in rows[0]]
-            wanted = [self.column.casefold()] if isinstance(self.column, str) else list(ADDRESS_NAMES)
+            wanted = [self.table.column.casefold()] if isinstance(self.table.column, str) else list(ADDRESS_NAMES)
             named = any(name in names for name in wanted)
             alike = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
             score = named * 100 + (alike * len(rows[0]) if len(rows[0]) > 1 else 0)
@@ -168,33 +148,33 @@ class CsvSource:
         """Which columns of the file say what, from its first row."""
         names = [_name(cell) for cell in first]
         addresses = [at for at, cell in enumerate(first) if _is_address(cell)]
-        is_header = not addresses if self.header is None else self.header
-        if isinstance(self.column, int):
-            if not 1 <= self.column <= len(first):
-                raise SourceError(f"{self.path}: no column {self.column}: the file has {len(first)}")
-            address = self.column - 1
-            if self.header is None:
+        is_header = not addresses if self.table.header is None else self.table.header
+        if isinstance(self.table.column, int):
+            if not 1 <= self.table.column <= len(first):
+                raise SourceError(f"{self.name}: no column {self.table.column}: the file has {len(first)}")
+            address = self.table.column - 1
+            if self.table.header is None:
                 is_header = address not in addresses
-        elif self.column is not None:
-            if self.column.casefold() not in names:
+        elif self.table.column is not None:
+            if self.table.column.casefold() not in names:
                 has = ", ".join(cell.strip() for cell in first[:20]) if is_header else "no header"
-                raise SourceError(f'{self.path}: no column "{self.column}": it has {has}')
-            address, is_header = names.index(self.column.casefold()), True
+                raise SourceError(f'{self.name}: no column "{self.table.column}": it has {has}')
+            address, is_header = names.index(self.table.column.casefold()), True
         elif is_header:
             known = [names.index(name) for name in ADDRESS_NAMES if name in names]
             if not known and len(first) > 1:
-                raise SourceError(f"{self.path}: no column is named as one of addresses (declare column)")
+                raise SourceError(f"{self.name}: no column is named as one of addresses (declare column)")
             address = known[0] if known else 0
         elif addresses:
             address = addresses[0]
         else:
-            raise SourceError(f"{self.path}: no column of addresses (declare column)")
+            raise SourceError(f"{self.name}: no column of addresses (declare column)")
         status = None
-        if is_header and self.statuses != "all":
-            wanted = [self.status_column.casefold()] if self.status_column else list(STATUS_NAMES)
+        if is_header and self.table.statuses != "all":
+            wanted = [self.table.status_column.casefold()] if self.table.status_column else list(STATUS_NAMES)
             status = next((names.index(name) for name in wanted if name in names), None)
-            if status is None and self.status_column:
-                raise SourceError(f'{self.path}: no column "{self.status_column}"')
+            if status is None and self.table.status_column:
+                raise SourceError(f'{self.name}: no column "{self.table.status_column}"')
         return _Layout(is_header, address, status)
 
 

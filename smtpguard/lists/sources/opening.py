@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.lists.sources import Source, SourceError, Stop
-from smtpguard.lists.sources.csv import CsvSource
-from smtpguard.lists.sources.text import TextSource
+from smtpguard.lists.sources.csv import CsvTable
+from smtpguard.lists.sources.files import FileSource
+from smtpguard.lists.sources.text import TextTable
 
 
 def never() -> bool:
@@ -22,7 +23,7 @@ def opened(declaration: Mapping[str, Any], base: Path, *, state: Path | None = N
     """``base``: what relative paths are relative to. ``state``: a folder in which a source may keep what makes its next
     look cheap. Raises SourceError."""
     if declaration.get("csv") is not None:
-        return CsvSource.of(declaration, base)
+        return FileSource(base / declaration["csv"], CsvTable.of(declaration))
     if declaration.get("text") is not None:
-        return TextSource.of(declaration, base)
+        return FileSource(base / declaration["text"], TextTable())
     raise SourceError("members name no source: expected csv or text")

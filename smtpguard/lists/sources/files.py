@@ -1,0 +1,59 @@
+"""Members in a file on this machine, packed or not: where it is, whether it has changed, and how far it has been read.
+
+Never here: what a file of members looks like inside (csv, text), or unpacking (packed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Protocol
+
+from smtpguard.lists.sources import Cell, SourceError, Tally
+from smtpguard.lists.sources.packed import unpacked
+
+
+class Table(Protocol):
+    """How members stand in a stream of octets. Its repr tells one table from another."""
+
+    unit: ClassVar[str]
+
+    def cells(self, raw: BinaryIO, name: str, tally: Tally) -> Iterator[Cell]:
+        """``name``: what problems call the stream. Raises SourceError."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    path: Path
+    table: Table
+
+    @property
+    def label(self) -> str:
+        return self.path.name
+
+    def fingerprint(self) -> bytes:
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            raise SourceError(f"{self.path}: {error.strerror}") from None
+        told = (str(self.path), stat.st_ino, stat.st_size, stat.st_mtime_ns, repr(self.table))
+        return hashlib.blake2b(repr(told).encode(), digest_size=32).digest()
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        tally.begin(self.label, self.table.unit)
+        try:
+            with self.path.open("rb") as raw:
+                tally.size += self.path.stat().st_size
+                before = tally.done
+                for number, cell in enumerate(self.table.cells(unpacked(raw, str(self.path)), str(self.path), tally)):
+                    if not number & 1023:
+                        tally.done = before + raw.tell()
+                    yield cell
+                tally.done = tally.size
+        except OSError as error:
+            raise SourceError(f"{self.path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Nothing is open between two passes."""
