@@ -55,6 +55,7 @@ class Message:
     raw: bytes
     before: list[bytes]
     """XFORWARD and other commands since the transaction before."""
+    user: str | None = None
 
     @property
     def content(self) -> bytes:
@@ -85,7 +86,7 @@ class _Gone(Exception):
 class ScriptedRelay:
     """``lenient``: ends of data that it takes besides CRLF.CRLF, as some relays do. ``tls_keywords``: EHLO under TLS, if other.
 
-    ``auth``: user to password; AUTH PLAIN and LOGIN are then offered.
+    ``auth``: user to password, or to token; AUTH with ``mechanisms`` is then offered, PLAIN and LOGIN if nothing else is said.
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class ScriptedRelay:
         self.sessions = 0
         self.open = 0
         self.users: list[str] = []
+        self.responses: list[bytes] = []
+        """What was answered to challenges of AUTH."""
         self.client_certificates: list[dict[str, Any]] = []
         self._receive_buffer = receive_buffer
         self._rules: list[_Rule] = []
@@ -307,7 +310,9 @@ class ScriptedRelay:
         steps = [answer] if isinstance(answer, str | bytes | _Step) else list(answer)
         if taking is not None and not (isinstance(steps[0], str) and steps[0][:1] in "45"):
             session, raw = taking
-            self.messages.append(Message(session.number, session.mail or b"", session.rcpts, raw, session.before))
+            self.messages.append(
+                Message(session.number, session.mail or b"", session.rcpts, raw, session.before, session.user)
+            )
             self._arrived.set()
         said = ""
         for step in steps:
@@ -329,14 +334,25 @@ class ScriptedRelay:
     async def _log_in(
         self, line: bytes, session: _Session, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        words = line.split(b" ")
-        if words[1].upper() == b"PLAIN":
-            user, password = base64.b64decode(words[2]).decode().split("\x00")[1:]
-        else:
-            writer.write(b"334 VXNlcm5hbWU6\r\n")
-            user = base64.b64decode(await reader.readline()).decode()
-            writer.write(b"334 UGFzc3dvcmQ6\r\n")
-            password = base64.b64decode(await reader.readline()).decode()
+        async def asked(challenge: bytes) -> bytes:
+            writer.write(b"334 " + challenge + b"\r\n")
+            response = (await reader.readline()).rstrip(b"\r\n")
+            self.responses.append(response)
+            return b"" if response == b"*" else base64.b64decode(response)
+
+        _, mechanism, *initial = line.split(b" ")
+        first = base64.b64decode(initial[0]) if initial else b""
+        match mechanism.upper():
+            case b"PLAIN":
+                user, password = (first or await asked(b"")).decode().split("\x00")[1:]
+            case b"LOGIN":
+                user = (first or await asked(b"VXNlcm5hbWU6")).decode()
+                password = (await asked(b"UGFzc3dvcmQ6")).decode()
+            case _:  # tokens: user=NAME^Aauth=Bearer TOKEN^A^A, or n,a=NAME,^Aauth=Bearer TOKEN^A^A
+                words = (first or await asked(b"")).decode().split("\x01")
+                user, password = words[0].rstrip(",").rpartition("=")[2], words[-3].removeprefix("auth=Bearer ")
+                if self.auth.get(user) != password:
+                    await asked(base64.b64encode(b'{"status":"401"}'))
         if self.auth.get(user) == password:
             session.user = user
             self.users.append(user)

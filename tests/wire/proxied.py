@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, Listener
+from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.reception import Reception
 from smtpguard.wire.target import RelayTarget, Tls
@@ -134,9 +135,12 @@ async def proxied(
     relay: ScriptedRelay | None = None,
     limits: Limits | None = None,
     target: dict[str, Any] | None = None,
+    running: bool = False,
+    logins: Logins | None = None,
     **listener: Any,
 ) -> AsyncIterator[Proxied]:
-    async with relay or ScriptedRelay() as there:
+    """``running``: the relay is started already, by whoever stops it."""
+    async with nullcontext(relay) if relay and running else relay or ScriptedRelay() as there:
         pool = RelayPool(RelayTarget(host=there.host, port=there.port, tls=Tls.NONE, **(target or {})))
         clock = Clock()
         seen: list[Transaction] = []
@@ -152,6 +156,7 @@ async def proxied(
             admit,
             new_id=lambda: f"{next(numbers):016d}",
             monotonic=clock,
+            logins=logins,
         )
         host, port = await reception.listen()
         world = Proxied(reception, pool, there, clock, host, port, seen)
