@@ -16,7 +16,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from smtpguard.app.clock import SystemClock, ids
-from smtpguard.app.files import CannotStart
+from smtpguard.app.files import CannotStart, installation_secret
+from smtpguard.app.people import front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
@@ -48,7 +49,7 @@ class Console:
         except CannotListen as e:
             raise CannotStart(f"console: {e}") from None
         self._undo.callback(listener.close)
-        application = await self._application()
+        application = await self._application(listener.getsockname()[1])
         self._server = _Server(_configured(application, wanted))
         self._serving = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
@@ -60,6 +61,7 @@ class Console:
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
+            tasks.create_task(self._front.run())
             await self._serving
 
     def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
@@ -74,7 +76,7 @@ class Console:
     async def close(self) -> None:
         await self._undo.aclose()
 
-    async def _application(self) -> Starlette:
+    async def _application(self, port: int) -> Starlette:
         settings, clock = self._settings, SystemClock()
         store, digester = await self._undo.enter_async_context(opened(settings))
         ledger = TellingStore(store, lines.tell)
@@ -85,6 +87,17 @@ class Console:
         reader = BoundedReader(policies.around)
         self._undo.push_async_callback(reader.close)
         assert settings.console is not None
+        self._front = front(
+            settings,
+            settings.console,
+            store,
+            clock,
+            secret=installation_secret(settings),
+            new_id=ids(),
+            port=port,
+            tell=lines.tell,
+        )
+        self._undo.push_async_callback(self._front.close)
         desk = Desk(
             ledger=ledger,
             archive=Archive(store),
@@ -97,7 +110,7 @@ class Console:
             clock=clock,
             url=settings.console.url.rstrip("/"),
         )
-        return build(desk)
+        return build(desk, middleware=self._front.middleware, routes=self._front.routes)
 
 
 class _Server(uvicorn.Server):

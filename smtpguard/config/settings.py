@@ -207,13 +207,65 @@ class Certificate(Section):
     key: FilePath
 
 
+def _secret_place(url: str) -> str:
+    """What is sent there is for nobody in between: https, or this machine."""
+    parts = urlsplit(url)
+    loopback = parts.hostname == "localhost" or (parts.hostname or "").startswith("127.") or parts.hostname == "::1"
+    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
+        raise Invalid("no url with https", 'a url like "https://login.example.com"')
+    if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
+        raise Invalid("no url with a host, and nothing secret in it", 'a url like "https://login.example.com"')
+    return url
+
+
+RoleName = Literal["viewer", "approver", "operator", "admin"]
+
+
+class ConsoleSession(Section):
+    """How long somebody stays signed in: ``idle`` since the last page, ``longest`` since signing in."""
+
+    idle: Seconds = 2 * 3600
+    longest: Seconds = 12 * 3600
+
+
+def _role_lists(value: Any) -> Any:
+    """One role need not stand in a list."""
+    if isinstance(value, Mapping):
+        return {group: [roles] if isinstance(roles, str) else roles for group, roles in value.items()}
+    return value
+
+
+class Oidc(Section):
+    """Single sign-on. ``groups``: a group there to roles here; who is in none of them is not let in. ``title``: what stands
+    on the button. ``unverified_addresses``: the provider never says whether it has verified an address, and is believed."""
+
+    issuer: Annotated[str, AfterValidator(_secret_place)]
+    client_id: str = Field(min_length=1)
+    client_secret_file: FilePath | None = None
+    groups: Annotated[dict[str, list[RoleName]], BeforeValidator(_role_lists)] = Field(min_length=1)
+    groups_claim: str = Field(default="groups", min_length=1)
+    scopes: list[str] = Field(default=["openid", "email", "profile"])
+    title: str = ""
+    unverified_addresses: bool = False
+
+
 class Console(Section):
-    """``url``: how people reach it; notices link to it only where it is given. ``tls``: where no proxy in front has it."""
+    """``url``: how people reach it; notices link to it only where it is given, and single sign-on needs it. ``tls``: where no
+    proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For."""
 
     address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
     port: Port = 8025
     url: Annotated[str, AfterValidator(_web)] = ""
     tls: Certificate | None = None
+    proxies: Networks = ()
+    session: ConsoleSession = ConsoleSession()
+    oidc: Oidc | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Console:
+        if self.oidc is not None and not self.url:
+            raise Invalid("single sign-on sends browsers back to the console's url", "url: beside oidc:")
+        return self
 
 
 class Limits(Section):

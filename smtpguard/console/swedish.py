@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from smtpguard.console.people.swedish import TEXTS as _PEOPLE
+
 _EVERYWHERE = {
     "Waiting": "Väntar",
     "less than a minute": "mindre än en minut",
@@ -19,4 +21,4 @@ _EVERYWHERE = {
     "# days": "# dygn",
 }
 
-TEXTS: Mapping[str, str] = {**_EVERYWHERE}
+TEXTS: Mapping[str, str] = {**_PEOPLE, **_EVERYWHERE}

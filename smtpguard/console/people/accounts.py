@@ -21,7 +21,14 @@ LANGUAGES = ("", "en", "sv")
 
 
 class NotPossible(Exception):
-    """Nothing changed; says why, in words for people."""
+    """Nothing changed. ``text`` says why, in words for people, with ``address`` for "{address}"."""
+
+    def __init__(self, text: str, address: str = "") -> None:
+        super().__init__(text.format(address=address))
+        self.text, self.address = text, address
+
+
+NO_ACCOUNT = "There is no account of {address}."
 
 
 class Accounts:
@@ -54,7 +61,7 @@ class Accounts:
     async def at(self, address: str) -> Account:
         found = await self._people.account(Keys(address=self.canonical(address)))
         if found is None:
-            raise NotPossible(f"there is no account of {address}")
+            raise NotPossible(NO_ACCOUNT, address)
         return found
 
     async def add(self, address: str, *, roles: Sequence[Role], password: str = "", name: str = "", by: str) -> Account:
@@ -73,11 +80,11 @@ class Accounts:
 
         def step(found: Sequence[Account]) -> Turn:
             if found:
-                return Turn(refused=f"{where} has an account already")
+                return Turn(refused="{address} has an account already.")
             data = {"roles": [r.value for r in made.roles], "with": "password" if password else "sso"}
             return Turn(account=made, events=(self.event(made, "added", by, **data),))
 
-        return await self._turned(Keys(address=where), step)
+        return await self._turned(Keys(address=where), step, where)
 
     async def set_password(self, account: Account, password: str, *, by: str) -> Account:
         check(password, address=account.address)
@@ -115,17 +122,19 @@ class Accounts:
 
     async def drop_factor(self, account: Account, *, by: str) -> Account:
         if not account.totp:
-            raise NotPossible(f"{account.address} has no second factor")
+            raise NotPossible("{address} has no second factor.", account.address)
         change = "second-factor-off"
         return await self._change(account, change, by, lambda a: replace(a, totp="", totp_step=0, recovery=()))
 
     async def set_language(self, account: Account, language: str) -> Account:
         """Their own choice, and nobody else's business: not journalled, and no session ends."""
         if language not in LANGUAGES:
-            raise NotPossible("that language is not spoken here")
-        return await self._turned(
-            Keys(account_id=account.account_id), lambda found: Turn(account=replace(found[0], language=language))
-        )
+            raise NotPossible("That language is not spoken here.")
+
+        def step(found: Sequence[Account]) -> Turn:
+            return Turn(account=replace(found[0], language=language)) if found else Turn(refused=NO_ACCOUNT)
+
+        return await self._turned(Keys(account_id=account.account_id), step, account.address)
 
     def event(self, account: Account, change: str, by: str, **data: object) -> Event:
         return Event(
@@ -141,15 +150,15 @@ class Accounts:
     ) -> Account:
         def step(found: Sequence[Account]) -> Turn:
             if not found:
-                return Turn(refused=f"there is no account of {account.address} any more")
+                return Turn(refused=NO_ACCOUNT)
             return Turn(account=to(found[0]), events=(self.event(found[0], change, by, **data),), ends_all=True)
 
-        return await self._turned(Keys(account_id=account.account_id), step)
+        return await self._turned(Keys(account_id=account.account_id), step, account.address)
 
-    async def _turned(self, keys: Keys, step: Callable[[Sequence[Account]], Turn]) -> Account:
+    async def _turned(self, keys: Keys, step: Callable[[Sequence[Account]], Turn], address: str) -> Account:
         made = await self._people.turn(keys, step)
         if made.refused or made.account is None:
-            raise NotPossible(made.refused)
+            raise NotPossible(made.refused, address)
         return made.account
 
 

@@ -17,7 +17,11 @@ AT_ONCE = 2  # each takes 64 MiB
 
 
 class BadPassword(Exception):
-    """It cannot be used as a password; says why, in words for its owner."""
+    """It cannot be used as a password. ``text`` says why, in words for its owner, with ``n`` for "#"."""
+
+    def __init__(self, text: str, n: int = 0) -> None:
+        super().__init__(text.replace("#", str(n)))
+        self.text, self.n = text, n
 
 
 class Passwords:
@@ -51,9 +55,9 @@ def check(password: str, *, address: str) -> None:
     (NIST SP 800-63B section 5.1.1)."""
     plain = _normal(password)
     if len(plain) < SHORTEST:
-        raise BadPassword(f"A password has at least {SHORTEST} characters.")
+        raise BadPassword("A password has at least # characters.", SHORTEST)
     if len(plain) > LONGEST:
-        raise BadPassword(f"A password has at most {LONGEST} characters.")
+        raise BadPassword("A password has at most # characters.", LONGEST)
     if len(set(plain)) < 5:
         raise BadPassword("A password has more than a few different characters.")
     if address.partition("@")[0].casefold() in plain.casefold() and len(plain) < len(address.partition("@")[0]) + 6:

@@ -1,0 +1,176 @@
+"""The console's people, built: who signs in and how, on the store that everybody writes.
+
+Never here: what signing in is (console.people), or the web server (console).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
+
+from smtpguard.app.files import CannotStart
+from smtpguard.audit.event import Event
+from smtpguard.config.problem import Broken
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Console, Settings
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.administering import Administering
+from smtpguard.console.people.brakes import Brake
+from smtpguard.console.people.doorway import Doorway, Place
+from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.oidc import Provider, Trusted
+from smtpguard.console.people.pages import Pages, Services
+from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.people.sessions import WRITE_SECONDS, Lifetimes, Sessions
+from smtpguard.console.people.signing import Signing
+from smtpguard.guard.links import Links
+from smtpguard.guard.ports import Clock
+from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.people import Role
+from smtpguard.store.people import People
+from smtpguard.store.store import Store
+
+log = logging.getLogger(__name__)
+
+OWN_TRIES, OWN_SECONDS = 8, 900.0
+
+
+def accounts(
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    *,
+    secret: bytes,
+    new_id: Callable[[], str],
+    tell: Callable[[Event], None] = lambda event: None,
+    passwords: Passwords | None = None,
+) -> Accounts:
+    """For the console and for ``smtpguard users`` alike."""
+    return Accounts(
+        People(store, tell),
+        clock,
+        new_id=new_id,
+        passwords=passwords or Passwords(),
+        factors=Factors(secret),
+        delimiters=settings.delimiters,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """What the console's application is given, and the work that goes on beside it."""
+
+    middleware: tuple[Middleware, ...]
+    routes: tuple[BaseRoute, ...]
+    sessions: Sessions
+    people: People
+    place: Place
+    provider: Provider | None
+
+    async def run(self) -> None:
+        """For ever: write now and then who was seen. A store that does not answer is asked again the next time."""
+        while True:
+            await asyncio.sleep(WRITE_SECONDS)
+            await self.write()
+
+    async def write(self) -> None:
+        try:
+            await self.sessions.write()
+        except LedgerError as error:
+            log.warning("sessions: the store does not answer: %s", type(error).__name__)
+
+    async def close(self) -> None:
+        await self.write()
+        if self.provider is not None:
+            await self.provider.close()
+
+
+def front(
+    settings: Settings,
+    console: Console,
+    store: Store,
+    clock: Clock,
+    *,
+    secret: bytes,
+    new_id: Callable[[], str],
+    port: int,
+    tell: Callable[[Event], None],
+    passwords: Passwords | None = None,
+) -> Front:
+    """``port``: where the console listens. Raises CannotStart where a secret cannot be read."""
+    place = where(console, port)
+    people, passwords, factors = People(store, tell), passwords or Passwords(), Factors(secret)
+    keep = console.session
+    sessions = Sessions(
+        people,
+        clock,
+        Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest)),
+    )
+    provider = _provider(console, place, clock, secret)
+    theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, tell=tell, passwords=passwords)
+    signing = Signing(
+        people,
+        sessions,
+        clock,
+        passwords=passwords,
+        factors=factors,
+        secret=secret,
+        new_id=new_id,
+        delimiters=settings.delimiters,
+    )
+    pages = Pages(
+        Services(
+            accounts=theirs,
+            signing=signing,
+            factors=factors,
+            place=place,
+            provider=provider,
+            own=Brake(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
+        )
+    )
+    door = Middleware(Doorway, place=place, sessions=sessions, links=Links(secret), clock=clock, secret=secret)
+    return Front(
+        middleware=(door,),
+        routes=(*pages.routes(), *Administering(theirs).routes()),
+        sessions=sessions,
+        people=people,
+        place=place,
+        provider=provider,
+    )
+
+
+def where(console: Console, port: int) -> Place:
+    """As browsers see it. Without a url in the settings it is reached where it listens, and on this machine by its names."""
+    if console.url:
+        return Place(url=console.url.rstrip("/"), proxies=console.proxies)
+    scheme = "https" if console.tls is not None else "http"
+    hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+    shown = f"[{console.address}]" if ":" in console.address else console.address
+    return Place(url=f"{scheme}://{shown}:{port}", hosts=hosts, proxies=console.proxies)
+
+
+def _provider(console: Console, place: Place, clock: Clock, secret: bytes) -> Provider | None:
+    wanted = console.oidc
+    if wanted is None:
+        return None
+    try:
+        theirs = read_secret(wanted.client_secret_file).get_secret_value() if wanted.client_secret_file else ""
+    except Broken as e:
+        raise CannotStart(str(e)) from None
+    trusted = Trusted(
+        issuer=wanted.issuer,
+        client_id=wanted.client_id,
+        client_secret=theirs,
+        groups={group: tuple(map(Role, roles)) for group, roles in wanted.groups.items()},
+        groups_claim=wanted.groups_claim,
+        scopes=tuple(wanted.scopes),
+        unverified=wanted.unverified_addresses,
+        title=wanted.title,
+    )
+    return Provider(trusted, clock, secret=secret, back=f"{place.url}/login/sso/back")

@@ -1,0 +1,125 @@
+"""The page of people: who has an account, what they may do, and changing that. For admins alone.
+
+Never here: what a change does (accounts), or one's own account (pages).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console.access import ADMIN, for_roles
+from smtpguard.console.people.accounts import Accounts, NotPossible
+from smtpguard.console.screen import page, see_other
+from smtpguard.mail.address import BadAddress
+from smtpguard.policy.people import Account, Role
+
+Change = Callable[[Account, Request, str], Awaitable[str]]
+"""Changes somebody's account; returns the password that was made for them, if one was."""
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKMNPQRSTUVWXYZ23456789"
+
+
+def new_password() -> str:
+    """To be told to its owner, who makes one of their own: 95 bits, without letters that are taken for others."""
+    return "-".join("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(4))
+
+
+class Administering:
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    def routes(self) -> list[Route]:
+        changes: dict[str, Change] = {
+            "roles": self._roles,
+            "disable": self._disable,
+            "enable": self._enable,
+            "password": self._password,
+            "factor-off": self._factor_off,
+        }
+        only = for_roles(ADMIN)
+        return [
+            Route("/people", only(self.people), methods=["GET"]),
+            Route("/people", only(self.add), methods=["POST"]),
+            *(
+                Route(f"/people/{{account_id}}/{name}", only(self._changing(change)), methods=["POST"])
+                for name, change in changes.items()
+            ),
+        ]
+
+    async def people(self, request: Request) -> Response:
+        return await self._shown(request)
+
+    async def add(self, request: Request) -> Response:
+        form = request.state.form
+        address, sso = str(form.get("address", "")).strip(), form.get("sso") == "yes"
+        password = "" if sso else new_password()
+        try:
+            made = await self._accounts.add(
+                address, roles=_chosen(request), password=password, name=str(form.get("name", ""))[:200].strip(),
+                by=request.state.person.address,
+            )  # fmt: skip
+        except BadAddress:
+            return await self._shown(request, 400, problem="That is no address.")
+        except NotPossible as why:
+            return await self._shown(request, 409, problem=why.text, address=why.address)
+        return await self._shown(request, made=made, password=password) if password else see_other("/people")
+
+    def _changing(self, change: Change) -> Callable[[Request], Awaitable[Response]]:
+        async def changing(request: Request) -> Response:
+            everybody = await self._accounts.everybody()
+            account = next((a for a in everybody if a.account_id == request.path_params["account_id"]), None)
+            if account is None:
+                raise HTTPException(404)
+            try:
+                password = await change(account, request, request.state.person.address)
+            except NotPossible as why:
+                return await self._shown(request, 409, problem=why.text, address=why.address)
+            return await self._shown(request, made=account, password=password) if password else see_other("/people")
+
+        return changing
+
+    async def _roles(self, account: Account, request: Request, by: str) -> str:
+        roles = _chosen(request)
+        if account.address == by and Role.ADMIN not in roles:
+            raise NotPossible("Nobody takes the admin's role from themselves: another admin does.")
+        await self._accounts.set_roles(account, roles, by=by)
+        return ""
+
+    async def _disable(self, account: Account, request: Request, by: str) -> str:
+        if account.address == by:
+            raise NotPossible("Nobody disables their own account: another admin does.")
+        await self._accounts.disable(account, by=by)
+        return ""
+
+    async def _enable(self, account: Account, request: Request, by: str) -> str:
+        await self._accounts.enable(account, by=by)
+        return ""
+
+    async def _password(self, account: Account, request: Request, by: str) -> str:
+        password = new_password()
+        await self._accounts.set_password(account, password, by=by)
+        return password
+
+    async def _factor_off(self, account: Account, request: Request, by: str) -> str:
+        await self._accounts.drop_factor(account, by=by)
+        return ""
+
+    async def _shown(
+        self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
+        made: Account | None = None, password: str = "",
+    ) -> Response:  # fmt: skip
+        return await page(
+            request, "people.html", status, everybody=await self._accounts.everybody(), roles=list(Role),
+            problem=problem, address=address, made=made, password=password, mine=request.state.person.address,
+        )  # fmt: skip
+
+
+def _chosen(request: Request) -> list[Role]:
+    wanted = request.state.form.getlist("roles")
+    return [role for role in Role if role.value in wanted]

@@ -1,0 +1,259 @@
+"""The doorway: what every request passes before a page sees it, and every answer on its way out.
+
+In: the right host (421), who is asking (by session, or by a signed link under /mine/), and for whatever is not GET or HEAD the
+proof that the form was ours: Origin and Sec-Fetch-Site where a browser sends them, and always a token bound to the session.
+Out: the headers that keep a page harmless (one that a page has set itself stays). The API's requests carry their own proof
+and pass without a cookie being looked at.
+
+A page finds in ``request.state``: ``person`` (None for nobody), ``account``, ``link``, ``csrf``, ``form`` (of a POST, read
+once here), ``client``, ``token``. Never here: what somebody may do (access), or a page.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import FormData, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from smtpguard.console import screen
+from smtpguard.console.people.sessions import Sessions
+from smtpguard.guard.links import Link, Links
+from smtpguard.guard.ports import Clock
+from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.people import Account
+
+API = "/api/"
+STATIC = "/static/"
+MINE = "/mine/"
+SAFE = frozenset({"GET", "HEAD"})
+MOST_FIELDS = 2000
+MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
+MOST_FORM = 80 << 20
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "frame-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    "cache-control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """console.ports.Person"""
+
+    address: str
+    name: str = ""
+    roles: frozenset[str] = frozenset()
+    language: str = ""
+
+    @classmethod
+    def of(cls, account: Account) -> Who:
+        return cls(
+            address=account.address,
+            name=account.name,
+            roles=frozenset(role.value for role in account.roles),
+            language=account.language,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the console is, as browsers see it. ``url``: without a slash at its end. ``hosts``: every Host that is ours.
+    ``proxies``: who may say for whom they ask (X-Forwarded-For)."""
+
+    url: str
+    hosts: frozenset[str] = frozenset()
+    proxies: Sequence[IPv4Network | IPv6Network] = ()
+    secure: bool = field(init=False)
+    origins: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        hosts = frozenset(h.lower() for h in {*self.hosts, parts.netloc})
+        object.__setattr__(self, "secure", parts.scheme == "https")
+        object.__setattr__(self, "hosts", hosts)
+        object.__setattr__(self, "origins", frozenset(f"{parts.scheme}://{host}" for host in hosts))
+
+    def cookie(self, name: str) -> str:
+        """The prefix makes browsers refuse it from anywhere else, and over plain HTTP (RFC 6265bis section 4.1.3)."""
+        return f"__Host-{name}" if self.secure else name
+
+    def client(self, scope: Scope) -> str:
+        """Who asks; behind a proxy of ours, the last address that no proxy of ours has."""
+        peer = (scope.get("client") or ("", 0))[0]
+        said = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1")
+        for address in [*reversed(said.split(",")), ""] if said else []:
+            if not self._is_proxy(peer) or not address.strip():
+                break
+            peer = address.strip()
+        return peer if _is_address(peer) else ""
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self.proxies)
+
+
+class Doorway:
+    """ASGI middleware."""
+
+    def __init__(
+        self, app: ASGIApp, *, place: Place, sessions: Sessions, links: Links, clock: Clock, secret: bytes
+    ) -> None:
+        self._app = app
+        self._place, self._sessions, self._links, self._clock = place, sessions, links, clock
+        self._key = hmac.digest(secret, b"smtpguard console form token", "sha256")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        cookies = Cookies()
+        scope["state"] = {**scope.get("state", {}), "cookies": cookies}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._finish(scope, message, cookies)
+            await send(message)
+
+        try:
+            refused = await self._admit(scope, receive, cookies)
+        except LedgerError:
+            refused = PlainTextResponse("The guard's record cannot be reached. Try again.", 503, {"retry-after": "5"})
+        await (refused or self._app)(scope, receive, sending)
+
+    async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
+        """Fills the state; an answer where it is not to go on."""
+        request, state = Request(scope, receive), scope["state"]
+        state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(),
+                  "client": self._place.client(scope)}  # fmt: skip
+        if request.headers.get("host", "").lower() not in self._place.hosts:
+            return PlainTextResponse("There is no such host here.", 421)
+        if request.url.path.startswith((API, STATIC)):
+            return None
+        given = request.cookies
+        await self._who(request, given, state)
+        if state["token"]:
+            state["csrf"] = self._proof(f"session {state['token']}")
+        else:
+            visit = given.get(self._place.cookie("smtpguard-visit"), "")
+            if not visit or len(visit) > 100:
+                visit = secrets.token_urlsafe(16)
+                cookies.set(self._place, "smtpguard-visit", visit)
+            state["csrf"] = self._proof(f"visit {visit}")
+        if request.method in SAFE:
+            return None
+        return await self._proven(request, state)
+
+    async def _who(self, request: Request, given: Mapping[str, str], state: dict[str, Any]) -> None:
+        path = request.url.path
+        if path.startswith(MINE):
+            link: Link | None = self._links.read(path[len(MINE) :].partition("/")[0], self._clock.now())
+            if link is not None:
+                state |= {"link": link, "person": Who(address=link.address)}
+            return
+        token = given.get(self._place.cookie("smtpguard"), "")
+        found = await self._sessions.find(token) if 0 < len(token) <= 100 else None
+        if found is not None:
+            state |= {"token": token, "account": found[1], "person": Who.of(found[1])}
+
+    async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
+        """Whether a form of ours was sent by who it was shown to."""
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+        if (origin is not None and origin.lower() not in self._place.origins) or site not in (None, "same-origin"):
+            return await _refused(request, 403)
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > MOST_FORM:
+            return await _refused(request, 413 if length else 411)
+        try:
+            state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
+        except HTTPException as error:
+            return await _refused(request, error.status_code)
+        told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
+        if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
+            return await _refused(request, 403)
+        return None
+
+    def _proof(self, of: str) -> str:
+        return hmac.new(self._key, of.encode(), "sha256").hexdigest()[:40]
+
+    def _finish(self, scope: Scope, message: Message, cookies: Cookies) -> None:
+        headers = MutableHeaders(raw=message.setdefault("headers", []))
+        for name, value in HEADERS.items():
+            if name == "cache-control" and scope["path"].startswith(STATIC):
+                continue
+            headers.setdefault(name, value)
+        if self._place.secure:
+            headers.setdefault("strict-transport-security", "max-age=31536000")
+        for line in cookies.lines:
+            headers.append("set-cookie", line)
+
+
+class Cookies:
+    """What the browser is to be given with the answer: a page finds it as ``request.state.cookies``."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def set(self, place: Place, name: str, value: str, *, seconds: int | None = None) -> None:
+        """For this host alone, out of reach of scripts; sent along when somebody follows a link to us, and with no form of
+        another site's."""
+        life = "" if seconds is None else f"; Max-Age={seconds}"
+        secure = "; Secure" if place.secure else ""
+        self.lines.append(f"{place.cookie(name)}={value}; Path=/{life}; HttpOnly; SameSite=Lax{secure}")
+
+    def drop(self, place: Place, name: str) -> None:
+        self.set(place, name, "", seconds=0)
+
+
+def safe_path(wanted: object) -> str:
+    """A path of ours to go on to, "/" for anything that might lead elsewhere."""
+    if not isinstance(wanted, str) or not wanted.startswith("/") or wanted.startswith(("//", "/\\")):
+        return "/"
+    if len(wanted) > 500 or "\\" in wanted or not wanted.isascii() or not wanted.isprintable():
+        return "/"
+    parts = urlsplit(wanted)
+    return "/" if parts.scheme or parts.netloc or parts.path.startswith(("/login", "/logout", "//")) else wanted
+
+
+async def _refused(request: Request, status: int) -> Response:
+    return await screen.page(request, "error.html", status, problem=status)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,270 @@
+"""The pages of signing in and out, and of one's own account: password, language, second factor.
+
+Never here: other people's accounts (administering), or whether somebody may come in (signing).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from smtpguard.console.access import NotSignedIn
+from smtpguard.console.people.accounts import Accounts, NotPossible
+from smtpguard.console.people.brakes import Brake
+from smtpguard.console.people.doorway import Cookies, Place, safe_path
+from smtpguard.console.people.factors import Factors, qr_svg
+from smtpguard.console.people.oidc import NotProven, Provider
+from smtpguard.console.people.passwords import BadPassword
+from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
+from smtpguard.console.screen import page, see_other
+from smtpguard.policy.people import Account
+
+log = logging.getLogger(__name__)
+
+KNOWN_SECONDS = 180 * 86400
+ATTEMPT_SECONDS = 600
+ISSUER = "smtpguard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What these pages work with. ``provider``: None without single sign-on."""
+
+    accounts: Accounts
+    signing: Signing
+    factors: Factors
+    place: Place
+    provider: Provider | None = None
+    own: Brake | None = None  # tries of one's own password while signed in
+
+
+class Pages:
+    def __init__(self, services: Services) -> None:
+        self._s = services
+
+    def routes(self) -> list[Route]:
+        found = [
+            Route("/login", self.door, methods=["GET"]),
+            Route("/login", self.sign_in, methods=["POST"]),
+            Route("/logout", self.sign_out, methods=["POST"]),
+            Route("/me", self.me, methods=["GET"]),
+            Route("/me/language", self.language, methods=["POST"]),
+            Route("/me/password", self.password, methods=["POST"]),
+            Route("/me/factor", self.factor, methods=["GET"]),
+            Route("/me/factor", self.confirm, methods=["POST"]),
+            Route("/me/factor/off", self.factor_off, methods=["POST"]),
+        ]
+        if self._s.provider is not None:
+            found += [
+                Route("/login/sso", self.to_provider, methods=["GET"]),
+                Route("/login/sso/back", self.back, methods=["GET"]),
+                Route("/login/sso/back", self.finish, methods=["POST"]),
+            ]
+        return found
+
+    # -- in and out
+
+    async def door(self, request: Request) -> Response:
+        then = safe_path(request.query_params.get("next"))
+        if request.state.person is not None:
+            return see_other(then)
+        return await self._door(request, then, said="changed" if "changed" in request.query_params else "")
+
+    async def sign_in(self, request: Request) -> Response:
+        then = safe_path(_text(request, "next"))
+        try:
+            done = await self._s.signing.by_password(
+                _text(request, "address"),
+                _text(request, "password"),
+                _text(request, "code"),
+                client=request.state.client,
+                known=request.cookies.get(self._s.place.cookie("smtpguard-known"), ""),
+                before=request.state.token,
+            )
+        except NotLetIn:
+            return await self._door(request, then, 401, said="refused")
+        except TooOften as wait:
+            return await self._wait(request, then, wait)
+        return self._in(request, done, then)
+
+    async def sign_out(self, request: Request) -> Response:
+        if request.state.account is not None:
+            await self._s.signing.out(request.state.token, request.state.account, client=request.state.client)
+        self._cookies(request).drop(self._s.place, "smtpguard")
+        return see_other("/login")
+
+    async def to_provider(self, request: Request) -> Response:
+        """Begins a sign-on: nothing is stored, what is needed later goes to the browser, sealed."""
+        provider = self._provider()
+        then = safe_path(request.query_params.get("next"))
+        try:
+            where, sealed = await provider.begin(then)
+        except NotProven as why:
+            log.warning("single sign-on cannot begin: %s", why)
+            return await self._door(request, then, 503, said="no provider")
+        self._cookies(request).set(self._s.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
+        return RedirectResponse(where, status_code=303)
+
+    async def back(self, request: Request) -> Response:
+        """Where the provider sends the browser. A form goes on from here, since a GET must not sign anybody in."""
+        given = {name: request.query_params.get(name, "")[:4000] for name in ("code", "state", "iss", "error")}
+        return await page(request, "signing-back.html", given=given)
+
+    async def finish(self, request: Request) -> Response:
+        provider, cookies = self._provider(), self._cookies(request)
+        cookies.drop(self._s.place, "smtpguard-sso")
+        try:
+            if error := _text(request, "error"):
+                raise NotProven(f"the provider said {error[:60]!r}")
+            proven, then = await provider.finish(
+                request.cookies.get(self._s.place.cookie("smtpguard-sso"), ""),
+                code=_text(request, "code"),
+                state=_text(request, "state"),
+                issuer=_text(request, "iss"),
+            )
+            done = await self._s.signing.by_provider(
+                proven, provider.roles(proven.groups), client=request.state.client, before=request.state.token
+            )
+        except NotProven as why:
+            log.warning("single sign-on: %s", why)
+            return await self._door(request, "/", 401, said="refused")
+        except NotLetIn:
+            return await self._door(request, "/", 401, said="refused")
+        return self._in(request, done, safe_path(then))
+
+    # -- one's own account
+
+    async def me(self, request: Request) -> Response:
+        return await self._me(request)
+
+    async def language(self, request: Request) -> Response:
+        account = _account(request)
+        try:
+            await self._s.accounts.set_language(account, _text(request, "language"))
+        except NotPossible as why:
+            return await self._me(request, 400, problem=why.text)
+        return see_other("/me")
+
+    async def password(self, request: Request) -> Response:
+        account, new = _account(request), _text(request, "new")
+        if not account.password:
+            return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
+        if not await self._right(account, _text(request, "current")):
+            return await self._me(request, 403, problem="That is not your password.")
+        if new != _text(request, "again"):
+            return await self._me(request, 400, problem="The two new passwords are not the same.")
+        try:
+            await self._s.accounts.set_password(account, new, by=account.address)
+        except BadPassword as why:
+            return await self._me(request, 400, problem=why.text, n=why.n)
+        return self._out(request)
+
+    async def factor(self, request: Request) -> Response:
+        account = _account(request)
+        return await self._factor(request, account, self._s.factors.made())
+
+    async def confirm(self, request: Request) -> Response:
+        account, sealed = _account(request), _text(request, "sealed")
+        if not await self._right(account, _text(request, "password")):
+            return await self._factor(request, account, sealed, 403, problem="That is not your password.")
+        try:
+            codes = await self._s.accounts.confirm_factor(account, sealed, _text(request, "code"), by=account.address)
+        except NotPossible as why:
+            return await self._factor(request, account, sealed, 400, problem=why.text)
+        self._cookies(request).drop(self._s.place, "smtpguard")
+        return await page(request, "recovery-codes.html", codes=codes)
+
+    async def factor_off(self, request: Request) -> Response:
+        account = _account(request)
+        if not await self._right(account, _text(request, "password")):
+            return await self._me(request, 403, problem="That is not your password.")
+        try:
+            await self._s.accounts.drop_factor(account, by=account.address)
+        except NotPossible as why:
+            return await self._me(request, 400, problem=why.text)
+        return self._out(request)
+
+    # -- shared
+
+    async def _door(self, request: Request, then: str, status: int = 200, *, said: str = "") -> Response:
+        title = self._s.provider.trusted.title if self._s.provider else ""
+        return await page(
+            request, "login.html", status, then=then, said=said, sso=self._s.provider is not None, sso_title=title,
+            minutes=0, address=_text(request, "address"),
+        )  # fmt: skip
+
+    async def _wait(self, request: Request, then: str, wait: TooOften) -> Response:
+        answer = await page(
+            request, "login.html", 429, then=then, said="wait", sso=self._s.provider is not None, sso_title="",
+            minutes=max(1, math.ceil(wait.seconds / 60)), address=_text(request, "address"),
+        )  # fmt: skip
+        answer.headers["retry-after"] = str(math.ceil(wait.seconds))
+        return answer
+
+    def _in(self, request: Request, done: SignedIn, then: str) -> Response:
+        cookies = self._cookies(request)
+        cookies.set(self._s.place, "smtpguard", done.token)
+        cookies.set(self._s.place, "smtpguard-known", done.known, seconds=KNOWN_SECONDS)
+        return see_other(then)
+
+    def _out(self, request: Request) -> Response:
+        """After a change that ended every session of theirs."""
+        self._cookies(request).drop(self._s.place, "smtpguard")
+        return see_other("/login", changed="1")
+
+    async def _me(self, request: Request, status: int = 200, *, problem: str = "", n: int = 0) -> Response:
+        return await page(request, "me.html", status, account=_account(request), problem=problem, n=n)
+
+    async def _factor(
+        self, request: Request, account: Account, sealed: str, status: int = 200, *, problem: str = ""
+    ) -> Response:
+        if not account.password:
+            return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
+        try:
+            uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
+        except ValueError:  # not one of ours
+            sealed = self._s.factors.made()
+            uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
+        plain = self._s.factors.plain(sealed)
+        return await page(
+            request, "second-factor.html", status, qr=qr_svg(uri), sealed=sealed, problem=problem,
+            secret=" ".join(plain[n : n + 4] for n in range(0, len(plain), 4)),
+        )  # fmt: skip
+
+    async def _right(self, account: Account, password: str) -> bool:
+        """One's own password, asked for again; somebody who found an open browser does not get to guess it."""
+        brake = self._s.own
+        if brake is not None and brake.wait(account.account_id) > 0:
+            return False
+        if brake is not None:
+            brake.take(account.account_id)
+        right = await self._s.accounts.right_password(account, password)
+        if right and brake is not None:
+            brake.give_back(account.account_id)
+        return right
+
+    def _provider(self) -> Provider:
+        assert self._s.provider is not None, "a route without a provider"
+        return self._s.provider
+
+    def _cookies(self, request: Request) -> Cookies:
+        found: Cookies = request.state.cookies
+        return found
+
+
+def _account(request: Request) -> Account:
+    """Whose account it is that looks. Raises NotSignedIn."""
+    found: Account | None = request.state.account
+    if found is None:
+        raise NotSignedIn
+    return found
+
+
+def _text(request: Request, name: str) -> str:
+    value = request.state.form.get(name, "")
+    return value if isinstance(value, str) else ""
