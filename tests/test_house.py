@@ -39,7 +39,10 @@ ARROWS: dict[str, set[str]] = {
 # What stands at the top knows everybody: app, cli.
 NARROW = {
     "processes": {"mail": {"reply"}},
-    "store": {"policy": {"verdict", "approval", "admission", "facts", "people"}, "reading": {"fingerprint"}},
+    "store": {
+        "policy": {"verdict", "approval", "admission", "facts", "people", "mailing", "staging"},
+        "reading": {"fingerprint"},
+    },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
 }
 NEVER = {  # libraries that must not be met in a room

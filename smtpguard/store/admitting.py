@@ -72,7 +72,7 @@ class Run:
         # from here on nothing is refused
         batch.append(sealed)
         if marks is not None:
-            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False))
+            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, None, None))
         if row is not None and admission.hold is not None:
             holds.add(batch.connection, row)
             self._twins[item.key] = admission.hold

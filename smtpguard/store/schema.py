@@ -74,6 +74,8 @@ underway = Table(  # verdicts to relay whose outcome is not known yet, with what
     _big("at"),
     _text("marks"),
     Column("doubt", Boolean, nullable=False),
+    Column("mailing", BigInteger, nullable=True),
+    Column("people", LargeBinary, nullable=True),
     Index("underway_key", "key"),
     sqlite_with_rowid=False,
 )
@@ -111,6 +113,44 @@ counted = Table(  # what was counted under a scope already, so that a retry prol
     sqlite_with_rowid=False,
 )
 
+mailing = Table(  # the same text to many people: who got how far is counted here, what was decided stands in ``doc``
+    "mailing",
+    metadata,
+    Column("n", _BIG, primary_key=True, autoincrement=False),
+    _text("id"),
+    _big("first_at"),
+    _big("last_at"),
+    _text("state"),
+    _big("people"),
+    _blob("sketch"),
+    _text("counts"),
+    _text("doc"),
+    Index("mailing_id", "id", unique=True),
+    Index("mailing_last", "last_at", "n"),
+)
+
+mailing_key = Table(  # what a mailing is looked up by: numbers of its sketch, or one that stands for an exact key
+    "mailing_key",
+    metadata,
+    Column("key", BigInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+reached = Table(  # whom a mailing has come for, as keyed digests, and what became of each copy
+    "reached",
+    metadata,
+    Column("n", BigInteger, primary_key=True, autoincrement=False),
+    _blob("person", primary_key=True),
+    _big("at"),
+    _big("kind"),
+    Column("weight", Integer, nullable=False),
+    Column("fate", SmallInteger, nullable=False),
+    _blob("content"),
+    Index("reached_at", "n", "at"),
+    sqlite_with_rowid=False,
+)
+
 hold = Table(
     "hold",
     metadata,
@@ -123,10 +163,15 @@ hold = Table(
     _big("attend_at"),
     _text("content"),
     _text("doc"),
+    Column("lead", Text, nullable=True),
+    Column("copies", Integer, nullable=True),
+    Column("reach", BigInteger, nullable=True),
+    Column("people", LargeBinary, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),
     Index("hold_content", "content"),
+    Index("hold_lead", "lead", "state"),
 )
 
 content = Table(

@@ -1,0 +1,148 @@
+"""A mailing as the admission sees it: who got how far, what people decided about it, and what that says of the next message.
+
+One text sent to many people, over any number of transactions, senders and connections. ``Mailing`` is what is remembered of
+it; ``rule_on`` says what people's decision makes of one more message. Pure. Never here: which message belongs to which
+mailing (reading.fingerprint says when two are alike, store finds it), or what a hold goes through (approval).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from smtpguard.policy.staging import Progress
+from smtpguard.reading.fingerprint import Identity, covers
+
+DAY = 86_400
+"""The window of what is counted for a mailing, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: a list that could not
+    say leaves it open whether this is a customer."""
+
+    digest: bytes
+    customer: bool = False
+    maybe: bool = False
+    lists: tuple[str, ...] = ()
+
+
+class Fate(enum.IntEnum):
+    """The last that became of a person's copy; what reached the relay's 250 stays that."""
+
+    NONE = 0
+    DEFERRED = 1
+    REFUSED = 2  # by the relay
+    HELD = 3
+    ADMITTED = 4  # decided to relay, without an outcome yet
+    RELAYED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What people allowed. ``hold_id``: the hold whose approval it is. ``rules``: those that had hit when they looked.
+
+    ``people``: how many distinct people it may reach in all. ``approved``: what they saw. ``beforehand``: of a test.
+    """
+
+    hold_id: str
+    approved: Identity
+    lists: frozenset[str]
+    rules: frozenset[str]
+    people: int
+    since: datetime
+    until: datetime
+    by: tuple[str, ...] = ()
+    beforehand: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """What people refused: until then what comes of it is rejected, with their sentence."""
+
+    hold_id: str
+    sentence: str
+    until: datetime
+
+
+class State(enum.Enum):
+    """One word for a mailing, as people see it."""
+
+    PASSING = "passing"  # nothing of it waits, and nobody had to decide
+    HELD = "held"  # people are to decide
+    APPROVED = "approved"
+    PAUSED = "paused"  # between two stages, or stopped by somebody or something
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Distinct people by what last became of their copy. A list's address weighs as much as its people."""
+
+    deferred: int = 0
+    refused: int = 0
+    held: int = 0
+    admitted: int = 0
+    relayed: int = 0
+
+    @property
+    def all(self) -> int:
+        return self.deferred + self.refused + self.held + self.admitted + self.relayed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mailing:
+    """``subject``, ``reverse_path``, ``sender``: of its first message; they go with the retention of addresses.
+
+    ``entry``: the hold that people are to decide on, "" where none waits. ``copies``: messages stored under it.
+    ``customers``: distinct customers that it has come for in all, whatever became of them.
+    """
+
+    mailing_id: str
+    first_at: datetime
+    last_at: datetime
+    subject: str = ""
+    reverse_path: str = ""
+    sender: str = ""
+    lists: tuple[str, ...] = ()
+    people: Tally = field(default_factory=Tally)
+    customers: int = 0
+    messages: int = 0
+    copies: int = 0
+    entry: str = ""
+    grant: Grant | None = None
+    rejection: Rejection | None = None
+    progress: Progress | None = None
+    bounces: int = 0
+    complaints: int = 0
+
+    @property
+    def state(self) -> State:
+        if self.entry:
+            return State.HELD
+        if self.rejection is not None:
+            return State.REJECTED
+        if self.grant is None:
+            return State.PASSING
+        if self.progress is not None and self.progress.waits:
+            return State.PAUSED
+        return State.APPROVED
+
+    def covers(self, identity: Identity | None, lists: Iterable[str], new: int, now: datetime) -> bool:
+        """Whether what people allowed takes in one more message, to these lists, with so many people who are new to it."""
+        grant = self.grant
+        return (
+            grant is not None
+            and identity is not None
+            and now < grant.until
+            and grant.lists.issuperset(lists)
+            and self.customers + new <= grant.people
+            and covers(grant.approved, identity)
+        )
+
+    def rejected(self, now: datetime) -> Rejection | None:
+        """The rejection that still stands."""
+        return self.rejection if self.rejection is not None and now < self.rejection.until else None

@@ -1,0 +1,136 @@
+"""Release in stages: so many people first, then a pause in which one can still stop it, then more, then the rest.
+
+A transition table, and what makes its moves. A stage that is full goes into a pause, which ends by time or by a person;
+a person, a freeze, the relay's refusals and reports of bounces and complaints stop it, and only a person goes on from
+there. Never here: counting (store), or the answer to who has to wait (guard.standing).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+REST = 0.0
+"""As a step: everybody who is left."""
+LEAST = 3
+"""So many refusals or reports at least: one of two is no sign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """``steps``: how many people each stage takes: a number, a share of the whole below 1, and ``REST`` at the end.
+
+    ``pause_seconds``: how long one waits between two; None: until a person goes on. ``refused``, ``reported``: the share of
+    those reached from which on it stops.
+    """
+
+    steps: tuple[float, ...]
+    pause_seconds: int | None = 1800
+    refused: float = 0.05
+    reported: float = 0.005
+
+
+class At(enum.Enum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class Move(enum.Enum):
+    FULL = "full"  # the stage has reached its people, and another one follows
+    TIME = "time"  # the pause is over
+    GO = "go"  # a person goes on
+    STOP = "stop"  # a person, a freeze, refusals or reports
+
+
+TRANSITIONS: Mapping[tuple[At, Move], At] = {
+    (At.RUNNING, Move.FULL): At.PAUSED,
+    (At.RUNNING, Move.STOP): At.STOPPED,
+    (At.PAUSED, Move.TIME): At.RUNNING,
+    (At.PAUSED, Move.GO): At.RUNNING,
+    (At.PAUSED, Move.STOP): At.STOPPED,
+    (At.STOPPED, Move.GO): At.RUNNING,
+}
+"""What is not here cannot happen."""
+
+
+def after(at: At, move: Move) -> At | None:
+    return TRANSITIONS.get((at, move))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a release is. ``stage``: counted from 0; ``full``: it has reached its people, so that to go on is to open the
+    next one. ``limit``: how many may be reached in all by its end. ``since``: of ``at``. ``why``: what stopped it.
+    """
+
+    stages: Stages
+    whole: int
+    at: At
+    stage: int
+    limit: int
+    since: datetime
+    full: bool = False
+    why: str = ""
+
+    @classmethod
+    def begun(cls, stages: Stages, whole: int, now: datetime, reached: int = 0) -> Progress:
+        """``whole``: how many people the mailing may reach in all; ``reached``: who had it before it was decided."""
+        limit = _limit(stages.steps[0], whole, reached)
+        return cls(stages=stages, whole=whole, at=At.RUNNING, stage=0, limit=limit, since=now)
+
+    @property
+    def waits(self) -> bool:
+        return self.at is not At.RUNNING
+
+    @property
+    def last(self) -> bool:
+        """Whether no stage follows."""
+        return self.stage + 1 >= len(self.stages.steps)
+
+    def goes_on_at(self) -> datetime | None:
+        """When the pause is over by itself; None where only a person ends it."""
+        if self.at is not At.PAUSED or self.stages.pause_seconds is None:
+            return None
+        return self.since + timedelta(seconds=self.stages.pause_seconds)
+
+    def moved(self, move: Move, now: datetime, why: str = "") -> Progress | None:
+        """After the move, or None where it is not open."""
+        to = after(self.at, move)
+        if to is None or (move is Move.FULL and self.last):
+            return None
+        if to is not At.RUNNING:
+            return replace(self, at=to, since=now, why=why, full=self.full or move is Move.FULL)
+        if not self.full:
+            return replace(self, at=to, since=now, why="")
+        stage = self.stage + 1
+        limit = _limit(self.stages.steps[stage], self.whole, self.limit)
+        return replace(self, at=to, stage=stage, limit=limit, since=now, full=False, why="")
+
+    def timely(self, now: datetime) -> Progress:
+        """As it is now: a pause that is over has ended."""
+        end = self.goes_on_at()
+        return self if end is None or now < end else self.moved(Move.TIME, now) or self
+
+    def with_reached(self, people: int, now: datetime) -> Progress:
+        """So many people have been let through in all."""
+        return self if people < self.limit else self.moved(Move.FULL, now) or self
+
+    def judged(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:
+        """What the relay and the world say of it: too many refusals or reports stop it."""
+        tried = max(reached + refused, 1)
+        for what, n, most in (
+            ("refused by the relay", refused, self.stages.refused),
+            ("reported", reported, self.stages.reported),
+        ):
+            if n >= LEAST and n / tried >= most:
+                return self.moved(Move.STOP, now, f"{n} of {tried} {what}") or self
+        return self
+
+
+def _limit(step: float, whole: int, reached: int) -> int:
+    if step == REST:
+        return max(whole, reached)
+    return reached + (max(1, int(whole * step)) if step < 1 else int(step))
