@@ -16,10 +16,11 @@ from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import BadIndex, Index, swap, write
+from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.shelf import failure_path, index_path
 from smtpguard.lists.sources import BadRow, Source, SourceError, Tally, addresses
 from smtpguard.lists.sources.opening import opened as opened
+from smtpguard.lists.writing import swap, write
 
 MAX_BAD_SHARE = 0.05
 MIN_BAD = 3  # bad rows that any file may have

@@ -26,9 +26,9 @@ from smtpguard.guard.notices import Notices
 from smtpguard.guard.term import Term
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import swap, write
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.shelf import index_path
+from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message

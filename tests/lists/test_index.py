@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.lists import index
+from smtpguard.lists import writing
 from smtpguard.lists.index import BadIndex, Index
 
 KEY_ID = b"key-id-8"
@@ -18,7 +18,7 @@ AT = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def make(path: Path, digests: Iterable[bytes]) -> Index:
-    index.swap(index.write(path, digests, key_id=KEY_ID, built_at=AT, fingerprint=b"f" * 32), path)
+    writing.swap(writing.write(path, digests, key_id=KEY_ID, built_at=AT, fingerprint=b"f" * 32), path)
     return Index(path, KEY_ID)
 
 
@@ -36,7 +36,7 @@ def test_holds_whom_it_was_given_and_nobody_else(
 
 
 def test_runs_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "RUN", 10)
+    monkeypatch.setattr(writing, "KEPT", 10)
     digests = [(i * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") for i in range(95)]
     opened = make(tmp_path / "a.index", [*digests, *digests[:40]])
     assert opened.people == 95
@@ -63,7 +63,7 @@ def test_every_damaged_octet_is_told(tmp_path: Path) -> None:
     for at in [*range(0, 100, 3), *range(128, len(good), 5)]:
         path.write_bytes(good[:at] + bytes([good[at] ^ 0x40]) + good[at + 1 :])
         with pytest.raises(BadIndex):
-            Index(path, KEY_ID)
+            Index(path, KEY_ID).verify()
 
 
 @pytest.mark.parametrize("keep", [0, 1, 50, 103, 104, 127, 200, -1])

@@ -1,0 +1,181 @@
+"""An index file is written here: from digests in any order, or from other indexes; beside the old one, then swapped in.
+
+Memory stays bounded however long a list is. Digests are thrown into 256 piles by their first octet, which spill to a file
+when there are half a million; then pile by pile is sorted, which needs a 256th of them at a time and no merging. What is
+sorted goes to a second file, since the sections of an index can be laid out only when the number of people is known.
+Sorting 64-bit integers is Python's own; all that moves octets about (piles to numbers, numbers to heads and tails) is
+slices and casts, which run in C. Never here: reading an index (index), or whether it may be taken into use (sync).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index, tail_bits, walk
+
+KEPT = 1 << 19  # digests that memory holds before they spill
+BLOCK = 1 << 16  # octets of sorted digests that are laid out at a time
+_SPOOL = 4 << 20  # octets that stay in memory: a small list needs no files but its own
+
+
+def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
+    """Write a new index beside ``path``, whole and on disk, and give its name: ``swap`` puts it in place.
+
+    Raises what ``digests`` raises, and OSError; then nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _spooled(path.parent) as spill:
+        return _write(path, _sorted(digests, spill), key_id, built_at, fingerprint)
+
+
+def merge(path: Path, indexes: Sequence[Index], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
+    """An index of everybody who is in one of these, as ``write``."""
+    together = (array("Q", sorted(set().union(*parts))) for parts in walk(indexes))
+    return _write(path, together, key_id, built_at, fingerprint)
+
+
+def swap(draft: Path, path: Path) -> None:
+    """Put a written index in place, durably. Made by root, it belongs to whom the folder belongs, who has to read it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(draft, owner.st_uid, owner.st_gid)
+    draft.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _spooled(folder: Path) -> tempfile.SpooledTemporaryFile[bytes]:
+    return tempfile.SpooledTemporaryFile(_SPOOL, dir=str(folder))
+
+
+def _sorted(digests: Iterable[bytes], spill: IO[bytes]) -> Iterator[array[int]]:
+    """Distinct digests as big-endian numbers, in order, pile by pile."""
+    digests = iter(digests)
+    piles: list[list[bytes]] = [[] for _ in range(OCTETS)]
+    put = [pile.append for pile in piles]
+    spilt: list[list[tuple[int, int]]] = [[] for _ in range(OCTETS)]
+    while True:
+        before = sum(map(len, piles))
+        for digest in islice(digests, KEPT):
+            put[digest[0]](digest)
+        if sum(map(len, piles)) - before < KEPT:
+            break
+        for pile, chunks in zip(piles, spilt, strict=True):
+            chunk = b"".join(pile)
+            chunks.append((spill.tell(), len(chunk)))
+            spill.write(chunk)
+            pile.clear()
+    for pile, chunks in zip(piles, spilt, strict=True):
+        numbers = array("Q")
+        for position, length in chunks:
+            spill.seek(position)
+            numbers.frombytes(spill.read(length))
+        numbers.frombytes(b"".join(pile))
+        pile.clear()
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        yield array("Q", sorted(set(numbers)))
+
+
+def _write(path: Path, ordered: Iterable[array[int]], key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
+    """``ordered``: distinct digests, in order."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with ExitStack() as stack:
+            file = stack.enter_context(os.fdopen(descriptor, "wb"))
+            digests, table, tails, marks = (stack.enter_context(_spooled(path.parent)) for _ in range(4))
+            people, version = 0, hashlib.blake2b(digest_size=8)
+            for numbers in ordered:
+                digests.write(numbers)
+                version.update(numbers)
+                people += len(numbers)
+            digests.seek(0)
+            file.write(bytes(HEADER_OCTETS))
+            bits, marks_bits = _proportions(people)
+            _lay_out(digests, bits, marks_bits, heads=file, table=table, tails=tails, marks=marks)
+            table_crc = _crc(table)
+            for section in (table, tails, marks):
+                section.seek(0)
+                shutil.copyfileobj(section, file, 1 << 20)
+            file.flush()
+            with draft.open("rb") as written:
+                body_crc = _crc(written, HEADER_OCTETS)
+            header = Header(bits=bits, marks_bits=marks_bits, key_id=key_id, people=people, built_at=built_at, fingerprint=fingerprint,
+                            version=version.digest(), table_crc=table_crc, body_crc=body_crc)  # fmt: skip
+            file.seek(0)
+            file.write(header.packed())
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink()
+        raise
+    return draft
+
+
+def _proportions(people: int) -> tuple[int, int]:
+    """Bits of the table and of the marks. From a quarter of a million people on the table tells 16 bits of each digest; a
+    place of it holds 4 to 8 people, and more, up to 64, only in lists of millions. There is 0.7 to 1.4 octets of marks a
+    person: from seven of eight who are not on the list down to four of five are told by them alone."""
+    size = people.bit_length()
+    return min(max(size - 3, 0), max(16, size - 6)), (people * 7 // 10).bit_length()
+
+
+def _lay_out(digests: IO[bytes], bits: int, marks_bits: int, *, heads: IO[bytes], table: IO[bytes], tails: IO[bytes],
+             marks: IO[bytes]) -> None:  # fmt: skip
+    """The sections of an index, each from front to back."""
+    end, shift, tail = 64 - bits, 64 - marks_bits, tail_bits(bits)
+    place, done = 0, 0  # the next place of the table; how many digests stand before this block
+    row, start = bytearray(), 0  # the octets of marks that are not written yet, and the number of the first
+    while block := array("Q", digests.read(BLOCK)):
+        low = memoryview(block).cast("B").cast("H" if tail == 16 else "I")
+        if tail == 16:
+            tails.write(low[LOW_END[0] :: 4].tobytes())
+            middle = array("I", bytes(4 * len(block)))
+            halves = memoryview(middle).cast("B").cast("H")
+            first, second = LOW_END[1:3] if sys.byteorder == "little" else (LOW_END[2], LOW_END[1])
+            halves[::2], halves[1::2] = low[first::4], low[second::4]
+            heads.write(middle)
+        else:
+            first, second = (0, 1) if sys.byteorder == "little" else (1, 0)
+            tails.write(low[first::2].tobytes())
+            heads.write(low[second::2].tobytes())
+        places, at = array("I"), 0
+        while place << end <= block[-1]:
+            at = bisect_left(block, place << end, at)
+            places.append(done + at)
+            place += 1
+        table.write(places)
+        done += len(block)
+        last = (block[-1] >> shift) - start
+        row.extend(bytes(last + 1 - len(row)))
+        for number in block:
+            row[(number >> shift) - start] |= 1 << (number & 7)
+        marks.write(row[:last])
+        row, start = row[last:], start + last
+    table.write(array("I", [done]) * ((1 << bits) + 1 - place))
+    marks.write(row.ljust((1 << marks_bits) - start, b"\0"))
+
+
+def _crc(file: IO[bytes], start: int = 0) -> int:
+    crc = 0
+    file.seek(start)
+    while block := file.read(1 << 20):
+        crc = zlib.crc32(block, crc)
+    return crc
