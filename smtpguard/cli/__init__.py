@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "freeze": ("freeze", "Stand still: everything, a list, a sender."),
     "thaw": ("thaw", "Lift a freeze."),
     "audit": ("audit", "Verify or export the journal."),
+    "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, list."),
+    "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
     "reload": ("reload", "Put the policy file in force."),
     "schema": ("schema", "Print the JSON Schema of a configuration file."),
 }

@@ -1,0 +1,132 @@
+"""smtpguard tokens: programs that may use the API, each as one account and for what its scopes say.
+
+A token is shown once, when it is made; only its hash is kept. Never here: what a scope allows (policy.people).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.policy.people import Account, Scope, Token
+
+if TYPE_CHECKING:
+    from smtpguard.console.api.tokens import Tokens
+
+SCOPES = [scope.value for scope in Scope]
+MOST_DAYS = 730
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group()
+def command() -> None:
+    """Tokens of the API: add, revoke, list."""
+
+
+@command.command()
+@click.argument("name")
+@click.option("--as", "address", metavar="ADDRESS", required=True, help="Whose account it acts as.")
+@click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
+@click.option(
+    "--days", type=click.IntRange(1, MOST_DAYS), default=90, show_default=True, help="How long it is good for."
+)
+@as_json
+@click.pass_obj
+def add(context: Context, name: str, address: str, scopes: Sequence[str], days: int, as_json: bool) -> None:
+    """Make a token, NAME it after what it is for, and print it: it is not shown again.
+
+    What it does is done, and journalled, as the account that it acts as: its votes are that person's votes.
+    """
+
+    async def work(tokens: Tokens) -> None:
+        token, text = await tokens.add(
+            address, name=name, scopes=[Scope(s) for s in scopes], good_for=timedelta(days=days), by=context.user
+        )
+        if as_json or context.json:
+            context.say(_row(token, address) | {"token": text})
+        else:
+            click.echo(text)
+            click.echo(f"Good until {token.expires_at:%Y-%m-%d}. It is not shown again.", err=True)
+
+    _run(context, work)
+
+
+@command.command()
+@click.argument("token_id", metavar="ID")
+@click.pass_obj
+def revoke(context: Context, token_id: str) -> None:
+    """Make a token worth nothing, at once."""
+
+    async def work(tokens: Tokens) -> None:
+        token = await tokens.revoke(token_id, by=context.user)
+        click.echo(f"{token.token_id} ({token.name}) is revoked.")
+
+    _run(context, work)
+
+
+@command.command("list")
+@as_json
+@click.pass_obj
+def list_(context: Context, as_json: bool) -> None:
+    """Every token, and whose it is."""
+
+    async def work(tokens: Tokens) -> None:
+        found = await tokens.all()
+        if as_json or context.json:
+            for token, account in found:
+                context.say(_row(token, account.address, tokens.state(token, account)))
+            return
+        if not found:
+            click.echo("There are no tokens: smtpguard tokens add")
+            return
+        table = [("ID", "NAME", "AS", "GOOD UNTIL", "STATE", "SCOPES")]
+        table += [_line(token, account, tokens.state(token, account)) for token, account in found]
+        widths = [max(len(line[n]) for line in table) for n in range(5)]
+        for line in table:
+            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+            click.echo("  ".join([*cells, line[5]]).rstrip())
+
+    _run(context, work)
+
+
+def _run(context: Context, work: Callable[[Tokens], Awaitable[None]]) -> None:
+    from smtpguard.app.clock import SystemClock, ids
+    from smtpguard.app.services import opened
+    from smtpguard.console.api.tokens import NoToken, Tokens
+    from smtpguard.mail.address import BadAddress
+    from smtpguard.store.people import People
+
+    settings = context.settings()
+
+    async def run() -> None:
+        async with opened(settings) as (store, _):
+            await work(Tokens(People(store), SystemClock(), new_id=ids(), delimiters=settings.delimiters))
+
+    try:
+        context.run(run())
+    except NoToken as refused:
+        raise NotFine(str(refused)) from None
+    except BadAddress as bad:
+        raise CannotRun(str(bad)) from None
+
+
+def _row(token: Token, address: str, state: str = "good") -> dict[str, Any]:
+    return {
+        "id": token.token_id,
+        "name": token.name,
+        "as": address,
+        "scopes": [scope.value for scope in token.scopes],
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+        "state": state,
+    }
+
+
+def _line(token: Token, account: Account, state: str) -> tuple[str, ...]:
+    scopes = ", ".join(scope.value for scope in token.scopes)
+    return (token.token_id, token.name, account.address, f"{token.expires_at:%Y-%m-%d}", state, scopes)

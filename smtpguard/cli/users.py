@@ -1,0 +1,262 @@
+"""smtpguard users: who may use the console, and for what.
+
+Passwords are typed at the terminal or stand in a file: never on the command line, where every process sees them. Never here:
+what becomes of an account (console.people).
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.policy.people import Account, Role
+
+if TYPE_CHECKING:
+    from smtpguard.console.people.accounts import Accounts
+    from smtpguard.console.people.factors import Factors
+
+ROLES = [role.value for role in Role]
+
+an_address = click.argument("address", metavar="ADDRESS")
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+a_password_file = click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="The password is in there, on one line; - is standard input. Asked for at the terminal otherwise.",
+)
+
+
+@click.group()
+def command() -> None:
+    """People of the console: add, passwd, roles, disable, enable, totp, list."""
+
+
+@command.command()
+@an_address
+@click.option("--role", "roles", type=click.Choice(ROLES), multiple=True, help="May be repeated.")
+@click.option("--name", default="", metavar="TEXT", help="As it is shown to others.")
+@click.option("--sso", is_flag=True, help="No password: they come by single sign-on.")
+@a_password_file
+@as_json
+@click.pass_obj
+def add(
+    context: Context,
+    address: str,
+    roles: Sequence[str],
+    name: str,
+    sso: bool,
+    password_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make an account.
+
+    A role says what somebody may do in the console; on which messages an approver decides is said by the policy's groups, which
+    know them by this address.
+    """
+    if sso and password_file is not None:
+        raise CannotRun("--sso and --password-file: one of them")
+    password = "" if sso else _password(password_file)
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        made = await accounts.add(
+            address, roles=[Role(r) for r in roles], password=password, name=name, by=context.user
+        )
+        _said(context, made, as_json, "has an account" if not sso else "has an account, and comes by single sign-on")
+        if not roles:
+            click.echo("It has no role yet, and so may do nothing: smtpguard users roles", err=True)
+
+    _run(context, work)
+
+
+@command.command()
+@an_address
+@a_password_file
+@as_json
+@click.pass_obj
+def passwd(context: Context, address: str, password_file: Path | None, as_json: bool) -> None:
+    """Give an account another password. Every session of theirs ends."""
+    password = _password(password_file)
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        done = await accounts.set_password(await accounts.at(address), password, by=context.user)
+        _said(context, done, as_json, "has another password")
+
+    _run(context, work)
+
+
+@command.command()
+@an_address
+@click.argument("roles", nargs=-1, type=click.Choice(ROLES), metavar="[viewer|approver|operator|admin]...")
+@as_json
+@click.pass_obj
+def roles(context: Context, address: str, roles: Sequence[str], as_json: bool) -> None:
+    """Say what an account may do: exactly these roles, or none. Every session of theirs ends."""
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
+        _said(context, done, as_json, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
+
+    _run(context, work)
+
+
+@command.command()
+@an_address
+@as_json
+@click.pass_obj
+def disable(context: Context, address: str, as_json: bool) -> None:
+    """Let somebody in no more, by any way. Every session of theirs ends, and their tokens are worth nothing."""
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        _said(context, await accounts.disable(await accounts.at(address), by=context.user), as_json, "is disabled")
+
+    _run(context, work)
+
+
+@command.command()
+@an_address
+@as_json
+@click.pass_obj
+def enable(context: Context, address: str, as_json: bool) -> None:
+    """Let somebody in again."""
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        _said(context, await accounts.enable(await accounts.at(address), by=context.user), as_json, "is enabled")
+
+    _run(context, work)
+
+
+@command.command()
+@an_address
+@click.option("--off", is_flag=True, help="Take the second factor away, for who has lost it.")
+@as_json
+@click.pass_obj
+def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
+    """Give an account a second factor: prints its QR code and recovery codes, once."""
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        account = await accounts.at(address)
+        if off:
+            _said(
+                context, await accounts.drop_factor(account, by=context.user), as_json, "has no second factor any more"
+            )
+            return
+        sealed = factors.made()
+        codes = await accounts.set_factor(account, sealed, by=context.user)
+        uri = factors.uri(sealed, address=account.address, issuer="smtpguard")
+        if as_json or context.json:
+            context.say({"address": account.address, "uri": uri, "recovery_codes": codes})
+            return
+        from smtpguard.console.people.factors import qr_text
+
+        click.echo(qr_text(uri))
+        click.echo(f"Secret: {factors.plain(sealed)}")
+        click.echo("Recovery codes, each for once:")
+        for code in codes:
+            click.echo(f"  {code}")
+
+    _run(context, work)
+
+
+@command.command("list")
+@as_json
+@click.pass_obj
+def list_(context: Context, as_json: bool) -> None:
+    """Everybody who has an account."""
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        everybody = await accounts.everybody()
+        if as_json or context.json:
+            for account in everybody:
+                context.say(_row(account))
+            return
+        if not everybody:
+            click.echo("Nobody has an account: smtpguard users add")
+            return
+        table = [("ADDRESS", "ROLES", "SIGNS IN WITH", "STATE")]
+        for account in everybody:
+            row = _row(account)
+            with_ = " + code".join([row["with"], ""]) if row["second_factor"] else row["with"]
+            table.append(
+                (account.address, ", ".join(row["roles"]) or "-", with_, "disabled" if account.disabled else "")
+            )
+        widths = [max(len(line[n]) for line in table) for n in range(3)]
+        for line in table:
+            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+            click.echo("  ".join([*cells, line[3]]).rstrip())
+
+    _run(context, work)
+
+
+def _run(context: Context, work: Callable[[Accounts, Factors], Awaitable[None]]) -> None:
+    from smtpguard.app.clock import SystemClock, ids
+    from smtpguard.app.files import installation_secret
+    from smtpguard.app.people import accounts
+    from smtpguard.app.services import opened
+    from smtpguard.console.people.accounts import NotPossible
+    from smtpguard.console.people.factors import Factors
+    from smtpguard.console.people.passwords import BadPassword
+    from smtpguard.mail.address import BadAddress
+
+    settings = context.settings()
+
+    async def run() -> None:
+        async with opened(settings) as (store, _):
+            secret = installation_secret(settings)
+            service = accounts(settings, store, SystemClock(), secret=secret, new_id=ids())
+            await work(service, Factors(secret))
+
+    try:
+        context.run(run())
+    except (NotPossible, BadPassword) as refused:
+        raise NotFine(str(refused)) from None
+    except BadAddress as bad:
+        raise CannotRun(str(bad)) from None
+
+
+def _password(file: Path | None) -> str:
+    """From the file, or typed twice."""
+    if file is not None:
+        text = sys.stdin.readline() if str(file) == "-" else _first_line(file)
+        if not text.strip("\r\n"):
+            raise CannotRun(f"{file}: there is no password in it")
+        return text.rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise CannotRun("no terminal to type a password at: --password-file FILE, or - for standard input")
+    first = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != first:
+        raise CannotRun("the two are not the same")
+    return first
+
+
+def _first_line(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            return stream.readline(4096)
+    except UnicodeDecodeError:
+        raise CannotRun(f"{file}: is not UTF-8") from None
+
+
+def _row(account: Account) -> dict[str, Any]:
+    return {
+        "address": account.address,
+        "name": account.name,
+        "roles": [role.value for role in account.roles],
+        "with": "sso" if account.subject else "password" if account.password else "sso (not yet)",
+        "second_factor": bool(account.totp),
+        "disabled": account.disabled,
+        "created_at": account.created_at,
+    }
+
+
+def _said(context: Context, account: Account, as_json: bool, what: str) -> None:
+    if as_json or context.json:
+        context.say(_row(account))
+    else:
+        click.echo(f"{account.address} {what}.")

@@ -1,0 +1,120 @@
+"""Bearer tokens (RFC 6750): made, revoked, and known again. A token acts as one account, as far as its scopes and that account's
+roles both allow.
+
+Never here: HTTP (entry).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console.ports import People
+from smtpguard.guard.ports import Clock
+from smtpguard.mail.address import Address
+from smtpguard.policy.people import SCOPE_ASKS, Account, Keys, Scope, Token
+
+PREFIX = "smtpguard"
+"""At the beginning of every token, so that scanners of repositories and logs find one that got away."""
+
+_FORM = re.compile(rf"{PREFIX}_([0-9A-Z]{{16}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
+
+
+class NoToken(Exception):
+    """Nothing changed; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who asks: a program, as a person."""
+
+    token: Token
+    account: Account
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.token.scopes and self.account.may(SCOPE_ASKS[scope])
+
+    @property
+    def by(self) -> str:
+        """As journalled beside the person's address."""
+        return f"{self.account.address} (token {self.token.token_id}: {self.token.name})"
+
+
+class Tokens:
+    def __init__(self, people: People, clock: Clock, *, new_id: Callable[[], str], delimiters: str = "+") -> None:
+        self._people, self._clock, self._new_id = people, clock, new_id
+        self._delimiters = delimiters
+
+    async def add(
+        self, address: str, *, name: str, scopes: Sequence[Scope], good_for: timedelta, by: str
+    ) -> tuple[Token, str]:
+        """The token, and its text, which is nowhere afterwards. Raises NoToken, BadAddress, LedgerError."""
+        account = await self._people.account(Keys(address=Address.parse(address).canonical(self._delimiters)))
+        if account is None:
+            raise NoToken(f"there is no account of {address}: smtpguard users add")
+        idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
+        if idle:
+            raise NoToken(f"{account.address} may not do that itself: {', '.join(idle)}")
+        secret, now = secrets.token_urlsafe(32), self._clock.now()
+        token = Token(
+            token_id=self._new_id(),
+            account_id=account.account_id,
+            name=" ".join(name.split())[:100],
+            secret=_hashed(secret),
+            scopes=tuple(scope for scope in Scope if scope in scopes),
+            created_at=now,
+            expires_at=now + good_for,
+        )
+        await self._people.put_token(token, self._event(token, account, "added", by))
+        return token, f"{PREFIX}_{token.token_id}_{secret}"
+
+    async def revoke(self, token_id: str, *, by: str) -> Token:
+        found = await self._people.token(token_id)
+        if found is None:
+            raise NoToken(f"there is no token {token_id}")
+        token, account = found
+        if token.revoked:
+            raise NoToken(f"{token_id} is revoked already")
+        token = replace(token, revoked=True)
+        await self._people.put_token(token, self._event(token, account, "revoked", by))
+        return token
+
+    async def all(self) -> Sequence[tuple[Token, Account]]:
+        return await self._people.tokens()
+
+    async def holder(self, text: str) -> Holder | None:
+        """Who holds this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises LedgerError."""
+        form = _FORM.fullmatch(text)
+        if form is None:
+            return None
+        found = await self._people.token(form[1])
+        right = hmac.compare_digest(found[0].secret if found else "", _hashed(form[2]))
+        if found is None or not right or self.state(*found) != "good":
+            return None
+        return Holder(token=found[0], account=found[1])
+
+    def state(self, token: Token, account: Account) -> str:
+        if token.revoked:
+            return "revoked"
+        if account.disabled:
+            return "disabled"
+        return "good" if token.stands(self._clock.now()) else "expired"
+
+    def _event(self, token: Token, account: Account, change: str, by: str) -> Event:
+        return Event(
+            kind=Kind.TOKEN,
+            id=token.token_id,
+            at=self._clock.now(),
+            data={"change": change, "name": token.name, "scopes": [scope.value for scope in token.scopes]},
+            private={"account": (account.address,), "actor": (by,)},
+        )
+
+
+def _hashed(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
