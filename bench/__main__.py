@@ -1,5 +1,15 @@
-"""``python -m bench``: smtpguard beside Postfix and beside nothing at all, interleaved, medians and ratios."""
+"""``python -m bench``: smtpguard beside Postfix and beside nothing at all, interleaved, medians and ratios.
 
-from bench.through import main
+``python -m bench --mailings``: which copies are taken for one mailing.
+"""
 
-main()
+import sys
+
+if sys.argv[1:2] == ["--mailings"]:
+    from bench.mailings import main as mailings
+
+    mailings(sys.argv[2:])
+else:
+    from bench.through import main
+
+    main()

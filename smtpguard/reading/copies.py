@@ -11,6 +11,7 @@ import hashlib
 
 from smtpguard.mail.message import Content
 from smtpguard.reading.fingerprint import Identity, sketch
+from smtpguard.reading.own import own
 from smtpguard.reading.text import Text
 
 LEAST = 200
@@ -20,8 +21,10 @@ _DIGITS = 32
 
 def identity_of(text: Text, message_id: str, body: str) -> Identity:
     """Of a message that could be read. ``body``: what ``body_key`` says, for one that has no Message-ID either."""
-    own = text.new
-    if len(own) >= LEAST and (made := sketch(own)):
+    words = own(text.new)
+    if len(words) < LEAST and text.alts:
+        words = "\n".join((words, *text.alts))  # a mailing of pictures alone says in words what they show
+    if len(words) >= LEAST and (made := sketch(words)):
         return Identity(sketch=made)
     return Identity(exact=f"message {message_id}" if message_id else body)
 

@@ -1,0 +1,173 @@
+"""``python -m bench --mailings [FOLDER]``: which copies are taken for one mailing, and at what cost.
+
+Of every template so many copies are made, read, fingerprinted and filed as the store files them: by the few smallest numbers
+of their sketch. Counted is what was *split* (not in its template's largest mailing) and what was *merged* (in a mailing that
+another template founded). FOLDER is a folder of real mail, where hardly two messages are of one mailing: it prints how many
+joined an earlier one, and by name those that did under another subject, to be looked at. Nothing of a message is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.campaigns import Person, Template, templates
+from bench.reading import content_of
+from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Bounds, Meter
+from smtpguard.reading.copies import identity_of
+from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, same
+from smtpguard.reading.read import read
+from smtpguard.reading.text import Text, extract
+from smtpguard.reading.walk import index
+
+MOST_CANDIDATES = 16
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Mailings by what finds them, as a table with an index would."""
+
+    exact: dict[str, int] = field(default_factory=dict)
+    sketches: list[Sketch] = field(default_factory=list)
+    by_key: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def file(self, identity: Identity) -> tuple[int, bool]:
+        """The mailing's number, and whether it is a new one."""
+        if identity.exact in self.exact:
+            return self.exact[identity.exact], False
+        found = Counter(n for key in identity.sketch.keys for n in self.by_key.get(key, ()))
+        for n, _ in found.most_common(MOST_CANDIDATES):
+            if same(self.sketches[n], identity.sketch):
+                return n, False
+        n = len(self.sketches)
+        self.sketches.append(identity.sketch)
+        if identity.exact:
+            self.exact[identity.exact] = n
+        for key in identity.sketch.keys:
+            self.by_key[key].append(n)
+        return n, True
+
+
+@dataclass(slots=True)
+class Cost:
+    """Seconds of this process, by what they were spent on."""
+
+    reading: float = 0.0
+    fingerprints: float = 0.0
+    filing: float = 0.0
+    messages: int = 0
+    octets: int = 0
+
+    def said(self) -> str:
+        each = 1e6 / max(1, self.messages)
+        return (
+            f"a message of {self.octets / max(1, self.messages) / 1024:.1f} KB: {self.reading * each:.0f} us to take its text, "
+            f"{self.fingerprints * each:.0f} us for its fingerprint, {self.filing * each:.1f} us to find its mailing"
+        )
+
+
+def main(argv: Sequence[str]) -> None:
+    options = argparse.ArgumentParser(prog="python -m bench --mailings", description=__doc__)
+    options.add_argument("folder", nargs="?", type=Path, help="a folder of real mail, *.eml")
+    options.add_argument("--copies", type=int, default=10_000, help="of each template (10000)")
+    options.add_argument("--seed", type=int, default=1)
+    chosen = options.parse_args(argv)
+    made_up(templates(chosen.seed), chosen.copies, chosen.seed)
+    if chosen.folder is not None:
+        real(chosen.folder)
+
+
+def made_up(all_of_them: Sequence[Template], copies: int, seed: int) -> tuple[int, int]:
+    """Returns how many copies were split from their mailing, and how many were merged into another's."""
+    shelf, cost = Shelf(), Cost()
+    founder: dict[int, str] = {}
+    split = merged = total = 0
+    missed: Counter[int] = Counter()
+    for template in all_of_them:
+        draw = random.Random(f"{seed} {template.name}")
+        filed: Counter[int] = Counter()
+        first: Sketch | None = None
+        for _ in range(copies):
+            identity = _identity(Message.of(template.copy(Person.drawn(draw), draw)), cost)
+            first = first or identity.sketch
+            for size in range(1, KEYS + 1):
+                missed[size] += set(first.keys[:size]).isdisjoint(identity.sketch.keys[:size])
+            started = time.process_time()
+            n, new = shelf.file(identity)
+            cost.filing += time.process_time() - started
+            if new:
+                founder[n] = template.name
+            filed[n] += 1
+        apart = copies - max(filed.values())
+        foreign = sum(count for n, count in filed.items() if founder[n] != template.name)
+        if apart or foreign:
+            print(f"  {template.name}: {len(filed)} mailings, {apart} split, {foreign} merged")
+        split, merged, total = split + apart, merged + foreign, total + copies
+    print(
+        f"{len(all_of_them)} templates, {copies} copies each: {100 * split / total:.3f} % split, {100 * merged / total:.3f} % merged"
+    )
+    print(f"  {cost.said()}")
+    print("  copies that share none of so many keys with the first: "
+          + ", ".join(f"{size}: {100 * missed[size] / total:.3f} %" for size in range(1, KEYS + 1)))  # fmt: skip
+    return split, merged
+
+
+def _identity(message: Message, cost: Cost) -> Identity:
+    start = message.raw.find(b"\r\n\r\n") + 4
+    begun = time.process_time()
+    text: Text = extract(message.raw, index(message.header), start, Meter(Bounds()))
+    between = time.process_time()
+    identity = identity_of(text, message.header.get("Message-ID") or "", "")
+    cost.fingerprints += time.process_time() - between
+    cost.reading += between - begun
+    cost.messages += 1
+    cost.octets += message.size_bytes
+    return identity
+
+
+def real(folder: Path) -> None:
+    """Every message is its own mailing, save what was sent several times: joins are few, and to be explained."""
+    shelf = Shelf()
+    first: dict[int, tuple[Path, str, str]] = {}
+    seen = sketched = again = alike = 0
+    strange: list[tuple[Path, Path]] = []
+    for path, message in _mail(folder):
+        reading = read(message)
+        n, new = shelf.file(reading.identity)
+        seen += 1
+        sketched += bool(reading.identity.sketch)
+        subject = " ".join(_LETTERS.findall(reading.subject.lower()))
+        if new:
+            first[n] = (path, subject, reading.message_id)
+        elif (
+            reading.identity.exact or reading.message_id == first[n][2] or reading.identity.sketch == shelf.sketches[n]
+        ):
+            again += 1
+        elif subject == first[n][1]:
+            alike += 1
+        else:
+            strange.append((first[n][0], path))
+    print(
+        f"{folder}: {seen} messages, {sketched} with a sketch; {again} came again, {alike} joined one of the same subject,"
+    )
+    print(f"  {len(strange)} ({100 * len(strange) / max(1, seen):.2f} %) one of another subject:")
+    for one, other in strange:
+        print(f"    {one.relative_to(folder)} <- {other.relative_to(folder)}")
+
+
+def _mail(folder: Path) -> Iterator[tuple[Path, Message]]:
+    for path in sorted(folder.rglob("*.eml")):
+        yield path, Message.of(content_of(path))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,72 @@
+"""Which text of a message is its writer's own, and of this message alone: without signature, disclaimers and footers.
+
+Quoted text is gone already (quoting). What is cut away is chosen by the text's own words, so that all copies of a mailing
+are cut at the same place. Only the end of a text is looked at: that is where such things stand. Never here: what a
+signature says of its writer (wording), or what becomes of the text (copies).
+"""
+
+from __future__ import annotations
+
+import re
+
+from smtpguard.reading.phrases import found_in
+
+_CLOSINGS = frozenset(
+    line.strip()
+    for line in """
+    best regards|kind regards|warm regards|regards|best wishes|many thanks|thanks|thank you|thx|cheers|best|br|sincerely|yours sincerely|yours truly
+    |yours faithfully|take care|all the best|with best regards|with kind regards|thanks in advance|thanks again|warmly|respectfully
+    |med vänlig hälsning|med vänliga hälsningar|vänliga hälsningar|vänlig hälsning|hälsningar|bästa hälsningar|varma hälsningar|många hälsningar|mvh|vh
+    |hälsar|tack på förhand|tack|kram|ha det bra|ha det gott|trevlig helg|allt gott|med vennlig hilsen|vennlig hilsen|beste hilsen|hilsen|mvh.
+    |med venlig hilsen|venlig hilsen|de bedste hilsner|mange hilsner|hilsner|på forhånd tak|ystävällisin terveisin|terveisin|terv|yst. terv.|kiitos
+    |parhain terveisin|mit freundlichen grüßen|mit freundlichen grüssen|freundliche grüße|freundliche grüsse|viele grüße|liebe grüße|beste grüße
+    |herzliche grüße|schöne grüße|mit besten grüßen|mfg|lg|vg|gruß|grüße|cordialement|bien cordialement|bien à vous|bien à toi|cdt|amicalement
+    |sincères salutations|salutations distinguées|bonne journée|merci d'avance|merci|saludos|saludos cordiales|un saludo|un cordial saludo|atentamente
+    |un abrazo|gracias|muchas gracias|cordiali saluti|distinti saluti|saluti|a presto|grazie|un caro saluto|met vriendelijke groet
+    |met vriendelijke groeten|vriendelijke groet|groet|groeten|groetjes|mvg|alvast bedankt|atenciosamente|cumprimentos|com os melhores cumprimentos|abraço
+    |abraços|obrigado|obrigada|pozdrawiam|z poważaniem|pozdrowienia|s pozdravem|pozdrav|pozdravy|s pozdravom|lep pozdrav|üdvözlettel|tisztelettel
+    |saygılarımla|teşekkürler|iyi çalışmalar|с уважением|с наилучшими пожеланиями|з повагою|με εκτίμηση|φιλικά|مع التحية|تحياتي|وتفضلوا بقبول فائق الاحترام
+    |בברכה|よろしくお願いいたします。|以上、よろしくお願いいたします。|敬具|此致|敬礼|祝好|顺祝商祺|감사합니다|ขอแสดงความนับถือ|trân trọng|salam|hormat kami
+    """.replace("\n", "").split("|")
+)
+_AFTER = frozenset(
+    ("unsubscribe-words", "preferences", "web-version", "why-you-get-this", "imprint", "confidentiality", "mobile-footer", "do-not-reply")
+)  # fmt: skip
+_FOOT = 6_000  # characters from the end in which footers begin
+_SIGNATURE = 1_500
+_RULED = 600  # characters below a line of dashes that may be a signature, or its second half
+_RULE = re.compile(r"\n[ \t]*(?:--|__|—|[-_=*~─]{5,})[ \t]*\n")
+
+
+def own(text: str) -> str:
+    """``text`` as far as where a footer, a disclaimer or a signature begins."""
+    return _without_rules(_unsigned(_without_foot(text)))
+
+
+def _without_foot(text: str) -> str:
+    start = text.rfind("\n", 0, max(len(text) * 2 // 5, len(text) - _FOOT)) + 1
+    tail = text[start:].lower().replace("’", "'").replace("\n", " ")
+    first = min((at for name, at, _ in found_in(tail) if name in _AFTER), default=-1)
+    return text if first < 0 else text[: max(text.rfind("\n", 0, start + first), 0)]
+
+
+def _unsigned(text: str) -> str:
+    """Without what follows the last closing formula, as a line of its own or before a name."""
+    start = text.rfind("\n", 0, max(len(text) - _SIGNATURE, 0)) + 1
+    end = len(text)
+    for line in reversed(text[start:].split("\n")):
+        end -= len(line)
+        words = line.strip().lower()
+        if len(words) < 60 and (words.rstrip(" ,.!-") in _CLOSINGS or words.partition(",")[0].rstrip() in _CLOSINGS):
+            return text[:end]
+        end -= 1
+    return text
+
+
+def _without_rules(text: str) -> str:
+    for _ in range(2):
+        rules = list(_RULE.finditer(text, max(0, len(text) - _RULED)))
+        if not rules:
+            break
+        text = text[: rules[-1].start()]
+    return text
