@@ -132,8 +132,14 @@ def distance(one: Sketch, other: Sketch) -> float:
 
 def same(one: Sketch, other: Sketch) -> bool:
     """Whether these are copies of one mailing, so that they are counted together."""
+    return apart(one, other) is not None
+
+
+def apart(one: Sketch, other: Sketch) -> float | None:
+    """The distance of two copies of one mailing; None of what is not."""
     short = len(one.numbers) < SHORT and len(other.numbers) < SHORT
-    return distance(one, other) <= (SAME_SHORT if short else SAME)
+    found = distance(one, other)
+    return found if found <= (SAME_SHORT if short else SAME) else None
 
 
 def covers(approved: Identity, this: Identity) -> bool:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from smtpguard.reading.fingerprint import SAME, Sketch, distance
+from smtpguard.reading.fingerprint import Sketch, apart
 
 MOST = 5_000
 
@@ -66,7 +66,7 @@ def nearest(candidates: Iterable[Known], exact: int | None, sketch: Sketch) -> K
     for one in candidates:
         if exact is not None and exact in one.keys:
             return one
-        apart = distance(one.sketch, sketch)
-        if apart <= SAME and (best is None or (apart, one.n) < best):
-            best, found = (apart, one.n), one
+        far = apart(one.sketch, sketch)
+        if far is not None and (best is None or (far, one.n) < best):
+            best, found = (far, one.n), one
     return found
