@@ -127,6 +127,6 @@ def _row(token: Token, address: str, state: str = "good") -> dict[str, Any]:
     }
 
 
-def _line(token: Token, account: Account, state: str) -> tuple[str, ...]:
+def _line(token: Token, account: Account, state: str) -> tuple[str, str, str, str, str, str]:
     scopes = ", ".join(scope.value for scope in token.scopes)
     return (token.token_id, token.name, account.address, f"{token.expires_at:%Y-%m-%d}", state, scopes)

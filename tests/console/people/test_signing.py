@@ -1,0 +1,294 @@
+"""Signing in and out through the real pages: what lets in, what does not, and what nobody may learn from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pyotp
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS
+from smtpguard.policy.people import Role
+from tests.console.stage import PASSWORD, Browser, Stage, stage
+from tests.guard.house import KEY
+
+EVA = "eva@example.com"
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path) as made:
+        yield made
+
+
+def shown(text: str, browser: Browser) -> str:
+    """A page without what differs from visit to visit."""
+    return text.replace(browser.csrf, "")
+
+
+async def test_the_right_password_lets_in_and_a_session_stands(here: Stage) -> None:
+    await here.person(EVA, Role.VIEWER)
+    browser = here.browser()
+    assert (await browser.get("/me")).headers["location"] == "/login?next=/me"
+    answer = await browser.sign_in("Eva@Example.COM", next="/me")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/me")
+    assert EVA in (await browser.get("/me")).text
+    assert here.kinds("signed-in") == [{"how": "password", "second_factor": False}]
+
+
+async def test_the_cookie_is_for_this_host_alone(here: Stage) -> None:
+    await here.person(EVA)
+    answer = await here.browser().sign_in(EVA)
+    cookies = answer.headers.get_list("set-cookie")
+    session = next(c for c in cookies if c.startswith("__Host-smtpguard="))
+    assert {"Path=/", "HttpOnly", "Secure", "SameSite=Lax"} == set(session.split("; ")[1:])
+    assert not any("Domain" in c for c in cookies)
+
+
+async def test_whoever_may_not_come_in_learns_nothing(here: Stage) -> None:
+    """No account, a wrong password, a disabled account, a wrong code: the same answer, and each is journalled."""
+    await here.person(EVA)
+    gone = await here.person("gone@example.com")
+    await here.accounts.disable(gone, by="root")
+    careful = await here.person("careful@example.com")
+    await here.accounts.set_factor(careful, Factors(KEY).made(), by="root")
+    answers = []
+    for address, password in [
+        (EVA, "another password"), ("nobody@example.com", PASSWORD), ("gone@example.com", PASSWORD),
+        ("careful@example.com", PASSWORD), ("no address at all", PASSWORD),
+    ]:  # fmt: skip
+        browser = here.browser()
+        answer = await browser.sign_in(address, password)
+        answers.append((answer.status_code, shown(answer.text, browser).replace(address, "")))
+        assert "__Host-smtpguard=" not in str(answer.headers.get_list("set-cookie"))
+    assert len(set(answers)) == 1
+    assert answers[0][0] == 401
+    whys = [refusal["why"] for refusal in here.kinds("sign-in-refused")]
+    assert whys == ["wrong password", "no such account", "disabled", "no code", "no such account"]
+
+
+async def test_what_was_typed_where_an_address_belongs_is_not_written_down(here: Stage) -> None:
+    await here.browser().sign_in("hunter2 my password", "x")
+    refused = [e for e in here.told if e.kind is Kind.SIGN_IN_REFUSED]
+    assert refused[0].private == {"client": ("192.0.2.7",)}
+    assert "hunter2" not in str(refused)
+
+
+async def test_as_much_work_for_nobody_as_for_somebody(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try compares one argon2 hash and is one commit, whether there is an account or not."""
+    from tests.console.stage import CHEAP
+
+    compared: list[bool] = []
+    compare = CHEAP._compare
+    monkeypatch.setattr(CHEAP, "_compare", lambda h, p: compared.append(bool(h)) or compare(h, p))
+    await here.person(EVA)
+    for address in (EVA, "nobody@example.com"):
+        await here.browser().sign_in(address, "a wrong password")
+    assert compared == [True, False]
+    assert len(here.kinds("sign-in-refused")) == 2
+
+
+async def test_signing_in_ends_the_session_that_was_there(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    before = browser.http.cookies["__Host-smtpguard"]
+    page = await browser.get("/me")
+    assert page.status_code == 200
+    answer = await browser.post("/login", address=EVA, password=PASSWORD)
+    assert answer.status_code == 303
+    assert browser.http.cookies["__Host-smtpguard"] != before
+    other = here.browser()
+    other.http.cookies.set("__Host-smtpguard", before, domain="guard.example.com")
+    assert (await other.get("/me")).status_code == 303
+
+
+async def test_signing_out_ends_it_in_the_store(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    token = browser.http.cookies["__Host-smtpguard"]
+    await browser.get("/me")
+    await browser.post("/logout")
+    other = here.browser()
+    other.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
+    assert (await other.get("/me")).status_code == 303
+    assert len(here.kinds("signed-out")) == 1
+
+
+@pytest.mark.parametrize(("idle", "alive"), [(119, True), (121, False)])
+async def test_whoever_is_idle_is_signed_out(here: Stage, idle: int, alive: bool) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    here.home.clock.pass_(minutes=idle)
+    assert (await browser.get("/me")).status_code == (200 if alive else 303)
+
+
+async def test_no_session_lasts_for_ever(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    for _ in range(11):
+        here.home.clock.pass_(hours=1)
+        assert (await browser.get("/me")).status_code == 200
+    here.home.clock.pass_(hours=1)
+    assert (await browser.get("/me")).status_code == 303
+
+
+async def test_who_was_seen_is_written_now_and_then_and_survives_a_restart(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    here.home.clock.pass_(minutes=90)
+    await browser.get("/me")
+    await here.front.sessions.write()
+    here.front.sessions._seen.clear()  # as another process knows it
+    here.home.clock.pass_(minutes=60)
+    assert (await browser.get("/me")).status_code == 200
+    here.front.sessions._seen.clear()
+    here.home.clock.pass_(minutes=61)
+    assert (await browser.get("/me")).status_code == 303
+    await here.front.sessions.write()
+    assert await count(here, "session") == 0
+
+
+async def count(here: Stage, table: str) -> int:
+    found: int = await here.home.store.ask(lambda c: c.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+    return found
+
+
+# -- a second factor
+
+
+async def with_factor(here: Stage) -> tuple[pyotp.TOTP, list[str]]:
+    account = await here.person(EVA, Role.VIEWER)
+    sealed = Factors(KEY).made()
+    codes = await here.accounts.set_factor(account, sealed, by="root")
+    return pyotp.TOTP(Factors(KEY).plain(sealed)), codes
+
+
+async def test_a_code_lets_in_once(here: Stage) -> None:
+    totp, _ = await with_factor(here)
+    now = totp.at(here.home.clock.now())
+    assert (await here.browser().sign_in(EVA, code=f"{now[:3]} {now[3:]}")).status_code == 303
+    assert (await here.browser().sign_in(EVA, code=now)).status_code == 401
+    here.home.clock.pass_(seconds=30)
+    assert (await here.browser().sign_in(EVA, code=totp.at(here.home.clock.now()))).status_code == 303
+
+
+async def test_two_at_once_with_the_same_code_let_in_one(here: Stage) -> None:
+    totp, _ = await with_factor(here)
+    code = totp.at(here.home.clock.now())
+    answers = await asyncio.gather(*(here.browser().sign_in(EVA, code=code) for _ in range(4)))
+    assert sorted(a.status_code for a in answers) == [303, 401, 401, 401]
+
+
+@pytest.mark.parametrize("off", [-90, -60, 60, 90])
+async def test_a_code_of_another_time_does_not(here: Stage, off: int) -> None:
+    totp, _ = await with_factor(here)
+    code = totp.at(int(here.home.clock.now().timestamp()) + off)
+    assert (await here.browser().sign_in(EVA, code=code)).status_code == 401
+
+
+async def test_a_recovery_code_lets_in_once_however_it_is_written(here: Stage) -> None:
+    _, codes = await with_factor(here)
+    assert (await here.browser().sign_in(EVA, code=codes[3].upper().replace("-", " "))).status_code == 303
+    assert (await here.browser().sign_in(EVA, code=codes[3])).status_code == 401
+    assert (await here.browser().sign_in(EVA, code=codes[4])).status_code == 303
+
+
+async def test_the_secret_does_not_lie_in_the_database_in_clear(here: Stage) -> None:
+    totp, codes = await with_factor(here)
+    doc = await here.home.store.ask(lambda c: c.exec_driver_sql("SELECT doc FROM account").scalar_one())
+    assert totp.secret not in doc
+    assert not any(code in doc or code.replace("-", "") in doc for code in codes)
+    assert PASSWORD not in doc
+
+
+# -- trying again and again
+
+
+async def tries(here: Stage, n: int, *, address: str = EVA, client: str = "198.51.100.9") -> list[int]:
+    browser = here.browser(client=client)
+    await browser.get("/login")
+    return [(await browser.post("/login", address=address, password=f"guess {k}")).status_code for k in range(n)]
+
+
+async def test_guessing_is_slowed_down_and_says_for_how_long(here: Stage) -> None:
+    await here.person(EVA)
+    assert await tries(here, PER_PAIR + 1) == [401] * PER_PAIR + [429]
+    answer = await here.browser(client="198.51.100.9").sign_in(EVA)
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["retry-after"]) <= WINDOW_SECONDS
+    here.home.clock.pass_(seconds=WINDOW_SECONDS)
+    assert (await here.browser(client="198.51.100.9").sign_in(EVA)).status_code == 303
+
+
+async def test_an_account_that_is_not_there_is_braked_in_the_same_way(here: Stage) -> None:
+    await here.person(EVA)
+    assert await tries(here, PER_PAIR + 1) == await tries(here, PER_PAIR + 1, address="nobody@example.com")
+
+
+async def test_others_guessing_keeps_nobody_out(here: Stage) -> None:
+    """From another network; and from the same one, with a browser that has been let in before."""
+    known = await here.signed_in(EVA)
+    await known.get("/me")
+    await known.post("/logout")
+    await tries(here, PER_PAIR + 1)
+    assert (await here.browser(client="203.0.113.5").sign_in(EVA)).status_code == 303
+    await tries(here, PER_PAIR + 1, client="192.0.2.7")
+    assert (await here.browser().sign_in(EVA)).status_code == 429
+    assert (await known.sign_in(EVA)).status_code == 303
+
+
+async def test_a_known_browser_has_no_more_tries_than_others(here: Stage) -> None:
+    known = await here.signed_in(EVA)
+    await known.get("/login")
+    await known.get("/me")
+    seen = [(await known.post("/login", address=EVA, password="wrong")).status_code for _ in range(PER_PAIR + 1)]
+    assert seen == [401] * PER_PAIR + [429]
+
+
+async def test_being_known_for_one_account_says_nothing_of_another(here: Stage) -> None:
+    mallory = await here.signed_in("mallory@example.com", Role.VIEWER)
+    await here.person(EVA)
+    await mallory.get("/me")
+    seen = [(await mallory.post("/login", address=EVA, password="wrong")).status_code for _ in range(PER_PAIR + 1)]
+    assert seen[-1] == 429
+    assert (await here.browser().sign_in(EVA)).status_code == 429  # counted for the network, not for the browser
+
+
+async def test_one_client_on_many_accounts(here: Stage) -> None:
+    for n in range(PER_CLIENT):
+        assert await tries(here, 1, address=f"person{n}@example.com") == [401]
+    assert await tries(here, 1, address="last@example.com") == [429]
+    assert await tries(here, 1, address="last@example.com", client="203.0.113.5") == [401]
+
+
+async def test_who_is_right_uses_up_nothing(here: Stage) -> None:
+    await here.person(EVA)
+    for _ in range(PER_PAIR + 2):
+        assert (await here.browser().sign_in(EVA)).status_code == 303
+
+
+# -- changes that end sessions
+
+
+@pytest.mark.parametrize("change", ["roles", "password", "disabled", "factor"])
+async def test_a_change_ends_every_session(here: Stage, change: str) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    other = here.browser()
+    await other.sign_in(EVA)
+    account = await here.accounts.at(EVA)
+    changes: dict[str, Any] = {
+        "roles": lambda: here.accounts.set_roles(account, [Role.OPERATOR], by="root"),
+        "password": lambda: here.accounts.set_password(account, "yet another password", by="root"),
+        "disabled": lambda: here.accounts.disable(account, by="root"),
+        "factor": lambda: here.accounts.set_factor(account, Factors(KEY).made(), by="root"),
+    }
+    await changes[change]()
+    for each in (browser, other):
+        assert (await each.get("/me")).status_code == 303
+    assert await count(here, "session") == 0
+
+
+async def test_the_same_roles_again_end_nothing(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await here.accounts.set_roles(await here.accounts.at(EVA), [Role.VIEWER, Role.VIEWER], by="root")
+    assert (await browser.get("/me")).status_code == 200

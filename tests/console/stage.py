@@ -1,0 +1,134 @@
+"""The console over the real rooms beneath it, and a browser that keeps cookies and fills in forms as people's do."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+from argon2 import PasswordHasher
+
+from smtpguard.app.people import Front, accounts, front
+from smtpguard.audit.event import Event
+from smtpguard.config.settings import Settings, settings_of
+from smtpguard.config.yaml import load_yaml
+from smtpguard.console.app import build
+from smtpguard.console.desk import Desk
+from smtpguard.console.people.accounts import Accounts
+from smtpguard.console.people.passwords import Passwords
+from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.talks import Talks
+from smtpguard.policy.people import Account, Role
+from smtpguard.store.archive import Archive
+from tests.guard.house import KEY, House, house
+
+URL = "https://guard.example.com"
+PASSWORD = "a password that is long"
+CHEAP = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+CLIENT = "192.0.2.7"
+
+
+@dataclass
+class Stage:
+    home: House
+    front: Front
+    accounts: Accounts
+    app: Any
+    told: list[Event] = field(default_factory=list)
+
+    async def person(self, address: str, *roles: Role, password: str = PASSWORD) -> Account:
+        return await self.accounts.add(address, roles=roles, password=password, by="root")
+
+    def browser(self, *, client: str = CLIENT, url: str = URL) -> Browser:
+        transport = httpx2.ASGITransport(app=self.app, client=(client, 4000))
+        return Browser(httpx2.AsyncClient(transport=transport, base_url=url, follow_redirects=False))
+
+    async def signed_in(self, address: str, *roles: Role) -> Browser:
+        await self.person(address, *roles)
+        browser = self.browser()
+        answer = await browser.sign_in(address)
+        assert answer.status_code == 303, answer.text
+        return browser
+
+    def kinds(self, kind: str) -> list[dict[str, Any]]:
+        """What the log was told of events of a kind: their data."""
+        return [dict(event.data) for event in self.told if event.kind.value == kind]
+
+
+class Browser:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self.http = http
+        self.page = ""
+        self.origin = "https://" + urlsplit(str(http.base_url)).netloc
+
+    async def get(self, path: str, **headers: str) -> httpx2.Response:
+        answer = await self.http.get(path, headers=headers)
+        if "csrf" in answer.text:
+            self.page = answer.text
+        return answer
+
+    @property
+    def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="([^"]*)"', self.page)
+        return found[1] if found else ""
+
+    def hidden(self, name: str) -> str:
+        found = re.search(rf'name="{name}" value="([^"]*)"', self.page)
+        assert found, name
+        return html.unescape(found[1])
+
+    async def post(
+        self, path: str, headers: dict[str, str] | None = None, **fields: str | Sequence[str]
+    ) -> httpx2.Response:
+        """With what a browser sends along; a field or header that is given wins."""
+        data = {"csrf": self.csrf} | fields
+        sent = {"Origin": self.origin, "Sec-Fetch-Site": "same-origin"} | (headers or {})
+        answer = await self.http.post(path, data=data, headers={k: v for k, v in sent.items() if v})
+        if 'name="csrf"' in answer.text:
+            self.page = answer.text
+        return answer
+
+    async def sign_in(self, address: str, password: str = PASSWORD, code: str = "", **more: str) -> httpx2.Response:
+        await self.get("/login")
+        return await self.post("/login", address=address, password=password, code=code, **more)
+
+
+def settings(tmp_path: Path, console: str = "{url: 'https://guard.example.com'}") -> Settings:
+    return settings_of(load_yaml(f"console: {console}\n"), tmp_path, {})
+
+
+@asynccontextmanager
+async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}") -> AsyncIterator[Stage]:
+    async with house(tmp_path) as home:
+        wanted, told = settings(tmp_path, console), list[Event]()
+        numbers = (f"A{n:015d}" for n in itertools.count(1))
+        assert wanted.console is not None
+        made = front(
+            wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
+            tell=told.append, passwords=CHEAP,
+        )  # fmt: skip
+        desk = Desk(
+            ledger=home.store,
+            archive=Archive(home.store),
+            policies=home,
+            reader=home.reader,
+            approvals=home.approvals(),
+            talks=Talks(home.store, home, home.clock, new_id=lambda: next(numbers)),
+            freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+            clock=home.clock,
+            url=URL,
+        )
+        service = accounts(
+            wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), tell=told.append, passwords=CHEAP
+        )
+        try:
+            yield Stage(home, made, service, build(desk, middleware=made.middleware, routes=made.routes), told)
+        finally:
+            await made.close()
