@@ -32,7 +32,8 @@ from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.sync import Refresher, Report
+from smtpguard.lists.report import Report
+from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.observe import log as lines
@@ -108,7 +109,9 @@ class Deliverer:
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 
-    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
         """Nobody hands one to this part."""
         connection.close()
         closed()

@@ -11,7 +11,7 @@ from pathlib import Path
 from smtpguard.app.services import opened
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import Settings
-from smtpguard.lists.sync import Report
+from smtpguard.lists.report import Report
 from smtpguard.store.migrate import NotSetUp
 
 

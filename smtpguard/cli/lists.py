@@ -18,9 +18,9 @@ import click
 from smtpguard.cli.context import CannotRun, Context, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.registry import Registry
-from smtpguard.lists.shelf import latest_failure
+from smtpguard.lists.report import Report, latest
 from smtpguard.lists.sources import Tally
-from smtpguard.lists.sync import Refresher, Report
+from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address, BadAddress
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -69,7 +69,7 @@ def show(context: Context, as_json: bool) -> None:
     from smtpguard.app.files import indexes
 
     registry, folder = _registry(context), indexes(context.settings())
-    rows = [_standing(registry, info, latest_failure(folder, info.name)) for info in registry.lists.values()]
+    rows = [_standing(registry, info, latest(folder, info.name)) for info in registry.lists.values()]
     if as_json or context.json:
         for row in rows:
             context.say(row)
@@ -197,7 +197,7 @@ def _tell(report: Report) -> None:
         click.echo(f"  and {report.bad - len(report.shown):,} more rows without an address", err=True)
 
 
-def _standing(registry: Registry, info: ListInfo, failure: str) -> dict[str, Any]:
+def _standing(registry: Registry, info: ListInfo, report: Report | None) -> dict[str, Any]:
     standing = registry.standings[info.name]
     sources = [str(declared.get("csv") or declared.get("text")) for declared in info.members]
     return {
@@ -210,7 +210,7 @@ def _standing(registry: Registry, info: ListInfo, failure: str) -> dict[str, Any
         "state": standing.state.value,
         "source": ", ".join(sources) or None,
         "problem": standing.why or None,
-        "failure": failure or None,
+        "failure": report.problem or None if report else None,
     }
 
 

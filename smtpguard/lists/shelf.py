@@ -1,7 +1,8 @@
 """Where the indexes of all lists stand: which are open, how old they are, and what is wrong with the others.
 
 Here live the names of index files, the stat by which a swapped one is noticed, and the four states of an index. The time
-of a file's last change says when its source was last read and found to be so. Never here: making indexes (sync).
+of a file's last change says when its sources were last read and found to be so: that of the source that was so the longest
+ago; INCOMPLETE where one of them never was. Never here: making indexes (sync).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Protocol
 from urllib.parse import quote
 
 from smtpguard.lists.index import BadIndex, Index
+
+INCOMPLETE = 0.0  # as a time of change: a source was never read, so that a "no" was never to be relied on
 
 
 class State(enum.Enum):
@@ -49,17 +52,14 @@ def index_path(folder: Path, name: str) -> Path:
     return folder / f"{quote(name, safe='')}.index"
 
 
-def failure_path(folder: Path, name: str) -> Path:
-    """Beside the index, while the latest sync has failed: what was wrong with it, in a sentence."""
-    return folder / f"{quote(name, safe='')}.failed"
+def sources_folder(folder: Path, name: str) -> Path:
+    """Where each source of a list has an index of its own, and keeps what it remembers."""
+    return folder / f"{quote(name, safe='')}.sources"
 
 
-def latest_failure(folder: Path, name: str) -> str:
-    """Why the latest sync failed, "" if it did not."""
-    try:
-        return failure_path(folder, name).read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
+def report_path(folder: Path, name: str) -> Path:
+    """Beside the index: what became of the latest sync (report)."""
+    return folder / f"{quote(name, safe='')}.json"
 
 
 class Shelf:
@@ -98,6 +98,9 @@ class Shelf:
             checked_at = before.checked_at if before else None
             why = f"the index of {info.name} is gone or damaged, and the one before it is in use: {problem}"
             return Standing(state=State.STALE, index=index, checked_at=checked_at, why=why)
+        if stat.st_mtime == INCOMPLETE:
+            why = f"the index of {info.name} is not complete: one of its sources could never be read"
+            return Standing(state=State.STALE, index=index, why=why)
         checked_at = datetime.fromtimestamp(stat.st_mtime, UTC)
         if now - checked_at > timedelta(seconds=info.stale_after_seconds):
             why = f"the index of {info.name} is stale: its source was last read {checked_at:%Y-%m-%d %H:%M} UTC"

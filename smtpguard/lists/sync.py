@@ -1,113 +1,57 @@
 """From a list's sources to its index, atomically: the new one is taken into use whole, or the last good one stays.
 
-A source that cannot be read, is empty, has shrunk too far or holds too many bad rows changes nothing and is reported.
-Here lives also who is due (the delivery process asks). Never here: reading files of members (sources), telling people.
+Each source has an index of its own; that of the list is the same file where there is one source, and all of them merged
+where there are several. So a source that cannot be read, is empty, has shrunk too far or holds too many bad rows keeps the
+last good index of that source alone: the others go on being fresh, since whoever was added to one of them this morning is a
+customer whatever has happened to another. The list is as old as the source that was read the longest ago. A list with a
+source that never was read keeps what index it has, or else gets one of the others, which is never taken for complete.
+Here lives also who is due (the delivery process asks). Never here: reading members (sources), telling people.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from smtpguard.lists import report as reports
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index
-from smtpguard.lists.shelf import failure_path, index_path
-from smtpguard.lists.sources import BadRow, Source, SourceError, Tally, addresses
-from smtpguard.lists.sources.opening import opened as opened
-from smtpguard.lists.writing import swap, write
+from smtpguard.lists.report import Report, SourceReport
+from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder
+from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address
+from smtpguard.lists.sources.opening import never, opened
+from smtpguard.lists.writing import linked, merge, swap, write
+from smtpguard.mail.address import BadAddress, plain
 
-MAX_BAD_SHARE = 0.05
-MIN_BAD = 3  # bad rows that any file may have
+MIN_BAD = 3  # bad rows that any source may have
 MAX_RETRY_SECONDS = 3600
+DRAFT_SECONDS = 86_400  # what a sync that died has left behind is older than that
+_NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "of", "timeout", "time_limit"})  # fmt: skip
 
 Progress = Callable[[Tally], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What became of one list's sync. ``problem`` is a sentence for its owner, "" if all went well: then ``people`` are in use.
-
-    ``bad`` rows of ``rows`` held no address, and ``shown`` names the first of them. ``changed``: other people than before.
-    """
-
-    list: str
-    at: datetime
-    source: str
-    people: int
-    problem: str = ""
-    changed: bool = False
-    version: str = ""
-    rows: int = 0
-    bad: int = 0
-    unmailed: int = 0
-    shown: tuple[BadRow, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return not self.problem
-
-
-def sync(
-    info: ListInfo,
-    *,
-    folder: Path,
-    base: Path,
-    digester: Digester,
-    now: datetime,
-    force: bool = False,
-    accept_shrink: bool = False,
-    progress: Progress | None = None,
-) -> Report:
-    """Read the list's sources if they have changed (or by ``force``), and take the new index into use if it can be right.
+def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: datetime, force: bool = False,
+         accept_shrink: bool = False, progress: Progress | None = None, stop: Stop = never) -> Report:  # fmt: skip
+    """Read the list's sources that have changed (or by ``force``, all), and take the new index into use if it can be right.
 
     ``accept_shrink``: a person has said that so few are right. Blocks while it reads: call it in a thread. Never raises
     for what is wrong with a source or an index.
     """
-    path = index_path(folder, info.name)
-    current = _current(path, digester.key_id)
-    label, tally = "", Tally()
-
-    def report(*, people: int, problem: str = "", changed: bool = False, version: str = "") -> Report:
-        _remember(failure_path(folder, info.name), problem)
-        return Report(
-            list=info.name, at=now, source=label, people=people, problem=problem, changed=changed, version=version,
-            rows=tally.rows, bad=tally.bad, unmailed=tally.unmailed, shown=tuple(tally.shown),
-        )  # fmt: skip
-
-    try:
-        sources = [opened(declaration, base) for declaration in info.members]
-        if not sources:
-            raise SourceError(f"the list {info.name} declares no members")
-        label = ", ".join(source.label for source in sources)
-        fingerprint = _fingerprint(sources)
-        if current is not None and current.fingerprint == fingerprint and not force:
-            os.utime(path, (now.timestamp(), now.timestamp()))
-            return report(people=current.people, version=current.version)
-        digests = _digests(sources, digester, tally, progress)
-        draft = write(path, digests, key_id=digester.key_id, built_at=now, fingerprint=fingerprint)
-        try:
-            if _fingerprint(sources) != fingerprint:
-                raise SourceError(f"{label} changed while it was read")
-            new = Index(draft, digester.key_id)
-            _judge(info, new.people, None if accept_shrink else current, tally, label)
-            os.utime(draft, (now.timestamp(), now.timestamp()))
-            swap(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except SourceError as error:
-        return report(people=current.people if current else 0, problem=_kept(str(error), current),
-                      version=current.version if current else "")  # fmt: skip
-    except (OSError, BadIndex) as error:
-        why = f"the index of {info.name} cannot be written: {getattr(error, 'strerror', None) or error}"
-        return report(people=current.people if current else 0, problem=_kept(why, current),
-                      version=current.version if current else "")  # fmt: skip
-    return report(people=new.people, changed=current is None or current.version != new.version, version=new.version)
+    how = _How(info, folder, base, digester, now, force, accept_shrink, progress, stop)
+    report = how.report()
+    reports.keep(folder, report)
+    return report
 
 
 class Refresher:
@@ -116,21 +60,23 @@ class Refresher:
     ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
     """
 
-    def __init__(self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester) -> None:
+    def __init__(
+        self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester, stop: Stop = never
+    ) -> None:
         self._lists = {name: info for name, info in lists.items() if info.members}
-        self._folder, self._base, self._digester = folder, base, digester
+        self._folder, self._base, self._digester, self._stop = folder, base, digester, stop
         self._next: dict[str, datetime] = {}
         self._failures: dict[str, int] = {}
 
-    def due(self, now: datetime) -> Sequence[ListInfo]:
-        """Lists to sync now. At the first call all of them: what is unchanged costs a stat."""
+    def due(self, now: datetime) -> list[ListInfo]:
+        """Lists to sync now. At the first call all of them: what is unchanged costs a look."""
         return [info for name, info in self._lists.items() if name not in self._next or self._next[name] <= now]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress | None = None) -> Report:  # fmt: skip
         """``sync`` of this module, remembered for ``due``. Blocks while it reads: call it in a thread."""
         report = sync(info, folder=self._folder, base=self._base, digester=self._digester, now=now, force=force,
-                      accept_shrink=accept_shrink, progress=progress)  # fmt: skip
+                      accept_shrink=accept_shrink, progress=progress, stop=self._stop)  # fmt: skip
         failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
         wait = info.refresh_seconds
         if failures:
@@ -143,53 +89,225 @@ class Refresher:
         return min(self._next.values(), default=None)
 
 
-def _current(path: Path, key_id: bytes) -> Index | None:
-    """The index in use; a damaged one does not pass for the last good one."""
-    try:
-        return Index(path, key_id)
-    except (OSError, BadIndex):
-        return None
+def source_key(declaration: Mapping[str, Any]) -> str:
+    """Names a source by what is read, and not by what is expected of it: other numbers there are no other source."""
+    read = {k: v for k, v in declaration.items() if k not in _NOT_WHAT_IS_READ and v is not None}
+    return hashlib.blake2b(json.dumps(read, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
 
 
-def _fingerprint(sources: Sequence[Source]) -> bytes:
-    joint = hashlib.blake2b(digest_size=32)
-    for source in sources:
-        joint.update(source.fingerprint())
-    return joint.digest()
+def source_path(folder: Path, name: str, key: str) -> Path:
+    return sources_folder(folder, name) / f"{key}.index"
 
 
-def _digests(sources: Sequence[Source], digester: Digester, tally: Tally, progress: Progress | None) -> Iterator[bytes]:
-    for source in sources:
-        for number, address in enumerate(addresses(source, tally)):
-            if progress is not None and not number % 1024:
+@dataclass(slots=True)
+class _Part:
+    """A source, and its index if it has a sound one."""
+
+    report: SourceReport
+    path: Path
+    index: Index | None
+
+
+@dataclass(frozen=True)
+class _How:
+    """One sync of one list."""
+
+    info: ListInfo
+    folder: Path
+    base: Path
+    digester: Digester
+    now: datetime
+    force: bool
+    accept_shrink: bool
+    progress: Progress | None
+    stop: Stop
+
+    def report(self) -> Report:
+        before = self._before
+        if not self.info.members:
+            problem = f"the list {self.info.name} declares no members; no index is in use"
+            return Report(list=self.info.name, at=self.now, people=0, problem=problem, failing_since=self.now)
+        parts = [self._part(declaration) for declaration in self.info.members]
+        problems = [part.report.problem for part in parts if part.report.problem]
+        old = self._sound(self._path)
+        new = old
+        try:
+            new = self._joined(parts, old)
+        except (OSError, BadIndex, SourceError) as error:
+            problems.append(self._said(error))
+        self._tidy(parts)
+        since = before.failing_since if before is not None and before.problem else None
+        return Report(
+            list=self.info.name,
+            at=self.now,
+            people=new.people if new else 0,
+            sources=tuple(part.report for part in parts),
+            problem=f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else "",
+            failing_since=(since or self.now) if problems else None,
+            changed=new is not None and (old is None or old.version != new.version),
+            version=new.version if new else "",
+        )
+
+    @cached_property
+    def _before(self) -> Report | None:
+        return reports.latest(self.folder, self.info.name)
+
+    @property
+    def _path(self) -> Path:
+        return index_path(self.folder, self.info.name)
+
+    # one source
+
+    def _part(self, declaration: Mapping[str, Any]) -> _Part:
+        key = source_key(declaration)
+        path = source_path(self.folder, self.info.name, key)
+        current = self._sound(path)
+        known = self._before.of(key) if self._before is not None else None
+        part = _Part(known or SourceReport(key=key, label=_called(declaration)), path, current)
+        tally = Tally()
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with closing(opened(declaration, self.base, state=path.parent, stop=self.stop)) as source:
+                part.report = replace(part.report, label=source.label, problem="")
+                if not self._same(source, part):
+                    self._read(source, part, tally, declaration)
+        except (SourceError, OSError, BadIndex) as error:
+            part.report = replace(part.report, problem=self._said(error))
+            if tally.rows:  # what is wrong with it is wanted now, not how it was when it was well
+                part.report = part.report.counted(tally)
+        return part
+
+    def _same(self, source: Source, part: _Part) -> bool:
+        """Whether the source says that nothing has changed since it was last read: then that was now."""
+        if part.index is None or self.force or part.index.fingerprint != source.fingerprint():
+            return False
+        self._touch(part.path, self.now.timestamp())
+        part.report = replace(part.report, people=part.index.people, checked_at=self.now)
+        return True
+
+    def _read(self, source: Source, part: _Part, tally: Tally, declaration: Mapping[str, Any]) -> None:
+        """Raises SourceError, OSError and BadIndex; then what there was is as it was."""
+        fingerprint = source.fingerprint()
+        draft = write(part.path, self._digests(source, tally), key_id=self.digester.key_id, built_at=self.now, fingerprint=fingerprint)  # fmt: skip
+        try:
+            if source.fingerprint() != fingerprint:
+                raise SourceError(f"{source.label} changed while it was read")
+            new = Index(draft, self.digester.key_id)
+            self._judge(source.label, new.people, part.index, tally, declaration)
+            self._touch(draft, self.now.timestamp())
+            swap(draft, part.path)
+        finally:
+            draft.unlink(missing_ok=True)
+        part.index = new
+        part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).counted(tally)
+
+    def _digests(self, source: Source, tally: Tally) -> Iterator[bytes]:
+        """Of everybody who is on it; what holds no address is told to ``tally``."""
+        of, progress = self.digester.of, self.progress
+        for number, (place, text) in enumerate(source.cells(tally)):
+            if progress is not None and not number & 0xFFF:
                 progress(tally)
-            yield digester.of(address)
+            mailbox = plain(text)
+            if mailbox is not None:
+                yield of(mailbox)
+                continue
+            try:
+                address = cell_address(text)
+            except BadAddress as error:
+                tally.reject(place, str(error))
+            else:
+                yield of(address)
         if progress is not None:
             progress(tally)
 
+    def _judge(self, label: str, people: int, current: Index | None, tally: Tally, declared: Mapping[str, Any]) -> None:
+        """Raises SourceError if this cannot be the source."""
+        if tally.bad > max(MIN_BAD, tally.rows * float(declared.get("max_bad", 0.05))):
+            first = f" (the first: {tally.shown[0]})" if tally.shown else ""
+            raise SourceError(f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}")
+        if not people:
+            raise SourceError(f"{label} holds nobody")
+        if people < int(declared.get("at_least", 1)):
+            raise SourceError(f"{label} holds {people:,} people, and the policy expects at least {int(declared['at_least']):,}")  # fmt: skip
+        self._judge_size(label, people, current, float(declared.get("max_shrink", 0.2)))
 
-def _judge(info: ListInfo, people: int, current: Index | None, tally: Tally, label: str) -> None:
-    """Raises SourceError if this cannot be the list."""
-    if tally.bad > max(MIN_BAD, tally.rows * MAX_BAD_SHARE):
-        first = f" (the first: {tally.shown[0]})" if tally.shown else ""
-        raise SourceError(f"{label}: {tally.bad} of {tally.rows} rows hold no address{first}")
-    if not people:
-        raise SourceError(f"{label} holds nobody")
-    if people < info.at_least:
-        raise SourceError(f"{label} holds {people} people, and the policy expects at least {info.at_least}")
-    if current is not None and people < current.people * (1 - info.max_shrink):
-        lost = 1 - people / current.people
-        raise SourceError(f"{label} holds {people} people, {lost:.0%} fewer than the {current.people} before")
+    def _judge_size(self, label: str, people: int, current: Index | None, max_shrink: float) -> None:
+        if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
+            lost = 1 - people / current.people
+            raise SourceError(f"{label} holds {people:,} people, {lost:.0%} fewer than the {current.people:,} before")
+
+    # the list
+
+    def _joined(self, parts: list[_Part], old: Index | None) -> Index | None:
+        """The index of the list, put in place if it is another one. Raises SourceError, OSError and BadIndex."""
+        there = [(part.index, part.path) for part in parts if part.index is not None]
+        complete = len(there) == len(parts)
+        if not there or (not complete and old is not None):
+            return old
+        indexes = [index for index, _ in there]
+        if len(parts) > 1:
+            versions = "".join(sorted(index.version for index in indexes))
+            fingerprint = hashlib.blake2b(versions.encode(), digest_size=32).digest()
+            if old is None or old.fingerprint != fingerprint:
+                draft = merge(self._path, indexes, key_id=self.digester.key_id, built_at=self.now, fingerprint=fingerprint)  # fmt: skip
+                old = self._into_use(draft, old)
+            checked = min(path.stat().st_mtime for _, path in there)
+            self._touch(self._path, checked if complete else INCOMPLETE)
+        elif old is None or not self._path.samefile(there[0][1]):
+            old = self._into_use(linked(there[0][1], self._path), old)
+        return old
+
+    def _into_use(self, draft: Path, old: Index | None) -> Index:
+        try:
+            new = Index(draft, self.digester.key_id)
+            self._judge_size(f"the list {self.info.name}", new.people, old, self.info.max_shrink)
+            swap(draft, self._path)
+        finally:
+            draft.unlink(missing_ok=True)
+        return new
+
+    def _sound(self, path: Path) -> Index | None:
+        """The index in use; a damaged one does not pass for the last good one."""
+        try:
+            index = Index(path, self.digester.key_id)
+            index.verify()
+        except (OSError, BadIndex):
+            return None
+        return index
+
+    def _said(self, error: Exception) -> str:
+        if isinstance(error, SourceError):
+            return str(error)
+        return f"the index of {self.info.name} cannot be written: {getattr(error, 'strerror', None) or error}"
+
+    def _touch(self, path: Path, at: float) -> None:
+        """When its source was last found to be so."""
+        if path.stat().st_mtime != at:
+            os.utime(path, (at, at))
+
+    def _tidy(self, parts: list[_Part]) -> None:
+        """Indexes of sources that the policy no longer declares, and what syncs that died have left behind."""
+        declared = {part.path for part in parts}
+        with suppress(OSError):
+            for path in sources_folder(self.folder, self.info.name).glob("*.index"):
+                if path not in declared and all(part.index is not None for part in parts):
+                    path.unlink()
+            for folder in (self.folder, sources_folder(self.folder, self.info.name)):
+                for draft in folder.glob(".*.index.*"):
+                    if draft.stat().st_mtime < time.time() - DRAFT_SECONDS:
+                        draft.unlink()
 
 
-def _remember(path: Path, problem: str) -> None:
-    """For whoever looks at the list before it is read again. In a folder that cannot be written the report must do."""
-    with contextlib.suppress(OSError):
-        if problem:
-            path.write_text(problem + "\n", "utf-8")
-        else:
-            path.unlink(missing_ok=True)
+def _called(declaration: Mapping[str, Any]) -> str:
+    """A source that could never be opened has no other name."""
+    return next((Path(str(declaration[k])).name for k in ("csv", "text") if declaration.get(k)), "its source")
 
 
-def _kept(problem: str, current: Index | None) -> str:
-    return f"{problem}; " + ("the last good index stays in use" if current is not None else "no index is in use")
+def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:
+    if new is None:
+        return "no index is in use"
+    if len(parts) == 1:
+        return "the last good index stays in use"
+    if all(part.index is not None for part in parts):
+        return "what was last read of it stays in use, and its other sources are fresh"
+    return "the last good index stays in use" if old is not None else "an index of its other sources is in use"

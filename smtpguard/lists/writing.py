@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -45,6 +46,13 @@ def merge(path: Path, indexes: Sequence[Index], *, key_id: bytes, built_at: date
     """An index of everybody who is in one of these, as ``write``."""
     together = (array("Q", sorted(set().union(*parts))) for parts in walk(indexes))
     return _write(path, together, key_id, built_at, fingerprint)
+
+
+def linked(index: Path, path: Path) -> Path:
+    """A draft beside ``path`` that is the same file as ``index``."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft.hardlink_to(index)
+    return draft
 
 
 def swap(draft: Path, path: Path) -> None:

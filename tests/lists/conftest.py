@@ -11,7 +11,8 @@ import pytest
 
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry, build
-from smtpguard.lists.sync import Report, sync
+from smtpguard.lists.report import Report
+from smtpguard.lists.sync import sync
 from smtpguard.mail.address import Address
 
 

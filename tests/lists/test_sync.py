@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -28,10 +28,11 @@ def test_a_first_sync_and_an_unchanged_one(house) -> None:
     inode = index_path(house.folder, "news").stat().st_ino
     house.clock.pass_(hours=1)
     again = house.sync("news")
-    assert (again.ok, again.changed, again.people, again.rows) == (True, False, 100, 0)
+    assert (again.ok, again.changed, again.people, again.sources[0].read_at) == (True, False, 100, first.at)
+    assert again.sources[0].checked_at == again.at
     stat = index_path(house.folder, "news").stat()
     assert (stat.st_ino, stat.st_mtime) == (inode, house.clock().timestamp())  # not read again, and known to be fresh
-    assert house.sync("news", force=True).rows == 100
+    assert house.sync("news", force=True).sources[0].read_at == house.clock()
 
 
 def test_new_people_are_taken_in(house) -> None:
@@ -69,7 +70,8 @@ def test_what_cannot_be_right_keeps_the_last_good_index(house, members: list[str
     assert re.search(problem, report.problem)
     assert index(house).version == before == report.version
     assert index_path(house.folder, "news").stat().st_mtime < house.clock().timestamp()
-    assert sorted(p.name for p in house.folder.iterdir()) == ["news.failed", "news.index"], "no draft is left behind"
+    assert sorted(p.name for p in house.folder.iterdir()) == ["news.index", "news.json", "news.sources"]
+    assert len(list((house.folder / "news.sources").iterdir())) == 1, "no draft is left behind"
 
 
 def test_a_shrunken_list_goes_through_when_a_person_says_so(house) -> None:
@@ -83,7 +85,7 @@ def test_a_shrunken_list_goes_through_when_a_person_says_so(house) -> None:
 def test_at_least(house) -> None:
     house.list("news", PEOPLE, options={"at_least": 1000})
     report = house.sync("news")
-    assert report.problem == "news.csv holds 100 people, and the policy expects at least 1000; no index is in use"
+    assert report.problem == "news.csv holds 100 people, and the policy expects at least 1,000; no index is in use"
     assert not index_path(house.folder, "news").exists()
 
 
@@ -100,6 +102,7 @@ def test_several_sources_are_one_list(house) -> None:
     house.sections["news"]["members"] = [house.sections["news"]["members"], {"text": "more.txt"}]
     report = house.sync("news")
     assert (report.people, report.source) == (101, "news.csv, more.txt")
+    assert [source.people for source in report.sources] == [100, 2]
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_used(house) -> None:
@@ -112,13 +115,17 @@ def test_a_file_that_changes_while_it_is_read_is_not_used(house) -> None:
     assert report.problem.startswith("news.csv changed while it was read")
 
 
-def test_a_damaged_index_is_made_anew(house) -> None:
+@pytest.mark.parametrize("damage", [lambda raw: raw[:300], lambda raw: raw[:200] + b"?" + raw[201:]])
+def test_a_damaged_index_is_made_anew(house, damage: Callable[[bytes], bytes]) -> None:
+    """One that cannot be opened, and one in which only a look at the whole finds the damage."""
     house.list("news", PEOPLE)
     house.sync("news")
     path = index_path(house.folder, "news")
-    os.truncate(path, 300)
+    good = path.read_bytes()
+    path.write_bytes(damage(good))
     report = house.sync("news")
     assert (report.ok, report.changed, report.people) == (True, True, 100)
+    assert path.read_bytes() == good
 
 
 def test_a_new_secret_makes_a_new_index(house) -> None:
@@ -141,7 +148,8 @@ def test_a_list_with_a_strange_name_stays_in_its_folder(house) -> None:
     house.list("news", PEOPLE)
     house.sections["../up"] = house.sections.pop("news")
     house.sync("../up")
-    assert [p.name for p in house.folder.iterdir()] == ["..%2Fup.index"]
+    assert sorted(p.name for p in house.folder.iterdir()) == ["..%2Fup.index", "..%2Fup.json", "..%2Fup.sources"]
+    assert not list(house.path.glob("*.index"))
 
 
 def test_a_list_without_members_or_with_unknown_ones_is_told(house) -> None:

@@ -1,0 +1,129 @@
+"""What became of a list's sync, and of each of its sources: told by who synced, and kept beside the index for who asks later.
+
+A small JSON file a list. It names sources, lines and reasons, and no address. Never here: the sync itself (sync).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from smtpguard.lists.shelf import report_path
+from smtpguard.lists.sources import BadRow, Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """One source. ``people`` were on it when it was last read well, at ``read_at``, and found to be the same still at
+    ``checked_at``. ``problem``: why it cannot be used now, "" if it can.
+
+    ``bad`` rows of ``rows`` held no address, and ``shown`` names the first of them; ``unmailed`` are those of people whom the
+    list server does not write to.
+    """
+
+    key: str
+    label: str
+    people: int = 0
+    read_at: datetime | None = None
+    checked_at: datetime | None = None
+    problem: str = ""
+    rows: int = 0
+    bad: int = 0
+    unmailed: int = 0
+    ignored: int = 0
+    shown: tuple[BadRow, ...] = ()
+
+    def counted(self, tally: Tally) -> SourceReport:
+        return replace(self, rows=tally.rows, bad=tally.bad, unmailed=tally.unmailed, ignored=tally.ignored,
+                       shown=tuple(tally.shown))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One list. ``problem`` is a sentence for its owner, "" if all went well; ``failing_since``: when it was first said, in a
+    row. ``people`` are in use, whatever has failed. ``changed``: other people than before this sync.
+    """
+
+    list: str
+    at: datetime
+    people: int
+    sources: tuple[SourceReport, ...] = ()
+    problem: str = ""
+    failing_since: datetime | None = None
+    changed: bool = False
+    version: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problem
+
+    @property
+    def source(self) -> str:
+        """What people call where it comes from."""
+        return ", ".join(source.label for source in self.sources)
+
+    @property
+    def rows(self) -> int:
+        return sum(source.rows for source in self.sources)
+
+    @property
+    def bad(self) -> int:
+        return sum(source.bad for source in self.sources)
+
+    @property
+    def unmailed(self) -> int:
+        return sum(source.unmailed for source in self.sources)
+
+    @property
+    def shown(self) -> tuple[BadRow, ...]:
+        return tuple(row for source in self.sources for row in source.shown)
+
+    def of(self, key: str) -> SourceReport | None:
+        """That of one source."""
+        return next((source for source in self.sources if source.key == key), None)
+
+
+def keep(folder: Path, report: Report) -> None:
+    """In place of the one before. In a folder that cannot be written, what is returned must do."""
+    path = report_path(folder, report.list)
+    with contextlib.suppress(OSError):
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(report), file, default=_plain)
+        if os.geteuid() == 0:
+            owner = folder.stat()
+            os.chown(draft, owner.st_uid, owner.st_gid)
+        Path(draft).replace(path)
+
+
+def latest(folder: Path, name: str) -> Report | None:
+    """Of the last sync, None if there was none, or nobody can say."""
+    try:
+        said = json.loads(report_path(folder, name).read_text())
+        sources = tuple(
+            SourceReport(**_times(source) | {"shown": tuple(BadRow(**row) for row in source["shown"])})
+            for source in said["sources"]
+        )
+        return Report(**_times(said) | {"sources": sources})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+_TIMES = ("at", "failing_since", "read_at", "checked_at")
+
+
+def _times(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: datetime.fromisoformat(v) if k in _TIMES and v else v for k, v in fields.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,162 @@
+"""A list of several sources: each keeps its own last good index, the list is all of them, and as old as the oldest."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.lists import report as reports
+from smtpguard.lists.declared import build
+from smtpguard.lists.index import Index
+from smtpguard.lists.shelf import Shelf, State, index_path, sources_folder
+from smtpguard.lists.sync import source_key
+from smtpguard.mail.address import Address
+
+ONE = [f"one{i}@kund.se" for i in range(40)]
+TWO = [f"two{i}@kund.se" for i in range(40)]
+
+
+@pytest.fixture
+def both(house):
+    """A list from two files, which have two people in common."""
+    house.list("news", [*ONE, *TWO[:2]])
+    (house.path / "more.txt").write_text("\n".join(TWO))
+    house.sections["news"]["members"] = [house.sections["news"]["members"], {"text": "more.txt"}]
+    return house
+
+
+def on(house, text: str) -> bool:
+    index = Index(index_path(house.folder, "news"), house.digester.key_id)
+    return house.digester.of(Address.parse(text)) in index
+
+
+def standing(house):
+    lists, _ = build(house.sections, {})
+    shelf = Shelf(house.folder, house.digester.key_id)
+    shelf.look(lists.values(), house.clock())
+    return shelf.standings["news"]
+
+
+def test_everybody_is_counted_once(both) -> None:
+    report = both.sync("news")
+    assert (report.ok, report.people) == (True, 80)
+    assert [(s.label, s.people, s.rows) for s in report.sources] == [("news.csv", 42, 42), ("more.txt", 40, 40)]
+    assert on(both, ONE[0])
+    assert on(both, TWO[39])
+    assert not both.sync("news").changed
+
+
+def test_one_that_fails_keeps_its_own_last_good_and_the_other_goes_on(both) -> None:
+    both.sync("news")
+    began = both.clock()
+    both.clock.pass_(hours=20)
+    (both.path / "more.txt").unlink()
+    both.list("news", [*ONE, *TWO[:2], "new@kund.se"])
+    both.sections["news"]["members"] = [both.sections["news"]["members"], {"text": "more.txt"}]
+    report = both.sync("news")
+    assert (
+        "more.txt: No such file or directory; what was last read of it stays in use, and its other sources are fresh"
+        in report.problem
+    )
+    assert (report.changed, report.people) == (True, 81)
+    assert on(both, "new@kund.se"), (
+        "who was added this morning is a customer, whatever has happened to the other source"
+    )
+    assert on(both, TWO[39])
+    assert (standing(both).state, standing(both).checked_at) == (State.READY, began), "as old as the oldest"
+    both.clock.pass_(hours=5)
+    both.sync("news")
+    assert standing(both).state is State.STALE
+
+
+def test_since_when_it_fails_is_remembered(both) -> None:
+    both.sync("news")
+    (both.path / "more.txt").rename(both.path / "away.txt")
+    both.clock.pass_(hours=1)
+    first = both.sync("news").at
+    both.clock.pass_(hours=1)
+    both.sync("news")
+    kept = reports.latest(both.folder, "news")
+    assert (kept.failing_since, kept.at) == (first, first + timedelta(hours=1))
+    (both.path / "away.txt").rename(both.path / "more.txt")
+    assert both.sync("news").failing_since is None
+
+
+def test_one_that_could_never_be_read_leaves_the_list_incomplete(both) -> None:
+    (both.path / "more.txt").rename(both.path / "away.txt")
+    report = both.sync("news")
+    assert report.problem.endswith("an index of its other sources is in use")
+    assert standing(both).state is State.STALE, "a yes is a yes, a no is not to be relied on"
+    assert "not complete" in standing(both).why
+    assert on(both, ONE[0])
+    (both.path / "away.txt").rename(both.path / "more.txt")
+    assert both.sync("news").ok
+    assert (standing(both).state, standing(both).index.people) == (State.READY, 80)
+
+
+def test_a_source_that_is_new_and_fails_costs_nothing_of_what_there_is(both) -> None:
+    both.sync("news")
+    both.sections["news"]["members"] = [{"text": "more.txt"}, {"csv": "typo.csv"}]
+    report = both.sync("news")
+    assert (report.ok, report.people) == (False, 80)
+    assert report.problem.endswith("the last good index stays in use")
+    assert on(both, ONE[0])
+
+
+def test_a_source_that_is_taken_out_of_the_policy_is_forgotten_if_a_person_says_so(both) -> None:
+    both.sync("news")
+    both.sections["news"]["members"] = [{"text": "more.txt"}]
+    report = both.sync("news")
+    assert "the list news holds 40 people, 50% fewer than the 80 before" in report.problem
+    assert on(both, ONE[0])
+    assert both.sync("news", accept_shrink=True).people == 40
+    assert not on(both, ONE[0])
+    key = source_key({"text": "more.txt"})
+    assert [p.name for p in sources_folder(both.folder, "news").iterdir()] == [f"{key}.index"]
+
+
+def test_what_is_expected_of_a_source_makes_no_other_source_of_it() -> None:
+    key = source_key({"csv": "a.csv"})
+    assert source_key({"csv": "a.csv", "at_least": 5, "max_shrink": 0.5, "refresh": 60, "column": None}) == key
+    assert source_key({"csv": "a.csv", "column": "email"}) != key
+
+
+def test_one_source_and_the_list_are_one_file(house) -> None:
+    house.list("news", ONE)
+    house.sync("news")
+    [source] = sources_folder(house.folder, "news").iterdir()
+    assert source.samefile(index_path(house.folder, "news")), "it is on disk once"
+
+
+def test_what_a_dead_sync_left_behind_goes_away(house) -> None:
+    house.list("news", ONE)
+    house.sync("news")
+    left, fresh = house.folder / ".news.index.dead", house.folder / ".news.index.alive"
+    left.touch()
+    fresh.touch()
+    os.utime(left, (1, 1))
+    house.sync("news")
+    assert not left.exists()
+    assert fresh.exists()
+
+
+def test_bad_rows_are_told_by_source_and_line_and_never_by_what_stands_there(both) -> None:
+    (both.path / "more.txt").write_text("\n".join([*TWO, "rubbish.of.anna", "anna svensson@kund.se"]))
+    both.sync("news")
+    kept = reports.latest(both.folder, "news")
+    assert [(row.source, str(row)) for row in kept.shown] == [
+        ("more.txt", "line 41: not a mailbox: expected local-part@domain"),
+        ("more.txt", "line 42: not a mailbox: expected local-part@domain"),
+    ]
+    assert "anna" not in reports.report_path(both.folder, "news").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"list": "news"}', '{"sources": [{"shown": [{}]}]}'])
+def test_a_report_that_nobody_can_read_is_none(house, text: str) -> None:
+    house.list("news", ONE)
+    house.sync("news")
+    reports.report_path(house.folder, "news").write_text(text)
+    assert reports.latest(house.folder, "news") is None
+    assert house.sync("news").ok
