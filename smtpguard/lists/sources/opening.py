@@ -1,15 +1,17 @@
 """From one of a list's ``members``, as the policy declares it, to the source that it names.
 
-Never here: what a declaration may say (policy.models), or reading (the sources).
+What a source needs beside Python's own library is imported when the first of its kind is opened.
+Never here: what a declaration may say (policy.members), or reading (the sources).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smtpguard.lists.sources import Source, SourceError, Stop
+from smtpguard.lists.sources import Cell, Source, SourceError, Stop, Tally
 from smtpguard.lists.sources.csv import CsvTable
 from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sources.text import TextTable
@@ -22,8 +24,59 @@ def never() -> bool:
 def opened(declaration: Mapping[str, Any], base: Path, *, state: Path | None = None, stop: Stop = never) -> Source:
     """``base``: what relative paths are relative to. ``state``: a folder in which a source may keep what makes its next
     look cheap. Raises SourceError."""
-    if declaration.get("csv") is not None:
-        return FileSource(base / declaration["csv"], CsvTable.of(declaration))
-    if declaration.get("text") is not None:
-        return FileSource(base / declaration["text"], TextTable())
-    raise SourceError("members name no source: expected csv or text")
+    source = _opened(declaration, base, state, stop)
+    return source if "of" not in declaration else _Within(source, str(declaration["of"]))
+
+
+def _opened(declaration: Mapping[str, Any], base: Path, state: Path | None, stop: Stop) -> Source:
+    match next((kind for kind in _KINDS if declaration.get(kind) is not None), ""):
+        case "csv":
+            return FileSource(base / declaration["csv"], CsvTable.of(declaration))
+        case "text":
+            return FileSource(base / declaration["text"], TextTable())
+        case "sql":
+            from smtpguard.lists.sources.sql import SqlSource
+
+            return SqlSource.of(declaration, base, stop)
+        case "ldap":
+            from smtpguard.lists.sources.ldap import LdapSource
+
+            return LdapSource.of(declaration, base, stop)
+        case "mailman":
+            from smtpguard.lists.sources.mailman import MailmanSource
+
+            return MailmanSource.of(declaration, base, stop)
+        case "http":
+            from smtpguard.lists.sources.http import HttpSource
+
+            return HttpSource.of(declaration, base, state, stop)
+        case "aliases" | "virtual":
+            from smtpguard.lists.sources.aliases import AliasSource
+
+            return AliasSource.of(declaration, base)
+        case _:
+            raise SourceError(f"members name no source: expected {', '.join(_KINDS[:-1])} or {_KINDS[-1]}")
+
+
+_KINDS = ("csv", "text", "sql", "ldap", "mailman", "http", "aliases", "virtual")
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """A source of another list, which this list includes: it says whose it is."""
+
+    inner: Source
+    of: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.of}: {self.inner.label}"
+
+    def fingerprint(self) -> bytes:
+        return self.inner.fingerprint()
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        return self.inner.cells(tally)
+
+    def close(self) -> None:
+        self.inner.close()

@@ -1,0 +1,262 @@
+"""Members of groups in a directory (RFC 4511): Active Directory, OpenLDAP and others.
+
+Groups within groups are followed, and circles end. Active Directory is asked for everybody at once, by its rule for memberships
+in a chain; others are asked member by member. Certificates are verified; referrals to other servers are not followed.
+Never here: ldap3 at import time, since it is an extra.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources.credentials import secret, trust
+from smtpguard.lists.sources.patience import Patience
+
+IN_CHAIN = "1.2.840.113556.1.4.1941"
+ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
+MEMBERS = ("member", "uniqueMember")
+ADDRESSES = ("mail", "proxyAddresses")
+_SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; the others (x500:, sip:) are no mailboxes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LdapSource:
+    """Members of ``groups``, or what ``filter`` finds below ``base``. ``attributes``: where their addresses stand."""
+
+    host: str
+    port: int
+    implicit_tls: bool
+    starttls: bool
+    verify: ssl.SSLContext = field(repr=False)
+    patience: Patience
+    groups: tuple[str, ...] = ()
+    base: str | None = None
+    filter: str | None = None
+    attributes: tuple[str, ...] = ADDRESSES
+    bind: str | None = None
+    password: str | None = field(default=None, repr=False)
+    page: int = 500
+    opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    @classmethod
+    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> LdapSource:
+        url = urlsplit(declaration["ldap"])
+        implicit = url.scheme == "ldaps"
+        password = declaration.get("password_file")
+        return cls(
+            host=url.hostname or "",
+            port=url.port or (636 if implicit else 389),
+            implicit_tls=implicit,
+            starttls=not implicit and declaration.get("starttls", True),
+            verify=trust(declaration.get("ca_file"), base),
+            patience=Patience.of(declaration, stop),
+            groups=tuple(declaration.get("group") or ()),
+            base=declaration.get("base"),
+            filter=declaration.get("filter"),
+            attributes=tuple(declaration.get("attributes") or ADDRESSES),
+            bind=declaration.get("bind"),
+            password=secret(password, base) if password else None,
+            page=declaration.get("page", 500),
+        )
+
+    @property
+    def label(self) -> str:
+        what = " and ".join(self.groups) if self.groups else f"{self.filter} below {self.base}"
+        return f"{what} in the directory {self.host}"
+
+    def fingerprint(self) -> bytes:
+        """A directory has no cheap way to say whether a group has changed."""
+        return self.opening
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        tally.begin(self.label, "entry")
+        with self._connected() as directory:
+            if self.filter is not None:
+                found: Iterator[_Found] = directory.below(self.base or "", self.filter)
+            elif directory.is_active:
+                found = (entry for group in self.groups for entry in directory.in_chain(group))
+            else:
+                found = directory.followed(self.groups)
+            for number, entry in enumerate(found, 1):
+                tally.rows += max(len(entry.addresses), 1)
+                for address in entry.addresses:
+                    yield number, address
+                if not entry.addresses:
+                    tally.reject(number, entry.wrong or f"no address in {' or '.join(self.attributes)}")
+
+    def close(self) -> None:
+        """Nothing is open between two passes."""
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Directory]:
+        """Bound, and only after the way there is safe."""
+        try:
+            import ldap3
+            from ldap3.core.exceptions import LDAPException
+        except ModuleNotFoundError:
+            raise SourceError(f'{self.label}: ldap3 is not installed: pip install "smtpguard[ldap]"') from None
+        seconds = self.patience.wait_seconds
+        connection = None
+        try:
+            server = ldap3.Server(self.host, self.port, use_ssl=self.implicit_tls, get_info=ldap3.NONE,
+                                  connect_timeout=seconds, tls=_tls(self.verify, self.host))  # fmt: skip
+            connection = ldap3.Connection(server, self.bind, self.password, auto_referrals=False, raise_exceptions=True,
+                                          receive_timeout=seconds, read_only=True)  # fmt: skip
+            connection.open(read_server_info=False)
+            if self.starttls and not connection.start_tls(read_server_info=False):
+                raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
+            connection.bind(read_server_info=False)
+            yield _Directory(self, connection)
+        except (LDAPException, OSError) as error:
+            raise SourceError(f"{self.label}: {self.patience.spent() or _said(error, seconds)}") from None
+        finally:
+            if connection is not None:
+                with suppress(LDAPException, OSError):
+                    connection.unbind()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One entry's addresses. ``wrong``: why there is none, where that is not plain."""
+
+    addresses: tuple[str, ...] = ()
+    wrong: str = ""
+
+
+class _Directory:
+    """A bound connection, and the three ways of asking it for people."""
+
+    def __init__(self, source: LdapSource, connection: Any) -> None:
+        self._source, self._connection = source, connection
+        self._wanted = [*source.attributes, "objectClass", *MEMBERS]
+        root = next(self._entries("", "(objectClass=*)", "BASE", ["supportedCapabilities", "defaultNamingContext"]), {})
+        self.is_active = ACTIVE_DIRECTORY in _values(root, "supportedCapabilities")
+        self._context = next(iter(_values(root, "defaultNamingContext")), "")
+
+    def below(self, base: str, wanted: str) -> Iterator[_Found]:
+        """Everybody whom a filter finds."""
+        for entry in self._entries(base, wanted, "SUBTREE", self._wanted):
+            yield self._person(entry)
+
+    def in_chain(self, group: str) -> Iterator[_Found]:
+        """Everybody in a group of Active Directory and in the groups within it, which the directory looks up itself."""
+        from ldap3.utils.conv import escape_filter_chars
+
+        if self._entry(group) is None:
+            raise SourceError(f"{self._source.label}: there is no {group}")
+        wanted = f"(&(memberOf:{IN_CHAIN}:={escape_filter_chars(group)})(!(objectClass=group)))"
+        yield from self.below(self._source.base or self._context, wanted)
+
+    def followed(self, groups: Iterable[str]) -> Iterator[_Found]:
+        """Everybody in these groups and in the groups within them, one entry after the other."""
+        for group in groups:
+            if self._entry(group) is None:
+                raise SourceError(f"{self._source.label}: there is no {group}")
+        ahead = list(groups)
+        seen = {name.casefold() for name in ahead}
+        while ahead:
+            entry = self._entry(ahead.pop())
+            if entry is None:
+                yield _Found(wrong="a member that the directory does not have")
+                continue
+            members = [name for kind in MEMBERS for name in _values(entry, kind)]
+            if not members and not _is_group(entry):
+                yield self._person(entry)
+            for name in members:
+                if name.casefold() not in seen:
+                    seen.add(name.casefold())
+                    ahead.append(name)
+
+    def _person(self, entry: Mapping[str, Any]) -> _Found:
+        found: dict[str, str] = {}
+        for kind in self._source.attributes:
+            for value in _values(entry, kind):
+                address = _mailbox(value)
+                if address:
+                    found.setdefault(address.casefold(), address)
+        return _Found(tuple(found.values()))
+
+    def _entry(self, name: str) -> Mapping[str, Any] | None:
+        from ldap3.core.exceptions import LDAPNoSuchObjectResult
+
+        try:
+            return next(self._entries(name, "(objectClass=*)", "BASE", self._wanted), None)
+        except LDAPNoSuchObjectResult:
+            return None
+
+    def _entries(self, base: str, wanted: str, scope: str, attributes: list[str]) -> Iterator[Mapping[str, Any]]:
+        """Raw attributes of what is found, a page at a time where there may be many."""
+        self._source.patience.look(self._source.label)
+        if scope == "BASE":
+            self._connection.search(base, wanted, scope, attributes=attributes)
+            answers = self._connection.response or []
+        else:
+            answers = self._connection.extend.standard.paged_search(
+                base, wanted, scope, attributes=attributes, paged_size=self._source.page, generator=True
+            )
+        for number, answer in enumerate(answers):
+            if not number % self._source.page:
+                self._source.patience.look(self._source.label)
+            if answer.get("type") == "searchResEntry":  # and not a referral to another server
+                yield answer["raw_attributes"]
+
+
+def _tls(context: ssl.SSLContext, host: str) -> Any:
+    """TLS as Python's own library verifies it, names included, and not as ldap3 does by itself."""
+    import ldap3
+
+    class Verified(ldap3.Tls):  # type: ignore[misc]
+        def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
+            connection.socket = context.wrap_socket(connection.socket, server_hostname=host)
+
+    return Verified(validate=ssl.CERT_REQUIRED)
+
+
+def _values(entry: Mapping[str, Any], kind: str) -> list[str]:
+    """Attributes' names have no case."""
+    found: list[bytes] = next((values for name, values in entry.items() if name.casefold() == kind.casefold()), [])
+    return [value.decode("utf-8", "surrogateescape") for value in found]
+
+
+def _is_group(entry: Mapping[str, Any]) -> bool:
+    return any(value.casefold().startswith("group") for value in _values(entry, "objectClass"))
+
+
+def _mailbox(value: str) -> str:
+    """``SMTP:anna@example.com`` and plain addresses; "" for other kinds of address."""
+    scheme, colon, rest = value.partition(":")
+    if not colon or "@" in scheme:
+        return value.strip()
+    return rest.strip() if f"{scheme.lower()}:" in _SCHEMES else ""
+
+
+def _said(error: Exception, seconds: float) -> str:
+    from ldap3.core import exceptions as ldap
+
+    said = " ".join(str(error).split())
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
+        return f"its certificate is not trusted: {why} (see ca_file)"
+    if isinstance(error, ldap.LDAPInvalidCredentialsResult):
+        return "the login is refused (see bind and password_file)"
+    if isinstance(error, ldap.LDAPInsufficientAccessRightsResult | ldap.LDAPInappropriateAuthenticationResult):
+        return "we may not read this (see bind and password_file)"
+    if isinstance(
+        error, ldap.LDAPSizeLimitExceededResult | ldap.LDAPTimeLimitExceededResult | ldap.LDAPAdminLimitExceededResult
+    ):
+        return f"it gives only a part of the answer ({error.description}): its limits for us are too low"
+    if isinstance(error, ldap.LDAPSocketReceiveError | ldap.LDAPResponseTimeoutError | TimeoutError):
+        return f"no answer within {seconds:g} s (timeout)"
+    if isinstance(error, ldap.LDAPSocketOpenError):
+        return f"it cannot be reached: {said}"
+    if isinstance(error, ldap.LDAPInvalidFilterError):
+        return "the filter is none (RFC 4515)"
+    return said or type(error).__name__

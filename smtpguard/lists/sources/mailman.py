@@ -1,0 +1,127 @@
+"""Members of a list of Mailman 3, asked of its core over REST.
+
+Everybody on the roster counts, whatever becomes of their copies: who has switched delivery off, or had it switched off by
+bounces, is on the list and can be back with the next mail. Never here: the connection (web).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources.credentials import secret, trust
+from smtpguard.lists.sources.patience import Patience
+from smtpguard.lists.sources.web import Web
+
+PAGE = 1000
+MAX_ANSWER = 32 << 20
+MAX_AGAIN = 3
+_EXPECTED = "expected the root of its REST API, as https://lists.example.com/3.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """A Mailman core's REST API. ``root``: as ``https://lists.example.com/3.1``."""
+
+    root: str
+    web: Web = field(repr=False)
+    label: str
+
+    @classmethod
+    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> Core:
+        root = declaration["mailman"].rstrip("/")
+        label = f"Mailman at {urlsplit(root).hostname}"
+        login = f"{declaration.get('user') or 'restadmin'}:{secret(declaration['password_file'], base)}"
+        web = Web(label=label, patience=Patience.of(declaration, stop), verify=trust(declaration.get("ca_file"), base),
+                  secret=f"Basic {base64.b64encode(login.encode()).decode()}", named="password_file")  # fmt: skip
+        return cls(root=root, web=web, label=label)
+
+    def lists(self) -> Iterator[tuple[str, str]]:
+        """Each list's posting address and its List-Id. Raises SourceError."""
+        for entry in self._pages("lists"):
+            yield self._text(entry, "fqdn_listname"), self._text(entry, "list_id")
+
+    def roster(self, list_id: str, role: str) -> Iterator[str]:
+        """The addresses of everybody with this role. Raises SourceError, midway too."""
+        for entry in self._pages(f"lists/{quote(list_id, safe='@.')}/roster/{role}"):
+            yield self._text(entry, "email")
+
+    def _pages(self, path: str) -> Iterator[Mapping[str, Any]]:
+        """All entries, a page at a time. When some go meanwhile the others move up, and one could slip past between two
+        pages: then it begins again, since to meet somebody twice does no harm."""
+        page = met = 0
+        total, again = -1, MAX_AGAIN
+        while page == 0 or met < total:
+            page += 1
+            answer = self._asked(f"{path}?count={PAGE}&page={page}")
+            size, entries = answer.get("total_size"), answer.get("entries", [])
+            if not isinstance(size, int) or not isinstance(entries, list):
+                raise SourceError(f"{self.label}: it answers otherwise than Mailman 3 does: {_EXPECTED}")
+            before, total = total, size
+            if total < before and again:
+                page, met, again = 0, 0, again - 1
+                continue
+            if not entries and met < total:
+                raise SourceError(f"{self.label}: half an answer: {met} of {total} entries")
+            met += len(entries)
+            yield from entries
+
+    def _asked(self, path: str) -> Mapping[str, Any]:
+        response = self.web.get(f"{self.root}/{path}", {"Accept": "application/json"})
+        try:
+            octets = self.web.body(response, MAX_ANSWER).read()
+        finally:
+            response.close()
+        try:
+            answer = json.loads(octets)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise SourceError(f"{self.label}: it answers no JSON: {_EXPECTED}")
+        return answer
+
+    def _text(self, entry: Any, key: str) -> str:
+        value = entry.get(key) if isinstance(entry, dict) else None
+        if not isinstance(value, str):
+            raise SourceError(f"{self.label}: an entry without {key}")
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailmanSource:
+    core: Core
+    list_id: str
+    roles: tuple[str, ...] = ("member",)
+    opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    @classmethod
+    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> MailmanSource:
+        return cls(core=Core.of(declaration, base, stop), list_id=declaration["list_id"],
+                   roles=tuple(declaration.get("roles") or ("member",)))  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        return f"{self.list_id} of {self.core.label}"
+
+    def fingerprint(self) -> bytes:
+        """Mailman has no cheap way to say whether its members have changed."""
+        return self.opening
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        tally.begin(self.label, "member")
+        number = 0
+        for role in self.roles:
+            for email in self.core.roster(self.list_id, role):
+                number += 1
+                tally.rows += 1
+                yield number, email
+
+    def close(self) -> None:
+        self.core.web.close()

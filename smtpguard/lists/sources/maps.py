@@ -1,0 +1,128 @@
+"""What Postfix's alias, virtual and hash maps say, by their text: aliases(5), virtual(5), postmap(1).
+
+Continuation lines, comments, quotes and ``:include:`` files are read; a pipe or a file is no mailbox, and is counted. Maps of
+patterns (regexp, pcre) and compiled ones are refused. Never here: who is behind an address in the end (aliases, expansions).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from smtpguard.lists.sources import SourceError
+
+LONGEST_LINE = 1 << 20
+MAX_INCLUDES = 16  # within one another
+INCLUDE = ":include:"
+_TABLE = re.compile(r"[a-z]{2,12}:(?=[^:])", re.I)
+_TEXT_TABLES = frozenset({"hash", "btree", "dbm", "lmdb", "cdb", "sdbm", "texthash"})
+_PATTERN = re.compile(r"!?/|(?:if|endif)\b")
+_VALUES = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*")+')
+_ALIAS = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^:"]+?)\s*:(.*)\Z', re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a map: what is addressed, and what it stands for, as they are spelled. ``wrong``: why it is neither."""
+
+    line: int
+    name: str = ""
+    values: tuple[str, ...] = ()
+    wrong: str = ""
+
+
+def map_path(written: str, base: Path) -> Path:
+    """The text of a map named as Postfix does, with or without its type: ``hash:/etc/aliases``. Raises SourceError."""
+    kind = _TABLE.match(written)
+    if kind is None:
+        return base / written
+    if kind[0][:-1].lower() not in _TEXT_TABLES:
+        raise SourceError(f"{written}: cannot be read by its text: expected an alias, virtual, hash or texthash map")
+    return base / written[kind.end() :]
+
+
+def aliases(path: Path) -> Iterator[Entry]:
+    """Of a file as aliases(5) describes it. Raises SourceError."""
+    for line, text in _logical(path):
+        found = _ALIAS.match(text)
+        if found is None:
+            yield Entry(line, wrong="no colon after the alias")
+        else:
+            yield Entry(line, _bare(found[1]), tuple(_listed(found[2])))
+
+
+def virtual(path: Path) -> Iterator[Entry]:
+    """Of a file as virtual(5) and postmap(1) describe it. Raises SourceError."""
+    for line, text in _logical(path):
+        name, *rest = text.split(None, 1)
+        values = [word for part in _listed(rest[0] if rest else "") for word in _words(part)]
+        if values:
+            yield Entry(line, _bare(name), tuple(values))
+        else:
+            yield Entry(line, wrong="nothing after the address")
+
+
+def included(value: str, base: Path, depth: int = 0) -> Iterator[str]:
+    """The values in the file of ``:include:FILE``, and of those that it includes. Raises SourceError."""
+    path = base / _bare(value)[len(INCLUDE) :].strip()
+    if depth >= MAX_INCLUDES:
+        raise SourceError(f"{path}: more than {MAX_INCLUDES} files that include one another")
+    for _, text in _logical(path, continued=False):
+        for inner in _listed(text):
+            if is_include(inner):
+                yield from included(inner, path.parent, depth + 1)
+            else:
+                yield inner
+
+
+def is_include(value: str) -> bool:
+    return _bare(value).lower().startswith(INCLUDE)
+
+
+def is_elsewhere(value: str) -> bool:
+    """A command or a file: no mailbox."""
+    return _bare(value).startswith(("|", "/"))
+
+
+def _logical(path: Path, *, continued: bool = True) -> Iterator[tuple[int, str]]:
+    """Lines with their continuations, and where each begins."""
+    begun, parts = 0, list[str]()
+    try:
+        with path.open("rb") as file:
+            for number, octets in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+                if b"\0" in octets:
+                    raise SourceError(f"{path}: a compiled map: expected its text")
+                line = octets.decode("utf-8", "surrogateescape").rstrip()
+                if not line.strip() or line.lstrip().startswith("#"):
+                    continue
+                if continued and line[0].isspace():
+                    parts.append(line)
+                    continue
+                if parts:
+                    yield begun, " ".join(parts)
+                if _PATTERN.match(line) and continued:
+                    raise SourceError(f"{path}:{number}: a map of patterns: expected addresses, one a line")
+                begun, parts = number, [line]
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror}") from None
+    if parts:
+        yield begun, " ".join(parts)
+
+
+def _listed(text: str) -> list[str]:
+    return [value.strip() for value in _VALUES.findall(text) if value.strip()]
+
+
+def _words(value: str) -> list[str]:
+    """White space separates addresses in a virtual map, unless they have names and brackets."""
+    return [value] if '"' in value or value.endswith(">") else value.split()
+
+
+def _bare(text: str) -> str:
+    """Without the quotes around all of it."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('\\"', ""):
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return text

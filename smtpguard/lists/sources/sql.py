@@ -1,0 +1,179 @@
+"""Members from a query to a database, of any kind that SQLAlchemy knows.
+
+Rows are streamed by a cursor on the server's side where there is one, in a transaction that can only read; an answer that
+does not come is cut off. Never here: what the query asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
+from smtpguard.lists.sources.credentials import file_of, secret
+from smtpguard.lists.sources.patience import Patience
+
+ROWS = 2000  # held at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlSource:
+    """``column``: None is the first. ``version``: a query whose answer changes with the members."""
+
+    url: URL = field(repr=False)
+    query: str
+    patience: Patience
+    version: str | None = None
+    column: str | None = None
+    opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+
+    @classmethod
+    def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> SqlSource:
+        try:
+            url = make_url(declaration["sql"])
+        except ArgumentError:
+            raise SourceError("sql: no url that SQLAlchemy understands") from None
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        if url.drivername == "sqlite" and url.database:
+            url = url.set(database=str(file_of(url.database, base)))
+        if declaration.get("password_file"):
+            url = url.set(password=secret(declaration["password_file"], base))
+        return cls(url=url, query=declaration["query"], patience=Patience.of(declaration, stop),
+                   version=declaration.get("version"), column=declaration.get("column"))  # fmt: skip
+
+    @property
+    def label(self) -> str:
+        if self.url.get_backend_name() == "sqlite":
+            return f"the database {Path(self.url.database or '').name}"
+        return f"the database {self.url.database} at {self.url.host or 'this machine'}"
+
+    def fingerprint(self) -> bytes:
+        if self.version is None:
+            return self.opening
+        with self._asking() as connection:
+            told = [tuple(row) for row in connection.exec_driver_sql(self.version).fetchmany(ROWS)]
+        where = self.url.render_as_string(hide_password=True)
+        return hashlib.blake2b(repr((where, self.query, self.column, told)).encode(), digest_size=32).digest()
+
+    def cells(self, tally: Tally) -> Iterator[Cell]:
+        tally.begin(self.label, "row")
+        with self._asking() as connection:
+            result = connection.execution_options(stream_results=True, yield_per=ROWS).exec_driver_sql(self.query)
+            if not result.returns_rows:
+                raise SourceError(f"{self.label}: the query gives no rows: expected a SELECT")
+            at = self._column(list(result.keys()))
+            for number, row in enumerate(result, 1):
+                if not number % ROWS:
+                    self.patience.look(self.label)
+                tally.rows += 1
+                value = row[at]
+                if value is None or not str(value).strip():
+                    tally.reject(number, "no address")
+                else:
+                    yield number, str(value)
+
+    def close(self) -> None:
+        """Nothing is open between two passes."""
+
+    def _column(self, names: list[str]) -> int:
+        if self.column is None:
+            return 0
+        folded = [name.casefold() for name in names]
+        if self.column.casefold() not in folded:
+            has = ", ".join(names[:20])
+            raise SourceError(f'{self.label}: the query gives no column "{self.column}": it gives {has}')
+        return folded.index(self.column.casefold())
+
+    @contextmanager
+    def _asking(self) -> Iterator[Connection]:
+        """A connection in a transaction that can only read, cut off when patience is over."""
+        try:
+            kind, given = _arguments(self.url, self.patience.wait_seconds)
+            engine = create_engine(self.url if given is None else given, connect_args=kind, poolclass=NullPool)
+            event.listen(engine, "begin", _read_only(self.patience.wait_seconds))
+            with engine.connect() as connection, self.patience.cutting(_cut(connection)):
+                yield connection.execution_options(no_parameters=True)
+        except ModuleNotFoundError as error:
+            raise SourceError(
+                f"{self.label}: the driver {error.name} is not installed: pip install it beside smtpguard"
+            ) from None
+        except NoSuchModuleError:
+            raise SourceError(f"{self.label}: SQLAlchemy knows no database {self.url.drivername}") from None
+        except (SQLAlchemyError, OSError) as error:
+            raise SourceError(f"{self.label}: {self.patience.spent() or _said(error)}") from None
+
+
+def _arguments(url: URL, seconds: float) -> tuple[dict[str, Any], URL | None]:
+    """What the driver is told beside the url, and another url if it must be."""
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        if not url.database or not Path(url.database).is_file():
+            raise SourceError(f"{url.database or 'sqlite'}: No such file")  # SQLite would make it
+        quoted = Path(url.database).absolute().as_uri()
+        return {"timeout": seconds, "check_same_thread": False, "uri": True}, url.set(
+            database=f"{quoted}?mode=ro&uri=true"
+        )
+    if url.drivername == "postgresql+psycopg":
+        kept = {
+            "keepalives": 1,
+            "keepalives_idle": max(int(seconds), 1),
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }
+        return {
+            "connect_timeout": max(int(seconds), 2),
+            "tcp_user_timeout": int(seconds * 1000),
+            "prepare_threshold": None,
+            **kept,
+        }, None
+    if backend in ("mysql", "mariadb"):
+        return {"connect_timeout": max(int(seconds), 2)}, None
+    return {}, None
+
+
+def _read_only(seconds: float) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        name, cursor = connection.dialect.name, connection.connection.cursor()
+        if name == "postgresql":
+            cursor.execute(f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {int(seconds * 1000)}")
+        elif name == "sqlite":
+            cursor.execute("PRAGMA query_only = ON")
+        elif name in ("mysql", "mariadb"):
+            cursor.execute("SET TRANSACTION READ ONLY")
+        cursor.close()
+
+    return begin
+
+
+def _cut(connection: Connection) -> Callable[[], object]:
+    """What makes a wait of the driver end, from another thread. Drivers that cannot are looked at between rows."""
+    driver = connection.connection.driver_connection
+    if hasattr(driver, "interrupt"):  # sqlite3
+        return driver.interrupt  # type: ignore[union-attr,no-any-return]
+    if hasattr(driver, "fileno"):  # psycopg: however dead the network is, the socket's end is heard
+
+        def shut() -> None:
+            with socket.socket(fileno=os.dup(driver.fileno())) as end:  # type: ignore[union-attr]
+                end.shutdown(socket.SHUT_RDWR)
+
+        return shut
+    return lambda: None
+
+
+def _said(error: Exception) -> str:
+    """What the database said, in a line: its first, without the statement and without a url."""
+    said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

@@ -1,0 +1,154 @@
+"""Asking a web server for members: HTTPS verified, redirects that give nothing away, answers bounded in time and size.
+
+A password or token goes to the server that the policy names and to nobody else. Never here: what an answer says (http,
+mailman).
+"""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, cast
+
+import httpx2
+
+from smtpguard.lists.sources import SourceError
+from smtpguard.lists.sources.packed import unpacked
+from smtpguard.lists.sources.patience import Patience
+
+MAX_REDIRECTS = 5
+_AGENT = "smtpguard"
+_DENIED = {
+    401: "who we are is not accepted",
+    403: "we may not read this",
+    404: "there is no such thing",
+    407: "the proxy wants a login",
+}
+
+
+class Web:
+    """``secret``: the Authorization header for the first server. ``label``: what problems call it."""
+
+    def __init__(
+        self, *, label: str, patience: Patience, verify: ssl.SSLContext, secret: str | None, named: str
+    ) -> None:
+        """``named``: the key of the policy that names the secret's file, for whoever has to mend it."""
+        self._label, self._patience, self._secret, self._named = label, patience, secret, named
+        self._client = httpx2.Client(
+            verify=verify,
+            timeout=patience.wait_seconds,
+            headers={"User-Agent": _AGENT, "Accept-Encoding": "gzip, identity"},
+        )
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+        """A stream whose headers have come: 200 or 304. Raises SourceError for everything else."""
+        home = _origin(httpx2.URL(url))
+        for _ in range(MAX_REDIRECTS + 1):
+            self._patience.look(self._label)
+            request = self._client.build_request("GET", url, headers=dict(headers or {}))
+            if self._secret is not None and _origin(request.url) == home:
+                request.headers["Authorization"] = self._secret
+            with self._mended():
+                response = self._client.send(request, stream=True)
+            if response.status_code in (200, 304):
+                return response
+            response.close()
+            if not response.has_redirect_location:
+                raise SourceError(f"{self._label}: {self._refused(response)}")
+            onward = request.url.join(response.headers["Location"])
+            if onward.scheme != "https" and onward.scheme != request.url.scheme:
+                raise SourceError(f"{self._label}: it redirects from https to {onward.scheme}, which is not followed")
+            url = str(onward)
+        raise SourceError(f"{self._label}: more than {MAX_REDIRECTS} redirects")
+
+    def body(self, response: httpx2.Response, max_octets: int) -> BinaryIO:
+        """The answer, unpacked. Reading raises SourceError when it is cut, too large or too slow."""
+        raw = cast(BinaryIO, io.BufferedReader(_Body(self._chunks(response)), 1 << 16))
+        return cast(BinaryIO, io.BufferedReader(_Bounded(unpacked(raw, self._label), max_octets, self._label), 1 << 16))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _chunks(self, response: httpx2.Response) -> Iterator[bytes]:
+        with self._mended():
+            for chunk in response.iter_raw():
+                self._patience.look(self._label)
+                yield chunk
+
+    def _mended(self) -> _Mended:
+        return _Mended(self._label, self._patience)
+
+    def _refused(self, response: httpx2.Response) -> str:
+        said = f"it answers {response.status_code} {response.reason_phrase}".rstrip()
+        why = _DENIED.get(response.status_code)
+        hint = f" (see {self._named})" if response.status_code in (401, 403) else ""
+        return f"{said}: {why}{hint}" if why else said
+
+
+class _Mended:
+    """What the library raises, as a SourceError that says what it means and what to do."""
+
+    def __init__(self, label: str, patience: Patience) -> None:
+        self._label, self._patience = label, patience
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL | httpx2.StreamError):
+            raise SourceError(f"{self._label}: {self._said(error)}") from None
+
+    def _said(self, error: Exception) -> str:
+        if isinstance(error, httpx2.TimeoutException):
+            return f"no answer within {self._patience.wait_seconds:g} s (timeout)"
+        if isinstance(error, httpx2.RemoteProtocolError):
+            return "the answer ends in the middle, or is no HTTP"
+        said = str(error) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            why = said.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or "not known here"
+            return f"its certificate is not trusted: {why} (see ca_file)"
+        return (
+            f"it cannot be reached: {said}"
+            if isinstance(error, httpx2.ConnectError)
+            else f"the connection failed: {said}"
+        )
+
+
+class _Body(io.RawIOBase):
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._left = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._left:
+            more = next(self._chunks, None)
+            if more is None:
+                return 0
+            self._left = more
+        given = self._left[: len(buffer)]
+        buffer[: len(given)] = given
+        self._left = self._left[len(given) :]
+        return len(given)
+
+
+class _Bounded(io.RawIOBase):
+    def __init__(self, raw: BinaryIO, most: int, label: str) -> None:
+        self._raw, self._most, self._left, self._label = raw, most, most, label
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        read = self._raw.read(len(buffer))
+        self._left -= len(read)
+        if self._left < 0:
+            raise SourceError(f"{self._label}: the answer is larger than {self._most >> 20} MB (max_mb)")
+        buffer[: len(read)] = read
+        return len(read)
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port or {"https": 443, "http": 80}.get(url.scheme)

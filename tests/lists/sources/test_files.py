@@ -1,0 +1,195 @@
+"""Member files as they come out of list servers and spreadsheets, good and bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.lists.sources import SourceError, Tally, addresses
+from smtpguard.lists.sources.csv import CsvTable
+from smtpguard.lists.sources.files import FileSource
+from smtpguard.lists.sources.opening import opened
+from smtpguard.lists.sources.text import TextTable
+
+Read = Callable[..., tuple[list[str], Tally]]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def of(content: str | bytes, **options: Any) -> tuple[list[str], Tally]:
+        path = tmp_path / "members.csv"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        tally = Tally()
+        return [str(a) for a in addresses(FileSource(path, CsvTable(**options)), tally)], tally
+
+    return of
+
+
+TWO = ["lena@kund.se", "olle@kund.se"]
+
+MAILCHIMP = (
+    '\ufeff"Email Address","First Name","Last Name",MEMBER_RATING,OPTIN_TIME,OPTIN_IP,CONFIRM_TIME,CONFIRM_IP,LATITUDE,'
+    "LONGITUDE,GMTOFF,DSTOFF,TIMEZONE,CC,REGION,LAST_CHANGED,LEID,EUID,NOTES,TAGS\r\n"
+    'lena@kund.se,Lena,"Ek, fil. dr",3,,,"2024-05-01 10:00:00",192.0.2.9,,,,,,,,"2024-05-01 10:00:00",1,a1,,"""Trogen"",""Lund"""\r\n'
+    'olle@kund.se,,,2,,,"2024-06-01 10:00:00",,,,,,,,,"2024-06-01 10:00:00",2,b2,,\r\n'
+)
+LISTMONK = (
+    "uuid,email,name,attributes,status,created_at,updated_at\n"
+    'aaaa,lena@kund.se,Lena Ek,"{""city"": ""Lund""}",enabled,2024-01-02T03:04:05Z,2024-01-02T03:04:05Z\n'
+    "bbbb,olle@kund.se,Olle,{},enabled,2024-01-02T03:04:05Z,2024-01-02T03:04:05Z\n"
+    "cccc,gone@kund.se,Gone,{},blocklisted,2024-01-02T03:04:05Z,2024-01-02T03:04:05Z\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (MAILCHIMP, {}),
+        (MAILCHIMP, {"column": "email address"}),
+        (LISTMONK, {}),
+        ("email\nlena@kund.se\nolle@kund.se\n", {}),
+        ("lena@kund.se\nolle@kund.se", {}),
+        ("lena@kund.se\rolle@kund.se\r", {}),
+        ("\n\nemail\n\nlena@kund.se\n , \nolle@kund.se\n\n", {}),
+        ("Namn;E-post;Ort\nEk, Lena;lena@kund.se;Lund\nOlle;olle@kund.se;Umeå\n", {}),
+        ("name\temail\nEk, Lena\tlena@kund.se\nOlle\tolle@kund.se\n", {}),
+        ("name|contact\nLena|lena@kund.se\nOlle|olle@kund.se\n", {"column": "Contact"}),
+        ("name|contact\nLena|lena@kund.se\nOlle|olle@kund.se\n", {"column": 2}),
+        ("Lena,lena@kund.se\nOlle,olle@kund.se\n", {"column": 2}),
+        ("Lena,lena@kund.se\nOlle,olle@kund.se\n", {}),
+        ("name,contact\nLena,lena@kund.se\nOlle,olle@kund.se\n", {"column": 2, "header": True}),
+        ('email\n"Lena Ek <lena@kund.se>"\nmailto:olle@kund.se\n', {}),
+        ("email\n lena@kund.se \n\u00a0olle@kund.se;\n", {}),
+        ('email,note\nlena@kund.se,"two\nlines"\nolle@kund.se,x\n', {}),
+    ],
+)
+def test_exports_as_they_are(read: Read, content: str, options: dict[str, Any]) -> None:
+    found, tally = read(content, **options)
+    assert found == TWO
+    assert tally.bad == 0
+    assert tally.done == tally.size
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        ("namn;email\nÅsa;lena@kund.se\nBjörn;olle@kund.se\n".encode("cp1252"), {}),
+        ("namn;email\nÅsa;lena@kund.se\nBjörn;olle@kund.se\n".encode("cp1252"), {"encoding": "cp1252"}),
+        ("namn;email\nÅsa;lena@kund.se\nBjörn;olle@kund.se\n".encode("utf-16"), {}),
+        ("namn;email\nÅsa;lena@kund.se\nBjörn;olle@kund.se\n".encode("utf-16-le"), {"encoding": "utf-16-le"}),
+    ],
+)
+def test_encodings(read: Read, content: bytes, options: dict[str, Any]) -> None:
+    assert read(content, **options)[0] == TWO
+
+
+def test_an_address_in_another_encoding_is_a_bad_row(read: Read) -> None:
+    content = "email\nåsa@kund.se\nlena@kund.se\nolle@kund.se\n".encode("latin-1")
+    found, tally = read(content)
+    assert found == TWO
+    assert str(tally.shown[0]) == "line 2: characters in another encoding than expected"
+    assert read(content, encoding="latin-1")[0] == ["åsa@kund.se", *TWO]
+
+
+def test_who_would_not_be_mailed_is_left_out_unless_all_count(read: Read) -> None:
+    found, tally = read(LISTMONK)
+    assert found == TWO
+    assert (tally.rows, tally.unmailed, tally.bad) == (3, 1, 0)
+    assert len(read(LISTMONK, statuses="all")[0]) == 3
+    other = "email,state\nlena@kund.se,new word\nolle@kund.se,\nx@kund.se,Unsubscribed\n"
+    assert read(other, status_column="STATE")[0] == TWO
+    assert len(read(other)[0]) == 3
+
+
+def test_bad_rows_are_told_by_line_and_never_by_content(read: Read) -> None:
+    found, tally = read('email,n\nlena@kund.se,1\nnot-an-address,2\n,3\n"lena"@x,4\nolle@kund.se,5\n', column="email")
+    assert found == TWO
+    assert [str(row) for row in tally.shown] == [
+        "line 3: not a mailbox: expected local-part@domain",
+        "line 4: no address",
+        "line 5: quotes in the wrong place",
+    ]
+    found, tally = read("n,email\n1\n2,lena@kund.se\n3,olle@kund.se\n")
+    assert found == TWO
+    assert str(tally.shown[0]) == "line 2: 1 columns, and the address is in column 2"
+    assert len(read("email\n" + "bad\n" * 100)[1].shown) == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "problem"),
+    [
+        ("", {}, "empty"),
+        ("\ufeff\r\n", {}, "empty"),
+        ("a,b\n1,2\n", {}, "declare column"),
+        ("name,email\nLena,lena@kund.se\n", {"column": "mejl"}, 'no column "mejl": it has name, email'),
+        ("lena@kund.se\n", {"column": "email"}, "no header"),
+        ("name,email\nLena,lena@kund.se\n", {"column": 3}, "no column 3: the file has 2"),
+        ("name,email\nLena,lena@kund.se\n", {"column": 0}, "no column 0"),
+        ("email,x\nlena@kund.se,1\n", {"status_column": "state"}, 'no column "state"'),
+        ('email,n\nlena@kund.se,"open\nolle@kund.se,x\n', {}, ":2: a quote that opens here never closes"),
+        ('email,n\na@b.se,"' + "c@d.se,x\n" * 200 + '"\n', {}, ":2: a quote that opens here never closes"),
+        ('email,n\na@b.se,"' + "x" * 200_000 + '"\n', {}, ":2: a quote"),
+        (b"PK\x03\x04\x00\x00", {}, "no text"),
+        ("email\nx@y.se\n", {"encoding": "klingon"}, "no such encoding"),
+        ("email\nåsa@y.se\n", {"encoding": "ascii"}, "declared encoding"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(
+    read: Read, content: str | bytes, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(SourceError, match=problem):
+        read(content, **options)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    source = FileSource(tmp_path / "gone.csv", CsvTable())
+    with pytest.raises(SourceError, match=r"gone\.csv: No such file"):
+        list(source.cells(Tally()))
+    with pytest.raises(SourceError, match="No such file"):
+        source.fingerprint()
+    with pytest.raises(SourceError, match="No such file"):
+        FileSource(tmp_path / "gone.txt", TextTable()).fingerprint()
+    with pytest.raises(SourceError, match="expected csv, text"):
+        opened({"cvs": "x"}, tmp_path)
+
+
+def test_text_files(tmp_path: Path) -> None:
+    def found(content: str) -> list[str]:
+        (tmp_path / "m.txt").write_text(content)
+        return [str(a) for a in addresses(opened({"text": "m.txt"}, tmp_path), Tally())]
+
+    assert found('lena@kund.se\nOlle O <olle@kund.se>\n"Ek, Eva" <eva@kund.se>\n') == [*TWO, "eva@kund.se"]
+    assert found("\ufeff# members\n\nlena@kund.se\r\nolle@kund.se") == TWO
+    assert (
+        found("email lena@kund.se\ngecos Lena Ek\nreception mail\n\nemail olle@kund.se\ngecos bo@else.where\ndate 1\n")
+        == TWO
+    )
+
+
+def test_text_files_tell_bad_lines(tmp_path: Path) -> None:
+    (tmp_path / "m.txt").write_bytes(b"lena@kund.se\nnobody\n\xe5sa@kund.se\n" + b"x" * 9000)
+    tally = Tally()
+    assert len(list(addresses(opened({"text": "m.txt"}, tmp_path), tally))) == 1
+    assert tally.bad == 5
+    assert tally.shown[0].line == 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=300) | st.text('email,;"\n\r\t|@a.se <>', max_size=200).map(str.encode))
+def test_no_content_raises_anything_but_a_source_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    for table in (CsvTable(), CsvTable(column=1), TextTable()):
+        tally = Tally()
+        try:
+            found = list(addresses(FileSource(path, table), tally))
+        except SourceError:
+            continue
+        assert len(found) + tally.bad + tally.unmailed == tally.rows
