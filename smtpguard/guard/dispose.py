@@ -20,7 +20,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Lost, Onward, Recalled
 from smtpguard.policy.admission import Admission, LedgerError
-from smtpguard.policy.verdict import Deferred, Disposition, Relayed
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 
 log = logging.getLogger(__name__)
 
@@ -40,32 +40,40 @@ class Dispose:
     ) -> Disposition | None:
         """What was done. None: recalled by a freeze or a new policy before the final dot, so that it may be decided anew; the
         way to the relay is gone then."""
-        if admission.disposition is not None:
-            await onward.abandon()
-            return admission.disposition
-        return await self._relay(gathering, admission, onward, gone)
+        done = admission.disposition
+        if done is None:
+            return await self._relay(gathering, admission, onward, gone)
+        if isinstance(done, Held) and done.taken:
+            done = await self._pass_rest(gathering, admission, done, gone)
+        await onward.abandon()
+        return done
+
+    async def _pass_rest(
+        self, gathering: Gathering, admission: Admission, held: Held, gone: Callable[[], bool]
+    ) -> Disposition:
+        """The customers' part waits; the wire passes on the rest. If that is stopped now, the client tries again and meets its
+        hold."""
+        transaction = gathering.transaction
+        assert transaction.pass_rest is not None
+        trace, fence = self._trace(gathering, admission), self._fence(gathering, gone)
+        await self._look_again(fence, gone)
+        try:
+            said = await transaction.pass_rest(trace, fence, held.taken)
+        except Recalled:
+            self._outcome(transaction.id, "gone" if gone() else "recalled", None)
+            return Deferred(reply=reply.RECALLED)
+        except Lost as lost:
+            self._outcome(transaction.id, "lost", lost.reply)
+            return Deferred(reply=lost.reply)
+        self._outcome(transaction.id, "relayed", said)
+        return held
 
     async def _relay(
         self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
     ) -> Disposition | None:
-        transaction, facts = gathering.transaction, gathering.facts
-        policy = admission.verdict.policy_sha256
-        trace = prepend(
-            transaction, policy, self._trace_key, self._hostname, self._clock.now(), gathering.everyone.addressed
-        )
-        fence = self._watch.fence(
-            lists=facts.lists,
-            senders=facts.senders,
-            mailing=facts.mailing,
-            thread=facts.thread,
-            policy_sha256=gathering.in_force.policy_sha256,
-            gone=gone,
-        )
-        id = transaction.id
-        if not fence() and not gone():
-            # The verdict may be newer than the watch's last look: something was thawed, or a policy put in force, just now.
-            with contextlib.suppress(LedgerError):
-                await self._watch.read()
+        id = gathering.transaction.id
+        trace, fence = self._trace(gathering, admission), self._fence(gathering, gone)
+        await self._look_again(fence, gone)
         try:
             replies = await onward.send(trace, fence)
         except Recalled:
@@ -83,6 +91,33 @@ class Dispose:
         taken = any(r.positive for r in replies)
         self._outcome(id, "relayed" if taken else "refused", *replies)
         return Relayed(replies=replies)
+
+    def _trace(self, gathering: Gathering, admission: Admission) -> bytes:
+        return prepend(
+            gathering.transaction,
+            admission.verdict.policy_sha256,
+            self._trace_key,
+            self._hostname,
+            self._clock.now(),
+            gathering.everyone.addressed,
+        )
+
+    def _fence(self, gathering: Gathering, gone: Callable[[], bool]) -> Callable[[], bool]:
+        facts = gathering.facts
+        return self._watch.fence(
+            lists=facts.lists,
+            senders=facts.senders,
+            mailing=facts.mailing,
+            thread=facts.thread,
+            policy_sha256=gathering.in_force.policy_sha256,
+            gone=gone,
+        )
+
+    async def _look_again(self, fence: Callable[[], bool], gone: Callable[[], bool]) -> None:
+        """The verdict may be newer than the watch's last look: something was thawed, or a policy put in force, just now."""
+        if not fence() and not gone():
+            with contextlib.suppress(LedgerError):
+                await self._watch.read()
 
     def _outcome(self, id: str, outcome: str, *replies: Reply | None) -> None:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it."""

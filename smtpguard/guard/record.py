@@ -70,7 +70,7 @@ class Record:
                 return None
             case Action.HOLD:
                 assert hold is not None
-                return Held(hold_id=hold.hold_id)
+                return Held(hold_id=hold.hold_id, taken=self._taken(hold))
             case Action.DEFER:
                 reasons = _because(verdict, Action.DEFER).reasons
                 return Deferred(reply=reply.deferred(next((r.public for r in reasons if r.public), DEFERRED)))
@@ -91,6 +91,16 @@ class Record:
         return text if text[-1] in ".!?" else f"{text}."
 
     def _retry(self, verdict: Verdict, live: Live, twin: Hold) -> Admission:
+        taken = self._taken(twin)
+        if taken and verdict.action is Action.HOLD and verdict.scope is not Scope.CUSTOMERS:
+            # The hold is there, and by now the rest is not to go on either: a freeze, or another policy.
+            event = self._event(verdict, live, twin.hold_id, retry=True)
+            return Admission(
+                verdict=verdict,
+                events=(event,),
+                disposition=Deferred(reply=reply.RECALLED),
+                generation=live.generation,
+            )
         void = twin.state is State.VOID
         events = [self._event(verdict, live, twin.hold_id, retry=True)]
         if void:
@@ -99,7 +109,7 @@ class Record:
         return Admission(
             verdict=verdict,
             events=tuple(events),
-            disposition=Held(hold_id=twin.hold_id),
+            disposition=Held(hold_id=twin.hold_id, taken=taken),
             adopt=twin.hold_id if void else None,
             counted=self.asks,
             generation=live.generation,
@@ -145,9 +155,15 @@ class Record:
             return envelope, ()
         return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == only_internal)
 
+    def _taken(self, hold: Hold) -> tuple[Recipient, ...]:
+        """Whom the wire leaves out, where it passes the message on to the others itself."""
+        transaction, held = self.gathering.transaction, hold.envelope.recipients
+        apart = transaction.pass_rest is not None and len(held) < len(transaction.envelope.recipients)
+        return held if apart else ()
+
     def _part(self, hold: Hold) -> tuple[Intent, ...]:
         _, colleagues = self._parts(hold.verdict)
-        if not colleagues:
+        if not colleagues or self.gathering.transaction.pass_rest is not None:
             return ()
         return (
             Intent(

@@ -5,13 +5,16 @@ Both wires make these; guard consumes them. Never here: sockets, or the parsing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
+
+PassRest = Callable[[bytes, Callable[[], bool], Sequence[Recipient]], Awaitable[Reply]]
+"""What to prepend, the fence, and who is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,9 @@ class Transaction:
     message: Message
     gone: Callable[[], bool] = field(default=lambda: False, repr=False)
     """Whether the client has gone: a transaction whose client left before its batch is not admitted."""
+    pass_rest: PassRest | None = field(default=None, repr=False)
+    """Where the wire itself can pass the message on to all but some of its recipients (milter: the MTA has it queued); then a part
+    that goes on is no affair of the outbox. Raises Recalled and Lost."""
 
 
 class Recalled(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply
 
 
@@ -114,7 +115,10 @@ class Relayed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
+    """``taken``: who waits, where the wire itself passes the message on to the rest; empty for all, or if the outbox does."""
+
     hold_id: str
+    taken: tuple[Recipient, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

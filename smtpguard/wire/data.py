@@ -123,7 +123,7 @@ class Arriving:
         if b"\0" in piece:
             self._refuse(reply.NUL_IN_MESSAGE)
             return
-        self._dots += piece.count(b"\r\n.") + (self._line == 0 and not self._lead and piece[:1] == b".")
+        self._dots += self._stuffing(piece)
         if self._longest(piece) > self._limits.line_octets:
             self._refuse(reply.LINE_TOO_LONG)
             return
@@ -137,6 +137,10 @@ class Arriving:
             return
         self._parts.append(piece)
         self._waiting += len(piece)
+
+    def _stuffing(self, piece: bytes) -> int:
+        """How many octets of it are dots that only SMTP put there."""
+        return piece.count(b"\r\n.") + (self._line == 0 and not self._lead and piece[:1] == b".")
 
     def _longest(self, piece: bytes) -> int:
         """The longest line that ``piece`` is part of, or less where all are surely within the limit."""

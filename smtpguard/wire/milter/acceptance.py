@@ -1,0 +1,67 @@
+"""The way on for a message that an MTA holds out to us: into its own queue (an ``Onward``, see mail.transaction).
+
+The MTA writes its own Received, so of the trace this one field is left out; the others are inserted on top, and ACCEPT is said at
+once after the fence was asked. From then on the message is the MTA's: what it does with it, and a freeze that comes later,
+are its queue's affair. Never here: whether a message may go on (guard).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.message import parse_header
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.wire.milter.letter import Letter
+from smtpguard.wire.milter.packet import Accept, Answer, DeleteRecipient, InsertHeader
+
+
+class Acceptance:
+    """Of one message. ``say`` writes answers to the MTA at once; ``queue`` names where the message is then."""
+
+    def __init__(
+        self,
+        letter: Letter,
+        say: Callable[[Sequence[Answer]], None],
+        gone: Callable[[], bool],
+        *,
+        leading_space: bool,
+        queue: str,
+    ) -> None:
+        self.said = False
+        self._letter, self._say, self._gone = letter, say, gone
+        self._space = b" " if leading_space else b""
+        self._queue = queue
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+        return (self._accept(prepend, fence, ()),)
+
+    async def pass_rest(self, prepend: bytes, fence: Callable[[], bool], held: Sequence[Recipient]) -> Reply:
+        """As ``send``, without those (see mail.transaction.Transaction)."""
+        return self._accept(prepend, fence, held)
+
+    async def abandon(self) -> None:
+        """What is said instead of ACCEPT follows from the disposition."""
+
+    def _accept(self, prepend: bytes, fence: Callable[[], bool], held: Sequence[Recipient]) -> Reply:
+        if self._gone():
+            raise Lost(reply.RELAY_LOST)
+        if not fence():
+            raise Recalled
+        self.said = True
+        self._say([*self._fields(prepend), *self._deleted(held), Accept()])
+        return Reply.of(250, "2.0.0", f"In the queue of {self._queue}")
+
+    def _fields(self, prepend: bytes) -> list[Answer]:
+        fields = [f for f in parse_header(prepend) if f.name.lower() != "received"]
+        return [
+            InsertHeader(index, f.name.encode(), self._space + f.raw.replace(b"\r\n", b"\n").strip())
+            for index, f in enumerate(fields)
+        ]
+
+    def _deleted(self, held: Sequence[Recipient]) -> list[Answer]:
+        taken = {str(r.address) for r in held}
+        pairs = zip(self._letter.recipients, self._letter.paths, strict=True)
+        return [DeleteRecipient(path) for path in dict.fromkeys(path for r, path in pairs if str(r.address) in taken)]

@@ -1,0 +1,182 @@
+"""One client's session and one message of it, put together from what the MTA tells (RFC 5321 sections 2.3.1 and 3.3).
+
+The MTA has accepted each command, so what it lets pass and we cannot carry is left out: parameters that are none of ours, missing
+brackets. An address that even its own rewriting gives no mailbox for is refused, as the proxy does. Who the client is, and who
+authenticated, is the MTA's word: it is trusted since it is our client at all. Never here: what may come when (states), or
+octets of the protocol (codec).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.reply import Reply
+from smtpguard.wire import grammar
+from smtpguard.wire.data import Arrived
+from smtpguard.wire.listener import Limits, Network, client_address, within
+from smtpguard.wire.milter.content import Assembling
+from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
+
+_MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
+_RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
+_MESSAGE_COMMANDS = frozenset((b"M", b"R", b"T", b"L", b"N", b"B", b"E"))
+MOST_MACROS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the settings say of everybody who comes this way."""
+
+    limits: Limits
+    spool: Path
+    hostname: str = "localhost"
+    expanders: tuple[Network, ...] = ()
+    senders_verified: bool = False
+
+
+class Known:
+    """The macros of a session, and apart from them those of its present message, so that none outlives what it is about."""
+
+    def __init__(self) -> None:
+        self._session: dict[bytes, bytes] = {}
+        self._message: dict[bytes, bytes] = {}
+
+    def learn(self, macros: Macros) -> None:
+        told = self._message if macros.command in _MESSAGE_COMMANDS else self._session
+        for name, value in macros.values:
+            if len(told) < MOST_MACROS:
+                told[_bare(name)] = value
+
+    def forget_message(self) -> None:
+        self._message = {}
+
+    def get(self, name: bytes) -> str:
+        """ "" where it was not told."""
+        value = self._message.get(name) or self._session.get(name) or b""
+        return value.decode("utf-8", "replace")
+
+
+def _bare(name: bytes) -> bytes:
+    return name[1:-1] if name[:1] == b"{" and name[-1:] == b"}" else name
+
+
+class Client:
+    """Who is at the other end of the MTA."""
+
+    def __init__(self) -> None:
+        self.known = Known()
+        self.helo = ""
+        self._connect = Connect(b"", Family.UNKNOWN)
+
+    def connected(self, connect: Connect) -> None:
+        self._connect, self.helo = connect, ""
+
+    def greeted(self, name: bytes) -> None:
+        self.helo = name.decode("utf-8", "replace")
+
+    def session(self, house: House) -> Session:
+        """As it is now, with the macros of the message that is under way."""
+        ip = self._ip()
+        name = self._connect.name.decode("utf-8", "replace")
+        return Session(
+            client_ip=ip,
+            client_name="" if name.startswith("[") or name == "unknown" else name,
+            helo=self.helo,
+            auth_user=self.known.get(b"auth_authen") or None,
+            tls=bool(self.known.get(b"tls_version")),
+            senders_verified=house.senders_verified,
+            expander=within(ip, house.expanders),
+        )
+
+    def _ip(self) -> str:
+        """ "" for a client that has none, on a Unix socket."""
+        inet = self._connect.family in (Family.INET, Family.INET6)
+        for told in (self._connect.address.decode("latin-1") if inet else "", self.known.get(b"client_addr")):
+            address = client_address(told[5:] if told[:5].upper() == "IPV6:" else told)
+            if address is not None:
+                return str(address)
+        return ""
+
+
+class Letter:
+    """One message, from MAIL on. ``recipients`` beside the ``paths`` that the MTA knows them by."""
+
+    def __init__(self, mail: Mail, known: Known, house: House) -> None:
+        self.recipients: list[Recipient] = []
+        self.paths: list[bytes] = []
+        self.content = Assembling(house.limits, house.spool)
+        self._known, self._house = known, house
+        self._refused: Reply | None = None
+        self._envelope = Envelope(reverse_path=None, recipients=())
+        try:
+            self._envelope = _mail(mail, known.get(b"mail_addr"))
+        except grammar.Refused as refused:
+            self._refused = refused.reply
+
+    def rcpt(self, rcpt: Rcpt) -> Reply | None:
+        """Why this recipient cannot be carried; a refusal of the reverse-path is told here, where it can be."""
+        if self._refused is not None:
+            return self._refused
+        if len(self.recipients) >= self._house.limits.recipients:
+            return reply.TOO_MANY_RECIPIENTS
+        try:
+            recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._house.hostname)
+        except grammar.Refused as refused:
+            return refused.reply
+        self.recipients.append(recipient)
+        self.paths.append(rcpt.path)
+        return None
+
+    @property
+    def envelope(self) -> Envelope:
+        beyond_ascii = any(not r.address.is_ascii for r in self.recipients)
+        return replace(
+            self._envelope,
+            recipients=tuple(self.recipients),
+            smtputf8=self._envelope.smtputf8 or beyond_ascii,
+        )
+
+    async def finish(self) -> Arrived | Reply:
+        """The whole content, or why it is refused."""
+        try:
+            self.content.whole()
+            return self.content.refusal or await self.content.finish()
+        finally:
+            self.content.close()
+
+
+def _mail(mail: Mail, rewritten: str) -> Envelope:
+    given = _ours(mail.parameters, _MAIL_PARAMETERS)
+    if not mail.path.isascii() and b"SMTPUTF8" not in {p.upper() for p in given}:
+        given.append(b"SMTPUTF8")  # a local sender's, whom nobody asked for it
+    try:
+        return grammar.parse_mail(b" ".join((b"FROM:" + _bracketed(mail.path), *given)))
+    except grammar.Refused:
+        if not rewritten:
+            raise
+        utf8 = [] if rewritten.isascii() else [b"SMTPUTF8"]
+        return grammar.parse_mail(b" ".join((b"FROM:" + _bracketed(rewritten.encode()), *given, *utf8)))
+
+
+def _rcpt(rcpt: Rcpt, rewritten: str, here: str) -> Recipient:
+    given = _ours(rcpt.parameters, _RCPT_PARAMETERS)
+    for path in (rcpt.path, rewritten.encode()):
+        try:
+            return grammar.parse_rcpt(
+                b" ".join((b"TO:" + _bracketed(path), *given)), smtputf8=True, here=here
+            )[0]  # fmt: skip
+        except grammar.Refused:
+            if not rewritten or path is not rcpt.path:
+                raise
+    raise AssertionError("one of them was parsed or refused")
+
+
+def _ours(parameters: tuple[bytes, ...], known: frozenset[bytes]) -> list[bytes]:
+    return [p for p in parameters if p.partition(b"=")[0].upper() in known]
+
+
+def _bracketed(path: bytes) -> bytes:
+    return path if path[:1] == b"<" else b"<" + path + b">"

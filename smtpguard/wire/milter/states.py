@@ -1,0 +1,193 @@
+"""What may be said when: the table of commands by state, and of answers by command; and what is agreed in a negotiation.
+
+A conversation is one connection of an MTA: negotiated once, then a client's session with any number of messages, perhaps
+another client after it. All of it is a table, and a conversation walks it. Never here: what is done with what was said
+(letter, server), or octets (codec).
+
+             Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
+    NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -
+    AGREED   AGREED     IDLE     -     -     -     -     -            -            -     -             AGREED AGREED
+    IDLE     AGREED     -        IDLE  MAIL  -     -     -            -            -     -             IDLE   AGREED
+    MAIL     -          -        -     -     RCPT  -     -            -            -     -             IDLE   AGREED
+    RCPT     -          -        -     -     RCPT  DATA  HEADER       BODY         -     -             IDLE   AGREED
+    DATA     -          -        -     -     -     -     HEADER       BODY         -     -             IDLE   AGREED
+    HEADER   -          -        -     -     -     -     HEADER       BODY         -     -             IDLE   AGREED
+    BODY     -          -        -     -     -     -     -            -            BODY  IDLE          IDLE   AGREED
+
+Quit ends it in every state; Macros change none and come in every one but NEW; Unknown changes none of a session's.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from smtpguard.wire.milter.codec import ProtocolError
+from smtpguard.wire.milter.packet import (
+    VERSION,
+    Abort,
+    Accept,
+    Actions,
+    Answer,
+    Body,
+    Command,
+    Connect,
+    Continue,
+    Data,
+    DeleteRecipient,
+    Discard,
+    EndOfHeader,
+    EndOfMessage,
+    HeaderField,
+    Helo,
+    InsertHeader,
+    Macros,
+    Mail,
+    Negotiate,
+    Quit,
+    QuitNext,
+    Rcpt,
+    SmtpReply,
+    Stage,
+    Steps,
+    Unknown,
+)
+
+
+class State(enum.Enum):
+    """Where a conversation is: named after what came last."""
+
+    NEW = "new"
+    AGREED = "agreed"
+    IDLE = "idle"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    HEADER = "header"
+    BODY = "body"
+    OVER = "over"
+
+
+_ANYWHERE: Mapping[type[Command], State] = {Abort: State.IDLE, QuitNext: State.AGREED, Quit: State.OVER}
+_CONTENT: Mapping[type[Command], State] = {HeaderField: State.HEADER, EndOfHeader: State.BODY}
+
+NEXT: Mapping[State, Mapping[type[Command], State]] = {
+    State.NEW: {Negotiate: State.AGREED, Quit: State.OVER},
+    State.AGREED: {
+        **_ANYWHERE, Abort: State.AGREED, Negotiate: State.AGREED, Macros: State.AGREED, Connect: State.IDLE,
+    },
+    State.IDLE: {
+        **_ANYWHERE, Negotiate: State.AGREED, Macros: State.IDLE, Unknown: State.IDLE, Helo: State.IDLE, Mail: State.MAIL,
+    },
+    State.MAIL: {**_ANYWHERE, Macros: State.MAIL, Unknown: State.MAIL, Rcpt: State.RCPT},
+    State.RCPT: {**_ANYWHERE, **_CONTENT, Macros: State.RCPT, Unknown: State.RCPT, Rcpt: State.RCPT, Data: State.DATA},
+    State.DATA: {**_ANYWHERE, **_CONTENT, Macros: State.DATA},
+    State.HEADER: {**_ANYWHERE, **_CONTENT, Macros: State.HEADER},
+    State.BODY: {**_ANYWHERE, Macros: State.BODY, Body: State.BODY, EndOfMessage: State.IDLE},
+    State.OVER: {},
+}  # fmt: skip
+"""What may come, and where it leads. Everything else is a ProtocolError."""
+
+CHANGES: tuple[type[Answer], ...] = (InsertHeader, DeleteRecipient)
+"""May come before the answer to EndOfMessage, where it is Accept."""
+
+ANSWERS: Mapping[type[Command], tuple[type[Answer], ...]] = {
+    Negotiate: (Negotiate,),
+    Connect: (Continue,),
+    Helo: (Continue,),
+    Mail: (Continue,),
+    Rcpt: (Continue, SmtpReply),
+    Data: (Continue,),
+    HeaderField: (Continue,),
+    EndOfHeader: (Continue,),
+    Body: (Continue,),
+    Unknown: (Continue,),
+    EndOfMessage: (Accept, Discard, SmtpReply),
+    Macros: (),
+    Abort: (),
+    Quit: (),
+    QuitNext: (),
+}
+"""How a command may be answered; with nothing at all where nothing stands."""
+
+QUIET: Mapping[type[Command], Steps] = {
+    Connect: Steps.QUIET_CONNECT,
+    Helo: Steps.QUIET_HELO,
+    Mail: Steps.QUIET_MAIL,
+    Data: Steps.QUIET_DATA,
+    HeaderField: Steps.QUIET_HEADERS,
+    EndOfHeader: Steps.QUIET_END_OF_HEADER,
+    Body: Steps.QUIET_BODY,
+    Unknown: Steps.QUIET_UNKNOWN,
+}
+"""Where we have nothing to say before the end. Not RCPT: one recipient too many is refused there, alone."""
+
+NEEDED = Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS
+WELCOME = Steps.NO_DATA | Steps.NO_UNKNOWN | Steps.LEADING_SPACE
+"""What is taken where it is offered, with all that is QUIET."""
+
+MACROS: tuple[tuple[Stage, bytes], ...] = (
+    (Stage.CONNECT, b"j {client_addr}"),
+    (Stage.HELO, b"{tls_version}"),
+    (Stage.MAIL, b"{auth_authen} {mail_addr} {tls_version}"),
+    (Stage.RCPT, b"{rcpt_addr}"),
+    (Stage.END_OF_MESSAGE, b"i"),
+)
+"""What is asked for where the MTA lets itself be asked; so nothing hangs on which macros its own settings name."""
+
+
+def agree(offered: Negotiate) -> Negotiate:
+    """Our side of the negotiation: of what is offered, what is used. Raises ProtocolError where that is not enough."""
+    if offered.version < VERSION:
+        raise ProtocolError(f"the MTA speaks version {offered.version} of the protocol, and {VERSION} is needed")
+    if NEEDED & ~offered.actions:
+        raise ProtocolError("the MTA does not let us add a header field and delete a recipient")
+    quiet = WELCOME
+    for step in QUIET.values():
+        quiet |= step
+    asks = bool(offered.actions & Actions.SET_MACROS)
+    actions = NEEDED | (Actions.SET_MACROS if asks else Actions.NONE)
+    return Negotiate(VERSION, int(actions), offered.steps & int(quiet), MACROS if asks else ())
+
+
+class Conversation:
+    """One connection's place in the table. ``agreed``: what was negotiated, None before."""
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.agreed: Negotiate | None = None
+        self._awaited: type[Command] | None = None
+        self._changed = False
+
+    @property
+    def leading_space(self) -> bool:
+        """Whether the white space behind a header field's colon travels with its value."""
+        return self.agreed is not None and bool(self.agreed.steps & Steps.LEADING_SPACE)
+
+    def hear(self, command: Command) -> bool:
+        """Whether an answer is due. Raises ProtocolError where the command has no place now."""
+        kind = type(command)
+        following = NEXT[self.state].get(kind)
+        if following is None or self._awaited is not None:
+            raise ProtocolError(f"{kind.__name__} in the state {self.state.value}")
+        if isinstance(command, Negotiate):
+            self.agreed = agree(command)
+        self.state = following
+        due = bool(ANSWERS[kind]) and not self._quiet(kind)
+        self._awaited, self._changed = kind if due else None, False
+        return due
+
+    def say(self, answer: Answer) -> None:
+        """To be asked before anything is said; an AssertionError is a mistake of ours."""
+        assert self._awaited is not None, f"{answer} where nobody asked"
+        if isinstance(answer, CHANGES):
+            assert self._awaited is EndOfMessage, f"{answer} before the end of the message"
+            self._changed = True
+            return
+        assert type(answer) in ANSWERS[self._awaited], f"{answer} to {self._awaited.__name__}"
+        assert not self._changed or isinstance(answer, Accept), f"{answer} after a change"
+        self._awaited = None
+
+    def _quiet(self, kind: type[Command]) -> bool:
+        step = QUIET.get(kind)
+        return step is not None and self.agreed is not None and bool(self.agreed.steps & step)
