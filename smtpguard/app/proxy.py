@@ -78,8 +78,10 @@ class Proxy:
     async def serve(self) -> None:
         await self._watch.run()
 
-    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
-        task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed))
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
+        task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed, client))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -92,9 +94,11 @@ class Proxy:
     async def close(self) -> None:
         await self._undo.aclose()
 
-    async def _settle(self, reception: Reception, connection: socket.socket, closed: Callable[[], None]) -> None:
+    async def _settle(
+        self, reception: Reception, connection: socket.socket, closed: Callable[[], None], client: str | None
+    ) -> None:
         try:
-            await reception.serve_connection(connection, closed)
+            await reception.serve_connection(connection, closed, client)
         except (OSError, ssl.SSLError) as e:  # a TLS handshake that failed, or a client that has gone already
             log.info("a connection could not be set up: %s", type(e).__name__)
             connection.close()

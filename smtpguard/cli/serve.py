@@ -53,7 +53,12 @@ def command(context: Context, only: Sequence[str]) -> None:
 def _listeners(settings: Settings) -> list[Listener]:
     """Before anything else: a port that is taken is told at once, and one that is given serves from then on."""
     wanted = [
-        Wanted(address=each.address, port=each.port, implicit_tls=each.tls is not None and each.tls.mode == "implicit")
+        Wanted(
+            address=each.address,
+            port=each.port,
+            implicit_tls=each.tls is not None and each.tls.mode == "implicit",
+            proxy=each.proxy,
+        )
         for each in settings.listen.smtp
     ]
     try:

@@ -3,7 +3,8 @@
 SOCK_SEQPACKET keeps the bounds of messages; SCM_RIGHTS (unix(7)) carries a connection. Both ends use this class.
 Messages are small JSON objects with one key that says what they are:
 
-    supervisor to part    {"take": id, "listener": index} with the socket; {"stop": grace seconds}
+    supervisor to part    {"take": id, "listener": index} with the socket, and with "client" where a proxy has said whose
+                          it is; {"stop": grace seconds}
     part to supervisor    {"ready": true}; {"beat": true}; {"took": [ids]}; {"closed": [ids]}; {"leaving": true}
 
 A connection belongs to the supervisor until the part has said "took". Never here: what follows from a message.

@@ -33,11 +33,13 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """A connection that the part may or may not have taken: ours until it says so."""
+    """A connection that the part may or may not have taken: ours until it says so. ``told``: its client, as a proxy has said
+    it; "" where it could not."""
 
     connection: socket.socket
     listener: int
     client: str
+    told: str | None = None
 
 
 class Watcher(Protocol):
@@ -102,7 +104,10 @@ class Child:
     def offer(self, number: int, offered: Offered) -> None:
         assert self._channel is not None
         self.offered[number] = offered
-        self._channel.send({"take": number, "listener": offered.listener}, offered.connection)
+        message: dict[str, Any] = {"take": number, "listener": offered.listener}
+        if offered.told is not None:
+            message["client"] = offered.told
+        self._channel.send(message, offered.connection)
 
     def stop(self, grace_seconds: float) -> None:
         self._leaving = True

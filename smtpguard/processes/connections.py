@@ -44,8 +44,9 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def admits(self, client: str) -> bool:
-        if len(self._open) >= self.limits.total:
+    def admits(self, client: str, besides: int = 0) -> bool:
+        """``besides``: connections that are open and nobody's yet."""
+        if len(self._open) + besides >= self.limits.total:
             return False
         return self._by_client[client] < self.limits.per_client or self.limits.trusts(client)
 

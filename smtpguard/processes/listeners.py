@@ -24,11 +24,13 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``index`` is its place in the settings' ``listen.smtp``. ``implicit_tls``: a refusal in clear would be no SMTP there."""
+    """``index`` is its place in the settings' ``listen.smtp``. ``implicit_tls``: a refusal in clear would be no SMTP there.
+    ``proxy``: who connects is a proxy, and says for whom."""
 
     index: int
     socket: socket.socket
     implicit_tls: bool = False
+    proxy: bool = False
 
     @property
     def name(self) -> str:
@@ -42,6 +44,7 @@ class Wanted:
     address: str
     port: int
     implicit_tls: bool = False
+    proxy: bool = False
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ, first: int = _FIRST_FD) -> list[socket.socket]:
@@ -72,7 +75,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
                 found = _bind(want)
                 undo.callback(found.close)
             found.setblocking(False)
-            opened.append(Listener(index=index, socket=found, implicit_tls=want.implicit_tls))
+            opened.append(Listener(index=index, socket=found, implicit_tls=want.implicit_tls, proxy=want.proxy))
         if left:
             names = ", ".join(_name(*sock.getsockname()[:2]) for sock in left)
             raise CannotListen(f"the inherited socket {names} is in no entry of listen.smtp")

@@ -33,8 +33,11 @@ class Part(Protocol):
     async def serve(self) -> None:
         """The part's own work beside connections. Returns or raises only if the part cannot go on; cancelled at the end."""
 
-    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
-        """Serve an accepted connection; ``closed`` is called once, when it is over. Never raises."""
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
+        """Serve an accepted connection; ``closed`` is called once, when it is over. ``client``: the address of whose it is, where
+        a proxy has said it; "" where it could not. Never raises."""
 
     async def stop(self, grace_seconds: float) -> None:
         """No new work; what is in hand is finished within the grace, and then dropped. ``serve`` goes on meanwhile."""
@@ -100,7 +103,8 @@ class _Life:
             connection.setblocking(False)
             number = int(message["take"])
             self._say(self._took, "took", number)  # said before the first word to the client
-            self._part.take(connection, int(message["listener"]), partial(self._say, self._over, "closed", number))
+            over = partial(self._say, self._over, "closed", number)
+            self._part.take(connection, int(message["listener"]), over, message.get("client"))
 
     def _say(self, gathered: list[int], word: str, number: int) -> None:
         """What happens within one turn of the loop is one message."""

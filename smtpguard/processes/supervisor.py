@@ -23,6 +23,7 @@ import structlog
 from smtpguard.mail import reply
 from smtpguard.processes.child import Child, Offered, Timing
 from smtpguard.processes.connections import Connections, Limits
+from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
 
@@ -50,6 +51,7 @@ class Supervisor:
         self._timing = timing or Timing()
         self._listeners = listeners
         self._connections = Connections(limits)
+        self._introductions = Introductions(self._introduced)
         self._notifier = notifier
         self._reload_command = reload
         self._children = [
@@ -57,7 +59,7 @@ class Supervisor:
             for index, part in enumerate(parts)
         ]
         self._proxies = deque(child for child in self._children if child.part == "proxy")
-        self._homeless: deque[tuple[int, Offered]] = deque()  # taken back from the dead; nobody is ready yet
+        self._homeless: deque[tuple[int | None, Offered]] = deque()  # taken back from the dead; nobody is ready yet
         self._deaths: deque[float] = deque()
         self._listening = False
         self._announced = False
@@ -107,11 +109,37 @@ class Supervisor:
                 self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, True)
                 return
             client = str(address[0]) if isinstance(address, tuple) else ""
-            if self._connections.admits(client):
-                self._hand_over(None, Offered(connection=connection, listener=listener.index, client=client))
+            if not listener.proxy:
+                self._admit(listener, Offered(connection=connection, listener=listener.index, client=client))
+            elif not self._connections.limits.trusts(client):
+                _log.warning("not from a trusted proxy", peer=client, listener=listener.name)
+                _refuse(connection, reply.NOT_FROM_A_PROXY, clear=not listener.implicit_tls)
+            elif self._connections.admits(client, len(self._introductions)):
+                self._introductions.begin(Arrival(connection=connection, listener=listener, peer=client))
             else:
                 self._refused += 1
                 _refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=not listener.implicit_tls)
+
+    def _introduced(self, arrival: Arrival, client: str) -> None:
+        """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
+        self._admit(
+            arrival.listener,
+            Offered(
+                connection=arrival.connection,
+                listener=arrival.listener.index,
+                client=client or arrival.peer,
+                told=client,
+            ),
+        )
+
+    def _admit(self, listener: Listener, offered: Offered) -> None:
+        if not self._connections.admits(offered.client, len(self._introductions)):
+            self._refused += 1
+            _refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=not listener.implicit_tls)
+        elif any(child.takes for child in self._proxies):
+            self._hand_over(None, offered)
+        else:
+            self._homeless.append((None, offered))
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
         """To the least loaded proxy; ``number`` if it has one already, since its first part died."""
@@ -231,6 +259,7 @@ class Supervisor:
         self._listen(False)
         for listener in self._listeners:
             _refuse_backlog(listener)
+        self._introductions.close()
         for child in self._children:
             child.stop(self._timing.grace_seconds)
         if not any(child.running for child in self._children):

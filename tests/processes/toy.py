@@ -13,7 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from ipaddress import ip_network
 
+from smtpguard.processes import introduction
 from smtpguard.processes import part as life
 from smtpguard.processes.child import Timing
 from smtpguard.processes.connections import Limits
@@ -42,15 +44,19 @@ class Toy:
             return
         await asyncio.Event().wait()
 
-    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
-        task = asyncio.create_task(self.talk(connection, closed))
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
+        task = asyncio.create_task(self.talk(connection, closed, client))
         self.busy.add(task)
         task.add_done_callback(self.busy.discard)
 
-    async def talk(self, connection: socket.socket, closed: Callable[[], None]) -> None:
+    async def talk(self, connection: socket.socket, closed: Callable[[], None], client: str | None) -> None:
         loop = asyncio.get_running_loop()
         with connection:
-            await loop.sock_sendall(connection, f"220 {os.getpid()}\r\n".encode())
+            await loop.sock_sendall(
+                connection, f"220 {os.getpid() if client is None else f'for {client}'}\r\n".encode()
+            )
             while True:
                 read = asyncio.create_task(loop.sock_recv(connection, 100))
                 stop = asyncio.create_task(self.stopping.wait())
@@ -93,9 +99,15 @@ async def child(name: str, channel: int) -> None:
 
 
 async def serve(ports: list[int], parts: list[str], options: dict[str, object]) -> int:
-    limits = Limits(total=int(str(options.pop("total", 1000))), per_client=int(str(options.pop("per_client", 1000))))
+    limits = Limits(
+        total=int(str(options.pop("total", 1000))),
+        per_client=int(str(options.pop("per_client", 1000))),
+        trusted=[ip_network(str(options.pop("trust")))] if "trust" in options else [],
+    )
     reload = options.pop("reload", [])
-    listeners = open_all([Wanted(address="127.0.0.1", port=port) for port in ports], inherited())
+    proxy = bool(options.pop("proxy", False))
+    introduction.SECONDS = float(str(options.pop("proxy_seconds", introduction.SECONDS)))
+    listeners = open_all([Wanted(address="127.0.0.1", port=port, proxy=proxy) for port in ports], inherited())
     print(json.dumps([each.socket.getsockname()[1] for each in listeners]), flush=True)
     return await Supervisor(
         parts=parts,

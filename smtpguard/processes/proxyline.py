@@ -1,0 +1,96 @@
+"""The PROXY protocol's header, versions 1 and 2 (HAProxy's proxy-protocol.txt): whose connection a proxy passes on.
+
+From octets to an address, strictly, without input or output; as many octets are taken as are the header's. LOCAL and
+UNKNOWN, and families that are not TCP over IP, name nobody. TLVs are read over. Never here: from whom one is heard
+(supervisor), or waiting for it (introduction).
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+MAX_LINE_OCTETS = 107  # section 2.1
+MAX_OCTETS = 16 + 4096  # addresses, and TLVs with a certificate's names
+
+_LINE = b"PROXY "
+_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+_FIXED_OCTETS = len(_SIGNATURE) + 4
+_TCP = re.compile(rb"PROXY TCP(4|6) ([0-9a-fA-F:.]{2,39}) ([0-9a-fA-F:.]{2,39}) ([0-9]{1,5}) ([0-9]{1,5})\r\n\Z")
+_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [^\r\n]*)?\r\n\Z")
+_LOCAL, _PROXY = 0, 1
+_FAMILIES = {0x11: 4, 0x21: 16}  # STREAM over INET and INET6: octets of an address
+
+
+class BadHeader(Exception):
+    """No PROXY header. The text is ours, nothing of what came is in it."""
+
+
+class Header:
+    """Feed it what arrives. ``client``: None until it is complete, then an address, or "" where it names nobody."""
+
+    def __init__(self) -> None:
+        self.client: str | None = None
+        self._held = b""
+
+    def feed(self, data: bytes) -> int:
+        """How many of these octets belong to it; what follows is the client's. Raises BadHeader; nothing is fed after that."""
+        before = len(self._held)
+        self._held += data
+        end = self._end()
+        if end is None:
+            return len(data)
+        header = self._held[:end]
+        self.client = _line(header) if header.startswith(_LINE) else _binary(header)
+        return end - before
+
+    def _end(self) -> int | None:
+        held = self._held
+        if _LINE.startswith(held[: len(_LINE)]):
+            end = held.find(b"\n", 0, MAX_LINE_OCTETS) + 1
+            if not end and len(held) >= MAX_LINE_OCTETS:
+                raise BadHeader("the line does not end")
+            return end or None
+        if not _SIGNATURE.startswith(held[: len(_SIGNATURE)]):
+            raise BadHeader("it does not begin with one")
+        if len(held) < _FIXED_OCTETS:
+            return None
+        end = _FIXED_OCTETS + int.from_bytes(held[14:16], "big")
+        if end > MAX_OCTETS:
+            raise BadHeader("it is too long")
+        return end if len(held) >= end else None
+
+
+def _line(header: bytes) -> str:
+    if _UNKNOWN.match(header):
+        return ""
+    found = _TCP.match(header)
+    if not found:
+        raise BadHeader("the line is none of the protocol's")
+    try:
+        source, destination = (ip_address(found[n].decode("ascii")) for n in (2, 3))
+    except ValueError:
+        raise BadHeader("an address is none") from None
+    if {source.version, destination.version} != {int(found[1])}:
+        raise BadHeader("an address is of another family")
+    if max(int(found[4]), int(found[5])) > 0xFFFF:
+        raise BadHeader("a port is none")
+    return _named(source)
+
+
+def _binary(header: bytes) -> str:
+    version, command = header[12] >> 4, header[12] & 0xF
+    if version != 2 or command not in (_LOCAL, _PROXY):
+        raise BadHeader("the version or the command is unknown")
+    octets = _FAMILIES.get(header[13])
+    if command == _LOCAL or octets is None:
+        return ""
+    source = header[_FIXED_OCTETS : _FIXED_OCTETS + octets]
+    if len(header) < _FIXED_OCTETS + 2 * octets + 4:
+        raise BadHeader("the addresses are cut off")
+    return _named(ip_address(source))
+
+
+def _named(address: IPv4Address | IPv6Address) -> str:
+    """IPv4 also where it comes mapped into IPv6."""
+    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -1,0 +1,119 @@
+"""PROXY headers: what is one, what is none, and the same for all octets at once as for one after another."""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.processes.proxyline import MAX_LINE_OCTETS, MAX_OCTETS, BadHeader, Header
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def binary(source: str = "192.0.2.7", *, command: int = 0x21, family: int | None = None, tlvs: bytes = b"") -> bytes:
+    address = ipaddress.ip_address(source)
+    family = family if family is not None else {4: 0x11, 6: 0x21}[address.version]
+    body = address.packed + address.packed + struct.pack(">HH", 1234, 25) + tlvs
+    return SIGNATURE + struct.pack(">BBH", command, family, len(body)) + body
+
+
+GOOD = [
+    (b"PROXY TCP4 192.0.2.7 192.0.2.8 56324 25\r\n", "192.0.2.7"),
+    (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", "255.255.255.255"),
+    (b"PROXY TCP6 2001:db8::7 2001:db8::8 56324 25\r\n", "2001:db8::7"),
+    (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 56324 25\r\n", "192.0.2.7"),
+    (b"PROXY UNKNOWN\r\n", ""),
+    (b"PROXY UNKNOWN ffff:f...f:ffff what ever 65535\r\n", ""),
+    (binary(), "192.0.2.7"),
+    (binary("2001:db8::7"), "2001:db8::7"),
+    (binary("::ffff:192.0.2.7"), "192.0.2.7"),
+    (binary(tlvs=b"\x01\x00\x04smtp\x20\x00\x09" + b"\xff" * 9), "192.0.2.7"),
+    (binary(command=0x20), ""),
+    (SIGNATURE + b"\x20\x00\x00\x00", ""),
+    (SIGNATURE + b"\x21\x00\x00\x00", ""),
+    (binary(family=0x12), ""),
+    (SIGNATURE + b"\x21\x31\x00\xd8" + b"/run/x".ljust(216, b"\0"), ""),
+]
+BAD = [
+    b"EHLO client.example\r\n",
+    b"\x16\x03\x01\x02\x00",
+    b"proxy TCP4 192.0.2.7 192.0.2.8 56324 25\r\n",
+    b"PROXY TCP4 192.0.2.7 192.0.2.8 56324 25\n",
+    b"PROXY TCP4 192.0.2.7  192.0.2.8 56324 25\r\n",
+    b"PROXY TCP4 192.0.2.7 192.0.2.8 56324\r\n",
+    b"PROXY TCP4 192.0.2.7 192.0.2.8 65536 25\r\n",
+    b"PROXY TCP4 192.0.2.700 192.0.2.8 1 25\r\n",
+    b"PROXY TCP4 ::1 ::1 1 25\r\n",
+    b"PROXY TCP6 192.0.2.7 192.0.2.8 1 25\r\n",
+    b"PROXY TCP6 ::1 192.0.2.8 1 25\r\n",
+    b"PROXY UDP4 192.0.2.7 192.0.2.8 1 25\r\n",
+    b"PROXY UNKNOWNX\r\n",
+    b"PROXY \r\n",
+    b"PROXY UNKNOWN " + b"x" * MAX_LINE_OCTETS,
+    SIGNATURE + b"\x31\x11\x00\x0c" + bytes(12),
+    SIGNATURE + b"\x22\x11\x00\x0c" + bytes(12),
+    SIGNATURE + b"\x21\x11\x00\x0b" + bytes(11),
+    SIGNATURE + b"\x21\x21\x00\x23" + bytes(35),
+    SIGNATURE + b"\x21\x11\xff\xff",
+    SIGNATURE[:-1] + b"X",
+]
+
+
+@pytest.mark.parametrize(("octets", "client"), GOOD)
+def test_whose_connection_it_is(octets: bytes, client: str) -> None:
+    header = Header()
+    assert header.feed(octets + b"EHLO client.example\r\n") == len(octets)
+    assert header.client == client
+
+
+@pytest.mark.parametrize("octets", BAD)
+def test_what_is_no_header(octets: bytes) -> None:
+    header = Header()
+    with pytest.raises(BadHeader):
+        header.feed(octets)
+
+
+@pytest.mark.parametrize(("octets", "client"), GOOD)
+def test_every_beginning_of_one_waits_for_the_rest(octets: bytes, client: str) -> None:
+    for at in range(len(octets)):
+        header = Header()
+        assert header.feed(octets[:at]) == at
+        assert header.client is None
+        assert header.feed(octets[at:] + b"x") == len(octets) - at
+        assert header.client == client
+
+
+def outcome(*pieces: bytes) -> tuple[str | None, int] | str:
+    header, taken = Header(), 0
+    try:
+        for piece in pieces:
+            if header.client is None:
+                taken += header.feed(piece)
+    except BadHeader:
+        return "bad"
+    return header.client, taken
+
+
+MUTATED = st.builds(
+    lambda octets, at, octet: octets[: at % len(octets)] + octet + octets[at % len(octets) + 1 :],
+    st.sampled_from([octets for octets, _ in GOOD]), st.integers(0, 300), st.binary(max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    MUTATED | st.binary(max_size=200) | st.binary(max_size=60).map(lambda rest: SIGNATURE + rest),
+    st.binary(max_size=20),
+)
+def test_all_at_once_is_one_after_another(octets: bytes, rest: bytes) -> None:
+    sent = octets + rest
+    at_once = outcome(sent)
+    assert outcome(*(sent[n : n + 1] for n in range(len(sent)))) == at_once
+    if at_once != "bad":
+        client, taken = at_once
+        assert taken <= min(len(sent), MAX_OCTETS)
+        assert client is None or client == "" or ipaddress.ip_address(str(client))
