@@ -28,6 +28,7 @@ from smtpguard.console.desk import Desk
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.guard.reader import BoundedReader
+from smtpguard.guard.talks import Talks
 from smtpguard.observe import log as lines
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.store.archive import Archive
@@ -64,7 +65,9 @@ class Console:
             tasks.create_task(self._front.run())
             await self._serving
 
-    def take(self, connection: socket.socket, listener: int, closed: Callable[[], None]) -> None:
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
         """Nobody hands one to this part."""
         connection.close()
         closed()
@@ -104,6 +107,7 @@ class Console:
             policies=policies,
             reader=reader,
             approvals=Approvals(ledger, policies, clock, term=term(settings)),
+            talks=Talks(ledger, policies, clock, new_id=ids()),
             freezes=Freezes(
                 ledger, clock, new_id=ids(), freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
             ),

@@ -22,14 +22,15 @@ from starlette.staticfiles import StaticFiles
 from smtpguard.console import screen
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.desk import Desk
-from smtpguard.console.pages import waiting
+from smtpguard.console.pages import deciding, message, preview, still, waiting
 
+PAGES = (*waiting.ROUTES, *message.ROUTES, *preview.ROUTES, *deciding.ROUTES, *still.ROUTES)
 _STATIC = Path(__file__).parent / "static"
 
 
 def build(desk: Desk, *, middleware: Sequence[Middleware] = (), routes: Sequence[BaseRoute] = ()) -> Starlette:
     app = Starlette(
-        routes=[Mount("/static", StaticFiles(directory=_STATIC), name="static"), *routes, *waiting.ROUTES],
+        routes=[Mount("/static", StaticFiles(directory=_STATIC), name="static"), *routes, *PAGES],
         middleware=list(middleware),
         exception_handlers={NotSignedIn: _to_the_door, 404: _error, 403: _error, 405: _error, 400: _error},
     )

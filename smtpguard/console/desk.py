@@ -12,6 +12,7 @@ from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.ports import Clock, Ledger, Reader
+from smtpguard.guard.talks import Talks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Desk:
     policies: Policies
     reader: Reader
     approvals: Approvals
+    talks: Talks
     freezes: Freezes
     clock: Clock
     url: str = ""

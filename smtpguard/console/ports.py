@@ -64,6 +64,9 @@ class Archive(Protocol):
         """Newest first. All ``words`` stand in subject or sender; of each of ``marks`` one is on it, like "list:NAME",
         "group:NAME" or "from:ADDRESS". ``together``: the messages of one mailing are one row."""
 
+    async def counts(self) -> Mapping[State, int]:
+        """How many are in each state."""
+
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
 

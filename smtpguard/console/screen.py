@@ -5,6 +5,7 @@ Never here: what a page shows (pages), or a header that keeps it safe (people's 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from smtpguard.console.desk import Desk
 from smtpguard.console.ports import Person
 from smtpguard.console.speech import Speech, choose
-from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.admission import Freeze, LedgerError, Selector
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -53,8 +54,11 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
         frozen = await here.freezes.standing()
     except LedgerError:
         frozen = ()
+    titles = {name: info.title or name for name, info in here.policies.current().registry.lists.items()}
     shown = {
         "_": said,
+        "titles": titles,
+        "what_of": lambda freeze: what_of(freeze, said, titles),
         "person": getattr(request.state, "person", None),
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,
@@ -64,6 +68,21 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
     made: Environment = request.app.state.templates
     text = made.get_template(template).render(**shown, **values)
     return HTMLResponse(text, status_code=status)
+
+
+def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
+    """What a freeze stops, in words."""
+    match freeze.selector:
+        case Selector.ALL:
+            return said("everything")
+        case Selector.LIST:
+            return said("the list {name}", name=titles.get(freeze.value, freeze.value))
+        case Selector.SENDER:
+            return said("mail from {name}", name=freeze.value)
+        case Selector.MAILING:
+            return said("the mailing {name}", name=freeze.value[:12])
+        case Selector.THREAD:
+            return said("a conversation")
 
 
 async def form(request: Request) -> FormData:

@@ -58,6 +58,15 @@ class Speech:
         pattern = {"sv": "EEE d MMM 'kl.' HH:mm", "en": "EEE d MMM 'at' HH:mm"}[self.language]
         return str(format_datetime(at.astimezone(self.zone), pattern, locale=self.locale))
 
+    def clock(self, at: datetime) -> str:
+        return f"{at.astimezone(self.zone):%H:%M:%S}"
+
+    def size(self, octets: int) -> str:
+        """ "3 kB", "1.4 MB"."""
+        if octets < 1_000_000:
+            return f"{self.number(max(1, round(octets / 1000)))} kB"
+        return f"{self.number(round(octets / 1_000_000, 1))} MB"
+
     def exactly(self, at: datetime) -> str:
         """With the year, seconds and zone: for the record."""
         here = at.astimezone(self.zone)

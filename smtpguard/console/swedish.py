@@ -8,17 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from smtpguard.console.pages.swedish import TEXTS as _PAGES
 from smtpguard.console.people.swedish import TEXTS as _PEOPLE
 
-_EVERYWHERE = {
-    "Waiting": "Väntar",
-    "less than a minute": "mindre än en minut",
-    "# minute": "# minut",
-    "# minutes": "# minuter",
-    "# hour": "# timme",
-    "# hours": "# timmar",
-    "# day": "# dygn",
-    "# days": "# dygn",
-}
-
-TEXTS: Mapping[str, str] = {**_PEOPLE, **_EVERYWHERE}
+TEXTS: Mapping[str, str] = {**_PEOPLE, **_PAGES}

@@ -5,7 +5,7 @@ Never here: writing anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,6 +43,9 @@ class Archive:
     ) -> Sequence[Row]:
         found = await self._store.ask(lambda c: holds.newest(c, states, limit, before, after_id))
         return [Row(hold=hold, messages=1, reach=hold.reach) for hold in found]
+
+    async def counts(self) -> Mapping[State, int]:
+        return await self._store.hold_counts()
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.history(id)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.console import sayings
 from smtpguard.console.access import for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.evidence import Evidence, evidence, segments
@@ -24,6 +25,8 @@ from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, page, speech
 from smtpguard.console.sight import Sight, sight
+from smtpguard.console.speech import Speech
+from smtpguard.console.telling import Told, told
 from smtpguard.guard import notices
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
@@ -63,9 +66,12 @@ class Shown:
 
 
 async def looked_up(request: Request) -> tuple[Hold, Sight]:
-    """The hold in the path, for somebody who may know of it. Raises 404 for everybody else, as if it were not there."""
+    """The hold in the path, for somebody who may know of it. Raises 404 for everybody else, as if it were not there.
+
+    With a signed link it is the one that the link is for."""
     here, who = desk(request), person(request)
-    hold = await here.ledger.hold(request.path_params["hold_id"][:100])
+    link = getattr(request.state, "link", None)
+    hold = await here.ledger.hold(link.hold_id if link is not None else request.path_params.get("hold_id", "")[:100])
     if hold is None:
         raise HTTPException(404)
     seen = sight(hold, who, here.policies.current())
@@ -118,7 +124,12 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         ahead=outlook(hold, who, in_force, now),
         policy_sha256=in_force.policy_sha256,
         typed=hold.reach >= LARGE,
-        talk=await talk(here, hold),
+        talk=await talk(here, hold, said),
+        asking=request.query_params.get("ask") == "1",
+        states=sayings.STATES,
+        categories=sayings.CATEGORIES,
+        why_not=sayings.WHY_NOT,
+        done=done(request),
         problem=problem,
     )
 
@@ -134,14 +145,31 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         hold=hold,
         reasons=reasons(hold, in_force, said.language),
         lists=notices.nameable(hold, in_force),
-        talk=await talk(here, hold),
+        own_states=sayings.OWN_STATES,
+        base=base(request, hold),
+        talk=await talk(here, hold, said),
+        done=done(request),
         problem=problem,
     )
 
 
-async def talk(here: Desk, hold: Hold) -> list[tuple[str, str, str, str]]:
-    """What was asked and answered about it: (time, who, kind, words), as far as it is there still."""
-    return []
+def base(request: Request, hold: Hold) -> str:
+    """Where the page of its writer is: by the signed link that they came with, or by its id."""
+    link = request.path_params.get("link")
+    return f"/mine/{link}" if link else f"/held/{hold.hold_id}"
+
+
+def done(request: Request) -> str:
+    """What was done before this page, in words; one of ours, whatever the address says."""
+    return speech(request)(text) if (text := sayings.DONE.get(request.query_params.get("done", ""), "")) else ""
+
+
+async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
+    """What was asked and answered about it, as far as it is there still."""
+    entries = await here.archive.history(hold.hold_id)
+    return [
+        told(entry, clear, said) for entry, clear in entries if entry.kind in (Kind.ASKED.value, Kind.ANSWERED.value)
+    ]
 
 
 def reasons(hold: Hold, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
@@ -205,4 +233,7 @@ async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Sho
     return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found)
 
 
-ROUTES = [Route("/held/{hold_id}", message, methods=["GET"])]
+ROUTES = [
+    Route("/held/{hold_id}", message, methods=["GET"]),
+    Route("/mine/{link}", message, methods=["GET"]),
+]

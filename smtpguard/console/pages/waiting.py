@@ -1,23 +1,201 @@
-"""What is held, newest first, a mailing as one row.
+"""What is held, newest first, a mailing as one row; and what is decided on many at once, after a look at how many.
 
 Never here: one message (message), or how the rows are found (store.archive).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from smtpguard.console.access import ROLES, for_roles
-from smtpguard.console.screen import desk, page
-from smtpguard.policy.approval import State
+from smtpguard.console.access import APPROVER, ROLES, for_roles, person
+from smtpguard.console.desk import Desk
+from smtpguard.console.ports import Person, Row
+from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.console.sight import Sight, asked, sees_all, sight
+from smtpguard.guard.approvals import Refused, Seen
+from smtpguard.guard.ports import LedgerError
+from smtpguard.policy.approval import Choice, Hold, State
+
+PAGE = 50
+MOST_AT_ONCE = 200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@for_roles(*ROLES)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the filters say. ``mine``: only what this person is asked to decide. ``after``: where the page before ended."""
+
+    words: str = ""
+    list: str = ""
+    mine: bool = False
+    after: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> Wanted:
+        asked_for = request.query_params
+        return cls(
+            words=asked_for.get("q", "")[:200].strip(),
+            list=asked_for.get("list", "")[:100],
+            mine=asked_for.get("mine") == "1",
+            after=asked_for.get("after", "")[:100],
+        )
+
+    @property
+    def filtered(self) -> bool:
+        return bool(self.words or self.list or self.mine)
+
+    def url(self, after: str = "") -> str:
+        given = {"q": self.words, "list": self.list, "mine": "1" if self.mine else "", "after": after}
+        query = urlencode({name: value for name, value in given.items() if value})
+        return f"/held?{query}" if query else "/held"
+
+
+@for_roles()
 async def waiting(request: Request) -> Response:
-    rows = await desk(request).archive.rows(states=[State.WAITING])
-    return await page(request, "waiting.html", rows=rows)
+    """All of the page, or, where the page itself asks again, only the rows."""
+    here, who = desk(request), person(request)
+    if not who.roles & set(ROLES):
+        return see_other("/mine")
+    wanted = Wanted.of(request)
+    rows = await _rows(here, who, wanted)
+    more = len(rows) > PAGE
+    rows = rows[:PAGE]
+    in_force = here.policies.current()
+    fragment = request.headers.get("hx-target") == "rows"
+    return await page(
+        request,
+        "rows.html" if fragment else "waiting.html",
+        rows=[(row, purpose(row.hold, request), _may(row.hold, who, here)) for row in rows],
+        wanted=wanted,
+        here=wanted.url(wanted.after),
+        further=wanted.url(cursor(rows[-1].hold)) if more else "",
+        lists=sorted((info.title or name, name) for name, info in in_force.registry.lists.items()),
+        total=(await here.archive.counts()).get(State.WAITING, 0) if sees_all(who) else None,
+        decides=APPROVER in who.roles,
+    )
 
 
-ROUTES = [Route("/", waiting, methods=["GET"])]
+@for_roles(APPROVER)
+async def decide(request: Request) -> Response:
+    """The chosen ones shown again with their number, to be confirmed. Decides nothing yet."""
+    here, who = desk(request), person(request)
+    sent = await form(request)
+    choice = "reject" if sent.get("choice") == "reject" else "approve"
+    holds = [
+        hold
+        for hold in await _chosen(here, who, [str(id) for id in sent.getlist("hold")])
+        if hold.state is State.WAITING
+    ]
+    if not holds:
+        return see_other("/held")
+    return await page(
+        request,
+        "confirm.html",
+        choice=choice,
+        holds=holds,
+        reach=sum(hold.reach for hold in holds),
+        policy_sha256=here.policies.current().policy_sha256,
+        problem="",
+    )
+
+
+@for_roles(APPROVER)
+async def decided(request: Request) -> Response:
+    """Each by itself, as it was when it was confirmed; those that could not be decided are named with the reason."""
+    here, who, said = desk(request), person(request), speech(request)
+    sent = await form(request)
+    choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
+    comment = str(sent.get("comment", ""))[:2000].strip()
+    bound = [str(value).split(":") for value in sent.getlist("seen")][:MOST_AT_ONCE]
+    seen = {id: (content, envelope) for id, content, envelope in (b for b in bound if len(b) == 3)}
+    holds = await _chosen(here, who, list(seen))
+    problem = ""
+    if choice is Choice.REJECT and not comment:
+        problem = said("Say why: the writers read it.")
+    elif choice is Choice.APPROVE and str(sent.get("number", "")).strip() != str(len(holds)):
+        problem = said("Type how many messages it is, to be sure.")
+    if problem or not holds:
+        values = {"choice": choice.value, "holds": holds, "reach": sum(h.reach for h in holds), "problem": problem}
+        return await page(request, "confirm.html", 422, policy_sha256=str(sent.get("policy", "")), **values)
+    done: list[Hold] = []
+    left: list[tuple[Hold, str]] = []
+    for hold in holds:
+        content, envelope = seen[hold.hold_id]
+        looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=str(sent.get("policy", "")))
+        try:
+            made = await here.approvals.vote(
+                hold.hold_id, choice, approver=who.address, by=f"console: {who.address}", seen=looked, comment=comment
+            )
+            done.append(made.hold)
+        except (Refused, KeyError) as refused:
+            left.append((hold, str(refused)))
+        except LedgerError:
+            left.append((hold, "the record cannot be written now"))
+    return await page(request, "decided.html", choice=choice.value, done=done, left=left)
+
+
+def cursor(hold: Hold) -> str:
+    """Where a page ends, so that the next one goes on there."""
+    return f"{(hold.held_at - _EPOCH) // timedelta(microseconds=1)}-{hold.hold_id}"
+
+
+def cut(after: str) -> tuple[datetime | None, str | None]:
+    at, _, id = after.partition("-")
+    if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
+        return None, None
+    return _EPOCH + timedelta(microseconds=int(at)), id
+
+
+def purpose(hold: Hold, request: Request) -> str:
+    """Why it is held, in one sentence: what the first rule is for, else what that saw."""
+    from smtpguard.console.pages.message import reasons
+
+    told = reasons(hold, desk(request).policies.current(), speech(request).language)
+    return next((text for _, aim, seen in told for text in (aim, *seen) if text), "")
+
+
+async def _rows(here: Desk, who: Person, wanted: Wanted) -> Sequence[Row]:
+    before, after_id = cut(wanted.after)
+    marks: list[list[str]] = []
+    if wanted.list:
+        marks.append([f"list:{wanted.list}"])
+    if wanted.mine or not sees_all(who):
+        marks.append([f"group:{name}" for name in sorted(here.policies.current().groups_of(who.address))])
+    if any(not each for each in marks):
+        return []
+    return await here.archive.rows(
+        states=[State.WAITING],
+        words=wanted.words.casefold().split()[:5],
+        marks=marks,
+        limit=PAGE + 1,
+        before=before,
+        after_id=after_id,
+    )
+
+
+def _may(hold: Hold, who: Person, here: Desk) -> bool:
+    in_force = here.policies.current()
+    mine = asked(hold) & in_force.groups_of(who.address)
+    return bool(mine) and APPROVER in who.roles and who.address not in hold.senders
+
+
+async def _chosen(here: Desk, who: Person, ids: Sequence[str]) -> list[Hold]:
+    """The holds with these ids that this person may know of."""
+    in_force = here.policies.current()
+    found = [await here.ledger.hold(id[:100]) for id in dict.fromkeys(ids[:MOST_AT_ONCE])]
+    return [hold for hold in found if hold is not None and sight(hold, who, in_force) is not Sight.NOTHING]
+
+
+ROUTES = [
+    Route("/", waiting, methods=["GET"]),
+    Route("/held", waiting, methods=["GET"]),
+    Route("/decide", decide, methods=["POST"]),
+    Route("/decided", decided, methods=["POST"]),
+]

@@ -1,0 +1,155 @@
+"""What people do with one message: approve, reject, ask its writer; withdraw it, or ask for its release.
+
+Every decision is bound to what its page showed: content, recipients and policy. Where one of them is another by now, or
+somebody was faster, nothing is done and the page says so (409). Never here: who may (policy.approval), or what it does
+(guard.approvals, guard.talks).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console.access import APPROVER, for_roles, person
+from smtpguard.console.outlook import LARGE, outlook
+from smtpguard.console.pages.message import looked_up, own, shown
+from smtpguard.console.screen import desk, form, see_other, speech
+from smtpguard.console.sight import Sight
+from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen
+from smtpguard.guard.ports import LedgerError
+from smtpguard.policy.approval import Choice, Hold
+
+_MOST_WORDS = 2_000
+
+
+@for_roles(APPROVER)
+async def vote(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    hold, seen = await looked_up(request)
+    sent = await form(request)
+    choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
+    comment = _words(sent, "comment")
+    ahead = outlook(hold, who, here.policies.current(), here.clock.now())
+    if choice is Choice.REJECT and not comment:
+        return await shown(request, hold, seen, 422, said("Say why it is rejected: its writer reads it."))
+    if choice is Choice.APPROVE and ahead.sends and hold.reach >= LARGE and _digits(sent, "number") != str(hold.reach):
+        problem = said("It was not sent: the number that was typed is not {number}.", number=said.number(hold.reach))
+        return await shown(request, hold, seen, 422, problem)
+
+    async def act() -> None:
+        await here.approvals.vote(
+            hold.hold_id,
+            choice,
+            approver=who.address,
+            by=f"console: {who.address}",
+            seen=Seen(
+                content_sha256=_words(sent, "content"),
+                envelope_sha256=_words(sent, "envelope"),
+                policy_sha256=_words(sent, "policy"),
+            ),
+            comment=comment,
+        )
+
+    return await _done(request, act, choice.value)
+
+
+@for_roles(APPROVER)
+async def ask(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    hold, seen = await looked_up(request)
+    question = _words(await form(request), "question")
+    if not question:
+        return await shown(request, hold, seen, 422, said("Write what you want to know."))
+
+    async def act() -> None:
+        await here.talks.ask(hold.hold_id, question, approver=who.address, by=f"console: {who.address}")
+
+    return await _done(request, act, "asked")
+
+
+@for_roles()
+async def withdraw(request: Request) -> Response:
+    here, who = desk(request), person(request)
+    hold = await _mine(request)
+    comment = _words(await form(request), "comment")
+
+    async def act() -> None:
+        await here.approvals.withdraw(hold.hold_id, sender=who.address, by=f"console: {who.address}", comment=comment)
+
+    return await _done(request, act, "withdrawn")
+
+
+@for_roles()
+async def answer(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    hold = await _mine(request)
+    words = _words(await form(request), "words")
+    if not words:
+        return await own(request, hold, 422, said("Write why it should be sent."))
+
+    async def act() -> None:
+        await here.talks.answer(hold.hold_id, words, sender=who.address, by=f"console: {who.address}")
+
+    return await _done(request, act, "answered")
+
+
+async def _mine(request: Request) -> Hold:
+    """The hold, for its writer alone."""
+    hold, _ = await looked_up(request)
+    if person(request).address not in hold.senders:
+        raise HTTPException(404)
+    return hold
+
+
+async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str) -> Response:
+    """Back to the message, which says what was done; or the message as it is now, and why nothing was."""
+    said = speech(request)
+    try:
+        await act()
+    except Conflict:
+        return await _not_done(
+            request, 409, said("Nothing was done: it is not what it was when you looked. This is how it stands now.")
+        )
+    except NotEntitled:
+        return await _not_done(request, 403, said("Nothing was done: you are not one of those who may do this."))
+    except Refused:
+        return await _not_done(request, 409, said("Nothing was done: nobody can be asked about this message."))
+    except LedgerError:
+        return await _not_done(
+            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
+        )
+    link = request.path_params.get("link")
+    return see_other(f"/mine/{link}" if link else f"/held/{request.path_params['hold_id']}", done=what)
+
+
+async def _not_done(request: Request, status: int, problem: str) -> Response:
+    hold, seen = await looked_up(request)
+    if seen is Sight.NOTHING or person(request).address in hold.senders:
+        return await own(request, hold, status, problem)
+    return await shown(request, hold, seen, status, problem)
+
+
+def _words(sent: FormData, name: str) -> str:
+    value = sent.get(name, "")
+    return value.replace("\r\n", "\n").strip()[:_MOST_WORDS] if isinstance(value, str) else ""
+
+
+def _digits(sent: FormData, name: str) -> str:
+    """A number however it is grouped: 412,318 or 412 318 or 412318."""
+    return re.sub(r"[\s.,\u00a0\u202f']", "", _words(sent, name))
+
+
+ROUTES = [
+    Route("/held/{hold_id}/vote", vote, methods=["POST"]),
+    Route("/held/{hold_id}/ask", ask, methods=["POST"]),
+    Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
+    Route("/held/{hold_id}/answer", answer, methods=["POST"]),
+    Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
+    Route("/mine/{link}/answer", answer, methods=["POST"]),
+]

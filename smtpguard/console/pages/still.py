@@ -1,0 +1,100 @@
+"""Stand still: freeze everything, a list, a sender or a mailing, with a reason; and what is frozen, to be thawed.
+
+Never here: what a freeze does (guard.freezes), or the banner (base.html).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console import sayings
+from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
+from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.guard.freezes import Frozen
+from smtpguard.guard.ports import LedgerError
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.admission import Selector
+
+_HOURS = ("1", "4", "12", "24")
+
+
+@for_roles(*ROLES)
+async def still(request: Request) -> Response:
+    return await _shown(request)
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
+async def freeze(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    sent = {name: str(value) for name, value in (await form(request)).items()}
+    reason = sent.get("reason", "").strip()[:500]
+    try:
+        selector = Selector(sent.get("selector", ""))
+    except ValueError:
+        return await _shown(request, 422, said("Say what is to stand still."))
+    value = sent.get(selector.value, "").strip()[:500] if selector is not Selector.ALL else ""
+    registry = here.policies.current().registry
+    if selector is Selector.SENDER:
+        try:
+            value = Address.parse(value).canonical(registry.digester.delimiters)
+        except BadAddress:
+            return await _shown(request, 422, said("That is no address: {address}", address=value))
+    if (selector is Selector.LIST and value not in registry.lists) or (selector is not Selector.ALL and not value):
+        return await _shown(request, 422, said("Say what is to stand still."))
+    if not reason:
+        return await _shown(request, 422, said("Say why: everybody who meets the banner reads it."))
+    hours = sent.get("hours", "")
+    length = timedelta(hours=int(hours)) if hours in _HOURS else None
+    try:
+        frozen = await here.freezes.freeze(selector, value, reason=reason, by=who.address, for_=length)
+    except LedgerError:
+        return await _shown(
+            request, 503, said("NOTHING IS FROZEN: the record cannot be written. Stop the mail server itself.")
+        )
+    return await _shown(request, frozen=frozen)
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
+async def thaw(request: Request) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    try:
+        hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
+    except KeyError:
+        return await _shown(request, 409, said("That was lifted already."))
+    except LedgerError:
+        return await _shown(request, 503, said("It is frozen still: the record cannot be written at the moment."))
+    if any(hook.problem for hook in hooks):
+        return await _shown(
+            request, 200, said("It is lifted, but a command that was to be run then has failed: the log says which.")
+        )
+    return see_other("/still", done="thawed")
+
+
+async def _shown(request: Request, status: int = 200, problem: str = "", frozen: Frozen | None = None) -> Response:
+    here, who, said = desk(request), person(request), speech(request)
+    lists = here.policies.current().registry.lists
+    chosen = request.query_params
+    return await page(
+        request,
+        "still.html",
+        status,
+        problem=problem,
+        just=frozen,
+        may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
+        lists=sorted((info.title or name, name) for name, info in lists.items()),
+        chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
+        done=said(text) if (text := sayings.DONE.get(chosen.get("done", ""), "")) else "",
+        two=False,
+        asked_for={},
+    )
+
+
+ROUTES = [
+    Route("/still", still, methods=["GET"]),
+    Route("/freeze", freeze, methods=["POST"]),
+    Route("/thaw/{freeze_id}", thaw, methods=["POST"]),
+]

@@ -1,0 +1,69 @@
+"""Words for what the code knows by a key: states, reasons, kinds of entries. In English, as swedish.py looks them up.
+
+Never here: when which is said (pages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+STATES: Mapping[str, str] = {
+    "waiting": "It waits for a decision.",
+    "approved": "It is approved, and is being sent.",
+    "releasing": "It is being sent.",
+    "released": "It was approved and is sent.",
+    "rejected": "It was rejected. It is not sent, and never will be.",
+    "withdrawn": "Its writer withdrew it. It is not sent, and never will be.",
+    "expired": "Nobody decided in time. It was not sent.",
+    "void": "It is void: the program that sent it was told to try again.",
+}
+SHORT_STATES: Mapping[str, str] = {
+    "waiting": "waits",
+    "approved": "approved",
+    "releasing": "being sent",
+    "released": "sent",
+    "rejected": "rejected",
+    "withdrawn": "withdrawn",
+    "expired": "expired",
+    "void": "void",
+}
+OWN_STATES: Mapping[str, str] = {
+    "waiting": "It has not been sent. It waits until somebody has looked at it.",
+    "approved": "It was approved, and is being sent exactly as you wrote it.",
+    "releasing": "It was approved, and is being sent exactly as you wrote it.",
+    "released": "It was approved, and is sent exactly as you wrote it.",
+    "rejected": "It was rejected. It has not been sent, and will not be.",
+    "withdrawn": "You withdrew it. It has not been sent, and will not be.",
+    "expired": "Nobody decided in time. It has not been sent, and will not be.",
+    "void": "It was not taken: your program was told to try again.",
+}
+WHY_NOT: Mapping[str, str] = {
+    "": "",
+    "decided": "It is decided already.",
+    "own": "You wrote it, and nobody decides on their own message.",
+    "voted": "You have approved it. It waits for others now.",
+    "role": "You may look at it, and others decide.",
+    "group": "Others are asked to decide on it.",
+}
+DONE: Mapping[str, str] = {
+    "": "",
+    "approve": "Your approval counts.",
+    "reject": "It is rejected, and its writer is told why.",
+    "asked": "The question is on its way to its writer.",
+    "withdrawn": "It is withdrawn. It will not be sent.",
+    "answered": "Those who decide are told.",
+    "thawed": "It is lifted. Mail goes on.",
+    "thaw-asked": "Somebody else must agree now, and then it is lifted.",
+}
+CATEGORIES: Mapping[str, str] = {
+    "": "special category",
+    "ethnicity": "ethnic origin: special category",
+    "politics": "political opinion: special category",
+    "religion": "religion: special category",
+    "union": "trade union: special category",
+    "genetics": "genetic data: special category",
+    "biometrics": "biometric data: special category",
+    "health": "health: special category",
+    "sexuality": "sex life or orientation: special category",
+}
+"""GDPR Art. 9, in plain words."""

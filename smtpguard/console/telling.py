@@ -1,0 +1,86 @@
+"""Entries of the journal as people read them: what happened, who did it, and in whose words.
+
+Never here: the journal (store), or which entries a page asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.event import Kind
+from smtpguard.console.speech import Speech
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+WORDS: Mapping[str, str] = {
+    Kind.VERDICT.value: "It came, and was judged",
+    Kind.OUTCOME.value: "What became of it",
+    Kind.VOTE.value: "A vote",
+    Kind.APPROVED.value: "Approved: all who must have agreed",
+    Kind.REJECTED.value: "Rejected",
+    Kind.WITHDRAWN.value: "Withdrawn by its writer",
+    Kind.EXPIRED.value: "Expired: nobody decided in time",
+    Kind.VOIDED.value: "Void: its sender was told to try again",
+    Kind.ADOPTED.value: "It came again, and waits on",
+    Kind.ESCALATED.value: "Others were told, since nobody had answered",
+    Kind.REMINDED.value: "Those who decide were reminded",
+    Kind.RELEASE.value: "An attempt to send it",
+    Kind.RELEASED.value: "Sent",
+    Kind.IN_DOUBT.value: "Nobody knows whether the mail server took it",
+    Kind.NOTICE.value: "A notice",
+    Kind.FREEZE.value: "Frozen",
+    Kind.THAW.value: "Thawed",
+    Kind.POLICY.value: "Another policy in force",
+    Kind.LIST.value: "A list was read",
+    Kind.VIEWED.value: "Looked at",
+    Kind.EXPORTED.value: "Exported",
+    Kind.ASKED.value: "Its writer was asked",
+    Kind.ANSWERED.value: "Its writer says",
+}
+DETAILS: Mapping[str, str] = {
+    "relay": "let through",
+    "hold": "held",
+    "defer": "put off",
+    "reject": "refused",
+    "approve": "approve",
+    "reasons": "the reasons",
+    "text": "the text",
+    "full": "all of it",
+    "html": "as it looks",
+    "sent": "sent",
+    "failed": "failed",
+    "retry": "to be tried again",
+    "relayed": "taken by the mail server",
+    "refused": "refused by the mail server",
+    "recalled": "stopped on its way",
+    "lost": "the connection was lost",
+    "gone": "its sender had gone",
+}
+_TELLING = ("action", "choice", "outcome", "saw", "state", "notice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    at: datetime
+    text: str
+    who: str = ""
+    words: str = ""
+
+
+def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
+    """``clear``: what names people, None once it was erased."""
+    private: Mapping[str, Any] = clear or {}
+    data = entry.data
+    details = [str(data[key]) for key in _TELLING if isinstance(data.get(key), str)]
+    kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
+    more = ", ".join(said(DETAILS[word]) if word in DETAILS else word for word in details)
+    return Told(
+        at=_EPOCH + timedelta(microseconds=entry.at),
+        text=f"{kind}: {more}" if more else kind,
+        who=", ".join(private.get("actor", ())[:1]),
+        words=" ".join(private.get("comment", ())),
+    )
