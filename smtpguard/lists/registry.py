@@ -16,7 +16,8 @@ from pathlib import Path
 from smtpguard.lists.declared import ListInfo, Network, Stream, within
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.recipients import NOBODY, ONE, Classification, Classified, Kind, Span, Touched
+from smtpguard.lists.index import Together
+from smtpguard.lists.recipients import NOBODY, Classification, Classified, Kind, Span, Touched
 from smtpguard.lists.shelf import Shelf, Standing, State
 from smtpguard.mail.address import Address, BadAddress
 
@@ -68,7 +69,7 @@ class Registry:
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
         self._shelf = Shelf(folder, digester.key_id)
         self._nested: dict[str, frozenset[str]] = {}
-        self._members: tuple[tuple[str, Callable[[int], bool]], ...] = ()
+        self._members = Together(())
         self._blind: tuple[str, ...] = ()
         self._next_look = now()
         self.reopen()
@@ -80,7 +81,7 @@ class Registry:
         changed = self._shelf.look(self.lists.values(), now)
         if changed or not self._nested:
             indexes = {n: s.index for n, s in self.standings.items() if s.index is not None}
-            self._members = tuple((n, i.has) for n, i in indexes.items() if self.lists[n].of_customers)
+            self._members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
             self._blind = tuple(
                 n for n, s in self.standings.items()
                 if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
@@ -157,8 +158,7 @@ class Registry:
 
     def _of_person(self, address: Address, canonical: str) -> Classification:
         digest = self.digester.of_canonical(canonical)
-        number = int.from_bytes(digest, "big")
-        lists = tuple([name for name, has in self._members if has(number)])
+        lists = self._members.naming(int.from_bytes(digest, "big"))
         if self._is_ours(canonical.rpartition("@")[2]):
             # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
             return Classification(address, canonical, _INTERNAL_MEMBER if lists else _INTERNAL, lists, (), digest)
@@ -166,50 +166,55 @@ class Registry:
         return Classification(address, canonical, _MEMBER if lists else _OUTSIDE, lists, doubt, digest)
 
     def _count(self, recipients: list[Classification], distinct: Iterable[Classification]) -> Classified:
-        internal = outside = list_addresses = members = NOBODY
+        internal = outside = list_addresses = 0
         addressed: set[str] = set()
         people: list[Classification] = []
-        by_member: dict[str, Span] = {}
+        known: list[Classification] = []  # to be customers; and those who may be
+        doubtful: list[Classification] = []
+        surely: dict[str, int] = {}
+        perhaps: dict[str, int] = {}
         for one in distinct:
-            if Kind.LIST in one.kinds:
-                list_addresses += ONE
+            kinds = one.kinds  # one of the sets below: to ask what is in it is what takes the time here
+            if kinds is _LIST:
+                list_addresses += 1
                 addressed.update(one.lists)
                 continue
             people.append(one)
-            if Kind.INTERNAL in one.kinds:
-                internal += ONE
-            if Kind.MEMBER in one.kinds:
-                members += ONE
-            elif Kind.OUTSIDE in one.kinds:
-                outside += Span(0, 1) if one.doubt else ONE
-                members += Span(0, 1) if one.doubt else NOBODY
-            for name in one.lists:
-                by_member[name] = by_member.get(name, NOBODY) + ONE
+            if kinds is _INTERNAL or kinds is _INTERNAL_MEMBER:
+                internal += 1
+            if one.lists:
+                known.append(one)
+                for name in one.lists:
+                    surely[name] = surely.get(name, 0) + 1
+            elif one.doubt:
+                doubtful.append(one)
+            elif kinds is _OUTSIDE:
+                outside += 1
             for name in one.doubt:
-                by_member[name] = by_member.get(name, NOBODY) + Span(0, 1)
+                perhaps[name] = perhaps.get(name, 0) + 1
         touched = {
-            n: self._touched(n, n in addressed, by_member.get(n, NOBODY)) for n in sorted({*addressed, *by_member})
+            n: self._touched(n, n in addressed, Span(surely.get(n, 0), surely.get(n, 0) + perhaps.get(n, 0)))
+            for n in sorted({*addressed, *surely, *perhaps})
         }
         behind = behind_customers = NOBODY
         for name in addressed:
             behind += touched[name].size
             behind_customers += touched[name].size if self.lists[name].of_customers else NOBODY
         # Who is on an addressed list already is counted there, and once.
-        beside = [one for one in people if addressed.isdisjoint(one.lists)]
-        single = [one for one in beside if Kind.MEMBER in one.kinds]
-        doubtful = [one for one in beside if one.doubt and Kind.MEMBER not in one.kinds]
+        there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
+        beside, single = len(people) - there, len(known) - there
         return Classified(
             recipients=tuple(recipients),
             total=len(recipients),
-            internal=internal,
-            outside=outside,
-            list_addresses=list_addresses,
-            members=members,
-            customers=behind_customers + Span(len(single), len(single) + len(doubtful)),
-            reach=behind + Span(len(beside), len(beside)),
+            internal=Span(internal, internal),
+            outside=Span(outside, outside + len(doubtful)),
+            list_addresses=Span(list_addresses, list_addresses),
+            members=Span(len(known), len(known) + len(doubtful)),
+            customers=behind_customers + Span(single, single + len(doubtful)),
+            reach=behind + Span(beside, beside),
             touched=touched,
-            people=tuple(one.digest for one in people if Kind.MEMBER in one.kinds),
-            doubtful=tuple(one.digest for one in people if one.doubt and Kind.MEMBER not in one.kinds),
+            people=tuple([one.digest for one in known]),
+            doubtful=tuple([one.digest for one in doubtful]),
             unsure={n: self.standings[n].why for n in self._blind if n in touched},
         )
 

@@ -155,8 +155,8 @@ def test_a_list_with_a_strange_name_stays_in_its_folder(house) -> None:
 def test_a_list_without_members_or_with_unknown_ones_is_told(house) -> None:
     house.list("news")
     assert "declares no members" in house.sync("news").problem
-    house.sections["news"]["members"] = {"ldap": "x"}
-    assert "expected csv or text" in house.sync("news").problem
+    house.sections["news"]["members"] = {"fax": "x"}
+    assert "members name no source" in house.sync("news").problem
 
 
 def test_who_is_due(house) -> None:
