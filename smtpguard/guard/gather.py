@@ -129,9 +129,13 @@ class Gathering:
             return False
         return self.counted.customers.high > 0 or self.in_force.rules.counts("mailing.reach")
 
-    def _identity(self) -> Identity | None:
-        """None until the text was asked for. What nobody could read in time is a copy of the same octets."""
+    def _identity(self, proven: bool) -> Identity | None:
+        """None until the text was asked for. What nobody could read in time is a copy of the same octets. A campaign is
+        believed of a sender who is proven."""
         if isinstance(self.text, Reading):
+            if proven and self.text.campaign:
+                campaign = f"campaign {self.sender.claimed} {self.text.campaign}"
+                return Identity(exact=campaign, sketch=self.text.identity.sketch)
             return self.text.identity
         return None if self.text is None else Identity(exact=f"content {self.transaction.message.sha256}")
 
@@ -171,7 +175,7 @@ class Gathering:
             senders=self.sender.everything,
             mailing=known.mailing,
             thread=thread,
-            identity=self._identity(),
+            identity=self._identity(values.get("sender.proven") is True),
         )
 
     def _envelope(self) -> Mapping[str, Value]:

@@ -64,6 +64,7 @@ def load_reading(data: bytes) -> Reading:
             forwarded_thread=bool(v["forwarded_thread"]),
             language=_text(v["language"]),
             excerpt=_text(v["excerpt"]),
+            campaign=_text(v["campaign"]),
             identity=Identity(exact=_text(v["identity"][0]), sketch=Sketch.of(int(n) for n in v["identity"][1:])),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as wrong:

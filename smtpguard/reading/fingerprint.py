@@ -22,7 +22,7 @@ SAME = 0.42
 """Up to this distance two texts are the same mailing; ``SAME_SHORT`` where both have fewer than ``SHORT`` pieces, of which a
 name and a number spoil more. Measured (bench.mailings): copies 0.1 to 0.3, issues of one template from 0.5 on."""
 SAME_SHORT = 0.5
-SHORT = 24
+SHORT = 32
 COVERED = 0.3
 """Up to this distance a text is what people approved: nearer than to be counted together."""
 FEWEST = 8
@@ -35,9 +35,13 @@ _URL = re.compile(rb"://[!-~]*")
 # White space is a space, everything else that is no letter ends a piece; what is not ASCII counts as letters.
 _SPACES = b" \t\r\n\f\v"
 _PLAIN = bytes(c if c >= 0x80 or 0x61 <= c <= 0x7A else 0x20 if c in _SPACES else 0x7C for c in range(256))
-# Words end a piece by how they end themselves, about one in four of them: so both copies are cut at the same words.
-_ENDS = (b"e ", b"n ", b"a ")
-_ENDS_BEYOND = tuple(bytes((c, 0x20)) for c in (0x86, 0x94, 0xA4, 0xA9, 0xB0, 0xB1, 0xB5, 0xB8))
+# Words end a piece by how they end themselves, about one in four of them: so all copies are cut at the same words. The text is
+# cut twice, each time at others, since of a short text one cut makes too few pieces.
+_ENDS = ((b"e ", b"n ", b"a "), (b"t ", b"s ", b"r ", b"i ", b"d "))
+_ENDS_BEYOND = tuple(
+    tuple(bytes((c, 0x20)) for c in several)
+    for several in ((0x86, 0x94, 0xA4, 0xA9, 0xB0, 0xB1, 0xB5, 0xB8), (0x80, 0x82, 0x85, 0x8A, 0xAA, 0xB6, 0xBE, 0xBD))
+)
 _GENERAL = (
     (b"\xc2\xa0", b" "),
     (b"\xe2\x80", b"|"),
@@ -46,8 +50,10 @@ _GENERAL = (
 )  # spaces and punctuation
 # Scripts without spaces (Thai, Lao, Burmese, Khmer, kana, Han) are cut behind one in five of their characters.
 _UNSPACED = re.compile(rb"[\xe3-\xe9]|\xe0[\xb8-\xbb]|\xe1[\x80-\x82\x9e\x9f]")
-_BEHIND = b"".join(b"\\x%02x" % c for c in range(0x80, 0xC0, 5))
-_BETWEEN = re.compile(rb"(?<=[" + _BEHIND + rb"])(?=[\xe0\xe1\xe3-\xe9])")
+_BETWEEN = tuple(
+    re.compile(rb"(?<=[" + b"".join(b"\\x%02x" % c for c in range(first, 0xC0, 5)) + rb"])(?=[\xe0\xe1\xe3-\xe9])")
+    for first in (0x80, 0x82)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +112,20 @@ def pieces(text: str) -> set[bytes]:
     data = text[:MOST].lower().encode("utf-8", "surrogatepass")
     if b"://" in data:
         data = _URL.sub(b"|", data)
-    ends: tuple[bytes, ...] = _ENDS
-    if beyond := not data.isascii():
-        for found, instead in _GENERAL:
-            data = data.replace(found, instead)
-        ends += _ENDS_BEYOND
+    beyond = not data.isascii()
+    for found, instead in _GENERAL if beyond else ():
+        data = data.replace(found, instead)
     data = b" ".join(data.translate(_PLAIN).split())
-    for end in ends:
-        data = data.replace(end, end[:1] + b"|")
-    if beyond and _UNSPACED.search(data):
-        data = _BETWEEN.sub(b"|", data)
-    return {piece for piece in data.split(b"|") if len(piece) >= _PIECE}
+    unspaced = beyond and _UNSPACED.search(data) is not None
+    made: set[bytes] = set()
+    for way in range(2):
+        cut = data
+        for end in (*_ENDS[way], *(_ENDS_BEYOND[way] if beyond else ())):
+            cut = cut.replace(end, end[:1] + b"|")
+        if unspaced:
+            cut = _BETWEEN[way].sub(b"|", cut)
+        made.update(piece for piece in cut.split(b"|") if len(piece) >= _PIECE)
+    return made
 
 
 def distance(one: Sketch, other: Sketch) -> float:

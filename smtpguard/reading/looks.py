@@ -86,6 +86,8 @@ class Reading:
     """The visible text's first 2,000 characters, for people who decide."""
     identity: Identity = field(default=Identity(), repr=False)
     """What it is a copy of, once its text was read."""
+    campaign: str = ""
+    """The campaign that it says it is of; for a verified origin only."""
 
 
 def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:

@@ -13,6 +13,7 @@ from smtpguard.mail.listheader import ListHeader, list_header
 from smtpguard.mail.message import Header, Message
 from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
+from smtpguard.reading.campaign import campaign_of
 from smtpguard.reading.copies import body_key, identity_of
 from smtpguard.reading.customs import adjusted, custom_marks
 from smtpguard.reading.decode import words
@@ -91,6 +92,7 @@ def read(
         and any(m.name in ("forward-prefix", "attached-mail") or m.evidence.endswith("is attached") for m in weighed),
         language=language_of(shown_text),
         excerpt=text.shown[:_EXCERPT],
+        campaign=campaign_of(fields, lists, text.subject),
         identity=_identity(message, fields, text, readable) if depth is Depth.TEXT else Identity(),
     )
 
