@@ -29,6 +29,7 @@ from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.delivery import Delivery
 from smtpguard.guard.doubts import report_doubts
 from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.links import Links
 from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.lists.digest import Digester
@@ -89,6 +90,7 @@ class Deliverer:
                 clock=clock,
                 reporting_mta=name,
                 sign=signer(settings),
+                links=Links(secret) if settings.console and settings.console.url else None,
             ),
             self._watch,
             self._policies,

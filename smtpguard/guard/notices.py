@@ -27,6 +27,7 @@ digest              ``role``: sender | approver; ``since``, ``until``, ``person`
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
+To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
 ``states``: {state: int}, and ``messages``: [{``hold_id``, ``subject``, ``from``, ``state``, ``held_at``, ``expires_at``,
 ``reach``, ``lists``}], at most 50 of them, newest first.

@@ -20,12 +20,18 @@ from typing import Any
 
 from smtpguard.guard import digests, observing
 from smtpguard.guard.inforce import InForce
+from smtpguard.guard.links import AFTER, Link, Links
 from smtpguard.guard.ports import Clock, ContentMissing, Ledger
 from smtpguard.mail.address import Address
 from smtpguard.mail.dsn import Action, Dsn, Report, render
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.notice import Notice, Stationery, choose_language
 from smtpguard.policy.admission import Intent, IntentKind
+
+WRITERS = frozenset({"held", "question"})
+"""Notices that only a message's writer gets, and that ask something of them."""
+
+MOST_LINK = 300  # what a template shows of any one value; an address so long gets no link of its own
 
 Sign = Callable[[bytes], bytes]
 """A whole message -> the DKIM-Signature field that is to stand before it."""
@@ -43,6 +49,7 @@ class Renderer:
         clock: Clock,
         reporting_mta: str,
         sign: Sign | None = None,
+        links: Links | None = None,
     ) -> None:
         self._ledger = ledger
         self._in_force = in_force
@@ -50,6 +57,7 @@ class Renderer:
         self._clock = clock
         self._reporting_mta = reporting_mta
         self._sign = sign
+        self._links = links
 
     async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
         """Envelope and message; None where there is nothing to tell after all. Raises LedgerError.
@@ -71,6 +79,7 @@ class Renderer:
             if data.get("total") == 0:
                 return None
         to = intent.recipients[0].address
+        data = {**data, "mine": self._link(to, data)}
         notice = Notice(
             id=intent.intent_id,
             to=to,
@@ -81,6 +90,15 @@ class Renderer:
         raw = await asyncio.to_thread(self._finish, lambda: stationery.render(notice))
         recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
         return Envelope(reverse_path=None, recipients=recipients, smtputf8=not to.is_ascii), raw
+
+    def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
+        """For the writer of a held message, who has no account to open it with. Signed when it is sent, and never stored."""
+        if self._links is None or data["notice"] not in WRITERS or not data.get("hold_id"):
+            return None
+        address = to.canonical(self._in_force().registry.digester.delimiters)
+        until = (_time(data.get("expires_at")) or self._clock.now()) + AFTER
+        text = self._links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
+        return text if len(text) <= MOST_LINK else None
 
     async def _dsn(self, intent: Intent) -> tuple[Envelope, bytes] | None:
         stationery, data = self._stationery(), intent.data

@@ -34,7 +34,7 @@ class May(enum.Enum):
 
 
 _LOOK = frozenset({May.LOOK})
-_APPROVE = _LOOK | {May.DECIDE, May.FREEZE, May.FEEDBACK}
+_APPROVE = _LOOK | {May.DECIDE, May.FREEZE, May.THAW, May.FEEDBACK}
 _OPERATE = _LOOK | {May.FREEZE, May.THAW, May.FEEDBACK, May.AUDIT}
 
 ALLOWED: Mapping[Role, frozenset[May]] = {
@@ -43,8 +43,8 @@ ALLOWED: Mapping[Role, frozenset[May]] = {
     Role.OPERATOR: _OPERATE,
     Role.ADMIN: _OPERATE | {May.PEOPLE},
 }
-"""What each role allows. Whoever decides can stop everything at once; to let it go on is the operators'. An admin decides on
-no mail: whoever makes accounts must not be able to approve under them unseen, so that takes the approver's role as well."""
+"""What each role allows. Whoever decides can stop everything at once. An admin as such decides on no mail: that takes the
+approver's role as well, and that somebody has got it stands in the journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,111 @@
+"""Signed links: what was signed is read again, and nothing else is."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.guard.links import Link, Links
+from smtpguard.guard.render import MOST_LINK, Renderer
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.notice import SAMPLE, Letterhead, Stationery
+from smtpguard.policy.admission import Intent, IntentKind
+from tests.guard.house import House, house
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+LINKS = Links(b"k" * 32)
+LINK = Link(hold_id="T000000000000001", address="anna@example.com", until=NOW + timedelta(days=1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    hold_id=st.text("0123456789ABCDEF", min_size=1, max_size=16),
+    address=st.text(min_size=1, max_size=80).filter(lambda t: t.isprintable()),
+)
+def test_what_was_signed_is_read(hold_id: str, address: str) -> None:
+    link = Link(hold_id=hold_id, address=address, until=NOW + timedelta(days=1))
+    text = LINKS.sign(link)
+    assert LINKS.read(text, NOW) == link
+    assert all(c.isalnum() or c in "-_" for c in text)
+
+
+def test_it_ends() -> None:
+    assert LINKS.read(LINKS.sign(LINK), LINK.until - timedelta(seconds=1)) == LINK
+    assert LINKS.read(LINKS.sign(LINK), LINK.until) is None
+
+
+def test_it_is_for_one_purpose() -> None:
+    assert LINKS.read(LINKS.sign(LINK, "something else"), NOW) is None
+
+
+def test_another_installation_signs_others() -> None:
+    assert Links(b"j" * 32).read(LINKS.sign(LINK), NOW) is None
+
+
+def test_one_changed_letter_makes_it_nothing() -> None:
+    text = LINKS.sign(LINK)
+    for n, letter in enumerate(text):
+        other = text[:n] + ("A" if letter != "A" else "B") + text[n + 1 :]
+        assert LINKS.read(other, NOW) is None, n
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A", "====", "å" * 40, "A" * 5000, LINKS.sign(LINK) + "=", LINKS.sign(LINK)[:-4], "A" * 22]
+)
+def test_anything_else_is_nothing(text: str) -> None:
+    assert LINKS.read(text, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "linked"), [("held", True), ("question", True), ("approve", False), ("decided", False)]
+)
+async def test_the_writers_notices_carry_one(tmp_path: Path, kind: str, linked: bool) -> None:
+    async with house(tmp_path) as home:
+        raw = await rendered(home, "Anna+x@Example.com", kind)
+    found = [line for line in raw.splitlines() if "https://guard.example.com/mine/" in line]
+    assert bool(found) is linked
+    if linked:
+        text = found[0].split("/mine/")[1].split('"')[0].strip()
+        assert LINKS.read(text, datetime(2026, 1, 8, tzinfo=UTC)) == Link(
+            hold_id="T000000000000001", address="anna@example.com", until=datetime(2026, 1, 9, tzinfo=UTC)
+        )
+
+
+async def test_an_address_that_is_too_long_gets_the_way_through_signing_in(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        raw = await rendered(home, f"{'a' * 60}@{'.'.join(['b' * 60] * 3)}.example.com", "held")
+    assert "/mine/" not in raw
+    assert "https://guard.example.com/held/T000000000000001" in raw
+    assert MOST_LINK == 300
+
+
+async def rendered(home: House, to: str, kind: str) -> str:
+    stationery = Stationery(
+        Letterhead(sender="smtpguard@example.com", languages=("en",), console_url="https://guard.example.com")
+    )
+    renderer = Renderer(
+        ledger=home.store,
+        in_force=home.current,
+        stationery=lambda: stationery,
+        clock=home.clock,
+        reporting_mta="guard.example.com",
+        links=LINKS,
+    )
+    data = {**SAMPLE, "notice": kind, "hold_id": "T000000000000001", "said_at": "2026-01-01T00:00:00Z"}
+    intent = Intent(
+        intent_id="i-1", kind=IntentKind.NOTICE, reverse_path=None, data=data,
+        recipients=(Recipient(address=Address.parse(to)),),
+    )  # fmt: skip
+    made = await renderer.render(intent)
+    assert made is not None
+    message = email.message_from_bytes(made[1], policy=email.policy.default)
+    text = message.get_body(("plain",))
+    assert text is not None
+    return str(text.get_content())
