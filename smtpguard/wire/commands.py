@@ -130,8 +130,8 @@ class Commands:
             self._passage.park()
 
     def end(self) -> None:
+        self._log_out()  # first: its QUIT ends its transaction as well
         self._reset()
-        self._log_out()
 
     # the session
 

@@ -4,12 +4,16 @@ A `.dialog` file is read line by line; `#` begins a comment. Backslash escapes (
 
     limits: recipients=2                 settings of the listener's limits
     trust                                the client is a trusted peer
+    tls: starttls | implicit             the listener has a certificate
+    auth: required | offered             clients may log in, over TLS; `without-tls` behind it: also in clear
+    relay knows: anna@example.com secret  somebody who may log in at the relay
     relay offers: SIZE 100, DSN          the relay's EHLO
     relay: RCPT TO:<bob@ => 550 5.1.1 No such user         how the relay answers a beginning of a command, or <dot>
     verdict: relay | hold | reject SENTENCE | defer SENTENCE
 
     C: EHLO client.example               a line, ended by CRLF
     c: Subject: x\\r\\n                    octets as they are
+    C: <handshake>                       TLS from here on
     S: 250 ...                           a whole line of ours; `...` at its end stands for anything
     S: <closed>                          we have closed
     R: MAIL FROM:<anna@example.com>      the next command that the relay hears; those of its own greeting are left out
@@ -21,17 +25,22 @@ C and S lines go in turn, all c and C before an S in one write. R lines are comp
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
-from smtpguard.wire.listener import Limits
+from smtpguard.wire.guesses import Guesses
+from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
+from smtpguard.wire.login import Logins
+from smtpguard.wire.target import RelayTarget, Tls
 from tests.scripted_relay import DOT, KEYWORDS, ScriptedRelay
 from tests.wire.proxied import pass_on, proxied, until
 
@@ -45,6 +54,9 @@ class Script:
         self.limits: dict[str, Any] = {}
         self.trusted = False
         self.keywords: tuple[str, ...] = KEYWORDS
+        self.tls = ""
+        self.auth: ServerAuth | None = None
+        self.people: dict[str, str] = {}
         self.rules: list[tuple[str, str]] = []
         self.verdict, self.sentence = "relay", ""
         self.turns: list[tuple[int, str, bytes]] = []
@@ -61,6 +73,13 @@ class Script:
                 self.limits |= {name: int(value) for name, value in (word.split("=") for word in rest.split())}
             case "trust":
                 self.trusted = True
+            case "tls":
+                self.tls = rest
+            case "auth":
+                self.auth = ServerAuth(required="required" in rest.split(), without_tls="without-tls" in rest.split())
+            case "relay knows":
+                name, _, secret = rest.partition(" ")
+                self.people[name] = secret
             case "relay offers":
                 self.keywords = tuple(word.strip() for word in rest.split(","))
             case "relay":
@@ -98,15 +117,26 @@ def _octets(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("path", DIALOGS, ids=lambda p: p.stem)
-async def test_dialog(path: Path, tmp_path: Path) -> None:
+async def test_dialog(path: Path, tmp_path: Path, certificates: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     script = Script(path)
-    relay = ScriptedRelay(keywords=script.keywords)
+    relay = ScriptedRelay(keywords=script.keywords, auth=script.people)
+    relay.mechanisms = "PLAIN LOGIN XOAUTH2"
     for beginning, answer in script.rules:
         relay.on(DOT if beginning == "<dot>" else beginning, answer)
     trust = (ip_network("127.0.0.0/8"),) if script.trusted else ()
-    async with proxied(tmp_path, script.decide, relay=relay, limits=Limits(**script.limits), trust=trust) as world:
-        client = await world.connect(greeted=False)
+    tls = ServerTls(context=certificates[0], implicit=script.tls == "implicit") if script.tls else None
+    async with (
+        relay,
+        proxied(
+            tmp_path, script.decide, relay=relay, running=True, limits=Limits(**script.limits), trust=trust, tls=tls,
+            auth=script.auth, logins=logins(relay),
+        ) as world,
+    ):  # fmt: skip
+        client = await world.connect(greeted=False, tls=certificates[1] if script.tls == "implicit" else None)
         for number, who, octets in script.turns:
+            if octets == b"<handshake>\r\n":
+                await client.writer.start_tls(certificates[1], server_hostname="localhost")
+                continue
             if who == "C":
                 client.say(octets)
                 continue
@@ -120,6 +150,20 @@ async def test_dialog(path: Path, tmp_path: Path) -> None:
         await world.reception.stop(1)
         await until(lambda: world.pool.idle == world.pool.size)  # what was given up is reset
         assert list(heard_by(relay)) == script.heard
+
+
+def logins(relay: ScriptedRelay) -> Logins:
+    target = RelayTarget(host=relay.host, port=relay.port, tls=Tls.NONE)
+    return Logins(target, Guesses(lambda: 0.0))
+
+
+@pytest.fixture(scope="module")
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Ours, and what a client trusts."""
+    ca, ours, theirs = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    ca.issue_cert("localhost").configure_cert(ours)
+    ca.configure_trust(theirs)
+    return ours, theirs
 
 
 def heard_by(relay: ScriptedRelay) -> Iterator[bytes]:
