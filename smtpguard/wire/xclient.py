@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from smtpguard.wire.grammar import CLIENT_VALUE, parse_attributes
 
 _VALUE = CLIENT_VALUE | {
-    "LOGIN": re.compile(r"[^\x00-\x20\x7f-\xa0\u2028\u2029]{1,255}\Z"),
+    "LOGIN": re.compile(r"[^\x00-\x20\x7f-\xa0\u2028\u2029\ufffd]{1,255}\Z"),
     "DESTADDR": CLIENT_VALUE["ADDR"],
     "DESTPORT": CLIENT_VALUE["PORT"],
 }

@@ -1,0 +1,146 @@
+"""XCLIENT: whose word it is, what of it is kept, and that a client it speaks for cannot speak for others."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.wire.grammar import Refused
+from smtpguard.wire.listener import Limits, ServerAuth
+from smtpguard.wire.xclient import parse_xclient
+from tests.wire.proxied import Client, Proxied, proxied
+from tests.wire.test_login import ANNA, plain, submission
+
+HERE = (ip_network("127.0.0.0/8"),)
+ALL = "XCLIENT NAME=desk.example ADDR=192.0.2.7 PORT=4711 PROTO=SMTP HELO=desk LOGIN=anna+40example.com DESTADDR=192.0.2.1 DESTPORT=25"
+
+
+async def told(client: Client, line: str = ALL) -> str:
+    said = await client.ask(line)
+    if said.startswith("220"):
+        await client.ask("EHLO proxy.example")
+    return said
+
+
+async def session(world: Proxied, client: Client) -> object:
+    assert (await client.send(b"x\r\n")).startswith("250")
+    return world.seen[-1].session
+
+
+async def test_the_session_is_the_clients(tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=HERE) as world:
+        client = await world.connect()
+        assert await told(client) == "220 guard.example ESMTP"
+        for _ in range(2):  # it is not for one transaction, as XFORWARD is
+            await session(world, client)
+            known = world.seen[-1].session
+            assert (known.client_ip, known.client_name, known.helo) == ("192.0.2.7", "desk.example", "desk")
+            assert known.auth_user == ANNA
+            assert not known.esmtp
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("XCLIENT ADDR=IPV6:2001:DB8::7", "2001:db8::7"),
+        ("XCLIENT ADDR=IPV6:::ffff:192.0.2.7", "192.0.2.7"),
+        ("xclient addr=192.0.2.7 name=[UNAVAILABLE] helo=[TEMPUNAVAIL] login=[UNAVAILABLE]", "192.0.2.7"),
+        ("XCLIENT ADDR=[UNAVAILABLE]", ""),
+        ("XCLIENT NAME=desk.example", "127.0.0.1"),
+    ],
+)
+async def test_addresses(line: str, address: str, tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=HERE) as world:
+        client = await world.connect()
+        assert (await told(client, line)).startswith("220")
+        await session(world, client)
+        known = world.seen[-1].session
+        assert known.client_ip == address
+        assert known.auth_user is None
+        assert known.helo == "proxy.example"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", " ", "ADDR", "ADDR=", "ADDR=192.0.2", "ADDR=x", "NAME=a+0D+0Ab", "LOGIN=a+20b", "LOGIN=a+00", "LOGIN=a+C2+85", "HELLO=x",
+     "ADDR=192.0.2.7 ADDR=192.0.2.8", "PORT=x", "PROTO=LMTP", "SOURCE=LOCAL", f"LOGIN={'x' * 256}", "LOGIN=+FF"],
+)  # fmt: skip
+async def test_what_is_refused_changes_nothing(rest: str, tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=HERE) as world:
+        client = await world.connect()
+        assert (await client.ask(f"XCLIENT {rest}")).startswith("501 5.5.4")
+        await session(world, client)
+        assert world.seen[-1].session.client_ip == "127.0.0.1"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda value: b"LOGIN=" + value))
+def test_any_octets_are_told_or_refused(argument: bytes) -> None:
+    try:
+        known = parse_xclient(argument)
+    except Refused:
+        return
+    for value in (known.address, known.login, *known.session.values()):
+        assert value is None or value == "" or (value.isprintable() and " " not in value)
+
+
+@pytest.mark.parametrize(
+    "line", ["XCLIENT ADDR=192.0.2.7", "XCLIENT LOGIN=anna@example.com", "XCLIENT ADDR=[UNAVAILABLE]"]
+)
+async def test_the_client_has_no_rights_of_the_peer(line: str, tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=HERE) as world:
+        client = await world.connect()
+        await told(client, line)
+        for said in ("XCLIENT LOGIN=boss@example.com", "XFORWARD ADDR=192.0.2.9"):
+            assert (await client.ask(said)).startswith("550 5.7.0")
+        await client.send(b"x\r\n", mail="MAIL FROM:<a@example.com> AUTH=boss@example.com")
+        assert world.seen[-1].envelope.auth == "<>"
+        assert world.seen[-1].session.auth_user != "boss@example.com"
+
+
+async def test_a_trusted_client_may_speak_for_the_next(tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=(*HERE, ip_network("192.0.2.0/24"))) as world:
+        client = await world.connect()
+        await told(client, "XCLIENT NAME=desk.example")
+        await told(client, "XCLIENT ADDR=192.0.2.7")
+        assert (await told(client, "XCLIENT ADDR=198.51.100.9")).startswith("220")
+        assert (await told(client, "XCLIENT ADDR=198.51.100.10")).startswith("550")
+        await session(world, client)
+        assert world.seen[-1].session.client_ip == "198.51.100.9"
+
+
+async def test_the_client_is_counted(tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=HERE, limits=Limits(connections_per_client=2)) as world:
+        clients = [await world.connect() for _ in range(5)]
+        for client in clients[:2]:
+            assert (await told(client)).startswith("220")
+        assert (await client.ask("NOOP")).startswith("250")
+        assert (await told(clients[2])).startswith("421 4.7.0 Too many connections")
+        assert await clients[2].hear_end() == b""
+        await clients[0].ask("QUIT")
+        assert (await told(clients[3])).startswith("220")
+        assert (await told(clients[4], "XCLIENT ADDR=192.0.2.8")).startswith("220")
+
+
+async def test_a_login_told_is_a_login(tmp_path: Path) -> None:
+    """The mail goes as the guard's own: there are no credentials to log in with."""
+    async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
+        client = await world.connect()
+        await told(client)
+        assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("503")
+        await session(world, client)
+        assert world.seen[-1].session.auth_user == ANNA
+        assert world.relay.messages[-1].user is None
+
+
+async def test_who_logged_in_before_is_forgotten(tmp_path: Path) -> None:
+    async with submission(tmp_path, trust=HERE, auth=ServerAuth(without_tls=True)) as world:
+        client = await world.connect()
+        assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
+        await told(client, "XCLIENT ADDR=192.0.2.7")
+        assert (await client.ask("MAIL FROM:<anna@example.com>")).startswith("530 5.7.0 Authentication required")
+        assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
