@@ -58,6 +58,8 @@ def load_reading(data: bytes) -> Reading:
             shown=frozenset(_text(a) for a in v["shown"]),
             message_id=_text(v["message_id"]),
             thread=_text(v["thread"]),
+            conversation=_text(v["conversation"]),
+            answers=bool(v["answers"]),
             labels=frozenset(_text(a) for a in v["labels"]),
             vouched=frozenset(_text(a) for a in v["vouched"]),
             automatic=bool(v["automatic"]),

@@ -5,7 +5,6 @@ All of it can be forged, so no mark here is proof; what was verified comes from 
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +15,7 @@ from smtpguard.reading.decode import words
 from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
 from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.thread import answers_in
 from smtpguard.reading.walk import Index
 
 # Mailers in which people write mail one by one, by a part of X-Mailer or User-Agent in lower case.
@@ -186,21 +186,12 @@ def _thread_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
         else:
             yield KINDS["references"].mark("In-Reply-To or References says that it answers another message")
     if "thread-index" in fields:
-        if _replies_in(fields["thread-index"][0].raw):
+        if answers_in(fields["thread-index"][0].raw):
             yield KINDS["outlook-thread"].mark("its Thread-Index belongs to an Outlook conversation with answers")
         else:
             yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Index")
     elif "thread-topic" in fields:
         yield KINDS["thread-index"].mark("Outlook or Exchange gave it a Thread-Topic")
-
-
-def _replies_in(raw: bytes) -> int:
-    """A Thread-Index is 22 octets for a new conversation and five more for each answer (MS-OXOMSG 2.2.1.3)."""
-    try:
-        size = len(binascii.a2b_base64(b"".join(raw.split())[:4000]))
-    except binascii.Error:
-        return 0
-    return (size - 22) // 5 if size > 22 and (size - 22) % 5 == 0 else 0
 
 
 def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:

@@ -61,7 +61,8 @@ class Reading:
     ``readable`` both are of its header, and no ground to let it go anywhere.
 
     Header facts: ``from_address`` canonical or None; ``shown`` canonical addresses in To and Cc; ``labels``; ``automatic``
-    (RFC 3834); ``thread``: the first Message-ID of References, In-Reply-To or its own.
+    (RFC 3834); ``thread``: the first Message-ID of References, In-Reply-To or its own; ``conversation``: Outlook's number of
+    it; ``answers``: whether it is a reply.
     """
 
     looks: Looks
@@ -76,6 +77,8 @@ class Reading:
     shown: frozenset[str] = frozenset()
     message_id: str = ""
     thread: str = ""
+    conversation: str = ""
+    answers: bool = False
     labels: frozenset[str] = frozenset()
     vouched: frozenset[str] = frozenset()
     """Domains whose signatures verified, as a trusted server says in Authentication-Results."""

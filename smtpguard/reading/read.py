@@ -25,6 +25,7 @@ from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.shape import shape_marks
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text, extract
+from smtpguard.reading.thread import first_id, thread_of
 from smtpguard.reading.walk import Index, index
 from smtpguard.reading.wording import text_marks
 
@@ -72,6 +73,7 @@ def read(
         marks.append(KINDS[name].mark(f"it cannot be read as a whole: {why}"))
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable)
     shown_text = text.new or text.plain
+    thread = thread_of(fields, text.subject)
     return Reading(
         looks=looks,
         score=score,
@@ -83,8 +85,10 @@ def read(
         from_address=people.sender or None,
         from_ambiguous=people.ambiguous,
         shown=frozenset(people.shown),
-        message_id=_first_id(fields, "message-id"),
-        thread=_first_id(fields, "references") or _first_id(fields, "in-reply-to") or _first_id(fields, "message-id"),
+        message_id=first_id(fields, "message-id"),
+        thread=thread.first,
+        conversation=thread.number,
+        answers=thread.answers,
         labels=labels_of(fields),
         vouched=signed_by(results),
         automatic=lists.automatic or _is_report(fields),
@@ -98,7 +102,7 @@ def read(
 
 
 def _identity(message: Message, fields: Index, text: Text, readable: Readable) -> Identity:
-    message_id = _first_id(fields, "message-id")
+    message_id = first_id(fields, "message-id")
     if readable is Readable.YES and message_id:
         return identity_of(text, message_id, "")
     body = body_key(message.raw, _body_start(message, message.header), text.boundaries)
@@ -110,16 +114,6 @@ def _body_start(message: Message, header: Header) -> int:
         return 2
     end = message.raw.find(b"\r\n\r\n")
     return len(message.raw) if end < 0 else end + 4
-
-
-def _first_id(fields: Index, name: str) -> str:
-    found = fields.get(name)
-    if not found:
-        return ""
-    value = words(found[0].raw[:4000])
-    start = value.find("<")
-    end = value.find(">", start)
-    return value[start : end + 1][:500] if 0 <= start < end else value.split(" ")[0][:500]
 
 
 def _is_report(fields: Index) -> bool:
