@@ -16,8 +16,8 @@ from pathlib import Path
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import indexes, installation_secret, read_policy
+from smtpguard.app.line import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
-from smtpguard.app.proxy import dkim_verifier
 from smtpguard.app.reading import surroundings
 from smtpguard.config.settings import Settings
 from smtpguard.guard.fixed import stream_asks, with_fixed

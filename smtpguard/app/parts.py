@@ -1,4 +1,4 @@
-"""The parts of ``smtpguard serve`` by name: the milter and the console take their places here.
+"""The parts of ``smtpguard serve`` by name.
 
 Never here: what a part does.
 """
@@ -20,6 +20,12 @@ def _proxy(settings: Settings) -> Part:
     return Proxy(settings)
 
 
+def _milter(settings: Settings) -> Part:
+    from smtpguard.app.milter import Milter
+
+    return Milter(settings)
+
+
 def _delivery(settings: Settings) -> Part:
     from smtpguard.app.delivery import Deliverer
 
@@ -32,7 +38,12 @@ def _console(settings: Settings) -> Part:
     return Console(settings)
 
 
-PARTS: Mapping[str, Callable[[Settings], Part]] = {"proxy": _proxy, "delivery": _delivery, "console": _console}
+PARTS: Mapping[str, Callable[[Settings], Part]] = {
+    "proxy": _proxy,
+    "milter": _milter,
+    "delivery": _delivery,
+    "console": _console,
+}
 
 
 def part(name: str, config: Path) -> Part:

@@ -12,22 +12,11 @@ import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-import dns.asyncresolver
-
-from smtpguard.app.clock import SystemClock, host_name, ids
-from smtpguard.app.files import CannotStart, installation_secret, make_state, spool
-from smtpguard.app.policies import Following
+from smtpguard.app.clock import ids
+from smtpguard.app.files import CannotStart, spool
+from smtpguard.app.line import straight_line
 from smtpguard.app.relay import relay_logins, relay_pool
-from smtpguard.app.services import opened, term
-from smtpguard.app.telling import TellingStore
 from smtpguard.config.settings import Settings, SmtpListener
-from smtpguard.guard.dispose import Dispose
-from smtpguard.guard.freezes import GateWatch
-from smtpguard.guard.gather import Sources
-from smtpguard.guard.intake import Intake
-from smtpguard.guard.reader import BoundedReader
-from smtpguard.observe import log as lines
-from smtpguard.wire.dkim import DkimVerifier, Resolver
 from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
@@ -44,31 +33,11 @@ class Proxy:
         self._settling: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        settings, clock, new_id = self._settings, SystemClock(), ids()
-        make_state(settings)
-        secret = installation_secret(settings)
-        store, digester = await self._undo.enter_async_context(opened(settings))
-        ledger = TellingStore(store, lines.tell)
-        policies = Following(ledger, settings, digester, clock, reading=True)
-        await policies.follow()
-        self._watch = GateWatch(ledger, clock, moved=policies.moved)
-        await self._watch.read()
+        settings, new_id = self._settings, ids()
+        line = await straight_line(settings, self._undo)
+        self._watch, self._intake, name = line.watch, line.intake, line.hostname
         pool = relay_pool(settings)
         self._undo.push_async_callback(pool.close)
-        verifier = dkim_verifier(settings)
-        self._undo.push_async_callback(verifier.close)
-        reader = BoundedReader(policies.around)
-        self._undo.push_async_callback(reader.close)
-        name = settings.hostname or host_name()
-        self._intake = Intake(
-            ledger,
-            policies,
-            Sources(reader=reader, verifier=verifier, trace_key=secret),
-            Dispose(ledger, self._watch, clock, trace_key=secret, hostname=name),
-            self._watch,
-            clock,
-            term=term(settings),
-        )
         logins = relay_logins(settings)
         self._receptions = [
             Reception(listener(settings, each, name), pool, self._intake, new_id=new_id, logins=logins)
@@ -103,15 +72,6 @@ class Proxy:
             log.info("a connection could not be set up: %s", type(e).__name__)
             connection.close()
             closed()
-
-
-def dkim_verifier(settings: Settings) -> DkimVerifier:
-    resolver = None
-    if settings.resolver.nameservers:
-        resolver = dns.asyncresolver.Resolver(configure=False)
-        resolver.nameservers = list(settings.resolver.nameservers)
-    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
-    return DkimVerifier(lookup, pinned=settings.dkim_keys)
 
 
 def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:

@@ -22,26 +22,29 @@ from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inheri
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.supervisor import Supervisor
 
-PARTS = ("proxy", "delivery", "console")
+PARTS = ("proxy", "milter", "delivery", "console")
+_MANY = frozenset({"proxy", "milter"})  # a process for each worker
 
 
 @click.command()
 @click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run these parts alone. Repeatable.")
 @click.pass_obj
 def command(context: Context, only: Sequence[str]) -> None:
-    """Run the guard until SIGTERM: proxy, delivery and console in one process tree. SIGHUP reloads the policy."""
+    """Run the guard until SIGTERM: proxy, milter, delivery and console in one process tree. SIGHUP reloads the policy."""
     from smtpguard.app import start
     from smtpguard.observe import log
 
     settings = context.settings()
     log.configure(settings.logging.format, settings.logging.addresses)
-    kinds = tuple(dict.fromkeys(only)) or tuple(part for part in PARTS if part != "console" or settings.console)
+    kinds = tuple(dict.fromkeys(only)) or _configured(settings)
+    if "milter" in kinds and not settings.listen.milter:
+        raise CannotRun(f"{context.config}: listen.milter names no place to listen")
     workers = settings.workers or len(os.sched_getaffinity(0))
-    parts = [part for kind in kinds for part in [kind] * (workers if kind == "proxy" else 1)]
+    parts = [part for kind in kinds for part in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
-        listeners = _listeners(settings) if "proxy" in kinds else []
+        listeners = _listeners(settings, kinds)
         for listener in listeners:
-            undo.callback(listener.socket.close)
+            undo.callback(listener.close)
         done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts)))
         for warning in done.warnings:
             structlog.get_logger("smtpguard").warning("policy", problem=str(warning))
@@ -50,7 +53,13 @@ def command(context: Context, only: Sequence[str]) -> None:
     raise click.exceptions.Exit(status)
 
 
-def _listeners(settings: Settings) -> list[Listener]:
+def _configured(settings: Settings) -> tuple[str, ...]:
+    """A part without a place to listen has nothing to do."""
+    absent = {"console": not settings.console, "milter": not settings.listen.milter, "proxy": not settings.listen.smtp}
+    return tuple(part for part in PARTS if not absent.get(part))
+
+
+def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
     """Before anything else: a port that is taken is told at once, and one that is given serves from then on."""
     wanted = [
         Wanted(
@@ -60,6 +69,19 @@ def _listeners(settings: Settings) -> list[Listener]:
             proxy=each.proxy,
         )
         for each in settings.listen.smtp
+        if "proxy" in kinds
+    ]
+    wanted += [
+        Wanted(
+            part="milter",
+            address=each.address,
+            port=each.port or 0,
+            unix=each.unix,
+            mode=int(each.mode, 8),
+            group=each.group,
+        )
+        for each in settings.listen.milter
+        if "milter" in kinds
     ]
     try:
         return open_all(wanted, inherited())

@@ -7,6 +7,7 @@ refused. Never here: the policy (policy.models), or what a setting does.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -108,17 +109,31 @@ class SmtpListener(Section):
         return self
 
 
+def _permissions(value: Any) -> Any:
+    """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a number, and means the same digits."""
+    text = str(value).zfill(4) if not isinstance(value, bool) else ""
+    if not re.fullmatch("0[0-7]{3}", text):
+        raise Invalid(f'"{value}" is no mode of a file', 'octal digits, like "0660"')
+    return text
+
+
 class MilterListener(Section):
-    """Either ``address`` and ``port``, or ``unix``."""
+    """Either ``address`` and ``port``, or ``unix``, whose ``mode`` and ``group`` say who may be our MTA.
+    ``senders_verified``: the MTA has checked who may use which From."""
 
     address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
     port: Port | None = None
     unix: FilePath | None = None
+    mode: Annotated[str, BeforeValidator(_permissions)] = "0660"
+    group: str | None = Field(default=None, min_length=1)
+    senders_verified: bool = False
 
     @model_validator(mode="after")
     def _one_place(self) -> MilterListener:
         if (self.port is None) == (self.unix is None):
             raise Invalid("a milter listens in one place", "address and port, or unix")
+        if self.unix is None and self.model_fields_set & {"mode", "group"}:
+            raise Invalid("mode and group are a Unix socket's", "unix")
         return self
 
 
@@ -373,6 +388,9 @@ class Settings(Section):
     def _front(self) -> Settings:
         if any(each.proxy for each in self.listen.smtp) and not self.trust:
             raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
+        afar = [each.address for each in self.listen.milter if each.unix is None and not _is_this_machine(each.address)]
+        if afar and not self.trust:
+            raise Invalid(f"a milter listens on {afar[0]}, and trust names no MTA", "trust: the MTA's address")
         relay = self.relay
         in_clear = relay.tls == "none" and not relay.clients_without_tls and not _is_this_machine(relay.host)
         if in_clear and any(each.auth for each in self.listen.smtp):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message, pair
+from smtpguard.processes.listeners import Listener
 
 MOST_UNACKNOWLEDGED = 64
 """A part that lets so many connections wait is not given more: it is busy, or stuck."""
@@ -37,7 +38,7 @@ class Offered:
     it; "" where it could not."""
 
     connection: socket.socket
-    listener: int
+    listener: Listener
     client: str
     told: str | None = None
 
@@ -104,7 +105,7 @@ class Child:
     def offer(self, number: int, offered: Offered) -> None:
         assert self._channel is not None
         self.offered[number] = offered
-        message: dict[str, Any] = {"take": number, "listener": offered.listener}
+        message: dict[str, Any] = {"take": number, "listener": offered.listener.index}
         if offered.told is not None:
             message["client"] = offered.told
         self._channel.send(message, offered.connection)

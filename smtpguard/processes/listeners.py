@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import socket
+from collections import Counter
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _FIRST_FD = 3
 _WILDCARDS = frozenset({"", "0.0.0.0", "::", "*"})
@@ -24,27 +27,48 @@ class CannotListen(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``index`` is its place in the settings' ``listen.smtp``. ``implicit_tls``: a refusal in clear would be no SMTP there.
-    ``proxy``: who connects is a proxy, and says for whom."""
+    """``index`` is its place in the settings' ``listen.smtp``, or in ``listen.milter``: ``part`` says which, and who takes its
+    connections. ``implicit_tls``: a refusal in clear would be no SMTP there. ``proxy``: who connects is a proxy, and says for whom.
+    ``made``: the inode of a Unix socket that we made."""
 
     index: int
     socket: socket.socket
+    part: str = "proxy"
     implicit_tls: bool = False
     proxy: bool = False
+    made: int | None = None
 
     @property
     def name(self) -> str:
-        return _name(*self.socket.getsockname()[:2])
+        return _name_of(self.socket)
+
+    @property
+    def in_clear(self) -> bool:
+        """Whether who connects could read a refusal in SMTP."""
+        return self.part == "proxy" and not self.implicit_tls
+
+    def close(self) -> None:
+        """A Unix socket's place is left empty, unless somebody else has put one there: so clients know at once."""
+        path = Path(self.socket.getsockname()) if self.made is not None and self.socket.fileno() >= 0 else None
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            if path is not None and path.stat().st_ino == self.made:
+                path.unlink()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One entry of ``listen.smtp``, as far as the socket goes."""
+    """One entry of ``listen.smtp`` or, where ``part`` says milter, of ``listen.milter``, as far as the socket goes. ``unix``: the
+    path of a Unix socket, of this ``mode`` and ``group``, in place of address and port."""
 
-    address: str
-    port: int
+    address: str = ""
+    port: int = 0
+    part: str = "proxy"
     implicit_tls: bool = False
     proxy: bool = False
+    unix: Path | None = None
+    mode: int = 0o660
+    group: str | None = None
 
 
 def inherited(environ: MutableMapping[str, str] = os.environ, first: int = _FIRST_FD) -> list[socket.socket]:
@@ -67,23 +91,39 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
     with contextlib.ExitStack() as undo:
         for sock in left:
             undo.callback(sock.close)
-        for index, want in enumerate(wanted):
+        places: Counter[str] = Counter()
+        for want in wanted:
             found = next((sock for sock in left if _stands_for(sock, want)), None)
+            made = None
             if found is not None:
                 left.remove(found)
+            elif want.unix is not None:
+                found = _bind_unix(want.unix, want.mode, want.group)
+                made = want.unix.stat().st_ino
             else:
                 found = _bind(want)
-                undo.callback(found.close)
             found.setblocking(False)
-            opened.append(Listener(index=index, socket=found, implicit_tls=want.implicit_tls, proxy=want.proxy))
+            listener = Listener(
+                index=places[want.part],
+                socket=found,
+                part=want.part,
+                implicit_tls=want.implicit_tls,
+                proxy=want.proxy,
+                made=made,
+            )
+            undo.callback(listener.close)
+            opened.append(listener)
+            places[want.part] += 1
         if left:
-            names = ", ".join(_name(*sock.getsockname()[:2]) for sock in left)
-            raise CannotListen(f"the inherited socket {names} is in no entry of listen.smtp")
+            names = ", ".join(map(_name_of, left))
+            raise CannotListen(f"the inherited socket {names} is in no entry of listen.smtp or listen.milter")
         undo.pop_all()
     return opened
 
 
 def _stands_for(sock: socket.socket, want: Wanted) -> bool:
+    if sock.family == socket.AF_UNIX or want.unix is not None:
+        return sock.family == socket.AF_UNIX and sock.getsockname() == str(want.unix)
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False
     address, port = sock.getsockname()[:2]
@@ -114,6 +154,42 @@ def _bind(want: Wanted) -> socket.socket:
         }.get(e.errno or 0, e.strerror or "it failed")
         raise CannotListen(f"cannot listen on {name}: {why}") from None
     return sock
+
+
+def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
+    """One that was left behind by a process that is no more is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+                try:
+                    other.connect(str(path))
+                except ConnectionRefusedError:
+                    path.unlink()
+                else:
+                    raise CannotListen(f"cannot listen on {path}: somebody does already")
+        before = os.umask(0o177)  # nobody comes in before it is as it should be
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        if group is not None:
+            shutil.chown(path, group=group)
+        path.chmod(mode)
+        sock.listen(BACKLOG)
+    except (OSError, LookupError) as e:
+        sock.close()
+        why = e.strerror or "it failed" if isinstance(e, OSError) else f"there is no group {group}"
+        raise CannotListen(f"cannot listen on {path}: {why}") from None
+    except CannotListen:
+        sock.close()
+        raise
+    return sock
+
+
+def _name_of(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return _name(*name[:2]) if isinstance(name, tuple) else str(name)
 
 
 def _name(address: str, port: int) -> str:

@@ -58,10 +58,13 @@ class Supervisor:
             Child(name=_name(parts, index), part=part, command=command, watcher=self, timing=self._timing)
             for index, part in enumerate(parts)
         ]
-        self._proxies = deque(child for child in self._children if child.part == "proxy")
+        self._takers = {
+            part: deque(child for child in self._children if child.part == part)
+            for part in {listener.part for listener in listeners}
+        }
         self._homeless: deque[tuple[int | None, Offered]] = deque()  # taken back from the dead; nobody is ready yet
         self._deaths: deque[float] = deque()
-        self._listening = False
+        self._listening: set[str] = set()  # parts
         self._announced = False
         self._stopping = False
         self._status = 0
@@ -85,19 +88,19 @@ class Supervisor:
             ticking.cancel()
             if self._reloading is not None:
                 self._reloading.cancel()
-            self._listen(False)
+            self._deaf()
             for child in self._children:
                 child.kill()
             for listener in self._listeners:
-                listener.socket.close()
+                listener.close()
         return self._status
 
     # connections
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(_ACCEPTS_A_TURN):
-            if not any(child.takes for child in self._proxies):
-                self._listen(False)  # the kernel's backlog keeps them meanwhile
+            if not self._taken(listener.part):
+                self._listen(listener.part, False)  # the kernel's backlog keeps them meanwhile
                 return
             try:
                 connection, address = listener.socket.accept()
@@ -105,46 +108,47 @@ class Supervisor:
                 return
             except OSError as e:
                 _log.error("cannot accept", error=os.strerror(e.errno or 0), connections=len(self._connections))
-                self._listen(False)
-                self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, True)
+                self._listen(listener.part, False)
+                self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, listener.part, True)
                 return
-            client = str(address[0]) if isinstance(address, tuple) else ""
+            # An MTA with a milter speaks for all its clients: it is not counted as one.
+            client = str(address[0]) if isinstance(address, tuple) and listener.part == "proxy" else ""
             if not listener.proxy:
-                self._admit(listener, Offered(connection=connection, listener=listener.index, client=client))
+                self._admit(Offered(connection=connection, listener=listener, client=client))
             elif not self._connections.limits.trusts(client):
                 _log.warning("not from a trusted proxy", peer=client, listener=listener.name)
-                _refuse(connection, reply.NOT_FROM_A_PROXY, clear=not listener.implicit_tls)
+                _refuse(connection, reply.NOT_FROM_A_PROXY, clear=listener.in_clear)
             elif self._connections.admits(client, len(self._introductions)):
                 self._introductions.begin(Arrival(connection=connection, listener=listener, peer=client))
             else:
                 self._refused += 1
-                _refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=not listener.implicit_tls)
+                _refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
         """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
         self._admit(
-            arrival.listener,
             Offered(
                 connection=arrival.connection,
-                listener=arrival.listener.index,
+                listener=arrival.listener,
                 client=client or arrival.peer,
                 told=client,
-            ),
+            )
         )
 
-    def _admit(self, listener: Listener, offered: Offered) -> None:
+    def _admit(self, offered: Offered) -> None:
         if not self._connections.admits(offered.client, len(self._introductions)):
             self._refused += 1
-            _refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=not listener.implicit_tls)
-        elif any(child.takes for child in self._proxies):
+            _refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
+        elif self._taken(offered.listener.part):
             self._hand_over(None, offered)
         else:
             self._homeless.append((None, offered))
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
-        """To the least loaded proxy; ``number`` if it has one already, since its first part died."""
-        self._proxies.rotate(-1)
-        child = self._connections.least_loaded(child for child in self._proxies if child.takes)
+        """To the least loaded of its parts; ``number`` if it has one already, since its first part died."""
+        takers = self._takers[offered.listener.part]
+        takers.rotate(-1)
+        child = self._connections.least_loaded(child for child in takers if child.takes)
         assert isinstance(child, Child)
         if number is None:
             number = self._connections.opened(child, offered.client)
@@ -152,33 +156,50 @@ class Supervisor:
             self._connections.moved(number, child)
         child.offer(number, offered)
 
-    def _listen(self, on: bool) -> None:
-        if on == self._listening or (on and (self._stopping or not any(child.takes for child in self._proxies))):
+    def _taken(self, part: str) -> bool:
+        """Whether anybody takes its connections now."""
+        return any(child.takes for child in self._takers[part])
+
+    def _listen(self, part: str, on: bool) -> None:
+        if on == (part in self._listening) or (on and (self._stopping or not self._taken(part))):
             return
-        self._listening = on
+        (self._listening.add if on else self._listening.discard)(part)
         for listener in self._listeners:
+            if listener.part != part:
+                continue
             if on:
                 self._loop.add_reader(listener.socket.fileno(), self._accept, listener)
             else:
                 self._loop.remove_reader(listener.socket.fileno())
 
+    def _deaf(self) -> None:
+        for part in self._takers:
+            self._listen(part, False)
+
+    def _ready_for_more(self, child: Child) -> None:
+        self._settle_homeless()
+        if child.part in self._takers:
+            self._listen(child.part, True)
+
     def _settle_homeless(self) -> None:
-        while self._homeless and any(child.takes for child in self._proxies):
-            self._hand_over(*self._homeless.popleft())
+        for _ in range(len(self._homeless)):
+            number, offered = self._homeless.popleft()
+            if self._taken(offered.listener.part):
+                self._hand_over(number, offered)
+            else:
+                self._homeless.append((number, offered))
 
     # what the children say
 
     def became_ready(self, child: Child) -> None:
         _log.info("ready", part=child.name, pid=child.pid)
-        self._settle_homeless()
-        self._listen(True)
+        self._ready_for_more(child)
         if not self._announced and all(each.ready for each in self._children):
             self._announced = True
             self._announce()
 
     def took(self, child: Child) -> None:
-        self._settle_homeless()
-        self._listen(True)
+        self._ready_for_more(child)
 
     def closed(self, child: Child, connections: Sequence[int]) -> None:
         for number in connections:
@@ -236,10 +257,13 @@ class Supervisor:
                 self._refused = 0
 
     def _announce(self) -> None:
-        names = ", ".join(listener.name for listener in self._listeners) or "no listener"
-        status = f"{', '.join(child.name for child in self._children)} ready; SMTP on {names}"
-        self._notifier.ready(status)
-        _log.info("serving", smtp=[listener.name for listener in self._listeners], parts=len(self._children))
+        smtp = [listener.name for listener in self._listeners if listener.part == "proxy"]
+        milter = [listener.name for listener in self._listeners if listener.part == "milter"]
+        where = [f"{what} on {', '.join(names)}" for what, names in (("SMTP", smtp), ("milter", milter)) if names]
+        self._notifier.ready(
+            f"{', '.join(child.name for child in self._children)} ready; {'; '.join(where) or 'no listener'}"
+        )
+        _log.info("serving", smtp=smtp, **({"milter": milter} if milter else {}), parts=len(self._children))
 
     # signals
 
@@ -256,7 +280,7 @@ class Supervisor:
         self._stopping = True
         self._notifier.stopping()
         _log.info("stopping", connections=len(self._connections))
-        self._listen(False)
+        self._deaf()
         for listener in self._listeners:
             _refuse_backlog(listener)
         self._introductions.close()
@@ -270,8 +294,7 @@ class Supervisor:
     def _refuse_homeless(self) -> None:
         while self._homeless:
             _, offered = self._homeless.popleft()
-            clear = not any(each.implicit_tls for each in self._listeners if each.index == offered.listener)
-            _refuse(offered.connection, reply.SHUTTING_DOWN, clear=clear)
+            _refuse(offered.connection, reply.SHUTTING_DOWN, clear=offered.listener.in_clear)
 
     def _told_to_reload(self) -> None:
         """Told while one is under way: that one may have read the file before it was changed, so another follows it."""
@@ -324,7 +347,7 @@ def _refuse_backlog(listener: Listener) -> None:
             connection, _ = listener.socket.accept()
         except OSError:
             return
-        _refuse(connection, reply.SHUTTING_DOWN, clear=not listener.implicit_tls)
+        _refuse(connection, reply.SHUTTING_DOWN, clear=listener.in_clear)
 
 
 def _raise_descriptor_limit() -> None:

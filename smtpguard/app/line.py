@@ -1,0 +1,71 @@
+"""The straight line of one process: store, policy, reader, verifier and guard bound to each other, for every wire that brings mail.
+
+Never here: a wire (proxy, milter), or a step of the line (guard).
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import dns.asyncresolver
+
+from smtpguard.app.clock import SystemClock, host_name
+from smtpguard.app.files import installation_secret, make_state
+from smtpguard.app.policies import Following
+from smtpguard.app.services import opened, term
+from smtpguard.app.telling import TellingStore
+from smtpguard.config.settings import Settings
+from smtpguard.guard.dispose import Dispose
+from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.gather import Sources
+from smtpguard.guard.intake import Intake
+from smtpguard.guard.reader import BoundedReader
+from smtpguard.observe import log as lines
+from smtpguard.wire.dkim import DkimVerifier, Resolver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """``watch`` must run, or the fences fall. ``hostname``: what we call ourselves."""
+
+    intake: Intake
+    watch: GateWatch
+    hostname: str
+
+
+async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
+    """Ready for mail when it returns; ``undo`` lets go of it. Raises CannotStart, LedgerError and Broken."""
+    clock = SystemClock()
+    make_state(settings)
+    secret = installation_secret(settings)
+    store, digester = await undo.enter_async_context(opened(settings))
+    ledger = TellingStore(store, lines.tell)
+    policies = Following(ledger, settings, digester, clock, reading=True)
+    await policies.follow()
+    watch = GateWatch(ledger, clock, moved=policies.moved)
+    await watch.read()
+    verifier = dkim_verifier(settings)
+    undo.push_async_callback(verifier.close)
+    reader = BoundedReader(policies.around)
+    undo.push_async_callback(reader.close)
+    hostname = settings.hostname or host_name()
+    intake = Intake(
+        ledger,
+        policies,
+        Sources(reader=reader, verifier=verifier, trace_key=secret),
+        Dispose(ledger, watch, clock, trace_key=secret, hostname=hostname),
+        watch,
+        clock,
+        term=term(settings),
+    )
+    return Line(intake=intake, watch=watch, hostname=hostname)
+
+
+def dkim_verifier(settings: Settings) -> DkimVerifier:
+    resolver = None
+    if settings.resolver.nameservers:
+        resolver = dns.asyncresolver.Resolver(configure=False)
+        resolver.nameservers = list(settings.resolver.nameservers)
+    lookup = Resolver(resolver, seconds=settings.resolver.timeout_seconds).txt
+    return DkimVerifier(lookup, pinned=settings.dkim_keys)

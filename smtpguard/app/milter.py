@@ -1,0 +1,83 @@
+"""The milter part: one process's milter connections, and the guard behind them. It needs no relay: what passes stays with the MTA.
+
+Never here: accepting (processes), the protocol (wire.milter), or a step of the straight line (guard).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from smtpguard.app.clock import ids
+from smtpguard.app.files import spool
+from smtpguard.app.line import straight_line
+from smtpguard.config.settings import MilterListener, Settings
+from smtpguard.wire.listener import Limits
+from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.server import MilterReception
+
+log = logging.getLogger(__name__)
+
+
+class Milter:
+    """processes.part.Part"""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._undo = AsyncExitStack()
+        self._receptions: list[MilterReception] = []
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        settings, new_id = self._settings, ids()
+        line = await straight_line(settings, self._undo)
+        self._watch, self._intake = line.watch, line.intake
+        self._receptions = [
+            MilterReception(house(settings, each, line.hostname), line.intake, new_id=new_id, trust=settings.trust)
+            for each in settings.listen.milter
+        ]
+
+    async def serve(self) -> None:
+        await self._watch.run()
+
+    def take(
+        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
+    ) -> None:
+        task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def stop(self, grace_seconds: float) -> None:
+        cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))
+        if cut_off:
+            log.warning("%d milter connections were cut off after %g s", cut_off, grace_seconds)
+        await self._intake.drain()
+
+    async def close(self) -> None:
+        await self._undo.aclose()
+
+    async def _settle(self, reception: MilterReception, connection: socket.socket, closed: Callable[[], None]) -> None:
+        try:
+            await reception.serve_connection(connection, closed)
+        except OSError as e:  # an MTA that has gone already
+            log.info("a milter connection could not be set up: %s", type(e).__name__)
+            connection.close()
+            closed()
+
+
+def house(settings: Settings, each: MilterListener, hostname: str) -> House:
+    limits = settings.limits
+    return House(
+        limits=Limits(
+            recipients=limits.recipients,
+            message_octets=limits.message_mb << 20,
+            line_octets=limits.line_octets,
+        ),
+        spool=spool(settings),
+        hostname=hostname,
+        expanders=settings.expanders,
+        senders_verified=each.senders_verified,
+    )
