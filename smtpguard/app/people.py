@@ -130,8 +130,6 @@ def front(
             signing=signing,
             factors=factors,
             place=place,
-            links=Links(secret),
-            clock=clock,
             provider=provider,
             own=Brake(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
         )

@@ -1,7 +1,7 @@
 """The doorway: what every request passes before a page sees it, and every answer on its way out.
 
-In: the right host (421), who is asking (by session, or at their own message by the signed link that they came by), and for
-whatever is not GET or HEAD the proof that the form was ours: Origin and Sec-Fetch-Site where a browser sends them, and always a token bound to the session.
+In: the right host (421), who is asking (by session; under /mine/ by the signed link that stands in the path), and for whatever
+is not GET or HEAD the proof that the form was ours: Origin and Sec-Fetch-Site where a browser sends them, and always a token bound to the session.
 Out: the headers that keep a page harmless (one that a page has set itself stays). The API's requests carry their own proof
 and pass without a cookie being looked at.
 
@@ -34,8 +34,7 @@ from smtpguard.policy.people import Account
 
 API = "/api/"
 STATIC = "/static/"
-HELD = "/held/"
-WRITER_COOKIE = "smtpguard-writer"
+MINE = "/mine/"
 SAFE = frozenset({"GET", "HEAD"})
 MOST_FIELDS = 2000
 MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
@@ -57,7 +56,7 @@ POLICY = "; ".join(
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none a browser sends "Origin: null" with our own forms
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -178,14 +177,16 @@ class Doorway:
         return await self._proven(request, state)
 
     async def _who(self, request: Request, given: Mapping[str, str], state: dict[str, Any]) -> None:
+        path = request.url.path
+        if path.startswith(MINE):
+            link = self._links.read(path[len(MINE) :].partition("/")[0], self._clock.now())
+            if link is not None:
+                state |= {"link": link, "person": Who(address=link.address)}
+            return
         token = given.get(self._place.cookie("smtpguard"), "")
         found = await self._sessions.find(token) if 0 < len(token) <= 100 else None
         if found is not None:
             state |= {"token": token, "account": found[1], "person": Who.of(found[1])}
-            return
-        link = self._links.read(given.get(self._place.cookie(WRITER_COOKIE), ""), self._clock.now())
-        if link is not None and f"{request.url.path}/".startswith(f"{HELD}{link.hold_id}/"):
-            state |= {"link": link, "person": Who(address=link.address)}
 
     async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
         """Whether a form of ours was sent by who it was shown to."""

@@ -9,7 +9,6 @@ import logging
 import math
 from dataclasses import dataclass
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -17,14 +16,12 @@ from starlette.routing import Route
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.brakes import Brake
-from smtpguard.console.people.doorway import HELD, WRITER_COOKIE, Cookies, Place, safe_path
+from smtpguard.console.people.doorway import Cookies, Place, safe_path
 from smtpguard.console.people.factors import Factors, qr_svg
 from smtpguard.console.people.oidc import NotProven, Provider
 from smtpguard.console.people.passwords import BadPassword
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
 from smtpguard.console.screen import page, see_other
-from smtpguard.guard.links import Links
-from smtpguard.guard.ports import Clock
 from smtpguard.policy.people import Account
 
 log = logging.getLogger(__name__)
@@ -42,8 +39,6 @@ class Services:
     signing: Signing
     factors: Factors
     place: Place
-    links: Links
-    clock: Clock
     provider: Provider | None = None
     own: Brake | None = None  # tries of one's own password while signed in
 
@@ -57,7 +52,6 @@ class Pages:
             Route("/login", self.door, methods=["GET"]),
             Route("/login", self.sign_in, methods=["POST"]),
             Route("/logout", self.sign_out, methods=["POST"]),
-            Route("/mine/{link}", self.mine, methods=["GET"]),
             Route("/me", self.me, methods=["GET"]),
             Route("/me/language", self.language, methods=["POST"]),
             Route("/me/password", self.password, methods=["POST"]),
@@ -142,16 +136,6 @@ class Pages:
         except NotLetIn:
             return await self._door(request, "/", 401, said="refused")
         return self._in(request, done, safe_path(then))
-
-    async def mine(self, request: Request) -> Response:
-        """A writer comes by the link in their notice: the browser keeps it, and shows it at that message alone."""
-        text = request.path_params["link"]
-        link = self._s.links.read(text, self._s.clock.now())
-        if link is None:
-            raise HTTPException(404)
-        left = int((link.until - self._s.clock.now()).total_seconds())
-        self._cookies(request).set(self._s.place, WRITER_COOKIE, text, seconds=left)
-        return see_other(f"{HELD}{link.hold_id}")
 
     # -- one's own account
 
