@@ -8,6 +8,8 @@ add swaks swaks
 add faketime faketime
 add systemd-analyze systemd
 add unshare util-linux
+add slapd slapd
+add mailman mailman3
 [ -z "$need" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "peers: cannot install$need here (not root, or no apt): their tests are skipped" >&2
@@ -16,6 +18,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 # The package asks for a mail name; the tests use instances of their own and never its service.
 echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections 2>/dev/null || true
+echo "slapd slapd/no_configuration boolean true" | debconf-set-selections 2>/dev/null || true
 { apt-get update -qq && apt-get install -y -qq --no-install-recommends $need; } >/dev/null 2>&1 ||
     echo "peers: could not install$need: their tests are skipped" >&2
 exit 0

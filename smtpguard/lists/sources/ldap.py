@@ -20,6 +20,7 @@ from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
 from smtpguard.lists.sources.patience import Patience
 
+PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
 ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
 MEMBERS = ("member", "uniqueMember")
@@ -103,7 +104,7 @@ class LdapSource:
             from ldap3.core.exceptions import LDAPException
         except ModuleNotFoundError:
             raise SourceError(f'{self.label}: ldap3 is not installed: pip install "smtpguard[ldap]"') from None
-        seconds = self.patience.wait_seconds
+        seconds = max(round(self.patience.wait_seconds), 1)
         connection = None
         try:
             server = ldap3.Server(self.host, self.port, use_ssl=self.implicit_tls, get_info=ldap3.NONE,
@@ -121,6 +122,8 @@ class LdapSource:
             if connection is not None:
                 with suppress(LDAPException, OSError):
                     connection.unbind()
+                if connection.socket is not None:  # one that never opened
+                    connection.socket.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +197,18 @@ class _Directory:
 
     def _entries(self, base: str, wanted: str, scope: str, attributes: list[str]) -> Iterator[Mapping[str, Any]]:
         """Raw attributes of what is found, a page at a time where there may be many."""
-        self._source.patience.look(self._source.label)
-        if scope == "BASE":
-            self._connection.search(base, wanted, scope, attributes=attributes)
-            answers = self._connection.response or []
-        else:
-            answers = self._connection.extend.standard.paged_search(
-                base, wanted, scope, attributes=attributes, paged_size=self._source.page, generator=True
-            )
-        for number, answer in enumerate(answers):
-            if not number % self._source.page:
-                self._source.patience.look(self._source.label)
-            if answer.get("type") == "searchResEntry":  # and not a referral to another server
-                yield answer["raw_attributes"]
+        cookie: bytes | None = None
+        paged = None if scope == "BASE" else self._source.page
+        while cookie != b"":
+            self._source.patience.look(self._source.label)
+            self._connection.search(base, wanted, scope, attributes=attributes, paged_size=paged, paged_cookie=cookie)
+            for answer in self._connection.response or []:
+                if answer["type"] == "searchResEntry":  # and not a referral to another server
+                    yield answer["raw_attributes"]
+            said = self._connection.result
+            if said["result"] != 0:  # what ldap3 does not raise: limits of size and time, a referral
+                raise SourceError(f"{self._source.label}: it gives only a part of the answer: {said['description']}")
+            cookie = said.get("controls", {}).get(PAGED, {}).get("value", {}).get("cookie", b"")
 
 
 def _tls(context: ssl.SSLContext, host: str) -> Any:
@@ -249,10 +251,6 @@ def _said(error: Exception, seconds: float) -> str:
         return "the login is refused (see bind and password_file)"
     if isinstance(error, ldap.LDAPInsufficientAccessRightsResult | ldap.LDAPInappropriateAuthenticationResult):
         return "we may not read this (see bind and password_file)"
-    if isinstance(
-        error, ldap.LDAPSizeLimitExceededResult | ldap.LDAPTimeLimitExceededResult | ldap.LDAPAdminLimitExceededResult
-    ):
-        return f"it gives only a part of the answer ({error.description}): its limits for us are too low"
     if isinstance(error, ldap.LDAPSocketReceiveError | ldap.LDAPResponseTimeoutError | TimeoutError):
         return f"no answer within {seconds:g} s (timeout)"
     if isinstance(error, ldap.LDAPSocketOpenError):

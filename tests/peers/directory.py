@@ -1,0 +1,122 @@
+"""A real OpenLDAP: a slapd of our own on a free loopback port, with the package's schema and its data in a temporary folder."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import trustme
+
+from tests.peers.postfix import free_port
+
+SUFFIX = "dc=example,dc=com"
+READER = f"cn=reader,{SUFFIX}"
+PASSWORD = "read only, of tests"
+_SCHEMA = Path("/etc/ldap/schema")
+
+
+def missing() -> str:
+    """Why there is none here, "" if there is one."""
+    if not Path("/usr/sbin/slapd").exists():
+        return "no slapd here: apt install slapd"
+    return "" if (_SCHEMA / "inetorgperson.schema").exists() else "slapd's package has no schema here"
+
+
+class Directory:
+    """``starts_tls``: whether it has a certificate. ``limit``: entries that it gives at most."""
+
+    def __init__(self, folder: Path, *, ldif: str, limit: int = 100_000) -> None:
+        self.folder = folder
+        self.port, self.tls_port = free_port(), free_port()
+        self.authority = folder / "ca.pem"
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.authority)
+        certificate = authority.issue_cert("localhost")
+        certificate.private_key_pem.write_to_path(folder / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+        (folder / "data").mkdir()
+        (folder / "slapd.conf").write_text(_configuration(folder, limit))
+        (folder / "data.ldif").write_text(ldif)
+
+    def __enter__(self) -> Directory:
+        conf = ["-f", str(self.folder / "slapd.conf")]
+        subprocess.run(
+            ["/usr/sbin/slapadd", *conf, "-l", str(self.folder / "data.ldif")], check=True, capture_output=True
+        )
+        urls = f"ldap://127.0.0.1:{self.port}/ ldaps://127.0.0.1:{self.tls_port}/"
+        log = (self.folder / "log").open("wb")
+        with log:
+            self._process = subprocess.Popen(["/usr/sbin/slapd", *conf, "-h", urls, "-d", "0"], stdout=log, stderr=log)
+        for port in (self.port, self.tls_port):
+            self._until_it_answers(port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        self._process.wait(20)
+
+    def silent(self, silent: bool) -> None:
+        """It takes connections, as a machine does whose process hangs, and says nothing."""
+        self._process.send_signal(signal.SIGSTOP if silent else signal.SIGCONT)
+
+    def _until_it_answers(self, port: int) -> None:
+        for _ in range(200):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+                return
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError(f"slapd does not start: {(self.folder / 'log').read_text()}")
+
+
+def entries(people: Iterable[str]) -> str:
+    """The beginning of a directory, and ``people`` as LDIF."""
+    root = f"dn: {SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\no: Example\ndc: example\n"
+    reader = f"dn: {READER}\nobjectClass: person\ncn: reader\nsn: reader\nuserPassword: {PASSWORD}\n"
+    units = (f"dn: ou={unit},{SUFFIX}\nobjectClass: organizationalUnit\nou: {unit}\n" for unit in ("people", "groups"))
+    return "\n".join((root, reader, *units, *people))
+
+
+def person(name: str, *, more: str = "") -> str:
+    return f"dn: {person_dn(name)}\nobjectClass: inetOrgPerson\ncn: {name}\nsn: {name}\n{more}"
+
+
+def group(name: str, *members: str, kind: str = "groupOfNames", attribute: str = "member") -> str:
+    rows = "".join(f"{attribute}: {member}\n" for member in members)
+    return f"dn: {group_dn(name)}\nobjectClass: {kind}\ncn: {name}\n{rows}"
+
+
+def person_dn(name: str) -> str:
+    return f"cn={name},ou=people,{SUFFIX}"
+
+
+def group_dn(name: str) -> str:
+    return f"cn={name},ou=groups,{SUFFIX}"
+
+
+def _configuration(folder: Path, limit: int) -> str:
+    schema = "".join(f"include {_SCHEMA / name}.schema\n" for name in ("core", "cosine", "inetorgperson"))
+    return f"""{schema}
+attributetype ( 1.2.840.113556.1.2.210 NAME 'proxyAddresses' EQUALITY caseIgnoreMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+objectclass ( 1.3.6.1.4.1.4203.666.11.99 NAME 'mailEnabled' SUP top AUXILIARY MAY proxyAddresses )
+modulepath /usr/lib/ldap
+moduleload back_mdb
+pidfile {folder}/slapd.pid
+TLSCertificateFile {folder}/cert.pem
+TLSCertificateKeyFile {folder}/key.pem
+sizelimit size.soft={limit} size.hard={limit} size.prtotal={limit}
+database mdb
+suffix "{SUFFIX}"
+directory {folder}/data
+maxsize 67108864
+access to attrs=userPassword by anonymous auth by * none
+access to dn.subtree="ou=people,{SUFFIX}" by users read by * none
+access to * by * read
+"""
