@@ -1,0 +1,153 @@
+"""Members behind aliases of Postfix, as aliases(5) and virtual(5) let people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.lists.sources import SourceError, Tally
+from smtpguard.lists.sources.maps import aliases, map_path, virtual
+from smtpguard.lists.sources.opening import opened
+from tests.lists.sources.conftest import Members
+
+ALIASES = """
+# who is told
+customers: lena@kund.se, Olle Ek <olle@kund.se>,
+    buyers,
+  # a comment within does not end it
+\t"eva ek"@kund.se
+Buyers:  bo@kund.se, "|/usr/bin/archive --all, really", /var/mail/archive,
+ loyal
+loyal: customers@example.com, :include:loyal.txt, \\\\customers
+postmaster: root
+"odd: name": one@kund.se
+empty:
+"""
+LOYAL = """# loyal since 1999
+agda@kund.se
+"Ek, Åke" <ake@kund.se>, :include:more.txt
+"""
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    (tmp_path / "aliases").write_text(ALIASES.replace("\\\\", "\\"))
+    (tmp_path / "loyal.txt").write_text(LOYAL)
+    (tmp_path / "more.txt").write_text("more@kund.se\n buyers\n|/bin/false\n")
+    return tmp_path
+
+
+EVERYBODY = {
+    "lena@kund.se",
+    "olle@kund.se",
+    "eva ek@kund.se",
+    "bo@kund.se",
+    "agda@kund.se",
+    "ake@kund.se",
+    "more@kund.se",
+}
+
+
+def test_an_alias_of_an_alias_with_includes_and_a_circle(etc: Path, members: Members) -> None:
+    found, tally = members({"aliases": "aliases", "name": ["customers"], "domain": "example.com"})
+    assert {address.replace('"', "") for address in found} == {*EVERYBODY, "customers@example.com"}
+    assert (tally.ignored, tally.bad) == (3, 0)
+    assert members({"aliases": "hash:aliases", "name": "CUSTOMERS@example.com", "domain": "example.com"})[0] == found
+
+
+def test_a_bare_name_is_a_mailbox_of_the_declared_domain(etc: Path, members: Members) -> None:
+    assert members({"aliases": "aliases", "name": "postmaster", "domain": "example.com"})[0] == ["root@example.com"]
+    found, tally = members({"aliases": "aliases", "name": "postmaster"})
+    assert found == []
+    assert [str(row) for row in tally.shown] == ["line 10: a name without a domain (declare domain)"]
+
+
+def test_names_in_quotes_and_aliases_of_nobody(etc: Path, members: Members) -> None:
+    assert members({"aliases": "aliases", "name": "odd: name"})[0] == ["one@kund.se"]
+    assert members({"aliases": "aliases", "name": "empty"})[0] == []
+
+
+def test_virtual_maps(tmp_path: Path, members: Members) -> None:
+    (tmp_path / "virtual").write_text(
+        "# domains\n"
+        "kund.example anything\n"
+        "customers@example.com lena@kund.se olle@kund.se,bo@kund.se\n"
+        "   \tbuyers@example.com\n"
+        "Buyers@Example.com\tbo@kund.se, customers@example.com, \"Ek, Eva\" <eva@kund.se>\n"
+        "@old.example @new.example\n"
+        "info   local\n"
+        "nothing@example.com\n"
+    )  # fmt: skip
+    found, tally = members({"virtual": "texthash:virtual", "name": "customers@example.com"})
+    assert found == ["lena@kund.se", "olle@kund.se", "bo@kund.se", "bo@kund.se", "eva@kund.se"]
+    assert [str(row) for row in tally.shown] == ["line 8: nothing after the address"]
+    assert members({"virtual": "virtual", "name": "info", "domain": "example.com"})[0] == ["local@example.com"]
+    assert members({"virtual": "virtual", "name": "info@example.com", "domain": "example.com"})[0] == [
+        "local@example.com"
+    ]
+
+
+def test_a_line_that_is_none_is_told(tmp_path: Path, members: Members) -> None:
+    (tmp_path / "aliases").write_text("customers: lena@kund.se\nno colon here\n")
+    found, tally = members({"aliases": "aliases", "name": "customers"})
+    assert found == ["lena@kund.se"]
+    assert [str(row) for row in tally.shown] == ["line 2: no colon after the alias"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("aliases", "/^customers@/ lena@kund.se\n", ":1: a map of patterns"),
+        ("virtual", "a@b.se c@d.se\n!/^x/ y@z.se\n", ":2: a map of patterns"),
+        ("virtual", "if /example/\nendif\n", ":1: a map of patterns"),
+        ("aliases", "customers: \0\1\n", "a compiled map: expected its text"),
+        ("aliases", "others: lena@kund.se\n", "no customers is in it"),
+        ("aliases", "customers: :include:gone.txt\n", r"gone\.txt: No such file"),
+        ("aliases", "customers: :include:aliases.self\n", "files that include one another"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(tmp_path: Path, members: Members, name: str, content: str, why: str) -> None:
+    (tmp_path / name).write_text(content)
+    (tmp_path / "aliases.self").write_text(":include:aliases.self\n")
+    with pytest.raises(SourceError, match=why):
+        members({name: name, "name": "customers"})
+
+
+def test_a_map_that_is_not_there_or_of_another_type(tmp_path: Path, members: Members) -> None:
+    with pytest.raises(SourceError, match="No such file"):
+        members({"aliases": "gone", "name": "customers"})
+    with pytest.raises(SourceError, match="cannot be read by its text"):
+        map_path("mysql:/etc/postfix/aliases.cf", tmp_path)
+    assert map_path("lmdb:/etc/aliases", tmp_path) == Path("/etc/aliases")
+
+
+def test_the_fingerprint_knows_included_files(etc: Path) -> None:
+    def fingerprint() -> bytes:
+        return opened({"aliases": "aliases", "name": "customers", "domain": "example.com"}, etc).fingerprint()
+
+    before = fingerprint()
+    assert fingerprint() == before
+    (etc / "more.txt").write_text("other@kund.se\n")
+    assert fingerprint() != before
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text('a@b.c:, \t\n"\\|/#<>', max_size=120))
+def test_no_text_of_a_map_raises_anything_but_a_source_error(
+    tmp_path_factory: pytest.TempPathFactory, content: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-map"
+    path.write_text(content)
+    for kind, read in (("aliases", aliases), ("virtual", virtual)):
+        try:
+            names = [entry.name for entry in read(path) if not entry.wrong]
+        except SourceError:
+            continue
+        for name in names[:3]:
+            try:
+                list(opened({kind: str(path), "name": name}, path.parent).cells(Tally()))
+            except SourceError as error:
+                assert "include" in content or "is in it" in str(error)  # noqa: PT017
