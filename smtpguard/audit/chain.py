@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event
 
@@ -24,6 +26,7 @@ GENESIS = bytes(32)
 _DOMAIN = b"smtpguard journal entry 1\n"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_STRICT = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -60,8 +63,13 @@ def microseconds(at: datetime) -> int:
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no space, ASCII. Raises TypeError or ValueError for what is not JSON."""
-    return _encode(value)
+    """The one JSON text of a value: sorted keys, no space, ASCII. Raises TypeError or ValueError for what is not JSON, save
+    that a number which JSON has no form for is null."""
+    try:
+        text = orjson.dumps(value, option=_STRICT).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits; or what is no JSON at all
+        return _encode(value)
+    return text if text.isascii() else _encode(value)
 
 
 class Seal:

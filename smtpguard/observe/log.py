@@ -10,10 +10,12 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TextIO
 
+import orjson
 import structlog
 
 from smtpguard.audit.event import Event, Kind
@@ -21,6 +23,7 @@ from smtpguard.audit.event import Event, Kind
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
 _MOST_RECIPIENTS = 20
+_PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _LEVELS: Mapping[Kind, str] = {
     Kind.FREEZE: "warning",
     Kind.THAW: "warning",
@@ -46,6 +49,8 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=12) if text else _json
     )
+    global _tell
+    _tell = _through_structlog if text else _straight(stream, masked=addresses == "masked")
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -63,8 +68,26 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
 
 def tell(event: Event) -> None:
     """The line of an event."""
-    log = structlog.get_logger("smtpguard")
-    getattr(log, _LEVELS.get(event.kind, "info"))(event.kind.value, **fields(event))
+    _tell(_LEVELS.get(event.kind, "info"), event.kind.value, fields(event))
+
+
+def _through_structlog(level: str, event: str, shown: Mapping[str, Any]) -> None:
+    getattr(structlog.get_logger("smtpguard"), level)(event, **shown)
+
+
+def _straight(stream: TextIO, *, masked: bool) -> Callable[[str, str, Mapping[str, Any]], None]:
+    """The same line as through structlog's processors, which would take half as long as deciding on a message takes."""
+
+    def line(level: str, event: str, shown: Mapping[str, Any]) -> None:
+        now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
+        whole = _without_secrets(None, "", {"timestamp": f"{now}Z", "level": level, "event": event, **shown})
+        stream.write(_json(None, "", _masked(None, "", whole) if masked else whole) + "\n")
+        stream.flush()
+
+    return line
+
+
+_tell: Callable[[str, str, Mapping[str, Any]], None] = _through_structlog
 
 
 def fields(event: Event) -> dict[str, Any]:
@@ -73,13 +96,15 @@ def fields(event: Event) -> dict[str, Any]:
     for role, values in event.private.items():
         if role == "recipients" and len(values) > _MOST_RECIPIENTS:
             values = (*values[:_MOST_RECIPIENTS], f"and {len(values) - _MOST_RECIPIENTS} more")
-        shown[role] = list(values) if role == "recipients" else ", ".join(values)
+        told = list(values) if role == "recipients" else ", ".join(values)
+        if told:
+            shown[role] = told
     for name, value in event.data.items():
-        if name == "reasons":
-            shown["reasons"] = list(dict.fromkeys(_reason(reason) for reason in value))
-        elif name not in _LONG:
+        if (value or value == 0) and name not in _LONG:  # 0 and False say something
+            if name == "reasons":
+                value = list(dict.fromkeys(map(_reason, value)))
             shown.setdefault(name, value)
-    return {name: value for name, value in shown.items() if value not in (None, "", [], {})}
+    return shown
 
 
 _LONG = frozenset({"misses", "skipped", "policy", "content", "generation"})  # in the journal, and long
@@ -112,7 +137,10 @@ def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> Mutable
 
 def _json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
     """On one line, readable, and with whatever could play with a terminal in JSON's own escapes."""
-    text = json.dumps(line, ensure_ascii=False, default=str)
+    try:
+        text = orjson.dumps(line, default=str, option=_PLAIN).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, a number beyond 64 bits
+        text = json.dumps(line, ensure_ascii=False, default=str)
     return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 

@@ -27,6 +27,8 @@ from smtpguard.store.lock import Chamber
 BUSY_SECONDS = 15
 CONNECT_SECONDS = 5
 _ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
+_BEGIN_SQLITE = "BEGIN IMMEDIATE"
+_BEGIN_POSTGRESQL = f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})"
 
 
 class CommitUnknown(LedgerError):
@@ -54,6 +56,7 @@ class Database:
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
+        self._driver: Any = None  # the driver's own connection beneath it
         driver: Any = self._writer.dialect.loaded_dbapi
         self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
         """What storage raises, by whatever way it was asked."""
@@ -76,7 +79,7 @@ class Database:
                 ):
                     connection.execute(f"PRAGMA {pragma}")
 
-            begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+            begin = "" if write else "BEGIN"
         else:
             limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
                       "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000}  # fmt: skip
@@ -90,7 +93,7 @@ class Database:
                     cursor.execute(f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'")
                 connection.commit()
 
-            begin = f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})" if write else ""
+            begin = ""
         if begin:
 
             @event.listens_for(engine, "begin")
@@ -110,10 +113,7 @@ class Database:
             self._chamber.enter()
         try:
             try:
-                if self._connection is None:
-                    self._connection = self._writer.connect()
-                connection = self._connection
-                begun = connection.begin()
+                connection = self._begun()
             except self.errors as error:
                 self._drop()
                 raise self.translated(error) from error
@@ -126,7 +126,7 @@ class Database:
                     raise self.translated(error) from error
                 raise
             try:
-                begun.commit()
+                self._driver.commit()
                 failpoint("after-commit")
             except self.errors as error:
                 self._drop()
@@ -135,6 +135,17 @@ class Database:
         finally:
             if self._chamber is not None:
                 self._chamber.leave()
+
+    def _begun(self) -> Connection:
+        """The writing connection, in a transaction that the driver was told to begin: SQLAlchemy takes it for one that never
+        ends, and does not go through its own ceremony around each batch."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._writer.connect()
+            connection.begin()
+            self._driver = connection.connection.driver_connection
+        self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
+        return connection
 
     @contextmanager
     def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
@@ -154,7 +165,7 @@ class Database:
             return
         try:
             if self._connection is not None:
-                self._connection.rollback()
+                self._driver.rollback()
         except self.errors:
             self._drop()
 

@@ -195,7 +195,7 @@ def test_canonical_is_one_text_a_value(value: Any) -> None:
     assert canonical(value if not isinstance(value, dict) else dict(reversed(value.items()))) == text
 
 
-@pytest.mark.parametrize("value", [{1, 2}, object(), float("nan"), float("inf"), b"bytes"])
+@pytest.mark.parametrize("value", [{1, 2}, object(), b"bytes", {1: float("nan"), "a": object()}])
 def test_what_is_no_json_is_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         canonical({"x": value})
