@@ -50,7 +50,7 @@ MOST_STRINGS = 2000
 _LENGTH = struct.Struct("!I")
 _THREE = struct.Struct("!III")
 _PORT = struct.Struct("!H")
-_MACRO_COMMANDS = frozenset(b"OCHMRTLNEU")
+_MACRO_COMMANDS = frozenset(b"CHMRTLNBEUAQK")
 _REPLY = re.compile(rb"[45][0-9]{2}[ -]")
 
 
