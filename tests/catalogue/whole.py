@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.app import delivery, proxy, services
+from smtpguard.app import delivery, line, proxy, services
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.lists import open_refresher, open_registry
 from smtpguard.app.start import prepare
@@ -215,7 +215,7 @@ workers: 1
 """)
         read = read_settings(config)
         clock = Clock()
-        for module in (proxy, delivery, services):
+        for module in (line, delivery, services):
             patch.setattr(module, "SystemClock", lambda: clock)
         registered, refresher = open_registry(read, read_policy(read)), open_refresher(read, read_policy(read))
         for info in registered.lists.values():
