@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret
-from smtpguard.app.people import front
+from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
@@ -114,7 +114,8 @@ class Console:
             clock=clock,
             url=settings.console.url.rstrip("/"),
         )
-        return build(desk, middleware=self._front.middleware, routes=self._front.routes)
+        programs = api(settings, desk, store, new_id=ids(), tell=lines.tell)
+        return build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
 
 
 class _Server(uvicorn.Server):

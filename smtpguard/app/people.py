@@ -1,4 +1,4 @@
-"""The console's people, built: who signs in and how, on the store that everybody writes.
+"""The console's people and its API, built: who signs in and how, on the store that everybody writes.
 
 Never here: what signing in is (console.people), or the web server (console).
 """
@@ -19,6 +19,10 @@ from smtpguard.audit.event import Event
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Console, Settings
+from smtpguard.console.api.entry import Services as ApiServices
+from smtpguard.console.api.routes import routes
+from smtpguard.console.api.tokens import Tokens
+from smtpguard.console.desk import Desk
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.administering import Administering
 from smtpguard.console.people.brakes import Brake
@@ -143,6 +147,19 @@ def front(
         place=place,
         provider=provider,
     )
+
+
+def api(
+    settings: Settings,
+    desk: Desk,
+    store: Store,
+    *,
+    new_id: Callable[[], str],
+    tell: Callable[[Event], None] = lambda event: None,
+) -> list[BaseRoute]:
+    """The API's routes, beside those of the pages."""
+    tokens = Tokens(People(store, tell), desk.clock, new_id=new_id, delimiters=settings.delimiters)
+    return routes(ApiServices(desk=desk, tokens=tokens, verify=store.verify))
 
 
 def where(console: Console, port: int) -> Place:

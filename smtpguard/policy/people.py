@@ -86,6 +86,7 @@ class Scope(enum.Enum):
 
     HELD_READ = "held:read"
     HELD_DECIDE = "held:decide"
+    HELD_WITHDRAW = "held:withdraw"  # what one wrote oneself
     MAILINGS_READ = "mailings:read"
     MAILINGS_FEEDBACK = "mailings:feedback"
     FREEZES_READ = "freezes:read"
@@ -99,6 +100,7 @@ class Scope(enum.Enum):
 SCOPE_ASKS: Mapping[Scope, May] = {
     Scope.HELD_READ: May.LOOK,
     Scope.HELD_DECIDE: May.DECIDE,
+    Scope.HELD_WITHDRAW: May.LOOK,
     Scope.MAILINGS_READ: May.LOOK,
     Scope.MAILINGS_FEEDBACK: May.FEEDBACK,
     Scope.FREEZES_READ: May.LOOK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 from argon2 import PasswordHasher
 
-from smtpguard.app.people import Front, accounts, front
+from smtpguard.app.people import Front, accounts, api, front
 from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
@@ -41,6 +41,7 @@ class Stage:
     front: Front
     accounts: Accounts
     app: Any
+    ids: Iterator[str]
     told: list[Event] = field(default_factory=list)
 
     async def person(self, address: str, *roles: Role, password: str = PASSWORD) -> Account:
@@ -129,6 +130,8 @@ async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.
             wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), tell=told.append, passwords=CHEAP
         )
         try:
-            yield Stage(home, made, service, build(desk, middleware=made.middleware, routes=made.routes), told)
+            programs = api(wanted, desk, home.store, new_id=lambda: next(numbers), tell=told.append)
+            app = build(desk, middleware=made.middleware, routes=(*made.routes, *programs))
+            yield Stage(home, made, service, app, numbers, told)
         finally:
             await made.close()

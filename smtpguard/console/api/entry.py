@@ -1,0 +1,199 @@
+"""How every request of the API is met: who asks, how often, with what scope, with a body that is understood; and how it is answered.
+
+An operation is a row of a table (operations), from which the routes are made and the OpenAPI document as well, so that neither
+can say what the other does not. Never here: what an operation does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from smtpguard.audit.chain import Proof
+from smtpguard.console.api.problems import Refusal, Wrong, answer
+from smtpguard.console.api.tokens import Holder, Tokens
+from smtpguard.console.desk import Desk
+from smtpguard.console.people.brakes import Brake
+from smtpguard.console.people.doorway import Who
+from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.people import Scope
+
+log = logging.getLogger(__name__)
+
+PER_MINUTE = 600
+MOST_BODY = 64 << 10
+MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What operations work with, beside what pages do. ``verify``: walks over the whole journal."""
+
+    desk: Desk
+    tokens: Tokens
+    verify: Callable[[], Awaitable[Proof]]
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, understood. ``query`` and ``body`` are of the operation's models."""
+
+    services: Services
+    holder: Holder
+    path: Mapping[str, str]
+    query: Any = None
+    body: Any = None
+
+    @property
+    def desk(self) -> Desk:
+        return self.services.desk
+
+    @property
+    def who(self) -> Who:
+        return Who.of(self.holder.account)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """``scope``: None for what every token may. ``refuses``: statuses beyond those that every operation has."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    scope: Scope | None
+    answers: type[BaseModel]
+    do: Callable[[Call], Awaitable[BaseModel]]
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    refuses: tuple[int, ...] = ()
+    most_body: int = MOST_BODY
+
+
+class Entry:
+    """``document``: the OpenAPI document, for whoever asks."""
+
+    def __init__(self, operations: Sequence[Operation], document: Mapping[str, Any], services: Services) -> None:
+        self._services, self._tokens = services, services.tokens
+        self._rate = Brake(services.desk.clock, most=PER_MINUTE, seconds=60)
+        self._document = json.dumps(document, ensure_ascii=False, indent=1).encode()
+        self._operations = tuple(operations)
+
+    def application(self) -> Starlette:
+        by_path: dict[str, dict[str, Operation]] = {}
+        for operation in self._operations:
+            by_path.setdefault(operation.path, {})[operation.method] = operation
+        routes = [
+            Route(path, self._endpoint(operations), methods=list(operations)) for path, operations in by_path.items()
+        ]
+        routes.append(Route("/openapi.json", self._described, methods=["GET"]))
+        return Starlette(
+            routes=routes, exception_handlers={HTTPException: _http, Refusal: _refusal, Exception: _broken}
+        )
+
+    async def _described(self, request: Request) -> Response:
+        return Response(self._document, media_type="application/json")
+
+    def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            operation = operations["GET" if request.method == "HEAD" else request.method]
+            try:
+                holder = await self._holder(request)
+                if operation.scope is not None and not holder.may(operation.scope):
+                    raise _not_in_scope(operation.scope)
+                call = Call(
+                    services=self._services,
+                    holder=holder,
+                    path=request.path_params,
+                    query=_understood(operation.query, dict(request.query_params), "query"),
+                    body=await _body(request, operation),
+                )
+                made = await operation.do(call)
+            except LedgerError as error:
+                raise Refusal(503, f"Nothing was done: {type(error).__name__}.", headers={"retry-after": "5"}) from None
+            return JSONResponse(made.model_dump(mode="json"))
+
+        return endpoint
+
+    async def _holder(self, request: Request) -> Holder:
+        kind, _, text = request.headers.get("authorization", "").partition(" ")
+        holder = await self._tokens.holder(text.strip()) if kind.lower() == "bearer" else None
+        if holder is None:
+            error = ' error="invalid_token"' if text else ""
+            raise Refusal(
+                401, "A token is needed: Authorization: Bearer ...", headers={"www-authenticate": f"Bearer{error}"}
+            )
+        wait = self._rate.wait(holder.token.token_id)
+        if wait > 0:
+            raise Refusal(429, f"{PER_MINUTE} requests a minute.", headers={"retry-after": str(math.ceil(wait))})
+        self._rate.take(holder.token.token_id)
+        return holder
+
+
+async def _body(request: Request, operation: Operation) -> BaseModel | None:
+    if operation.body is None:
+        return None
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "The body is to be application/json.")
+    raw = bytearray()
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > operation.most_body:
+            raise Refusal(413, f"At most {operation.most_body} octets.")
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "The body is no JSON.") from None
+    if not isinstance(value, dict):
+        raise Refusal(422, "The body is to be an object.")
+    return _understood(operation.body, value, "body")
+
+
+def _understood(model: type[BaseModel] | None, value: Mapping[str, Any], where: str) -> BaseModel | None:
+    if model is None:
+        if value:
+            raise Refusal(422, errors=[Wrong(at=f"{where}.{name}", problem="nobody knows it") for name in value])
+        return None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        wrong = [
+            Wrong(at=".".join((where, *map(str, each["loc"]))), problem=each["msg"])
+            for each in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise Refusal(422, errors=wrong) from None
+
+
+def _not_in_scope(scope: Scope) -> Refusal:
+    challenge = f'Bearer error="insufficient_scope", scope="{scope.value}"'
+    detail = f"It takes the scope {scope.value}, of the token and of what its account may do."
+    return Refusal(403, detail, headers={"www-authenticate": challenge})
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return answer(error.status, error.detail, errors=error.errors, headers=error.headers)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return answer(error.status_code, headers=error.headers)
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ClientDisconnect):
+        log.error("the API failed: %s", type(error).__name__, exc_info=error)
+    return answer(500)

@@ -1,0 +1,216 @@
+"""Held messages through the API: listed, shown, decided on. The same sight, the same quorum and the same conflicts as on the pages.
+
+A decision says what was shown to whoever took it, and is refused (409) where that is another by now. Given a second time it is
+no second vote, and the answer is as it was. Never here: who may decide (policy.approval).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.models import (
+    Approve,
+    Held,
+    HeldDetail,
+    HeldQuery,
+    ListRef,
+    Page,
+    QuorumRow,
+    ReasonRow,
+    Reject,
+    Seen,
+    VoteRow,
+    Withdraw,
+)
+from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.console.outlook import LARGE, outlook
+from smtpguard.console.pages.waiting import cursor, cut
+from smtpguard.console.sight import Sight, sees_all, sight
+from smtpguard.guard import approvals, notices
+from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.policy.approval import Choice, Hold, State, standing_votes
+from smtpguard.policy.people import Scope
+from smtpguard.policy.verdict import Mode, Quorum
+
+
+async def listed(call: Call) -> Page[Held]:
+    query: HeldQuery = call.query
+    before, after_id = cut(query.cursor)
+    if query.cursor and before is None:
+        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not one that was given here")])
+    who, in_force = call.who, call.desk.policies.current()
+    marks: list[list[str]] = [[f"list:{query.list}"]] if query.list else []
+    if not sees_all(who):
+        marks.append([f"group:{name}" for name in sorted(in_force.groups_of(who.address))])
+    if any(not each for each in marks):
+        return Page[Held](items=[])
+    rows = await call.desk.archive.rows(
+        states=[State(query.state)] if query.state else list(State),
+        marks=marks,
+        together=False,
+        limit=query.limit + 1,
+        before=before,
+        after_id=after_id,
+    )
+    holds = [row.hold for row in rows[: query.limit]]
+    shown = [hold for hold in holds if sight(hold, who, in_force) is not Sight.NOTHING]
+    return Page[Held](
+        items=[Held(**_row(call, hold)) for hold in shown], next=cursor(holds[-1]) if len(rows) > query.limit else None
+    )
+
+
+async def shown(call: Call) -> HeldDetail:
+    hold = await _looked_up(call)
+    event = Event(
+        kind=Kind.VIEWED,
+        id=hold.hold_id,
+        at=call.desk.clock.now(),
+        data={"content": hold.content_sha256, "saw": "reasons", "by": "api"},
+        private={"actor": (call.who.address, call.holder.by)},
+    )
+    await call.desk.ledger.record([event])
+    return _detail(call, hold)
+
+
+async def approve(call: Call) -> HeldDetail:
+    body: Approve = call.body
+    hold = await _looked_up(call)
+    ahead = outlook(hold, call.who, call.desk.policies.current(), call.desk.clock.now())
+    if ahead.may and ahead.sends and hold.reach >= LARGE and body.reach != hold.reach:
+        problem = f"say how many people it goes to: {hold.reach}"
+        raise Refusal(422, errors=[Wrong(at="body.reach", problem=problem)])
+    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment)
+
+
+async def reject(call: Call) -> HeldDetail:
+    body: Reject = call.body
+    return await _voted(call, await _looked_up(call), Choice.REJECT, body.seen, body.comment)
+
+
+async def withdraw(call: Call) -> HeldDetail:
+    """For its writer, whose account the token acts as."""
+    body: Withdraw = call.body
+    hold = await _looked_up(call)
+    if call.who.address not in hold.senders:
+        raise Refusal(403, "Only its writer takes it back.")
+    try:
+        done = await call.desk.approvals.withdraw(
+            hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
+        )
+    except Conflict as conflict:
+        now = await _looked_up(call)
+        if now.state is State.WITHDRAWN:
+            return _detail(call, now)
+        raise Refusal(409, str(conflict)) from None
+    return _detail(call, done.hold)
+
+
+async def _looked_up(call: Call) -> Hold:
+    """What somebody may not know of is not there."""
+    hold = await call.desk.ledger.hold(call.path["hold_id"][:100])
+    if hold is None or (
+        sight(hold, call.who, call.desk.policies.current()) is Sight.NOTHING and call.who.address not in hold.senders
+    ):
+        raise Refusal(404)
+    return hold
+
+
+async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str) -> HeldDetail:
+    looked_at = approvals.Seen(
+        content_sha256=seen.content_sha256, envelope_sha256=seen.envelope_sha256, policy_sha256=seen.policy_sha256
+    )
+    try:
+        done = await call.desk.approvals.vote(
+            hold.hold_id, choice, approver=call.who.address, by=call.holder.by, seen=looked_at, comment=comment
+        )
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except KeyError:
+        raise Refusal(404) from None
+    except Conflict as conflict:
+        now = await _looked_up(call)
+        if _said(now, call.who.address, choice, seen):
+            return _detail(call, now)
+        raise Refusal(409, str(conflict)) from None
+    return _detail(call, done.hold)
+
+
+def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
+    """Whether this very vote stands already."""
+    return any(
+        (v.approver, v.choice, v.content_sha256, v.envelope_sha256)
+        == (who, choice, seen.content_sha256, seen.envelope_sha256)
+        for v in standing_votes(hold)
+    )
+
+
+def _row(call: Call, hold: Hold) -> dict[str, Any]:
+    registry = call.desk.policies.current().registry
+    lists = [
+        ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
+        for name in hold.lists
+    ]
+    return {
+        "id": hold.hold_id,
+        "state": hold.state.value,
+        "held_at": hold.held_at,
+        "expires_at": hold.expires_at,
+        "sender": hold.sender,
+        "subject": hold.subject,
+        "recipients": len(hold.envelope.recipients),
+        "reach": hold.reach,
+        "lists": lists,
+        "rules": [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE],
+        "mailing": hold.mailing_id or None,
+        "url": f"{call.desk.url}/held/{hold.hold_id}" if call.desk.url else None,
+    }
+
+
+def _detail(call: Call, hold: Hold) -> HeldDetail:
+    in_force = call.desk.policies.current()
+    ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
+    return HeldDetail(
+        **_row(call, hold),
+        reasons=[
+            ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
+            for each in notices.reasons(hold.verdict, in_force)
+        ],
+        votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
+        missing=_quorums(ahead.left),
+        may_decide=ahead.may,
+        why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
+        approval_sends=ahead.may and ahead.sends,
+        reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
+        seen=Seen(
+            content_sha256=hold.content_sha256,
+            envelope_sha256=hold.envelope.sha256,
+            policy_sha256=in_force.policy_sha256,
+        ),
+    )
+
+
+def _quorums(quorums: Sequence[Quorum]) -> list[QuorumRow]:
+    return [_quorum(quorum) for quorum in quorums]
+
+
+def _quorum(quorum: Quorum) -> QuorumRow:
+    late = None if quorum.out_of_hours is None else _quorum(quorum.out_of_hours)
+    return QuorumRow(groups=list(quorum.groups), each=quorum.each, out_of_hours=late)
+
+
+_ONE = "/held/{hold_id}"
+OPERATIONS = (
+    Operation(method="GET", path="/held", name="listHeld", summary="Held messages, newest first",
+              scope=Scope.HELD_READ, query=HeldQuery, answers=Page[Held], do=listed),
+    Operation(method="GET", path=_ONE, name="showHeld", summary="One held message: why, who decides, what a decision would do; that it was looked at is journalled",
+              scope=Scope.HELD_READ, answers=HeldDetail, do=shown, refuses=(404,)),
+    Operation(method="POST", path=f"{_ONE}/approve", name="approveHeld", summary="Agree that it goes out, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Approve, answers=HeldDetail, do=approve, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Decide that it does not go out, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Take back a message that the token's account wrote",
+              scope=Scope.HELD_WITHDRAW, body=Withdraw, answers=HeldDetail, do=withdraw, refuses=(404, 409)),
+)  # fmt: skip

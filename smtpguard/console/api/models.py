@@ -1,0 +1,253 @@
+"""What is sent and what comes back, as JSON: times are UTC with Z, what is absent is null. The OpenAPI document is made of these.
+
+Never here: where the values come from (operations).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+T = TypeVar("T")
+
+
+def _z(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+Time = Annotated[datetime, PlainSerializer(_z, return_type=str, when_used="json")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Comment = Annotated[str, Field(max_length=2000)]
+
+
+class Sent(BaseModel):
+    """A body. A key that nobody knows is a mistake, and told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(BaseModel, Generic[T]):
+    """Newest first. ``next``: the cursor of the page after this one, null on the last."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class PageQuery(Sent):
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: str = Field(default="", max_length=200)
+
+
+# -- held messages
+
+StateName = Literal["waiting", "approved", "releasing", "released", "rejected", "withdrawn", "expired", "void"]
+
+
+class ListRef(BaseModel):
+    name: str
+    title: str
+
+
+class VoteRow(BaseModel):
+    approver: str
+    choice: Literal["approve", "reject"]
+    at: Time
+    comment: str
+
+
+class Held(BaseModel):
+    """One held message."""
+
+    id: str
+    state: StateName
+    held_at: Time
+    expires_at: Time
+    sender: str | None
+    subject: str
+    recipients: int
+    reach: int = Field(description="people after expansion")
+    lists: list[ListRef]
+    rules: list[str]
+    mailing: str | None
+    url: str | None = Field(description="its page, for people")
+
+
+class Seen(Sent):
+    """What somebody had before their eyes. Send back what you showed: if it is another by now, the answer is 409."""
+
+    content_sha256: Sha256
+    envelope_sha256: Sha256
+    policy_sha256: Sha256
+
+
+class QuorumRow(BaseModel):
+    """``each`` of every group."""
+
+    groups: list[str]
+    each: int
+    out_of_hours: QuorumRow | None = None
+
+
+class ReasonRow(BaseModel):
+    rule: str
+    description: str
+    sentences: list[str]
+
+
+class HeldDetail(Held):
+    """With why, who decides, and what one's own decision would do."""
+
+    reasons: list[ReasonRow]
+    votes: list[VoteRow]
+    missing: list[QuorumRow]
+    may_decide: bool
+    why_not: Literal["", "own", "voted", "decided", "role", "group"]
+    approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
+    reach_must_be_said: bool
+    seen: Seen
+
+
+class HeldQuery(PageQuery):
+    state: StateName | None = "waiting"
+    list: str = Field(default="", max_length=100)
+
+
+class Approve(Sent):
+    """``reach``: how many people it goes to, said by whoever approves; needed where ``reach_must_be_said``."""
+
+    seen: Seen
+    comment: Comment = ""
+    reach: int | None = None
+
+
+class Reject(Sent):
+    """``comment``: why; its writer reads it."""
+
+    seen: Seen
+    comment: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Withdraw(Sent):
+    comment: Comment = ""
+
+
+# -- standing still
+
+SelectorName = Literal["all", "list", "sender", "mailing", "thread"]
+
+
+class FreezeRow(BaseModel):
+    id: str
+    selector: SelectorName
+    value: str
+    reason: str
+    by: str
+    at: Time
+    until: Time | None
+
+
+class Freezes(BaseModel):
+    items: list[FreezeRow]
+
+
+class SetFreeze(Sent):
+    """``value``: the list's name, the sender's address, the mailing or the thread; nothing for all."""
+
+    selector: SelectorName
+    value: Annotated[str, Field(max_length=500)] = ""
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    minutes: int | None = Field(default=None, ge=1, le=30 * 1440)
+
+
+class FreezeSet(BaseModel):
+    """``recalled``: messages that were dropped before their final dot; ``past_recall``: the relay has those, or may have."""
+
+    freeze: FreezeRow
+    recalled: int
+    past_recall: int
+    problems: list[str] = Field(description="commands that were to be run and failed")
+
+
+class FreezeLifted(BaseModel):
+    id: str
+    problems: list[str]
+
+
+# -- lists, policy, audit
+
+
+class ListRow(BaseModel):
+    name: str
+    title: str
+    audience: str
+    sensitivity: str | None
+    category: str | None
+    people: int | None
+    checked_at: Time | None
+    state: str
+    problem: str | None
+
+
+class Lists(BaseModel):
+    items: list[ListRow]
+
+
+class PolicyRule(BaseModel):
+    id: str
+    action: str
+    mode: str
+    description: str
+
+
+class PolicyShown(BaseModel):
+    sha256: str
+    enforce: bool
+    rules: list[PolicyRule]
+    groups: dict[str, int] = Field(description="how many people are in each")
+
+
+class Explain(Sent):
+    """``message``: a whole message (RFC 5322), as text; ``message_base64`` where it is not UTF-8. Nothing is sent or stored."""
+
+    message: str = ""
+    message_base64: str = ""
+    sender: Annotated[str, Field(max_length=320)] = ""
+    recipients: Annotated[list[str], Field(min_length=1, max_length=1000)]
+
+
+class Explained(BaseModel):
+    action: Literal["relay", "hold", "defer", "reject"]
+    looks: str
+    reasons: list[ReasonRow]
+    marks: list[str]
+    unknown: dict[str, str]
+    reach: int
+    lists: list[str]
+    policy_sha256: str
+
+
+class FirstBad(BaseModel):
+    seq: int
+    problem: str
+
+
+class Verified(BaseModel):
+    ok: bool
+    entries: int
+    first_bad: FirstBad | None
+
+
+class Me(BaseModel):
+    """As whom this token acts, and what it may do."""
+
+    address: str
+    name: str
+    roles: list[str]
+    token: str
+    scopes: list[str] = Field(description="those that the account's roles make worth something")
+    expires_at: Time
+
+
+Json = dict[str, Any]

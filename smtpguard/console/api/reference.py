@@ -1,0 +1,89 @@
+"""What there is to look up through the API: oneself, lists, the policy in force, and whether the journal is whole.
+
+Never here: who is on a list, or who is in a group; numbers of them are enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.models import FirstBad, ListRow, Lists, Me, PolicyRule, PolicyShown, Verified
+from smtpguard.console.api.problems import Refusal
+from smtpguard.policy.people import Scope
+
+
+async def me(call: Call) -> Me:
+    holder = call.holder
+    return Me(
+        address=holder.account.address,
+        name=holder.account.name,
+        roles=[role.value for role in holder.account.roles],
+        token=holder.token.token_id,
+        scopes=[scope.value for scope in holder.token.scopes if holder.may(scope)],
+        expires_at=holder.token.expires_at,
+    )
+
+
+async def lists(call: Call) -> Lists:
+    registry = call.desk.policies.current().registry
+    await asyncio.to_thread(registry.reopen)
+    rows = []
+    for name, info in registry.lists.items():
+        standing = registry.standings[name]
+        rows.append(
+            ListRow(
+                name=name,
+                title=info.title or name,
+                audience=info.audience,
+                sensitivity=info.sensitivity,
+                category=info.category,
+                people=standing.index.people if standing.index else None,
+                checked_at=standing.checked_at,
+                state=standing.state.value,
+                problem=standing.why or None,
+            )
+        )
+    return Lists(items=rows)
+
+
+async def policy(call: Call) -> PolicyShown:
+    in_force = call.desk.policies.current()
+    return PolicyShown(
+        sha256=in_force.policy_sha256,
+        enforce=in_force.enforce,
+        rules=[
+            PolicyRule(
+                id=rule.rule_id, action=rule.then.name.lower(), mode=rule.mode.value, description=rule.description
+            )
+            for rule in in_force.rules.rules
+        ],
+        groups={name: len(people) for name, people in in_force.groups.items()},
+    )
+
+
+async def verify(call: Call) -> Verified:
+    """Walks over the whole journal: one at a time, since it may take a while."""
+    running = call.services.verifying
+    if running.locked():
+        raise Refusal(409, "The journal is being verified already: ask again later.")
+    async with running:
+        proof = await call.services.verify()
+    bad = proof.first_bad
+    return Verified(
+        ok=proof.ok,
+        entries=proof.entries,
+        first_bad=FirstBad(seq=bad.seq, problem=bad.problem) if bad is not None else None,
+    )
+
+
+OPERATIONS = (
+    Operation(method="GET", path="/me", name="showMe", summary="As whom this token acts, and what it may do",
+              scope=None, answers=Me, do=me),
+    Operation(method="GET", path="/lists", name="showLists", summary="The customer lists: how many people, how fresh",
+              scope=Scope.LISTS_READ, answers=Lists, do=lists),
+    Operation(method="GET", path="/policy", name="showPolicy", summary="The rules in force",
+              scope=Scope.POLICY_READ, answers=PolicyShown, do=policy),
+    Operation(method="GET", path="/audit/verify", name="verifyJournal", summary="Whether anything in the journal was edited, removed or put in",
+              scope=Scope.AUDIT_READ, answers=Verified, do=verify, refuses=(409,)),
+)  # fmt: skip

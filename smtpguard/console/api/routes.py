@@ -1,0 +1,16 @@
+"""The whole API: every operation in one table, mounted under /api/v1. Never here: an operation."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Mount
+
+from smtpguard.console.api import held, reference, standing
+from smtpguard.console.api.entry import Entry, Operation, Services
+from smtpguard.console.api.openapi import document
+
+OPERATIONS: tuple[Operation, ...] = (*reference.OPERATIONS, *held.OPERATIONS, *standing.OPERATIONS)
+
+
+def routes(services: Services) -> list[BaseRoute]:
+    described = document(OPERATIONS, services.desk.url)
+    return [Mount("/api/v1", Entry(OPERATIONS, described, services).application())]

@@ -1,0 +1,87 @@
+"""Freezes through the API: what stands still, standing still, and lifting it. Never here: what a freeze stops (guard.freezes)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
+from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.guard.freezes import Hook
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.people import Scope
+
+
+async def listed(call: Call) -> Freezes:
+    return Freezes(items=[_row(freeze) for freeze in await call.desk.freezes.standing()])
+
+
+async def freeze(call: Call) -> FreezeSet:
+    """The same freeze again is another one: whoever is in doubt asks once more, and that must not fail."""
+    body: SetFreeze = call.body
+    selector = Selector(body.selector)
+    made = await call.desk.freezes.freeze(
+        selector,
+        _value(call, selector, body.value.strip()),
+        reason=body.reason,
+        by=call.holder.by,
+        for_=timedelta(minutes=body.minutes) if body.minutes else None,
+    )
+    return FreezeSet(
+        freeze=_row(made.freeze),
+        recalled=len(made.recalled),
+        past_recall=len(made.past_recall),
+        problems=_problems(made.hooks),
+    )
+
+
+async def lift(call: Call) -> FreezeLifted:
+    freeze_id = call.path["freeze_id"][:100]
+    try:
+        hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by)
+    except KeyError:
+        raise Refusal(404, "No such freeze stands.") from None
+    return FreezeLifted(id=freeze_id, problems=_problems(hooks))
+
+
+def _value(call: Call, selector: Selector, value: str) -> str:
+    registry = call.desk.policies.current().registry
+    if selector is Selector.ALL and value:
+        raise Refusal(422, errors=[Wrong(at="body.value", problem="nothing, where all is to stand still")])
+    if selector is not Selector.ALL and not value:
+        raise Refusal(422, errors=[Wrong(at="body.value", problem=f"which {selector.value} is to stand still")])
+    if selector is Selector.LIST and value not in registry.lists:
+        raise Refusal(422, errors=[Wrong(at="body.value", problem="the policy has no such list")])
+    if selector is Selector.SENDER:
+        try:
+            return Address.parse(value).canonical(registry.digester.delimiters)
+        except BadAddress:
+            raise Refusal(422, errors=[Wrong(at="body.value", problem="no address")]) from None
+    return value
+
+
+def _row(freeze: Freeze) -> FreezeRow:
+    return FreezeRow(
+        id=freeze.freeze_id,
+        selector=freeze.selector.value,
+        value=freeze.value,
+        reason=freeze.reason,
+        by=freeze.by,
+        at=freeze.at,
+        until=freeze.until,
+    )
+
+
+def _problems(hooks: tuple[Hook, ...]) -> list[str]:
+    return [f"{hook.argv[0]}: {hook.problem}" for hook in hooks if hook.problem]
+
+
+OPERATIONS = (
+    Operation(method="GET", path="/freezes", name="listFreezes", summary="What stands still",
+              scope=Scope.FREEZES_READ, answers=Freezes, do=listed),
+    Operation(method="POST", path="/freezes", name="freeze", summary="Stand still: everything, a list, a sender, a mailing or a thread",
+              scope=Scope.FREEZES_SET, body=SetFreeze, answers=FreezeSet, do=freeze),
+    Operation(method="DELETE", path="/freezes/{freeze_id}", name="liftFreeze", summary="Lift a freeze",
+              scope=Scope.FREEZES_LIFT, answers=FreezeLifted, do=lift, refuses=(404,)),
+)  # fmt: skip

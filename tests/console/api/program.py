@@ -1,0 +1,57 @@
+"""A program that uses the API, with a token of somebody's, and that checks every answer against the OpenAPI document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import jsonschema
+
+from smtpguard.console.api.tokens import Tokens
+from smtpguard.policy.people import SCOPE_ASKS, Role, Scope
+from smtpguard.store.people import People
+from tests.console.stage import URL, Stage
+
+EVERYTHING = tuple(Scope)
+
+
+class Program:
+    """``asked``: the (method, path, status) that were checked against the document."""
+
+    def __init__(self, stage: Stage, token: str) -> None:
+        transport = httpx2.ASGITransport(app=stage.app, client=("192.0.2.9", 4000), raise_app_exceptions=False)
+        self.http = httpx2.AsyncClient(transport=transport, base_url=f"{URL}/api/v1")
+        self.token = token
+        self.document: dict[str, Any] = {}
+        self.asked: set[tuple[str, str, int]] = set()
+
+    async def __call__(self, method: str, path: str, body: Any = None, **query: Any) -> httpx2.Response:
+        if not self.document:
+            self.document = (await self.http.get("/openapi.json")).json()
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        more = {} if body is None else {"json": body}
+        answer = await self.http.request(method, path, params=query, headers=headers, **more)
+        self.check(method, path, answer)
+        return answer
+
+    def check(self, method: str, path: str, answer: httpx2.Response) -> None:
+        """Path, method, status, media type and body are as the document has them."""
+        place = next(p for p in self.document["paths"] if re.fullmatch(re.sub(r"{\w+}", "[^/]+", p), path))
+        operation = self.document["paths"][place][method.lower()]
+        described = operation["responses"][str(answer.status_code)]["content"]
+        media = answer.headers["content-type"].partition(";")[0]
+        schema = described[media]["schema"] | {"components": self.document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(answer.json())
+        self.asked.add((method, place, answer.status_code))
+
+
+async def program(stage: Stage, address: str, *roles: Role, scopes: Sequence[Scope] = EVERYTHING) -> Program:
+    """One that acts as a new account with these roles; the scopes are cut to what those allow."""
+    account = await stage.person(address, *roles)
+    tokens = Tokens(People(stage.home.store), stage.home.clock, new_id=lambda: next(stage.ids))
+    wanted = [s for s in scopes if account.may(SCOPE_ASKS[s])]
+    _, text = await tokens.add(address, name="test", scopes=wanted, good_for=timedelta(days=30), by="root")
+    return Program(stage, text)

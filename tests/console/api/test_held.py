@@ -1,0 +1,242 @@
+"""Held messages through the API: what is seen, what is decided, and as whom."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.approval import State
+from smtpguard.policy.people import Role, Scope
+from tests.console.api.program import Program, program
+from tests.console.stage import Stage, stage
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, Way
+
+EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
+NEWS = "news@lists.example.com"
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with stage(tmp_path) as made:
+        yield made
+
+
+async def held(here: Stage, *to: str, **more: Any) -> str:
+    home = here.home
+    transaction = home.transaction(*(to or (NEWS,)), **more)
+    await home.intake()(transaction, Way())
+    hold = await home.store.hold(transaction.id)
+    assert hold is not None, "it was not held"
+    return transaction.id
+
+
+async def looked(asks: Program, hold_id: str) -> dict[str, Any]:
+    answer = await asks("GET", f"/held/{hold_id}")
+    assert answer.status_code == 200, answer.text
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
+async def test_a_program_lists_shows_and_decides_as_a_person(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    listed = (await asks("GET", "/held")).json()
+    assert [row["id"] for row in listed["items"]] == [hold_id]
+    assert listed["items"][0]["url"] == f"https://guard.example.com/held/{hold_id}"
+    shown = await looked(asks, hold_id)
+    assert (shown["may_decide"], shown["approval_sends"], shown["why_not"]) == (True, True, "")
+    assert shown["missing"] == [{"groups": ["communications"], "each": 1, "out_of_hours": None}]
+    done = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"], "comment": "Fine"})
+    assert (done.status_code, done.json()["state"]) == (200, "approved")
+    hold = await here.home.store.hold(hold_id)
+    assert hold is not None
+    assert [(v.approver, v.comment) for v in hold.votes] == [(EVA, "Fine")]
+    clear = [c for entry, c in await here.home.store.history(hold_id) if entry.kind == Kind.VOTE.value]
+    assert clear[0] is not None
+    assert clear[0]["actor"][0] == EVA
+    assert "token" in clear[0]["actor"][1]
+
+
+async def test_looking_is_journalled_with_the_program(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    await looked(asks, hold_id)
+    seen = [(e.data, c) for e, c in await here.home.store.history(hold_id) if e.kind == Kind.VIEWED.value]
+    assert seen[0][0]["by"] == "api"
+    assert seen[0][1] is not None
+    assert seen[0][1]["actor"][0] == EVA
+
+
+@pytest.mark.parametrize("choice", ["approve", "reject"])
+async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
+    hold_id = await held(here, RAMADAN)
+    asks = await program(here, EVA, Role.APPROVER)
+    body = {"seen": (await looked(asks, hold_id))["seen"], "comment": "Looked at"}
+    first, second = [await asks("POST", f"/held/{hold_id}/{choice}", body) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.json()["votes"] == first.json()["votes"]
+    votes = [e for e, _ in await here.home.store.history(hold_id) if e.kind == Kind.VOTE.value]
+    assert len(votes) == 1
+
+
+async def test_of_two_at_once_the_loser_hears_409(here: Stage) -> None:
+    hold_id = await held(here)
+    eva, omar = await program(here, EVA, Role.APPROVER), await program(here, "omar@example.com", Role.APPROVER)
+    body = {"seen": (await looked(eva, hold_id))["seen"], "comment": "x"}
+    answers = await asyncio.gather(
+        eva("POST", f"/held/{hold_id}/approve", body), omar("POST", f"/held/{hold_id}/reject", body)
+    )
+    assert sorted(a.status_code for a in answers) == [200, 409]
+
+
+@pytest.mark.parametrize("which", ["content_sha256", "envelope_sha256", "policy_sha256"])
+async def test_what_changed_since_it_was_shown_is_409(here: Stage, which: str) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    seen = (await looked(asks, hold_id))["seen"] | {which: "0" * 64}
+    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
+    hold = await here.home.store.hold(hold_id)
+    assert hold is not None
+    assert (hold.state, hold.votes) == (State.WAITING, ())
+
+
+async def test_another_policy_in_force_is_409(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    seen = (await looked(asks, hold_id))["seen"]
+    other = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"pork]", b"pork] ")}
+    await here.home.put(other)
+    await here.home.follow()
+    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
+
+
+async def test_the_writer_never_approves_their_own(here: Stage) -> None:
+    """Under any of their addresses: Eva writes as an approver's colleague, and is an approver herself."""
+    hold_id = await held(here, RAMADAN, sender="Eva <eva+sales@example.com>", reverse_path="eva@example.com")
+    asks = await program(here, EVA, Role.APPROVER)
+    shown = await looked(asks, hold_id)
+    assert (shown["may_decide"], shown["why_not"]) == (False, "own")
+    for choice in ("approve", "reject"):
+        answer = await asks("POST", f"/held/{hold_id}/{choice}", {"seen": shown["seen"], "comment": "mine"})
+        assert answer.status_code == 403
+    done = await asks("POST", f"/held/{hold_id}/withdraw", {"comment": "Sorry"})
+    assert (done.status_code, done.json()["state"]) == (200, "withdrawn")
+    again = await asks("POST", f"/held/{hold_id}/withdraw", {})
+    assert (again.status_code, again.json()["state"]) == (200, "withdrawn")
+
+
+async def test_nobody_else_withdraws_it(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    assert (await asks("POST", f"/held/{hold_id}/withdraw", {})).status_code == 403
+
+
+async def test_what_one_may_not_see_is_as_if_it_were_not_there(here: Stage) -> None:
+    """An approver of other groups; and whoever has no role at all. The answers differ in nothing."""
+    hold_id = await held(here, NEWS)
+    asks = await program(here, DPO, Role.APPROVER)
+    for method, tail, body in [
+        ("GET", "", None), ("POST", "/approve", {"seen": SEEN}), ("POST", "/reject", {"seen": SEEN, "comment": "x"}),
+        ("POST", "/withdraw", {}),
+    ]:  # fmt: skip
+        there = await asks(method, f"/held/{hold_id}{tail}", body)
+        nowhere = await asks(method, f"/held/NOSUCHHOLD{tail}", body)
+        assert (there.status_code, there.content) == (nowhere.status_code, nowhere.content) == (404, nowhere.content)
+    assert (await asks("GET", "/held")).json()["items"] == []
+
+
+SEEN = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64}
+
+
+async def test_somebody_who_left_the_group_decides_no_more(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER, Role.VIEWER)
+    here.home.in_force = here.home.build(
+        {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"[eva@example.com, omar", b"[omar")}
+    )
+    shown = await looked(asks, hold_id)
+    assert shown["why_not"] == "group"
+    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"]})).status_code in (403, 409)
+
+
+async def test_what_goes_to_many_takes_their_number(here: Stage) -> None:
+    hold_id = await held(here)
+
+    def grown(hold: Any) -> Any:
+        from dataclasses import replace
+
+        from smtpguard.policy.admission import Change
+
+        return Change(hold=replace(hold, reach=412_318))
+
+    await here.home.store.change(hold_id, grown)
+    asks = await program(here, EVA, Role.APPROVER)
+    shown = await looked(asks, hold_id)
+    assert shown["reach_must_be_said"] is True
+    for reach in (None, 412_317):
+        answer = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"], "reach": reach})
+        assert answer.status_code == 422
+        assert "412318" in answer.text
+    done = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"], "reach": 412_318})
+    assert done.json()["state"] == "approved"
+
+
+async def test_pages_go_on_where_the_last_one_ended(here: Stage) -> None:
+    ids = []
+    for n in range(7):
+        here.home.clock.pass_(seconds=n % 2)
+        ids.append(await held(here, Message_ID=f"<{n}@example.com>", body=f"Bacon {n}"))
+    asks = await program(here, EVA, Role.VIEWER)
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await asks("GET", "/held", limit=3, cursor=cursor)).json()
+        found += [row["id"] for row in page["items"]]
+        cursor = page["next"]
+    assert found == sorted(ids, reverse=True)
+
+
+async def test_filters(here: Stage) -> None:
+    ramadan, news = await held(here, RAMADAN), await held(here, NEWS)
+    asks = await program(here, EVA, Role.APPROVER)
+    body = {"seen": (await looked(asks, news))["seen"], "comment": "No"}
+    await asks("POST", f"/held/{news}/reject", body)
+    for query, expected in [
+        ({}, [ramadan]), ({"state": "rejected"}, [news]),
+    ]:  # fmt: skip
+        assert [row["id"] for row in (await asks("GET", "/held", **query)).json()["items"]] == expected
+    assert (await asks("GET", "/held", state="lost")).status_code == 422
+    assert (await asks("GET", "/held", cursor="rubbish")).status_code == 422
+    assert (await asks("GET", "/held", colour="red")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("roles", "scopes", "status"),
+    [
+        ((Role.APPROVER,), (Scope.HELD_READ,), 403),
+        ((Role.VIEWER,), (Scope.HELD_READ, Scope.HELD_DECIDE), 403),
+        ((Role.ADMIN,), (Scope.HELD_READ, Scope.HELD_DECIDE), 403),
+        ((Role.APPROVER,), (Scope.HELD_READ, Scope.HELD_DECIDE), 200),
+    ],
+)
+async def test_scope_and_role_must_both_allow_it(
+    here: Stage, roles: tuple[Role, ...], scopes: tuple[Scope, ...], status: int
+) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, *roles, scopes=scopes)
+    body = {"seen": (await looked(asks, hold_id))["seen"]}
+    answer = await asks("POST", f"/held/{hold_id}/approve", body)
+    assert answer.status_code == status
+    if status == 403:
+        assert 'error="insufficient_scope", scope="held:decide"' in answer.headers["www-authenticate"]
+
+
+async def test_the_customers_part_of_a_message_names_its_list(here: Stage) -> None:
+    hold_id = await held(here, *MEMBERS[:25])
+    asks = await program(here, EVA, Role.VIEWER)
+    assert (await looked(asks, hold_id))["lists"] == [{"name": "ramadan", "title": "Ramadan greetings"}]
