@@ -16,7 +16,7 @@ import click
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.demo.play import Fate, Result, play
 from smtpguard.demo.script import KALLE, RAMADAN, Script
-from smtpguard.demo.stage import CannotStart, Stage, stage
+from smtpguard.demo.stage import PEOPLE, CannotStart, Stage, stage
 
 _COLOURS = {
     Fate.RELAYED: "green",
@@ -51,6 +51,7 @@ def _play(built: Stage, as_json: bool) -> int:
         f"Nordhandel AB has a list for Ramadan greetings, {len(built.members):,} people.\n"
         f"Whoever writes to {RAMADAN} reaches them all.\n"
         f"The guard listens on port {built.port}, the relay on port {built.relay.port}.\n"
+        f"Those who decide do so at {built.console}\n"
     )
     for number, result in enumerate(play(built, Script(built).scenes()), start=1):
         _tell(number, result)
@@ -101,9 +102,14 @@ def _wrapped(line: str, *, indent: int) -> list[str]:
 
 def _stay(built: Stage) -> None:
     guard = f"smtpguard -c {built.config}"
+    signing_in = "".join(f"  {address}  {built.password}\n" for address in PEOPLE)
     click.echo(
         f"""
-The guard stays up until Ctrl-C. Try it from another terminal:
+The guard stays up until Ctrl-C. Decide on what waits, in a browser:
+
+  {built.console}
+{signing_in}
+Or try it from another terminal:
 
   swaks --server 127.0.0.1:{built.port} --from {KALLE} --to {RAMADAN} \\
         --header "Subject: SV: Dieten" --body "Bacon och sprit. /Kalle"

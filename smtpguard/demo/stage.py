@@ -11,6 +11,7 @@ import csv
 import itertools
 import json
 import os
+import secrets
 import smtplib
 import socket
 import subprocess
@@ -30,6 +31,9 @@ from smtpguard.demo.letters import HOME, Letter
 from smtpguard.demo.relay import RecordingRelay
 
 START_SECONDS = 60.0
+PEOPLE = (f"omar.haddad@{HOME}", f"dpo@{HOME}")
+"""Who decides in the play, and so has an account at the console."""
+
 _FIRST = ("amina", "yusuf", "fatima", "omar", "leila", "hassan", "maryam", "ali", "zeynep", "ibrahim", "noor", "sami")
 _LAST = ("rahimi", "demir", "haddad", "aziz", "karimi", "saleh", "yilmaz", "osman", "farah", "nasser")
 _ACTIVATE = """
@@ -75,6 +79,9 @@ class Stage:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listening.getsockname()[1]
         self._guard: subprocess.Popen[bytes] | None = None
+        self._console_port = _free_port()
+        self.console = f"http://127.0.0.1:{self._console_port}"
+        self.password = secrets.token_urlsafe(9)
 
     @cached_property
     def _key(self) -> Key:
@@ -139,6 +146,20 @@ class Stage:
             )  # fmt: skip
             self._await_ready(notices)
         self._listening.close()
+        for address in PEOPLE:
+            self._account(address)
+
+    def _account(self, address: str) -> None:
+        """Somebody who decides, with the password of this play."""
+        file = self.folder / "password"
+        file.write_text(self.password)
+        file.chmod(0o600)
+        name = address.partition("@")[0].replace(".", " ").title() if "." in address.partition("@")[0] else ""
+        made = self.command("users", "add", address, "--role", "approver", "--role", "viewer", "--name", name,
+                            "--password-file", str(file))  # fmt: skip
+        file.unlink()
+        if made.returncode:
+            raise CannotStart(f"no account of {address}: {made.stderr.strip()}")
 
     @property
     def pid(self) -> int:
@@ -200,11 +221,19 @@ state: state
 secret_file: state/secret
 notices: {{from: "Mail guard <smtpguard@nordhandel.example>", contact: "it@nordhandel.example"}}
 dkim_keys: {{"demo._domainkey.campaigns.{HOME}": "{self._key.record}"}}
+console: {{address: 127.0.0.1, port: {self._console_port}, url: "{self.console}"}}
 workers: {self._workers}
 logging: {{format: json}}
 """
         )
         self.config.chmod(0o600)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:
