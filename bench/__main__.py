@@ -1,6 +1,7 @@
 """``python -m bench``: smtpguard beside Postfix and beside nothing at all, interleaved, medians and ratios.
 
 ``python -m bench --mailings``: which copies are taken for one mailing.
+``python -m bench --lists``: customer lists of millions.
 """
 
 import sys
@@ -9,6 +10,10 @@ if sys.argv[1:2] == ["--mailings"]:
     from bench.mailings import main as mailings
 
     mailings(sys.argv[2:])
+elif sys.argv[1:2] == ["--lists"]:
+    from bench.lists import main as lists
+
+    lists(sys.argv[2:])
 else:
     from bench.through import main
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
+from smtpguard.config.delimiters import Delimiters
 from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
@@ -341,12 +342,6 @@ def _commands(value: Any) -> Any:
     return tuple(tuple(command) for command in value)
 
 
-def _delimiters(text: str) -> str:
-    if len(text) > 8 or not set(text) <= set("!#$%&'*+/=?^_`{|}~.-"):
-        raise Invalid(f'"{text}" are no delimiters', 'signs that may stand in a local part, like "+" or "+-"')
-    return text
-
-
 Commands = Annotated[
     tuple[tuple[str, ...], ...],
     BeforeValidator(_commands),
@@ -380,7 +375,7 @@ class Settings(Section):
     dkim_keys: dict[str, str] = Field(default={})
     resolver: Resolver = Resolver()
     authserv_ids: list[str] = Field(default=[])
-    delimiters: Annotated[str, AfterValidator(_delimiters)] = "+"
+    delimiters: Delimiters = "+"
     logging: Logging = Logging()
     workers: int = Field(default=0, ge=0, le=256)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from pathlib import Path
 
-from smtpguard.mail.address import Address, Plain, plain
+from smtpguard.mail.address import Address, Plain, every_delimiter, plain
 
 KEY_OCTETS = 32
 DIGEST_OCTETS = 8
@@ -24,13 +25,14 @@ class BadKey(Exception):
 class Digester:
     """From a mailbox to 8 octets. Two installations, or two sets of delimiters, never give the same digest."""
 
-    __slots__ = ("_base", "_cuts_no_plain", "delimiters", "key_id")
+    __slots__ = ("_base", "_may_cut", "delimiters", "key_id")
 
     def __init__(self, key: bytes, delimiters: str = "") -> None:
         if not 16 <= len(key) <= 64:
             raise BadKey("the secret must be 16 to 64 octets")
         self.delimiters = delimiters
-        self._cuts_no_plain = not any(plain(f"x{d}x@x") for d in delimiters)
+        signs = [sign for sign in every_delimiter(delimiters) if plain(f"x{sign}x@x")]
+        self._may_cut = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._base = hashlib.blake2b(digest_size=DIGEST_OCTETS, key=key, person=b"address")
         self.key_id = hashlib.blake2b(delimiters.encode(), digest_size=8, key=key, person=b"key id").digest()
         """Names the key and the delimiters, and tells nothing of them: an index under another one is of no use."""
@@ -41,7 +43,7 @@ class Digester:
     def of(self, mailbox: Address | Plain) -> bytes:
         """The same for every spelling of a mailbox, the plain one too."""
         if isinstance(mailbox, str):
-            if self._cuts_no_plain:
+            if self._may_cut is None or not self._may_cut(mailbox):
                 return self.of_canonical(mailbox)
             mailbox = Address(*mailbox.split("@"))
         return self.of_canonical(mailbox.canonical(self.delimiters))

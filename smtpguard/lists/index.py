@@ -206,21 +206,26 @@ class Index:
 
 
 class Together:
-    """Several indexes, asked about one digest at a time."""
+    """Several indexes, asked about one digest at a time. Those with as many marks are looked at in one place."""
 
-    __slots__ = ("_indexes",)
+    __slots__ = ("_groups",)
 
     def __init__(self, indexes: Iterable[tuple[str, Index]]) -> None:
-        self._indexes: tuple[tuple[str, memoryview, int, Callable[[int], bool]], ...] = tuple(
-            (name, index.marks, index.shift, index.holds) for name, index in indexes
-        )
+        groups: dict[int, list[tuple[memoryview, tuple[str, Callable[[int], bool]]]]] = {}
+        for name, index in indexes:
+            groups.setdefault(index.shift, []).append((index.marks, (name, index.holds)))
+        self._groups = tuple((shift, tuple(group)) for shift, group in groups.items())
 
     def naming(self, number: int) -> tuple[str, ...]:
         """The names of those that have it."""
+        names: tuple[str, ...] = ()
         bit = 1 << (number & 7)
-        return tuple(
-            [name for name, marks, shift, holds in self._indexes if marks[number >> shift] & bit and holds(number)]
-        )
+        for shift, group in self._groups:
+            place = number >> shift
+            for name, holds in [asked for marks, asked in group if marks[place] & bit]:
+                if holds(number):
+                    names = (*names, name)
+        return names
 
 
 def walk(indexes: Iterable[Index]) -> Iterator[list[array[int]]]:

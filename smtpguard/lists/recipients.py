@@ -35,9 +35,8 @@ class Kind(enum.Enum):
     OUTSIDE = "outside"
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """One recipient. ``kinds`` has one, or both INTERNAL and MEMBER. ``lists``: that it addresses, or is known to be on.
+class Classification(NamedTuple):
+    """One recipient: a tuple, since one is made for each of a thousand. ``kinds`` has one, or both INTERNAL and MEMBER. ``lists``: that it addresses, or is known to be on.
 
     ``doubt``: lists that could not say whether it is on them. ``digest`` is empty for a list's address.
     """

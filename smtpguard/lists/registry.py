@@ -19,7 +19,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Together
 from smtpguard.lists.recipients import NOBODY, Classification, Classified, Kind, Span, Touched
 from smtpguard.lists.shelf import Shelf, Standing, State
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter
 
 # What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
 _ADMINISTRATIVE = re.compile(
@@ -54,6 +54,8 @@ class Registry:
         self.streams = dict(streams or {})
         self.digester = digester
         self.expanders = tuple(expanders)
+        signs = every_delimiter(digester.delimiters)
+        self._delimited = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._now = now
         self._look = timedelta(seconds=look_seconds)
         hosts = [_domain(name) for name in host_names]
@@ -69,7 +71,7 @@ class Registry:
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
         self._shelf = Shelf(folder, digester.key_id)
         self._nested: dict[str, frozenset[str]] = {}
-        self._members = Together(())
+        self.members = Together(())
         self._blind: tuple[str, ...] = ()
         self._next_look = now()
         self.reopen()
@@ -81,7 +83,7 @@ class Registry:
         changed = self._shelf.look(self.lists.values(), now)
         if changed or not self._nested:
             indexes = {n: s.index for n, s in self.standings.items() if s.index is not None}
-            self._members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
+            self.members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
             self._blind = tuple(
                 n for n, s in self.standings.items()
                 if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
@@ -136,10 +138,10 @@ class Registry:
 
     def _list_at(self, address: Address, canonical: str) -> str | None:
         """By the whole local part, then by each beginning that a delimiter ends; ``list-request`` is not the list."""
-        delimiters = self.digester.delimiters
-        if not any(d in address.local for d in delimiters):
+        if self._delimited is None or not self._delimited(address.local):
             return self._find(*_split(canonical))
         local, _, domain = address.canonical().rpartition("@")
+        delimiters = delimiters_at(self.digester.delimiters, domain)
         for end in range(len(local), 0, -1):
             if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
                 continue
@@ -158,7 +160,7 @@ class Registry:
 
     def _of_person(self, address: Address, canonical: str) -> Classification:
         digest = self.digester.of_canonical(canonical)
-        lists = self._members.naming(int.from_bytes(digest, "big"))
+        lists = self.members.naming(int.from_bytes(digest, "big"))
         if self._is_ours(canonical.rpartition("@")[2]):
             # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
             return Classification(address, canonical, _INTERNAL_MEMBER if lists else _INTERNAL, lists, (), digest)

@@ -76,7 +76,8 @@ class Address:
         """The key under which every spelling of this mailbox meets: ``local@domain`` in lower case and A-labels.
 
         Case, quoting, quoted pairs, compatibility forms (NFKC), a trailing dot, white space around and dots in excess are
-        gone. What follows the first of ``delimiters`` (sub-addressing, RFC 5233) is cut, unless nothing would be left.
+        gone. What follows the first of ``delimiters`` (sub-addressing, RFC 5233; see ``delimiters_at``) is cut, unless nothing
+        would be left.
         Routing in the local part (``user%list.example.com@relay``, ``list.example.com!user``, ``"user@list.example.com"``,
         ``"@relay:user@list.example.com"``) is undone, since a relay may undo it too. Where doubt remains two mailboxes
         meet in one key rather than one mailbox hiding behind two.
@@ -93,7 +94,7 @@ def plain(text: str) -> Plain | None:
     """The quick way for the millions: ``text`` in lower case, where that is all that ``Address.parse(text).canonical()``
     would make of it, and None where more is to be done or looked at. A tenth of the time."""
     text = text.lower()
-    if len(text) <= MAX_LABEL_OCTETS and text.isascii() and _PLAIN_MAILBOX.match(text):  # short enough in every part
+    if len(text) <= MAX_LABEL_OCTETS and _PLAIN_MAILBOX.match(text):  # short enough in every part
         return Plain(text)
     return None
 
@@ -141,16 +142,40 @@ def _mailbox(text: str) -> Address:
     return Address(local, domain)
 
 
+def delimiters_at(delimiters: str, ascii_domain: str) -> str:
+    """The signs that end a mailbox's name at a domain. ``delimiters``: the signs that count everywhere, and behind them, each
+    after a space, ``domain=signs`` of domains that have others; ``*.example.com`` is every name below, and the longest counts."""
+    if " " not in delimiters:
+        return delimiters
+    return _delimiters_at(delimiters, ascii_domain)
+
+
+@lru_cache(maxsize=4096)
+def _delimiters_at(delimiters: str, ascii_domain: str) -> str:
+    everywhere, *others = delimiters.split(" ")
+    signs = dict(other.split("=", 1) for other in others)
+    if ascii_domain in signs:
+        return signs[ascii_domain]
+    above = [d for d in signs if d.startswith("*.") and ascii_domain.endswith(d[1:])]
+    return signs[max(above, key=len)] if above else everywhere
+
+
+def every_delimiter(delimiters: str) -> frozenset[str]:
+    """Each sign that ends a mailbox's name anywhere."""
+    everywhere, *others = delimiters.split(" ")
+    return frozenset(everywhere).union(*(other.split("=", 1)[1] for other in others))
+
+
 @lru_cache(maxsize=4096)
 def _canonical(local: str, domain: str, delimiters: str) -> str:
     """Remembered, since it is asked again and again while one message is looked at."""
     local, domain = local.lower(), _ascii_domain(domain)
     if _PLAIN.match(local):
-        return f"{_cut(local, delimiters)}@{domain}"
+        return f"{_cut(local, delimiters_at(delimiters, domain))}@{domain}"
     local = _tidy(_fold(local))
     while True:  # each turn shortens the local part, or is the last
         routed, domain = _routed(local, domain)
-        cut = _tidy(_cut(routed, delimiters))
+        cut = _tidy(_cut(routed, delimiters_at(delimiters, domain)))
         if cut == local:
             return f"{local}@{domain}"
         local = cut
@@ -225,8 +250,8 @@ def _routed(local: str, domain: str) -> tuple[str, str]:
 
 
 def _ways(local: str) -> list[tuple[str, str]]:
-    """Each (mailbox, domain) that a relay could see in ``local``, the likeliest first."""
-    ways = []
+    """Each (mailbox, domain) that a relay could see in ``local``, the likeliest first. IDNA knows another full stop."""
+    ways, local = [], local.replace("\u3002", ".")
     for sign in "%@":
         head, found, tail = local.rpartition(sign)
         if found:

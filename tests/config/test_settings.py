@@ -164,3 +164,20 @@ def test_the_schema_closes_every_section() -> None:
     assert schema["additionalProperties"] is False
     assert {"listen", "relay", "store", "freeze_hook"} <= schema["properties"].keys()
     assert all(d.get("additionalProperties") is False for d in schema["$defs"].values() if d.get("type") == "object")
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ('"+"', "+"),
+        ('""', ""),
+        ('{"*": "+-", qmail.example: "-"}', "+- qmail.example=-"),
+        ("{qmail.example: '-'}", "+ qmail.example=-"),
+        (
+            "{B.example: '=', \"*.a.example\": '', bücher.example: '-'}",
+            "+ *.a.example= b.example== xn--bcher-kva.example=-",
+        ),
+    ],
+)
+def test_delimiters_may_be_those_of_domains(written: str, means: str) -> None:
+    assert read(f"delimiters: {written}\n").delimiters == means

@@ -123,6 +123,10 @@ def test_what_stands_beside_a_list_is_not_the_list(ready, parse: Parse, delimite
         ("eid@lists.example.com", "-", False),
         ("eid-greetings-x@lists.example.com", "+", False),
         ("eid-greetings@elsewhere.example", "-", False),
+        ("eid-greetings-x@lists.example.com", "+ lists.example.com=-", True),
+        ("eid-greetings+x@lists.example.com", "+ lists.example.com=-", False),
+        ("eid-greetings-x@lists.example.com", "- lists.example.com=+", False),
+        ("eid-greetings-x%lists.example.com@relay.example", "+ *.example.com=-", True),
     ],
 )
 def test_a_delimiter_in_the_name_of_a_list(house, parse: Parse, address: str, delimiters: str, found: bool) -> None:

@@ -1,0 +1,234 @@
+"""Customer lists of millions: how long a list takes to read, how much it weighs, and how fast it is asked, beside the goals.
+
+Addresses are generated. Reading is done by ``smtpguard lists sync`` in a process of its own, as its users do it, and its
+memory is that of the process with its children; the figure of what a process keeps to itself is of one that only opens an
+index and asks it. The processor's time stands beside the wall's, since a machine with other work stretches the latter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.through import table
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.index import Index
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.shelf import index_path
+from smtpguard.lists.writing import swap, write
+from smtpguard.mail.address import Address, plain
+
+BATCH = 100
+KEY = b"k" * 32
+POLICY = """\
+organization: {name: Example AB, domains: [example.com]}
+groups: {communications: [eva@example.com]}
+approvals: {from: [communications]}
+lists: {large: {addresses: [large@lists.example.com], members: {csv: large.csv, column: email}}}
+rules: [{id: r, when: {recipients.list_addresses: any}, then: hold}]
+"""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure beside its goal. The ratio is above 1 where the goal is reached."""
+
+    what: str
+    figure: float
+    goal: float
+    unit: str
+    more: bool = False  # is better
+
+    @property
+    def ratio(self) -> float:
+        return self.figure / self.goal if self.more else self.goal / max(self.figure, 1e-9)
+
+    def row(self) -> list[str]:
+        sign = "at least" if self.more else "at most"
+        return [f"{self.what:<52}", f"{self.figure:,.6g} {self.unit}", f"{sign} {self.goal:,.6g}", f"{self.ratio:.2f}"]
+
+
+def person(number: int, list_number: int = 0) -> str:
+    """Somebody; one in fifty is spelled so that the quick way does not take it."""
+    if number % 50:
+        return f"{_FIRST[number % len(_FIRST)]}.{number:x}@mail{(number * 7919 + list_number) % 5000}.customers.example"
+    return f"{_FIRST[number % len(_FIRST)].title()}.O'Neil{number:x}.{list_number}+shop@Customers{number % 97}.Example"
+
+
+_FIRST = ("anna", "bo", "cecilia", "david", "elin", "fredrik", "gunilla", "hassan", "ingrid", "johan", "karin")
+
+
+def write_csv(path: Path, people: int) -> None:
+    with path.open("w") as file:
+        file.write("id,email,name,city\n")
+        for start in range(0, people, 10_000):
+            file.writelines(f"{n},{person(n)},Customer {n},Lund\n" for n in range(start, min(start + 10_000, people)))
+
+
+def built(root: Path, people: int) -> tuple[Path, list[Goal]]:
+    """The index of a list of so many, by the command that people use; goals are in proportion to ten million."""
+    (root / "smtpguard.yaml").write_text("policy: policy.yaml\n")
+    (root / "policy.yaml").write_text(POLICY)
+    (root / "var").mkdir()
+    (root / "var" / "secret").write_bytes(KEY)
+    write_csv(root / "large.csv", people)
+    began = time.perf_counter()
+    argv = [sys.executable, "-m", "smtpguard", "-c", str(root / "smtpguard.yaml"), "lists", "sync", "--json"]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    said = json.loads(process.stdout.read())
+    _, status, used = os.wait4(process.pid, 0)
+    took = time.perf_counter() - began
+    if status or said["people"] != people:
+        raise SystemExit(f"bench: {said}")
+    (root / "large.csv").unlink()
+    path = index_path(root / "var" / "indexes", "large")
+    share = people / 10_000_000
+    return path, [
+        Goal(f"{people:,} addresses from CSV to index", took, 40 * share, "s"),
+        Goal("  of the processor's time", used.ru_utime + used.ru_stime, 40 * share, "s"),
+        Goal("  memory at its peak", used.ru_maxrss / 1024, 400, "MB"),
+        Goal("  on disk, an address", path.stat().st_size / people, 8.1, "octets"),
+    ]
+
+
+def kept_private(path: Path) -> tuple[float, float]:
+    """In a process of its own: milliseconds to open, and KB that it keeps to itself, questions included."""
+    code = f"""
+import gc, random, time
+from pathlib import Path
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.index import Index
+key = Digester({KEY!r}, "+").key_id
+def private():
+    gc.collect()
+    return sum(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Private_Dirty"))
+random.seed(1)
+questions = [random.getrandbits(64) for _ in range(100_000)]
+sum(n & 1 for n in questions)
+before = private()
+began = time.perf_counter()
+index = Index(Path({str(path)!r}), key)
+opened = time.perf_counter() - began
+for number in questions:
+    index.has(number)
+print(opened * 1000, private() - before)
+"""
+    opened, private = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    return float(opened), float(private)
+
+
+def index_of(path: Path, addresses: Iterator[str], digester: Digester) -> Index:
+    digests = (digester.of(quick or Address.parse(text)) for text in addresses for quick in [plain(text)])
+    swap(write(path, digests, key_id=digester.key_id, built_at=datetime.now(UTC), fingerprint=bytes(32)), path)
+    return Index(path, digester.key_id)
+
+
+def best(work: Callable[[list[object]], object], batches: list[list[object]]) -> float:
+    """Seconds a batch, each of other people: the median of five runs' means."""
+    took = []
+    for _ in range(5):
+        gc.collect()
+        began = time.perf_counter()
+        for batch in batches:
+            work(batch)
+        took.append((time.perf_counter() - began) / len(batches))
+    return sorted(took)[2]
+
+
+def asked(path: Path, people: int) -> Iterator[Goal]:
+    """One index, in batches: every other one is on the list."""
+    digester = Digester(KEY, "+")
+    index = Index(path, digester.key_id)
+    rng = random.Random(2)
+    texts = [person(rng.randrange(people)) if n % 2 else f"nobody{n}@elsewhere.example" for n in range(200 * BATCH)]
+    addresses = [Address.parse(text) for text in texts]
+    numbers = [int.from_bytes(digester.of(address), "big") for address in addresses]
+    assert [index.has(number) for number in numbers] == [bool(n % 2) for n in range(len(numbers))]
+
+    def digests(batch: list[object]) -> None:
+        for number in batch:
+            index.has(number)  # type: ignore[arg-type]
+
+    def whole(batch: list[object]) -> None:
+        for address in batch:
+            index.has(int.from_bytes(digester.of(address), "big"))  # type: ignore[arg-type]
+
+    yield Goal(
+        "membership tests a second, in batches of 100", BATCH / best(digests, _batches(numbers)), 500_000, "/s", True
+    )
+    yield Goal("  with the way from address to digest", BATCH / best(whole, _batches(addresses)), 500_000, "/s", True)
+
+
+def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
+    """A batch of recipients against many lists; half of them are on one of the lists each."""
+    digester, folder = Digester(KEY, "+"), root / "twenty"
+    infos = {}
+    for n in range(lists):
+        index_of(index_path(folder, f"list{n}"), (person(i, n) for i in range(people)), digester)
+        infos[f"list{n}"] = ListInfo(name=f"list{n}", members=({"csv": "x"},))
+    registry = Registry(
+        domains=["example.com"], lists=infos, digester=digester, folder=folder, now=lambda: datetime.now(UTC)
+    )
+    rng = random.Random(3)
+    texts = [
+        person(rng.randrange(people), rng.randrange(lists)) if n % 2 else f"nobody{n}@elsewhere.example"
+        for n in range(200 * BATCH)
+    ]
+    addresses = [Address.parse(text) for text in texts]
+    numbers = [int.from_bytes(digester.of(address), "big") for address in addresses]
+    naming = registry.members.naming
+    assert all(bool(naming(number)) == bool(n % 2) for n, number in enumerate(numbers))
+
+    def digests(batch: list[object]) -> None:
+        for number in batch:
+            naming(number)  # type: ignore[arg-type]
+
+    def whole(batch: list[object]) -> None:
+        registry.classify(batch)  # type: ignore[arg-type]
+
+    what = f"{BATCH} recipients against {lists} lists of {people:,}"
+    yield Goal(what, best(digests, _batches(numbers)) * 1000, 1, "ms")
+    yield Goal("  addresses read, classified and counted as well", best(whole, _batches(addresses)) * 1000, 1, "ms")
+
+
+def _batches(values: list[object] | list[int] | list[Address]) -> list[list[object]]:
+    return [list(values[start : start + BATCH]) for start in range(0, len(values), BATCH)]
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench --lists", description=__doc__)
+    parser.add_argument("--people", type=int, default=10_000_000, help="on the large list")
+    parser.add_argument("--each", type=int, default=1_000_000, help="on each of twenty lists")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="bench-lists-", dir="/var/tmp") as name:
+        root = Path(name)
+        print(f"python -m bench --lists {' '.join(argv)}".rstrip())
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; a ratio above 1 is a goal reached\n")
+
+        def rows() -> Iterator[list[str]]:
+            path, goals = built(root, args.people)
+            yield from (goal.row() for goal in goals)
+            opened, private = kept_private(path)
+            small = index_of(root / "small.index", (person(n) for n in range(args.people // 100)), Digester(KEY, "+"))
+            yield Goal("opening", opened, 10, "ms").row()
+            yield Goal("  what a process keeps to itself, asked 100,000 times", private, 1024, "KB").row()
+            yield Goal(f"  the same of {small.people:,}", kept_private(root / "small.index")[1], 1024, "KB").row()
+            yield from (goal.row() for goal in asked(path, args.people))
+            yield from (goal.row() for goal in twenty(root, args.each))
+
+        table([" " * 52, "measured".ljust(22), "goal".ljust(18), "ratio".ljust(8)], rows())

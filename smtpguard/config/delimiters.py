@@ -1,0 +1,60 @@
+"""Sub-addressing as operations write it: signs for everybody, or signs for each of some domains.
+
+What comes out is one text, as mail.address reads it: the signs that count everywhere, and behind them, each after a space,
+``domain=signs`` of the domains that have others. Never here: what a delimiter does (mail.address).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import idna
+from pydantic import BeforeValidator, WithJsonSchema
+
+from smtpguard.config.problem import Invalid
+
+EVERYWHERE = "*"
+DEFAULT = "+"
+_SIGNS = frozenset("!#$%&'*+/=?^_`{|}~.-")
+_DOMAIN = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z")
+
+
+def _delimiters(value: Any) -> str:
+    if isinstance(value, str):
+        return _signs(value)
+    if not isinstance(value, dict):
+        raise Invalid(
+            "no delimiters", 'signs, like "+", or a domain: signs each, like {"*": "+", lists.example.com: "-"}'
+        )
+    everywhere = _signs(value.get(EVERYWHERE, DEFAULT))
+    others = sorted((_domain(name), _signs(signs)) for name, signs in value.items() if name != EVERYWHERE)
+    return " ".join([everywhere, *(f"{domain}={signs}" for domain, signs in others)])
+
+
+def _signs(text: Any) -> str:
+    if not isinstance(text, str) or len(text) > 8 or not set(text) <= _SIGNS:
+        raise Invalid(f'"{text}" are no delimiters', 'signs that may stand in a local part, like "+" or "+-"')
+    return text
+
+
+def _domain(name: Any) -> str:
+    text = str(name)
+    stem = text.removeprefix("*.")
+    try:
+        ascii_domain = text[: len(text) - len(stem)] + idna.encode(stem, uts46=True).decode().lower()
+    except (UnicodeError, ValueError):
+        ascii_domain = text.lower()
+    if not _DOMAIN.match(ascii_domain):
+        raise Invalid(
+            f'"{text}" is no domain name', 'a name like "lists.example.com", "*.example.com", or "*" for all others'
+        )
+    return ascii_domain
+
+
+Delimiters = Annotated[
+    str,
+    BeforeValidator(_delimiters),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}],
+                    "description": "signs, or signs for each of some domains"}),
+]  # fmt: skip
