@@ -26,19 +26,23 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.recipients import Classified
+from smtpguard.lists.recipients import ONE, Classified, Span
 from smtpguard.lists.shelf import index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.admission import Ask, Live
-from smtpguard.policy.facts import Count, Facts, Source
+from smtpguard.policy.facts import Facts, Source
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
 from smtpguard.reading.surroundings import Surroundings
+
+
+_ENDLESS = 1 << 40
+"""People, where nobody knows how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +79,27 @@ class Explainer:
             plan = self._in_force.rules.plan(await gathering.ask(plan.pending))
         streams = stream_asks(gathering)
         asks = (*plan.asks, *(ask for _, _, ask in streams))
-        live = Live(now=self._clock.now(), counts={a: n for a in asks if (n := _alone(a, gathering.facts)) is not None})
+        spans = {ask: _alone(ask, gathering) for ask in asks}
+        counts = {ask: int(span.low) for ask, span in spans.items()}
+        maybe = {ask: int(min(span.high, _ENDLESS)) - counts[ask] for ask, span in spans.items()}
+        live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
         verdict = with_fixed(plan.close(live), gathering, live, streams)
         reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)
         return Explained(verdict=verdict, reading=reading, recipients=gathering.everyone, facts=gathering.facts)
 
 
-def _alone(ask: Ask, facts: Facts) -> int | None:
+def _alone(ask: Ask, gathering: Gathering) -> Span:
     """What this message alone comes to."""
-    if ask.fact != "sender.customers":
-        return 1
-    customers = facts.get("recipients.customers")
-    return int(customers.high) if isinstance(customers, Count) and customers.exact else None
+    counted = gathering.counted
+    match ask.fact:
+        case "sender.customers" | "mailing.customers":
+            return counted.customers
+        case "mailing.reach":
+            return counted.reach
+        case "mailing.share" | "list.customers":
+            touched = counted.touched[ask.key]
+            return touched.size if touched.by_address else touched.members
+    return ONE
 
 
 @asynccontextmanager

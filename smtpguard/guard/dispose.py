@@ -55,7 +55,7 @@ class Dispose:
         hold."""
         transaction = gathering.transaction
         assert transaction.pass_rest is not None
-        trace, fence = self._trace(gathering, admission), self._fence(gathering, gone)
+        trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
         await self._look_again(fence, gone)
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
@@ -72,7 +72,7 @@ class Dispose:
         self, gathering: Gathering, admission: Admission, onward: Onward, gone: Callable[[], bool]
     ) -> Disposition | None:
         id = gathering.transaction.id
-        trace, fence = self._trace(gathering, admission), self._fence(gathering, gone)
+        trace, fence = self._trace(gathering, admission), self._fence(gathering, admission, gone)
         await self._look_again(fence, gone)
         try:
             replies = await onward.send(trace, fence)
@@ -102,12 +102,12 @@ class Dispose:
             gathering.everyone.addressed,
         )
 
-    def _fence(self, gathering: Gathering, gone: Callable[[], bool]) -> Callable[[], bool]:
+    def _fence(self, gathering: Gathering, admission: Admission, gone: Callable[[], bool]) -> Callable[[], bool]:
         facts = gathering.facts
         return self._watch.fence(
             lists=facts.lists,
             senders=facts.senders,
-            mailing=facts.mailing,
+            mailing=admission.mailing,
             thread=facts.thread,
             policy_sha256=gathering.in_force.policy_sha256,
             gone=gone,

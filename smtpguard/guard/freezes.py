@@ -61,7 +61,8 @@ class GateWatch:
     def stops(self, facts: Facts) -> bool:
         """Whether a freeze stops a message with these facts, as far as is known here: then its content is kept first. A
         freeze that nobody here knows of yet costs another round."""
-        return self.gate is None or self._stopped(facts.lists, facts.senders, facts.mailing, facts.thread)
+        frozen = facts.identity is not None and self.freezes_mailings  # which mailing it is, only the admission can say
+        return self.gate is None or frozen or self._stopped(facts.lists, facts.senders, "", facts.thread)
 
     @property
     def freezes_mailings(self) -> bool:

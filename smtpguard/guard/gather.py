@@ -28,7 +28,6 @@ from smtpguard.reading.origin import Origin
 
 T = TypeVar("T")
 FEW = 3  # customers to whom one writes a letter
-MAILING_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ class Gathering:
             evidence=self._expanded(),
             lists=self.everyone.lists,
             senders=self.sender.everything,
-            mailing=transaction.message.sha256[:MAILING_DIGITS],
+            sizes={t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()},
         )
         self._sources = sources
 
@@ -173,8 +172,8 @@ class Gathering:
             evidence=known.evidence,
             lists=known.lists,
             senders=self.sender.everything,
-            mailing=known.mailing,
             thread=thread,
+            sizes=known.sizes,
             identity=self._identity(values.get("sender.proven") is True),
         )
 

@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.dispose import Dispose
-from smtpguard.guard.fixed import stream_asks, with_fixed
+from smtpguard.guard.fixed import with_fixed
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.guard.record import Record
+from smtpguard.guard.standing import everybody, standing
+from smtpguard.guard.streams import watched
 from smtpguard.guard.term import Term
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Recalled, Transaction
@@ -40,6 +43,7 @@ from smtpguard.policy.admission import (
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import Source
 from smtpguard.policy.verdict import Action, Deferred, Disposition
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 
 log = logging.getLogger(__name__)
@@ -79,6 +83,7 @@ class Intake:
         self._notices = notices or Notices()
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[Disposition]] = set()
+        self._held = _HeldLately()
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Runs to its end even if the caller is cancelled, which is how a client that leaves shows: the batch that it is in
@@ -129,7 +134,8 @@ class Intake:
         for _ in range(ROUNDS):
             in_force = self._policies.current()
             gathering, plan = await self._planned(transaction, in_force)
-            if keep or plan.may_hold or self._watch.stops(gathering.facts):
+            likely = plan.expects_hold or self._held.knows(gathering.facts.identity)
+            if keep or likely or self._watch.stops(gathering.facts):
                 await self._ledger.keep(transaction.message)
             try:
                 admission = await self._admitted(gathering, plan, gone)
@@ -171,20 +177,24 @@ class Intake:
         return gathering, plan
 
     async def _admitted(self, gathering: Gathering, plan: Plan, gone: Callable[[], bool]) -> Admission:
-        streams = stream_asks(gathering)
-        asks: tuple[Ask, ...] = (*plan.asks, *(ask for _, _, ask in streams))
+        streams = watched(gathering)
+        asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
         record = Record(
             gathering=gathering,
             asks=asks,
             term=self._term,
             notices=self._notices,
+            streams=streams,
         )
 
         def step(live: Live) -> Admission:
-            return record.admission(with_fixed(plan.close(live), gathering, live, streams), live)
+            verdict = with_fixed(plan.close(live), gathering, live, streams)
+            return record.admission(standing(verdict, gathering, live, self._term), live)
 
         async with asyncio.timeout(self._limits.admit_seconds):
-            return await self._ledger.admit(_item(gathering, asks, gone), step)
+            admission = await self._ledger.admit(_item(gathering, asks, gone), step)
+        self._held.note(gathering.facts.identity, admission.verdict.action)
+        return admission
 
     def _failed(self, transaction: Transaction, error: Exception) -> None:
         """An entry for what we could not decide, if the journal can have it; the answer is the same without."""
@@ -213,6 +223,33 @@ class _Once:
             await onward.abandon()
 
 
+class _HeldLately:
+    """Of which mailings the last message was held here, so that the next one's content is kept before it is asked for. Only a
+    guess: content that is missed costs another round."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._keys: OrderedDict[int | str, None] = OrderedDict()
+
+    def knows(self, identity: Identity | None) -> bool:
+        return any(key in self._keys for key in _keys(identity))
+
+    def note(self, identity: Identity | None, action: Action) -> None:
+        for key in _keys(identity):
+            if action is Action.HOLD:
+                self._keys[key] = None
+                if len(self._keys) > self._most:
+                    self._keys.popitem(last=False)
+            else:
+                self._keys.pop(key, None)
+
+
+def _keys(identity: Identity | None) -> tuple[int | str, ...]:
+    if identity is None:
+        return ()
+    return (identity.exact,) if identity.exact else identity.sketch.keys
+
+
 def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool]) -> Item:
     transaction, facts = gathering.transaction, gathering.facts
     reading = gathering.reading
@@ -224,10 +261,10 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool])
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,
         people=gathering.counted.people,
+        everybody=everybody(gathering),
         lists=tuple((t.name, t.version, int(t.size.low)) for t in gathering.counted.touched.values() if t.by_address),
         touches=facts.lists,
         senders=facts.senders,
-        mailing=facts.mailing,
         thread=facts.thread,
         identity=facts.identity,
         gone=gone,

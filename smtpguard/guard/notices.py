@@ -24,6 +24,7 @@ rejected            to an internal sender, where the rule has ``explain``: ``at`
 question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
 answer              to approvers: the same, from its writer
 digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
+stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
 ==================  ==================================================================================================
 
@@ -37,12 +38,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from smtpguard.audit.event import Event
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
+from smtpguard.guard.streams import Alarms, Exceeded, since_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Intent, IntentKind
@@ -52,6 +55,9 @@ from smtpguard.reading.looks import Reading
 
 MAX_MARKS = 12
 MAX_SHOWN = 20
+# What a notice says of the message that it is about, where it is about none.
+_BLANK: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
+                             "reach": None, "lists": []}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -90,11 +96,48 @@ class Notices:
 
     flood: Flood = field(default_factory=Flood)
     owner_window: timedelta = timedelta(hours=1)
+    alarms: Alarms = field(default_factory=Alarms)
 
     def held(self, hold: Hold, gathering: Gathering) -> tuple[Intent, ...]:
         """The writer hears why, the approvers are asked."""
         in_force, now = gathering.in_force, hold.held_at
-        data = self._about(hold, in_force) | {
+        return (
+            *self._sender(hold, self._why(hold, gathering) | {"notice": "held"}, in_force, now),
+            *self._ask(hold, approvers(hold, in_force, now), gathering, now),
+        )
+
+    def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathering: Gathering) -> tuple[Intent, ...]:
+        """A copy of what is held already is told of to nobody, but to a writer and to approvers who are new to it."""
+        if grown is None:
+            return ()
+        in_force, now = gathering.in_force, copy.held_at
+        grown = replace(grown, copies=before.copies + 1)
+        new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
+        told: tuple[Intent, ...] = ()
+        if copy.sender is not None and copy.sender != before.sender and not copy.senders <= before.senders:
+            stem = f"{grown.hold_id}-held-{_tag(copy.sender)}"
+            data = self._why(grown, gathering) | {"notice": "held"}
+            told = self._to(copy.sender, data, stem, grown.hold_id, now, role="sender")
+        return (*told, *self._ask(grown, new, gathering, now))
+
+    def _ask(self, hold: Hold, people: Sequence[str], gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
+        """Each sees as much of the text as the policy lets them."""
+        blind = [p for p in people if gathering.in_force.preview(hold.lists, p) == "reasons"]
+        asked = self._why(hold, gathering) | {
+            "notice": "approve",
+            "excerpt": gathering.reading.excerpt if isinstance(gathering.reading, Reading) else "",
+            "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
+            "senders": sorted(hold.senders),
+        }
+        return (
+            *self._each(hold, [p for p in people if p not in blind], asked, now),
+            *self._each(hold, blind, asked | {"excerpt": ""}, now),
+        )
+
+    def _why(self, hold: Hold, gathering: Gathering) -> dict[str, Any]:
+        """What writer and approvers are told alike."""
+        in_force = gathering.in_force
+        return self._about(hold, in_force) | {
             "held_at": _z(hold.held_at),
             "expires_at": _z(hold.expires_at),
             "reasons": reasons(hold.verdict, in_force),
@@ -102,19 +145,6 @@ class Notices:
             "deciders": _deciders(hold, in_force),
             "part": hold.verdict.scope is Scope.CUSTOMERS and hold.envelope != gathering.transaction.envelope,
         }
-        asked = data | {
-            "notice": "approve",
-            "excerpt": gathering.reading.excerpt if isinstance(gathering.reading, Reading) else "",
-            "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
-            "senders": sorted(hold.senders),
-        }
-        people = approvers(hold, in_force, now)
-        blind = [p for p in people if in_force.preview(hold.lists, p) == "reasons"]
-        return (
-            *self._sender(hold, data | {"notice": "held"}, in_force, now),
-            *self._each(hold, [p for p in people if p not in blind], asked, now),
-            *self._each(hold, blind, asked | {"excerpt": ""}, now),
-        )
 
     def said(
         self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
@@ -193,6 +223,20 @@ class Notices:
         told = sorted((owners | spare) - hold.senders)
         return self._each(hold, told, self._waiting(hold, in_force, now) | {"notice": "escalation"}, now)
 
+    def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
+        """A stream is above its limits: the journal's entry and its owner's notice, once a window."""
+        event, one = self.alarms.first(over, now), over.watched
+        if event is None:
+            return [], ()
+        recipient = _recipient(one.stream.owner) if one.stream.owner else None
+        if recipient is None:
+            return [event], ()
+        about = {"notice": "stream", "stream": one.stream.name, "limit": one.limit.count, "per_person": one.person,
+                 "window_minutes": one.limit.window_seconds / 60, "at": _z(now)}  # fmt: skip
+        person = "-person" if one.person else ""
+        id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
+        return [event], (_intent(id, recipient, {**_BLANK, **about}),)
+
     def _about(self, hold: Hold, in_force: InForce) -> dict[str, Any]:
         return {
             "hold_id": hold.hold_id,
@@ -252,13 +296,11 @@ class Notices:
                 yield self._digest(recipient, data, since, since + self.owner_window)
 
     def _digest(self, recipient: Recipient, data: Mapping[str, Any], since: datetime, until: datetime) -> Intent:
-        blank: dict[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                 "reach": None, "lists": []}  # fmt: skip
         kind = "-".join(filter(None, (data["notice"], data.get("role"), data.get("list_name"))))
         return _intent(
             f"{kind}-{since:%Y%m%dT%H%M}-{_tag(str(recipient.address))}",
             recipient,
-            blank | dict(data) | {"since": _z(since), "until": _z(until), "person": str(recipient.address)},
+            {**_BLANK, **data} | {"since": _z(since), "until": _z(until), "person": str(recipient.address)},
             not_before=until,
         )
 

@@ -13,6 +13,8 @@ from typing import Any
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.notices import Notices
+from smtpguard.guard.standing import Standing, grown
+from smtpguard.guard.streams import Watched, exceeded
 from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
@@ -38,31 +40,50 @@ class Record:
     asks: tuple[Ask, ...]
     term: Term
     notices: Notices
+    streams: tuple[Watched, ...] = ()
 
-    def admission(self, verdict: Verdict, live: Live) -> Admission:
-        """What is written. The same content and envelope as a live hold is that hold; a void one waits again."""
-        twin = live.twin
+    def admission(self, stands: Standing, live: Live) -> Admission:
+        """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
+        void one waits again. A copy of what is held already is stored under the one hold that people decide on."""
+        verdict, twin = stands.verdict, live.twin
         if (
             twin is not None
             and verdict.action <= Action.HOLD
             and (twin.state is not State.VOID or verdict.action is Action.HOLD)
         ):
             return self._retry(verdict, live, twin)
-        hold = self._hold(verdict, live) if verdict.action is Action.HOLD else None
+        hold = self._hold(stands, live) if verdict.action is Action.HOLD else None
         intents: tuple[Intent, ...] = ()
-        if hold is not None:
+        more = grown(stands.entry, verdict, self.gathering) if stands.entry is not None else None
+        if hold is not None and stands.entry is not None:
+            intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathering))
+        elif hold is not None:
             intents = (*self._part(hold), *self.notices.held(hold, self.gathering))
         elif verdict.action is Action.REJECT:
             intents = self.notices.rejected(verdict, self.gathering, live.now)
+        events = [self._event(verdict, live, hold.hold_id if hold else None)]
+        if (over := exceeded(self.streams, live)) is not None:
+            alarm, told = self.notices.stream(over, live.now)
+            events += alarm
+            intents += told
         return Admission(
             verdict=verdict,
-            events=(self._event(verdict, live, hold.hold_id if hold else None),),
+            events=tuple(events),
             disposition=self._disposition(verdict, hold),
             hold=hold,
             counted=self.asks if verdict.action <= Action.HOLD else (),
             intents=intents,
             generation=live.generation,
+            mailing=live.mailing.mailing_id if live.mailing is not None else "",
+            named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
+            grown=more,
+            progress=stands.progress,
         )
+
+    def _named(self) -> tuple[str, str, str]:
+        """What a mailing is called, after its first message: subject, reverse-path, From."""
+        reverse_path = self.gathering.transaction.envelope.reverse_path
+        return _subject(self.gathering), str(reverse_path or ""), self.gathering.sender.claimed or ""
 
     def _disposition(self, verdict: Verdict, hold: Hold | None) -> Disposition | None:
         match verdict.action:
@@ -115,13 +136,14 @@ class Record:
             generation=live.generation,
         )
 
-    def _hold(self, verdict: Verdict, live: Live) -> Hold:
+    def _hold(self, stands: Standing, live: Live) -> Hold:
+        verdict = stands.verdict
         gathering, transaction = self.gathering, self.gathering.transaction
         reading = gathering.reading if isinstance(gathering.reading, Reading) else None
         customers, colleagues = self._parts(verdict)
         hold = Hold(
             hold_id=transaction.id,
-            mailing_id=gathering.facts.mailing,
+            mailing_id=live.mailing.mailing_id if live.mailing is not None else "",
             session=transaction.session,
             envelope=customers,
             content_sha256=transaction.message.sha256,
@@ -139,6 +161,8 @@ class Record:
             reach=int(gathering.everyone.reach.low) - len(colleagues),
             language=reading.language if reading else "",
             thread=gathering.facts.thread,
+            lead=stands.entry.hold_id if stands.entry is not None else "",
+            identity=gathering.facts.identity,
         )
         return replace(hold, attend_at=self.term.attend_at(hold))
 
@@ -202,6 +226,8 @@ class Record:
             "client": transaction.session.client_ip,
             "generation": live.generation,
             "hold": hold_id,
+            "mailing": live.mailing.mailing_id if live.mailing is not None else None,
+            "approved": [h.rule for h in verdict.hits if h.mode is Mode.APPROVED],
             "retry": retry,
             "freeze": verdict.freeze_id,
             "expanded_from": gathering.post.id if gathering.post else None,

@@ -22,11 +22,18 @@ DELIVER_BY = ("Latest-Delivery-Time", "Deliver-By", "Expires", "Expiry-Date")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """``working``: only working hours count. ``escalate_after_seconds``: how long it may go without any vote."""
+    """``working``: only working hours count. ``escalate_after_seconds``: how long it may go without any vote.
+
+    Of a mailing: ``copies`` that are stored under one hold, past which its client keeps the rest; how long its approval takes
+    in what still comes, and how long what comes of a rejected one is rejected.
+    """
 
     seconds: int = 24 * 3600
     working: bool = True
     escalate_after_seconds: int = 3600
+    copies: int = 500
+    approval_seconds: int = 7 * 86400
+    rejection_seconds: int = 86400
 
     def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
         """A deliver-by that has passed already says nothing about how long people may think: it is left out."""

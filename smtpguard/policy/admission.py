@@ -15,6 +15,8 @@ from smtpguard.audit.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.approval import Hold
+from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
+from smtpguard.policy.staging import Progress
 from smtpguard.policy.verdict import Disposition, Verdict
 from smtpguard.reading.fingerprint import Identity
 
@@ -73,7 +75,8 @@ class Gate:
 class Ask:
     """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
 
-    ``key`` is opaque: the canonical sender for ``sender.customers``, the mailing, or the thread.
+    ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For what is counted of a mailing it is
+    empty, or a list of which the share is asked: which mailing that is, the admission finds by the item's identity.
     """
 
     fact: str
@@ -83,13 +86,22 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What is read in the admission itself. ``counts`` include this very item. ``twin``: a live or void hold of the same
-    content and envelope."""
+    """What is read in the admission itself. ``counts`` include this very item; ``maybe``: how many more they may be, since a
+    list could not say. ``twin``: a hold of the same content and envelope that is live, void, or was released within a day.
+
+    ``mailing``: what the item is a copy of, as it was before it, ``new``: how many customers it would add, and ``fresh``:
+    how many people who have nothing of it yet it would let through; ``approved``: whether what people allowed of the mailing takes it in; ``entry``: the hold under which people are to decide on it, if one waits.
+    """
 
     now: datetime
     freezes: tuple[Freeze, ...] = ()
     counts: Mapping[Ask, int] = field(default_factory=dict)
-    approved: frozenset[str] = frozenset()
+    maybe: Mapping[Ask, int] = field(default_factory=dict)
+    mailing: Mailing | None = None
+    new: int = 0
+    fresh: int = 0
+    approved: bool = False
+    entry: Hold | None = None
     twin: Hold | None = None
     generation: int = 0
     in_doubt: bool = False
@@ -126,7 +138,8 @@ class Item:
     """One transaction on its way into an admission.
 
     ``key``: SHA-256 over content and envelope, by which a retry is known. ``people``: 8-byte keyed digests of the single
-    customers among its recipients. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
+    customers among its recipients; ``everybody``: each recipient once, list addresses too, for what counts more than
+    customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
     planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
     a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it. ``gone``: whether the client has left meanwhile; then it is not admitted.
     """
@@ -138,6 +151,7 @@ class Item:
     message_id: str = ""
     asks: tuple[Ask, ...] = ()
     people: tuple[bytes, ...] = ()
+    everybody: tuple[Person, ...] = ()
     lists: tuple[tuple[str, str, int], ...] = ()
     touches: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
@@ -152,7 +166,10 @@ class Admission:
     """What was decided, with everything that is to be written in the same commit.
 
     ``events`` begins with the verdict. ``hold`` is new, or None. ``disposition`` is None where the way on is the relay's.
-    ``adopt``: the id of a void hold that is waiting again.
+    ``adopt``: the id of a void hold that is waiting again. ``mailing``: what it became part of, and ``named``: subject,
+    reverse-path and sender, kept of a mailing's first message. ``grown``: the hold that people are to decide on, where this
+    message, stored under it or deferred, adds lists, rules or writers to what they decide. ``progress``: of a release in
+    stages that this message is part of.
     """
 
     verdict: Verdict
@@ -163,13 +180,23 @@ class Admission:
     counted: tuple[Ask, ...] = ()
     intents: tuple[Intent, ...] = ()
     generation: int = 0
+    mailing: str = ""
+    named: tuple[str, str, str] = ("", "", "")
+    grown: Hold | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change."""
+    """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change.
+
+    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``progress``: how it goes on.
+    """
 
     hold: Hold | None = None
+    grant: Grant | None = None
+    rejection: Rejection | None = None
+    progress: Progress | None = None
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
     refused: str | None = None

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from smtpguard.mail.envelope import Envelope, Session
-from smtpguard.policy.verdict import Quorum, Verdict
+from smtpguard.policy.verdict import Mode, Quorum, Verdict
+from smtpguard.reading.fingerprint import Identity
 
 
 class State(enum.Enum):
@@ -68,7 +69,9 @@ class Choice(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """``content_sha256`` and ``envelope_sha256``: what was voted on; a vote on anything else does not count."""
+    """``content_sha256`` and ``envelope_sha256``: what was voted on; a vote on anything else does not count. So does none that
+    was given before other lists or rules came to it (``seen``: "list NAME", "rule ID"). ``people``: how many the mailing may
+    reach in all; 0: as many as the largest of its lists has, or as were seen."""
 
     approver: str  # canonical address
     choice: Choice
@@ -76,6 +79,8 @@ class Vote:
     envelope_sha256: str
     at: datetime
     comment: str = ""
+    seen: frozenset[str] = frozenset()
+    people: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,8 @@ class Hold:
     """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of its writer.
 
     ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: people it would have reached.
+    A mailing's first held message stands for all of it: ``copies`` more are stored under it, each with ``lead`` naming it, and
+    what they add to lists, rules, writers and reach is added to it.
     """
 
     hold_id: str
@@ -108,6 +115,17 @@ class Hold:
     escalated: bool = False
     thread: str = ""
     attend_at: datetime | None = None
+    lead: str = ""
+    copies: int = 0
+    identity: Identity | None = None
+    kind: str = ""
+    """"" or "test": sent to be approved beforehand, and never to be released itself."""
+
+    @property
+    def scope(self) -> frozenset[str]:
+        """What a vote on it has before its eyes, beside content and envelope."""
+        rules = (h.rule for h in self.verdict.hits if h.mode is Mode.ENFORCE)
+        return frozenset((*(f"list {n}" for n in self.lists), *(f"rule {r}" for r in rules)))
 
 
 Groups = Mapping[str, frozenset[str]]
@@ -119,6 +137,7 @@ def standing_votes(hold: Hold) -> tuple[Vote, ...]:
     last: dict[str, Vote] = {}
     for vote in hold.votes:
         bound = (vote.content_sha256, vote.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
+        bound = bound and (not vote.seen or vote.seen >= hold.scope)
         if bound and vote.approver not in hold.senders:
             last[vote.approver] = vote
     return tuple(last.values())

@@ -61,13 +61,11 @@ class Condition(ABC):
         value = values.get(self.slot)
         return PENDING if value is None else self.test(value)
 
-    def reason(self, value: Value, evidence: tuple[str, ...] = (), note: str = "") -> Reason:
+    def reason(self, value: Value, evidence: tuple[str, ...] = ()) -> Reason:
         """Why it answered as it did, with the public sentence and the private detail."""
         observed = shown(self.fact, value)
         name = f"{self.fact.name} in {self.window}" if self.window else self.fact.name
         parts = [f"{name} is {observed}, the condition {self.limit}", *evidence[:20]]
-        if note:
-            parts.append(note)
         return Reason(
             fact=self.fact.name,
             observed=observed,

@@ -1,76 +1,106 @@
-"""Facts that are counted over transactions: under which key each is counted, and what stands in for it meanwhile.
+"""Facts that are counted over transactions: under which keys each is counted, and what its answer comes to.
 
-One table. A fact with a ``key`` is asked of the ledger (Ask) and answered in the admission (Live.counts). A fact without
-one counts this message alone, and its reasons say so. Never here: the counting (store).
+One table. A fact is asked of the ledger (Ask), once or, where it is a share of lists, once for each list; what the ledger
+says (Live.counts) becomes its value. What needs no count, since this message adds nobody, is answered here.
+Never here: the counting (store).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.policy.admission import Ask, Live
 from smtpguard.policy.facts import Count, Facts, Unknown, Value
+from smtpguard.policy.mailing import DAY
 
-ALONE = "this message alone is counted"
-
-Key = Callable[[Facts], "str | Unknown | None"]
-"""The key of a count: None where it is not known yet, Unknown where it cannot be."""
+Keys = Callable[[Facts], "Sequence[str] | Value | None"]
+"""The keys of a count; a value where it is known without counting; None where they are not known yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """``own``: what this message alone comes to, from its other facts. ``key``: None where only that is counted."""
+    """``lazy``: asked, and counted, only of messages of which a rule still wants to know."""
 
-    own: Callable[[Facts], Value | None]
-    key: Key | None = None
-
-    @property
-    def note(self) -> str:
-        return "" if self.key else ALONE
+    keys: Keys
+    answer: Callable[[Mapping[str, Count], Facts], Value]
+    window_seconds: int = 0
+    lazy: bool = False
 
 
-def _fact(name: str) -> Callable[[Facts], Value | None]:
-    return lambda facts: facts.get(name)
-
-
-def _sender(facts: Facts) -> str | Unknown | None:
+def _sender(facts: Facts) -> Sequence[str] | Value | None:
     address = facts.get("sender.address")
     if address is None or isinstance(address, Unknown):
         return address
-    return address if isinstance(address, str) and address else Unknown(why="the message names no sender")
+    return [address] if isinstance(address, str) and address else Unknown(why="the message names no sender")
 
 
-def _one(facts: Facts) -> Value | None:
-    return Count(1, 1)
+def _mailing(facts: Facts) -> Sequence[str] | Value | None:
+    """A message that can reach no customer is no part of a mailing to customers."""
+    customers = facts.get("recipients.customers")
+    return Count(0, 0) if isinstance(customers, Count) and not customers.high else [""]
+
+
+def _lists(facts: Facts) -> Sequence[str] | Value | None:
+    """Each list that it touches, or may touch."""
+    return sorted(facts.sizes) or Count(0, 0)
+
+
+def _thread(facts: Facts) -> Sequence[str] | Value | None:
+    if facts.get("sender.address") is None:
+        return None  # the header was not asked yet
+    return [facts.thread] if facts.thread else Unknown(why="nobody can say which conversation it belongs to")
+
+
+def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
+    [count] = counts.values()
+    return count
+
+
+def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
+    return Count(max(c.low for c in counts.values()), max(c.high for c in counts.values()))
+
+
+def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
+    """The largest share of any one list; of a list of which nobody knows how many are on it, up to all."""
+    low = high = 0.0
+    for name, count in counts.items():
+        size = facts.sizes.get(name, Count(0, 0))
+        low = max(low, min(1.0, count.low / size.high) if size.high else 0.0)
+        if count.high:
+            high = max(high, min(1.0, count.high / size.low) if size.low else 1.0)
+    return Count(low, max(low, high))
 
 
 COUNTED: Mapping[str, Counted] = {
-    "mailing.customers": Counted(own=_fact("recipients.customers")),
-    "mailing.reach": Counted(own=_fact("recipients.reach")),
-    "mailing.share": Counted(own=_fact("recipients.share")),
-    "thread.replies": Counted(own=_one),
-    "sender.customers": Counted(own=_fact("recipients.customers"), key=_sender),
+    "mailing.customers": Counted(keys=_mailing, answer=_only, window_seconds=DAY),
+    "mailing.reach": Counted(keys=lambda facts: [""], answer=_only, window_seconds=DAY),
+    "mailing.share": Counted(keys=_lists, answer=_share, window_seconds=DAY),
+    "list.customers": Counted(keys=_lists, answer=_most),
+    "thread.replies": Counted(keys=_thread, answer=_only, lazy=True),
+    "sender.customers": Counted(keys=_sender, answer=_only),
 }
 APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 
-NOTES: Mapping[str, str] = {name: counted.note for name, counted in COUNTED.items() if counted.note}
+
+def ask(fact: str, window_seconds: int, facts: Facts) -> tuple[Ask, ...] | Value | None:
+    """What to ask the ledger, or the value where it is known already. None: the keys are not known yet."""
+    counted = COUNTED[fact]
+    keys = counted.keys(facts)
+    if isinstance(keys, (list, tuple)):
+        seconds = counted.window_seconds or window_seconds
+        return tuple(Ask(fact=fact, key=key, window_seconds=seconds) for key in keys)
+    assert keys is None or isinstance(keys, (bool, str, frozenset, Count, Unknown))
+    return keys
 
 
-def ask(fact: str, window_seconds: int, facts: Facts) -> Ask | Value | None:
-    """What to ask the ledger, or the value where it is known already. None: the key is not known yet."""
-    counted = COUNTED.get(fact)
-    if counted is None:
-        return None
-    if counted.key is None:
-        own = counted.own(facts)
-        return Unknown(why="it was not gathered") if own is None else own
-    key = counted.key(facts)
-    return Ask(fact=fact, key=key, window_seconds=window_seconds) if isinstance(key, str) else key
-
-
-def answered(question: Ask, live: Live) -> Value:
-    """The ledger's answer."""
-    count = live.counts.get(question)
-    return Unknown(why="the ledger did not count it") if count is None else Count(count, count)
+def answered(questions: Sequence[Ask], live: Live, facts: Facts) -> Value:
+    """What the ledger's answers come to."""
+    counts: dict[str, Count] = {}
+    for question in questions:
+        low = live.counts.get(question)
+        if low is None:
+            return Unknown(why="the ledger did not count it")
+        counts[question.key] = Count(low, low + live.maybe.get(question, 0))
+    return COUNTED[questions[0].fact].answer(counts, facts)

@@ -59,6 +59,9 @@ class RuleSet:
     _envelope: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _counted: tuple[tuple[str, str, int], ...] = field(init=False, repr=False, compare=False)
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
+    _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
+    _lazies: tuple[frozenset[str], ...] = field(init=False, repr=False, compare=False)
+    """The slots of counts that are asked for only where a rule still wants to know: all, and of each rule."""
     _reckoned: Callable[[tuple[Value | None, ...]], Reckoning] = field(init=False, repr=False, compare=False)
     """Remembered, since nearly every message has the values that one before it had."""
 
@@ -67,6 +70,9 @@ class RuleSet:
         slots = {c.slot: c.fact.name for c in conditions}
         envelope = {c.slot for c in conditions if c.fact.source is Source.ENVELOPE}
         live = {(c.slot, c.fact.name, c.window_seconds) for c in conditions if c.fact.name in counted.COUNTED}
+        lazy = frozenset(slot for slot, fact, _ in live if counted.COUNTED[fact].lazy)
+        object.__setattr__(self, "_lazy", lazy)
+        object.__setattr__(self, "_lazies", tuple(lazy & {c.slot for c in rule.conditions} for rule in self.rules))
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
         object.__setattr__(self, "_envelope", tuple(sorted(envelope)))
         object.__setattr__(self, "_counted", tuple(sorted(live)))
@@ -78,12 +84,12 @@ class RuleSet:
         for slot in self._envelope:
             if values.get(slot) is None:
                 values[slot] = _NOT_GATHERED
-        asks: dict[str, Ask] = {}
+        asks: dict[str, tuple[Ask, ...]] = {}
         # whatever the rules do: a freeze of a sender or a thread looks at the header
         headers = values.get("sender.address") is None
         for slot, fact, window in self._counted:
             question = counted.ask(fact, window, known)
-            if isinstance(question, Ask):
+            if isinstance(question, tuple):
                 asks[slot] = question
                 values.pop(slot, None)  # a count is the ledger's to say
             elif question is not None:
@@ -94,6 +100,11 @@ class RuleSet:
             reckoned = self._reckoned(slots)
         except TypeError:  # a value of no type that there is, so nothing to remember it by
             reckoned = self._reckon(slots)
+        if not self._lazy.isdisjoint(asks):
+            wanted = {
+                slot for slots, a in zip(self._lazies, reckoned.answers, strict=True) if a is PENDING for slot in slots
+            }
+            asks = {slot: questions for slot, questions in asks.items() if slot not in self._lazy or slot in wanted}
         sources = reckoned.sources | {Source.HEADERS} if headers else reckoned.sources
         pending = frozenset([source for source in _PRICES if source in sources][:1])
         return Plan(rules=self, facts=known, values=values, reckoned=reckoned, pending=pending, questions=asks)
@@ -145,7 +156,7 @@ class Plan:
     values: Mapping[str, Value]
     reckoned: Reckoning
     pending: frozenset[Source]
-    questions: Mapping[str, Ask]
+    questions: Mapping[str, tuple[Ask, ...]]
     _settled: tuple[Hit | Miss | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -167,30 +178,45 @@ class Plan:
     @property
     def asks(self) -> tuple[Ask, ...]:
         """The counts to read, and to count this message in, whatever becomes of the rules that look at them."""
-        return tuple(dict.fromkeys(self.questions.values()))
+        return tuple(dict.fromkeys(ask for questions in self.questions.values() for ask in questions))
 
     @property
     def may_hold(self) -> bool:
-        """Whether its rules can still come to a hold, so that content is to be kept first. A freeze may hold anything."""
-        if self.certain[0] is Action.HOLD:
-            return True
-        return self.certain[0] < Action.HOLD and any(
-            r.then is Action.HOLD and not r.observes for r in self.rules.rules if r.rule_id in self.hanging
+        """Whether its rules can still come to a hold. A freeze may hold anything."""
+        return self._may_hold(counting=True)
+
+    @property
+    def expects_hold(self) -> bool:
+        """The same, counts aside, by which few messages are held: then content is kept first. Content that is missed costs
+        another round."""
+        return self._may_hold(counting=False)
+
+    def _may_hold(self, *, counting: bool) -> bool:
+        if self.certain[0] is not Action.RELAY:
+            return self.certain[0] is Action.HOLD
+        return any(
+            rule.then is Action.HOLD
+            and not rule.observes
+            and (counting or not any(c.slot in self.questions for c in rule.conditions))
+            for rule in self.rules.rules
+            if rule.rule_id in self.hanging
         )
 
     def close(self, live: Live) -> Verdict:
-        """The verdict, with the counts, approvals and freezes of the admission."""
-        values = self._with(live)
+        """The verdict, with the counts, approvals and freezes of the admission. A rule that could not make it stricter is
+        answered all the same where the admission happens to know all that it asks."""
+        told = self._told(live)
+        values = dict.fromkeys(self.rules._slots, _NOT_ASKED) | told
         hits: list[Hit] = []
         misses: list[Miss] = []
         skipped: list[str] = []
         doubts: dict[str, str] = {}
         for rule, answer, settled in zip(self.rules.rules, self.reckoned.answers, self._settled, strict=True):
             if answer is PENDING:
-                if rule.rule_id not in self.hanging:
+                answer = rule.answer(values if rule.rule_id in self.hanging else told)
+                if answer is PENDING:
                     skipped.append(rule.rule_id)
                     continue
-                answer = rule.answer(values)
                 settled = in_words(rule, answer, values, self.facts)
             if answer is UNKNOWN:
                 doubts.update((c.fact.name, self._why(c.slot, values)) for c in rule.doubts(values))
@@ -215,15 +241,12 @@ class Plan:
             freeze_id=frozen[0].freeze_id if frozen is not None else None,
         )
 
-    def _with(self, live: Live) -> Mapping[str, Value]:
-        """All values: those of the admission filled in, and what nobody asked for made unknown."""
-        values = dict(self.values)
-        for slot, question in self.questions.items():
-            values[slot] = counted.answered(question, live)
-        values[counted.APPROVED] = bool(self.facts.mailing) and self.facts.mailing in live.approved
-        for slot in self.rules._slots:
-            if values.get(slot) is None:
-                values[slot] = _NOT_ASKED
+    def _told(self, live: Live) -> dict[str, Value]:
+        """What is known, those values that the admission gives filled in."""
+        values = {slot: value for slot, value in self.values.items() if value is not None}
+        for slot, questions in self.questions.items():
+            values[slot] = counted.answered(questions, live, self.facts)
+        values[counted.APPROVED] = live.approved
         return values
 
     def _why(self, slot: str, values: Mapping[str, Value]) -> str:
@@ -237,11 +260,11 @@ class Plan:
         """The first freeze that stops it, or that nobody can say does not."""
         if not live.freezes:
             return None
-        facts = self.facts
+        facts, mailing = self.facts, live.mailing.mailing_id if live.mailing is not None else ""
         for sure in (True, False):
             for freeze in live.freezes:
                 stops = freeze.stops(
-                    lists=facts.lists, senders=facts.senders, mailing=facts.mailing, thread=facts.thread, now=live.now
+                    lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now
                 )
                 if stops if sure else self._may_stop(freeze, live):
                     return freeze, self._freeze_hit(freeze, uncertain=not sure)
@@ -276,8 +299,8 @@ class Plan:
 def in_words(rule: Rule, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit | Miss:
     """What a rule's answer is for people."""
     if answer is NO:
-        return rule.miss(values, facts, counted.NOTES)
-    return rule.hit(answer, values, facts, counted.NOTES)
+        return rule.miss(values, facts)
+    return rule.hit(answer, values, facts)
 
 
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from smtpguard.reading.fingerprint import Identity
 
@@ -118,6 +118,8 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="sender.proven", type=Type.TRUTH, source=O, doc="by AUTH, by a listener that verifies senders, or by a declared origin"),
     Fact(name="sender.is_writer", type=Type.TRUTH, source=O, doc="From is a writer of every addressed list, and is proven"),
     Fact(name="sender.customers", type=Type.COUNT, source=L, windowed=True, doc="distinct customers that this From wrote to in a window"),
+    Fact(name="list.customers", type=Type.COUNT, source=L, windowed=True,
+         doc="distinct people of any one list touched, whoever wrote to them and what, in a window: the most"),
     Fact(name="thread.replies", type=Type.COUNT, source=L, windowed=True, doc="distinct Message-IDs in the thread in a window"),
 )  # fmt: skip
 """Every fact by its name. A name that is not here is an error in the policy, with a suggestion."""
@@ -128,29 +130,22 @@ class Facts:
     """What is known of one message. ``values`` holds what was asked; ``evidence`` the phrases behind a fact, for people.
 
     ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path and
-    authenticated user. ``quorum`` is what a hold of this message needs. ``mailing`` and ``thread`` are keys of counts.
-    ``identity``: what it is a copy of; None where nothing has needed it.
+    authenticated user. ``quorum`` is what a hold of this message needs. ``thread`` is a key of counts.
+    ``identity``: what it is a copy of; None where nothing has needed it. ``sizes``: how many people are on each list that it
+    touches, or may touch.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     evidence: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lists: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
-    mailing: str = ""
     thread: str = ""
     identity: Identity | None = None
+    sizes: Mapping[str, Count] = field(default_factory=dict)
 
     def get(self, name: str) -> Value | None:
         """The value, Unknown, or None where it has not been asked yet."""
         return self.values.get(name)
 
     def with_values(self, values: Mapping[str, Value], evidence: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
-        return Facts(
-            values={**self.values, **values},
-            evidence={**self.evidence, **(evidence or {})},
-            lists=self.lists,
-            senders=self.senders,
-            mailing=self.mailing,
-            thread=self.thread,
-            identity=self.identity,
-        )
+        return replace(self, values={**self.values, **values}, evidence={**self.evidence, **(evidence or {})})

@@ -22,12 +22,13 @@ DAY = 86_400
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: a list that could not
-    say leaves it open whether this is a customer."""
+    say leaves it open whether this is a customer. A list's address stands for so many people (``weight``)."""
 
     digest: bytes
     customer: bool = False
     maybe: bool = False
     lists: tuple[str, ...] = ()
+    weight: int = 1
 
 
 class Fate(enum.IntEnum):

@@ -182,12 +182,13 @@ class ListModel(Section):
 
 
 class StreamModel(Section):
-    """Standing approval for one-by-one mail from systems; never for a list's address."""
+    """Standing approval for one-by-one mail from systems; never for a list's address. ``owner`` hears when it is above its limits."""
 
     from_: Mailboxes = Field(alias="from", min_length=1)
     origin: OriginModel
     max: RateField | None = None
     max_per_person: RateField | None = None
+    owner: Mailbox | None = None
 
 
 _ACTIONS = ("hold", "defer", "reject")

@@ -21,8 +21,9 @@ Strength = tuple[Action, bool]
 AUTOMATIC = "automatic-to-list"
 STREAM = "stream-limit"
 IN_DOUBT = "in-doubt-retry"
-FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT})
-"""The rules that stand in no policy (guard.fixed): a policy's own rules bear other ids, or nobody could tell them apart."""
+WAITS, COPIES, STAGES, REJECTED = "mailing-held", "mailing-stored", "mailing-stages", "mailing-rejected"
+FIXED = frozenset({AUTOMATIC, STREAM, IN_DOUBT, WAITS, COPIES, STAGES, REJECTED})
+"""The rules that stand in no policy (guard.fixed, guard.standing): a policy's own rules bear other ids, or nobody could tell them apart."""
 
 _COST = {source: rank for rank, source in enumerate(Source)}
 _Tests = tuple[tuple[str, Callable[[Value], Answer]], ...]
@@ -77,7 +78,7 @@ class Rule:
             waiting += [c.fact.source for c in self.unless if values.get(c.slot) is None]
         return min(waiting, key=_COST.__getitem__)
 
-    def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Hit:
+    def hit(self, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit:
         """It takes effect: with the reasons of ``when``, and the exceptions that could not be answered."""
         unclear = [c for c in self.unless if c.test(_value(c, values)) is UNKNOWN] if answer is UNKNOWN else []
         return Hit(
@@ -86,12 +87,12 @@ class Rule:
             mode=self.mode,
             description=self.description,
             scope=self.scope,
-            reasons=tuple(_reason(c, values, facts, notes) for c in (*self.when, *unclear)),
+            reasons=tuple(_reason(c, values, facts) for c in (*self.when, *unclear)),
             uncertain=answer is UNKNOWN,
             explain=self.explain,
         )
 
-    def miss(self, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Miss:
+    def miss(self, values: Mapping[str, Value], facts: Facts) -> Miss:
         """It does not: because of the first condition that said no, or of an exception."""
         for because in self.when:
             if because.answer(values) is NO:
@@ -102,8 +103,8 @@ class Rule:
             because = self.unless[0]
         name = because.fact.name
         if name not in facts.evidence:
-            return _plain_miss(self.rule_id, because, _value(because, values), notes.get(name, ""))
-        return Miss(rule=self.rule_id, reason=_reason(because, values, facts, notes))
+            return _plain_miss(self.rule_id, because, _value(because, values))
+        return Miss(rule=self.rule_id, reason=_reason(because, values, facts))
 
     def doubts(self, values: Mapping[str, Value]) -> list[Condition]:
         """The conditions that could not be answered."""
@@ -136,11 +137,11 @@ _NOT_ASKED = Unknown(why="it was not asked for")
 
 
 @lru_cache(maxsize=4096)
-def _plain_miss(rule_id: str, condition: Condition, value: Value, note: str) -> Miss:
+def _plain_miss(rule_id: str, condition: Condition, value: Value) -> Miss:
     """Nearly every rule misses nearly every message, and for the same few reasons."""
-    return Miss(rule=rule_id, reason=condition.reason(value, (), note))
+    return Miss(rule=rule_id, reason=condition.reason(value))
 
 
-def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts, notes: Mapping[str, str]) -> Reason:
+def _reason(condition: Condition, values: Mapping[str, Value], facts: Facts) -> Reason:
     name = condition.fact.name
-    return condition.reason(_value(condition, values), tuple(facts.evidence.get(name, ())), notes.get(name, ""))
+    return condition.reason(_value(condition, values), tuple(facts.evidence.get(name, ())))

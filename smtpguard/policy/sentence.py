@@ -127,6 +127,8 @@ _SAID: Mapping[str, Saying] = {
     "sender.is_writer": _truth("Its sender may write to every list that it is addressed to",
                                "Its sender is not proven to be somebody who may write to every list that it is addressed to"),
     "sender.customers": _counted("Its sender wrote to one customer", "Its sender wrote to # customers", "Its sender wrote to no customer"),
+    "list.customers": _counted("Mail went to one customer of a list", "Mail went to # customers of a list",
+                               "Mail went to no customer of a list"),
     "thread.replies": _counted("There was one message in this conversation", "There were # messages in this conversation",
                                "There were no messages in this conversation"),
 }  # fmt: skip

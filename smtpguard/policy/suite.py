@@ -36,7 +36,6 @@ from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.admission import Freeze, Live, Selector
-from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
 from smtpguard.policy.grammar import fact_named
@@ -126,17 +125,38 @@ def run(document: Document, rules: RuleSet) -> list[Outcome]:
 def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
     """Live facts are given with the others here: counts stand in Live, and an approved mailing among the approved."""
     lists, sender = values["recipients.lists"], values["sender.address"]
+    if "mailing.customers" in values and values["recipients.customers"] == Count(0, 0):
+        values = {**values, "recipients.customers": _ONE}  # the message itself is one of the mailing's
     facts = Facts(
         values={k: v for k, v in values.items() if FACTS[k].source is not Source.LIVE},
         lists=lists if isinstance(lists, frozenset) else frozenset(),
         senders=frozenset({sender}) if isinstance(sender, str) else frozenset(),
-        mailing="mailing",
         thread="thread",
+        sizes={_LIST: Count.exactly(_PEOPLE)},
     )
     plan = rules.plan(facts)
-    counts = {ask: int(c.high) for ask in plan.asks if isinstance(c := values.get(ask.fact, Count(0, 0)), Count)}
-    approved = frozenset({"mailing"}) if values.get("mailing.approved") is True else frozenset()
-    return plan.close(Live(now=NOW, counts=counts, approved=approved, freezes=_freezes(frozen)))
+    counts, maybe = {}, {}
+    for ask in plan.asks:
+        if isinstance(given := values.get(ask.fact, _of_this_message(ask.fact, values)), Count):
+            whole = _PEOPLE if FACTS[ask.fact].type is Type.SHARE else 1
+            counts[ask] = round(given.low * whole)
+            maybe[ask] = round(given.high * whole) - counts[ask] if given.high != float("inf") else _PEOPLE
+    approved = values.get("mailing.approved") is True
+    return plan.close(Live(now=NOW, counts=counts, maybe=maybe, approved=approved, freezes=_freezes(frozen)))
+
+
+_LIST, _PEOPLE = "a list", 1_000_000
+"""A case's shares are of this one."""
+_OWN = {
+    "mailing.customers": "recipients.customers",
+    "mailing.reach": "recipients.reach",
+    "mailing.share": "recipients.share",
+}
+
+
+def _of_this_message(fact: str, values: Mapping[str, Value]) -> Value:
+    """What a case does not say of a count is what its message alone comes to."""
+    return values[_OWN[fact]] if fact in _OWN else Count(0, 0)
 
 
 def _freezes(frozen: Literal["all"] | FrozenModel | None) -> tuple[Freeze, ...]:
@@ -194,10 +214,6 @@ def _values(document: Document, place: Place, raw: Mapping[str, Any], problems: 
 
 def _value(fact: Fact, raw: Any) -> Value:
     """A fact's value as a case gives it. Raises Invalid."""
-    if fact.name in COUNTED and COUNTED[fact.name].key is None:
-        raise Invalid(
-            f"{fact.name} follows from the message's own recipients", "recipients.customers, .reach or .share"
-        )
     if raw == "unknown" and fact.source is not Source.LIVE:
         return Unknown(why="the case says so")
     match fact.type:

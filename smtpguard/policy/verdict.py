@@ -28,6 +28,7 @@ class Action(enum.IntEnum):
 class Mode(enum.Enum):
     ENFORCE = "enforce"
     OBSERVE = "observe"
+    APPROVED = "approved"  # it hit, and people have decided on it
 
 
 class Scope(enum.Enum):

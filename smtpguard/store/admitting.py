@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import update
 
-from smtpguard.policy.admission import Admission, Change, ContentMissing, IntentKind, Item, Live, PolicyMoved
+from smtpguard.policy.admission import Admission, Ask, Change, ContentMissing, IntentKind, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.mailing import Fate
 from smtpguard.policy.verdict import Action, Held
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
+from smtpguard.store.roll import Row
 from smtpguard.store.schema import hold as hold_table
+
+FATES = {Action.RELAY: Fate.ADMITTED, Action.HOLD: Fate.HELD, Action.DEFER: Fate.DEFERRED, Action.REJECT: Fate.NONE}
+"""What becomes of people's copies by a verdict."""
 
 # Also what has no outcome yet: its process may have died between the final dot and the relay's reply.
 _DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
@@ -34,19 +40,15 @@ class Run:
         self._twins = holds.twins(batch, keys)
         self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
         self._tally = Tally(batch, items)
+        self._entries: dict[str, Hold | None] = {}
+        batch.roll.meet(items)
 
     def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
         batch = self._batch
         if item.policy_sha256 != batch.head.policy:
             raise PolicyMoved("another policy is in force")
-        live = Live(
-            now=batch.now,
-            freezes=batch.freezes,
-            counts=self._tally.counts(item) if item.asks else {},
-            twin=self._twins.get(item.key),
-            generation=batch.head.generation,
-            in_doubt=item.key in self._doubts,
-        )
+        row = batch.roll.of(item)
+        live = self._live(item, row)
         admission = step(live)
         sealed = batch.sealed(admission.events)
         unasked = set(admission.counted) - set(item.asks)
@@ -54,9 +56,9 @@ class Run:
             raise ValueError("counted what was not asked for")
         intents = [outboxes.rows_of(intent, batch.now_us) for intent in admission.intents]
         contents_used = {i.content_sha256 for i in admission.intents if i.kind in _OF_CONTENT}
-        row = None
+        hold_row = None
         if admission.hold is not None:
-            row = holds.row_of(admission.hold, item.key) | {"acknowledged": False}
+            hold_row = holds.row_of(admission.hold, item.key) | {"acknowledged": False}
             contents_used.add(admission.hold.content_sha256)
         adopted = self._adopted(item, admission)
         if adopted is not None:
@@ -66,15 +68,18 @@ class Run:
                 raise ContentMissing("the content of the hold is not kept")
         marks = None
         if admission.disposition is None and admission.verdict.action is Action.RELAY:
+            mailing = row.known.mailing_id if row is not None else ""
             marks = json.dumps(
-                [sorted(item.touches), sorted(item.senders), item.mailing, item.thread], separators=(",", ":")
+                [sorted(item.touches), sorted(item.senders), mailing, item.thread], separators=(",", ":")
             )
         # from here on nothing is refused
         batch.append(sealed)
+        people = self._recorded(item, row, admission) if row is not None else None
         if marks is not None:
-            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, None, None))
-        if row is not None and admission.hold is not None:
-            holds.add(batch.connection, row)
+            n = row.known.n if row is not None else None
+            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people))
+        if hold_row is not None and admission.hold is not None:
+            holds.add(batch.connection, hold_row | {"people": people})
             self._twins[item.key] = admission.hold
         if adopted is not None:
             batch.connection.execute(
@@ -92,6 +97,61 @@ class Run:
 
     def finish(self) -> None:
         self._tally.keep()
+
+    def _live(self, item: Item, row: Row | None) -> Live:
+        batch, roll = self._batch, self._batch.roll
+        counts = self._tally.counts(item) if item.asks else {}
+        maybe: dict[Ask, int] = {}
+        mailing, entry, new, approved = None, None, 0, False
+        if row is not None:
+            of_mailing, maybe = roll.counts(row, item)
+            counts |= of_mailing
+            mailing, new = roll.view(row), roll.new(row, item)
+            approved = mailing.covers(item.identity, item.touches, new, batch.now)
+            entry = self._entry(mailing.entry)
+        return Live(
+            now=batch.now,
+            freezes=batch.freezes,
+            counts=counts,
+            maybe=maybe,
+            mailing=mailing,
+            new=new,
+            fresh=roll.fresh(row, item) if row is not None and row.mailing.progress is not None else 0,
+            approved=approved,
+            entry=entry,
+            twin=self._twins.get(item.key),
+            generation=batch.head.generation,
+            in_doubt=item.key in self._doubts,
+        )
+
+    def _entry(self, hold_id: str) -> Hold | None:
+        if not hold_id:
+            return None
+        if hold_id not in self._entries:
+            self._entries[hold_id] = holds.find(self._batch.connection, hold_id)
+        return self._entries[hold_id]
+
+    def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
+        """Count it under its mailing, and what was held of it under its one hold. Returns its people."""
+        roll, fate = self._batch.roll, FATES[admission.verdict.action]
+        people = roll.record(row, item, fate, admission.named) if fate is not Fate.NONE else None
+        mailing = row.mailing
+        if admission.progress is not None:
+            mailing = replace(mailing, progress=admission.progress)
+        if mailing.progress is not None and fate is Fate.ADMITTED:
+            counted = roll.view(row).people
+            mailing = replace(mailing, progress=mailing.progress.with_reached(counted.admitted + counted.relayed, self._batch.now))  # fmt: skip
+        if admission.hold is not None and not admission.hold.lead and not admission.hold.kind:
+            mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
+            self._entries[admission.hold.hold_id] = admission.hold
+        elif admission.hold is not None and admission.hold.lead:
+            mailing = replace(mailing, copies=mailing.copies + 1)
+        if admission.grown is not None:
+            holds.grow(self._batch.connection, admission.grown)
+            self._entries[admission.grown.hold_id] = admission.grown
+        if mailing is not row.mailing:
+            roll.change(row, mailing)
+        return people
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
         """The void hold that is to wait again. Raises ValueError where it is none of this item's."""

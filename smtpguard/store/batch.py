@@ -19,6 +19,8 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import schema
 from smtpguard.store.codec import FREEZE
+from smtpguard.store.memory import Memory
+from smtpguard.store.roll import Roll
 
 Row = Sequence[Any]
 _HEAD = "SELECT journal, seq, hash, generation, policy, kept_bytes FROM head"
@@ -63,7 +65,14 @@ class Batch:
     """Made by the writer for each transaction. ``changed``: reads made ahead (twins, counts) must be made again."""
 
     def __init__(
-        self, connection: Connection, *, now: datetime, secret: bytes, sqlite: bool, known: Gate | None
+        self,
+        connection: Connection,
+        *,
+        now: datetime,
+        secret: bytes,
+        sqlite: bool,
+        known: Gate | None,
+        memory: Memory | None = None,
     ) -> None:
         self.connection = connection
         self._cursor = connection.connection.cursor()
@@ -79,7 +88,9 @@ class Batch:
         else:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
-        self._settled: list[str] = []
+        self._settled: dict[str, str] = {}
+        self.roll = Roll(self, memory or Memory())
+        """The mailings that this batch meets."""
         self.counted = 0
         """How many rows of counts were written, of which as many may be due for pruning."""
         self.signed: list[Checkpoint] = []
@@ -138,7 +149,7 @@ class Batch:
             if clear is not None:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME:
-                self._settled.append(event.id)
+                self._settled[event.id] = str(event.data.get("outcome", ""))
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
                 self.connection.execute(
@@ -169,18 +180,25 @@ class Batch:
 
     def flush(self) -> None:
         """Write what waits, so that a statement of one's own sees it."""
+        self._write_rows()
+        if self._settled:
+            settled = list(self._settled)
+            self.roll.settle(self._settled)
+            self._settled.clear()
+            for start in range(0, len(settled), _MOST_ROWS):
+                some = settled[start : start + _MOST_ROWS]
+                self.execute(f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt", [some])
+
+    def _write_rows(self) -> None:
         for table, rows in self._rows.items():
             if rows:
                 self._insert(table, rows)
                 rows.clear()
-        if self._settled:
-            for start in range(0, len(self._settled), _MOST_ROWS):
-                some = self._settled[start : start + _MOST_ROWS]
-                self.execute(f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt", [some])
-            self._settled.clear()
 
     def finish(self) -> None:
         self.flush()
+        self.roll.write()
+        self._write_rows()
         if self.head != self._was:
             head = self.head
             self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
@@ -196,6 +214,11 @@ _CONFLICTS: Mapping[str, str] = {
     " made = excluded.made",
     "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
     "underway": "ON CONFLICT (id) DO NOTHING",
+    "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"
+    " people = excluded.people, counts = excluded.counts, doc = excluded.doc",
+    "mailing_key": "ON CONFLICT (key, n) DO NOTHING",
+    "reached": "ON CONFLICT (n, person) DO UPDATE SET at = excluded.at, kind = excluded.kind,"
+    " fate = excluded.fate, content = excluded.content",
     "outbox": "ON CONFLICT (intent_id) DO NOTHING",
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",

@@ -23,6 +23,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Freeze, Intent
 from smtpguard.policy.approval import Hold
+from smtpguard.policy.mailing import Mailing
 
 T = TypeVar("T")
 _Way = Callable[[Any], Any]
@@ -129,3 +130,4 @@ HOLD = Codec(Hold)
 INTENT = Codec(Intent)
 RECIPIENT = Codec(Recipient)
 FREEZE = Codec(Freeze)
+MAILING = Codec(Mailing)

@@ -2,7 +2,8 @@
 
 A scope is a fact and its key; a pair is a member of it. Both are keyed digests: the tables name nobody. Of each pair the
 newest time is kept. What was counted under a scope already (the same content coming again) adds members that the window does
-not have and prolongs none. Never here: what a count means.
+not have and prolongs none. Never here: what a count means, or
+what is counted of a mailing (roll).
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any
 
 from smtpguard.policy.admission import Ask, Item
 from smtpguard.store.batch import Batch
+from smtpguard.store.roll import OF_MAILINGS
 
 OF_MESSAGES = frozenset({"thread.replies", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
+
+OF_A_LIST = "list.customers"
+"""The fact that counts only those who are on the list that is its key."""
 
 LARGE = 2000  # a sum that is worth keeping
 LIFE = 600 * 1_000_000  # microseconds until a kept sum is made anew; pruning waits as long
@@ -52,6 +57,8 @@ class Tally:
         marks: set[bytes] = set()
         for item in items:
             for ask in item.asks:
+                if ask.fact in OF_MAILINGS:
+                    continue
                 scope = self._scope(ask)
                 floor = batch.now_us - ask.window_seconds * 1_000_000
                 self._sums.setdefault(scope, {})[ask.window_seconds] = _Sum(floor)
@@ -120,6 +127,8 @@ class Tally:
         """Each ask's count with this very item in it."""
         counts: dict[Ask, int] = {}
         for ask in item.asks:
+            if ask.fact in OF_MAILINGS:
+                continue
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
             new = sum(w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor)
@@ -131,6 +140,8 @@ class Tally:
         now = self._batch.now_us
         longest: dict[bytes, Ask] = {}
         for ask in asks:
+            if ask.fact in OF_MAILINGS:
+                continue
             scope = self._scope(ask)
             if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
                 longest[scope] = ask
@@ -172,6 +183,8 @@ def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
     """The item's members of the scope, each once, with its weight: a list's address weighs as much as its people."""
     if ask.fact in OF_MESSAGES:
         return [(_pair(scope, b"m" + (item.message_id or item.key).encode("utf-8", "surrogatepass")), 1)]
+    if ask.fact == OF_A_LIST:
+        return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody if ask.key in p.lists]
     people = [(_pair(scope, b"p" + person), 1) for person in dict.fromkeys(item.people)]
     lists = {(name, version): people for name, version, people in item.lists}
     return people + [(_pair(scope, f"l{n}\0{v}".encode()), weight) for (n, v), weight in lists.items()]

@@ -18,17 +18,22 @@ from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
 from smtpguard.store.schema import hold as table
 
-_COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc)
+_COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
-_TWINS = """SELECT key, state, acknowledged, doc FROM hold WHERE key IN ({})
+_TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
  AND state IN ('waiting', 'approved', 'releasing', 'void') ORDER BY held_at"""
 _FIRST_LOOK = timedelta(hours=1)
 
 
-def _read(state: str, acknowledged: bool, text: str) -> Hold:
+def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
+    """What columns say counts, since they are changed without the document."""
     document = json.loads(text)
-    document["state"], document["acknowledged"] = state, acknowledged
+    document["state"], document["acknowledged"], document["lead"] = state, acknowledged, lead or ""
+    if copies is not None:
+        document["copies"] = copies
+    if reach is not None:
+        document["reach"] = reach
     return HOLD.back(document)
 
 
@@ -50,6 +55,7 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "attend_at": microseconds(attend_at(hold)),
         "content": hold.content_sha256,
         "doc": HOLD.dumps(hold),
+        "lead": hold.lead or None,
     }
 
 
@@ -60,9 +66,14 @@ def add(connection: Connection, row: Mapping[str, Any]) -> None:
 def replace(connection: Connection, hold: Hold) -> None:
     """Write it over the one that was. ``acknowledged`` is the store's own and stays."""
     row = row_of(hold, "")
-    for fixed in ("hold_id", "key", "acknowledged"):
+    for fixed in ("hold_id", "key", "acknowledged", "lead"):
         del row[fixed]
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**row))
+
+
+def grow(connection: Connection, hold: Hold) -> None:
+    """More has come to it: the document alone changes."""
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(doc=HOLD.dumps(hold)))
 
 
 def set_state(connection: Connection, hold_id: str, state: State) -> None:

@@ -30,6 +30,7 @@ from smtpguard.store import counting, holds, journal
 from smtpguard.store.admitting import Run, answered_as
 from smtpguard.store.batch import Batch, Step
 from smtpguard.store.database import BadItem, CommitUnknown, Database
+from smtpguard.store.memory import Memory
 from smtpguard.store.schema import underway
 from smtpguard.store.work import WAIT_SECONDS, Clock, Waiting, Work
 
@@ -62,6 +63,7 @@ class Writer:
         self._waker: asyncio.TimerHandle | None = None
         self._unanswered: deque[Work] = deque()  # written, or perhaps written, while their clients were told 451
         self._gate: Gate | None = None
+        self._memory = Memory()  # of mailings
         self._kept_house = clock.monotonic()
         self._counted = 0
         self._unsigned = False  # entries of ours that no checkpoint covers yet
@@ -190,6 +192,7 @@ class Writer:
                 secret=self._secret,
                 sqlite=self._database.sqlite,
                 known=self._gate,
+                memory=self._memory,
             )
             batch.record(notes)
             unanswered = self._settle_unanswered(batch)
@@ -204,6 +207,7 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
+        batch.roll.committed()
         for _ in range(unanswered):
             self._unanswered.popleft()
         self._unsigned = (self._unsigned or batch.grew) and not batch.signed

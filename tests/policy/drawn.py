@@ -11,6 +11,7 @@ from smtpguard.policy.admission import Freeze, Live, Selector
 from smtpguard.policy.engine import Plan, RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
 from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 
@@ -99,7 +100,6 @@ def facts(draw: st.DrawFn) -> Facts:
         evidence={"message.looks": ("a mark",)},
         lists=draw(st.frozensets(st.sampled_from(LISTS))),
         senders=frozenset({"a@example.com"}),
-        mailing=draw(st.sampled_from(["", "mailing"])),
         thread="thread",
     )
 
@@ -115,6 +115,9 @@ def blurred(draw: st.DrawFn, known: Facts) -> Facts:
         elif how == "wide" and isinstance(value, Count):
             less[name] = Count(max(0, value.low - draw(_numbers)), value.high + draw(_numbers))
     return known.with_values(less)
+
+
+MAILING = Mailing(mailing_id="mailing", first_at=NOW, last_at=NOW)
 
 
 @st.composite
@@ -134,5 +137,7 @@ def lives(draw: st.DrawFn, plan: Plan) -> Live:
         now=NOW,
         freezes=freezes,
         counts={ask: draw(_numbers) for ask in plan.asks},
-        approved=draw(st.sampled_from([frozenset(), frozenset({"mailing"})])),
+        maybe={ask: draw(st.sampled_from([0, 0, 3])) for ask in plan.asks},
+        mailing=draw(st.sampled_from([None, MAILING])),
+        approved=draw(st.booleans()),
     )

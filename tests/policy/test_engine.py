@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -264,21 +265,45 @@ def test_a_sender_that_nobody_knows_is_no_key_to_count_under() -> None:
         assert plan.close(LIVE).action is Action.HOLD
 
 
-def test_until_mailings_are_counted_a_message_counts_alone_and_says_so() -> None:
-    many = rule("many", {"mailing.customers": ">= 20"})
-    facts = Facts(values={**SENDER, "recipients.customers": Count(50, 50)})
-    (hit,) = decide(ruleset(many), facts, LIVE).hits
-    assert hit.reasons[0].observed == "50"
-    assert hit.reasons[0].detail.endswith("this message alone is counted")
+def test_a_mailing_is_counted_by_the_ledger_where_it_may_reach_a_customer() -> None:
+    many = ruleset(rule("many", {"mailing.customers": ">= 20"}))
+    nobody = many.plan(Facts(values={**SENDER, "recipients.customers": Count(0, 0)}))
+    assert nobody.asks == ()
+    plan = many.plan(Facts(values={**SENDER, "recipients.customers": Count(0, 1)}))
+    (asked,) = plan.asks
+    assert (asked.fact, asked.key, asked.window_seconds) == ("mailing.customers", "", 86_400)
+    assert plan.close(replace(LIVE, counts={asked: 19})).action is Action.RELAY
+    assert plan.close(replace(LIVE, counts={asked: 20})).action is Action.HOLD
+    (hit,) = plan.close(replace(LIVE, counts={asked: 5}, maybe={asked: 30})).hits
+    assert hit.uncertain
+    assert hit.reasons[0].observed == "5 to 35"
+
+
+def test_a_share_is_asked_for_each_list_and_is_the_largest() -> None:
+    much = ruleset(rule("much", {"mailing.share": ">= 0.25"}))
+    sizes = {"news": Count(400, 400), "offers": Count(100, math.inf)}
+    plan = much.plan(Facts(values=SENDER, sizes=sizes))
+    news, offers = sorted(plan.asks, key=lambda a: a.key)
+    assert plan.close(replace(LIVE, counts={news: 99, offers: 0})).action is Action.RELAY
+    assert plan.close(replace(LIVE, counts={news: 100, offers: 0})).action is Action.HOLD
+    (hit,) = plan.close(replace(LIVE, counts={news: 0, offers: 25})).hits
+    assert hit.uncertain, "how many are on the list, nobody knows"
+    assert much.plan(Facts(values=SENDER)).asks == ()
+
+
+def test_a_count_that_no_rule_wants_to_know_of_any_more_is_not_asked() -> None:
+    storm = ruleset(rule("storm", {"thread.replies": ">= 5 in 10m", "recipients.reach": ">= 100"}))
+    few = Facts(values={**SENDER, "recipients.reach": Count(3, 3)}, thread="<t>")
+    assert storm.plan(few).asks == ()
+    (asked,) = storm.plan(few.with_values({"recipients.reach": Count(100, 100)})).asks
+    assert asked.key == "<t>"
 
 
 def test_an_approved_mailing() -> None:
     unapproved = rule("unapproved", {"mailing.approved": False})
-    facts = Facts(values=SENDER, mailing="m1")
+    facts = Facts(values=SENDER)
     assert decide(ruleset(unapproved), facts, LIVE).action is Action.HOLD
-    assert decide(ruleset(unapproved), facts, replace(LIVE, approved=frozenset({"m1"}))).action is Action.RELAY
-    nameless = decide(ruleset(unapproved), replace(facts, mailing=""), replace(LIVE, approved=frozenset({""})))
-    assert nameless.action is Action.HOLD
+    assert decide(ruleset(unapproved), facts, replace(LIVE, approved=True)).action is Action.RELAY
 
 
 def test_the_quorum_is_that_of_every_list_touched() -> None:

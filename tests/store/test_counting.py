@@ -74,7 +74,7 @@ async def test_windows_of_one_key_are_counted_apart(store: Store, clock: Clock) 
 async def test_keys_and_facts_are_counted_apart(store: Store) -> None:
     await count(store, to("T1", "a"))
     other = Ask(fact=HOUR.fact, key="bo@example.com", window_seconds=3600)
-    fact = Ask(fact="mailing.customers", key=HOUR.key, window_seconds=3600)
+    fact = Ask(fact="other.customers", key=HOUR.key, window_seconds=3600)
     assert await count(store, to("T2", "b", asks=(other, fact))) == {other: 1, fact: 1}
 
 

@@ -1,0 +1,191 @@
+"""Where a message stands as one of a mailing: what people decided about the mailing, and what that makes of its verdict.
+
+Pure, and run in the admission. The policy has said what it thinks of the message by itself; here that becomes "approved, and
+its turn in the stages has come", "held with the others, under the one hold that people decide on", "enough of it is stored:
+the rest waits at its client", or "refused, with their sentence". Never here: counting (store), or what is written (record).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from smtpguard.guard.gather import Gathering
+from smtpguard.guard.term import Term
+from smtpguard.lists.recipients import Kind
+from smtpguard.policy.admission import Live
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.engine import FREEZE
+from smtpguard.policy.mailing import Mailing, Person
+from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
+from smtpguard.policy.staging import Move, Progress
+from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
+from smtpguard.reading.fingerprint import Identity
+
+NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
+"""Hits that no approval of a mailing takes away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """``verdict``: as the mailing makes it. ``entry``: the hold that it is stored under, or counted with. ``progress``: how
+    far a release in stages is after it, where it made that move."""
+
+    verdict: Verdict
+    entry: Hold | None = None
+    progress: Progress | None = None
+
+
+def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> Standing:
+    mailing = live.mailing
+    if mailing is None or not gathering.in_force.enforce:
+        return Standing(verdict=verdict)
+    rejection = mailing.rejected(live.now)
+    if rejection is not None:
+        return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
+    if live.approved and _covered(verdict, mailing):
+        return _in_turn(_excused(verdict), mailing, live)
+    entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
+    if entry is not None and verdict.action is Action.RELAY:
+        verdict = _with(verdict, _waits(mailing))
+        quorum = gathering.in_force.rules.quorum(gathering.facts.lists)
+        verdict = replace(verdict, quorum=verdict.quorum or quorum)
+    if verdict.action is not Action.HOLD:
+        return Standing(verdict=verdict, entry=entry)
+    verdict = _with_what_went_before(verdict, mailing)
+    if entry is not None and mailing.copies >= term.copies:
+        return Standing(verdict=_with(verdict, _stored_enough(mailing)), entry=entry)
+    return Standing(verdict=verdict, entry=entry)
+
+
+def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
+    """The hold that people decide on, with what this message adds to it: lists, rules, writers. None where it adds nothing.
+    Who has voted did so on what there was: what is new to them needs them again."""
+    lists = tuple(sorted({*entry.lists, *gathering.facts.lists}))
+    known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
+    more = tuple(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known)
+    senders = entry.senders | gathering.sender.everything
+    if lists == entry.lists and not more and senders == entry.senders:
+        return None
+    quorum = gathering.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
+    return replace(
+        entry, lists=lists, senders=senders, verdict=replace(entry.verdict, hits=(*entry.verdict.hits, *more), quorum=quorum)
+    )  # fmt: skip
+
+
+def everybody(gathering: Gathering) -> tuple[Person, ...]:
+    """Each recipient once, as counts know it; a list's address is as many people as are on the list, at its version."""
+    found: dict[bytes, Person] = {}
+    for one in gathering.counted.recipients:
+        if one.digest:
+            member = Kind.MEMBER in one.kinds
+            found[one.digest] = Person(
+                digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
+            )
+    for touched in gathering.counted.touched.values():
+        if touched.by_address:
+            info = gathering.in_force.registry.lists[touched.name]
+            digest = gathering.in_force.registry.digester.of_canonical(f"list {touched.name} {touched.version}")
+            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)))  # fmt: skip
+    return tuple(found.values())
+
+
+def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
+    """Whether everything for which it would be held was before the eyes of those who approved."""
+    holding = {h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD}
+    return not holding & NEVER_COVERED and holding - {WAITS} <= rules
+
+
+def identity_of(gathering: Gathering) -> Identity | None:
+    return gathering.facts.identity
+
+
+def _covered(verdict: Verdict, mailing: Mailing) -> bool:
+    return verdict.action <= Action.HOLD and mailing.grant is not None and covered_by(verdict, mailing.grant.rules)
+
+
+def _excused(verdict: Verdict) -> Verdict:
+    """People have decided on what held it."""
+    hits = tuple(replace(h, mode=Mode.APPROVED) if h.mode is Mode.ENFORCE else h for h in verdict.hits)
+    return replace(verdict, action=Action.RELAY, hits=hits, quorum=())
+
+
+def _in_turn(verdict: Verdict, mailing: Mailing, live: Live) -> Standing:
+    """Whether the stages have room for it. What does not fit into what is left of one ends it."""
+    progress, now = mailing.progress, live.now
+    if progress is None or not live.fresh:
+        return Standing(verdict=verdict)
+    reached = mailing.people.admitted + mailing.people.relayed
+    if not progress.waits and reached + live.fresh > progress.limit and not progress.last:
+        progress = progress.moved(Move.FULL, now) or progress
+    if not progress.waits:
+        return Standing(verdict=verdict, progress=progress)
+    return Standing(verdict=_with(verdict, _not_yet(progress)), progress=progress)
+
+
+def _with(verdict: Verdict, hit: Hit) -> Verdict:
+    return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit))
+
+
+def _with_what_went_before(verdict: Verdict, mailing: Mailing) -> Verdict:
+    """What is out already is known, and is said."""
+    out = mailing.people.relayed + mailing.people.admitted
+    if not out:
+        return verdict
+    what = "One person" if out == 1 else f"{out:,} people"
+    reason = Reason(
+        fact="mailing.sent",
+        observed=str(out),
+        limit="",
+        public=f"{what} had got it before it was stopped.",
+        detail=f"relayed to {mailing.people.relayed}, and {mailing.people.admitted} more on the way",
+    )
+    first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
+    hits = list(verdict.hits)
+    hits[first] = replace(hits[first], reasons=(*hits[first].reasons, reason))
+    return replace(verdict, hits=tuple(hits))
+
+
+def _hit(rule: str, action: Action, description: str, reason: Reason) -> Hit:
+    return Hit(rule=rule, action=action, description=description, scope=Scope.ALL, reasons=(reason,))
+
+
+def _rejected(sentence: str) -> Hit:
+    said = sentence.strip() or "The people who look after it have decided that this mailing is not to be sent."
+    reason = Reason(
+        fact="mailing.rejected", observed="true", limit="false", public=said if said[-1] in ".!?" else f"{said}."
+    )
+    return _hit(REJECTED, Action.REJECT, "", reason)
+
+
+def _waits(mailing: Mailing) -> Hit:
+    reason = Reason(
+        fact="mailing.waits",
+        observed="true",
+        limit="false",
+        public="Other copies of it are held, and people are to decide on all of them at once.",
+        detail=f"held as {mailing.entry}",
+    )
+    return _hit(WAITS, Action.HOLD, "A mailing that is held waits as one", reason)
+
+
+def _stored_enough(mailing: Mailing) -> Hit:
+    reason = Reason(
+        fact="mailing.copies",
+        observed=str(mailing.copies),
+        limit="",
+        public=f"This mailing is held for review as {mailing.entry}, try again later.",
+    )
+    return _hit(COPIES, Action.DEFER, "Enough copies of it are stored", reason)
+
+
+def _not_yet(progress: Progress) -> Hit:
+    on = progress.goes_on_at()
+    when = f"goes on at {on:%H:%M} UTC" if on is not None else "goes on when somebody says so"
+    reason = Reason(
+        fact="mailing.stage",
+        observed=f"{progress.at.value} after stage {progress.stage + 1} of {len(progress.stages.steps)}",
+        limit=str(progress.limit),
+        public=f"This mailing is sent in stages and {when}, try again later.",
+        detail=progress.why,
+    )
+    return _hit(STAGES, Action.DEFER, "It is sent in stages", reason)
