@@ -271,7 +271,6 @@ class Link(asyncio.Protocol):
                 refusal = self._message.rcpt(command)
                 answer = SmtpReply(refusal) if refusal is not None else answer
             case Mail():
-                self._drop()
                 self._letter = Letter(command, self._client.known, self._house)
             case EndOfHeader():
                 self._message.content.end_of_header()
