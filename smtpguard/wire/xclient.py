@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from smtpguard.wire.grammar import CLIENT_VALUE, parse_attributes
+from smtpguard.mail import reply
+from smtpguard.wire.grammar import CLIENT_VALUE, Refused, parse_attributes
 
 _VALUE = CLIENT_VALUE | {
-    "LOGIN": re.compile(r"[^\x00-\x20\x7f-\xa0\u2028\u2029\ufffd]{1,255}\Z"),
+    "LOGIN": re.compile(r"[^\x00-\x20\ufffd]{1,255}\Z"),
     "DESTADDR": CLIENT_VALUE["ADDR"],
     "DESTPORT": CLIENT_VALUE["PORT"],
 }
@@ -33,9 +34,11 @@ class Told:
 def parse_xclient(argument: bytes) -> Told:
     """Raises grammar.Refused."""
     given = parse_attributes(argument, _VALUE)
-    address = given.get("ADDR")
+    address, login = given.get("ADDR"), given.get("LOGIN")
+    if login is not None and not login.isprintable():
+        raise Refused(reply.BAD_PARAMETER)
     return Told(
         address=address.upper().removeprefix("IPV6:").lower() if address is not None else None,
-        login=given.get("LOGIN"),
+        login=login,
         session={name: given[name] for name in _SESSION if name in given},
     )

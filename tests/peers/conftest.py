@@ -25,18 +25,24 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def chain(folder: Path, signing_key: tuple[bytes, bytes]) -> Iterator[Chain]:
-    """TLS on every hop between servers: to smtpguard with its own certificate, and to the relay, verified."""
-    if why := postfix.missing():
-        pytest.skip(why)
+def certified(folder: Path) -> Path:
+    """The folder with ``ca.pem``, and ``cert.pem`` and ``key.pem`` for every server on loopback."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     server = authority.issue_cert("localhost", "127.0.0.1", "guard.example.com", "relay.example.com")
     server.private_key_pem.write_to_path(folder / "key.pem")
     (folder / "cert.pem").write_bytes(b"".join(p.bytes() for p in server.cert_chain_pems))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chain(certified: Path, signing_key: tuple[bytes, bytes]) -> Iterator[Chain]:
+    """TLS on every hop between servers: to smtpguard with its own certificate, and to the relay, verified."""
+    if why := postfix.missing():
+        pytest.skip(why)
     record = signing_key[1].decode()
     keys = {f"s1._domainkey.{domain}": record for domain in ("campaigns.example.com", "shop.example.com")}
-    with Chain(folder, settings={"dkim_keys": json.dumps(keys)}) as chain:
+    with Chain(certified, settings={"dkim_keys": json.dumps(keys)}) as chain:
         yield chain
 
 

@@ -60,6 +60,36 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def sasl_missing() -> str | None:
+    """Why no Postfix here could ask for logins, or None."""
+    if not shutil.which("saslpasswd2"):
+        return "sasl2-bin is not installed"
+    if not any(Path("/usr/lib").glob("*/sasl2/liblogin.so")):
+        return "libsasl2-modules is not installed"
+    return missing()
+
+
+def sasl(folder: Path, people: Mapping[str, str]) -> dict[str, str]:
+    """Parameters of main.cf for an smtpd to which ``people``, address to password, may log in: Cyrus SASL, with a database of
+    its own in ``folder``."""
+    database, config = folder / "sasldb", folder / "sasl"
+    config.mkdir()
+    (config / "smtpd.conf").write_text(
+        f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\nmech_list: PLAIN LOGIN\n"
+    )
+    for address, password in people.items():
+        user, _, realm = address.partition("@")
+        words = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", realm, user]
+        subprocess.run(words, input=password.encode(), check=True, timeout=30)
+    database.chmod(0o644)
+    return {
+        "smtpd_sasl_auth_enable": "yes",
+        "smtpd_sasl_path": "smtpd",
+        "cyrus_sasl_config_path": str(config),
+        "smtpd_sasl_security_options": "noanonymous",
+    }
+
+
 class Postfix:
     """One instance. ``main`` are main.cf parameters over the defaults; ``smtpd`` are extra master.cf lines of listeners."""
 

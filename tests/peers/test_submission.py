@@ -1,0 +1,225 @@
+"""Mail clients that log in through smtpguard at a real submission service: Postfix with Cyrus SASL, STARTTLS and implicit TLS.
+
+The relay takes mail from who has logged in alone, and only with a reverse-path that is theirs. So what arrives has gone
+over a connection in that person's name, and what people release goes in the guard's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import smtplib
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.peers import letters, postfix
+from tests.peers.chain import POLICY, Guard, Recorder, rules, until
+from tests.peers.postfix import Postfix, free_port
+
+ANNA, GUARD = "anna@example.com", "guard@example.com"
+PEOPLE = {ANNA: "corréct horse", "bo@example.com": "hunter2", GUARD: "of its own"}
+UNPROVEN = """
+  - id: somebody-elses-name
+    description: Mail goes in one's own name
+    when: {sender.proven: false}
+    then: reject
+"""
+
+
+class Submission:
+    """``relay_tls``: how smtpguard reaches the relay."""
+
+    def __init__(self, root: Path, relay_tls: str) -> None:
+        self._stack = ExitStack()
+        self.root, self._relay_tls = root, relay_tls
+        self.ca = ssl.create_default_context(cafile=str(root / "ca.pem"))
+
+    def __enter__(self) -> Submission:
+        self.recorder = self._stack.enter_context(Recorder())
+        here = self.root / self._relay_tls
+        here.mkdir()
+        smtps = free_port()
+        # the guard releases what others wrote, so it may use every address
+        (here / "owners").write_text("".join(f"{who} {who}, {GUARD}\n" for who in PEOPLE))
+        self.relay = self._stack.enter_context(
+            Postfix(
+                here,
+                name="relay",
+                main={
+                    **postfix.sasl(here, PEOPLE),
+                    "relayhost": f"[127.0.0.1]:{self.recorder.port}",
+                    "smtpd_tls_security_level": "encrypt",
+                    "smtpd_tls_cert_file": str(self.root / "cert.pem"),
+                    "smtpd_tls_key_file": str(self.root / "key.pem"),
+                    "smtpd_tls_auth_only": "yes",
+                    "smtpd_client_restrictions": "permit_sasl_authenticated, reject",
+                    "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+                    "smtpd_sender_login_maps": f"texthash:{here / 'owners'}",
+                    "smtpd_sender_restrictions": "reject_sender_login_mismatch",
+                },
+                master=f"127.0.0.1:{smtps} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n",
+            )
+        )
+        (here / "password").write_text(PEOPLE[GUARD])
+        (here / "password").chmod(0o600)
+        self.implicit = free_port()
+        port = {"require": self.relay.port, "implicit": smtps}[self._relay_tls]
+        own = "tls: {certificate: ../../cert.pem, key: ../../key.pem"
+        guard = Guard(here, relay_port=port, policy=POLICY + rules() + UNPROVEN, workers=1)
+        keys = guard.config.read_text().splitlines()
+        settings = {
+            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {guard.port}, {own}}}, auth: {{}}}}, "
+            f"{{address: 127.0.0.1, port: {self.implicit}, {own}, mode: implicit}}, auth: {{required: true}}}}]}}",
+            "trust": "[]",
+            "relay": f"{{host: 127.0.0.1, port: {port}, tls: {self._relay_tls}, ca_file: ../../ca.pem, "
+            f"auth: {{user: {GUARD}, password_file: ../password}}}}",
+        }
+        guard.config.write_text(
+            "\n".join(line for line in keys if line.partition(":")[0] not in settings)
+            + "".join(f"\n{key}: {value}" for key, value in settings.items())
+            + "\n"
+        )
+        self.guard = self._stack.enter_context(guard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def client(self, *, implicit: bool = False) -> smtplib.SMTP:
+        """As mail clients come: over TLS, before they log in."""
+        if implicit:
+            return smtplib.SMTP_SSL("localhost", self.implicit, timeout=30, context=self.ca, local_hostname="desk")
+        smtp = smtplib.SMTP("localhost", self.guard.port, timeout=30, local_hostname="desk")
+        smtp.starttls(context=self.ca)
+        return smtp
+
+    def logged(self, *words: str) -> list[str]:
+        """Lines of the relay's log with all these words."""
+        return [line for line in self.relay.lines() if all(word in line for word in words)]
+
+
+@pytest.fixture(scope="module", params=["require", "implicit"])
+def submission(request: pytest.FixtureRequest, certified: Path) -> Iterator[Submission]:
+    if why := postfix.sasl_missing():
+        pytest.skip(why)
+    with Submission(certified, request.param) as submission:
+        yield submission
+
+
+@pytest.mark.parametrize("implicit", [False, True], ids=["starttls", "implicit"])
+def test_mail_goes_in_the_name_of_who_logged_in(submission: Submission, implicit: bool) -> None:
+    message_id = f"own-{implicit}@example.com"
+    with submission.client(implicit=implicit) as smtp:
+        smtp.ehlo()
+        assert set(smtp.esmtp_features["auth"].split()) == {"PLAIN", "LOGIN"}
+        assert smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA])) == (235, b"2.7.0 Authentication successful")
+        smtp.sendmail(ANNA, ["you@example.org"], letters.mail(to="you@example.org", message_id=message_id))
+    until(lambda: submission.recorder.with_id(message_id), why="the mail")
+    assert submission.logged(f"sasl_username={ANNA}")
+    assert any(line.get("actor") == ANNA for line in _told(submission.guard))
+
+
+def test_a_wrong_password_is_the_relays_word(submission: Submission) -> None:
+    with submission.client() as smtp:
+        smtp.ehlo()
+        code, text = smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, "wrong"))
+        assert code == 535
+        assert text.startswith(b"5.7.8 Error: authentication failed")
+        assert smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))[0] == 235
+        assert smtp.docmd("MAIL", f"FROM:<{ANNA}>")[0] == 250
+
+
+def test_nobody_writes_without_a_login(submission: Submission) -> None:
+    with submission.client() as smtp:
+        smtp.ehlo()
+        assert smtp.docmd("MAIL", f"FROM:<{ANNA}>") == (530, b"5.7.0 Authentication required")
+    with smtplib.SMTP("localhost", submission.guard.port, timeout=30) as smtp:
+        smtp.ehlo()
+        assert "auth" not in smtp.esmtp_features
+        assert smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))[0] == 538
+
+
+def test_the_reverse_path_is_for_the_relay_to_refuse(submission: Submission) -> None:
+    with submission.client() as smtp:
+        smtp.login("bo@example.com", PEOPLE["bo@example.com"])
+        assert smtp.docmd("MAIL", f"FROM:<{ANNA}>")[0] == 250
+        code, text = smtp.docmd("RCPT", "TO:<you@example.org>")
+        assert code == 553
+        assert b"not owned by user bo@example.com" in text
+
+
+def test_from_is_proven_by_the_login(submission: Submission) -> None:
+    """In Anna's name, by Bo: the reverse-path is his, so the relay would take it."""
+    with submission.client() as smtp:
+        smtp.login("bo@example.com", PEOPLE["bo@example.com"])
+        mail = letters.mail(to="you@example.org", message_id="forged@example.com")
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            smtp.sendmail("bo@example.com", ["you@example.org"], mail)
+        assert b"Mail goes in one's own name" in bytes(refused.value.smtp_error)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("tls", ["-tls", "-tlsc"])
+def test_swaks(submission: Submission, mechanism: str, tls: str) -> None:
+    port = submission.guard.port if tls == "-tls" else submission.implicit
+    message_id = f"swaks{tls}-{mechanism}@example.com"
+    done = subprocess.run(
+        ["swaks", "--server", f"127.0.0.1:{port}", tls, "--auth", mechanism, "--auth-user", "bo@example.com",
+         "--auth-password", PEOPLE["bo@example.com"], "--from", "bo@example.com", "--to", "you@example.org",
+         "--header", f"Message-ID: <{message_id}>"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: submission.recorder.with_id(message_id), why="the mail of swaks")
+
+
+def test_a_release_goes_in_the_guards_own_name(submission: Submission) -> None:
+    with submission.client() as smtp:
+        smtp.login("bo@example.com", PEOPLE["bo@example.com"])
+        mail = letters.mail(
+            sender="Bo Berg <bo@example.com>", to="ramadan@lists.example.com", subject="SV: Utskick",
+            text="Hej kollegor! Kan ni titta på detta?\n", message_id="released@example.com",
+        )  # fmt: skip
+        smtp.sendmail("bo@example.com", ["ramadan@lists.example.com"], mail)
+    [hold] = until(lambda: submission.guard.held("SV: Utskick"), why="the hold")
+    for who in ("eva@example.com", "dpo@example.com"):
+        submission.guard.run("held", "approve", str(hold["id"]), "--as", who)
+    until(lambda: submission.recorder.with_id("released@example.com"), why="the release")
+    [passed] = submission.logged("message-id=<released@example.com>")
+    queue_id = passed.split(": ")[1]
+    assert submission.logged(f"{queue_id}: client=", f"sasl_username={GUARD}")
+
+
+def test_no_password_is_in_any_file_of_ours(submission: Submission) -> None:
+    for file in submission.guard.root.rglob("*"):
+        if file.is_file():
+            octets = file.read_bytes()
+            for password in (PEOPLE[ANNA], PEOPLE["bo@example.com"], PEOPLE[GUARD]):
+                assert password.encode() not in octets, file
+                assert _plain("bo@example.com", password).encode() not in octets, file
+
+
+def test_a_relay_that_is_down_is_a_454(submission: Submission) -> None:
+    """The last of this file, since it takes the relay away for a while."""
+    with submission.client() as smtp:
+        smtp.ehlo()
+        submission.relay.stop()
+        try:
+            code, text = smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))
+            assert (code, text) == (454, b"4.7.0 Temporary authentication failure")
+        finally:
+            submission.relay.start()
+        until(lambda: smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))[0] == 235, why="the relay to be back")
+
+
+def _told(guard: Guard) -> list[dict[str, object]]:
+    return [json.loads(line) for line in guard.log.read_text().splitlines() if line.startswith("{")]
+
+
+def _plain(user: str, password: str) -> str:
+    return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
