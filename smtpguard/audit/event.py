@@ -35,6 +35,7 @@ class Kind(enum.Enum):
     FREEZE = "freeze"
     THAW = "thaw"
     POLICY = "policy"  # another policy is in force
+    STREAM = "stream"  # a stream is above its limits: what more comes of it waits at its client
     LIST = "list"  # a list's index was replaced, or its source failed
     VIEWED = "viewed"  # somebody looked at held content
     ASKED = "asked"  # who decides asked its writer something

@@ -9,33 +9,18 @@ Never here: what the policy says (engine).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from smtpguard.guard.gather import Gathering
-from smtpguard.lists.declared import Limit, Stream
+from smtpguard.guard.streams import FACT, Watched, exceeded
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.admission import Ask, Live
+from smtpguard.policy.admission import Live
 from smtpguard.policy.rule import AUTOMATIC, IN_DOUBT, STREAM
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Verdict
 
 
-def stream_asks(gathering: Gathering) -> tuple[tuple[Stream, Limit, Ask], ...]:
-    """The counts that hang on the streams whose standing approval this message uses: messages in all, and to each person."""
-    found = []
-    for stream in gathering.streams:
-        if stream.max is not None:
-            found.append((stream, stream.max, _ask(f"{stream.name}", stream.max)))
-        if stream.max_per_person is not None:
-            for recipient in {r.canonical: r for r in gathering.counted.recipients if r.digest}.values():
-                key = f"{stream.name} {recipient.digest.hex()}"
-                found.append((stream, stream.max_per_person, _ask(key, stream.max_per_person)))
-    return tuple(found)
-
-
-def with_fixed(
-    verdict: Verdict, gathering: Gathering, live: Live, streams: tuple[tuple[Stream, Limit, Ask], ...]
-) -> Verdict:
+def with_fixed(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequence[Watched]) -> Verdict:
     """The verdict with the hits of the fixed rules. In a policy that only observes, they observe as well."""
     mode = Mode.ENFORCE if gathering.in_force.enforce else Mode.OBSERVE
     hits = [replace(hit, mode=mode) for hit in _hits(verdict, gathering, live, streams)]
@@ -66,13 +51,7 @@ def is_automatic(transaction: Transaction) -> bool:
     )
 
 
-def _ask(key: str, limit: Limit) -> Ask:
-    return Ask(fact="stream.messages", key=key, window_seconds=limit.window_seconds)
-
-
-def _hits(
-    verdict: Verdict, gathering: Gathering, live: Live, streams: tuple[tuple[Stream, Limit, Ask], ...]
-) -> Iterator[Hit]:
+def _hits(verdict: Verdict, gathering: Gathering, live: Live, streams: Sequence[Watched]) -> Iterator[Hit]:
     addressed = gathering.counted.list_addresses.low > 0
     if addressed and is_automatic(gathering.transaction):
         yield Hit(
@@ -88,24 +67,23 @@ def _hits(
                 ),
             ),
         )
-    for stream, limit, ask in streams:
-        count = live.counts.get(ask, 0)
-        if count > limit.count:
-            yield Hit(
-                rule=STREAM,
-                action=Action.DEFER,
-                description=f"The stream {stream.name} is above its limit",
-                reasons=(
-                    Reason(
-                        fact="stream.messages",
-                        observed=str(count),
-                        limit=f"{limit.count} in {limit.window_seconds} s",
-                        public="More of this mail came than was agreed, try again later.",
-                        detail=f"stream {stream.name}",
-                    ),
+    if (over := exceeded(streams, live)) is not None:
+        limit, name = over.watched.limit, over.watched.stream.name
+        yield Hit(
+            rule=STREAM,
+            action=Action.DEFER,
+            description=f"The stream {name} is above its limit",
+            reasons=(
+                Reason(
+                    fact=FACT,
+                    observed=str(over.count),
+                    limit=f"{limit.count} in {limit.window_seconds} s",
+                    public="More of this mail came than was agreed, try again later.",
+                    detail=f"stream {name}",
                 ),
-            )
-            return
+            ),
+        )
+        return
     if addressed and live.in_doubt and verdict.action is Action.RELAY:
         yield Hit(
             rule=IN_DOUBT,

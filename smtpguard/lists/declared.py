@@ -85,13 +85,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """Standing approval for one-by-one mail of a system; never for a list's address."""
+    """Standing approval for one-by-one mail of a system; never for a list's address. ``owner`` hears when it is too much."""
 
     name: str
     senders: frozenset[str]  # canonical From
     origin: Origin
     max: Limit | None = None
     max_per_person: Limit | None = None
+    owner: str | None = None
 
 
 def within(client_ip: str, networks: Iterable[Network]) -> bool:
@@ -174,6 +175,7 @@ def _stream(name: str, section: Mapping[str, Any], delimiters: str) -> Stream:
         origin=_origin(section.get("origin")),
         max=_limit(section.get("max")),
         max_per_person=_limit(section.get("max_per_person")),
+        owner=section.get("owner"),
     )
 
 

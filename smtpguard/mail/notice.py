@@ -33,11 +33,15 @@ KINDS = (
     "escalation",
     "expired",
     "held",
+    "list-failed",
+    "list-stale",
+    "list-well",
     "observed",
     "owner-digest",
     "question",
     "rejected",
     "reminder",
+    "stream",
 )
 LOOP_FIELD = "X-Smtpguard-Notice"
 """On every notice and DSN of ours. It proves nothing; it makes loops visible, and automatic answers to us stay unanswered."""
@@ -300,6 +304,9 @@ SAMPLE: Mapping[str, Any] = {
     "by": "eva@example.com", "comment": "Sample", "decided_at": "2026-01-01T00:00:00Z", "said_at": "2026-01-01T00:00:00Z", "percent": 50,
     "at": "2026-01-01T00:00:00Z", "role": "sender", "since": "2026-01-01T00:00:00Z", "until": "2026-01-01T01:00:00Z",
     "judged": 10, "at_least": False, "rules": [{"rule": "sample", "description": "Sample", "would": "hold", "count": 1}],
+    "stream": "receipts", "limit": 20000, "window_minutes": 60, "per_person": False,
+    "list_name": "sample", "problem": "sample.csv holds nobody; the last good index stays in use", "size": 1000, "stale": False,
+    "checked_at": "2026-01-01T00:00:00Z",
     "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1},
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "rules": ["sample"]}],

@@ -30,6 +30,7 @@ _LEVELS: Mapping[Kind, str] = {
     Kind.IN_DOUBT: "warning",
     Kind.VOIDED: "warning",
     Kind.ESCALATED: "warning",
+    Kind.STREAM: "warning",
 }
 
 

@@ -79,6 +79,7 @@ streams:
     origin: {clients: [10.1.2.0/24], dkim: shop.example.com}
     max: 3 in 1h
     max_per_person: 2 in 1d
+    owner: eva@example.com
 rules:
   - id: internal-to-list
     description: Mail between colleagues never goes to a customer list

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from smtpguard.guard.digests import fill
 from smtpguard.guard.notices import Flood, Notices, approvers, nameable
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
-from smtpguard.policy.verdict import Held
-from tests.guard.house import MEMBERS, MONDAY, RAMADAN, House, Way
+from smtpguard.policy.verdict import Deferred, Held, Relayed
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "lists"}
 WAITING = {"held_at", "expires_at", "deciders"}
@@ -28,6 +29,7 @@ KEYS = {
     "escalation": COMMON | WAITING,
     "rejected": COMMON | {"at", "reasons", "marks"},
     "digest": COMMON | {"role", "since", "until", "person"},
+    "stream": COMMON | {"stream", "limit", "window_minutes", "per_person", "at"},
     "owner-digest": COMMON | {"list", "list_name", "first", "since", "until", "person"},
 }
 
@@ -38,6 +40,15 @@ async def hold_of(home: House, *to: str, **more: Any) -> Hold:
     hold = await home.store.hold(done.hold_id)
     assert hold is not None
     return hold
+
+
+async def too_many_receipts(home: House, first: int = 0) -> None:
+    home.verifier.domains = frozenset({"shop.example.com"})
+    receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}, "X_Looks": "unclear"}
+    for n in range(first, first + 5):
+        to = f"customer{n}@example.net"
+        transaction = home.transaction(to, Message_ID=f"<{n}@shop>", body=f"receipt {n}", **receipt)
+        assert isinstance(await home.intake()(transaction, Way()), Relayed if n < first + 3 else Deferred)
 
 
 async def waiting(home: House) -> list[Intent]:
@@ -62,6 +73,7 @@ async def test_every_kind_says_what_its_table_says(home: House) -> None:
     await hold_of(home, sender="x@example.org", body="2")
     await home.intake()(home.transaction(RAMADAN, X_Labels="contract"), Way())
     await home.approvals().vote(hold.hold_id, Choice.REJECT, approver="eva@example.com", by="root")
+    await too_many_receipts(home)
     late = await hold_of(home, body="3")
     home.clock.pass_(hours=14)
     await home.approvals().sweep()
@@ -231,3 +243,32 @@ async def test_a_subject_goes_as_data(home: House) -> None:
     for intent in await waiting(home):
         assert "\r" not in intent.data["subject"]
         assert "\n" not in intent.data["subject"]
+
+
+async def test_a_streams_owner_hears_once_a_window_that_it_is_above_its_limits(home: House) -> None:
+    await too_many_receipts(home)
+    [told] = [i for i in await waiting(home) if i.data["notice"] == "stream"]
+    assert address(told) == "eva@example.com"
+    assert (told.data["stream"], told.data["limit"], told.data["window_minutes"]) == ("receipts", 3, 60)
+    home.notices = Notices()  # another process: its own entry, and the same notice
+    await too_many(home)
+    assert len([i for i in await waiting(home) if i.data["notice"] == "stream"]) == 1
+    assert [data["count"] for kind, data in await home.events("receipts") if kind == "stream"] == [4, 4]
+    home.clock.pass_(hours=2)
+    await home.watch.read()
+    await too_many_receipts(home, first=10)
+    assert len([i for i in await waiting(home) if i.data["notice"] == "stream"]) == 2
+
+
+async def too_many(home: House) -> None:
+    receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}, "X_Looks": "unclear"}
+    done = await home.intake()(home.transaction("customer9@example.net", body="another", **receipt), Way())
+    assert isinstance(done, Deferred)
+
+
+async def test_a_stream_without_an_owner_is_journalled_alone(tmp_path: Path) -> None:
+    documents = {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"    owner: eva@example.com\n", b"")}
+    async with house(tmp_path, documents=documents) as home:
+        await too_many_receipts(home)
+        assert [i for i in await waiting(home) if i.data["notice"] == "stream"] == []
+        assert [kind for kind, _ in await home.events("receipts")] == ["stream"]
