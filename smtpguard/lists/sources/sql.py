@@ -10,8 +10,9 @@ import hashlib
 import os
 import secrets
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,19 +72,20 @@ class SqlSource:
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "row")
         with self._asking() as connection:
-            result = connection.execution_options(stream_results=True, yield_per=ROWS).exec_driver_sql(self.query)
-            if not result.returns_rows:
-                raise SourceError(f"{self.label}: the query gives no rows: expected a SELECT")
-            at = self._column(list(result.keys()))
-            for number, row in enumerate(result, 1):
-                if not number % ROWS:
-                    self.patience.look(self.label)
-                tally.rows += 1
-                value = row[at]
-                if value is None or not str(value).strip():
-                    tally.reject(number, "no address")
-                else:
-                    yield number, str(value)
+            streamed = connection.execution_options(stream_results=True, yield_per=ROWS)
+            with closing(streamed.exec_driver_sql(self.query)) as result:
+                if not result.returns_rows:
+                    raise SourceError(f"{self.label}: the query gives no rows: expected a SELECT")
+                at = self._column(list(result.keys()))
+                for number, row in enumerate(result, 1):
+                    if not number % ROWS:
+                        self.patience.look(self.label)
+                    tally.rows += 1
+                    value = row[at]
+                    if value is None or not str(value).strip():
+                        tally.reject(number, "no address")
+                    else:
+                        yield number, str(value)
 
     def close(self) -> None:
         """Nothing is open between two passes."""
@@ -100,10 +102,11 @@ class SqlSource:
     @contextmanager
     def _asking(self) -> Iterator[Connection]:
         """A connection in a transaction that can only read, cut off when patience is over."""
+        cursors: list[Any] = []
         try:
-            kind, given = _arguments(self.url, self.patience.wait_seconds)
-            engine = create_engine(self.url if given is None else given, connect_args=kind, poolclass=NullPool)
+            engine = create_engine(self.url, poolclass=NullPool, **_options(self.url, self.patience.wait_seconds))
             event.listen(engine, "begin", _read_only(self.patience.wait_seconds))
+            event.listen(engine, "before_cursor_execute", lambda _, cursor, *rest: cursors.append(cursor))
             with engine.connect() as connection, self.patience.cutting(_cut(connection)):
                 yield connection.execution_options(no_parameters=True)
         except ModuleNotFoundError as error:
@@ -114,34 +117,28 @@ class SqlSource:
             raise SourceError(f"{self.label}: SQLAlchemy knows no database {self.url.drivername}") from None
         except (SQLAlchemyError, OSError) as error:
             raise SourceError(f"{self.label}: {self.patience.spent() or _said(error)}") from None
+        finally:
+            for cursor in cursors:  # SQLAlchemy leaves those of a connection that was cut
+                with suppress(Exception):
+                    cursor.close()
 
 
-def _arguments(url: URL, seconds: float) -> tuple[dict[str, Any], URL | None]:
-    """What the driver is told beside the url, and another url if it must be."""
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        if not url.database or not Path(url.database).is_file():
-            raise SourceError(f"{url.database or 'sqlite'}: No such file")  # SQLite would make it
-        quoted = Path(url.database).absolute().as_uri()
-        return {"timeout": seconds, "check_same_thread": False, "uri": True}, url.set(
-            database=f"{quoted}?mode=ro&uri=true"
-        )
+def _options(url: URL, seconds: float) -> dict[str, Any]:
+    """What SQLAlchemy and the driver are told beside the url."""
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "")
+        if not path.is_file():
+            raise SourceError(f"{path}: No such file")  # SQLite would make it
+        where = f"{path.absolute().as_uri()}?mode=ro"
+        return {"creator": lambda: sqlite3.connect(where, uri=True, timeout=seconds, check_same_thread=False)}
+    wait = max(int(seconds), 2)
     if url.drivername == "postgresql+psycopg":
-        kept = {
-            "keepalives": 1,
-            "keepalives_idle": max(int(seconds), 1),
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-        }
-        return {
-            "connect_timeout": max(int(seconds), 2),
-            "tcp_user_timeout": int(seconds * 1000),
-            "prepare_threshold": None,
-            **kept,
-        }, None
-    if backend in ("mysql", "mariadb"):
-        return {"connect_timeout": max(int(seconds), 2)}, None
-    return {}, None
+        kept = {"keepalives": 1, "keepalives_idle": wait, "keepalives_interval": 5, "keepalives_count": 3}
+        given = {"connect_timeout": wait, "tcp_user_timeout": wait * 1000, "prepare_threshold": None, **kept}
+        return {"connect_args": given}
+    if url.get_backend_name() in ("mysql", "mariadb"):
+        return {"connect_args": {"connect_timeout": wait}}
+    return {}
 
 
 def _read_only(seconds: float) -> Callable[[Connection], None]:

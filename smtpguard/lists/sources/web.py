@@ -58,7 +58,9 @@ class Web:
                 raise SourceError(f"{self._label}: {self._refused(response)}")
             onward = request.url.join(response.headers["Location"])
             if onward.scheme != "https" and onward.scheme != request.url.scheme:
-                raise SourceError(f"{self._label}: it redirects from https to {onward.scheme}, which is not followed")
+                raise SourceError(
+                    f"{self._label}: it redirects from {request.url.scheme} to {onward.scheme}, which is not followed"
+                )
             url = str(onward)
         raise SourceError(f"{self._label}: more than {MAX_REDIRECTS} redirects")
 

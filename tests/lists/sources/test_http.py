@@ -1,0 +1,260 @@
+"""Members from a web server: tables, conditions, redirects, secrets, limits, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import gzip
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from smtpguard.lists.sources import Source, SourceError, Tally, addresses
+from smtpguard.lists.sources.opening import opened
+from tests.lists.sources.conftest import Members
+from tests.lists.sources.website import Website, say
+
+CSV = b"email,name\nlena@kund.se,Lena\nolle@kund.se,Olle\n"
+TWO = ["lena@kund.se", "olle@kund.se"]
+LONG = b"email,note\n" + (b"k@kund.se," + b"x" * 1000 + b"\n") * 1100
+TOKEN = "a token of tests"
+Open = Callable[..., Source]
+
+
+@pytest.fixture
+def site() -> Iterator[Website]:
+    with Website() as running:
+        yield running
+
+
+@pytest.fixture
+def open_(site: Website, tmp_path: Path) -> Iterator[Open]:
+    """Sources of one page, with a folder to remember in; closed in the end."""
+    left: list[Source] = []
+
+    def of(**options: Any) -> Source:
+        left.append(opened({"http": f"{site.url}/members", **options}, tmp_path, state=tmp_path / "state"))
+        return left[-1]
+
+    yield of
+    for source in left:
+        source.close()
+
+
+def found(source: Source) -> list[str]:
+    return [str(a) for a in addresses(source, Tally())]
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        (CSV, {}),
+        (b"lena@kund.se\nolle@kund.se\n", {}),
+        (b"name;mejl\nLena;lena@kund.se\nOlle;olle@kund.se\n", {"column": "mejl"}),
+        (b"# two\nLena <lena@kund.se>\nolle@kund.se\n", {"format": "text"}),
+        (b'{"members": [{"email": "lena@kund.se"}, {"email": "olle@kund.se"}]}', {"json": "members[].email"}),
+        (gzip.compress(CSV), {}),
+    ],
+)
+def test_tables(site: Website, members: Members, body: bytes, options: dict[str, Any]) -> None:
+    site.answer = lambda request: say(request, body)
+    found, tally = members({"http": f"{site.url}/members?of=all", **options})
+    assert found == TWO
+    assert (tally.rows, tally.bad, tally.done) == (2, 0, len(body))
+    assert site.asked[0]["path"] == "/members?of=all"
+
+
+def test_a_packed_answer(site: Website, open_: Open) -> None:
+    site.answer = lambda request: say(request, gzip.compress(CSV), Content_Encoding="gzip")
+    assert found(open_()) == TWO
+
+
+@pytest.mark.parametrize(
+    ("header", "asked", "value"),
+    [("ETag", "if-none-match", 'W/"v1"'), ("Last-Modified", "if-modified-since", "Tue, 24 Nov 2026 10:00:00 GMT")],
+)
+def test_what_has_not_changed_is_not_fetched_again(
+    site: Website, open_: Open, header: str, asked: str, value: str
+) -> None:
+    version, body = [value], [CSV]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if request.headers.get(asked) == version[0]:
+            say(request, b"", 304)
+        else:
+            say(request, body[0], **{header.replace("-", "_"): version[0]})
+
+    site.answer = answer
+    first = open_()
+    before = first.fingerprint()
+    assert found(first) == TWO
+    assert first.fingerprint() == before
+    assert len(site.asked) == 1, "the answer that told the version is the one that is read"
+    assert asked not in site.asked[0]
+
+    second = open_()
+    assert second.fingerprint() == before
+    assert site.asked[1][asked] == value
+    assert found(second) == TWO, "who wants it in spite of that gets it"
+    assert asked not in site.asked[2]
+
+    version[0], body[0] = value.replace("v1", "v2").replace("10:00", "11:00"), b"email\neva@kund.se\n"
+    third = open_()
+    assert third.fingerprint() != before
+    assert found(third) == ["eva@kund.se"]
+    assert len(site.asked) == 4
+
+
+def test_an_answer_that_was_not_read_to_its_end_is_not_remembered(site: Website, open_: Open) -> None:
+    site.answer = lambda request: say(request, CSV, ETag='"v1"')
+    first = open_()
+    first.fingerprint()
+    next(first.cells(Tally()))
+    first.close()
+    open_().fingerprint()
+    assert "if-none-match" not in site.asked[1]
+
+
+def test_without_a_version_every_look_is_a_new_one(site: Website, open_: Open) -> None:
+    site.answer = lambda request: say(request, CSV)
+    first, second = open_(), open_()
+    assert found(first) == TWO
+    assert first.fingerprint() == first.fingerprint() != second.fingerprint()
+
+
+def test_memory_that_cannot_be_read_or_written_costs_a_fetch(site: Website, open_: Open, tmp_path: Path) -> None:
+    site.answer = lambda request: say(request, CSV, ETag='"v1"')
+    assert found(open_()) == TWO
+    (memo,) = (tmp_path / "state").iterdir()
+    for damaged in ('{"ETag": 7}', "[]", "{", ""):
+        memo.write_text(damaged)
+        open_().fingerprint()
+        assert "if-none-match" not in site.asked[-1]
+    memo.unlink()
+    (tmp_path / "state").rmdir()
+    (tmp_path / "state").write_text("no folder")
+    assert found(open_()) == TWO
+
+
+def test_the_token_goes_to_its_server_alone(site: Website, tmp_path: Path, open_: Open) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    with Website(answer=lambda request: say(request, CSV)) as other:
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            if request.path == "/members":
+                say(request, b"", 302, Location="/here")
+            else:
+                say(request, b"", 307, Location=f"{other.url}/there")
+
+        site.answer = answer
+        assert found(open_(token_file="token")) == TWO
+        assert [asked.get("authorization") for asked in site.asked] == [f"Bearer {TOKEN}"] * 2
+        assert "authorization" not in other.asked[0]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def safe(authority: trustme.CA, tmp_path: Path) -> Iterator[Website]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with Website(context=context, answer=lambda request: say(request, CSV)) as running:
+        yield running
+
+
+def test_https_is_verified(safe: Website, members: Members) -> None:
+    assert members({"http": f"{safe.url}/members", "ca_file": "ca.pem"})[0] == TWO
+    with pytest.raises(SourceError, match=r"its certificate is not trusted: .*\(see ca_file\)"):
+        members({"http": f"{safe.url}/members"})
+    with pytest.raises(SourceError, match=r"its certificate is not trusted: .*IP address mismatch"):
+        members({"http": f"{safe.url.replace('localhost', '127.0.0.1')}/members", "ca_file": "ca.pem"})
+
+
+def test_a_redirect_from_https_to_http_is_not_followed(safe: Website, site: Website, members: Members) -> None:
+    safe.answer = lambda request: say(request, b"", 301, Location=f"{site.url}/members")
+    with pytest.raises(SourceError, match="redirects from https to http, which is not followed"):
+        members({"http": f"{safe.url}/members", "ca_file": "ca.pem"})
+    assert not site.asked
+
+
+def _cut(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(CSV)))
+    request.end_headers()
+    request.wfile.write(CSV[:30])
+    request.close_connection = True
+
+
+def _drip(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Length", "1000000")
+    request.end_headers()
+    for _ in range(200):
+        request.wfile.write(b"k@kund.se\n")
+        time.sleep(0.01)
+
+
+def _mail(request: BaseHTTPRequestHandler) -> None:
+    request.wfile.write(b"220 mail.example.com ESMTP\r\n")
+    request.close_connection = True
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "why"),
+    [
+        (lambda r: say(r, b"", 401), {"token_file": "token"}, r"answers 401 .*who we are is not accepted \(see token_file\)"),
+        (lambda r: say(r, b"", 403), {}, r"answers 403 .*we may not read this"),
+        (lambda r: say(r, b"", 404), {}, "there is no such thing"),
+        (lambda r: say(r, b"", 503), {}, "answers 503"),
+        (lambda r: say(r, b"", 204), {}, "answers 204"),
+        (lambda r: say(r, b"", 304), {}, "answers 304 to a question without a condition"),
+        (lambda r: say(r, b"", 302), {}, "answers 302"),
+        (lambda r: say(r, b"", 302, Location="/members"), {}, "more than 5 redirects"),
+        (lambda r: say(r, b"", 302, Location="file:///etc/passwd"), {}, "redirects from http to file, which is not followed"),
+        (lambda r: say(r, b"<p>Log in", Content_Type="text/html; charset=utf-8"), {}, "a web page, perhaps to log in: expected csv"),
+        (lambda r: say(r, b""), {}, "empty"),
+        (lambda r: say(r, b"a,b\n1,2\n"), {}, "declare column"),
+        (lambda r: say(r, CSV), {"column": "mejl"}, 'no column "mejl": it has email, name'),
+        (lambda r: say(r, CSV), {"json": "[]"}, "no JSON"),
+        (lambda r: say(r, b'["lena@kund.se", '), {"json": "[]"}, "ends in the middle"),
+        (lambda r: say(r, gzip.compress(CSV)[:-9]), {}, "gzip data ends in the middle"),
+        (lambda r: say(r, LONG), {"max_mb": 1}, r"larger than 1 MB \(max_mb\)"),
+        (lambda r: say(r, gzip.compress(LONG)), {"max_mb": 1}, r"larger than 1 MB \(max_mb\)"),
+        (_cut, {}, "the answer ends in the middle"),
+        (lambda r: time.sleep(1.5), {"timeout": 1}, r"no answer within 1 s \(timeout\)"),
+        (_drip, {"time_limit": 0.3}, r"no end within 0.3 s \(time_limit\)"),
+        (_mail, {}, "no HTTP"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_told(
+    site: Website, members: Members, tmp_path: Path, answer: Any, options: dict[str, Any], why: str
+) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    site.answer = answer
+    with pytest.raises(SourceError, match=why) as told:
+        members({"http": f"{site.url}/members?key=hunter2", **options})
+    assert "127.0.0.1" in str(told.value)
+    assert TOKEN not in str(told.value)
+    assert "hunter2" not in str(told.value)
+
+
+def test_nobody_there(members: Members) -> None:
+    with pytest.raises(SourceError, match="cannot be reached"):
+        members({"http": "http://127.0.0.1:1/members"})
+    with pytest.raises(SourceError, match="cannot be reached"):
+        members({"http": "http://nowhere.invalid/members"})
+
+
+def test_it_stops_when_nobody_waits_any_more(site: Website, members: Members) -> None:
+    site.answer = _drip
+    asked = iter([False, False, False])
+    with pytest.raises(SourceError, match="stopped before its end"):
+        members({"http": f"{site.url}/members"}, stop=lambda: next(asked, True))
