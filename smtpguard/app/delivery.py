@@ -14,13 +14,13 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
+from smtpguard.app import hooks
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.files import CannotStart, installation_secret, make_state
-from smtpguard.app.lists import built_refresher
+from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool
 from smtpguard.app.services import opened, term
-from smtpguard.app.synced import event
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
@@ -32,9 +32,6 @@ from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.links import Links
 from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
-from smtpguard.lists.digest import Digester
-from smtpguard.lists.report import Report
-from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.observe import log as lines
@@ -45,7 +42,6 @@ from smtpguard.wire.dkim import DkimSigner
 
 log = logging.getLogger(__name__)
 
-SYNC_SECONDS = 2.0
 SWEEP_SECONDS = 20.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
@@ -78,6 +74,8 @@ class Deliverer:
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
+        self._teller = hooks.teller(settings, self._store, self._policies, clock, tell=lines.tell)
+        self._freshness = Freshness(settings, self._policies, self._digester, self._ledger, clock)
         self._reports = Reports(self._ledger, self._policies, clock)
         self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings))
         self._delivery = Delivery(
@@ -105,7 +103,9 @@ class Deliverer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
-            tasks.create_task(_Lists(self._settings, self._policies, self._digester, self._ledger, self._clock).run())
+            tasks.create_task(self._freshness.run())
+            if self._teller is not None:
+                tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
@@ -137,39 +137,6 @@ class Deliverer:
         while more:  # a slice at a time, beside admissions
             more = (await self._store.retain(bounds)).more
             await asyncio.sleep(0.1)
-
-
-class _Lists:
-    """Keeps the indexes of the lists in force as fresh as their sources; what changes or fails is journalled."""
-
-    def __init__(
-        self, settings: Settings, policies: Following, digester: Digester, ledger: TellingStore, clock: SystemClock
-    ) -> None:
-        self._settings, self._policies, self._digester = settings, policies, digester
-        self._ledger, self._clock = ledger, clock
-        self._refresher: Refresher | None = None
-        self._under = ""
-        self._problems: dict[str, str] = {}
-
-    async def run(self) -> None:
-        while True:
-            policy = self._policies.policy
-            if self._refresher is None or policy.sha256 != self._under:
-                self._refresher = built_refresher(self._settings, policy, self._digester)
-                self._under = policy.sha256
-            for info in self._refresher.due(self._clock.now()):
-                await self._note(await asyncio.to_thread(self._refresher.sync, info, self._clock.now()))
-            await asyncio.sleep(SYNC_SECONDS)
-
-    async def _note(self, report: Report) -> None:
-        before = self._problems.get(report.list, "")
-        self._problems[report.list] = report.problem
-        if not report.changed and report.problem == before:
-            return
-        try:
-            await self._ledger.record([event(report)])
-        except LedgerError as e:
-            log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
 
 
 class _Desk:

@@ -228,9 +228,9 @@ def _secret_place(url: str) -> str:
     parts = urlsplit(url)
     loopback = parts.hostname == "localhost" or (parts.hostname or "").startswith("127.") or parts.hostname == "::1"
     if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-        raise Invalid("no url with https", 'a url like "https://login.example.com"')
+        raise Invalid("no url with https", 'a url like "https://host.example.com"')
     if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
-        raise Invalid("no url with a host, and nothing secret in it", 'a url like "https://login.example.com"')
+        raise Invalid("no url with a host, and nothing secret in it", 'a url like "https://host.example.com"')
     return url
 
 
@@ -282,6 +282,26 @@ class Console(Section):
         if self.oidc is not None and not self.url:
             raise Invalid("single sign-on sends browsers back to the console's url", "url: beside oidc:")
         return self
+
+
+class Webhook(Section):
+    """``personal``: it may know who wrote, who decided and their words; ``special``: names of lists of a special category."""
+
+    url: Annotated[str, AfterValidator(_secret_place)]
+    secret_file: FilePath
+    events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
+        min_length=1
+    )
+    name: str = Field(default="", max_length=100)
+    personal: bool = False
+    special: bool = False
+
+
+def _named_once(hooks: list[Webhook]) -> list[Webhook]:
+    """Each is known by its name, or by its url."""
+    if len({hook.name or hook.url for hook in hooks}) < len(hooks):
+        raise Invalid("two webhooks have the same name, or the same url and no name", "a name: of its own for each")
+    return hooks
 
 
 class Limits(Section):
@@ -365,6 +385,7 @@ class Settings(Section):
     secret_file: FilePath = Field(default=Path("var/secret"), validate_default=True)
     notices: Notices = Field(default_factory=lambda: Notices.model_validate({}))
     console: Console | None = None
+    webhooks: Annotated[list[Webhook], AfterValidator(_named_once)] = Field(default=[])
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()
     freeze_hook: Commands = ()

@@ -37,7 +37,7 @@ def read(connection: Connection, *, after: int = 0, limit: int | None = None) ->
         )
         rows = connection.execute(query).all()
         for row in rows:
-            yield _entry(row), None if row.doc is None else json.loads(row.doc)
+            yield entry_of(row), None if row.doc is None else json.loads(row.doc)
         if len(rows) < size:
             return
         after = rows[-1].seq
@@ -52,7 +52,19 @@ def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
         .where(entry.c.id == id)
         .order_by(entry.c.seq)
     )
-    return [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    return [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+
+
+def of_kinds(connection: Connection, kinds: Sequence[Kind], limit: int) -> list[tuple[Entry, Clear | None]]:
+    """The newest entries of these kinds."""
+    query = (
+        select(entry, clear.c.doc)
+        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+        .where(entry.c.kind.in_([kind.value for kind in kinds]))
+        .order_by(entry.c.seq.desc())
+        .limit(limit)
+    )
+    return [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
 
 
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -84,7 +96,7 @@ def rejected(connection: Connection, first: str, until: int, limit: int) -> list
         .order_by(entry.c.seq)
         .limit(limit)
     )
-    return [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    return [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
 
 
 def observed(
@@ -102,7 +114,7 @@ def observed(
         .order_by(entry.c.seq.desc())
         .limit(limit)
     )
-    return judged, [(_entry(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    return judged, [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
 
 
 def _first_at(connection: Connection, at: int) -> int:
@@ -120,7 +132,7 @@ def _first_at(connection: Connection, at: int) -> int:
     return int(low)
 
 
-def _entry(row: object) -> Entry:
+def entry_of(row: object) -> Entry:
     return Entry(
         seq=row.seq,  # type: ignore[attr-defined]
         at=row.at,  # type: ignore[attr-defined]

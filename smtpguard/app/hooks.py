@@ -1,0 +1,73 @@
+"""The webhooks of the settings, built: their secrets read, and the policy asked which lists may be named to them.
+
+Never here: telling them anything (observe.webhooks).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from smtpguard.app.files import CannotStart
+from smtpguard.audit.event import Event
+from smtpguard.config.problem import Broken
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import Settings, Webhook
+from smtpguard.guard.inforce import Policies
+from smtpguard.observe.webhooks.payload import Allowed, Topic
+from smtpguard.observe.webhooks.sending import Sender
+from smtpguard.observe.webhooks.telling import Clock, Hook, Teller
+from smtpguard.policy.admission import LedgerError
+from smtpguard.store.hooks import Cursors
+from smtpguard.store.store import Store
+
+SHORTEST_SECRET = 16
+
+
+def teller(
+    settings: Settings,
+    store: Store,
+    policies: Policies,
+    clock: Clock,
+    *,
+    tell: Callable[[Event], None],
+    sender: Sender | None = None,
+) -> Teller | None:
+    """None where there is nobody to tell. Raises CannotStart where a secret cannot be used."""
+    if not settings.webhooks:
+        return None
+    url = settings.console.url.rstrip("/") if settings.console else ""
+    hooks = [_hook(wanted, policies, url) for wanted in settings.webhooks]
+    return Teller(hooks, Cursors(store, tell), sender or Sender(), clock)
+
+
+def unreachable(error: Exception) -> bool:
+    return isinstance(error, LedgerError)
+
+
+def _hook(wanted: Webhook, policies: Policies, url: str) -> Hook:
+    try:
+        secret = read_secret(wanted.secret_file).get_secret_value()
+    except Broken as e:
+        raise CannotStart(str(e)) from None
+    if len(secret) < SHORTEST_SECRET:
+        raise CannotStart(f"{wanted.secret_file}: a webhook's secret has at least {SHORTEST_SECRET} characters")
+
+    def nameable(name: str) -> bool:
+        """A list that is not in the policy any more might have been of any kind."""
+        info = policies.current().registry.lists.get(name)
+        return info is not None and info.sensitivity != "special-category"
+
+    return Hook(
+        name=wanted.name or _name(wanted.url),
+        url=wanted.url,
+        secret=secret.encode(),
+        topics=frozenset(map(Topic, wanted.events)),
+        allowed=Allowed(persons=wanted.personal, special=wanted.special, nameable=nameable, url=url),
+    )
+
+
+def _name(url: str) -> str:
+    """Its host, and a mark of the whole: the path of many a hook's address is a secret in itself."""
+    return f"{urlsplit(url).hostname} {hashlib.sha256(url.encode()).hexdigest()[:8]}"

@@ -1,0 +1,138 @@
+"""What is told of an entry of the journal. Pure: the same entry is always the same payload.
+
+No body and no recipient is ever in one. Who wrote what, who decided and their words are told only where the hook is allowed
+to know persons; a list of a special category (GDPR Art. 9) is named only where it is allowed to know that. What retention has
+erased meanwhile is not told any more. Never here: sending.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.event import Kind
+
+Told = Sequence[tuple[Entry, Clear | None]]
+
+
+class Topic(enum.Enum):
+    """What a hook may be told of."""
+
+    HELD = "message.held"
+    DECIDED = "message.decided"
+    FROZEN = "freeze.set"
+    LIFTED = "freeze.lifted"
+    STALE = "list.stale"
+
+
+KINDS: Mapping[Topic, tuple[Kind, ...]] = {
+    Topic.HELD: (Kind.VERDICT,),
+    Topic.DECIDED: (Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED),
+    Topic.FROZEN: (Kind.FREEZE,),
+    Topic.LIFTED: (Kind.THAW,),
+    Topic.STALE: (Kind.LIST,),
+}
+_TOPICS = {kind.value: topic for topic, kinds in KINDS.items() for kind in kinds}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What a hook may know. ``nameable``: whether a list is of no special category."""
+
+    persons: bool = False
+    special: bool = False
+    nameable: Callable[[str], bool] = lambda name: True
+    url: str = ""
+
+
+def topic_of(entry: Entry) -> Topic | None:
+    """None for what is nothing to tell: a verdict that holds nothing new, a list that was read well."""
+    topic = _TOPICS.get(entry.kind)
+    if topic is Topic.HELD:
+        data = entry.data
+        return (
+            topic if data.get("action") == "hold" and data.get("hold") == entry.id and not data.get("retry") else None
+        )
+    if topic is Topic.STALE:
+        return topic if entry.data.get("problem") else None
+    return topic
+
+
+def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) -> dict[str, Any]:
+    """``history``: the entries on the same id, this one among them. For an entry that has a topic."""
+    topic = topic_of(entry)
+    assert topic is not None
+    data: dict[str, Any]
+    match topic:
+        case Topic.HELD:
+            data = _message(entry, clear, allowed)
+        case Topic.DECIDED:
+            data = _decided(entry, clear, history, allowed)
+        case Topic.FROZEN | Topic.LIFTED:
+            data = _freeze(entry, clear, allowed)
+        case Topic.STALE:
+            data = {"problem": str(entry.data["problem"]), **_lists([entry.id], allowed)}
+    return {"id": event_id(entry), "type": topic.value, "at": _z(entry.time), "data": data}
+
+
+def event_id(entry: Entry) -> str:
+    """The same at every attempt: a receiver who has seen it before has nothing to do."""
+    return f"{entry.seq}-{entry.hash.hex()[:16]}"
+
+
+def _message(verdict: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, Any]:
+    data = verdict.data
+    told: dict[str, Any] = {
+        "hold": verdict.id,
+        "reach": int((data.get("counts") or {}).get("reach") or 0),
+        "rules": list(data.get("rules") or ()),
+        **_lists(data.get("lists") or (), allowed),
+        "url": f"{allowed.url}/held/{verdict.id}" if allowed.url else None,
+    }
+    if allowed.persons:
+        told |= {"from": _first(clear, "from"), "subject": _first(clear, "subject")}
+    return told
+
+
+def _decided(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) -> dict[str, Any]:
+    verdict = next(((e, c) for e, c in history if e.kind == Kind.VERDICT.value), None)
+    told = {"hold": entry.id} if verdict is None else _message(*verdict, allowed)
+    told["outcome"] = entry.kind
+    if allowed.persons:
+        votes = [(e, c) for e, c in history if e.kind == Kind.VOTE.value and e.seq <= entry.seq]
+        said = votes[-1][1] if votes and entry.kind in (Kind.APPROVED.value, Kind.REJECTED.value) else clear
+        told |= {"by": _first(said, "actor"), "comment": _first(said, "comment")}
+    return told
+
+
+def _freeze(entry: Entry, clear: Clear | None, allowed: Allowed) -> dict[str, Any]:
+    data = entry.data
+    selector = data.get("selector")
+    value = data.get("value")
+    if selector == "list" and value and not (allowed.special or allowed.nameable(str(value))):
+        value = None
+    told = {"freeze": entry.id, "selector": selector, "value": value, "until": data.get("until")}
+    if allowed.persons:
+        told |= {"by": _first(clear, "actor"), "reason": _first(clear, "comment")}
+        if selector == "sender":
+            told["value"] = _first(clear, "from")
+    return told
+
+
+def _lists(names: Sequence[str], allowed: Allowed) -> dict[str, Any]:
+    """Those that may be named, and how many may not."""
+    named = [name for name in names if allowed.special or allowed.nameable(name)]
+    return {"lists": named, "unnamed_lists": len(names) - len(named)}
+
+
+def _first(clear: Clear | None, role: str) -> str | None:
+    values = (clear or {}).get(role)
+    return str(values[0])[:500] if values else None
+
+
+def _z(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,72 @@
+"""One attempt to tell a hook something: a POST, signed, with limits of time and size. No redirect is followed.
+
+Never here: when it is tried again (telling).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx2
+
+from smtpguard import __version__
+from smtpguard.observe.webhooks.signature import HEADER, signed
+
+SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+MOST_WAIT = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """``problem``: "" where it was taken. ``gone``: it wants to hear of this no more (410). ``wait``: what it asked for."""
+
+    problem: str = ""
+    gone: bool = False
+    wait: float = 0.0
+
+
+class Sender:
+    """``http``: a client that a test brings."""
+
+    def __init__(self, *, seconds: float = SECONDS, http: httpx2.AsyncClient | None = None) -> None:
+        self._seconds = seconds
+        timeout = httpx2.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
+        self._http = http or httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def send(self, url: str, secret: bytes, payload: Mapping[str, Any], now: datetime) -> Answered:
+        """Total: whatever happens is an answer. Nothing of the address is in it, which may hold a secret of the receiver's."""
+        body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"smtpguard/{__version__}",
+            "Smtpguard-Id": str(payload["id"]),
+            HEADER: signed(secret, int(now.timestamp()), body),
+        }
+        try:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._http.stream("POST", url, content=body, headers=headers) as answer,
+            ):
+                return _read(answer)
+        except (TimeoutError, httpx2.TimeoutException):
+            return Answered(problem="no answer in time")
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError) as error:
+            return Answered(problem=type(error).__name__)
+
+
+def _read(answer: httpx2.Response) -> Answered:
+    """The status alone: what else it says is not read."""
+    if answer.is_success:
+        return Answered()
+    asked = answer.headers.get("retry-after", "")
+    wait = min(float(asked), MOST_WAIT) if asked.isascii() and asked.isdecimal() and len(asked) < 9 else 0.0
+    return Answered(problem=f"HTTP {answer.status_code}", gone=answer.status_code == 410, wait=wait)

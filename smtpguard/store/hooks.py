@@ -1,0 +1,133 @@
+"""How far each webhook was told what stands in the journal, as rows. Fits observe.webhooks.telling.Cursors.
+
+Never here: what is told, or when to try again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, or_, select, update
+
+from smtpguard.audit.chain import Clear, Entry, instant, microseconds
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.told import Place
+from smtpguard.store import journal
+from smtpguard.store.batch import Batch, read_head
+from smtpguard.store.schema import clear, entry
+from smtpguard.store.schema import hook as table
+from smtpguard.store.store import Store
+
+
+class Cursors:
+    """``tell`` hears of each event once it is committed."""
+
+    def __init__(self, store: Store, tell: Callable[[Event], None] = lambda event: None) -> None:
+        self._store = store
+        self._tell = tell
+
+    async def at(self, name: str) -> Place:
+        found = await self._store.ask(lambda c: _find(c, name))
+        return found if found is not None else await self._store.write(lambda batch: _begin(batch, name))
+
+    async def news(
+        self, after: int, kinds: Sequence[Kind], limit: int
+    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+        return await self._store.ask(lambda c: _news(c, after, kinds, limit))
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        return await self._store.history(id)
+
+    async def lease(self, name: str, until: datetime) -> Place | None:
+        return await self._store.write(lambda batch: _lease(batch, name, until))
+
+    async def settle(
+        self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
+    ) -> bool:
+        written = await self._store.write(lambda batch: _settle(batch, name, place, events, keep_until))
+        if written:
+            for event in events:
+                self._tell(event)
+        return written
+
+
+def _find(connection: Connection, name: str) -> Place | None:
+    row = connection.execute(select(table).where(table.c.name == name)).one_or_none()
+    return None if row is None else _place(row)
+
+
+def _begin(batch: Batch, name: str) -> Place:
+    """At the journal's end; where another process was faster, where that one put it."""
+    found = _find(batch.connection, name)
+    if found is not None:
+        return found
+    values = {"told": batch.head.seq, "attempts": 0, "failing_since": 0, "next_at": 0, "leased_until": 0, "lease": 0}
+    batch.connection.execute(insert(table).values(name=name, **values))
+    return Place(told=batch.head.seq)
+
+
+def _news(
+    connection: Connection, after: int, kinds: Sequence[Kind], limit: int
+) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+    """Of verdicts those that hold, since there are so many others."""
+    end = read_head(connection).seq
+    query = (
+        select(entry, clear.c.doc)
+        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+        .where(
+            entry.c.seq > after,
+            entry.c.seq <= end,
+            entry.c.kind.in_([kind.value for kind in kinds]),
+            or_(entry.c.kind != Kind.VERDICT.value, entry.c.body.contains('"action":"hold"', autoescape=True)),
+        )
+        .order_by(entry.c.seq)
+        .limit(limit)
+    )
+    found = [
+        (journal.entry_of(row), None if row.doc is None else json.loads(row.doc)) for row in connection.execute(query)
+    ]
+    return found, found[-1][0].seq if len(found) == limit else max(end, after)
+
+
+def _lease(batch: Batch, name: str, until: datetime) -> Place | None:
+    taken = (
+        update(table)
+        .where(table.c.name == name, table.c.leased_until <= batch.now_us)
+        .values(leased_until=microseconds(until), lease=table.c.lease + 1)
+    )
+    return _find(batch.connection, name) if batch.connection.execute(taken).rowcount else None
+
+
+def _settle(batch: Batch, name: str, place: Place, events: Sequence[Event], keep_until: datetime | None) -> bool:
+    moved = (
+        update(table)
+        .where(table.c.name == name, table.c.lease == place.lease)
+        .values(
+            told=place.told,
+            attempts=place.attempts,
+            failing_since=_us(place.failing_since),
+            next_at=_us(place.next_at),
+            leased_until=_us(keep_until),
+        )
+    )
+    if not batch.connection.execute(moved).rowcount:
+        return False
+    batch.record(events)
+    return True
+
+
+def _place(row: Any) -> Place:
+    return Place(
+        told=row.told,
+        attempts=row.attempts,
+        failing_since=instant(row.failing_since) if row.failing_since else None,
+        next_at=instant(row.next_at) if row.next_at else None,
+        lease=row.lease,
+    )
+
+
+def _us(at: datetime | None) -> int:
+    return 0 if at is None else microseconds(at)

@@ -1,0 +1,337 @@
+"""Webhooks: told in order, at least once, signed, to a real server that fails, hangs and cuts; and what is never told."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.app import hooks
+from smtpguard.app.files import CannotStart
+from smtpguard.audit.event import Event, Kind
+from smtpguard.config.settings import settings_of
+from smtpguard.config.yaml import load_yaml
+from smtpguard.guard.freezes import Freezes
+from smtpguard.observe.webhooks.payload import Allowed, Topic
+from smtpguard.observe.webhooks.sending import Sender
+from smtpguard.observe.webhooks.signature import genuine, signed
+from smtpguard.observe.webhooks.telling import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Hook, Teller
+from smtpguard.policy.admission import Selector
+from smtpguard.policy.approval import Choice
+from smtpguard.store.hooks import Cursors
+from tests.guard.house import RAMADAN, House, Way, house
+from tests.observe import receiver as does
+from tests.observe.receiver import Receiver, receiver
+
+SECRET = b"a secret of the receiver"
+NEWS = "news@lists.example.com"
+ALL = frozenset(Topic)
+
+
+class Here:
+    """A house with news to tell, a receiver, and a teller between them."""
+
+    def __init__(self, home: House, to: Receiver) -> None:
+        self.home, self.to = home, to
+        self.sender = Sender(seconds=0.5)
+        self.cursors = Cursors(home.store)
+
+    def hook(self, topics: frozenset[Topic] = ALL, **allowed: Any) -> Hook:
+        known = {"nameable": lambda name: name != "ramadan", "url": "https://guard.example.com"}
+        return Hook(name="chat", url=self.to.url, secret=SECRET, topics=topics, allowed=Allowed(**(known | allowed)))
+
+    def teller(self, *hooks: Hook) -> Teller:
+        return Teller(hooks, self.cursors, self.sender, self.home.clock)
+
+    async def tell(self, hook: Hook | None = None) -> int:
+        hook = hook or self.hook()
+        return await self.teller(hook).tell(hook)
+
+    async def held(self, *to: str, **more: Any) -> str:
+        transaction = self.home.transaction(*(to or (NEWS,)), **more)
+        await self.home.intake()(transaction, Way())
+        return transaction.id
+
+    async def journalled(self) -> list[dict[str, Any]]:
+        entries = await self.home.store.entries(limit=1000)
+        return [dict(e.data) for e, _ in entries if e.kind == Kind.WEBHOOK.value]
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    async with house(tmp_path) as home, receiver() as to:
+        made = Here(home, to)
+        await made.tell()  # a hook begins with what happens from now on
+        assert to.asked == []
+        yield made
+        await made.sender.close()
+
+
+async def test_everything_that_is_to_be_told_is_told_in_order(here: Here) -> None:
+    home = here.home
+    first, second = await here.held(), await here.held(body="Liquor", Message_ID="<2@example.com>")
+    await home.approvals().vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
+    await home.approvals().vote(second, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
+    freezes = Freezes(home.store, home.clock, new_id=lambda: "F1", recall_seconds=0)
+    await freezes.freeze(Selector.LIST, "news", reason="Wait", by="omar")
+    await freezes.thaw("F1", by="omar")
+    at = home.clock.now()
+    await home.store.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": "its source is not there"})])
+    await home.store.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": None, "people": 2})])
+    assert await here.tell() == 7
+    assert here.to.types == ["message.held", "message.held", "message.decided", "message.decided", "freeze.set",
+                             "freeze.lifted", "list.stale"]  # fmt: skip
+    outcomes = [asked.json["data"].get("outcome") for asked in here.to.asked]
+    assert outcomes[2:4] == ["approved", "rejected"]
+    assert await here.tell() == 0
+    assert len(here.to.asked) == 7
+
+
+async def test_only_what_it_asked_for(here: Here) -> None:
+    await here.held()
+    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
+    await freezes.freeze(Selector.ALL, "", reason="Wait", by="omar")
+    assert await here.tell(here.hook(frozenset({Topic.FROZEN}))) == 1
+    assert here.to.types == ["freeze.set"]
+
+
+async def test_a_retry_of_what_is_held_is_no_news(here: Here) -> None:
+    await here.held()
+    await here.held()
+    await here.tell()
+    assert here.to.types == ["message.held"]
+
+
+async def test_it_is_signed_over_time_and_body(here: Here) -> None:
+    await here.held()
+    await here.tell()
+    asked = here.to.asked[0]
+    now = int(here.home.clock.now().timestamp())
+    given = asked.headers["smtpguard-signature"]
+    right = hmac.new(SECRET, f"{now}.".encode() + asked.body, "sha256").hexdigest()
+    assert given == f"t={now},v1={right}"
+    assert genuine(SECRET, given, asked.body, now)
+    assert asked.headers["smtpguard-id"] == asked.json["id"]
+    assert asked.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("what", ["body", "secret", "time", "old", "no time", "nothing"])
+def test_a_receiver_sees_what_is_not_ours(what: str) -> None:
+    body, now = b'{"id":"1"}', 1_767_225_600
+    header = signed(SECRET, now, body)
+    wrong: dict[str, tuple[bytes, str, bytes, int]] = {
+        "body": (SECRET, header, b'{"id":"2"}', now),
+        "secret": (b"another secret", header, body, now),
+        "time": (SECRET, header.replace(str(now), str(now + 1)), body, now),
+        "old": (SECRET, header, body, now + 301),
+        "no time": (SECRET, header.partition(",")[2], body, now),
+        "nothing": (SECRET, "", body, now),
+    }
+    assert genuine(SECRET, header, body, now)
+    assert genuine(SECRET, f"t={now},v1=00,{header.partition(',')[2]}", body, now)  # two, while a secret is changed
+    assert not genuine(*wrong[what])
+
+
+# -- what is never told
+
+
+async def test_no_person_no_words_and_no_special_category_unless_allowed(here: Here) -> None:
+    hold_id = await here.held(RAMADAN, NEWS)
+    await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
+    freezes = Freezes(here.home.store, here.home.clock, new_id=iter(["F1", "F2"]).__next__, recall_seconds=0)
+    await freezes.freeze(Selector.LIST, "ramadan", reason="Careful", by="omar@example.com")
+    await freezes.freeze(Selector.SENDER, "anna@example.com", reason="Her", by="omar@example.com")
+    await here.tell()
+    said = b"".join(asked.body for asked in here.to.asked).decode()
+    for private in ("anna", "eva", "omar", "lunch", "Bacon", "Shame", "Careful", "ramadan", "@"):
+        assert private not in said, private
+    first = here.to.asked[0].json["data"]
+    assert (first["hold"], first["lists"], first["unnamed_lists"]) == (hold_id, ["news"], 1)
+    assert first["url"] == f"https://guard.example.com/held/{hold_id}"
+    assert first["reach"] == 62
+
+
+async def test_what_it_may_know_it_is_told(here: Here) -> None:
+    hold_id = await here.held(RAMADAN)
+    await here.home.approvals().vote(hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="Shame")
+    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: "F1", recall_seconds=0)
+    await freezes.freeze(Selector.SENDER, "anna@example.com", reason="Her", by="omar@example.com")
+    await here.tell(here.hook(persons=True, special=True))
+    held, decided, frozen = [asked.json["data"] for asked in here.to.asked]
+    assert (held["from"], held["subject"], held["lists"]) == ("anna@example.com", "SV: lunch", ["ramadan"])
+    assert (decided["by"], decided["comment"], decided["outcome"]) == ("eva@example.com", "Shame", "rejected")
+    assert (frozen["by"], frozen["reason"], frozen["value"]) == ("omar@example.com", "Her", "anna@example.com")
+    assert b"Bacon at noon" not in b"".join(asked.body for asked in here.to.asked)
+
+
+# -- a receiver that does not take it
+
+
+@pytest.mark.parametrize("problem", [does.FAILS, does.HANGS, does.CUTS, does.ELSEWHERE, b"rubbish\r\n\r\n"])
+async def test_what_was_not_taken_is_told_again_later_and_nothing_before_it(here: Here, problem: bytes) -> None:
+    await here.held()
+    await here.held(body="Liquor", Message_ID="<2@example.com>")
+    here.to.script = [problem]
+    assert await here.tell() == 0
+    assert len(here.to.asked) == 1
+    assert await here.tell() == 0  # it is not time yet
+    assert len(here.to.asked) == 1
+    here.home.clock.pass_(seconds=6)
+    assert await here.tell() == 2
+    ids = [asked.json["id"] for asked in here.to.asked]
+    assert ids[0] == ids[1] != ids[2]
+    assert {asked.path for asked in here.to.asked} == {"/hook?key=of-the-receiver"}  # no redirect was followed
+
+
+async def test_the_answer_is_not_waited_for_beyond_its_status(here: Here) -> None:
+    await here.held()
+    here.to.script = [does.ENDLESS]
+    assert await here.tell() == 1
+
+
+async def test_pauses_grow_up_to_an_hour_and_end_after_a_day(here: Here) -> None:
+    await here.held()
+    here.to.usual = does.FAILS
+    start, pauses = here.home.clock.now(), []
+    while not await here.journalled():
+        before = len(here.to.asked)
+        await here.tell()
+        if len(here.to.asked) == before:
+            here.home.clock.pass_(seconds=1 if len(pauses) < 8 else 300)
+            continue
+        pauses.append((here.home.clock.now() - start).total_seconds())
+    gaps = [round(b - a) for a, b in pairwise(pauses)]
+    assert gaps[:5] == [5, 10, 20, 40, 80]
+    assert max(gaps) <= LONGEST_PAUSE + 300
+    assert timedelta(seconds=pauses[-1]) >= GIVE_UP
+    dead = (await here.journalled())[0]
+    assert (dead["hook"], dead["type"], dead["problem"], dead["attempts"]) == (
+        "chat",
+        "message.held",
+        "HTTP 500",
+        len(pauses),
+    )
+    here.to.usual = does.OK
+    await here.held(body="Liquor", Message_ID="<2@example.com>")
+    assert await here.tell() == 1  # it goes on with the next
+
+
+async def test_who_answers_410_is_not_told_that_again(here: Here) -> None:
+    await here.held()
+    await here.held(body="Liquor", Message_ID="<2@example.com>")
+    here.to.script = [does.GONE]
+    await here.tell()
+    assert len(here.to.asked) == 2
+    assert [dead["problem"] for dead in await here.journalled()] == ["HTTP 410"]
+
+
+async def test_who_says_when_is_listened_to(here: Here) -> None:
+    await here.held()
+    here.to.script = [does.BUSY]
+    await here.tell()
+    here.home.clock.pass_(seconds=899)
+    assert await here.tell() == 0
+    here.home.clock.pass_(seconds=1)
+    assert await here.tell() == 1
+
+
+async def test_nobody_there(here: Here) -> None:
+    await here.held()
+    hook = here.hook()
+    nowhere = Hook(name="chat", url="http://127.0.0.1:9/", secret=SECRET, topics=ALL)
+    assert await here.teller(nowhere).tell(nowhere) == 0
+    here.home.clock.pass_(seconds=6)
+    assert await here.teller(hook).tell(hook) == 1
+
+
+# -- several processes, and crashes
+
+
+async def test_two_nodes_tell_it_once(here: Here) -> None:
+    for n in range(5):
+        await here.held(body=f"Bacon {n}", Message_ID=f"<{n}@example.com>")
+    hook = here.hook()
+    tellers = [here.teller(hook) for _ in range(3)]
+    for _ in range(10):
+        await asyncio.gather(*(teller.tell(hook) for teller in tellers))
+    assert len(here.to.asked) == 5
+
+
+async def test_killed_between_telling_and_writing_it_tells_again(here: Here) -> None:
+    """At least once: the receiver knows it by its id."""
+    await here.held()
+
+    class Dies(Cursors):
+        async def settle(self, *given: Any, **more: Any) -> bool:
+            raise RuntimeError("killed")
+
+    hook = here.hook()
+    with pytest.raises(RuntimeError):
+        await Teller([hook], Dies(here.home.store), here.sender, here.home.clock).tell(hook)
+    assert await here.tell() == 0  # the lease of the dead stands still
+    here.home.clock.pass_(seconds=LEASE_SECONDS)
+    assert await here.tell() == 1
+    ids = [asked.json["id"] for asked in here.to.asked]
+    assert ids[0] == ids[1]
+
+
+async def test_who_lost_the_lease_moves_nothing(here: Here) -> None:
+    await here.held()
+    now = here.home.clock.now()
+    mine = await here.cursors.lease("chat", now + timedelta(seconds=1))
+    assert mine is not None
+    here.home.clock.pass_(seconds=2)
+    other = await here.cursors.lease("chat", here.home.clock.now() + timedelta(seconds=60))
+    assert other is not None
+    event = Event(kind=Kind.WEBHOOK, id="x", at=now)
+    assert await here.cursors.settle("chat", mine, [event]) is False
+    assert await here.journalled() == []
+
+
+async def test_what_is_passed_over_moves_the_cursor_now_and_then(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.observe.webhooks.telling.BEHIND", 3)
+    before = (await here.cursors.at("chat")).told
+    for n in range(3):
+        await here.home.store.record([Event(kind=Kind.START, id=str(n), at=here.home.clock.now())])
+    await here.tell()
+    assert (await here.cursors.at("chat")).told == before + 3
+    assert here.to.asked == []
+
+
+async def test_more_than_one_leases_worth(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.observe.webhooks.telling.SCAN", 2)
+    for n in range(5):
+        await here.held(body=f"Bacon {n}", Message_ID=f"<{n}@example.com>")
+    assert [await here.tell() for _ in range(4)] == [2, 2, 1, 0]
+
+
+# -- from the settings
+
+
+def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the receiver") -> Teller | None:
+    (tmp_path / "hook.secret").write_text(secret + "\n")
+    text = "webhooks: [{url: 'https://chat.example.com/T0/SECRETPATH', secret_file: hook.secret, events: [message.held]}]\n"
+    settings = settings_of(load_yaml(text), tmp_path, {})
+    return hooks.teller(settings, home.store, home, home.clock, tell=lambda event: None)
+
+
+async def test_the_settings_say_whom(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        made = from_settings(tmp_path, home)
+        assert made is not None
+        hook = made._hooks[0]
+        assert hook.name.startswith("chat.example.com ")
+        assert "SECRETPATH" not in f"{hook.name}{hook!r}"
+        assert "receiver" not in repr(hook)
+        assert hook.topics == {Topic.HELD}
+        assert not hook.allowed.nameable("ramadan")
+        assert hook.allowed.nameable("news")
+        assert not hook.allowed.nameable("a list that is gone")
+        with pytest.raises(CannotStart, match="at least 16 characters"):
+            from_settings(tmp_path, home, "short")
