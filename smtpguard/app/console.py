@@ -9,14 +9,16 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 import uvicorn
 from starlette.applications import Starlette
 
 from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
+from smtpguard.app.line import dkim_verifier
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
@@ -27,8 +29,12 @@ from smtpguard.console.app import build
 from smtpguard.console.desk import Desk
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.guard.gather import Sources
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.guard.talks import Talks
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.message import Message
 from smtpguard.observe import log as lines
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.store.archive import Archive
@@ -101,6 +107,9 @@ class Console:
             tell=lines.tell,
         )
         self._undo.push_async_callback(self._front.close)
+        verifier = dkim_verifier(settings)
+        self._undo.push_async_callback(verifier.close)
+        sources = Sources(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
         desk = Desk(
             ledger=ledger,
             archive=Archive(store),
@@ -111,11 +120,25 @@ class Console:
             freezes=Freezes(
                 ledger, clock, new_id=ids(), freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
             ),
+            trial=_Trial(policies, sources),
             clock=clock,
             url=settings.console.url.rstrip("/"),
         )
         programs = api(settings, desk, store, new_id=ids(), tell=lines.tell)
         return build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
+
+
+class _Trial:
+    """console.ports.Trial: what the guard would think, under the policy in force and with the lists that are in use."""
+
+    def __init__(self, policies: Following, sources: Sources) -> None:
+        self._policies = policies
+        self._sources = sources
+
+    async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Explained:
+        _, around = self._policies.around()
+        explainer = Explainer(self._policies.current(), self._sources, around)
+        return await explainer.explain(message, reverse_path, recipients, Session())
 
 
 class _Server(uvicorn.Server):

@@ -20,10 +20,11 @@ from smtpguard.app.line import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.reading import surroundings
 from smtpguard.config.settings import Settings
-from smtpguard.guard.fixed import stream_asks, with_fixed
+from smtpguard.guard.fixed import with_fixed
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.reader import BoundedReader
+from smtpguard.guard.streams import watched
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.recipients import ONE, Classified, Span
@@ -39,7 +40,6 @@ from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
 from smtpguard.reading.surroundings import Surroundings
-
 
 _ENDLESS = 1 << 40
 """People, where nobody knows how many."""
@@ -77,8 +77,8 @@ class Explainer:
             if not plan.pending:
                 break
             plan = self._in_force.rules.plan(await gathering.ask(plan.pending))
-        streams = stream_asks(gathering)
-        asks = (*plan.asks, *(ask for _, _, ask in streams))
+        streams = watched(gathering)
+        asks = (*plan.asks, *(one.ask for one in streams))
         spans = {ask: _alone(ask, gathering) for ask in asks}
         counts = {ask: int(span.low) for ask, span in spans.items()}
         maybe = {ask: int(min(span.high, _ENDLESS)) - counts[ask] for ask, span in spans.items()}

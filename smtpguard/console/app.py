@@ -22,9 +22,11 @@ from starlette.staticfiles import StaticFiles
 from smtpguard.console import screen
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.desk import Desk
-from smtpguard.console.pages import deciding, message, preview, still, waiting
+from smtpguard.console.pages import deciding, history, message, mine, policy, preview, still, waiting
 
-PAGES = (*waiting.ROUTES, *message.ROUTES, *preview.ROUTES, *deciding.ROUTES, *still.ROUTES)
+PAGES = tuple(
+    route for page in (waiting, message, preview, deciding, still, mine, history, policy) for route in page.ROUTES
+)
 _STATIC = Path(__file__).parent / "static"
 
 

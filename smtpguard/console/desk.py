@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smtpguard.console.ports import Archive
+from smtpguard.console.ports import Archive, Trial
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.inforce import Policies
@@ -26,5 +26,6 @@ class Desk:
     approvals: Approvals
     talks: Talks
     freezes: Freezes
+    trial: Trial
     clock: Clock
     url: str = ""

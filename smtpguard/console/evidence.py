@@ -6,7 +6,7 @@ Pure. Never here: the finding (reading), or what follows from it (policy).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from smtpguard.console.speech import Speech
@@ -30,19 +30,21 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """``internal``: what makes it look like mail between colleagues; ``topics``: what somebody should be spared; ``mailing``:
-    what speaks the other way. ``words``: what to mark in the text, and why."""
+    """``internal``: what makes it look like mail between colleagues; ``mailing``: what speaks the other way. ``topics``: what
+    the audience is to be spared; ``others``: other topics. ``words``: what to mark in the text, and why."""
 
     internal: tuple[str, ...] = ()
     topics: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     mailing: tuple[str, ...] = ()
     words: tuple[tuple[str, str], ...] = ()
 
 
-def evidence(reading: Reading, said: Speech) -> Evidence:
+def evidence(reading: Reading, said: Speech, avoid: Collection[str]) -> Evidence:
+    """``avoid``: the topics that the audience is to be spared."""
     heavy = sorted(reading.marks, key=lambda mark: -mark.weight)
     by_side = {side: tuple(phrase(m.evidence, said) for m in heavy if m.side is side)[:_MOST_PHRASES] for side in Side}
-    topics = [(t.word, phrase(f'"{t.word}" ({t.vocabulary}, in the {t.where})', said)) for t in reading.topics]
+    found = [(t, phrase(f'"{t.word}" ({t.vocabulary}, in the {t.where})', said)) for t in reading.topics]
     quoted = [
         (word, phrase(m.evidence, said))
         for m in heavy
@@ -51,9 +53,10 @@ def evidence(reading: Reading, said: Speech) -> Evidence:
     ]
     return Evidence(
         internal=by_side[Side.INTERNAL],
-        topics=tuple(dict.fromkeys(text for _, text in topics))[:_MOST_PHRASES],
+        topics=tuple(dict.fromkeys(text for t, text in found if t.vocabulary in avoid))[:_MOST_PHRASES],
+        others=tuple(dict.fromkeys(text for t, text in found if t.vocabulary not in avoid))[:_MOST_PHRASES],
         mailing=by_side[Side.MAILING],
-        words=tuple(dict([*quoted, *topics]).items())[-_MOST_WORDS:],
+        words=tuple(dict([*quoted, *((t.word, text) for t, text in found)]).items())[-_MOST_WORDS:],
     )
 
 

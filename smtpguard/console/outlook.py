@@ -5,7 +5,7 @@ Pure. Never here: the counting of a quorum (policy.approval), the vote itself (g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -21,17 +21,27 @@ LARGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """So many of each of these groups; or, out of hours, of those."""
+
+    groups: tuple[tuple[int, str], ...]
+    late: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
     """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not.
-    ``sends``: whether their approval sends it; ``left``: the quorums that wait still, ``then``: those after their approval."""
+    ``sends``: whether their approval sends it; ``left``: the quorums that wait still, ``needs``: what
+    they need, ``then``: what they need after their approval."""
 
     votes: tuple[Vote, ...]
     others: tuple[str, ...]
     left: tuple[Quorum, ...]
+    needs: tuple[Need, ...]
     may: bool
     why_not: str
     sends: bool
-    then: tuple[Quorum, ...]
+    then: tuple[Need, ...]
 
 
 def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outlook:
@@ -52,11 +62,36 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outloo
         votes=votes,
         others=tuple(a for a in approvers(hold, in_force, now) if a not in voted) if waiting else (),
         left=left,
+        needs=needs(hold, in_force) if waiting else (),
         may=not why_not,
         why_not=why_not,
         sends=complete(after, in_force.groups, in_force.open_at),
-        then=missing(after, in_force.groups, in_force.open_at),
+        then=needs(after, in_force),
     )
+
+
+def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:
+    """What is missing of each quorum that is not complete."""
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    late = {v.approver for v in votes if not in_force.open_at(v.at)}
+    everybody = {v.approver for v in votes}
+    return tuple(
+        Need(
+            groups=_short(quorum, everybody, in_force),
+            late=_short(quorum.out_of_hours, late, in_force) if quorum.out_of_hours is not None else (),
+        )
+        for quorum in missing(hold, in_force.groups, in_force.open_at)
+    )
+
+
+def _short(quorum: Quorum, voted: Collection[str], in_force: InForce) -> tuple[tuple[int, str], ...]:
+    """How many of each group, where everybody who voted counts once: those first who are in the fewest of the groups."""
+    seats = dict.fromkeys(quorum.groups, quorum.each)
+    mine = {who: [g for g in quorum.groups if who in in_force.people(g)] for who in voted}
+    for _, groups in sorted(mine.items(), key=lambda item: (len(item[1]), item[0])):
+        if free := [group for group in groups if seats[group]]:
+            seats[free[0]] -= 1
+    return tuple((n, group) for group, n in seats.items() if n)
 
 
 def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:

@@ -11,8 +11,13 @@ from typing import Protocol
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event
+from smtpguard.lists.recipients import Classified
+from smtpguard.mail.address import Address
+from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
+from smtpguard.policy.verdict import Verdict
+from smtpguard.reading.looks import Reading
 
 
 class Person(Protocol):
@@ -34,19 +39,6 @@ class Person(Protocol):
     def language(self) -> str: ...
 
 
-class Row(Protocol):
-    """A line of a list of held messages: the newest of a mailing, how many wait with it, and how many people they reach."""
-
-    @property
-    def hold(self) -> Hold: ...
-
-    @property
-    def messages(self) -> int: ...
-
-    @property
-    def reach(self) -> int: ...
-
-
 class Archive(Protocol):
     """What the pages ask of the record, beyond the ledger."""
 
@@ -56,16 +48,18 @@ class Archive(Protocol):
         states: Sequence[State],
         words: Sequence[str] = (),
         marks: Sequence[Sequence[str]] = (),
-        together: bool = True,
         limit: int = 50,
         before: datetime | None = None,
         after_id: str | None = None,
-    ) -> Sequence[Row]:
-        """Newest first. All ``words`` stand in subject or sender; of each of ``marks`` one is on it, like "list:NAME",
-        "group:NAME" or "from:ADDRESS". ``together``: the messages of one mailing are one row."""
+    ) -> Sequence[Hold]:
+        """Newest first, a mailing as one: the hold that leads it. All ``words``, in lower case, stand in subject or sender; of
+        each of ``marks`` one is on it, like "list:NAME", "group:NAME" or "from:ADDRESS"."""
 
     async def counts(self) -> Mapping[State, int]:
         """How many are in each state."""
+
+    async def freezes(self, *, limit: int) -> Sequence[tuple[Entry, Clear | None]]:
+        """The newest entries that say what was frozen and thawed."""
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
@@ -92,3 +86,21 @@ class People(Protocol):
     async def tokens(self, account_id: str = "") -> Sequence[tuple[Token, Account]]: ...
 
     async def put_token(self, token: Token, event: Event) -> None: ...
+
+
+class Tried(Protocol):
+    """What would become of a message."""
+
+    @property
+    def verdict(self) -> Verdict: ...
+
+    @property
+    def reading(self) -> Reading: ...
+
+    @property
+    def recipients(self) -> Classified: ...
+
+
+class Trial(Protocol):
+    async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Tried:
+        """Under the policy in force, and without any effect."""

@@ -17,6 +17,7 @@ from smtpguard.policy.approval import Hold, State
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
 from smtpguard.store.schema import hold as table
+from smtpguard.store.seeking import marks_of, words_of
 
 _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, table.c.reach, table.c.lead)
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
@@ -56,6 +57,8 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "content": hold.content_sha256,
         "doc": HOLD.dumps(hold),
         "lead": hold.lead or None,
+        "sought": words_of(hold),
+        "marks": marks_of(hold),
     }
 
 
@@ -72,8 +75,9 @@ def replace(connection: Connection, hold: Hold) -> None:
 
 
 def grow(connection: Connection, hold: Hold) -> None:
-    """More has come to it: the document alone changes."""
-    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(doc=HOLD.dumps(hold)))
+    """More has come to it: the document changes, and what it is found by."""
+    values = {"doc": HOLD.dumps(hold), "sought": words_of(hold), "marks": marks_of(hold)}
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
 def set_state(connection: Connection, hold_id: str, state: State) -> None:
@@ -88,6 +92,13 @@ def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool 
 def find(connection: Connection, hold_id: str) -> Hold | None:
     row = connection.execute(_BY_ID, {"hold_id": hold_id}).one_or_none()
     return None if row is None else _read(*row)
+
+
+def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
+    """In the order of the ids, as far as they are there."""
+    query = select(table.c.hold_id, *_COLUMNS).where(table.c.hold_id.in_(list(ids)))
+    found = {hold_id: _read(*row) for hold_id, *row in connection.execute(query)}
+    return [found[id] for id in ids if id in found]
 
 
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:

@@ -6,9 +6,23 @@ column beside it. Never here: queries.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from typing import Any
 
-SCHEMA = "0004"
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA = "0006"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -151,6 +165,9 @@ reached = Table(  # whom a mailing has come for, as keyed digests, and what beca
     sqlite_with_rowid=False,
 )
 
+LEADING: dict[str, Any] = {"sqlite_where": text("lead IS NULL"), "postgresql_where": text("lead IS NULL")}
+"""Of holds: those that stand for themselves, or for all copies of their mailing."""
+
 hold = Table(
     "hold",
     metadata,
@@ -167,11 +184,14 @@ hold = Table(
     Column("copies", Integer, nullable=True),
     Column("reach", BigInteger, nullable=True),
     Column("people", LargeBinary, nullable=True),
+    Column("sought", Text, nullable=True),
+    Column("marks", Text, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),
     Index("hold_content", "content"),
     Index("hold_lead", "lead", "state"),
+    Index("hold_rows", "state", "held_at", "hold_id", "sought", "marks", **LEADING),  # all that a list of holds asks
 )
 
 content = Table(

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 from argon2 import PasswordHasher
 
+from smtpguard.app.explaining import Explainer
 from smtpguard.app.people import Front, accounts, api, front
 from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings, settings_of
@@ -25,7 +26,11 @@ from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.talks import Talks
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.message import Message
 from smtpguard.policy.people import Account, Role
+from smtpguard.reading.surroundings import Surroundings
 from smtpguard.store.archive import Archive
 from tests.guard.house import KEY, House, house
 
@@ -105,6 +110,17 @@ def settings(tmp_path: Path, console: str = "{url: 'https://guard.example.com'}"
     return settings_of(load_yaml(f"console: {console}\n"), tmp_path, {})
 
 
+@dataclass
+class Trial:
+    """console.ports.Trial, as app has it."""
+
+    home: House
+
+    async def explain(self, message: Message, reverse_path: Address | None, recipients: Sequence[Address]) -> Any:
+        explainer = Explainer(self.home.current(), self.home.sources, Surroundings())
+        return await explainer.explain(message, reverse_path, recipients, Session())
+
+
 @asynccontextmanager
 async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}") -> AsyncIterator[Stage]:
     async with house(tmp_path) as home:
@@ -123,6 +139,7 @@ async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.
             approvals=home.approvals(),
             talks=Talks(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+            trial=Trial(home),
             clock=home.clock,
             url=URL,
         )

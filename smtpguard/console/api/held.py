@@ -50,12 +50,11 @@ async def listed(call: Call) -> Page[Held]:
     rows = await call.desk.archive.rows(
         states=[State(query.state)] if query.state else list(State),
         marks=marks,
-        together=False,
         limit=query.limit + 1,
         before=before,
         after_id=after_id,
     )
-    holds = [row.hold for row in rows[: query.limit]]
+    holds = list(rows[: query.limit])
     shown = [hold for hold in holds if sight(hold, who, in_force) is not Sight.NOTHING]
     return Page[Held](
         items=[Held(**_row(call, hold)) for hold in shown], next=cursor(holds[-1]) if len(rows) > query.limit else None

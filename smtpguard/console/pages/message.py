@@ -36,6 +36,7 @@ from smtpguard.mail import swedish
 from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source
+from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 
 SAMPLES = 5
@@ -115,7 +116,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         status,
         hold=hold,
         sight=seen.name.lower(),
-        reasons=reasons(hold, in_force, said.language),
+        reasons=spoken(hold.verdict, in_force, said.language),
         content=content,
         new=segments(letter.new, words) if letter else (),
         quoted=segments(letter.quoted, words) if letter else (),
@@ -143,7 +144,7 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         "own.html",
         status,
         hold=hold,
-        reasons=reasons(hold, in_force, said.language),
+        reasons=spoken(hold.verdict, in_force, said.language),
         lists=notices.nameable(hold, in_force),
         own_states=sayings.OWN_STATES,
         base=base(request, hold),
@@ -172,10 +173,10 @@ async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
     ]
 
 
-def reasons(hold: Hold, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
+def spoken(verdict: Verdict, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
     """(rule, what it is for, what it saw), in the reader's language."""
     told = []
-    for each in notices.reasons(hold.verdict, in_force):
+    for each in notices.reasons(verdict, in_force):
         own_words = str(each["description"] or "")
         spoken = each["descriptions"].get(language)
         purpose = spoken or (swedish.description(own_words) if language == "sv" else own_words)
@@ -229,7 +230,9 @@ async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Sho
     except ContentMissing:
         return Shown(gone=True)
     reading = await here.reader.read(content, frozenset({Source.HEADERS, Source.TEXT}))
-    found = evidence(reading, speech(request)) if isinstance(reading, Reading) else None
+    lists = here.policies.current().registry.lists
+    avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
+    found = evidence(reading, speech(request), avoid) if isinstance(reading, Reading) else None
     return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found)
 
 

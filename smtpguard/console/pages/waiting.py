@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.desk import Desk
-from smtpguard.console.ports import Person, Row
+from smtpguard.console.pages.message import spoken
+from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
 from smtpguard.guard.approvals import Refused, Seen
@@ -51,10 +52,10 @@ class Wanted:
     def filtered(self) -> bool:
         return bool(self.words or self.list or self.mine)
 
-    def url(self, after: str = "") -> str:
+    def url(self, after: str = "", path: str = "/held") -> str:
         given = {"q": self.words, "list": self.list, "mine": "1" if self.mine else "", "after": after}
         query = urlencode({name: value for name, value in given.items() if value})
-        return f"/held?{query}" if query else "/held"
+        return f"{path}?{query}" if query else path
 
 
 @for_roles()
@@ -64,18 +65,18 @@ async def waiting(request: Request) -> Response:
     if not who.roles & set(ROLES):
         return see_other("/mine")
     wanted = Wanted.of(request)
-    rows = await _rows(here, who, wanted)
-    more = len(rows) > PAGE
-    rows = rows[:PAGE]
+    found = await rows(here, who, wanted, [State.WAITING])
+    more = len(found) > PAGE
+    found = found[:PAGE]
     in_force = here.policies.current()
     fragment = request.headers.get("hx-target") == "rows"
     return await page(
         request,
         "rows.html" if fragment else "waiting.html",
-        rows=[(row, purpose(row.hold, request), _may(row.hold, who, here)) for row in rows],
+        rows=[(hold, purpose(hold, request), _may(hold, who, here)) for hold in found],
         wanted=wanted,
         here=wanted.url(wanted.after),
-        further=wanted.url(cursor(rows[-1].hold)) if more else "",
+        further=wanted.url(cursor(found[-1])) if more else "",
         lists=sorted((info.title or name, name) for name, info in in_force.registry.lists.items()),
         total=(await here.archive.counts()).get(State.WAITING, 0) if sees_all(who) else None,
         decides=APPROVER in who.roles,
@@ -155,13 +156,12 @@ def cut(after: str) -> tuple[datetime | None, str | None]:
 
 def purpose(hold: Hold, request: Request) -> str:
     """Why it is held, in one sentence: what the first rule is for, else what that saw."""
-    from smtpguard.console.pages.message import reasons
-
-    told = reasons(hold, desk(request).policies.current(), speech(request).language)
+    told = spoken(hold.verdict, desk(request).policies.current(), speech(request).language)
     return next((text for _, aim, seen in told for text in (aim, *seen) if text), "")
 
 
-async def _rows(here: Desk, who: Person, wanted: Wanted) -> Sequence[Row]:
+async def rows(here: Desk, who: Person, wanted: Wanted, states: Sequence[State]) -> Sequence[Hold]:
+    """Those that this person may know of, one more than fit on the page."""
     before, after_id = cut(wanted.after)
     marks: list[list[str]] = []
     if wanted.list:
@@ -171,7 +171,7 @@ async def _rows(here: Desk, who: Person, wanted: Wanted) -> Sequence[Row]:
     if any(not each for each in marks):
         return []
     return await here.archive.rows(
-        states=[State.WAITING],
+        states=states,
         words=wanted.words.casefold().split()[:5],
         marks=marks,
         limit=PAGE + 1,

@@ -1,0 +1,77 @@
+"""What was decided, what was frozen, and all that happened to one message, from the journal.
+
+Never here: what waits still (waiting), or mailings (mailings).
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console import sayings
+from smtpguard.console.access import ROLES, for_roles, person
+from smtpguard.console.pages.message import looked_up
+from smtpguard.console.pages.waiting import PAGE, Wanted, cursor, rows
+from smtpguard.console.screen import desk, page, speech
+from smtpguard.console.telling import told
+from smtpguard.policy.approval import State
+
+DECIDED = (State.APPROVED, State.RELEASING, State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED)
+_FREEZES = 30
+
+
+@for_roles(*ROLES)
+async def history(request: Request) -> Response:
+    here, who = desk(request), person(request)
+    wanted = Wanted.of(request)
+    found = await rows(here, who, wanted, DECIDED)
+    more = len(found) > PAGE
+    found = found[:PAGE]
+    return await page(
+        request,
+        "history.html",
+        rows=found,
+        wanted=wanted,
+        further=wanted.url(cursor(found[-1]), path="/history") if more else "",
+        lists=sorted((title, name) for name, title in titles(request).items()),
+        states=sayings.SHORT_STATES,
+    )
+
+
+@for_roles(*ROLES)
+async def frozen(request: Request) -> Response:
+    """What was frozen and thawed, by whom and why."""
+    entries = await desk(request).archive.freezes(limit=_FREEZES)
+    said, names = speech(request), titles(request)
+    return await page(
+        request, "freezes.html", entries=[(told(e, clear, said), _what(e.data, names)) for e, clear in entries]
+    )
+
+
+@for_roles()
+async def one(request: Request) -> Response:
+    """The journal of one message, as a timeline."""
+    hold, _ = await looked_up(request)
+    entries = await desk(request).archive.history(hold.hold_id)
+    said = speech(request)
+    return await page(
+        request, "timeline.html", hold=hold, entries=[told(entry, clear, said) for entry, clear in entries]
+    )
+
+
+def titles(request: Request) -> dict[str, str]:
+    lists = desk(request).policies.current().registry.lists
+    return {name: info.title or name for name, info in lists.items()}
+
+
+def _what(data: object, names: dict[str, str]) -> str:
+    selector, value = (data.get("selector"), data.get("value")) if isinstance(data, dict) else (None, None)
+    return names.get(str(value), str(value)) if selector == "list" else str(value or selector or "")
+
+
+ROUTES = [
+    Route("/history", history, methods=["GET"]),
+    Route("/history/freezes", frozen, methods=["GET"]),
+    Route("/history/{hold_id}", one, methods=["GET"]),
+]

@@ -1,0 +1,154 @@
+"""The policy for those who live under it: its rules in words, its lists with sizes and ages, and a page to try a message on.
+
+Trying has no effect on anything: nothing is sent, kept, counted or journalled. Never here: changing the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import getaddresses
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console import sayings
+from smtpguard.console.access import ROLES, for_roles
+from smtpguard.console.evidence import evidence
+from smtpguard.console.pages.message import spoken
+from smtpguard.console.rulewords import ACTIONS, in_words
+from smtpguard.console.screen import desk, form, page, speech
+from smtpguard.lists.shelf import State
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.message import Message
+
+_MOST_OCTETS = 10 << 20
+_MOST_RECIPIENTS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One list. ``people`` None: nobody knows. ``fine``: its index can be relied on."""
+
+    title: str
+    name: str
+    addresses: tuple[str, ...]
+    people: int | None
+    checked_at: datetime | None
+    fine: bool
+    why: str
+    category: str
+    avoid: tuple[str, ...]
+    approvals: str
+
+
+@for_roles(*ROLES)
+async def policy(request: Request) -> Response:
+    in_force, said = desk(request).policies.current(), speech(request)
+    registry = in_force.registry
+    lists = []
+    for name, info in sorted(registry.lists.items(), key=lambda item: item[1].title or item[0]):
+        standing = registry.standings[name]
+        lists.append(
+            Listed(
+                title=info.title or name,
+                name=name,
+                addresses=tuple(str(a) for a in info.addresses),
+                people=standing.index.people if standing.index is not None else None,
+                checked_at=standing.checked_at,
+                fine=standing.state is State.READY,
+                why=standing.why,
+                category=(info.category or "") if info.sensitivity == "special-category" else "-",
+                avoid=tuple(sorted(info.avoid)),
+                approvals=", ".join((info.approvals or {}).get("from", ())),
+            )
+        )
+    return await page(
+        request,
+        "policy.html",
+        rules=[in_words(rule, said) for rule in in_force.rules.rules],
+        lists=lists,
+        groups=sorted((name, sorted(people)) for name, people in in_force.groups.items()),
+        enforce=in_force.enforce,
+        sha256=in_force.policy_sha256,
+        categories=sayings.CATEGORIES,
+    )
+
+
+@for_roles(*ROLES)
+async def blank(request: Request) -> Response:
+    return await _shown(request, FormData())
+
+
+@for_roles(*ROLES)
+async def tried(request: Request) -> Response:
+    said, sent = speech(request), await form(request)
+    upload = sent.get("file")
+    raw = await upload.read(_MOST_OCTETS + 1) if isinstance(upload, UploadFile) else b""
+    raw = raw or str(sent.get("text", "")).encode()
+    if not raw.strip():
+        return await _shown(request, sent, 422, said("Paste a message, or choose a file."))
+    if len(raw) > _MOST_OCTETS:
+        return await _shown(request, sent, 422, said("It is larger than 10 MB."))
+    message = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+    try:
+        path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
+    except BadAddress as bad:
+        return await _shown(request, sent, 422, said("That is no address: {address}", address=str(bad)))
+    if not recipients:
+        return await _shown(request, sent, 422, said("Nobody to send it to: write the recipients."))
+    found = await desk(request).trial.explain(message, path, recipients)
+    reach = found.recipients.reach
+    avoid = {
+        topic
+        for name in found.recipients.lists
+        for topic in desk(request).policies.current().registry.lists[name].avoid
+    }
+    return await _shown(
+        request,
+        sent,
+        verdict=found.verdict,
+        outcome=said(ACTIONS[found.verdict.action]),
+        reasons=spoken(found.verdict, desk(request).policies.current(), said.language),
+        found=evidence(found.reading, said, avoid),
+        reach=int(reach.low),
+        lists=sorted(found.recipients.lists),
+        misses=[miss.rule for miss in found.verdict.misses],
+        recipients=len(recipients),
+    )
+
+
+async def _shown(request: Request, sent: FormData, status: int = 200, problem: str = "", **values: object) -> Response:
+    given = {name: str(sent.get(name, "")) for name in ("from", "to", "text")}
+    blank = dict.fromkeys(("verdict", "outcome", "reasons", "found", "reach", "lists", "misses", "recipients"))
+    return await page(request, "try.html", status, given=given, problem=problem, **(blank | values))
+
+
+def _envelope(message: Message, sender: str, to: str) -> tuple[Address | None, list[Address]]:
+    """As it was given, else as the header says it. Raises BadAddress with what is no address."""
+    header = message.header
+    path = sender.strip() or next(iter(_mailboxes(f.text for f in header.all("From"))), "")
+    people = [word for word in to.replace(",", " ").replace(";", " ").split() if word]
+    people = people or _mailboxes(f.text for name in ("To", "Cc") for f in header.all(name))
+    return (_address(path) if path else None), [_address(one) for one in people[:_MOST_RECIPIENTS]]
+
+
+def _mailboxes(values: Iterable[str]) -> list[str]:
+    return [address for _, address in getaddresses(list(values)) if "@" in address]
+
+
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text.strip("<>"))
+    except BadAddress:
+        raise BadAddress(text[:100]) from None
+
+
+ROUTES = [
+    Route("/policy", policy, methods=["GET"]),
+    Route("/policy/try", blank, methods=["GET"]),
+    Route("/policy/try", tried, methods=["POST"]),
+]
