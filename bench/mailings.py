@@ -23,12 +23,11 @@ from bench.reading import content_of
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter
 from smtpguard.reading.copies import identity_of
-from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, same
+from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, apart
 from smtpguard.reading.read import read
 from smtpguard.reading.text import Text, extract
 from smtpguard.reading.walk import index
 
-MOST_CANDIDATES = 16
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
@@ -44,10 +43,10 @@ class Shelf:
         """The mailing's number, and whether it is a new one."""
         if identity.exact in self.exact:
             return self.exact[identity.exact], False
-        found = Counter(n for key in identity.sketch.keys for n in self.by_key.get(key, ()))
-        for n, _ in found.most_common(MOST_CANDIDATES):
-            if same(self.sketches[n], identity.sketch):
-                return n, False
+        candidates = {n for key in identity.sketch.keys for n in self.by_key.get(key, ())}
+        near = [(round(far, 1), n) for n in candidates if (far := apart(self.sketches[n], identity.sketch)) is not None]
+        if near:
+            return min(near)[1], False
         n = len(self.sketches)
         self.sketches.append(identity.sketch)
         if identity.exact:

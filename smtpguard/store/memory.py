@@ -60,13 +60,14 @@ class Memory:
 
 
 def nearest(candidates: Iterable[Known], exact: int | None, sketch: Sketch) -> Known | None:
-    """The candidate that has the exact key, else the one whose sketch is nearest, if it is near enough; of equals the first."""
+    """The candidate that has the exact key, else the one whose sketch is nearest, if it is near enough; of those
+    about as near the first, or one odd copy would draw others away."""
     best: tuple[float, int] | None = None
     found = None
     for one in candidates:
         if exact is not None and exact in one.keys:
             return one
         far = apart(one.sketch, sketch)
-        if far is not None and (best is None or (far, one.n) < best):
-            best, found = (far, one.n), one
+        if far is not None and (best is None or (round(far, 1), one.n) < best):
+            best, found = (round(far, 1), one.n), one
     return found
