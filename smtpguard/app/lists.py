@@ -14,6 +14,8 @@ from smtpguard.guard.ports import Clock
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.registry import Registry
+from smtpguard.lists.sources import Stop
+from smtpguard.lists.sources.opening import never
 from smtpguard.lists.sync import Refresher
 from smtpguard.policy.parse import Policy
 
@@ -34,10 +36,10 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
     )
 
 
-def built_refresher(settings: Settings, policy: Policy, digester: Digester) -> Refresher:
+def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, stop: Stop = never) -> Refresher:
     """Paths of sources are relative to the policy file."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    return Refresher(lists, folder=indexes(settings), base=settings.policy.parent, digester=digester)
+    return Refresher(lists, folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop)
 
 
 def open_registry(settings: Settings, policy: Policy) -> Registry:

@@ -135,11 +135,11 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
     """An entry for each index that was replaced or could not be. A guard that was never started has no journal yet."""
     from smtpguard.app.synced import journal
 
-    said = [report for report in reports if report.changed or not report.ok]
+    said = [report for report in reports if report.news]
     if not said:
         return
     try:
-        context.run(journal(context.settings(), said, by=context.user))
+        context.run(journal(context.settings(), context.policy(), said, by=context.user))
     except Exception as error:
         sentence = sentence_of(error)
         if sentence is None:

@@ -6,6 +6,7 @@ A small JSON file a list. It names sources, lines and reasons, and no address. N
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import os
 import tempfile
@@ -17,6 +18,16 @@ from typing import Any
 
 from smtpguard.lists.shelf import report_path
 from smtpguard.lists.sources import BadRow, Tally
+
+
+class News(enum.Enum):
+    """What a sync found to be another than the one before had found."""
+
+    REPLACED = "replaced"  # other people are in use
+    FAILED = "failed"  # an outage has begun
+    OTHERWISE = "otherwise"  # it goes on, with another problem
+    STALE = "stale"  # what was last read has become too old
+    WELL = "well"  # an outage has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +58,9 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One list. ``problem`` is a sentence for its owner, "" if all went well; ``failing_since``: when it was first said, in a
-    row. ``people`` are in use, whatever has failed. ``changed``: other people than before this sync.
+    """One list. ``problem`` is a sentence for its owner, "" if all went well; ``failing_since``: when the outage began.
+    ``people`` are in use, whatever has failed, and were all found to be right at ``checked_at``; ``stale``: too long ago, or
+    never, for a "no" to be relied on. ``ended``: when an outage had begun that has ended with this sync.
     """
 
     list: str
@@ -57,12 +69,20 @@ class Report:
     sources: tuple[SourceReport, ...] = ()
     problem: str = ""
     failing_since: datetime | None = None
-    changed: bool = False
+    checked_at: datetime | None = None
+    stale: bool = False
     version: str = ""
+    news: frozenset[News] = frozenset()
+    ended: datetime | None = None
 
     @property
     def ok(self) -> bool:
         return not self.problem
+
+    @property
+    def changed(self) -> bool:
+        """Whether there are other people on it than before this sync."""
+        return News.REPLACED in self.news
 
     @property
     def source(self) -> str:
@@ -85,6 +105,25 @@ class Report:
     def shown(self) -> tuple[BadRow, ...]:
         return tuple(row for source in self.sources for row in source.shown)
 
+    def after(self, before: Report | None, *, changed: bool) -> Report:
+        """With what is new in it, and since when."""
+        failing = before.failing_since if before is not None else None
+        news = {News.REPLACED} if changed else set()
+        if self.problem and failing is None:
+            news.add(News.FAILED)
+        elif self.problem and before is not None and before.problem != self.problem:
+            news.add(News.OTHERWISE)
+        if self.stale and not (before is not None and before.stale):
+            news.add(News.STALE)
+        if self.ok and failing is not None:
+            news.add(News.WELL)
+        return replace(
+            self,
+            failing_since=(failing or self.at) if self.problem else None,
+            ended=None if self.problem else failing,
+            news=frozenset(news),
+        )
+
     def of(self, key: str) -> SourceReport | None:
         """That of one source."""
         return next((source for source in self.sources if source.key == key), None)
@@ -96,7 +135,7 @@ def keep(folder: Path, report: Report) -> None:
     with contextlib.suppress(OSError):
         descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(report), file, default=_plain)
+            json.dump({k: v for k, v in asdict(report).items() if k not in _OF_THE_SYNC}, file, default=_plain)
         if os.geteuid() == 0:
             owner = folder.stat()
             os.chown(draft, owner.st_uid, owner.st_gid)
@@ -116,6 +155,7 @@ def latest(folder: Path, name: str) -> Report | None:
         return None
 
 
+_OF_THE_SYNC = frozenset({"news", "ended"})  # what was new then is not new to who looks later
 _TIMES = ("at", "failing_since", "read_at", "checked_at")
 
 

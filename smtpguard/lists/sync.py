@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,9 @@ class _How:
     stop: Stop
 
     def report(self) -> Report:
-        before = self._before
         if not self.info.members:
             problem = f"the list {self.info.name} declares no members; no index is in use"
-            return Report(list=self.info.name, at=self.now, people=0, problem=problem, failing_since=self.now)
+            return Report(list=self.info.name, at=self.now, people=0, problem=problem)
         parts = [self._part(declaration) for declaration in self.info.members]
         problems = [part.report.problem for part in parts if part.report.problem]
         old = self._sound(self._path)
@@ -136,17 +135,18 @@ class _How:
         except (OSError, BadIndex, SourceError) as error:
             problems.append(self._said(error))
         self._tidy(parts)
-        since = before.failing_since if before is not None and before.problem else None
-        return Report(
+        checked = self._checked_at() if new is not None else None
+        report = Report(
             list=self.info.name,
             at=self.now,
             people=new.people if new else 0,
             sources=tuple(part.report for part in parts),
             problem=f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else "",
-            failing_since=(since or self.now) if problems else None,
-            changed=new is not None and (old is None or old.version != new.version),
+            checked_at=checked,
+            stale=checked is None or self.now - checked > timedelta(seconds=self.info.stale_after_seconds),
             version=new.version if new else "",
         )
+        return report.after(self._before, changed=new is not None and (old is None or old.version != new.version))
 
     @cached_property
     def _before(self) -> Report | None:
@@ -155,6 +155,10 @@ class _How:
     @property
     def _path(self) -> Path:
         return index_path(self.folder, self.info.name)
+
+    def _checked_at(self) -> datetime | None:
+        at = self._path.stat().st_mtime
+        return datetime.fromtimestamp(at, UTC) if at != INCOMPLETE else None
 
     # one source
 
@@ -234,7 +238,10 @@ class _How:
     def _judge_size(self, label: str, people: int, current: Index | None, max_shrink: float) -> None:
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
-            raise SourceError(f"{label} holds {people:,} people, {lost:.0%} fewer than the {current.people:,} before")
+            raise SourceError(
+                f"{label} holds {people:,} people, {lost:.0%} fewer than the {current.people:,} before "
+                f"(if that is right: smtpguard lists sync {self.info.name} --accept-shrink)"
+            )
 
     # the list
 

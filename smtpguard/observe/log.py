@@ -69,7 +69,7 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
 
 def tell(event: Event) -> None:
     """The line of an event."""
-    _tell(_LEVELS.get(event.kind, "info"), event.kind.value, fields(event))
+    _tell(_level(event), event.kind.value, fields(event))
 
 
 def _through_structlog(level: str, event: str, shown: Mapping[str, Any]) -> None:
@@ -89,6 +89,13 @@ def _straight(stream: TextIO, *, masked: bool) -> Callable[[str, str, Mapping[st
 
 
 _tell: Callable[[str, str, Mapping[str, Any]], None] = _through_structlog
+
+
+def _level(event: Event) -> str:
+    """A list that cannot be read is an error, however well it is borne."""
+    if event.kind is Kind.LIST and event.data.get("problem"):
+        return "error"
+    return _LEVELS.get(event.kind, "info")
 
 
 def fields(event: Event) -> dict[str, Any]:

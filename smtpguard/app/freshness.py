@@ -1,0 +1,88 @@
+"""Keeps the indexes of the lists in force as fresh as their sources, without a pause for anybody who asks them.
+
+What changes or fails is journalled, and told to whom it concerns, in one commit. A source that takes long keeps no other
+list waiting. Never here: reading a source (lists.sync), or who is told (guard.outages).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+from smtpguard.app.lists import built_refresher
+from smtpguard.app.policies import Following
+from smtpguard.config.settings import Settings
+from smtpguard.guard import outages
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.report import Report
+from smtpguard.lists.sync import Refresher
+from smtpguard.policy.admission import LedgerError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+AT_ONCE = 4  # lists that are read side by side
+
+
+class Freshness:
+    def __init__(
+        self, settings: Settings, policies: Following, digester: Digester, ledger: Ledger, clock: Clock
+    ) -> None:
+        self._settings, self._policies, self._digester = settings, policies, digester
+        self._ledger, self._clock = ledger, clock
+        self._refresher: Refresher | None = None
+        self._under = ""
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._few = asyncio.Semaphore(AT_ONCE)
+        self._unsaid: list[Report] = []
+        self._stopping = threading.Event()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._say()
+                self._begin()
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._stopping.set()  # a source that waits for others gives up; what is half read is not used
+
+    async def step(self) -> None:
+        """All that is due now, to its end."""
+        self._begin()
+        await asyncio.gather(*self._reading.values())
+        await self._say()
+
+    def _begin(self) -> None:
+        policy = self._policies.policy
+        if self._refresher is None or policy.sha256 != self._under:
+            self._refresher = built_refresher(self._settings, policy, self._digester, stop=self._stopping.is_set)
+            self._under = policy.sha256
+        for info in self._refresher.due(self._clock.now()):
+            if info.name not in self._reading:
+                self._reading[info.name] = asyncio.create_task(self._read(info, self._refresher))
+
+    async def _read(self, info: ListInfo, refresher: Refresher) -> None:
+        try:
+            async with self._few:
+                report = await asyncio.to_thread(refresher.sync, info, self._clock.now())
+            if report.news:
+                self._unsaid.append(report)
+        except Exception:  # one of ours: the other lists are not to suffer for it
+            log.exception("list %s: cannot be synced", info.name)
+        finally:
+            del self._reading[info.name]
+
+    async def _say(self) -> None:
+        """A store that does not answer is asked again: what happened once is not found out twice."""
+        while self._unsaid and not self._stopping.is_set():
+            report = self._unsaid[0]
+            told = tuple(outages.intents(report, self._policies.current()))
+            try:
+                await self._ledger.record(list(outages.events(report)), told)
+            except LedgerError as e:
+                log.warning("list %s: could not be journalled: %s", report.list, type(e).__name__)
+                return
+            self._unsaid.remove(report)
