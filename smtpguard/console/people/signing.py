@@ -29,6 +29,7 @@ WINDOW_SECONDS = 900.0
 PER_PAIR = 8  # tries from one network on one account
 PER_ACCOUNT = 100  # from all networks
 PER_CLIENT = 40  # on all accounts
+_NO_ADDRESS = "?"  # begins what no account has for its address
 
 
 class NotLetIn(Exception):
@@ -116,6 +117,8 @@ class Signing:
         tokens: dict[str, str] = {}
 
         def step(found: Sequence[Account]) -> Turn:
+            if who.startswith(_NO_ADDRESS):
+                return self._refused(None, "what the provider says is no address", client)
             mine = next((a for a in found if a.subject == proven.subject), None)
             there = next((a for a in found if a.address == who and a is not mine), None)
             if mine is None and there is not None and not there.subject and not there.password:
@@ -188,7 +191,7 @@ class Signing:
         try:
             return Address.parse(address.strip()).canonical(self._delimiters)
         except BadAddress:
-            return "?" + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:32]
+            return _NO_ADDRESS + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:32]
 
     def _known(self, who: str) -> str:
         nonce = secrets.token_hex(8)

@@ -58,7 +58,7 @@ def topic_of(entry: Entry) -> Topic | None:
             topic if data.get("action") == "hold" and data.get("hold") == entry.id and not data.get("retry") else None
         )
     if topic is Topic.STALE:
-        return topic if entry.data.get("problem") else None
+        return topic if entry.data.get("problem") or entry.data.get("stale") else None
     return topic
 
 
@@ -75,7 +75,8 @@ def payload(entry: Entry, clear: Clear | None, history: Told, allowed: Allowed) 
         case Topic.FROZEN | Topic.LIFTED:
             data = _freeze(entry, clear, allowed)
         case Topic.STALE:
-            data = {"problem": str(entry.data["problem"]), **_lists([entry.id], allowed)}
+            told = {name: entry.data.get(name) for name in ("problem", "failing_since")}
+            data = {"stale": bool(entry.data.get("stale")), **told, **_lists([entry.id], allowed)}
     return {"id": event_id(entry), "type": topic.value, "at": _z(entry.time), "data": data}
 
 
