@@ -43,6 +43,7 @@ from smtpguard.wire.dkim import DkimSigner
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 20.0
+FOLLOW_SECONDS = 5.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
 
@@ -107,6 +108,7 @@ class Deliverer:
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
+            tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))

@@ -15,6 +15,7 @@ from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.ports import Clock
 from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
@@ -30,6 +31,7 @@ class Services:
     policies: Following
     approvals: Approvals
     freezes: Freezes
+    mailings: Mailings
     digester: Digester
     clock: Clock
     new_id: Callable[[], str]
@@ -39,7 +41,12 @@ def term(settings: Settings) -> Term:
     """The same for those who hold, those who vote and those who sweep."""
     hold = settings.hold
     return Term(
-        seconds=hold.expires.seconds, working=hold.expires.working, escalate_after_seconds=int(hold.escalate_after)
+        seconds=hold.expires.seconds,
+        working=hold.expires.working,
+        escalate_after_seconds=int(hold.escalate_after),
+        copies=hold.copies,
+        approval_seconds=int(hold.approval_lasts),
+        rejection_seconds=int(hold.rejection_lasts),
     )
 
 
@@ -80,6 +87,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             freezes=Freezes(
                 store, clock, new_id=new_id, freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
             ),
+            mailings=Mailings(store, policies, clock, digester),
             digester=digester,
             clock=clock,
             new_id=new_id,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from smtpguard.audit.event import Event
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.mailing import Mailing
 from smtpguard.store.store import Store
 
 _MOST_RELAYING = 10_000
@@ -38,6 +39,11 @@ class TellingStore:
         self.unsettled = store.unsettled
         self.rejected = store.rejected
         self.observed = store.observed
+        self.decided_leads = store.decided_leads
+        self.mailing = store.mailing
+        self.mailings = store.mailings
+        self.mailings_named = store.mailings_named
+        self.reached_by = store.reached_by
 
     def _tell(self, event: Event) -> None:
         """A log that cannot be written must not make of what is committed a 451: it is the journal that counts."""
@@ -64,6 +70,34 @@ class TellingStore:
         change = await self._store.change(hold_id, step)
         self._all(change.events)
         return change
+
+    async def follow(
+        self, lead_id: str, n: int, step: Callable[[Hold, Hold, Mailing | None, int], Change | None]
+    ) -> int:
+        told: list[Event] = []
+
+        def telling(lead: Hold, copy: Hold, mailing: Mailing | None, new: int) -> Change | None:
+            made = step(lead, copy, mailing, new)
+            told.extend(made.events if made is not None else ())
+            return made
+
+        done = await self._store.follow(lead_id, n, telling)
+        self._all(told)
+        return done
+
+    async def change_mailing(
+        self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
+    ) -> Mailing | str:
+        told: list[Event] = []
+
+        def telling(mailing: Mailing) -> tuple[Mailing, Change] | str:
+            made = step(mailing)
+            told.extend(made[1].events if not isinstance(made, str) else ())
+            return made
+
+        mailing = await self._store.change_mailing(mailing_id, telling)
+        self._all(told)
+        return mailing
 
     async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
         await self._store.record(events, intents)
@@ -98,8 +132,9 @@ class TellingStore:
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
         hold_state: State | None = None,
+        refused: Sequence[bytes] = (),
     ) -> bool:
-        settled = await self._store.settle(lease, outcomes, events, intents, hold_state)
+        settled = await self._store.settle(lease, outcomes, events, intents, hold_state, refused)
         if settled:
             self._all(events)
         return settled

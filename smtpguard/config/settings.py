@@ -321,9 +321,15 @@ class FreezeSettings(Section):
 
 
 class HoldSettings(Section):
+    """``copies``: of one mailing that are stored, past which the rest waits at its client. ``approval_lasts`` and
+    ``rejection_lasts``: how long what people decided about a mailing stands for what still comes of it."""
+
     expires: WorkingSpan = Span(24 * 3600, working=True)
     escalate_after: Seconds = 3600
     quota_gb: float = Field(default=20, gt=0)
+    copies: int = Field(default=500, ge=0)
+    approval_lasts: Seconds = 7 * 86400
+    rejection_lasts: Seconds = 86400
 
 
 class Retention(Section):

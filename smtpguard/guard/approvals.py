@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard import granting
+from smtpguard.guard.granting import release
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term, reminder_at
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.admission import Change, Intent, IntentKind, LedgerError
+from smtpguard.policy.admission import Change, Intent, LedgerError
 from smtpguard.policy.approval import (
     Choice,
     Hold,
@@ -31,11 +33,13 @@ from smtpguard.policy.approval import (
     missing,
     standing_votes,
 )
+from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.verdict import Quorum
 
 log = logging.getLogger(__name__)
 
 CLOCK_JUMP = timedelta(minutes=5)
+FOLLOWING = 100  # copies that go their way in one commit
 
 
 class Refused(Exception):
@@ -91,12 +95,23 @@ class Approvals:
         self._steady = (clock.now(), clock.monotonic())
 
     async def vote(
-        self, hold_id: str, choice: Choice, *, approver: str, by: str, seen: Seen | None = None, comment: str = ""
+        self,
+        hold_id: str,
+        choice: Choice,
+        *,
+        approver: str,
+        by: str,
+        seen: Seen | None = None,
+        comment: str = "",
+        people: int = 0,
     ) -> Decided:
-        """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it.
+        """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it. ``people``: how many
+        the mailing may reach in all, 0 for the usual (granting.bound).
 
-        Without ``seen`` the vote is on the hold as it is. Raises KeyError, NotEntitled, Conflict, LedgerError.
+        A vote on a copy is one on the hold that it is stored under. Without ``seen`` the vote is on the hold as it is. Raises
+        KeyError, NotEntitled, Conflict, LedgerError.
         """
+        hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = self._canonical(approver, in_force)
         now = self._clock.now()
@@ -116,14 +131,16 @@ class Approvals:
                 return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
             if any(v.approver == who and v.choice is choice for v in standing_votes(hold)):
                 return _refuse(Conflict, f"{who} has voted so already")
-            return self._voted(hold, _vote(hold, who, choice, now, comment), by, in_force, now)
+            return self._voted(hold, _vote(hold, who, choice, now, comment, people), by, in_force, now)
 
         hold = await self._change(hold_id, step)
+        await self._follow(hold)
         left = missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
         return Decided(hold=hold, missing=left)
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
-        """Its writer takes it back. Raises KeyError, NotEntitled, Conflict, LedgerError."""
+        """Its writer takes it back, with all copies of it. Raises KeyError, NotEntitled, Conflict, LedgerError."""
+        hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = self._canonical(sender, in_force)
         now = self._clock.now()
@@ -140,7 +157,30 @@ class Approvals:
                 intents=self._notices.decided(hold, "withdrawn", who, comment, in_force, now),
             )
 
-        return Decided(hold=await self._change(hold_id, step))
+        hold = await self._change(hold_id, step)
+        await self._follow(hold)
+        return Decided(hold=hold)
+
+    async def _lead(self, hold_id: str) -> str:
+        hold = await self._ledger.hold(hold_id)
+        return hold.lead if hold is not None and hold.lead else hold_id
+
+    async def _follow(self, lead: Hold) -> int:
+        """What is stored under it goes its way, a slice a commit. What a crash leaves of it, or a pause between two stages,
+        the sweep takes up."""
+        followed = 0
+        if lead.state is State.WAITING:
+            return followed
+        now = self._clock.now()
+
+        def step(lead: Hold, copy: Hold, mailing: Mailing | None, new: int) -> Change | None:
+            return granting.followed(lead, copy, mailing, new, now)
+
+        while True:
+            n = await self._ledger.follow(lead.hold_id, FOLLOWING, step)
+            followed += n
+            if n < FOLLOWING:
+                return followed
 
     async def sweep(self) -> int:
         """Everything that time does to holds, for those that are due. Returns how many changed; one that fails is left for
@@ -157,6 +197,14 @@ class Approvals:
             changed += made.refused is None
         return changed
 
+    async def follow(self) -> int:
+        """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
+        followed = 0
+        for lead_id in await self._ledger.decided_leads():
+            lead = await self._ledger.hold(lead_id)
+            followed += await self._follow(lead) if lead is not None else 0
+        return followed
+
     def _voted(self, hold: Hold, vote: Vote, by: str, in_force: InForce, now: datetime) -> Change:
         voted = replace(hold, votes=(*hold.votes, vote))
         data = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
@@ -166,14 +214,19 @@ class Approvals:
                 hold=replace(voted, state=State.REJECTED),
                 events=(event, _event(Kind.REJECTED, hold, now)),
                 intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
+                rejection=granting.rejection(hold, vote.comment, now, self._term),
             )
         if not complete(voted, in_force.groups, in_force.open_at):
             return Change(hold=voted, events=(event,))
+        grant = granting.grant(voted, in_force, now, self._term)
+        people = grant.people if grant is not None else None
         return Change(
             hold=replace(voted, state=State.APPROVED),
-            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256)),
+            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people)),
+            grant=grant,
+            stages=granting.stages(hold, in_force) if grant is not None else None,
             intents=(
-                release(hold),
+                *((release(hold),) if hold.kind != granting.TEST else ()),
                 *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),
             ),
         )
@@ -182,6 +235,8 @@ class Approvals:
         """What is due for it now; what was missed is not made up for, the latest reminder aside."""
         if hold.state is not State.WAITING:
             return Change(refused="decided meanwhile")
+        if hold.lead and hold.acknowledged:
+            return Change(refused="it goes the way of what it is stored under")
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
             return Change(
                 hold=replace(hold, state=State.VOID),
@@ -239,19 +294,7 @@ class Approvals:
         return wall
 
 
-def release(hold: Hold) -> Intent:
-    """The outbox entry that sends it on, to exactly those it was addressed to."""
-    return Intent(
-        intent_id=f"{hold.hold_id}-release",
-        kind=IntentKind.RELEASE,
-        reverse_path=hold.envelope.reverse_path,
-        recipients=hold.envelope.recipients,
-        hold_id=hold.hold_id,
-        content_sha256=hold.content_sha256,
-    )
-
-
-def _vote(hold: Hold, who: str, choice: Choice, now: datetime, comment: str) -> Vote:
+def _vote(hold: Hold, who: str, choice: Choice, now: datetime, comment: str, people: int) -> Vote:
     return Vote(
         approver=who,
         choice=choice,
@@ -259,6 +302,8 @@ def _vote(hold: Hold, who: str, choice: Choice, now: datetime, comment: str) -> 
         envelope_sha256=hold.envelope.sha256,
         at=now,
         comment=comment,
+        seen=hold.scope,
+        people=people,
     )
 
 

@@ -29,7 +29,7 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Lost, Recalled, Transaction
-from smtpguard.policy.admission import ContentMissing, Intent, IntentKind, Lease, LedgerError
+from smtpguard.policy.admission import ContentMissing, Delivered, Intent, IntentKind, Lease, LedgerError
 from smtpguard.policy.approval import Hold, State
 
 log = logging.getLogger(__name__)
@@ -249,11 +249,15 @@ class Delivery:
             elif mark:
                 state = State.RELEASING
         outcomes = [r.outcome(now) for r in results]
+        failed = [r.recipient.address for r in results if r.delivered is Delivered.FAILED]
+        refused = (
+            [one.digest for one in self._policies.current().registry.classify(failed).recipients] if failed else []
+        )
         end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
             try:
-                return await self._ledger.settle(lease, outcomes, journal, told, state)
+                return await self._ledger.settle(lease, outcomes, journal, told, state, refused)
             except LedgerError as error:
                 if self._clock.monotonic() >= end:
                     raise

@@ -14,6 +14,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.staging import Stages
 
 PREVIEWS = ("reasons", "text", "full")
 """How much of a held message somebody sees, the least first."""
@@ -24,7 +25,8 @@ class InForce:
     """A transaction is planned, closed and disposed of under one of these, whatever is swapped meanwhile.
 
     ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed;
-    ``marks``: the weights that the policy gives to marks; ``previews``: how much of a held message each group sees.
+    ``marks``: the weights that the policy gives to marks; ``previews``: how much of a held message each group sees. ``stages``: of lists whose mailings are let
+    through in stages.
     """
 
     policy_sha256: str
@@ -35,6 +37,7 @@ class InForce:
     enforce: bool = True
     marks: Mapping[str, float] = field(default_factory=dict)
     previews: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, Stages] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -47,6 +50,7 @@ class InForce:
             enforce=policy.enforce,
             marks=policy.marks,
             previews=policy.previews,
+            stages=policy.stages,
         )
 
     def groups_of(self, person: str) -> frozenset[str]:

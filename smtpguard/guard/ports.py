@@ -23,6 +23,7 @@ from smtpguard.policy.admission import PolicyMoved as PolicyMoved
 from smtpguard.policy.admission import Unavailable as Unavailable
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.mailing import Fate, Mailing
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
 
@@ -50,6 +51,31 @@ class Ledger(Protocol):
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
         """Read the hold, let ``step`` say what becomes of it, write that. Raises KeyError where there is no such hold."""
 
+    async def follow(
+        self, lead_id: str, n: int, step: Callable[[Hold, Hold, Mailing | None, int], Change | None]
+    ) -> int:
+        """Let ``step`` say of each of the oldest ``n`` copies that wait under a hold what becomes of it, with the mailing and how
+        many people the copy would be the first for; None: nothing yet, nor of those after it. How many there were."""
+
+    async def decided_leads(self) -> Sequence[str]:
+        """Ids of holds that were decided on and under which copies wait still."""
+
+    async def mailing(self, mailing_id: str) -> Mailing | None: ...
+
+    async def mailings(self, *, least: int = 1, state: str | None = None, limit: int = 100) -> Sequence[Mailing]:
+        """The latest first: those that came for so many people at least, or of which something waits or was decided."""
+
+    async def mailings_named(self, prefix: str) -> Sequence[str]:
+        """Ids that begin so, at most ten."""
+
+    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
+        """What became of the copies of those, among these people, for whom it has come."""
+
+    async def change_mailing(
+        self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
+    ) -> Mailing | str:
+        """What people make of a mailing; a word instead says why nothing is to change. Raises KeyError."""
+
     async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
         """Entries (and outbox intents) of their own, committed on return."""
 
@@ -74,8 +100,10 @@ class Ledger(Protocol):
         """Up to ``n`` due outbox entries whose holds no freeze stops, marked as this owner's for so long."""
 
     async def settle(self, lease: Lease, outcomes: Sequence[Outcome], events: Sequence[Event],
-                     intents: Sequence[Intent] = (), hold_state: State | None = None) -> bool:  # fmt: skip
-        """Write what became of it; False: the lease was lost meanwhile, nothing was written."""
+                     intents: Sequence[Intent] = (), hold_state: State | None = None,
+                     refused: Sequence[bytes] = ()) -> bool:  # fmt: skip
+        """Write what became of it; False: the lease was lost meanwhile, nothing was written. ``refused``: digests of those whom
+        the relay will not have, for the counts of their mailing."""
 
     async def hold(self, hold_id: str) -> Hold | None: ...
 

@@ -7,11 +7,12 @@ the rest waits at its client", or "refused, with their sentence". Never here: co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.term import Term
-from smtpguard.lists.recipients import Kind
+from smtpguard.lists.recipients import Classification, Kind
 from smtpguard.policy.admission import Live
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.engine import FREEZE
@@ -76,7 +77,9 @@ def everybody(gathering: Gathering) -> tuple[Person, ...]:
     """Each recipient once, as counts know it; a list's address is as many people as are on the list, at its version."""
     found: dict[bytes, Person] = {}
     for one in gathering.counted.recipients:
-        if one.digest:
+        if one.behind is not None:
+            found.update((person.digest, person) for person in _crowd(one, gathering))
+        elif one.digest:
             member = Kind.MEMBER in one.kinds
             found[one.digest] = Person(
                 digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
@@ -87,6 +90,19 @@ def everybody(gathering: Gathering) -> tuple[Person, ...]:
             digest = gathering.in_force.registry.digester.of_canonical(f"list {touched.name} {touched.version}")
             found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)))  # fmt: skip
     return tuple(found.values())
+
+
+def _crowd(one: Classification, gathering: Gathering) -> Iterator[Person]:
+    """Who is behind an address that expands: customers one by one where they are known so, and the others as one weight."""
+    behind, registry = one.behind, gathering.in_force.registry
+    assert behind is not None
+    for member in behind.members:
+        yield Person(digest=member, customer=True, lists=registry.members.naming(int.from_bytes(member, "big")))
+    if not behind.members and behind.customers:
+        yield Person(digest=behind.key, customer=True, lists=tuple(behind.lists), weight=behind.customers)
+    if behind.people > behind.customers:
+        others = registry.digester.of_canonical(f"others behind {behind.key.hex()}")
+        yield Person(digest=others, maybe=one.perhaps > 0, weight=behind.people - behind.customers)
 
 
 def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
@@ -114,8 +130,7 @@ def _in_turn(verdict: Verdict, mailing: Mailing, live: Live) -> Standing:
     progress, now = mailing.progress, live.now
     if progress is None or not live.fresh:
         return Standing(verdict=verdict)
-    reached = mailing.people.admitted + mailing.people.relayed
-    if not progress.waits and reached + live.fresh > progress.limit and not progress.last:
+    if not progress.waits and mailing.out + live.fresh > progress.limit and not progress.last:
         progress = progress.moved(Move.FULL, now) or progress
     if not progress.waits:
         return Standing(verdict=verdict, progress=progress)
@@ -128,7 +143,7 @@ def _with(verdict: Verdict, hit: Hit) -> Verdict:
 
 def _with_what_went_before(verdict: Verdict, mailing: Mailing) -> Verdict:
     """What is out already is known, and is said."""
-    out = mailing.people.relayed + mailing.people.admitted
+    out = mailing.out
     if not out:
         return verdict
     what = "One person" if out == 1 else f"{out:,} people"

@@ -16,7 +16,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
-from smtpguard.policy.staging import Progress
+from smtpguard.policy.staging import Progress, Stages
 from smtpguard.policy.verdict import Disposition, Verdict
 from smtpguard.reading.fingerprint import Identity
 
@@ -89,8 +89,8 @@ class Live:
     """What is read in the admission itself. ``counts`` include this very item; ``maybe``: how many more they may be, since a
     list could not say. ``twin``: a hold of the same content and envelope that is live, void, or was released within a day.
 
-    ``mailing``: what the item is a copy of, as it was before it, ``new``: how many customers it would add, and ``fresh``:
-    how many people who have nothing of it yet it would let through; ``approved``: whether what people allowed of the mailing takes it in; ``entry``: the hold under which people are to decide on it, if one waits.
+    ``mailing``: what the item is a copy of, as it was before it, ``fresh``: how many people it would reach who have
+    nothing of it yet; ``approved``: whether what people allowed of the mailing takes it in; ``entry``: the hold under which people are to decide on it, if one waits.
     """
 
     now: datetime
@@ -98,7 +98,6 @@ class Live:
     counts: Mapping[Ask, int] = field(default_factory=dict)
     maybe: Mapping[Ask, int] = field(default_factory=dict)
     mailing: Mailing | None = None
-    new: int = 0
     fresh: int = 0
     approved: bool = False
     entry: Hold | None = None
@@ -190,13 +189,13 @@ class Admission:
 class Change:
     """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change.
 
-    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``progress``: how it goes on.
+    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through.
     """
 
     hold: Hold | None = None
     grant: Grant | None = None
     rejection: Rejection | None = None
-    progress: Progress | None = None
+    stages: Stages | None = None
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
     refused: str | None = None

@@ -132,15 +132,21 @@ class Mailing:
             return State.PAUSED
         return State.APPROVED
 
-    def covers(self, identity: Identity | None, lists: Iterable[str], new: int, now: datetime) -> bool:
-        """Whether what people allowed takes in one more message, to these lists, with so many people who are new to it."""
+    @property
+    def out(self) -> int:
+        """How many people it was let through to."""
+        return self.people.admitted + self.people.relayed
+
+    def covers(self, identity: Identity | None, lists: Iterable[str], fresh: int, now: datetime) -> bool:
+        """Whether what people allowed takes in one more message, to these lists, with so many people who have nothing of it
+        yet."""
         grant = self.grant
         return (
             grant is not None
             and identity is not None
             and now < grant.until
             and grant.lists.issuperset(lists)
-            and self.customers + new <= grant.people
+            and self.out + fresh <= grant.people
             and covers(grant.approved, identity)
         )
 

@@ -15,11 +15,14 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
+from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.expansions import SeveralExpands
 from smtpguard.policy.grammar import canonical, compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
 from smtpguard.policy.members import SeveralMembers
+from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.window import RateField
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
@@ -157,6 +160,57 @@ Preview = Literal["reasons", "text", "full"]
 """How much of a held message those see who decide on it: why it is held, its visible text as well, or all of it."""
 
 
+_STEP = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\Z")
+
+
+def _step(value: Any) -> Any:
+    """A number of people, a share of them, or the rest."""
+    if value == "rest":
+        return REST
+    if isinstance(value, str) and (share := _STEP.match(value)) and 0 < float(share[1]) < 100:
+        return float(share[1]) / 100
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    raise Invalid(f'"{value}" is no stage', 'a number of people, a share like "1%", or "rest"')
+
+
+def _steps(value: Any) -> Any:
+    if not isinstance(value, list) or len(value) < 2 or value[-1] != "rest" or value.count("rest") > 1:
+        raise Invalid("no stages", "at least two, of which the last is rest: [50, 1%, rest]")
+    return value
+
+
+def _pause(value: Any) -> Any:
+    return None if value == "person" else value
+
+
+Step = Annotated[
+    float,
+    BeforeValidator(_step),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^([0-9.]+ ?%|rest)$"}]}
+    ),
+]
+
+
+class StagesModel(Section):
+    """``pause``: between two stages, a time or ``person``. ``refused``, ``reported``: the share that stops it."""
+
+    steps: Annotated[list[Step], BeforeValidator(_steps)]
+    pause: Annotated[Seconds | None, BeforeValidator(_pause, json_schema_input_type=str)] = 1800
+    refused: float = Field(default=0.05, gt=0, le=1)
+    reported: float = Field(default=0.005, gt=0, le=1)
+
+    def stages(self) -> Stages:
+        pause = int(self.pause) if self.pause is not None else None
+        return Stages(steps=tuple(self.steps), pause_seconds=pause, refused=self.refused, reported=self.reported)
+
+
+def _staged(value: Any) -> Any:
+    """The steps alone may stand for all of it."""
+    return {"steps": value} if isinstance(value, list) else value
+
+
 class ListModel(Section):
     """``category``: which special category. ``preview``: of what is held for this list."""
 
@@ -173,6 +227,9 @@ class ListModel(Section):
     avoid: Names = Field(default=[])
     approvals: ApprovalsModel | None = None
     preview: Preview | None = None
+    stages: Annotated[
+        StagesModel | None, BeforeValidator(_staged, json_schema_input_type=StagesModel | list[Step] | None)
+    ] = None
 
     @model_validator(mode="after")
     def _special(self) -> ListModel:
@@ -243,7 +300,8 @@ Spoken = Annotated[
 
 
 class RuleModel(Section):
-    """``description``: what the rule is for, as a sentence that the sender reads."""
+    """``description``: what the rule is for, as a sentence that the sender reads. ``stop``: for so long a conversation rests once
+    the rule has taken effect in it."""
 
     id: Name
     description: Spoken = Field(default={})
@@ -253,6 +311,7 @@ class RuleModel(Section):
     mode: Literal["enforce", "observe"] = "enforce"
     scope: Literal["all", "customers"] = "all"
     explain: bool = False
+    stop: Annotated[Seconds, Field(gt=0)] | None = None
 
 
 def _pattern(text: str) -> str:
@@ -297,6 +356,7 @@ class PolicyModel(Section):
     previews: dict[Name, Annotated[Preview, Field(title="preview")]] = Field(default={})
     approvals: ApprovalsModel
     lists: dict[Name, ListModel] = Field(default={})
+    expansions: SeveralExpands = Field(default=[])
     streams: dict[Name, StreamModel] = Field(default={})
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
     own_marks: dict[Name, MarkModel] = Field(default={})

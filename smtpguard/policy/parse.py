@@ -17,12 +17,14 @@ from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
 from smtpguard.policy.engine import RuleSet
+from smtpguard.policy.expansions import Expands
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.members import ListMembers
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
+from smtpguard.policy.staging import Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.surroundings import Custom
@@ -50,12 +52,14 @@ class Policy:
     approvals: Quorum
     lists: Mapping[str, ListModel]
     streams: Mapping[str, StreamModel]
+    expansions: tuple[Expands, ...]
     vocabularies: Mapping[str, Any] = field(repr=False)
     marks: Mapping[str, float]
     own_marks: tuple[Custom, ...]
     enforce: bool
     delimiters: str
     previews: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, Stages] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
 
     def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -169,12 +173,14 @@ class _Sections:
             approvals=approvals,
             lists=model.lists,
             streams=model.streams,
+            expansions=tuple(model.expansions),
             vocabularies=vocabularies,
             marks=model.marks,
             own_marks=tuple(self._own_marks()),
             enforce=model.enforce,
             delimiters=self.delimiters,
             previews=model.previews,
+            stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
         )  # fmt: skip
 
     def _own_marks(self) -> Iterator[Custom]:

@@ -12,22 +12,23 @@ from dataclasses import replace
 
 from sqlalchemy import update
 
-from smtpguard.policy.admission import Admission, Ask, Change, ContentMissing, IntentKind, Item, Live, PolicyMoved
+from smtpguard.policy.admission import Admission, Ask, ContentMissing, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Fate
+from smtpguard.policy.mailing import Fate, Mailing
 from smtpguard.policy.verdict import Action, Held
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
+from smtpguard.store.deciding import OF_CONTENT
 from smtpguard.store.roll import Row
 from smtpguard.store.schema import hold as hold_table
 
+_SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"
 FATES = {Action.RELAY: Fate.ADMITTED, Action.HOLD: Fate.HELD, Action.DEFER: Fate.DEFERRED, Action.REJECT: Fate.NONE}
 """What becomes of people's copies by a verdict."""
 
 # Also what has no outcome yet: its process may have died between the final dot and the relay's reply.
 _DOUBTS = "SELECT key FROM underway WHERE key IN ({})"
-_OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 
 
 class Run:
@@ -41,6 +42,7 @@ class Run:
         self._doubts = {key for (key,) in batch.select(_DOUBTS.format(", ".join("?" * len(keys))), keys)}
         self._tally = Tally(batch, items)
         self._entries: dict[str, Hold | None] = {}
+        self._joined: dict[int, Row] = {}  # mailings under whose one hold something came
         batch.roll.meet(items)
 
     def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
@@ -55,7 +57,7 @@ class Run:
         if unasked:
             raise ValueError("counted what was not asked for")
         intents = [outboxes.rows_of(intent, batch.now_us) for intent in admission.intents]
-        contents_used = {i.content_sha256 for i in admission.intents if i.kind in _OF_CONTENT}
+        contents_used = {i.content_sha256 for i in admission.intents if i.kind in OF_CONTENT}
         hold_row = None
         if admission.hold is not None:
             hold_row = holds.row_of(admission.hold, item.key) | {"acknowledged": False}
@@ -85,7 +87,7 @@ class Run:
             batch.connection.execute(
                 update(hold_table)
                 .where(hold_table.c.hold_id == adopted.hold_id)
-                .values(state=State.WAITING.value, acknowledged=False)
+                .values(state=State.WAITING.value, acknowledged=False, lead=self._under(adopted, row))
             )
             found = holds.find(batch.connection, adopted.hold_id)
             if found is not None:
@@ -97,17 +99,27 @@ class Run:
 
     def finish(self) -> None:
         self._tally.keep()
+        self._batch.execute(_SET_REACH, [_waiting(row, self._batch.roll.view(row)) for row in self._joined.values()])
+
+    def _under(self, adopted: Hold, row: Row | None) -> str | None:
+        """The hold that an adopted one waits under: that of its mailing, if there is another by now."""
+        entry = row.mailing.entry if row is not None else ""
+        if row is not None and not entry:
+            self._batch.roll.change(row, replace(row.mailing, entry=adopted.hold_id, copies=0))
+        return entry if entry != adopted.hold_id and entry else None
 
     def _live(self, item: Item, row: Row | None) -> Live:
         batch, roll = self._batch, self._batch.roll
         counts = self._tally.counts(item) if item.asks else {}
         maybe: dict[Ask, int] = {}
-        mailing, entry, new, approved = None, None, 0, False
+        mailing, entry, fresh, approved = None, None, 0, False
         if row is not None:
             of_mailing, maybe = roll.counts(row, item)
             counts |= of_mailing
-            mailing, new = roll.view(row), roll.new(row, item)
-            approved = mailing.covers(item.identity, item.touches, new, batch.now)
+            mailing = roll.view(row)
+            if mailing.grant is not None:
+                fresh = roll.fresh(row, item)
+                approved = mailing.covers(item.identity, item.touches, fresh, batch.now)
             entry = self._entry(mailing.entry)
         return Live(
             now=batch.now,
@@ -115,8 +127,7 @@ class Run:
             counts=counts,
             maybe=maybe,
             mailing=mailing,
-            new=new,
-            fresh=roll.fresh(row, item) if row is not None and row.mailing.progress is not None else 0,
+            fresh=fresh,
             approved=approved,
             entry=entry,
             twin=self._twins.get(item.key),
@@ -139,8 +150,7 @@ class Run:
         if admission.progress is not None:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and fate is Fate.ADMITTED:
-            counted = roll.view(row).people
-            mailing = replace(mailing, progress=mailing.progress.with_reached(counted.admitted + counted.relayed, self._batch.now))  # fmt: skip
+            mailing = replace(mailing, progress=mailing.progress.with_reached(roll.view(row).out, self._batch.now))
         if admission.hold is not None and not admission.hold.lead and not admission.hold.kind:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
@@ -151,6 +161,8 @@ class Run:
             self._entries[admission.grown.hold_id] = admission.grown
         if mailing is not row.mailing:
             roll.change(row, mailing)
+        if mailing.entry and fate in (Fate.HELD, Fate.DEFERRED):
+            self._joined[row.known.n] = row
         return people
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
@@ -163,6 +175,11 @@ class Run:
         return twin if twin.state is State.VOID else None
 
 
+def _waiting(row: Row, mailing: Mailing) -> tuple[int, int, str]:
+    """How many copies are stored under its hold, and how many people wait for it, those at its client too."""
+    return row.mailing.copies, mailing.people.held + mailing.people.deferred, mailing.entry
+
+
 def answered_as(admission: Admission) -> str | None:
     """The hold whose 250 the client gets, or None."""
     if admission.hold is not None:
@@ -170,26 +187,3 @@ def answered_as(admission: Admission) -> str | None:
     if admission.adopt is not None:
         return admission.adopt
     return admission.disposition.hold_id if isinstance(admission.disposition, Held) else None
-
-
-def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
-    """What people, time or the wire make of a hold. Raises KeyError where there is no such hold."""
-    batch.flush()
-    held = holds.find(batch.connection, hold_id)
-    if held is None:
-        raise KeyError(hold_id)
-    made = step(held)
-    if made.refused is not None:
-        return made
-    if made.hold is not None and made.hold.hold_id != hold_id:
-        raise ValueError("a change of one hold wrote another")
-    sealed = batch.sealed(made.events)
-    intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
-    for intent in made.intents:
-        if intent.kind in _OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
-            raise ContentMissing("the content of the hold is not kept")
-    batch.append(sealed)
-    if made.hold is not None:
-        holds.replace(batch.connection, made.hold)
-    outboxes.write(batch, intents)
-    return made

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event
 from smtpguard.policy.admission import Freeze, Gate
+from smtpguard.store import deciding
 from smtpguard.store.batch import Batch, read_freezes, read_head
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.schema import document, underway
@@ -29,6 +30,7 @@ def freeze(batch: Batch, stop: Freeze, event: Event) -> Gate:
     sealed = batch.sealed([event])
     batch.append(sealed)
     batch.connection.execute(insert(table).values(freeze_id=stop.freeze_id, lifted=False, doc=FREEZE.dumps(stop)))
+    deciding.stop(batch, stop)
     return batch.moved()
 
 

@@ -16,6 +16,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
+from smtpguard.store.roll import split
 from smtpguard.store.schema import hold as table
 from smtpguard.store.seeking import marks_of, words_of
 
@@ -23,7 +24,8 @@ _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, ta
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
- AND state IN ('waiting', 'approved', 'releasing', 'void') ORDER BY held_at"""
+ AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state = 'released' AND attend_at > ?)) ORDER BY held_at"""
+_RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
 
 
@@ -80,8 +82,16 @@ def grow(connection: Connection, hold: Hold) -> None:
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
-def set_state(connection: Connection, hold_id: str, state: State) -> None:
-    connection.execute(update(table).where(table.c.hold_id == hold_id).values(state=state.value))
+def people(connection: Connection, hold_id: str) -> list[bytes]:
+    """Digests of those to whom it was addressed, where it is one of a mailing."""
+    found = connection.execute(select(table.c.people).where(table.c.hold_id == hold_id)).scalar()
+    return [] if found is None else split(bytes(found))
+
+
+def set_state(connection: Connection, hold_id: str, state: State, now_us: int) -> None:
+    """``attend_at`` of one that is over says since when."""
+    values = {"state": state.value} | ({"attend_at": now_us} if state is State.RELEASED else {})
+    connection.execute(update(table).where(table.c.hold_id == hold_id).values(**values))
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> None:
@@ -102,9 +112,10 @@ def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
 
 
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
-    """Of each key the hold that a retry is: a live one before a void one, the newest first."""
+    """Of each key the hold that a retry is: a live one before a void one, the newest first; or one that was released within a
+    day, before its client tried again."""
     found: dict[str, Hold] = {}
-    for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), keys):
+    for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), (*keys, batch.now_us - _RELEASED_LATELY)):
         hold, before = _read(*row), found.get(key)
         if before is None or before.state is State.VOID or hold.state is not State.VOID:
             found[key] = hold
@@ -116,6 +127,7 @@ def newest(
 ) -> list[Hold]:
     """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its id."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
+    query = query.where(table.c.lead.is_(None))  # a copy of what is held is seen with it
     if states:
         query = query.where(table.c.state.in_([s.value for s in states]))
     if before is not None and after_id is not None:
@@ -126,11 +138,17 @@ def newest(
 
 
 def due(connection: Connection, now: datetime) -> list[Hold]:
-    query = select(*_COLUMNS).where(table.c.state == State.WAITING.value, table.c.attend_at <= microseconds(now))
+    """A copy goes the way of the one that it is held under; of itself it is only looked at until its client was answered."""
+    query = select(*_COLUMNS).where(
+        table.c.state == State.WAITING.value,
+        table.c.attend_at <= microseconds(now),
+        table.c.lead.is_(None) | table.c.acknowledged.is_(False),
+    )
     return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
 
 
 def counts(connection: Connection) -> dict[State, int]:
-    rows = connection.execute(select(table.c.state, func.count()).group_by(table.c.state)).all()
+    alone = select(table.c.state, func.count()).where(table.c.lead.is_(None))
+    rows = connection.execute(alone.group_by(table.c.state)).all()
     found = {state: n for state, n in rows}  # noqa: C416
     return {state: found.get(state.value, 0) for state in State}

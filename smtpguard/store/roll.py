@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from smtpguard.policy.admission import Ask, Item
 from smtpguard.policy.mailing import DAY, Fate, Mailing, Person, Tally
+from smtpguard.policy.staging import Move
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store.codec import MAILING
 from smtpguard.store.memory import Known, Memory, nearest
@@ -243,15 +244,6 @@ class Roll:
             progress=progress.timely(self._page.now) if progress is not None else None,
         )  # fmt: skip
 
-    def new(self, row: Row, item: Item) -> int:
-        """How many customers it would add to all that the mailing has come for."""
-        there = row.people
-        return sum(
-            p.weight
-            for p in item.everybody
-            if (p.customer or p.maybe) and ((old := there.get(p.digest)) is None or not old.kind & (_CUSTOMER | _MAYBE))
-        )
-
     def fresh(self, row: Row, item: Item) -> int:
         """How many people it would let through who have nothing of the mailing yet."""
         there = row.people
@@ -354,6 +346,24 @@ class Roll:
         """What people or time decided about it."""
         row.mailing, row.changed = mailing, True
 
+    def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
+        """How many of these people have nothing of it yet."""
+        digests = list(dict.fromkeys(digests))
+        self._load_people((row, digest) for digest in digests)
+        return sum(p.weight for d in digests if (p := row.people.get(d)) is not None and p.fate not in _LET_THROUGH)
+
+    def advance(self, row: Row, and_then: int = 0) -> None:
+        """How far a release in stages is with those who were let through; ``and_then``: so many more do not fit in."""
+        mailing = self.view(row)
+        progress = mailing.progress
+        if progress is None:
+            return
+        after = progress.with_reached(mailing.out, self._page.now)
+        if and_then and not after.waits and mailing.out + and_then > after.limit:
+            after = after.moved(Move.FULL, self._page.now) or after
+        if after is not row.mailing.progress:
+            self.change(row, replace(row.mailing, progress=after))
+
     def settle(self, outcomes: Mapping[str, str]) -> None:
         """What became of verdicts to relay, by transaction; read before they are no longer under way."""
         sql = "SELECT id, mailing, people FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
@@ -376,7 +386,7 @@ class Roll:
         if mailing.progress is None:
             return
         judged = mailing.progress.judged(
-            reached=mailing.people.admitted + mailing.people.relayed,
+            reached=mailing.out,
             refused=mailing.people.refused,
             reported=mailing.bounces + mailing.complaints,
             now=self._page.now,

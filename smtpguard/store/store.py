@@ -34,7 +34,8 @@ from smtpguard.policy.admission import (
     Unavailable,
 )
 from smtpguard.policy.approval import Hold, State
-from smtpguard.store import admitting, contents, gates, holds, journal, outboxes, retention
+from smtpguard.policy.mailing import Fate, Mailing
+from smtpguard.store import contents, deciding, gates, holds, journal, mailings, outboxes, retention
 from smtpguard.store.batch import Batch
 from smtpguard.store.database import Database
 from smtpguard.store.migrate import bring, check
@@ -95,8 +96,34 @@ class Store:
         return admission
 
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
-        change: Change = await self._writer.submit(lambda b: admitting.change(b, hold_id, step))
+        change: Change = await self._writer.submit(lambda b: deciding.change(b, hold_id, step))
         return change
+
+    async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
+        done: int = await self._writer.submit(lambda b: deciding.follow(b, lead_id, n, step))
+        return done
+
+    async def mailing(self, mailing_id: str) -> Mailing | None:
+        return await self._read(lambda c: mailings.find(c, mailing_id))
+
+    async def mailings(self, *, least: int = 1, state: str | None = None, limit: int = 100) -> Sequence[Mailing]:
+        return await self._read(lambda c: mailings.newest(c, least, state, limit))
+
+    async def mailings_named(self, prefix: str) -> Sequence[str]:
+        return await self._read(lambda c: mailings.named(c, prefix))
+
+    async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
+        return await self._read(lambda c: mailings.reached_by(c, mailing_id, digests))
+
+    async def change_mailing(
+        self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
+    ) -> Mailing | str:
+        made: Mailing | str = await self._writer.submit(lambda b: deciding.change_mailing(b, mailing_id, step))
+        return made
+
+    async def decided_leads(self) -> Sequence[str]:
+        leads: Sequence[str] = await self._read(deciding.decided_leads)
+        return leads
 
     async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:
         def write(batch: Batch) -> None:
@@ -142,6 +169,7 @@ class Store:
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
         hold_state: State | None = None,
+        refused: Sequence[bytes] = (),
     ) -> bool:
         def write(batch: Batch) -> bool:
             sealed = batch.sealed(events)
@@ -151,7 +179,9 @@ class Store:
             batch.append(sealed)
             outboxes.write(batch, rows)
             if hold_state is not None and lease.intent.hold_id is not None:
-                holds.set_state(batch.connection, lease.intent.hold_id, hold_state)
+                holds.set_state(batch.connection, lease.intent.hold_id, hold_state, batch.now_us)
+            if refused or hold_state is State.RELEASED:
+                deciding.delivered(batch, lease, refused, whole=hold_state is State.RELEASED)
             return True
 
         settled: bool = await self._writer.submit(write)

@@ -36,6 +36,7 @@ from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Recalled, Transaction
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.parse import Policy, parse
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
 from smtpguard.reading.marks import Mark, Side
 from smtpguard.reading.origin import Origin
@@ -170,6 +171,7 @@ class FakeReader:
             forwarded_thread="X-Forwarded-Thread" in header,
             language="en",
             excerpt="Shall we have bacon",
+            identity=Identity(exact=header.get("X-Mailing") or message.sha256),
         )
 
 

@@ -1,0 +1,99 @@
+"""What a decision on one held message means for the mailing that it stands for: for its copies, and for what still comes.
+
+An approval is bound to the text (its sketch), the lists, the rules that had hit, a number of people and a time; a rejection
+to a time. Pure. Never here: who may decide (policy.approval), or what it makes of a message (standing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.standing import covered_by
+from smtpguard.guard.term import Term
+from smtpguard.policy.admission import Change, Intent, IntentKind
+from smtpguard.policy.approval import Choice, Hold, Move, State, Vote, after, standing_votes
+from smtpguard.policy.mailing import Grant, Mailing, Rejection
+from smtpguard.policy.staging import Stages
+from smtpguard.policy.verdict import Mode
+
+SENT = "mailing.sent"
+
+
+def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | None:
+    """What its votes allow; None where it is part of no mailing."""
+    if not hold.mailing_id or hold.identity is None:
+        return None
+    votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
+    return Grant(
+        hold_id=hold.hold_id,
+        approved=hold.identity,
+        lists=frozenset(hold.lists),
+        rules=frozenset(h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE),
+        people=bound(hold, votes, in_force),
+        since=now,
+        until=now + timedelta(seconds=term.approval_seconds),
+        by=tuple(sorted(v.approver for v in votes)),
+        beforehand=hold.kind == TEST,
+    )
+
+
+TEST = "test"
+
+
+def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
+    """How many people it may reach in all: the least that a vote allows. Where none says so, as many as the largest of its
+    lists has, or as were seen; of a single message that nothing went before, only those."""
+    several = hold.copies > 0 or hold.kind == TEST or any(r.fact == SENT for h in hold.verdict.hits for r in h.reasons)
+    indexes = (in_force.registry.standings[n].index for n in hold.lists if n in in_force.registry.standings)
+    largest = max((index.people for index in indexes if index is not None), default=0)
+    usual = max(hold.reach, largest if several else 0)
+    return min((v.people or usual for v in votes), default=usual)
+
+
+def rejection(hold: Hold, sentence: str, now: datetime, term: Term) -> Rejection | None:
+    if not hold.mailing_id or hold.identity is None or hold.kind == TEST:
+        return None
+    return Rejection(hold_id=hold.hold_id, sentence=sentence, until=now + timedelta(seconds=term.rejection_seconds))
+
+
+def stages(hold: Hold, in_force: InForce) -> Stages | None:
+    """Those of its lists that declare some; of several, what begins with the fewest people."""
+    declared = [in_force.stages[n] for n in hold.lists if n in in_force.stages]
+    return min(declared, key=lambda s: (s.steps[0] < 1, s.steps[0]), default=None)
+
+
+def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:
+    """A copy goes the way of the hold that it is stored under; out only as the stages have room, and only where what people
+    approved takes it in."""
+    if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
+        kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
+        event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
+        return Change(hold=replace(copy, state=lead.state), events=(event,))
+    if lead.state not in (State.APPROVED, State.RELEASING, State.RELEASED) or mailing is None or mailing.grant is None:
+        return None
+    granted = mailing.grant
+    if not (granted.lists.issuperset(copy.lists) and covered_by(copy.verdict, granted.rules)):
+        return None
+    progress = mailing.progress
+    if progress is not None and new and (progress.waits or (mailing.out + new > progress.limit and not progress.last)):
+        return None
+    state = after(copy.state, Move.APPROVE)
+    assert state is not None
+    event = Event(kind=Kind.APPROVED, id=copy.hold_id, at=now, data={"with": lead.hold_id})
+    return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),))
+
+
+def release(hold: Hold) -> Intent:
+    """The outbox entry that sends it on, to exactly those it was addressed to."""
+    return Intent(
+        intent_id=f"{hold.hold_id}-release",
+        kind=IntentKind.RELEASE,
+        reverse_path=hold.envelope.reverse_path,
+        recipients=hold.envelope.recipients,
+        hold_id=hold.hold_id,
+        content_sha256=hold.content_sha256,
+    )

@@ -1,0 +1,232 @@
+"""What people see of mailings and do to one: its numbers, its release in stages, what the world reports of it, whom it reached.
+
+Who got it is kept as keyed digests: addresses come back only by matching those that somebody has already.
+Never here: whether a message is part of one (store), or votes (approvals: the hold that a mailing waits as is decided on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.admission import Change
+from smtpguard.policy.mailing import Fate, Mailing, State
+from smtpguard.policy.staging import Move
+
+FEW = 20
+"""From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
+_SLICE = 500
+
+
+class NoSuch(KeyError):
+    """No mailing is called so. The text says it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Got:
+    """Somebody for whom a mailing has come: the address as it was given, and what became of the copy."""
+
+    address: str
+    fate: Fate
+
+
+class Mailings:
+    """The service behind ``smtpguard mailings``, the console's pages and the API. Raises LedgerError."""
+
+    def __init__(self, ledger: Ledger, policies: Policies, clock: Clock, digester: Digester) -> None:
+        self._ledger = ledger
+        self._policies = policies
+        self._clock = clock
+        self._digester = digester
+
+    async def list(self, *, least: int = FEW, state: State | None = None, limit: int = 100) -> tuple[Mailing, ...]:
+        """The latest first: those that came for so many people at least, or of which something waits or was decided."""
+        found = await self._ledger.mailings(least=least, state=state.value if state is not None else None, limit=limit)
+        return tuple(found)
+
+    async def show(self, mailing_id: str) -> Mailing:
+        """By its id, or a beginning of it that no other has. Raises NoSuch."""
+        found = await self._ledger.mailing(await self.named(mailing_id))
+        if found is None:
+            raise NoSuch(f"no mailing is called {mailing_id}")
+        return found
+
+    async def named(self, prefix: str) -> str:
+        """The whole id. Raises NoSuch where none begins so, or several do."""
+        found = list(await self._ledger.mailings_named(prefix.strip())) if prefix.strip() else []
+        if prefix.strip().upper() in found:
+            return prefix.strip().upper()
+        if not found:
+            raise NoSuch(f"no mailing is called {prefix}")
+        if len(found) > 1:
+            raise NoSuch(f"several mailings begin with {prefix}: {', '.join(found[:5])}")
+        return found[0]
+
+    # -- people
+
+    async def go_on(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
+        """The next stage is opened, or a stopped one goes on. Raises NoSuch, NotEntitled, Conflict."""
+        return await self._moved(mailing_id, Move.GO, approver, by, comment)
+
+    async def stop(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
+        """What is not out yet waits until somebody goes on: at its client, or stored. A release that was in no stages stops as
+        well: nothing that was approved passes any more. Raises NoSuch, NotEntitled, Conflict."""
+        return await self._moved(mailing_id, Move.STOP, approver, by, comment)
+
+    async def reopen(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
+        """What was decided no longer stands: the next message of it is held, or passes, as the rules say. Raises NoSuch,
+        NotEntitled, Conflict."""
+        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+
+        def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
+            if mailing.grant is None and mailing.rejection is None:
+                return "nothing was decided about it"
+            if not _may(who, mailing, in_force):
+                return f"!{who} is not one of those who decide on it"
+            event = _event(mailing, now, "reopened", (who, by), comment)
+            return replace(mailing, grant=None, rejection=None, progress=None), Change(events=(event,))
+
+        return await self._changed(mailing_id, step)
+
+    async def feedback(
+        self, mailing_id: str, *, bounces: int = 0, complaints: int = 0, by: str, comment: str = ""
+    ) -> Mailing:
+        """Reports of people, which do not pass here. Too many of them stop a release in stages. Raises NoSuch, Conflict."""
+        if bounces < 0 or complaints < 0 or not bounces + complaints:
+            raise Conflict("a report says of how many bounces or complaints")
+        now = self._clock.now()
+
+        def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
+            event = _event(mailing, now, "feedback", (by,), comment, bounces=bounces, complaints=complaints)
+            more = replace(mailing, bounces=mailing.bounces + bounces, complaints=mailing.complaints + complaints)
+            return more, Change(events=(event,))
+
+        return await self._changed(mailing_id, step)
+
+    async def people(self, mailing_id: str, addresses: Iterable[str]) -> tuple[Got, ...]:
+        """Those of these addresses for whom it has come: for an apology to exactly them. What is no address is passed over."""
+        whole, found = await self.named(mailing_id), []
+        for some in _slices(addresses):
+            digests = {digest: address for address in some if (digest := self._digest(address)) is not None}
+            fates = await self._ledger.reached_by(whole, list(digests))
+            found += [
+                Got(address=digests[digest], fate=fate) for digest, fate in fates.items() if fate is not Fate.NONE
+            ]
+        return tuple(found)
+
+    async def _moved(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Mailing:
+        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+
+        def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
+            if mailing.grant is None:
+                return "it is not approved, so there is nothing to go on or to stop"
+            if mailing.progress is None:
+                return "it is not let through in stages; to stop it, freeze it"
+            if not _may(who, mailing, in_force):
+                return f"!{who} is not one of those who decide on it"
+            moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Move.STOP else "")
+            if moved is None:
+                return f"it is {mailing.progress.timely(now).at.value}"
+            event = _event(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
+            return replace(mailing, progress=moved), Change(events=(event,))
+
+        return await self._changed(mailing_id, step)
+
+    async def _changed(self, mailing_id: str, step: Any) -> Mailing:
+        made = await self._ledger.change_mailing(await self.named(mailing_id), step)
+        if isinstance(made, str):
+            raise NotEntitled(made[1:]) if made.startswith("!") else Conflict(made)
+        return made
+
+    def _who(self, approver: str) -> str:
+        try:
+            return Address.parse(approver).canonical(self._digester.delimiters)
+        except BadAddress:
+            raise NotEntitled(f"{approver!r} is no address") from None
+
+    def _digest(self, address: str) -> bytes | None:
+        try:
+            return self._digester.of(Address.parse(address.strip()))
+        except BadAddress:
+            return None
+
+
+def row(mailing: Mailing) -> Mapping[str, Any]:
+    """A mailing for programs: people, each once. ``deferred``: those whose copy waits at its client."""
+    people, progress = mailing.people, mailing.progress
+    return {
+        "id": mailing.mailing_id,
+        "reverse_path": mailing.reverse_path or None,
+        "from": mailing.sender or None,
+        "subject": mailing.subject,
+        "lists": list(mailing.lists),
+        "relayed": people.relayed,
+        "admitted": people.admitted,
+        "held": people.held,
+        "deferred": people.deferred,
+        "refused": people.refused,
+        "customers": mailing.customers,
+        "messages": mailing.messages,
+        "copies": mailing.copies,
+        "bounces": mailing.bounces,
+        "complaints": mailing.complaints,
+        "first_at": _z(mailing.first_at),
+        "last_at": _z(mailing.last_at),
+        "state": mailing.state.value,
+        "hold": mailing.entry or None,
+        "approved": None
+        if (grant := mailing.grant) is None
+        else {"hold": grant.hold_id, "people": grant.people, "until": _z(grant.until), "by": list(grant.by)},
+        "rejected": None
+        if (rejection := mailing.rejection) is None
+        else {"hold": rejection.hold_id, "sentence": rejection.sentence, "until": _z(rejection.until)},
+        "stage": None
+        if progress is None
+        else {
+            "at": progress.at.value,
+            "stage": progress.stage + 1,
+            "of": len(progress.stages.steps),
+            "limit": progress.limit,
+            "goes_on_at": _z(on) if (on := progress.goes_on_at()) is not None else None,
+            "why": progress.why or None,
+        },
+    }
+
+
+def _may(who: str, mailing: Mailing, in_force: InForce) -> bool:
+    """Whether somebody decides on mailings to these lists, and did not write this one."""
+    groups = {
+        group
+        for quorum in in_force.rules.quorum(mailing.lists)
+        for asked in (quorum, quorum.out_of_hours)
+        for group in (asked.groups if asked is not None else ())
+    }
+    return who != mailing.sender and any(who in in_force.people(group) for group in groups)
+
+
+def _event(mailing: Mailing, now: datetime, what: str, actors: tuple[str, ...], comment: str, **data: object) -> Event:
+    private = {"actor": tuple(filter(None, actors))} | ({"comment": (comment,)} if comment else {})
+    return Event(kind=Kind.MAILING, id=mailing.mailing_id, at=now, data={"what": what, **data}, private=private)
+
+
+def _slices(addresses: Iterable[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    for address in addresses:
+        some.append(address)
+        if len(some) == _SLICE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _z(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,193 @@
+"""What people, time and the wire make of a hold, and of the mailing that it stands for: written in one commit.
+
+A decision on the one hold of a mailing is a decision on all of it: the copies under it follow in slices, and what still comes
+meets what was decided. Never here: what may become of a hold (policy.approval), or who says so (guard.approvals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, exists, select, update
+
+from smtpguard.policy.admission import Change, ContentMissing, Freeze, IntentKind, Lease
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.mailing import Fate, Mailing
+from smtpguard.policy.staging import Move, Progress
+from smtpguard.store import contents, holds, outboxes
+from smtpguard.store.batch import Batch
+from smtpguard.store.roll import Row
+from smtpguard.store.schema import hold as table
+from smtpguard.store.schema import outbox
+
+OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
+_FATES = {
+    State.APPROVED: Fate.ADMITTED,
+    State.REJECTED: Fate.NONE,
+    State.WITHDRAWN: Fate.NONE,
+    State.EXPIRED: Fate.NONE,
+    State.VOID: Fate.DEFERRED,  # its client has it
+}
+"""What becomes of people's copies with the state of the hold that they are in."""
+
+Follow = Callable[[Hold, Hold, Mailing | None, int], Change | None]
+"""The lead, a copy of it, their mailing, and how many people the copy would reach: what becomes of it, None for nothing yet."""
+
+
+def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
+    """What people, time or the wire make of a hold. Raises KeyError where there is no such hold."""
+    batch.flush()
+    held = holds.find(batch.connection, hold_id)
+    if held is None:
+        raise KeyError(hold_id)
+    return apply(batch, held, step(held))
+
+
+def apply(batch: Batch, held: Hold, made: Change) -> Change:
+    if made.refused is not None:
+        return made
+    if made.hold is not None and made.hold.hold_id != held.hold_id:
+        raise ValueError("a change of one hold wrote another")
+    sealed = batch.sealed(made.events)
+    intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
+    for intent in made.intents:
+        if intent.kind in OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
+            raise ContentMissing("the content of the hold is not kept")
+    batch.append(sealed)
+    outboxes.write(batch, intents)
+    if made.hold is not None:
+        holds.replace(batch.connection, made.hold)
+        row = batch.roll.by_name(made.hold.mailing_id) if made.hold.mailing_id else None
+        if row is not None:
+            _decided(batch, row, held, made.hold, made)
+    return made
+
+
+def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> None:
+    """What it means for its mailing."""
+    roll, now = batch.roll, batch.now
+    mailing = row.mailing
+    if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
+        entry = _promoted(batch, hold) if hold.state is State.VOID else ""
+        mailing = replace(mailing, entry=entry, copies=mailing.copies if entry else 0)
+    if made.grant is not None:
+        out, stages = roll.view(row).out, made.stages
+        progress = Progress.begun(stages, made.grant.people, now, out) if stages is not None else None
+        mailing = replace(mailing, grant=made.grant, rejection=None, progress=progress)
+    if made.rejection is not None:
+        mailing = replace(mailing, rejection=made.rejection, grant=None, progress=None)
+    if mailing is not row.mailing:
+        roll.change(row, mailing)
+    if hold.state is not before.state and hold.state in _FATES:
+        roll.became(row, holds.people(batch.connection, hold.hold_id), _FATES[hold.state], only=frozenset({Fate.HELD}))
+        if hold.state is State.APPROVED:
+            roll.advance(row)
+
+
+def _promoted(batch: Batch, void: Hold) -> str:
+    """The first held message of a mailing was never taken over from its client: the oldest copy that was takes its place, with
+    all that had come to it. Returns its id, "" where there is none."""
+    batch.flush()
+    query = select(table.c.hold_id).where(
+        table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
+    )
+    next_id = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(1)).scalar()
+    copy = holds.find(batch.connection, next_id) if next_id is not None else None
+    if copy is None:
+        return ""
+    heir = replace(
+        copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at
+    )
+    holds.replace(batch.connection, replace(heir, attend_at=None))
+    for ids, values in (
+        (table.c.hold_id == heir.hold_id, {"lead": None, "copies": max(void.copies - 1, 0), "reach": void.reach}),
+        (table.c.lead == void.hold_id, {"lead": heir.hold_id}),
+        (table.c.hold_id == void.hold_id, {"lead": heir.hold_id}),
+    ):
+        batch.connection.execute(update(table).where(ids).values(**values))
+    waiting = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
+    batch.connection.execute(update(outbox).where(*waiting).values(hold_id=heir.hold_id))
+    return heir.hold_id
+
+
+def decided_leads(connection: Connection) -> list[str]:
+    """Holds that were decided on and have copies that wait still."""
+    lead = table.alias("lead")
+    decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
+    query = select(table.c.lead).where(table.c.lead.is_not(None), table.c.state == State.WAITING.value, decided)
+    return [id for id in connection.execute(query.distinct()).scalars() if id is not None]
+
+
+def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
+    """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now."""
+    batch.flush()
+    lead = holds.find(batch.connection, lead_id)
+    if lead is None:
+        return 0
+    query = select(table.c.hold_id).where(table.c.lead == lead_id, table.c.state == State.WAITING.value)
+    done = 0
+    for copy_id in batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(n)).scalars().all():
+        copy = holds.find(batch.connection, copy_id)
+        assert copy is not None
+        row = batch.roll.by_name(copy.mailing_id)
+        people = holds.people(batch.connection, copy_id)
+        new = batch.roll.waiting(row, people) if row is not None else 0
+        made = step(lead, copy, batch.roll.view(row) if row is not None else None, new)
+        if made is None:
+            if row is not None:
+                batch.roll.advance(row, and_then=new)
+            return done
+        apply(batch, copy, made)
+        done += 1
+    return done
+
+
+def delivered(batch: Batch, lease: Lease, refused: Sequence[bytes], *, whole: bool) -> None:
+    """A release of one of a mailing: whom the relay refused, and, once all is settled (``whole``), who has it."""
+    held = holds.find(batch.connection, lease.intent.hold_id or "")
+    row = batch.roll.by_name(held.mailing_id) if held is not None and held.mailing_id else None
+    if held is None or row is None or lease.intent.kind is not IntentKind.RELEASE:
+        return
+    batch.roll.became(row, refused, Fate.REFUSED, only=frozenset({Fate.ADMITTED}))
+    if whole:
+        batch.roll.became(
+            row, holds.people(batch.connection, held.hold_id), Fate.RELAYED, only=frozenset({Fate.ADMITTED})
+        )
+    batch.roll.judge(row)
+
+
+def stop(batch: Batch, freeze: Freeze) -> None:
+    """A freeze stops every release in stages that it concerns: thawing does not set it going again."""
+    batch.flush()
+    for n in [n for (n,) in batch.select("SELECT n FROM mailing WHERE state IN ('approved', 'paused')")]:
+        row = batch.roll.by_number(n)
+        if row is None or row.mailing.progress is None:
+            continue
+        mailing = row.mailing
+        senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
+        if freeze.stops(
+            lists=frozenset(mailing.lists), senders=senders, mailing=mailing.mailing_id, thread="", now=batch.now
+        ):
+            stopped = mailing.progress.moved(Move.STOP, batch.now, "a freeze") if mailing.progress is not None else None
+            if stopped is not None:
+                batch.roll.change(row, replace(mailing, progress=stopped))
+
+
+def change_mailing(
+    batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
+) -> Mailing | str:
+    """What people make of a mailing. A word instead of a mailing: why not. Raises KeyError where there is no such mailing."""
+    batch.flush()
+    row = batch.roll.by_name(mailing_id)
+    if row is None:
+        raise KeyError(mailing_id)
+    made = step(batch.roll.view(row))
+    if isinstance(made, str):
+        return made
+    mailing, change = made
+    sealed = batch.sealed(change.events)
+    batch.append(sealed)
+    batch.roll.change(row, mailing)
+    batch.roll.judge(row)
+    return batch.roll.view(row)
