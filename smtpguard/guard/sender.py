@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import getaddresses
+from functools import lru_cache
 
 from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.recipients import Classified
@@ -125,15 +126,19 @@ def mailboxes(header: Header, *names: str) -> list[Address]:
 
     Encoded words stay as they are: RFC 2047 has none in addresses, and a decoded display name may look like one.
     """
+    return [address for name in names for field in header.all(name) for address in _mailboxes(field.raw[:MAX_FIELD])]
+
+
+@lru_cache(maxsize=4096)
+def _mailboxes(raw: bytes) -> tuple[Address, ...]:
+    """Remembered: who writes one message writes more of them."""
     found = []
-    for name in names:
-        for field in header.all(name):
-            for text in _spelled(" ".join(field.raw[:MAX_FIELD].decode("utf-8", "replace").split())):
-                try:
-                    found.append(Address.parse(text))
-                except BadAddress:
-                    continue
-    return found
+    for text in _spelled(" ".join(raw.decode("utf-8", "replace").split())):
+        try:
+            found.append(Address.parse(text))
+        except BadAddress:
+            continue
+    return tuple(found)
 
 
 def _spelled(value: str) -> list[str]:
@@ -159,7 +164,8 @@ def _user(auth_user: str | None, written: Iterable[Address], registry: Registry)
 
 def _told(transaction: Transaction, registry: Registry, user: Address | None, written: Address | None) -> str | None:
     """Who hears of it. Nobody does of a null sender's or an automatic message: that would make loops."""
-    automatic = (transaction.message.header.get("Auto-Submitted") or "no").split(";")[0].strip().lower() != "no"
+    said = transaction.message.header.get("Auto-Submitted")
+    automatic = said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
     if transaction.envelope.reverse_path is None or automatic:
         return None
     for address in (user, written):

@@ -12,17 +12,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
+from typing import NamedTuple
 
 Content = bytes | mmap.mmap
 """Content as it is held in memory or mapped from a spool file. Only ``len``, slices and ``find`` work on both."""
 
 MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_WHOLE_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One header field: its name as spelled, and its raw value with folding, without the final CRLF."""
 
     name: str
@@ -55,7 +56,7 @@ class Header:
 
     def all(self, name: str) -> Sequence[Field]:
         """Every field of that name, from the top."""
-        return self._named.get(name.lower(), ())
+        return self._named.get(name) or self._named.get(name.lower()) or ()
 
     def get(self, name: str) -> str | None:
         """The text of the first field of that name, or None."""
@@ -106,6 +107,13 @@ def parse_header(raw: Content) -> Header:
     broken = end > MAX_HEADER_OCTETS
     end = min(end, MAX_HEADER_OCTETS)
     fields: list[Field] = []
+    at, block = 0, raw[: end + 2]
+    while found := _WHOLE_FIELD.match(block, at):
+        fields.append(Field(found[1].decode("ascii"), found[2]))
+        at = found.end()
+    if at == end + 2 and not broken:
+        return Header(tuple(fields), False, end)  # every line is part of a field, as it nearly always is
+    fields.clear()
     name, parts = "", []
     for line in raw[:end].split(b"\r\n"):
         if line[:1] in (b" ", b"\t"):

@@ -162,30 +162,45 @@ class Writer:
             except queue.Empty:
                 return works, True
 
+    def _take_more(self, works: list[Work]) -> None:
+        """What has come since, up to a batch."""
+        try:
+            while len(works) < BATCH:
+                work = self._queue.get_nowait()
+                if work is _STOP:
+                    self._queue.put(_STOP)  # nothing comes behind it
+                    return
+                if work is not _WAKE:
+                    works.append(work)
+        except queue.Empty:
+            return
+
     def _serve(self, works: list[Work]) -> None:
-        wanted = []
-        for work in works:
-            if work.unwanted:
-                work.error = Gone("the client had left")
-            else:
-                work.started = True
-                wanted.append(work)
+        wanted: list[Work] = []
+
+        def join() -> None:
+            """Once nobody else writes: what came while others did comes along."""
+            self._take_more(works)
+            wanted.extend(_wanted(works))
+
         notes = [self._notes.popleft() for _ in range(min(len(self._notes), BATCH * 4))]
         try:
-            self._commit(wanted, notes)
+            self._commit(wanted, notes, join)
         except BadItem:
             self._one_by_one(wanted, notes)
         except Exception as error:
-            self._failed(wanted, notes, error)
+            self._failed(wanted or _wanted(works), notes, error)
         held = [w for w in wanted if w.error is None and _answered_as(w) is not None]
         self._answer([w for w in works if w not in held] if held else works)
         if held:
             self._acknowledge(held)
             self._answer(held)
 
-    def _commit(self, works: Sequence[Work], notes: Sequence[Event]) -> None:
-        """One transaction. An item's own error stays with it; the storage's is raised, and then nothing was written."""
+    def _commit(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None] = lambda: None) -> None:
+        """One transaction. An item's own error stays with it; the storage's is raised, and then nothing was written. ``join``
+        is called inside it, and may bring more works."""
         with self._database.write() as connection:
+            join()
             batch = Batch(
                 connection,
                 now=self._clock.now(),
@@ -334,6 +349,18 @@ class Writer:
             else:
                 work.future.set_result(work.result)
         self._waiting.answered()
+
+
+def _wanted(works: Sequence[Work]) -> list[Work]:
+    """Those whose client is still there, begun."""
+    wanted = []
+    for work in works:
+        if work.unwanted:
+            work.error = Gone("the client had left")
+        else:
+            work.started = True
+            wanted.append(work)
+    return wanted
 
 
 def _answered_as(work: Work) -> str | None:

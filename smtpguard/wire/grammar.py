@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, BadAddress, parse_path
@@ -84,6 +85,7 @@ def parse_helo(argument: bytes) -> str:
     return found[1].decode("ascii")
 
 
+@lru_cache(maxsize=1024)  # who sends one message sends more of them
 def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
     """What follows ``MAIL``: an envelope without recipients. Raises Refused."""
     found = _MAIL.match(argument)
@@ -112,6 +114,7 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> Envelope:
     )
 
 
+@lru_cache(maxsize=4096)
 def parse_rcpt(
     argument: bytes, *, extended: bool = True, smtputf8: bool = False, here: str = "localhost"
 ) -> tuple[Recipient, bytes]:
@@ -184,7 +187,7 @@ def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:
 def rcpt_line(recipient: Recipient, offered: Mapping[str, str], path: bytes | None = None) -> bytes:
     """RCPT for a relay that offers ``offered``; ``path`` where it is not simply the address."""
     line = b"RCPT TO:" + (path or f"<{recipient.address}>".encode())
-    if "DSN" in offered:
+    if (recipient.notify is not None or recipient.orcpt is not None) and "DSN" in offered:
         if recipient.notify is not None:
             line += f" NOTIFY={recipient.notify}".encode()
         if recipient.orcpt is not None:

@@ -8,6 +8,7 @@ answers (relay).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from smtpguard.mail.reply import Reply
 
@@ -15,6 +16,7 @@ MAX_LINE_OCTETS = 2048  # RFC 5321 section 4.5.3.1.5 says 512; some say more
 MAX_REPLY_LINES = 200
 MAX_TEXT_OCTETS = 500  # what a line of ours may pass on
 
+_SHORT = 100  # octets of a line that is remembered
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n\x00]*))?\r\n")
 
 
@@ -51,6 +53,10 @@ class Replies:
         self._rest, self._code, self._lines = b"", 0, []
 
     def _line(self, line: bytes) -> Reply | None:
+        if not self._lines and len(line) <= _SHORT:
+            whole = _whole(line)
+            if whole is not None:
+                return whole
         found = _LINE.fullmatch(line)
         if found is None or len(line) > MAX_LINE_OCTETS:
             raise BadReply("not an SMTP reply")
@@ -66,6 +72,13 @@ class Replies:
         reply = Reply(code, tuple(self._lines))
         self._lines = []
         return reply
+
+
+@lru_cache(maxsize=512)
+def _whole(line: bytes) -> Reply | None:
+    """The reply that this line is on its own. Remembered: a relay says few things, and says them all day."""
+    found = _LINE.fullmatch(line)
+    return Reply(int(found[1]), (_text(found[3] or b""),)) if found is not None and found[2] != b"-" else None
 
 
 def _text(raw: bytes) -> str:
