@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
-from smtpguard.cli.shown import in_words, more, plain, quorum_row, row, tell, voters
+from smtpguard.cli.shown import in_words, more, plain, quorum_row, reach, row, tell, voters
 from smtpguard.guard.approvals import Decided, Refused
 from smtpguard.policy.approval import Choice, Hold, State, missing
 from smtpguard.policy.verdict import Quorum
@@ -61,7 +61,7 @@ def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) ->
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
-        table.append((hold.hold_id, hold.state.value, held_at, f"{hold.reach:,}", sender, plain(hold.subject)[:60]))
+        table.append((hold.hold_id, hold.state.value, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     widths = [max(len(line[n]) for line in table) for n in range(5)]
     for line in table:
         click.echo(

@@ -14,6 +14,11 @@ from smtpguard.policy.approval import Choice, Hold, standing_votes
 from smtpguard.policy.verdict import Mode, Quorum
 
 
+def reach(hold: Hold) -> str:
+    """How many people: "at least" so many where a list could not say who is on it."""
+    return f"{'at least ' if hold.reach_at_least else ''}{hold.reach:,}"
+
+
 def row(hold: Hold) -> dict[str, Any]:
     return {
         "id": hold.hold_id,
@@ -21,6 +26,7 @@ def row(hold: Hold) -> dict[str, Any]:
         "reverse_path": str(hold.envelope.reverse_path or ""),
         "recipients": [str(a) for a in hold.envelope.addresses],
         "reach": hold.reach,
+        "reach_at_least": hold.reach_at_least,
         "lists": list(hold.lists),
         "subject": hold.subject,
         "rules": [h.rule for h in hold.verdict.hits if h.mode is Mode.ENFORCE],
@@ -68,7 +74,7 @@ def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) 
         ("State", hold.state.value + ("" if hold.acknowledged else " (its client has not had an answer yet)")),
         ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),
-        ("Reaches", f"{hold.reach:,} people" + (f"; lists: {', '.join(hold.lists)}" if hold.lists else "")),
+        ("Reaches", f"{reach(hold)} people" + (f"; lists: {', '.join(hold.lists)}" if hold.lists else "")),
         ("Subject", hold.subject),
         ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),
         ("Content", f"{hold.size_bytes:,} octets, SHA-256 {hold.content_sha256}"),

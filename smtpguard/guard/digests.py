@@ -69,6 +69,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "held_at": _z(hold.held_at),
         "expires_at": _z(hold.expires_at),
         "reach": hold.reach,
+        "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
     }
 

@@ -10,7 +10,8 @@ are ISO 8601 UTC with "Z"; what is absent is null):
 ==================  ==================================================================================================
 every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
                     (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
-                    RCPTs; ``reach``: how many people; ``lists``: titles that may be named to this reader
+                    RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
+                    this reader
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message;
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
@@ -31,7 +32,7 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
 ``states``: {state: int}, and ``messages``: [{``hold_id``, ``subject``, ``from``, ``state``, ``held_at``, ``expires_at``,
-``reach``, ``lists``}], at most 50 of them, newest first.
+``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.
 """
 
 from __future__ import annotations
@@ -174,6 +175,7 @@ class Notices:
             "language": gathering.reading.language if isinstance(gathering.reading, Reading) else "",
             "recipients": gathering.everyone.total,
             "reach": int(gathering.everyone.reach.low),
+            "reach_at_least": gathering.everyone.reach.high > gathering.everyone.reach.low,
             "lists": [gathering.in_force.registry.lists[n].title or n for n in gathering.everyone.addressed],
             "at": _z(now),
             "reasons": _sentences(enforced, gathering.in_force),
@@ -246,6 +248,7 @@ class Notices:
             "language": hold.language,
             "recipients": len(hold.envelope.recipients),
             "reach": hold.reach,
+            "reach_at_least": hold.reach_at_least,
             "lists": nameable(hold, in_force),
         }
 

@@ -42,9 +42,10 @@ class Record:
     notices: Notices
     streams: tuple[Watched, ...] = ()
 
-    def admission(self, stands: Standing, live: Live) -> Admission:
+    def admission(self, stands: Standing, live: Live, stops: tuple[Ask, ...] = ()) -> Admission:
         """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
-        void one waits again. A copy of what is held already is stored under the one hold that people decide on."""
+        void one waits again. A copy of what is held already is stored under the one hold that people decide on. ``stops``: the
+        conversations that rest from now on, whatever becomes of this message."""
         verdict, twin = stands.verdict, live.twin
         if (
             twin is not None
@@ -71,7 +72,7 @@ class Record:
             events=tuple(events),
             disposition=self._disposition(verdict, hold),
             hold=hold,
-            counted=self.asks if verdict.action <= Action.HOLD else (),
+            counted=(*(self.asks if verdict.action <= Action.HOLD else ()), *stops),
             intents=intents,
             generation=live.generation,
             mailing=live.mailing.mailing_id if live.mailing is not None else "",
@@ -159,6 +160,7 @@ class Record:
             senders=gathering.sender.everything,
             lists=tuple(sorted(gathering.facts.lists)),
             reach=int(gathering.everyone.reach.low) - len(colleagues),
+            reach_at_least=gathering.everyone.reach.high > gathering.everyone.reach.low,
             language=reading.language if reading else "",
             thread=gathering.facts.thread,
             lead=stands.entry.hold_id if stands.entry is not None else "",

@@ -94,6 +94,7 @@ def test_list(stage: Stage) -> None:
         "reverse_path": "anna@example.com",
         "recipients": [RAMADAN],
         "reach": 60,
+        "reach_at_least": False,
         "lists": ["ramadan"],
         "subject": "SV: lunch",
         "rules": ["internal-to-list", "internal-to-many-customers", "not-a-writer"],

@@ -1,0 +1,125 @@
+"""Lists whose sources fail: the last good index, then doubt; what could be a mailing is held, and the ordinary day goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.app.files import indexes
+from smtpguard.cli.shown import reach
+from smtpguard.lists.shelf import index_path
+from tests.catalogue.whole import MEMBERS, RAMADAN, READERS, Whole, letter, policy, whole
+from tests.scripted_relay import Message
+
+OMAR = "omar@example.com"  # owns the list
+
+
+async def synced(guard: Whole, **passed: float) -> list[Message]:
+    """Time passes, the delivery part looks at the lists, and what it has to tell is sent."""
+    await guard.pass_(**passed)
+    await guard.office._freshness.step()
+    return await guard.deliver()
+
+
+def notices(messages: list[Message]) -> list[tuple[str, str]]:
+    """To whom, and of what kind."""
+    return [
+        (
+            m.rcpts[0].decode().partition("<")[2].partition(">")[0],
+            m.content.split(b"X-Smtpguard-Notice: ")[1].split(b"\r\n")[0].decode(),
+        )
+        for m in messages
+    ]
+
+
+async def journalled(guard: Whole) -> list[dict[str, Any]]:
+    entries = await guard.office._store.entries(limit=10_000)
+    return [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
+
+
+async def the_ordinary_day(guard: Whole, mark: str) -> None:
+    """One customer who is on the list, a customer whom nobody knows, three at once, and a partner."""
+    for n, people in enumerate(
+        ([MEMBERS[0]], ["new.customer@customers.example"], MEMBERS[1:4], ["bob@partner.example"])
+    ):
+        await guard.passes(letter(to=", ".join(people), message_id=f"<{mark}{n}@example.com>"), *people)
+
+
+@pytest.mark.parametrize("broken", ["gone", "empty", "header alone", "half", "rubbish", "a folder"])
+async def test_the_monday_after_a_failed_export(guard: Whole, broken: str) -> None:
+    """On Friday the export fails. The last good index serves the weekend; then nobody may rely on a no, and still the mail of
+    Monday morning goes on, while what could be a mailing waits for people. When the export is back, so is everything."""
+    await guard.office._freshness.step()
+    source = guard.settings.policy.parent / "ramadan.csv"
+    good = source.read_text()
+    if broken in ("gone", "a folder"):
+        source.unlink()
+        if broken == "a folder":
+            source.mkdir()
+    else:
+        lines = good.splitlines(keepends=True)
+        source.write_text(
+            {"empty": "", "header alone": lines[0], "half": "".join(lines[:41]), "rubbish": good + "?\n" * 20}[broken]
+        )
+
+    told = await synced(guard, minutes=20)
+    assert notices(told) == [(OMAR, "list-failed")]
+    assert b"Ramadan greetings" in told[0].content
+    assert (await journalled(guard))[-1]["problem"].endswith("the last good index stays in use")
+    for _ in range(5):
+        assert await synced(guard, hours=3) == [], "once an outage, and not once an attempt"
+    await the_ordinary_day(guard, "friday")
+    hold = await guard.held(letter(message_id="<f@example.com>"), RAMADAN)
+    assert hold.reach == len(MEMBERS)
+    assert not hold.verdict.unknown
+
+    assert notices([m for m in await synced(guard, hours=48) if b"list-" in m.content]) == [(OMAR, "list-stale")]
+    assert (await journalled(guard))[-1]["stale"]
+    await the_ordinary_day(guard, "monday")
+    hidden = [f"stranger{n}@elsewhere.example" for n in range(30)]
+    assert (await guard.held(letter(to="anna@example.com", message_id="<h@example.com>"), *hidden)).verdict.unknown
+    yes = await guard.held(letter(to="anna@example.com", message_id="<y@example.com>"), *MEMBERS[:30])
+    assert yes.lists == ("ramadan-greetings",), "a stale yes stays a yes"
+
+    if source.is_dir():
+        source.rmdir()
+    source.write_text(good)
+    assert notices([m for m in await synced(guard, hours=1) if b"list-" in m.content]) == [(OMAR, "list-well")]
+    await guard.passes(letter(to="anna@example.com", message_id="<w@example.com>"), *hidden)
+    assert [e["news"] for e in await journalled(guard)] == [["failed"], ["stale"], ["well"]]
+
+
+async def test_a_cold_start_without_an_index(guard: Whole) -> None:
+    """Nobody ever could say who is on the list: ordinary mail goes on, what could be a mailing does not."""
+    index_path(indexes(guard.settings), "ramadan-greetings").unlink()
+    await guard.pass_(seconds=5)
+    guard.desk._intake._policies.current().registry._shelf.standings.clear()  # as in a process that has just begun
+    await the_ordinary_day(guard, "cold")
+    hold = await guard.held(letter(message_id="<l@example.com>"), RAMADAN)
+    assert (hold.reach, hold.reach_at_least) == (1, True), "at least so many: nobody knows"
+    asked = next(m for m in await guard.deliver() if b"Notice: approve" in m.content)
+    assert b"minst 1 person" in asked.content
+    assert reach(hold) == "at least 1"
+    hidden = [f"stranger{n}@elsewhere.example" for n in range(30)]
+    assert (await guard.held(letter(to="anna@example.com", message_id="<h@example.com>"), *hidden)).verdict.unknown
+
+
+async def test_a_restart_tells_nobody_twice(guard: Whole) -> None:
+    (guard.settings.policy.parent / "ramadan.csv").unlink()
+    assert notices(await synced(guard, minutes=20)) == [(OMAR, "list-failed")]
+    guard.office._freshness._refresher = None  # as a process that has just begun
+    assert await synced(guard, minutes=1) == []
+    assert len(await journalled(guard)) == 1
+
+
+async def test_a_list_without_an_owner_is_told_to_those_who_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = policy().replace("    owner: eva@example.com\n", "")
+    async with whole(tmp_path, monkeypatch, text=text) as guard:
+        (tmp_path / "newsletter.csv").write_text("email\n" + "\n".join(READERS[:10]) + "\n")
+        told = notices(await synced(guard, minutes=20))
+        assert {kind for _, kind in told} == {"list-failed"}
+        assert {who for who, _ in told} == {"eva@example.com", "omar@example.com"}
