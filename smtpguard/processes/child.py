@@ -123,10 +123,11 @@ class Child:
         """Why it is to be killed, or None while all is well."""
         if not self.running:
             return None
+        if not self.ready and not self._leaving:  # it says nothing while it reads its own code, which may take a while
+            late = now - self._started_at > self._timing.start_seconds
+            return f"not ready after {self._timing.start_seconds:g} s" if late else None
         if now - self._heard_at > self._timing.silence_seconds:
             return f"no sign of life for {self._timing.silence_seconds:g} s"
-        if not self.ready and not self._leaving and now - self._started_at > self._timing.start_seconds:
-            return f"not ready after {self._timing.start_seconds:g} s"
         return None
 
     def lived_seconds(self, now: float) -> float:

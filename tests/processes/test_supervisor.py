@@ -324,3 +324,11 @@ def test_a_reload_that_is_asked_for_during_another_is_not_lost(grow, tmp_path: P
     tree.until("READY=1")  # of the first
     tree.until("READY=1")  # of the second
     assert count.read_text() == "one\none\n"
+
+
+def test_a_part_that_is_slow_to_start_is_not_taken_for_a_silent_one(grow) -> None:
+    tree = grow(["proxy", "late"], silence_seconds=2, deaths=1)
+    tree.until("READY=1")
+    sock, pid = tree.connect()
+    with sock:
+        assert pid

@@ -36,6 +36,8 @@ class Toy:
     async def start(self) -> None:
         if self.name == "broken":
             os._exit(3)
+        if self.name == "late":
+            time.sleep(2.5)  # noqa: ASYNC251 - as a machine that is busy
         if self.name == "wrong":
             os._exit(CANNOT_RUN)
 
