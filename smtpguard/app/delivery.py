@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 
 from smtpguard.app import hooks
-from smtpguard.app.clock import SystemClock, host_name
+from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
@@ -28,7 +28,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.delivery import Delivery
 from smtpguard.guard.doubts import report_doubts
-from smtpguard.guard.freezes import GateWatch
+from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.guard.links import Links
 from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
@@ -77,6 +77,7 @@ class Deliverer:
         name = settings.hostname or host_name()
         self._teller = hooks.teller(settings, self._store, self._policies, clock, tell=lines.tell)
         self._freshness = Freshness(settings, self._policies, self._digester, self._ledger, clock)
+        self._freezes = Freezes(self._ledger, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._reports = Reports(self._ledger, self._policies, clock)
         self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings))
         self._delivery = Delivery(
@@ -109,6 +110,7 @@ class Deliverer:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
             tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
+            tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))

@@ -23,6 +23,8 @@ from smtpguard.policy.facts import Facts
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
+ITSELF = "smtpguard"
+"""Who lifts a freeze whose time is over."""
 FRESH_SECONDS = 1.0
 RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
 LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
@@ -172,6 +174,19 @@ class Freezes:
             raise KeyError(freeze_id)
         await self._ledger.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
+
+    async def lift_ended(self) -> tuple[Hook, ...]:
+        """Lift those whose time is over: they stop nothing any more, but the journal is to have their end, and the hooks have
+        other queues to let go. One of several processes that come to it does it. Raises LedgerError."""
+        now, ran = self._clock.now(), list[Hook]()
+        for freeze in (await self._ledger.gate()).freezes:
+            if freeze.until is not None and now >= freeze.until:
+                with contextlib.suppress(KeyError):  # another process was first
+                    ran += await self.thaw(freeze.freeze_id, by=ITSELF)
+        for hook in ran:
+            if hook.problem is not None:
+                log.error("%s, run at the end of a freeze: %s", " ".join(hook.argv), hook.problem)
+        return tuple(ran)
 
     async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
         """The freezes that stand: all of them, or those with just this selector and value."""

@@ -215,6 +215,32 @@ async def test_hooks_are_run_with_what_happened(home: House, tmp_path: Path) -> 
     assert [h.problem for h in await freezes.thaw(frozen.freeze.freeze_id, by="root")] == [None]
 
 
+async def test_a_freeze_whose_time_is_over_is_lifted_with_its_hooks(home: House, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = f"import os; open({str(out)!r}, 'a').write(os.environ['SMTPGUARD_ACTION'] + ' by ' + os.environ['SMTPGUARD_BY'])"
+    freezes = service(home, thaw_hook=[(sys.executable, "-c", code)])
+    ended = await freezes.freeze(Selector.LIST, "news", reason="x", by="root", for_=timedelta(minutes=5))
+    for_ever = await freezes.freeze(Selector.ALL, "", reason="x", by="root")
+    assert await freezes.lift_ended() == ()
+    home.clock.pass_(seconds=301)
+    assert [h.problem for h in await freezes.lift_ended()] == [None]
+    assert out.read_text() == "thaw by smtpguard"
+    assert [kind for kind, _ in await home.events(ended.freeze.freeze_id)] == ["freeze", "thaw"]
+    assert await freezes.standing() == (for_ever.freeze,)
+    assert await freezes.lift_ended() == (), "it is lifted once"
+
+
+async def test_a_hook_that_fails_at_the_end_of_a_freeze_is_logged(
+    home: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    freezes = service(home, thaw_hook=[("/bin/sh", "-c", "exit 7")])
+    await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(minutes=5))
+    home.clock.pass_(seconds=301)
+    assert [h.problem for h in await freezes.lift_ended()] == ["it ended with status 7"]
+    assert "it ended with status 7" in caplog.text
+    assert await freezes.standing() == ()
+
+
 async def test_hooks_that_fail_are_told_and_the_freeze_stands(home: House) -> None:
     freezes = service(
         home,
