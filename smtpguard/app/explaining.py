@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +47,14 @@ _ENDLESS = 1 << 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """``reading`` is there whatever the rules needed: people want to know how it reads."""
+    """``reading`` is there whatever the rules needed: people want to know how it reads. ``purposes``: what each rule is for,
+    in English where its admin wrote that."""
 
     verdict: Verdict
     reading: Reading
     recipients: Classified
     facts: Facts
+    purposes: Mapping[str, str]
 
 
 class Explainer:
@@ -85,7 +87,13 @@ class Explainer:
         live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
         verdict = with_fixed(plan.close(live), gathering, live, streams)
         reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)
-        return Explained(verdict=verdict, reading=reading, recipients=gathering.everyone, facts=gathering.facts)
+        return Explained(
+            verdict=verdict,
+            reading=reading,
+            recipients=gathering.everyone,
+            facts=gathering.facts,
+            purposes={r.rule_id: r.descriptions.get("en", r.description) for r in self._in_force.rules.rules},
+        )
 
 
 def _alone(ask: Ask, gathering: Gathering) -> Span:

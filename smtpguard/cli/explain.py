@@ -220,7 +220,7 @@ def lines(
     for hit in verdict.hits:
         how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
         doubt = ", since something it asks is not known" if hit.uncertain else ""
-        yield f"  Rule {hit.rule} ({how}{doubt}): {hit.description or 'no description'}"
+        yield f"  Rule {hit.rule} ({how}{doubt}): {told.purposes.get(hit.rule) or hit.description or 'no description'}"
         for reason in hit.reasons:
             yield f"      {_said(reason)}"
     if not verdict.hits:
