@@ -1,22 +1,26 @@
-"""smtpguard lists: read the customer lists' sources, show how they stand, and say what an address is to them.
+"""smtpguard lists: read the customer lists' sources, show how they stand, and say who is on them as the proxy would.
 
-Works on the policy file as it is and on the indexes in the state folder; needs no running guard. What was synced is journalled where there is a store. A guard
-that runs takes a swapped index into use within a second. Never here: how an index is made (lists.sync).
+Works on the policy file as it is and on the indexes in the state folder; needs no running guard. What was synced is
+journalled where there is a store. A guard that runs takes a swapped index into use within a second. Never here: how an
+index is made (lists.sync), or what a row looks like (standing).
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, sentence_of
+from smtpguard.cli import standing
+from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.index import Index
+from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, latest
 from smtpguard.lists.sources import Tally
@@ -28,7 +32,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object 
 
 @click.group()
 def command() -> None:
-    """Customer lists: sync, show, match."""
+    """Customer lists: sync, show, match, overlap."""
 
 
 @command.command()
@@ -41,9 +45,7 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
     """Read members from their sources into indexes: all lists, or those named."""
     infos, refresher = _refresher(context)
     for name in names:
-        if name not in infos:
-            raise CannotRun(_unknown(name, infos))
-        if not infos[name].members:
+        if not _known(name, infos).members:
             raise CannotRun(f"the list {name} declares no members to sync")
     reports = []
     for info in [infos[name] for name in names] if names else [i for i in infos.values() if i.members]:
@@ -62,14 +64,19 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
 
 
 @command.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @as_json
 @click.pass_obj
-def show(context: Context, as_json: bool) -> None:
-    """Every list, with the people on it, when its source was last read, and its state."""
+def show(context: Context, names: Sequence[str], as_json: bool) -> None:
+    """Every list, or those named: the people on it, when its sources were last read, its state, and what is wrong."""
     from smtpguard.app.files import indexes
 
-    registry, folder = _registry(context), indexes(context.settings())
-    rows = [_standing(registry, info, latest(folder, info.name)) for info in registry.lists.values()]
+    settings, registry = context.settings(), _registry(context)
+    infos = [_known(name, registry.lists) for name in names] or list(registry.lists.values())
+    rows = [
+        standing.row(info, registry.standings[info.name], latest(indexes(settings), info.name), settings.policy.parent)
+        for info in infos
+    ]
     if as_json or context.json:
         for row in rows:
             context.say(row)
@@ -77,20 +84,11 @@ def show(context: Context, as_json: bool) -> None:
     if not rows:
         click.echo("The policy declares no lists.")
         return
-    now = datetime.now(UTC)
-    table = [("LIST", "PEOPLE", "READ", "STATE", "SOURCE")]
+    for line in standing.table(rows, datetime.now(UTC)):
+        click.echo(line)
     for row in rows:
-        people = "?" if row["people"] is None else f"{row['people']:,}"
-        read = "never" if row["checked_at"] is None else f"{_age(now - row['checked_at'])} ago"
-        table.append((row["name"], people, read, row["state"], row["source"] or "-"))
-    widths = [max(len(line[column]) for line in table) for column in range(4)]
-    for name, people, read, state, source in table:
-        click.echo(f"{name:<{widths[0]}}  {people:>{widths[1]}}  {read:<{widths[2]}}  {state:<{widths[3]}}  {source}")
-    for row in rows:
-        if row["problem"] and row["state"] != "unlisted":
-            click.echo(row["problem"], err=True)
-        if row["failure"]:
-            click.echo(f"The latest sync of {row['name']} failed: {row['failure']}", err=True)
+        for complaint in standing.complaints(row):
+            click.echo(complaint, err=True)
 
 
 @command.command()
@@ -98,24 +96,79 @@ def show(context: Context, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
-    """Say whether each address is internal, a list, a member of lists, or outside."""
+    """Say whether each address is internal, a list, a member of lists (and by which source), or outside."""
+    from smtpguard.app.files import indexes
+
     parsed = []
     for text in addresses:
         try:
             parsed.append(Address.parse(text))
         except BadAddress as error:
             raise CannotRun(f"{text}: {error}") from None
-    classified = _registry(context).classify(parsed)
+    settings, registry = context.settings(), _registry(context)
+    classified = registry.classify(parsed)
     for text, one in zip(addresses, classified.recipients, strict=True):
+        sources = {
+            name: by_source(registry.lists[name], one.digest, folder=indexes(settings), base=settings.policy.parent,
+                            key_id=registry.digester.key_id)
+            for name in one.lists if one.digest
+        }  # fmt: skip
         if as_json or context.json:
-            context.say(
-                {"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists)}
-            )
+            context.say({"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists),
+                         "sources": sources})  # fmt: skip
         else:
-            on = f" ({', '.join(one.lists)})" if one.lists else ""
-            click.echo(f"{text}: {one.kind.value}{on}")
+            said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
+            click.echo(f"{text}: {one.kind.value}" + (f" ({'; '.join(said)})" if said else ""))
     for why in classified.unsure.values():
         click.echo(f"Not certain: {why}.", err=True)
+
+
+@command.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@as_json
+@click.pass_obj
+def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
+    """How many people are on both of two lists: of every two of those named; of one named and each other; of all."""
+    registry = _registry(context)
+    for name in names:
+        _known(name, registry.lists)
+    chosen = list(dict.fromkeys(names)) if len(set(names)) > 1 else list(registry.lists)
+    indexes: dict[str, Index] = {}
+    blind = []
+    for name in chosen:
+        where = registry.standings[name]
+        if where.index is not None:
+            indexes[name] = where.index
+        elif registry.lists[name].members or name in names:
+            blind.append(where.why)
+    rows = [
+        {"lists": pair, "both": both, "people": [indexes[name].people for name in pair]}
+        for pair, both in overlaps(indexes).items()
+        if len(set(names)) != 1 or names[0] in pair
+    ]
+    if as_json or context.json:
+        for row in rows:
+            context.say(row)
+    else:
+        for line in _overlapping(rows):
+            click.echo(line)
+    if blind:
+        raise NotFine("not compared: " + "; ".join(blind))
+
+
+def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The largest first; lists that share nobody are only counted."""
+    apart = 0
+    for row in sorted(rows, key=lambda row: (-row["both"], row["lists"])):
+        if not row["both"]:
+            apart += 1
+            continue
+        shares = [
+            f"{row['both'] / people:.0%} of {name}" for name, people in zip(row["lists"], row["people"], strict=True)
+        ]
+        yield f"{' and '.join(row['lists'])}: {row['both']:,} {'person' if row['both'] == 1 else 'people'} on both ({', '.join(shares)})"
+    if apart:
+        yield f"{apart:,} {'pair of lists has' if apart == 1 else 'pairs of lists have'} nobody in common"
 
 
 def _registry(context: Context) -> Registry:
@@ -147,22 +200,29 @@ def _journal(context: Context, reports: Sequence[Report]) -> None:
         click.echo(f"This is not in the journal: {sentence}", err=True)
 
 
-def _unknown(name: str, infos: Mapping[str, ListInfo]) -> str:
+def _known(name: str, infos: Mapping[str, ListInfo]) -> ListInfo:
+    if name in infos:
+        return infos[name]
     near = difflib.get_close_matches(name, infos, 1)
-    return f'no list is called "{name}"' + (f" (did you mean {near[0]}?)" if near else "")
+    raise CannotRun(f'no list is called "{name}"' + (f" (did you mean {near[0]}?)" if near else ""))
 
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
-    """A bar while a long file is read, if somebody is looking."""
+    """A bar while a source is read, if somebody is looking: how far, where its size is known, and how many rows."""
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label=name, file=sys.stderr) as bar:
+    rows = [0]
+    bar: Any
+    with click.progressbar(
+        length=1, label=name, file=sys.stderr, item_show_func=lambda _: f"{rows[0]:,} rows", show_eta=False
+    ) as bar:
 
         def step(tally: Tally) -> None:
+            rows[0] = tally.rows
             bar.length = max(tally.size, 1)
-            bar.update(tally.done - bar.pos)
+            bar.update(min(tally.done, bar.length) - bar.pos, "rows")
 
         yield step
 
@@ -177,7 +237,8 @@ def _row(report: Report) -> dict[str, Any]:
         "rows": report.rows,
         "bad_rows": report.bad,
         "unmailed_rows": report.unmailed,
-        "first_bad": [{"line": row.line, "why": row.why} for row in report.shown],
+        "first_bad": [standing.bad_row(row) for row in report.shown],
+        "sources": [standing.source_row(source) for source in report.sources],
         "problem": report.problem or None,
         "at": report.at,
     }
@@ -189,33 +250,14 @@ def _tell(report: Report) -> None:
     else:
         said = "" if report.changed else ", as before"
         click.echo(f"{report.list}: {report.people:,} people from {report.source}{said}")
-    if report.unmailed:
-        click.echo(f"  {report.unmailed:,} rows of people who are not mailed were left out")
-    for row in report.shown:
-        click.echo(f"  {report.source}: {row}", err=True)
-    if report.bad > len(report.shown):
-        click.echo(f"  and {report.bad - len(report.shown):,} more rows without an address", err=True)
-
-
-def _standing(registry: Registry, info: ListInfo, report: Report | None) -> dict[str, Any]:
-    standing = registry.standings[info.name]
-    sources = [str(declared.get("csv") or declared.get("text")) for declared in info.members]
-    return {
-        "name": info.name,
-        "title": info.title,
-        "addresses": [str(a) for a in info.addresses],
-        "audience": info.audience,
-        "people": standing.index.people if standing.index else None,
-        "checked_at": standing.checked_at,
-        "state": standing.state.value,
-        "source": ", ".join(sources) or None,
-        "problem": standing.why or None,
-        "failure": report.problem or None if report else None,
-    }
-
-
-def _age(length: timedelta) -> str:
-    minutes = max(0, int(length.total_seconds() // 60))
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
+    for source in report.sources:
+        if len(report.sources) > 1 and not source.problem:
+            click.echo(f"  {source.label}: {source.people:,} people")
+        if source.unmailed:
+            click.echo(f"  {source.label}: {source.unmailed:,} rows of people who are not mailed were left out")
+        if source.bad:
+            click.echo(f"  {source.label}: {source.bad:,} of {source.rows:,} rows hold no address", err=True)
+        for row in source.shown:
+            click.echo(f"    {row}", err=True)
+        if source.bad > len(source.shown):
+            click.echo(f"    and {source.bad - len(source.shown):,} more", err=True)

@@ -167,7 +167,7 @@ class _How:
         path = source_path(self.folder, self.info.name, key)
         current = self._sound(path)
         known = self._before.of(key) if self._before is not None else None
-        part = _Part(known or SourceReport(key=key, label=_called(declaration)), path, current)
+        part = _Part(known or SourceReport(key=key, label=called(declaration, self.base)), path, current)
         tally = Tally()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -305,9 +305,13 @@ class _How:
                         draft.unlink()
 
 
-def _called(declaration: Mapping[str, Any]) -> str:
-    """A source that could never be opened has no other name."""
-    return next((Path(str(declaration[k])).name for k in ("csv", "text") if declaration.get(k)), "its source")
+def called(declaration: Mapping[str, Any], base: Path) -> str:
+    """What people call a source, of which nothing is asked for it."""
+    try:
+        with closing(opened(declaration, base)) as source:
+            return source.label
+    except (SourceError, OSError):
+        return next((str(declaration[k]) for k in declaration if k not in _NOT_WHAT_IS_READ), "its source")
 
 
 def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:

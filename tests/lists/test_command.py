@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from smtpguard.app.files import read_settings
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 
+FROM = {"ramadan": ["ramadan.csv"]}
 POLICY = """\
 organization: {name: Example AB, domains: [example.com]}
 groups: {communications: [eva@example.com]}
@@ -65,13 +67,13 @@ def test_sync_show_match(folder: Path) -> None:
     )
     assert matched.exit_code == 0
     assert rows(matched) == [
-        {"address": "RAMADAN+x@lists.example.com", "canonical": "ramadan@lists.example.com", "class": "list", "lists": ["ramadan"]},
-        {"address": "a@kund.se", "canonical": "a@kund.se", "class": "member", "lists": ["ramadan"]},
-        {"address": "x@y.se", "canonical": "x@y.se", "class": "outside", "lists": []},
-        {"address": "eva@example.com", "canonical": "eva@example.com", "class": "member", "lists": ["ramadan"]},
-        {"address": "bo@example.com", "canonical": "bo@example.com", "class": "internal", "lists": []},
+        {"address": "RAMADAN+x@lists.example.com", "canonical": "ramadan@lists.example.com", "class": "list", "lists": ["ramadan"], "sources": {}},
+        {"address": "a@kund.se", "canonical": "a@kund.se", "class": "member", "lists": ["ramadan"], "sources": FROM},
+        {"address": "x@y.se", "canonical": "x@y.se", "class": "outside", "lists": [], "sources": {}},
+        {"address": "eva@example.com", "canonical": "eva@example.com", "class": "member", "lists": ["ramadan"], "sources": FROM},
+        {"address": "bo@example.com", "canonical": "bo@example.com", "class": "internal", "lists": [], "sources": {}},
     ]  # fmt: skip
-    assert run(folder, "match", "a@kund.se").stdout == "a@kund.se: member (ramadan)\n"
+    assert run(folder, "match", "a@kund.se").stdout == "a@kund.se: member (ramadan, by ramadan.csv)\n"
     (row, _) = rows(run(folder, "show", "--json"))
     assert (row["people"], row["state"], row["problem"]) == (4, "ready", None)
 
@@ -83,7 +85,7 @@ def test_a_failed_sync_is_told_and_exits_1(folder: Path) -> None:
     assert failed.exit_code == 1
     (row,) = rows(failed)
     assert (row["ok"], row["people"], row["bad_rows"]) == (False, 4, 1)
-    assert row["first_bad"] == [{"line": 3, "why": "not a mailbox: expected local-part@domain"}]
+    assert row["first_bad"] == [{"unit": "line", "line": 3, "why": "not a mailbox: expected local-part@domain"}]
     failed = run(folder, "sync")
     assert "expects at least 3; the last good index stays in use" in failed.stderr
     assert "line 3: not a mailbox" in failed.stderr
@@ -95,9 +97,11 @@ def test_a_failed_sync_is_shown_until_one_succeeds(folder: Path) -> None:
     (folder / "ramadan.csv").write_text("email\n")
     run(folder, "sync")
     shown = run(folder, "show")
-    assert shown.stdout.splitlines()[1].split()[-2] == "ready", "the last good index is in use"
-    assert shown.stderr == (
-        "The latest sync of ramadan failed: ramadan.csv holds nobody; the last good index stays in use\n"
+    assert "ready, failing" in shown.stdout.splitlines()[1], "the last good index is in use"
+    assert re.fullmatch(
+        r"ramadan cannot be read since \d{4}-\d\d-\d\d \d\d:\d\d UTC: ramadan.csv holds nobody; "
+        r"the last good index stays in use\.\n",
+        shown.stderr,
     )
     (row, _) = rows(run(folder, "show", "--json"))
     assert "holds nobody" in str(row["failure"])
@@ -159,3 +163,71 @@ def test_wrong_use_exits_2(folder: Path, words: list[str], said: str) -> None:
     assert result.exit_code == 2
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def several(folder: Path) -> Path:
+    """Three lists more: one of two sources, which share people; one that shares nobody; one of which nothing is known."""
+    policy = (folder / "policy.yaml").read_text()
+    more = """\
+  news:
+    members: [{csv: news.csv}, {text: more.txt}]
+  apart:
+    members: {text: apart.txt}
+  blind:
+    members: {csv: missing.csv}
+rules"""
+    (folder / "policy.yaml").write_text(policy.replace("rules", more))
+    (folder / "news.csv").write_text("email\na@kund.se\nb@kund.se\nn@kund.se\nnobody\n")
+    (folder / "more.txt").write_text("b@kund.se\nm@kund.se\n# a comment\n?\n")
+    (folder / "apart.txt").write_text("x@kund.se\n")
+    assert run(folder, "sync").exit_code == 1
+    return folder
+
+
+def test_by_which_source_somebody_is_on_a_list(several: Path) -> None:
+    matched = run(several, "match", "m@kund.se", "B@Kund.se.", "a+shop@kund.se", "x@kund.se")
+    assert matched.stdout.splitlines() == [
+        "m@kund.se: member (news, by more.txt)",
+        "B@Kund.se.: member (ramadan, by ramadan.csv; news, by news.csv and more.txt)",
+        "a+shop@kund.se: member (ramadan, by ramadan.csv; news, by news.csv)",
+        "x@kund.se: member (apart, by apart.txt)",
+    ]
+    (row,) = rows(run(several, "match", "--json", "m@kund.se"))
+    assert row["sources"] == {"news": ["more.txt"]}
+
+
+def test_show_tells_each_source_and_its_bad_rows(several: Path) -> None:
+    shown = run(several, "show", "news")
+    assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["SOURCE", "sources", "news.csv", "more.txt"]
+    assert shown.stdout.splitlines()[2].split()[:6] == ["3", "0", "min", "ago", "well", "news.csv"]
+    assert shown.stderr.splitlines() == [
+        "news: 1 of 4 rows of news.csv hold no address.",
+        "  line 5: not a mailbox: expected local-part@domain",
+        "news: 1 of 3 rows of more.txt hold no address.",
+        "  line 4: not a mailbox: expected local-part@domain",
+    ]
+    (row,) = rows(run(several, "show", "news", "--json"))
+    assert (row["people"], row["rows"], row["bad_rows"]) == (4, 7, 2)
+    assert [source["people"] for source in row["sources"]] == [3, 2]
+    assert "missing.csv" in run(several, "show", "blind").stderr
+    assert "did you mean news?" in run(several, "show", "newz").stderr
+
+
+def test_overlap(several: Path) -> None:
+    done = run(several, "overlap")
+    assert done.exit_code == 1, "one list cannot be compared, and that is said"
+    assert done.stdout.splitlines() == [
+        "ramadan and news: 2 people on both (50% of ramadan, 50% of news)",
+        "2 pairs of lists have nobody in common",
+    ]
+    assert done.stderr == "smtpguard: not compared: the list blind has no usable index: it was never synced\n"
+    assert run(several, "overlap", "ramadan", "apart").stdout == "1 pair of lists has nobody in common\n"
+    assert run(several, "overlap", "apart", "news", "ramadan").exit_code == 0
+    one = run(several, "overlap", "apart")
+    assert one.stdout == "2 pairs of lists have nobody in common\n", "one list is compared with every other"
+    (row,) = rows(run(several, "overlap", "news", "ramadan", "--json"))
+    assert row == {"lists": ["news", "ramadan"], "both": 2, "people": [4, 4]}
+    assert run(several, "overlap", "bare", "news").exit_code == 1
+    wrong = run(several, "overlap", "newz")
+    assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: no list is called "newz" (did you mean news?)\n')

@@ -1,0 +1,49 @@
+"""What people ask of indexes at leisure: by which source somebody is on a list, and how many are on two lists at once.
+
+Never here: what the proxy asks of every recipient (registry), which must not wait for this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.index import BadIndex, Index, walk
+from smtpguard.lists.report import latest
+from smtpguard.lists.sync import called, source_key, source_path
+
+
+def by_source(info: ListInfo, digest: bytes, *, folder: Path, base: Path, key_id: bytes) -> tuple[str, ...]:
+    """What people call the sources of this list that have this person. Empty where no source has an index of its own."""
+    report = latest(folder, info.name)
+    names = []
+    for declaration in info.members:
+        key = source_key(declaration)
+        try:
+            there = digest in Index(source_path(folder, info.name, key), key_id)
+        except (OSError, BadIndex):
+            continue
+        if there:
+            known = report.of(key) if report is not None else None
+            names.append(known.label if known is not None else called(declaration, base))
+    return tuple(names)
+
+
+def overlaps(indexes: Mapping[str, Index]) -> Mapping[tuple[str, str], int]:
+    """How many people each two lists have in common. An octet's worth of all of them is in memory at a time."""
+    found = dict.fromkeys(combinations(indexes, 2), 0)
+    for arrays in walk(indexes.values()):
+        once: set[int] = set()
+        twice: set[int] = set()
+        for numbers in arrays:
+            these = set(numbers)
+            twice |= once & these
+            once |= these
+        if not twice:
+            continue
+        shared = {name: twice.intersection(numbers) for name, numbers in zip(indexes, arrays, strict=True)}
+        for one, other in found:
+            found[one, other] += len(shared[one] & shared[other])
+    return found
