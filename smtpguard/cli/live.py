@@ -11,17 +11,18 @@ from smtpguard.cli.context import Context
 from smtpguard.config.settings import Settings
 from smtpguard.policy.parse import Policy
 
-_MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "unknown": "?"}
-_COLOURS = {"fine": "green", "wrong": "red", "open": "red", "unknown": "yellow"}
+_MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "unknown": "?"}
+_COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow", "unknown": "yellow"}
 
 
 def tell(context: Context, settings: Settings, policy: Policy, *, as_json: bool = False) -> bool:
-    """A line a finding, as each is known. Whether all is fine: nothing wrong, and no way open."""
+    """A line a finding, as each is known. Whether all is fine: nothing wrong, and no way open that is not accepted."""
     return context.run(_tell(context, settings, policy, as_json or context.json))
 
 
 async def _tell(context: Context, settings: Settings, policy: Policy, as_json: bool) -> bool:
-    from smtpguard.app.probe import State, look
+    from smtpguard.app.finding import State
+    from smtpguard.app.probe import look
 
     fine = True
     async for finding in look(settings, policy):

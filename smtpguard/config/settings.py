@@ -376,7 +376,8 @@ Commands = Annotated[
 
 
 class Settings(Section):
-    """The whole file. ``freeze_hook``: commands that are run, without a shell, when a freeze has been put in
+    """The whole file. ``accepted_ways``: ways around the guard that are open and meant so; ``check --live`` finds them.
+    ``freeze_hook``: commands that are run, without a shell, when a freeze has been put in
     force, and ``thaw_hook`` when one has been lifted.
     ``dkim_keys``: DNS names to the text of their records, believed instead of DNS."""
 
@@ -385,6 +386,7 @@ class Settings(Section):
     trust: Networks = ()
     relay: Relay = Relay()
     expanders: Networks = ()
+    accepted_ways: list[Literal["this-machine", "without-login", "list-servers"]] = Field(default=[], title="way")
     store: Store = Store()
     policy: FilePath = Field(default=Path("policy.yaml"), validate_default=True)
     state: FilePath = Field(default=Path("var"), validate_default=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.app import probe
+from smtpguard.app import ways
 from smtpguard.app.files import read_policy, read_settings
-from smtpguard.app.probe import Finding, State, look
+from smtpguard.app.finding import Finding, State
+from smtpguard.app.probe import look
 from tests.scripted_relay import ScriptedRelay
 
 POLICY = """\
@@ -29,11 +30,11 @@ rules:
 """
 
 
-async def findings(folder: Path, relay: str, hosts: Sequence[str] = ()) -> list[Finding]:
+async def findings(folder: Path, relay: str, hosts: Sequence[str] = (), more: str = "") -> list[Finding]:
     (folder / "policy.yaml").write_text(POLICY)
     if not (folder / "members.csv").exists():
         (folder / "members.csv").write_text("email\na@c.example\nb@c.example\nc@c.example\n")
-    (folder / "smtpguard.yaml").write_text(f"relay: {relay}\n")
+    (folder / "smtpguard.yaml").write_text(f"relay: {relay}\n{more}\n")
     settings = read_settings(folder / "smtpguard.yaml")
 
     async def mail_hosts(domain: str) -> Sequence[str]:
@@ -55,7 +56,26 @@ async def test_a_relay_that_does_all_we_need(tmp_path: Path) -> None:
     assert states(found, "tls") == [State.FINE]
     assert states(found, "sender") == [State.FINE] * 3
     assert states(found, "source") == [State.FINE]
-    assert states(found, "way") == [State.OPEN], "any other program here can use it as well"
+    assert states(found, "way") == [State.OPEN, State.UNKNOWN], "any other program here can use it as well"
+    assert "accepted_ways: [this-machine]" in found[-2].text
+    assert f"swaks --server THIS-MACHINE --port {relay.port} --quit-after RCPT" in found[-1].text
+
+
+async def test_a_way_that_the_settings_accept(tmp_path: Path) -> None:
+    async with ScriptedRelay() as relay:
+        settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
+        found = await findings(tmp_path, settings, more="accepted_ways: [this-machine]")
+        assert states(found, "way") == [State.ACCEPTED, State.UNKNOWN]
+        relay.on("RCPT", "554 5.7.1 Only the guard writes here")
+        found = await findings(tmp_path, settings, more="accepted_ways: [this-machine]")
+        assert states(found, "way") == [State.FINE, State.UNKNOWN]
+
+
+async def test_a_relay_on_another_machine_is_to_be_asked_from_a_third(tmp_path: Path) -> None:
+    found = await findings(tmp_path, "{host: localhost., port: 1, tls: implicit}")
+    [way] = [f for f in found if f.about == "way"]
+    assert way.state is State.UNKNOWN
+    assert "swaks --server localhost. --port 1 --tls-on-connect" in way.text
 
 
 async def test_a_relay_that_takes_only_our_own_senders(tmp_path: Path) -> None:
@@ -73,7 +93,7 @@ async def test_a_relay_that_is_not_there(tmp_path: Path) -> None:
     assert states(found, "relay") == [State.WRONG]
     assert states(found, "sender") == []
     assert found[0].text.endswith(f"cannot be used: connecting to 127.0.0.1 port {port}: Connection refused")
-    assert states(found, "way") == [State.UNKNOWN], "a relay that is down does not show who else may use it"
+    assert states(found, "way") == [State.UNKNOWN] * 2, "a relay that is down does not show who else may use it"
 
 
 async def test_tls_that_is_required_and_not_offered(tmp_path: Path) -> None:
@@ -92,7 +112,7 @@ async def test_a_relay_that_hears_strangers_where_we_log_in(tmp_path: Path) -> N
         )
     assert states(found, "relay") == [State.WRONG], "no TLS, and a password: nothing is sent"
     opened = [f.text for f in found if f.state is State.OPEN]
-    assert any("without our login" in text for text in opened)
+    assert any("without our login" in text and "accepted_ways: [without-login]" in text for text in opened)
     assert not any("hunter2" in f.text for f in found)
 
 
@@ -111,10 +131,14 @@ async def test_sources(tmp_path: Path) -> None:
 
 async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ScriptedRelay() as relay, ScriptedRelay() as server:
-        monkeypatch.setattr(probe, "SMTP_PORT", server.port)
+        monkeypatch.setattr(ways, "SMTP_PORT", server.port)
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
         found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
         assert any(f.state is State.OPEN and "news@lists.example.com" in f.text for f in found)
+        both = await findings(
+            tmp_path, settings, hosts=["127.0.0.1"], more="accepted_ways: [list-servers, this-machine]"
+        )
+        assert State.OPEN not in states(both, "way")
         server.on("RCPT", "554 5.7.1 Only the guard writes here")
         found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
         assert any(f.state is State.FINE and "Only the guard writes here" in f.text for f in found)

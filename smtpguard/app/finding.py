@@ -1,0 +1,26 @@
+"""What a look at the real neighbours finds: one sentence about one thing, and whether it is well.
+
+Never here: looking (probe, ways), or printing (cli.live).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class State(enum.Enum):
+    FINE = "fine"
+    WRONG = "wrong"  # what we need does not work
+    OPEN = "open"  # a way around the guard
+    ACCEPTED = "accepted"  # a way around the guard, which the settings know of
+    UNKNOWN = "unknown"  # cannot be seen from here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """``about``: relay, tls, auth, sender, source or way. ``text`` is a sentence."""
+
+    about: str
+    state: State
+    text: str
