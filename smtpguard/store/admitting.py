@@ -20,7 +20,7 @@ from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
 from smtpguard.store.deciding import OF_CONTENT
-from smtpguard.store.roll import Row
+from smtpguard.store.mailingrow import Row
 from smtpguard.store.schema import hold as hold_table
 
 _SET_REACH = "UPDATE hold SET copies = ?, reach = ? WHERE hold_id = ?"

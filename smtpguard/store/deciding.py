@@ -17,7 +17,7 @@ from smtpguard.policy.mailing import Fate, Mailing
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
-from smtpguard.store.roll import Row
+from smtpguard.store.mailingrow import Row
 from smtpguard.store.schema import hold as table
 from smtpguard.store.schema import outbox
 

@@ -1,37 +1,41 @@
 """What people ask about mailings: which there are, one of them, and whom it has reached.
 
-Never here: finding a message's mailing, or counting (roll).
+What was let through counts as relayed once it is under way no more. Never here: finding a message's mailing, or counting (roll).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from smtpguard.policy.mailing import Fate, Mailing, State
-from smtpguard.store.roll import mailing_of
+from smtpguard.store.mailingrow import Row
+from smtpguard.store.roll import split
 from smtpguard.store.schema import mailing as table
-from smtpguard.store.schema import reached
+from smtpguard.store.schema import reached, underway
 
-_COLUMNS = (table.c.id, table.c.first_at, table.c.last_at, table.c.counts, table.c.doc)
+_COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc)
 _MANY = 500
 _NAMED = 10
 
 
-def find(connection: Connection, mailing_id: str) -> Mailing | None:
+def find(connection: Connection, mailing_id: str, now: datetime) -> Mailing | None:
     row = connection.execute(select(*_COLUMNS).where(table.c.id == mailing_id)).one_or_none()
-    return None if row is None else mailing_of(*row)
+    return None if row is None else next(iter(_shown(connection, [row], now)))
 
 
-def newest(connection: Connection, least: int, state: str | None, limit: int) -> list[Mailing]:
+def newest(connection: Connection, least: int, state: str | None, limit: int, now: datetime) -> list[Mailing]:
     """The latest first: with so many people at least, or of which something waits or was decided."""
     query = select(*_COLUMNS).order_by(table.c.last_at.desc(), table.c.n.desc()).limit(limit)
     if state is not None:
         query = query.where(table.c.state == state)
     else:
         query = query.where(or_(table.c.people >= least, table.c.state != State.PASSING.value))
-    return [mailing_of(*row) for row in connection.execute(query)]
+    return _shown(connection, connection.execute(query).all(), now)
 
 
 def named(connection: Connection, prefix: str) -> list[str]:
@@ -41,10 +45,51 @@ def named(connection: Connection, prefix: str) -> list[str]:
 
 
 def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, Fate]:
+    """What became of these people's copies; of those for whom it has not come, nothing."""
     n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
+    if n is None:
+        return {}
+    going = {digest for digests in _under_way(connection, [n]).values() for digest in digests}
     found: dict[bytes, Fate] = {}
-    for start in range(0, len(digests) if n is not None else 0, _MANY):
+    for start in range(0, len(digests), _MANY):
         some = digests[start : start + _MANY]
         query = select(reached.c.person, reached.c.fate).where(reached.c.n == n, reached.c.person.in_(some))
-        found.update((bytes(person), Fate(fate)) for person, fate in connection.execute(query))
+        for person, fate in connection.execute(query):
+            arrived = Fate(fate) is Fate.ADMITTED and bytes(person) not in going
+            found[bytes(person)] = Fate.RELAYED if arrived else Fate(fate)
     return found
+
+
+def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
+    going = _under_way(connection, [row.n for row in rows])
+    found = []
+    for columns in rows:
+        mailing = Row.read(*columns).view(now)
+        people = mailing.people
+        still = _people(connection, columns.n, going.get(columns.n, ()))
+        tally = replace(
+            people, admitted=min(still, people.admitted), relayed=people.relayed + max(people.admitted - still, 0)
+        )
+        found.append(replace(mailing, people=tally))
+    return found
+
+
+def _under_way(connection: Connection, ns: Sequence[int]) -> dict[int, set[bytes]]:
+    """Of each mailing those whose copies are on their way to the relay, or in doubt."""
+    found: dict[int, set[bytes]] = {}
+    query = select(underway.c.mailing, underway.c.people).where(
+        underway.c.mailing.in_(ns), underway.c.people.is_not(None)
+    )
+    for n, people in connection.execute(query):
+        found.setdefault(n, set()).update(split(bytes(people)))
+    return found
+
+
+def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
+    """How many people these are, of those who were let through."""
+    wanted, total = list(digests), 0
+    for start in range(0, len(wanted), _MANY):
+        some = reached.c.person.in_(wanted[start : start + _MANY])
+        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.fate == int(Fate.ADMITTED))
+        total += int(connection.execute(query).scalar() or 0)
+    return total

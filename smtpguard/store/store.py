@@ -104,10 +104,12 @@ class Store:
         return done
 
     async def mailing(self, mailing_id: str) -> Mailing | None:
-        return await self._read(lambda c: mailings.find(c, mailing_id))
+        now = self._clock.now()
+        return await self._read(lambda c: mailings.find(c, mailing_id, now))
 
     async def mailings(self, *, least: int = 1, state: str | None = None, limit: int = 100) -> Sequence[Mailing]:
-        return await self._read(lambda c: mailings.newest(c, least, state, limit))
+        now = self._clock.now()
+        return await self._read(lambda c: mailings.newest(c, least, state, limit, now))
 
     async def mailings_named(self, prefix: str) -> Sequence[str]:
         return await self._read(lambda c: mailings.named(c, prefix))

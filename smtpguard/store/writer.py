@@ -222,7 +222,6 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
-        batch.roll.committed()
         for _ in range(unanswered):
             self._unanswered.popleft()
         self._unsigned = (self._unsigned or batch.grew) and not batch.signed

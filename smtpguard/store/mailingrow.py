@@ -1,0 +1,125 @@
+"""A mailing as a row: what stands in its columns and documents, and what a batch keeps of it while it looks.
+
+The hot counts stand in one document that is written with every batch that meets the mailing; what it is called and what was
+decided about it in another, which mostly stays. Never here: finding the row (finding), or counting (roll).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from smtpguard.policy.mailing import Fate, Mailing, Tally
+from smtpguard.reading.fingerprint import Sketch
+from smtpguard.store.codec import MAILING
+from smtpguard.store.memory import Known
+
+COLUMNS = "n, id, first_at, last_at, sketch, counts, doc"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOBODY = Tally()
+
+
+@dataclass(slots=True)
+class Copy:
+    """Somebody's copy. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest."""
+
+    at: int
+    kind: int
+    weight: int
+    fate: Fate
+    content: bytes
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """While a batch looks at it. ``mailing``: what it is called and what was decided; its counts are those beside it.
+
+    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by what became of their copies.
+    """
+
+    known: Known
+    exact: int | None
+    mailing: Mailing
+    first_us: int
+    last_us: int
+    floor: int
+    sums: dict[int, int]
+    fates: list[int]
+    customers: int = 0
+    messages: int = 0
+    new: bool = False
+    changed: bool = False
+    people: dict[bytes, Copy | None] = field(default_factory=dict)
+    """Those who were looked up; None: not there."""
+
+    @classmethod
+    def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str) -> Row:
+        made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
+        exact = kept["exact"]
+        known = Known(
+            n=n, mailing_id=id, keys=(*(() if exact is None else (exact,)), *made.keys), sketch=made
+        )  # fmt: skip
+        return cls(
+            known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
+            sums={int(k): v for k, v in kept["sums"].items()}, fates=kept["fates"], customers=kept["customers"],
+            messages=kept["messages"],
+        )  # fmt: skip
+
+    def written(self) -> tuple[Any, ...]:
+        """All columns."""
+        counts = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
+                  "fates": self.fates, "customers": self.customers, "messages": self.messages}  # fmt: skip
+        mailing, known = self.mailing, self.known
+        return (
+            known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
+            known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
+        )  # fmt: skip
+
+    def view(self, now: datetime) -> Mailing:
+        """As it is, the items before in the batch included; a pause that is over has ended."""
+        made, fates = self.mailing, self.fates
+        return Mailing(
+            mailing_id=made.mailing_id,
+            first_at=_EPOCH + timedelta(microseconds=self.first_us),
+            last_at=_EPOCH + timedelta(microseconds=self.last_us),
+            subject=made.subject,
+            reverse_path=made.reverse_path,
+            sender=made.sender,
+            lists=made.lists,
+            people=Tally(deferred=fates[Fate.DEFERRED], refused=fates[Fate.REFUSED], held=fates[Fate.HELD],
+                         admitted=fates[Fate.ADMITTED], relayed=fates[Fate.RELAYED]),
+            customers=self.customers,
+            messages=self.messages,
+            copies=made.copies,
+            entry=made.entry,
+            grant=made.grant,
+            rejection=made.rejection,
+            progress=made.progress.timely(now) if made.progress is not None else None,
+            bounces=made.bounces,
+            complaints=made.complaints,
+        )  # fmt: skip
+
+
+def _doc(mailing: Mailing) -> str:
+    document: dict[str, Any] = {"subject": mailing.subject, "reverse_path": mailing.reverse_path, "sender": mailing.sender,
+                                "lists": mailing.lists}  # fmt: skip
+    if mailing.entry or mailing.grant or mailing.rejection or mailing.bounces or mailing.complaints or mailing.copies:
+        document |= MAILING.to(mailing)
+    try:
+        return orjson.dumps(document).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate
+        return MAILING.dumps(mailing)
+
+
+def _called(id: str, doc: str) -> Mailing:
+    return MAILING.back(
+        {"first_at": _EPOCH.isoformat(), "last_at": _EPOCH.isoformat(), **orjson.loads(doc), "mailing_id": id}
+    )
+
+
+def called(id: str, at: datetime) -> Mailing:
+    """One that has just begun."""
+    return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
