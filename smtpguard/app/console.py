@@ -30,6 +30,7 @@ from smtpguard.console.desk import Desk
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.guard.gather import Sources
+from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.guard.talks import Talks
 from smtpguard.mail.address import Address
@@ -120,6 +121,7 @@ class Console:
             freezes=Freezes(
                 ledger, clock, new_id=ids(), freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
             ),
+            mailings=Mailings(ledger, policies, clock, digester),
             trial=_Trial(policies, sources),
             clock=clock,
             url=settings.console.url.rstrip("/"),

@@ -11,6 +11,7 @@ from smtpguard.console.ports import Archive, Trial
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.inforce import Policies
+from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.ports import Clock, Ledger, Reader
 from smtpguard.guard.talks import Talks
 
@@ -26,6 +27,7 @@ class Desk:
     approvals: Approvals
     talks: Talks
     freezes: Freezes
+    mailings: Mailings
     trial: Trial
     clock: Clock
     url: str = ""

@@ -39,6 +39,19 @@ class Person(Protocol):
     def language(self) -> str: ...
 
 
+class Grown(Protocol):
+    """By ``at`` so many people in all were ``sent`` a mailing, and for so many it was ``held`` or turned away."""
+
+    @property
+    def at(self) -> datetime: ...
+
+    @property
+    def sent(self) -> int: ...
+
+    @property
+    def held(self) -> int: ...
+
+
 class Archive(Protocol):
     """What the pages ask of the record, beyond the ledger."""
 
@@ -60,6 +73,9 @@ class Archive(Protocol):
 
     async def freezes(self, *, limit: int) -> Sequence[tuple[Entry, Clear | None]]:
         """The newest entries that say what was frozen and thawed."""
+
+    async def growth(self, mailing_id: str) -> Sequence[Grown]:
+        """How many people a mailing had come for by when, in at most a hundred points."""
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""

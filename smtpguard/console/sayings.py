@@ -52,8 +52,16 @@ DONE: Mapping[str, str] = {
     "asked": "The question is on its way to its writer.",
     "withdrawn": "It is withdrawn. It will not be sent.",
     "answered": "Those who decide are told.",
+    "mailing": "It is done.",
     "thawed": "It is lifted. Mail goes on.",
     "thaw-asked": "Somebody else must agree now, and then it is lifted.",
+}
+MAILING_STATES: Mapping[str, str] = {
+    "passing": "It goes, or went. Nobody had to decide.",
+    "held": "It waits for a decision.",
+    "approved": "It is approved.",
+    "paused": "It is approved, and stands between two stages or is stopped.",
+    "rejected": "It is rejected. What comes of it is refused.",
 }
 CATEGORIES: Mapping[str, str] = {
     "": "special category",

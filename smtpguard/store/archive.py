@@ -14,6 +14,7 @@ from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store import holds, journal, seeking
+from smtpguard.store.growth import Grown, growth
 from smtpguard.store.store import Store
 
 
@@ -46,6 +47,9 @@ class Archive:
 
     async def freezes(self, *, limit: int) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.ask(lambda c: journal.of_kinds(c, (Kind.FREEZE, Kind.THAW), limit))
+
+    async def growth(self, mailing_id: str) -> Sequence[Grown]:
+        return await self._store.ask(lambda c: growth(c, mailing_id))
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.history(id)

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import islice
-from typing import Any
 
-from sqlalchemy import Connection, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, or_, select, tuple_
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.approval import Hold, State
@@ -57,26 +56,24 @@ def ids(
 ) -> list[str]:
     """Ids of holds that lead, newest first. A state at a time, since so the index gives them in order."""
     found = []
+    narrow = _narrowed(words, marks)
+    if before is not None:
+        narrow.append(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id or ""))
     for state in states:
         query = (
             select(table.c.held_at, table.c.hold_id)
-            .where(table.c.state == state.value, table.c.lead.is_(None))
+            .where(table.c.state == state.value, table.c.lead.is_(None), *narrow)
             .order_by(table.c.held_at.desc(), table.c.hold_id.desc())
             .limit(limit)
         )
-        query = _narrowed(query, words, marks)
-        if before is not None:
-            query = query.where(tuple_(table.c.held_at, table.c.hold_id) < tuple_(microseconds(before), after_id or ""))
-        found.append([(at, id) for at, id in connection.execute(query)])
+        found.append([(int(at), str(id)) for at, id in connection.execute(query)])
     return [id for _, id in islice(merge(*found, reverse=True), limit)]
 
 
-def _narrowed(query: Select[Any], words: Sequence[str], marks: Sequence[Sequence[str]]) -> Select[Any]:
-    for word in words:
-        query = query.where(table.c.sought.contains(word, autoescape=True))
-    for any_of in marks:
-        query = query.where(or_(*(table.c.marks.contains(f"\n{mark}\n", autoescape=True) for mark in any_of)))
-    return query
+def _narrowed(words: Sequence[str], marks: Sequence[Sequence[str]]) -> list[ColumnElement[bool]]:
+    each_word = [table.c.sought.contains(word, autoescape=True) for word in words]
+    one_mark = [or_(*(table.c.marks.contains(f"\n{mark}\n", autoescape=True) for mark in any_of)) for any_of in marks]
+    return [*each_word, *one_mark]
 
 
 def _groups(quorum: Quorum) -> Iterator[str]:

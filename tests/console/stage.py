@@ -25,6 +25,7 @@ from smtpguard.console.desk import Desk
 from smtpguard.console.people.accounts import Accounts
 from smtpguard.console.people.passwords import Passwords
 from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.talks import Talks
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
@@ -139,6 +140,7 @@ async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.
             approvals=home.approvals(),
             talks=Talks(home.store, home, home.clock, new_id=lambda: next(numbers)),
             freezes=Freezes(home.store, home.clock, new_id=lambda: next(numbers), recall_seconds=0),
+            mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
             trial=Trial(home),
             clock=home.clock,
             url=URL,

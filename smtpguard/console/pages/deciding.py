@@ -38,7 +38,7 @@ async def vote(request: Request) -> Response:
     ahead = outlook(hold, who, here.policies.current(), here.clock.now())
     if choice is Choice.REJECT and not comment:
         return await shown(request, hold, seen, 422, said("Say why it is rejected: its writer reads it."))
-    if choice is Choice.APPROVE and ahead.sends and hold.reach >= LARGE and _digits(sent, "number") != str(hold.reach):
+    if choice is Choice.APPROVE and ahead.sends and hold.reach >= LARGE and digits(sent, "number") != str(hold.reach):
         problem = said("It was not sent: the number that was typed is not {number}.", number=said.number(hold.reach))
         return await shown(request, hold, seen, 422, problem)
 
@@ -140,7 +140,7 @@ def _words(sent: FormData, name: str) -> str:
     return value.replace("\r\n", "\n").strip()[:_MOST_WORDS] if isinstance(value, str) else ""
 
 
-def _digits(sent: FormData, name: str) -> str:
+def digits(sent: FormData, name: str) -> str:
     """A number however it is grouped: 412,318 or 412 318 or 412318."""
     return re.sub(r"[\s.,\u00a0\u202f']", "", _words(sent, name))
 

@@ -1,0 +1,120 @@
+"""Mailings: what went, or wants to go, to many people: numbers, stages, how it grew, and what people decided.
+
+Never here: deciding on a mailing that waits (message: the hold that it waits as), or counting (store).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from smtpguard.console import sayings
+from smtpguard.console.access import APPROVER, ROLES, for_roles, person
+from smtpguard.console.chart import drawn
+from smtpguard.console.ports import Person
+from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.console.sight import sees_all
+from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.ports import LedgerError
+from smtpguard.policy.mailing import Mailing
+
+_MOST = 100
+
+
+@for_roles(*ROLES)
+async def mailings(request: Request) -> Response:
+    here, who = desk(request), person(request)
+    in_force = here.policies.current()
+    found = [m for m in await here.mailings.list(limit=_MOST) if _sees(who, m, in_force)]
+    return await page(request, "mailings.html", mailings=found, states=sayings.MAILING_STATES)
+
+
+@for_roles(*ROLES)
+async def mailing(request: Request) -> Response:
+    return await _shown(request)
+
+
+@for_roles(APPROVER)
+async def act(request: Request) -> Response:
+    """Go on, stop, or take back what was decided."""
+    here, who, said = desk(request), person(request), speech(request)
+    found = await _found(request)
+    sent = await form(request)
+    comment = str(sent.get("comment", ""))[:500].strip()
+    moves: dict[str, Callable[..., Awaitable[Mailing]]] = {
+        "go": here.mailings.go_on,
+        "stop": here.mailings.stop,
+        "reopen": here.mailings.reopen,
+    }
+    move = moves.get(str(sent.get("move", "")))
+    if move is None:
+        raise HTTPException(404)
+    try:
+        await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
+    except Conflict:
+        return await _shown(
+            request, 409, said("Nothing was done: it is not what it was when you looked. This is how it stands now.")
+        )
+    except NotEntitled:
+        return await _shown(request, 403, said("Nothing was done: you are not one of those who may do this."))
+    except LedgerError:
+        return await _shown(
+            request, 503, said("Nothing was done: the record cannot be written at the moment. Try again.")
+        )
+    return see_other(f"/mailings/{found.mailing_id}", done="mailing")
+
+
+async def _shown(request: Request, status: int = 200, problem: str = "") -> Response:
+    here, who = desk(request), person(request)
+    found = await _found(request)
+    in_force = here.policies.current()
+    progress = found.progress.timely(here.clock.now()) if found.progress is not None else None
+    text = sayings.DONE.get(request.query_params.get("done", ""), "")
+    return await page(
+        request,
+        "mailing.html",
+        status,
+        mailing=found,
+        progress=progress,
+        state=sayings.MAILING_STATES[found.state.value],
+        chart=drawn(await here.archive.growth(found.mailing_id)),
+        may=APPROVER in who.roles
+        and who.address != found.sender
+        and bool(_asked(found, in_force) & in_force.groups_of(who.address)),
+        done=speech(request)(text) if text else "",
+        problem=problem,
+    )
+
+
+async def _found(request: Request) -> Mailing:
+    here, who = desk(request), person(request)
+    try:
+        found = await here.mailings.show(request.path_params["mailing_id"][:100])
+    except KeyError:
+        raise HTTPException(404) from None
+    if not _sees(who, found, here.policies.current()):
+        raise HTTPException(404)
+    return found
+
+
+def _sees(who: Person, found: Mailing, in_force: InForce) -> bool:
+    return sees_all(who) or bool(_asked(found, in_force) & in_force.groups_of(who.address))
+
+
+def _asked(found: Mailing, in_force: InForce) -> frozenset[str]:
+    """The groups that decide on mailings to these lists."""
+    quorums = in_force.rules.quorum(found.lists)
+    asked = [q for quorum in quorums for q in (quorum, quorum.out_of_hours) if q is not None]
+    return frozenset(group for q in asked for group in q.groups)
+
+
+ROUTES = [
+    Route("/mailings", mailings, methods=["GET"]),
+    Route("/mailings/{mailing_id}", mailing, methods=["GET"]),
+    Route("/mailings/{mailing_id}", act, methods=["POST"]),
+]

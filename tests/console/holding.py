@@ -1,0 +1,103 @@
+"""Messages held on a stage, for the tests of pages; and what stands on a page."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Change
+from smtpguard.policy.approval import Hold
+from tests.console.stage import Stage
+from tests.guard.house import RAMADAN, Way
+
+ANNA, EVA, OMAR, DPO, DUTY = (f"{name}@example.com" for name in ("anna", "eva", "omar", "dpo", "duty"))
+NEWS = "news@lists.example.com"
+
+
+async def held(here: Stage, *to: str, **more: Any) -> Hold:
+    """A message from Anna, about bacon, and its hold."""
+    transaction = here.home.transaction(*(to or (RAMADAN,)), **more)
+    await here.home.intake()(transaction, Way())
+    return await again(here, transaction.id)
+
+
+async def again(here: Stage, hold_id: str) -> Hold:
+    hold = await here.home.store.hold(hold_id)
+    assert hold is not None, "it was not held"
+    return hold
+
+
+async def changed(here: Stage, hold: Hold, **values: Any) -> Hold:
+    """The hold with other values, behind everybody's back."""
+    await here.home.store.change(hold.hold_id, lambda found: Change(hold=replace(found, **values)))
+    return await again(here, hold.hold_id)
+
+
+def text(answer: httpx2.Response) -> str:
+    """What a reader sees, on one line."""
+    bare = re.sub(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", " ", answer.text, flags=re.S)
+    return " ".join(html.unescape(bare).split())
+
+
+async def views(here: Stage, hold: Hold) -> list[tuple[str, str]]:
+    """Who has looked at what of it, by the journal."""
+    entries = await here.home.store.history(hold.hold_id)
+    return [
+        (str((clear or {})["actor"][0]), str(entry.data["saw"]))
+        for entry, clear in entries
+        if entry.kind == Kind.VIEWED.value
+    ]
+
+
+HOSTILE = """MIME-Version: 1.0
+Content-Type: multipart/related; boundary=outer
+
+--outer
+Content-Type: text/html; charset=utf-8
+
+<html><head><meta http-equiv="refresh" content="0;url=CANARY/meta"><base href="CANARY/base/">
+<link rel="stylesheet" href="CANARY/link.css"><link rel="preload" as="image" href="CANARY/preload">
+<link rel="dns-prefetch" href="CANARY"><style>@import url("CANARY/import.css"); body { background: url("CANARY/css") }
+@font-face { font-family: x; src: url("CANARY/font") } p { font-family: x }</style></head>
+<body background="CANARY/body" onload="fetch('CANARY/onload')">
+<p style="background-image: url(CANARY/inline); color: red">Bacon is <b>good</b> for you.</p>
+<img src="CANARY/img.png" srcset="CANARY/srcset 2x" alt="a picture from elsewhere"><img src="//127.0.0.1:1/scheme">
+<img src="cid:inside@example.com" alt="a picture from inside">
+<img src="data:image/svg+xml,&lt;svg xmlns='http://www.w3.org/2000/svg'&gt;&lt;image href='CANARY/svg'/&gt;&lt;/svg&gt;">
+<picture><source srcset="CANARY/picture"></picture><video src="CANARY/video" poster="CANARY/poster" autoplay></video>
+<audio src="CANARY/audio" autoplay></audio><iframe src="CANARY/frame"></iframe><embed src="CANARY/embed">
+<object data="CANARY/object"></object><svg><image href="CANARY/svgimage"/><use href="CANARY/use#a"/></svg>
+<script>fetch("CANARY/script")</script><script src="CANARY/script.js"></script>
+<form action="CANARY/form" id="f"><input name="q" value="1"><button>Click</button></form>
+<a href="CANARY/link" id="go">A link</a><a href="javascript:fetch('CANARY/js')">Another</a>
+<table background="CANARY/table"><tr><td background="CANARY/td">x</td></tr></table>
+<div style="width: 10px; content: '\\75rl(CANARY/escaped)'">y</div><details ontoggle="fetch('CANARY/toggle')" open>z</details>
+</body></html>
+--outer
+Content-Type: image/png
+Content-ID: <inside@example.com>
+Content-Transfer-Encoding: base64
+
+iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==
+--outer
+Content-Type: text/html; name="<img src=CANARY/name onerror=alert(1)>.html"
+Content-Disposition: attachment; filename="<img src=CANARY/name onerror=alert(1)>.html"
+Content-Transfer-Encoding: base64
+
+PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==
+--outer--
+"""
+"""A body that tries every way out; CANARY stands for where it would go."""
+
+
+async def hostile(here: Stage, canary: str = "http://canary.example.net", **more: Any) -> Hold:
+    """From its header on, since the MIME header is part of it."""
+    head, _, body = HOSTILE.replace("CANARY", canary).replace("\n", "\r\n").partition("\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.split("\r\n"))
+    fields = {name.replace("-", "_"): value for name, value in headers.items()}
+    return await held(here, body=body, **({"Subject": '<script>alert("x")</script>'} | fields | more))

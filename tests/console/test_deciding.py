@@ -1,0 +1,253 @@
+"""What people do with one message: votes bound to what was seen, questions and answers, withdrawal, the writer's signed link."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from starlette.datastructures import FormData
+
+from smtpguard.console.pages.deciding import digits
+from smtpguard.guard.links import Link, Links
+from smtpguard.policy.admission import Unavailable
+from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import DOCUMENTS, KEY, RAMADAN
+
+
+async def looks(here: Stage, who: str, hold: Any) -> Browser:
+    browser = await here.signed_in(who, Role.APPROVER)
+    answer = await browser.get(f"/held/{hold.hold_id}")
+    assert answer.status_code == 200
+    return browser
+
+
+async def votes(browser: Browser, hold: Any, choice: str, **fields: str) -> Any:
+    bound = {name: browser.hidden(name) for name in ("content", "envelope", "policy")}
+    return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
+
+
+async def test_the_vote_that_completes_the_quorum_sends_it(here: Stage) -> None:
+    hold = await held(here)
+    eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
+    assert "Approve" in text(await eva.get(f"/held/{hold.hold_id}"))
+    first = await votes(eva, hold, "approve")
+    assert (first.status_code, first.headers["location"]) == (303, f"/held/{hold.hold_id}?done=approve")
+    assert "Your approval counts." in text(await eva.get(first.headers["location"]))
+    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert "Send to 60 people" in text(await dpo.get(f"/held/{hold.hold_id}"))
+    await votes(dpo, hold, "approve")
+    released = await again(here, hold.hold_id)
+    assert released.state is State.APPROVED
+    assert [v.approver for v in released.votes] == [EVA, DPO]
+
+
+async def test_a_large_one_takes_the_number(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for page in ("deciding", "message"):
+        monkeypatch.setattr(f"smtpguard.console.pages.{page}.LARGE", 2)
+    hold = await held(here, NEWS)
+    assert hold.reach == 2
+    eva = await looks(here, EVA, hold)
+    assert "Send to 2 people" in text(await eva.get(f"/held/{hold.hold_id}"))
+    for number in ("", "3", "2.5", "people"):
+        wrong = await votes(eva, hold, "approve", number=number)
+        assert wrong.status_code == 422
+        assert "It was not sent: the number that was typed is not 2." in text(wrong)
+    assert (await again(here, hold.hold_id)).state is State.WAITING
+    assert (await votes(eva, hold, "approve", number=" 2 ")).status_code == 303
+    assert (await again(here, hold.hold_id)).state is State.APPROVED
+
+
+@pytest.mark.parametrize(
+    "typed", ["412318", "412,318", "412 318", "412.318", "412\u00a0318", "412\u202f318", " 412'318 "]
+)
+def test_a_number_however_it_is_grouped(typed: str) -> None:
+    assert digits(FormData({"number": typed}), "number") == "412318"
+
+
+async def test_a_rejection_has_a_reason_that_the_writer_reads(here: Stage) -> None:
+    hold = await held(here)
+    eva = await looks(here, EVA, hold)
+    without = await votes(eva, hold, "reject", comment="  ")
+    assert without.status_code == 422
+    assert "Say why it is rejected" in text(without)
+    await votes(eva, hold, "reject", comment="Not to this list,\r\nplease")
+    rejected = await again(here, hold.hold_id)
+    assert (rejected.state, rejected.votes[-1].comment) == (State.REJECTED, "Not to this list,\nplease")
+    told = [i.data for i in await here.home.outbox() if i.data.get("notice") == "decided"]
+    assert "Not to this list,\nplease" in [data["comment"] for data in told]
+
+
+@pytest.mark.parametrize("what", ["content", "recipients", "policy", "decided"])
+async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str) -> None:
+    hold = await held(here, NEWS)
+    eva = await looks(here, EVA, hold)
+    if what == "content":
+        await changed(here, hold, content_sha256="0" * 64)
+    elif what == "recipients":
+        other = here.home.transaction(RAMADAN).envelope
+        await changed(here, hold, envelope=other)
+    elif what == "policy":
+        await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"\n# another one\n"})
+        await here.home.follow()
+    else:
+        await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=OMAR, by="a terminal")
+    before = await again(here, hold.hold_id)
+    answer = await votes(eva, hold, "approve")
+    assert answer.status_code == 409
+    assert "Nothing was done: it is not what it was when you looked." in text(answer)
+    assert (await again(here, hold.hold_id)) == before
+
+
+async def test_two_at_once_and_one_is_first(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    browsers = [await looks(here, who, hold) for who in (EVA, OMAR)]
+    answers = await asyncio.gather(
+        votes(browsers[0], hold, "approve"), votes(browsers[1], hold, "reject", comment="No")
+    )
+    assert sorted(a.status_code for a in answers) == [303, 409]
+    decided = await again(here, hold.hold_id)
+    assert decided.state in (State.APPROVED, State.REJECTED)
+    assert len(decided.votes) == 1
+    releases = [i for i in await here.home.outbox() if i.kind.value == "release"]
+    assert len(releases) == (decided.state is State.APPROVED)
+
+
+async def test_its_writer_never_decides(here: Stage) -> None:
+    hold = await held(here, NEWS, sender="Eva <eva@example.com>", reverse_path="eva@example.com")
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.ADMIN)
+    page = await eva.get(f"/held/{hold.hold_id}")
+    assert "Your decision" not in text(page)
+    fields = {
+        "content": hold.content_sha256,
+        "envelope": hold.envelope.sha256,
+        "policy": here.home.in_force.policy_sha256,
+    }
+    answer = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", **fields)
+    assert answer.status_code == 403
+    assert (await again(here, hold.hold_id)).votes == ()
+
+
+async def test_a_vote_without_the_token_of_its_form_counts_for_nothing(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    eva = await looks(here, EVA, hold)
+    assert (await votes(eva, hold, "approve", csrf="0" * 40)).status_code == 403
+    assert (await again(here, hold.hold_id)).votes == ()
+
+
+async def test_to_look_changes_nothing(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    eva = await looks(here, EVA, hold)
+    for path in ("vote?choice=approve", "ask?question=x", "withdraw", "answer?words=x"):
+        assert (await eva.get(f"/held/{hold.hold_id}/{path}")).status_code in (404, 405)
+    assert (await again(here, hold.hold_id)) == hold
+
+
+async def test_a_record_that_cannot_be_written_says_so(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = await held(here, NEWS)
+    eva = await looks(here, EVA, hold)
+
+    async def away(*_: object) -> None:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(here.home.store, "change", away)
+    answer = await votes(eva, hold, "approve")
+    assert answer.status_code == 503
+    assert "Nothing was done: the record cannot be written" in text(answer)
+
+
+# questions and answers
+
+
+async def test_a_question_and_its_answer_are_on_both_pages_and_in_the_mail(here: Stage) -> None:
+    hold = await held(here)
+    eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
+    assert (await eva.post(f"/held/{hold.hold_id}/ask", question="")).status_code == 422
+    asked = await eva.post(f"/held/{hold.hold_id}/ask", question="Did you mean the <b>list</b>?")
+    assert asked.headers["location"].endswith("?done=asked")
+    page = await anna.get(f"/held/{hold.hold_id}")
+    assert "Its writer was asked eva@example.com Did you mean the <b>list</b>?" in text(page)
+    assert (await anna.post(f"/held/{hold.hold_id}/answer", words=" ")).status_code == 422
+    await anna.post(f"/held/{hold.hold_id}/answer", words="Yes, it is the Eid greeting")
+    assert "Its writer says anna@example.com Yes, it is the Eid greeting" in text(
+        await eva.get(f"/held/{hold.hold_id}")
+    )
+    notices = [(str(i.recipients[0].address), i.data) for i in await here.home.outbox()]
+    questions = [(to, d["comment"]) for to, d in notices if d.get("notice") == "question"]
+    assert questions == [(ANNA, "Did you mean the <b>list</b>?")]
+    assert sorted(to for to, d in notices if d.get("notice") == "answer") == [DPO, EVA, OMAR]
+
+
+async def test_nobody_is_asked_about_what_has_no_writer(here: Stage) -> None:
+    hold = await changed(here, await held(here), sender=None)
+    eva = await looks(here, EVA, hold)
+    answer = await eva.post(f"/held/{hold.hold_id}/ask", question="Who are you?")
+    assert answer.status_code == 409
+    assert "nobody can be asked" in text(answer)
+
+
+async def test_only_deciders_ask_and_only_the_writer_answers(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    dpo = await here.signed_in(DPO, Role.APPROVER, Role.VIEWER)
+    await dpo.get("/still")  # a page with a form
+    refused = await dpo.post(f"/held/{hold.hold_id}/ask", question="x")
+    assert refused.status_code == 403
+    assert "you are not one of those who may do this" in text(refused)
+    assert (await dpo.post(f"/held/{hold.hold_id}/answer", words="x")).status_code == 404
+    assert (await dpo.post(f"/held/{hold.hold_id}/withdraw")).status_code == 404
+    anna = await here.signed_in(ANNA)
+    await anna.get(f"/held/{hold.hold_id}")
+    assert (await anna.post(f"/held/{hold.hold_id}/ask", question="x")).status_code == 404
+    assert (await again(here, hold.hold_id)) == hold
+
+
+async def test_its_writer_withdraws_it(here: Stage) -> None:
+    hold = await held(here)
+    anna = await here.signed_in(ANNA)
+    await anna.get(f"/held/{hold.hold_id}")
+    answer = await anna.post(f"/held/{hold.hold_id}/withdraw")
+    said = text(await anna.get(answer.headers["location"]))
+    assert "It is withdrawn. It will not be sent." in said
+    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+    late = await anna.post(f"/held/{hold.hold_id}/withdraw")
+    assert late.status_code == 409
+
+
+# the writer's signed link
+
+
+def link_of(here: Stage, hold: Any, address: str = ANNA, **more: Any) -> str:
+    link = Link(hold_id=hold.hold_id, address=address, until=here.home.clock.now() + timedelta(days=2))
+    return Links(KEY).sign(link, **more)
+
+
+async def test_the_link_in_the_notice_is_enough_for_its_writer(here: Stage) -> None:
+    hold = await held(here)
+    browser = here.browser()
+    path = f"/mine/{link_of(here, hold)}"
+    page = await browser.get(path)
+    assert "It has not been sent. It waits until somebody has looked at it." in text(page)
+    assert (await again(here, hold.hold_id)) == hold
+    told = await browser.post(f"{path}/answer", words="It is meant for them")
+    assert told.headers["location"] == f"{path}?done=answered"
+    done = await browser.post(f"{path}/withdraw")
+    assert "It is withdrawn." in text(await browser.get(done.headers["location"]))
+    assert (await again(here, hold.hold_id)).state is State.WITHDRAWN
+
+
+async def test_a_link_opens_nothing_else(here: Stage) -> None:
+    hold = await held(here)
+    other = await held(here, NEWS, Message_ID="<2@example.com>")
+    browser = here.browser()
+    good = link_of(here, hold)
+    for bad in (good[:-2] + "xx", link_of(here, hold, address=EVA), link_of(here, hold, purpose="another")):
+        answer = await browser.get(f"/mine/{bad}")
+        assert answer.status_code in (303, 404)
+        assert hold.subject not in answer.text
+    assert (await browser.get(f"/held/{other.hold_id}")).status_code == 303  # to sign in
+    assert (await browser.get(f"/mine/{good}/../held")).status_code in (303, 404)
+    assert (await browser.post(f"/mine/{good}/vote", choice="approve")).status_code in (403, 404, 405)

@@ -1,0 +1,174 @@
+"""One message: what each sees of it, that each view is journalled, and what its writer sees."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views
+from tests.console.stage import Stage
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
+
+
+async def governed(here: Stage, old: str, new: str) -> None:
+    """The policy with something else in it, in force at once."""
+    policy = DOCUMENTS["policy.yaml"].decode()
+    assert old in policy
+    await here.home.put({**DOCUMENTS, "policy.yaml": policy.replace(old, new).encode()})
+    await here.home.follow()
+
+
+async def test_why_to_whom_and_what_it_says_with_the_evidence_marked(here: Stage) -> None:
+    await governed(
+        here, "    sensitivity: special-category\n", "    sensitivity: special-category\n    category: religion\n"
+    )
+    hold = await held(here, X_Topics="pork", body="Shall we have bacon at noon?")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get(f"/held/{hold.hold_id}")
+    said = text(answer)
+    assert "Mail between colleagues never goes to a customer list." in said
+    assert "Ramadan greetings : 60 people on the list" in said
+    assert "Sensitive: religion: special category" in said
+    assert '"bacon" (pork, in the text)' in said
+    assert re.search(r'<mark title="[^"]*pork[^"]*">bacon</mark>', answer.text)
+    assert "It needs 1 of communications and 1 of compliance" in said
+    assert RAMADAN in said
+
+
+async def test_every_view_is_journalled_before_it_is_seen(here: Stage) -> None:
+    hold = await held(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get(f"/held/{hold.hold_id}")
+    await eva.get(f"/held/{hold.hold_id}")
+    assert await views(here, hold) == [(EVA, "full"), (EVA, "full")]
+
+
+@pytest.mark.parametrize("who", [(DPO, (Role.APPROVER,)), ("sven@example.com", ()), (EVA, ())])
+async def test_what_is_not_theirs_is_not_there(here: Stage, who: tuple[str, tuple[Role, ...]]) -> None:
+    """The same answer as for what never was, whatever is asked of it."""
+    hold = await held(here, NEWS)
+    browser = await here.signed_in(who[0], *who[1])
+    for tail in ("", "/html", "/part/0"):
+        there = await browser.get(f"/held/{hold.hold_id}{tail}")
+        nowhere = await browser.get(f"/held/NOSUCHHOLD000000{tail}")
+        assert there.status_code == nowhere.status_code == 404
+        assert there.text == nowhere.text.replace("NOSUCHHOLD000000", hold.hold_id)
+    assert (await browser.get(f"/history/{hold.hold_id}")).status_code == 404
+    assert await views(here, hold) == []
+
+
+@pytest.mark.parametrize(
+    ("level", "text_there", "header_there"), [("reasons", False, False), ("text", True, False), ("full", True, True)]
+)
+async def test_the_policy_says_how_much_is_seen(here: Stage, level: str, text_there: bool, header_there: bool) -> None:
+    await governed(here, "    avoid: [pork]\n", f"    avoid: [pork]\n    preview: {level}\n")
+    hold = await held(here, body="A sentence that is only in the text")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get(f"/held/{hold.hold_id}")
+    assert ("A sentence that is only in the text" in text(answer)) is text_there
+    assert ("Mon, 2 Mar 2026 09:00:00 +0000" in text(answer)) is header_there
+    assert (await eva.get(f"/held/{hold.hold_id}/part/0")).status_code == 404
+    assert await views(here, hold) == [(EVA, level)]
+
+
+async def test_the_strictest_of_list_and_group_counts(here: Stage) -> None:
+    await governed(
+        here,
+        "approvals: {from: [communications]}\n",
+        "approvals: {from: [communications]}\npreviews: {communications: text, compliance: reasons}\n",
+    )
+    hold = await held(here)
+    for who, saw in ((EVA, "text"), (DPO, "reasons")):
+        await (await here.signed_in(who, Role.APPROVER)).get(f"/held/{hold.hold_id}")
+        assert (await views(here, hold))[-1] == (who, saw)
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.ADMIN])
+async def test_who_only_looks_on_sees_the_reasons(here: Stage, role: Role) -> None:
+    hold = await held(here, body="A sentence that is only in the text")
+    browser = await here.signed_in("vera@example.com", role)
+    answer = await browser.get(f"/held/{hold.hold_id}")
+    assert "A sentence that is only in the text" not in answer.text
+    assert "You may look at it, and others decide." in text(answer)
+    assert await views(here, hold) == [("vera@example.com", "reasons")]
+
+
+async def test_single_members_are_counted_with_a_few_samples(here: Stage) -> None:
+    hold = await held(here, *MEMBERS[:30], "bo@example.net", "berit@example.com")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    said = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "30 people who are on it, addressed singly" in said
+    assert "and 25 more" in said
+    assert "1 colleague berit@example.com" in said
+    assert "1 person on no list bo@example.net" in said
+
+
+async def test_content_that_is_gone_leaves_the_reasons(here: Stage) -> None:
+    hold = await held(here)
+    await changed(here, hold, content_sha256="f" * 64)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    said = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "Its text is not kept any more." in said
+    assert "Why it is held" in said
+
+
+async def test_an_attachment_is_a_download_and_nothing_else(here: Stage) -> None:
+    hold = await hostile(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    page = await eva.get(f"/held/{hold.hold_id}")
+    assert "<img src=http" not in page.text
+    found = re.findall(rf'href="(/held/{hold.hold_id}/part/\d+)" download>', page.text)
+    answer = await eva.get(found[-1])
+    assert answer.content == b"<script>alert(1)</script>"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"].startswith("attachment; filename*=UTF-8''%3Cimg")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert (await views(here, hold))[-1] == (EVA, f"attachment {found[-1].rpartition('/')[2]}")
+
+
+async def test_the_frame_is_closed_by_its_own_policy(here: Stage) -> None:
+    hold = await hostile(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    page = await eva.get(f"/held/{hold.hold_id}")
+    assert re.search(rf'<iframe src="/held/{hold.hold_id}/html" sandbox ', page.text)
+    frame = await eva.get(f"/held/{hold.hold_id}/html")
+    assert frame.headers["content-security-policy"] == (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data: cid:; form-action 'none'; "
+        "frame-ancestors 'self'"
+    )
+    assert "canary" not in frame.text
+    assert "<b>good</b>" in frame.text
+    assert "data:image/png;base64,iVBOR" in frame.text
+    assert (await views(here, hold))[-1] == (EVA, "html")
+
+
+async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> None:
+    hold = await held(here)
+    anna = await here.signed_in(ANNA, Role.APPROVER, Role.VIEWER)
+    said = text(await anna.get(f"/held/{hold.hold_id}"))
+    assert "Your message: SV: lunch" in said
+    assert "It has not been sent. It waits until somebody has looked at it." in said
+    assert "Mail between colleagues never goes to a customer list" in said
+    assert "Your decision" not in said
+    assert await views(here, hold) == []
+
+
+async def test_in_swedish_for_who_reads_swedish(here: Stage) -> None:
+    hold = await held(here)
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    answer = await omar.get(f"/held/{hold.hold_id}", **{"Accept-Language": "sv-SE,sv;q=0.9,en;q=0.5"})
+    assert '<html lang="sv">' in answer.text
+    assert "Varför det hålls kvar" in text(answer)
+    assert "Det ser ut som e-post mellan kollegor." in text(answer)
+
+
+async def test_a_reader_that_fails_leaves_the_reasons(here: Stage) -> None:
+    hold = await held(here)
+    from smtpguard.policy.facts import Unknown
+
+    here.home.reader.fails = Unknown(why="the reader is gone")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "Why it is held" in text(await eva.get(f"/held/{hold.hold_id}"))

@@ -1,0 +1,193 @@
+"""The list of what waits: what is on it for whom, how it is narrowed and paged, and deciding on many."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from smtpguard.policy.approval import State
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import RAMADAN
+
+
+async def several(here: Stage, n: int, *to: str) -> list[Any]:
+    holds = []
+    for number in range(n):
+        here.home.clock.pass_(seconds=1)
+        words = f"word{number}"
+        holds.append(
+            await held(here, *to, Subject=f"SV: {words}", body=f"Bacon {words}", Message_ID=f"<{words}@example.com>")
+        )
+    return holds
+
+
+def subjects(page: str) -> list[str]:
+    return re.findall(r'class="subject"[^>]*>([^<]*)<', page)
+
+
+async def test_newest_first_with_who_to_whom_how_many_why_and_how_long_still(here: Stage) -> None:
+    await several(here, 2)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get("/held")
+    assert subjects(answer.text) == ["SV: word1", "SV: word0"]
+    said = text(answer)
+    assert "anna@example.com to Ramadan greetings" in said
+    assert "Mail between colleagues never goes to a customer list" in said
+    assert "60 people" in said
+    assert re.search(r"\d+ (?:hours|days) left", said)
+
+
+async def test_nothing_waits(here: Stage) -> None:
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "Nothing waits. All is well." in text(await viewer.get("/held"))
+
+
+async def test_an_approver_sees_what_their_groups_are_asked(here: Stage) -> None:
+    await held(here, NEWS, Subject="SV: news")
+    await held(here, RAMADAN, Subject="SV: greetings", Message_ID="<2@example.com>")
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    assert subjects((await dpo.get("/held")).text) == ["SV: greetings"]
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
+    assert len(subjects((await eva.get("/held")).text)) == 2
+    stranger = await here.signed_in("sven@example.com", Role.APPROVER)  # in no group
+    assert subjects((await stranger.get("/held")).text) == []
+
+
+async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
+    hold = await held(here)
+    anna = await here.signed_in(ANNA)
+    answer = await anna.get("/held")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/mine")
+    assert hold.subject in text(await anna.get("/mine"))
+    other = await here.signed_in("berit@example.com")
+    assert "None of your messages is held." in text(await other.get("/mine"))
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=WORD1", ["SV: word1"]),
+        ("q=anna+word", ["SV: word1", "SV: word0"]),
+        ("q=100%25", []),
+        ("q=_", []),
+        ("list=news", ["SV: news"]),
+        ("list=ramadan&q=word0", ["SV: word0"]),
+        ("list=nowhere", []),
+        ("mine=1", ["SV: word1", "SV: word0"]),
+    ],
+)
+async def test_narrowed(here: Stage, query: str, found: list[str]) -> None:
+    await several(here, 2)
+    here.home.clock.pass_(seconds=1)
+    await held(here, NEWS, Subject="SV: news", body="Something else, about a word", Message_ID="<n@example.com>")
+    who = await here.signed_in(DPO, Role.APPROVER, Role.VIEWER)
+    assert subjects((await who.get(f"/held?{query}")).text) == found
+
+
+async def test_page_by_page_each_once(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.console.pages.waiting.PAGE", 3)
+    made = await several(here, 8)
+    who = await here.signed_in(EVA, Role.VIEWER)
+    seen: list[str] = []
+    path = "/held"
+    for _ in range(3):
+        answer = await who.get(path)
+        seen += subjects(answer.text)
+        further = re.search(r'href="(/held\?after=[^"]+)"', answer.text)
+        path = further[1] if further else ""
+    assert seen == [hold.subject for hold in reversed(made)]
+    assert path == ""
+
+
+@pytest.mark.parametrize("after", ["x", "99999999999999999999-y", "-", "%00-a", "1-%27"])
+async def test_a_cursor_that_is_none_shows_the_first_page(here: Stage, after: str) -> None:
+    await held(here)
+    who = await here.signed_in(EVA, Role.VIEWER)
+    assert (await who.get(f"/held?after={after}")).status_code == 200
+
+
+async def test_the_rows_alone_where_the_page_asks_again(here: Stage) -> None:
+    await held(here)
+    who = await here.signed_in(EVA, Role.VIEWER)
+    answer = await who.get("/held", **{"HX-Request": "true", "HX-Target": "rows"})
+    assert answer.text.lstrip().startswith('<div id="rows"')
+    assert "<html" not in answer.text
+
+
+async def test_markup_in_a_subject_is_shown_as_it_is(here: Stage) -> None:
+    await held(here, Subject='<script>alert("x")</script>')
+    who = await here.signed_in(EVA, Role.VIEWER)
+    answer = await who.get("/held")
+    assert "<script>alert" not in answer.text
+    assert '<script>alert("x")</script>' in text(answer)
+
+
+# many at once
+
+
+async def chosen(who: Browser, choice: str, holds: list[Any]) -> Any:
+    await who.get("/held")
+    return await who.post("/decide", choice=choice, hold=[hold.hold_id for hold in holds])
+
+
+def bound(page: str) -> list[str]:
+    return re.findall(r'name="seen" value="([^"]+)"', page)
+
+
+async def confirmed(who: Browser, **fields: Any) -> Any:
+    return await who.post("/decided", seen=bound(who.page), policy=who.hidden("policy"), **fields)
+
+
+async def test_many_are_rejected_after_a_look_at_how_many(here: Stage) -> None:
+    holds = await several(here, 3)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    asked = await chosen(eva, "reject", holds)
+    assert "Reject 3 messages?" in text(asked)
+    assert [(await again(here, h.hold_id)).state for h in holds] == [State.WAITING] * 3
+    without = await confirmed(eva, choice="reject", comment=" ")
+    assert without.status_code == 422
+    done = await confirmed(eva, choice="reject", comment="Wrong list")
+    assert "3 messages are rejected." in text(done)
+    assert [(await again(here, h.hold_id)).state for h in holds] == [State.REJECTED] * 3
+
+
+async def test_many_are_approved_only_with_their_number(here: Stage) -> None:
+    holds = await several(here, 2, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", holds)
+    wrong = await confirmed(eva, choice="approve", number="3")
+    assert wrong.status_code == 422
+    assert "Type how many messages it is" in text(wrong)
+    done = await confirmed(eva, choice="approve", number="2")
+    assert "2 messages are approved." in text(done)
+    assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
+
+
+async def test_what_changed_meanwhile_is_named_and_not_decided(here: Stage) -> None:
+    one, other = await several(here, 2, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", [one, other])
+    await changed(here, one, content_sha256="0" * 64)
+    done = text(await confirmed(eva, choice="approve", number="2"))
+    assert "1 message is approved." in done
+    assert "1 was not decided" in done
+    assert (await again(here, one.hold_id)).state is State.WAITING
+    assert (await again(here, other.hold_id)).state is State.APPROVED
+
+
+async def test_nothing_chosen_or_nothing_that_is_theirs_goes_back(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    for holds in ([], [hold]):
+        assert (await chosen(dpo, "approve", holds)).headers["location"] == "/held"
+    assert (await again(here, hold.hold_id)).state is State.WAITING
+
+
+async def test_a_viewer_decides_on_nothing(here: Stage) -> None:
+    hold = await held(here)
+    viewer = await here.signed_in(OMAR, Role.VIEWER)
+    assert (await chosen(viewer, "approve", [hold])).status_code == 404
