@@ -1,0 +1,197 @@
+"""Accounts, sessions, tokens and the hooks' cursors on both engines: written with what is journalled of them, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.told import Place
+from smtpguard.policy.admission import Unavailable
+from smtpguard.policy.people import Account, Keys, Role, Scope, Session, Token, Turn
+from smtpguard.store.hooks import Cursors
+from smtpguard.store.people import People
+from smtpguard.store.store import Store
+from tests.store.making import T0, Clock
+
+EVA = Account(account_id="A1", address="eva@example.com", created_at=T0, roles=(Role.APPROVER, Role.ADMIN), password="hash",
+              recovery=("a", "b"))  # fmt: skip
+
+
+@pytest.fixture
+def people(store: Store) -> People:
+    return People(store)
+
+
+def event(what: str = "x") -> Event:
+    return Event(kind=Kind.ACCOUNT, id="A1", at=T0, data={"change": what})
+
+
+def session(token: str = "t1", **more: Any) -> Session:
+    return Session(**({"token": token, "account_id": "A1", "started_at": T0, "seen_at": T0} | more))
+
+
+async def put(people: People, account: Account = EVA, **more: Any) -> Turn:
+    return await people.turn(
+        Keys(account_id=account.account_id), lambda found: Turn(account=account, events=(event(),), **more)
+    )
+
+
+async def changes(store: Store) -> list[str]:
+    entries = await store.entries(limit=1000)
+    return [e.data["change"] for e, _ in entries if e.kind == Kind.ACCOUNT.value]
+
+
+async def test_an_account_comes_back_as_it_was_by_each_of_its_keys(people: People) -> None:
+    account = replace(EVA, subject="https://id u-1")
+    await put(people, account)
+    for keys in (Keys(account_id="A1"), Keys(address="eva@example.com"), Keys(subject="https://id u-1")):
+        assert await people.account(keys) == account
+    for keys in (Keys(), Keys(account_id="A2"), Keys(address=""), Keys(subject="u-1")):
+        assert await people.account(keys) is None
+    assert await people.everybody() == [account]
+
+
+async def test_a_refusal_writes_its_events_and_nothing_else(people: People, store: Store) -> None:
+    await put(people)
+
+    def step(found: Sequence[Account]) -> Turn:
+        changed = replace(found[0], disabled=True)
+        return Turn(account=changed, refused="no", events=(event("refused"),), begins=session(), ends_all=True)
+
+    assert (await people.turn(Keys(account_id="A1"), step)).refused == "no"
+    assert await people.account(Keys(account_id="A1")) == EVA
+    assert await people.session("t1") is None
+    assert await changes(store) == ["x", "refused"]
+
+
+async def test_an_error_in_the_step_writes_nothing(people: People, store: Store) -> None:
+    def step(found: Sequence[Account]) -> Turn:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await people.turn(Keys(), step)
+    assert await changes(store) == []
+
+
+async def test_one_address_one_account(people: People, store: Store) -> None:
+    await put(people)
+    with pytest.raises(Unavailable):
+        await put(people, replace(EVA, account_id="A2"))
+    assert await people.everybody() == [EVA]
+    assert await changes(store) == ["x"]
+
+
+async def test_accounts_without_a_subject_are_not_the_same_person(people: People) -> None:
+    other = replace(EVA, account_id="A2", address="omar@example.com")
+    await put(people)
+    await put(people, other)
+    assert await people.everybody() == [EVA, other]
+
+
+async def test_steps_see_each_other(people: People) -> None:
+    await put(people)
+
+    def step(found: Sequence[Account]) -> Turn:
+        return Turn(account=replace(found[0], totp_step=found[0].totp_step + 1))
+
+    await asyncio.gather(*(people.turn(Keys(account_id="A1"), step) for _ in range(20)))
+    found = await people.account(Keys(account_id="A1"))
+    assert found is not None
+    assert found.totp_step == 20
+
+
+async def test_a_session_with_its_account(people: People) -> None:
+    await put(people, begins=session())
+    assert await people.session("t1") == (session(), EVA)
+    assert await people.session("t2") is None
+
+
+async def test_one_session_ends_or_all_but_the_one_that_begins(people: People) -> None:
+    await put(people, begins=session("t1"))
+    await put(people, begins=session("t2"))
+    await people.turn(Keys(), lambda found: Turn(ends="t1"))
+    assert await people.session("t1") is None
+    assert await people.session("t2") is not None
+    await put(people, begins=session("t3"), ends_all=True)
+    assert await people.session("t2") is None
+    assert await people.session("t3") is not None
+
+
+async def test_seen_moves_forward_and_what_is_over_is_swept(people: People) -> None:
+    long_ago = T0 - timedelta(days=9)
+    await put(people, begins=session("t1"))
+    await put(people, begins=session("t2"))
+    later = T0 + timedelta(hours=1)
+    await people.seen(
+        {"t1": later, "t2": T0 - timedelta(hours=1), "t9": later}, started_before=long_ago, seen_before=long_ago
+    )
+    found = [await people.session(token) for token in ("t1", "t2")]
+    assert [pair[0].seen_at for pair in found if pair] == [later, T0]
+    await people.seen({}, started_before=long_ago, seen_before=later)
+    assert await people.session("t2") is None
+    await people.seen({}, started_before=later, seen_before=long_ago)
+    assert await people.session("t1") is None
+
+
+async def test_tokens(people: People, store: Store) -> None:
+    await put(people)
+    token = Token(token_id="K1", account_id="A1", name="bot", secret="hash", scopes=(Scope.HELD_READ, Scope.FREEZES_SET),
+                  created_at=T0, expires_at=T0 + timedelta(days=1))  # fmt: skip
+    await people.put_token(token, Event(kind=Kind.TOKEN, id="K1", at=T0, data={"change": "added"}))
+    assert await people.token("K1") == (token, EVA)
+    assert await people.token("K2") is None
+    gone = replace(token, revoked=True)
+    await people.put_token(gone, Event(kind=Kind.TOKEN, id="K1", at=T0, data={"change": "revoked"}))
+    assert await people.tokens() == await people.tokens("A1") == [(gone, EVA)]
+    assert await people.tokens("A2") == []
+
+
+# -- the hooks' cursors
+
+
+async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store, clock: Clock) -> None:
+    cursors = Cursors(store)
+    start = (await cursors.at("chat")).told
+    assert start > 0
+    assert await asyncio.gather(*(cursors.at("chat") for _ in range(4))) == [Place(told=start)] * 4
+    kinds = [Kind.VERDICT, Kind.FREEZE]
+    for kind, data in [
+        (Kind.FREEZE, {}),
+        (Kind.VERDICT, {"action": "relay"}),
+        (Kind.VERDICT, {"action": "hold"}),
+        (Kind.THAW, {}),
+    ]:
+        await store.record([Event(kind=kind, id="x", at=T0, data=data, private={"actor": ("omar",)})])
+    news, through = await cursors.news(start, kinds, 10)
+    assert [(e.kind, dict(e.data)) for e, _ in news] == [("freeze", {}), ("verdict", {"action": "hold"})]
+    assert news[0][1] == {"actor": ["omar"]}
+    assert through == start + 4
+    news, through = await cursors.news(start, kinds, 1)
+    assert (len(news), through) == (1, start + 1)
+    assert await cursors.news(through + 3, kinds, 1) == ([], through + 3)
+
+
+async def test_a_cursor_is_leased_and_settled(store: Store, clock: Clock) -> None:
+    cursors = Cursors(store)
+    await cursors.at("chat")
+    mine = await cursors.lease("chat", T0 + timedelta(seconds=60))
+    assert mine is not None
+    assert await cursors.lease("chat", T0 + timedelta(seconds=60)) is None
+    failing = Place(told=mine.told, attempts=3, failing_since=T0, next_at=T0 + timedelta(seconds=40), lease=mine.lease)
+    assert await cursors.settle("chat", failing)
+    assert await cursors.at("chat") == failing
+    again = await cursors.lease("chat", T0 + timedelta(seconds=60))
+    assert again is not None
+    assert again.lease == mine.lease + 1
+    assert not await cursors.settle("chat", replace(mine, told=99))
+    assert await cursors.settle("chat", Place(told=99, lease=again.lease), keep_until=T0 + timedelta(seconds=60))
+    assert await cursors.lease("chat", T0 + timedelta(seconds=90)) is None
+    clock.go(seconds=60)
+    assert await cursors.lease("chat", clock.at + timedelta(seconds=60)) is not None
+    assert await cursors.lease("nosuch", clock.at) is None
