@@ -130,6 +130,11 @@ class Child:
             return f"no sign of life for {self._timing.silence_seconds:g} s"
         return None
 
+    def excuse(self, seconds: float) -> None:
+        """It could not speak, and nobody could listen, for so long: a virtual machine that was paused, say."""
+        self._heard_at += seconds
+        self._started_at += seconds
+
     def lived_seconds(self, now: float) -> float:
         return now - self._started_at
 

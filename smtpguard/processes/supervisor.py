@@ -243,8 +243,12 @@ class Supervisor:
     async def _tick(self) -> None:
         period = min(1.0, self._timing.silence_seconds / 4, (self._notifier.watchdog_seconds or 4.0) / 4)
         while True:
+            asked_at = self._loop.time()
             await asyncio.sleep(period)
             now = self._loop.time()
+            if now - asked_at > 2 * period:  # the machine stood still, or had no time for us: nor for them
+                for child in self._children:
+                    child.excuse(now - asked_at - period)
             for child in self._children:
                 why = child.silent(now)
                 if why is not None:

@@ -173,6 +173,21 @@ def test_a_silent_part_is_killed(grow, word: str) -> None:
     assert after not in (0, before)
 
 
+def test_a_machine_that_stood_still_kills_nobody(grow) -> None:
+    tree = grow(["proxy"], silence_seconds=1.5, first_pause_seconds=0.01)
+    tree.until("READY=1")
+    sock, part = tree.connect()
+    for pid in (tree.process.pid, part):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(2.5)  # the kernel's own clock goes on: that is what is tried here
+    for pid in (tree.process.pid, part):
+        os.kill(pid, signal.SIGCONT)
+    tree.until("WATCHDOG=1")
+    tree.until("WATCHDOG=1")
+    assert ask(sock, "are you there").startswith(b"250")
+    sock.close()
+
+
 def test_five_deaths_end_serve(grow) -> None:
     tree = grow(["broken"], first_pause_seconds=0.01)
     assert tree.wait() == 1
