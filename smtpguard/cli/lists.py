@@ -164,11 +164,16 @@ def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             apart += 1
             continue
         shares = [
-            f"{row['both'] / people:.0%} of {name}" for name, people in zip(row["lists"], row["people"], strict=True)
+            f"{_share(row['both'] / people)} of {name}"
+            for name, people in zip(row["lists"], row["people"], strict=True)
         ]
         yield f"{' and '.join(row['lists'])}: {row['both']:,} {'person' if row['both'] == 1 else 'people'} on both ({', '.join(shares)})"
     if apart:
         yield f"{apart:,} {'pair of lists has' if apart == 1 else 'pairs of lists have'} nobody in common"
+
+
+def _share(share: float) -> str:
+    return "less than 1%" if share < 0.01 else f"{share:.0%}"
 
 
 def _registry(context: Context) -> Registry:
@@ -223,6 +228,7 @@ def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
             rows[0] = tally.rows
             bar.length = max(tally.size, 1)
             bar.update(min(tally.done, bar.length) - bar.pos, "rows")
+            bar.render_progress()
 
         yield step
 

@@ -31,7 +31,7 @@ from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address
 from smtpguard.lists.sources.opening import never, opened
 from smtpguard.lists.writing import linked, merge, swap, write
-from smtpguard.mail.address import BadAddress, plain
+from smtpguard.mail.address import BadAddress
 
 MIN_BAD = 3  # bad rows that any source may have
 MAX_RETRY_SECONDS = 3600
@@ -207,20 +207,18 @@ class _How:
 
     def _digests(self, source: Source, tally: Tally) -> Iterator[bytes]:
         """Of everybody who is on it; what holds no address is told to ``tally``."""
-        of, progress = self.digester.of, self.progress
-        for number, (place, text) in enumerate(source.cells(tally)):
-            if progress is not None and not number & 0xFFF:
+        plainly, progress = self.digester.plainly, self.progress
+        for place, text in source.cells(tally):
+            if progress is not None and not tally.rows & 0xFFF:
                 progress(tally)
-            mailbox = plain(text)
-            if mailbox is not None:
-                yield of(mailbox)
-                continue
-            try:
-                address = cell_address(text)
-            except BadAddress as error:
-                tally.reject(place, str(error))
-            else:
-                yield of(address)
+            digest = plainly(text)
+            if digest is None:
+                try:
+                    digest = self.digester.of(cell_address(text))
+                except BadAddress as error:
+                    tally.reject(place, str(error))
+                    continue
+            yield digest
         if progress is not None:
             progress(tally)
 

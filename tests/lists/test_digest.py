@@ -65,3 +65,5 @@ def test_a_plain_mailbox_has_the_digest_of_the_address_that_it_is(text: str, del
     quick = plain(text)
     assume(quick is not None)
     assert digester.of(quick) == digester.of(Address.parse(text))
+    assert digester.plainly(text) in (None, digester.of(quick))
+    assert digester.plainly(text) is not None or not {*delimiters}.isdisjoint(text), "the quick way is taken"

@@ -110,7 +110,7 @@ class _Reading:
                 continue
             if reader.line_num - line >= LONGEST_ROW:
                 raise SourceError(f"{self.name}:{line}: a quote that opens here never closes")
-            if any(cell.strip() for cell in row):
+            if any(map(str.strip, row)):
                 yield line, row
 
     def _encoding(self, start: bytes) -> str:
