@@ -159,7 +159,7 @@ def api(
 ) -> list[BaseRoute]:
     """The API's routes, beside those of the pages."""
     tokens = Tokens(People(store, tell), desk.clock, new_id=new_id, delimiters=settings.delimiters)
-    return routes(ApiServices(desk=desk, tokens=tokens, verify=store.verify))
+    return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.verify()))
 
 
 def where(console: Console, port: int) -> Place:

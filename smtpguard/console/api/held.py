@@ -81,7 +81,7 @@ async def approve(call: Call) -> HeldDetail:
     if ahead.may and ahead.sends and hold.reach >= LARGE and body.reach != hold.reach:
         problem = f"say how many people it goes to: {hold.reach}"
         raise Refusal(422, errors=[Wrong(at="body.reach", problem=problem)])
-    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment)
+    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, body.reach or 0)
 
 
 async def reject(call: Call) -> HeldDetail:
@@ -117,13 +117,19 @@ async def _looked_up(call: Call) -> Hold:
     return hold
 
 
-async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str) -> HeldDetail:
+async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str, people: int = 0) -> HeldDetail:
     looked_at = approvals.Seen(
         content_sha256=seen.content_sha256, envelope_sha256=seen.envelope_sha256, policy_sha256=seen.policy_sha256
     )
     try:
         done = await call.desk.approvals.vote(
-            hold.hold_id, choice, approver=call.who.address, by=call.holder.by, seen=looked_at, comment=comment
+            hold.hold_id,
+            choice,
+            approver=call.who.address,
+            by=call.holder.by,
+            seen=looked_at,
+            comment=comment,
+            people=people,
         )
     except NotEntitled as refused:
         raise Refusal(403, str(refused)) from None
@@ -164,6 +170,7 @@ def _row(call: Call, hold: Hold) -> dict[str, Any]:
         "lists": lists,
         "rules": [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE],
         "mailing": hold.mailing_id or None,
+        "decided_with": hold.lead or None,
         "url": f"{call.desk.url}/held/{hold.hold_id}" if call.desk.url else None,
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
 T = TypeVar("T")
 
@@ -71,6 +71,7 @@ class Held(BaseModel):
     lists: list[ListRef]
     rules: list[str]
     mailing: str | None
+    decided_with: str | None = Field(description="the message that stands for its mailing, if it is another")
     url: str | None = Field(description="its page, for people")
 
 
@@ -130,6 +131,87 @@ class Reject(Sent):
 
 
 class Withdraw(Sent):
+    comment: Comment = ""
+
+
+# -- mailings
+
+MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
+
+
+class GrantRow(BaseModel):
+    """What people allowed: so many people in all, until then."""
+
+    hold: str
+    people: int
+    until: str
+    by: list[str]
+
+
+class RejectionRow(BaseModel):
+    hold: str
+    sentence: str
+    until: str
+
+
+class StageRow(BaseModel):
+    """A release in stages: ``stage`` of ``of``, for at most ``limit`` people so far."""
+
+    at: str
+    stage: int
+    of: int
+    limit: int | None
+    goes_on_at: str | None
+    why: str | None
+
+
+class MailingRow(BaseModel):
+    """One mailing. Numbers are of people, each once; ``deferred``: those whose copy waits at its client."""
+
+    id: str
+    subject: str
+    sender: str | None = Field(validation_alias=AliasChoices("from", "sender"))
+    lists: list[str]
+    relayed: int
+    admitted: int
+    held: int
+    deferred: int
+    refused: int
+    customers: int
+    messages: int
+    copies: int
+    bounces: int
+    complaints: int
+    first_at: str
+    last_at: str
+    state: MailingState
+    hold: str | None
+    approved: GrantRow | None
+    rejected: RejectionRow | None
+    stage: StageRow | None
+
+
+class MailingRows(BaseModel):
+    items: list[MailingRow]
+
+
+class MailingsQuery(Sent):
+    """``least``: those that came for so many people at least, or on which somebody decides or decided."""
+
+    state: MailingState | None = None
+    least: int = Field(default=20, ge=0)
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class Feedback(Sent):
+    """How many more than were reported before."""
+
+    bounces: int = Field(default=0, ge=0, le=10_000_000)
+    complaints: int = Field(default=0, ge=0, le=10_000_000)
+    comment: Comment = ""
+
+
+class Moved(Sent):
     comment: Comment = ""
 
 
@@ -209,11 +291,12 @@ class PolicyShown(BaseModel):
 
 
 class Explain(Sent):
-    """``message``: a whole message (RFC 5322), as text; ``message_base64`` where it is not UTF-8. Nothing is sent or stored."""
+    """``message``: a whole message (RFC 5322), as text; ``message_base64`` where it is not UTF-8. ``sender``: the reverse-path, ""
+    for the null one; the message's From where it is not given. Nothing is sent or stored."""
 
     message: str = ""
     message_base64: str = ""
-    sender: Annotated[str, Field(max_length=320)] = ""
+    sender: Annotated[str, Field(max_length=320)] | None = None
     recipients: Annotated[list[str], Field(min_length=1, max_length=1000)]
 
 

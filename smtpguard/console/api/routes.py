@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount
 
-from smtpguard.console.api import held, reference, standing
+from smtpguard.console.api import held, mailings, reference, standing, trying
 from smtpguard.console.api.entry import Entry, Operation, Services
 from smtpguard.console.api.openapi import document
 
-OPERATIONS: tuple[Operation, ...] = (*reference.OPERATIONS, *held.OPERATIONS, *standing.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *reference.OPERATIONS,
+    *held.OPERATIONS,
+    *mailings.OPERATIONS,
+    *standing.OPERATIONS,
+    *trying.OPERATIONS,
+)
 
 
 def routes(services: Services) -> list[BaseRoute]:

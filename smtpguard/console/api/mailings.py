@@ -1,0 +1,107 @@
+"""Mailings through the API: how far each has come, what the world reports of it, and its release in stages.
+
+Never here: whether a message is part of one (store), or the votes on it, which are those on the hold it waits as (held).
+"""
+
+from __future__ import annotations
+
+from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.models import Feedback, MailingRow, MailingRows, MailingsQuery, Moved
+from smtpguard.console.api.problems import Refusal
+from smtpguard.console.sight import sees_all
+from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard.mailings import NoSuch, row
+from smtpguard.policy.mailing import Mailing, State
+from smtpguard.policy.people import Scope
+from smtpguard.policy.verdict import Quorum
+
+
+async def listed(call: Call) -> MailingRows:
+    query: MailingsQuery = call.query
+    state = State(query.state) if query.state is not None else None
+    found = await call.desk.mailings.list(least=query.least, state=state, limit=query.limit)
+    return MailingRows(items=[_row(mailing) for mailing in found if _sees(call, mailing)])
+
+
+async def shown(call: Call) -> MailingRow:
+    return _row(await _looked_up(call))
+
+
+async def feedback(call: Call) -> MailingRow:
+    body: Feedback = call.body
+    mailing = await _looked_up(call)
+    try:
+        made = await call.desk.mailings.feedback(
+            mailing.mailing_id,
+            bounces=body.bounces,
+            complaints=body.complaints,
+            by=call.holder.by,
+            comment=body.comment,
+        )
+    except Conflict as conflict:
+        raise Refusal(422, str(conflict)) from None
+    return _row(made)
+
+
+async def stop(call: Call) -> MailingRow:
+    return await _moved(call, "stop")
+
+
+async def go_on(call: Call) -> MailingRow:
+    return await _moved(call, "go_on")
+
+
+async def _moved(call: Call, what: str) -> MailingRow:
+    body: Moved = call.body
+    mailing, service = await _looked_up(call), call.desk.mailings
+    act = service.stop if what == "stop" else service.go_on
+    try:
+        made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except Conflict as conflict:
+        raise Refusal(409, str(conflict)) from None
+    return _row(made)
+
+
+async def _looked_up(call: Call) -> Mailing:
+    """By its whole id alone: a beginning would tell which others there are."""
+    wanted = call.path["mailing_id"][:100]
+    try:
+        mailing = await call.desk.mailings.show(wanted)
+    except NoSuch:
+        raise Refusal(404) from None
+    if mailing.mailing_id != wanted or not _sees(call, mailing):
+        raise Refusal(404)
+    return mailing
+
+
+def _sees(call: Call, mailing: Mailing) -> bool:
+    """As with its messages: who looks on sees all of them, who decides those of their groups."""
+    in_force = call.desk.policies.current()
+    groups = {group for quorum in in_force.rules.quorum(mailing.lists) for group in _groups(quorum)}
+    return sees_all(call.who) or bool(groups & in_force.groups_of(call.who.address))
+
+
+def _groups(quorum: Quorum) -> set[str]:
+    late = _groups(quorum.out_of_hours) if quorum.out_of_hours is not None else set()
+    return {*quorum.groups, *late}
+
+
+def _row(mailing: Mailing) -> MailingRow:
+    return MailingRow.model_validate(row(mailing))
+
+
+_ONE = "/mailings/{mailing_id}"
+OPERATIONS = (
+    Operation(method="GET", path="/mailings", name="listMailings", summary="Mailings, the latest first",
+              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=MailingRows, do=listed),
+    Operation(method="GET", path=_ONE, name="showMailing", summary="One mailing: how many people it came for, and what became of it",
+              scope=Scope.MAILINGS_READ, answers=MailingRow, do=shown, refuses=(404,)),
+    Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Say how many more bounces or complaints there are; too many stop a release in stages",
+              scope=Scope.MAILINGS_FEEDBACK, body=Feedback, answers=MailingRow, do=feedback, refuses=(404,)),
+    Operation(method="POST", path=f"{_ONE}/stop", name="stopMailing", summary="Stop a release in stages, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=stop, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=go_on, refuses=(404, 409)),
+)  # fmt: skip

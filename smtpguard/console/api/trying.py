@@ -1,0 +1,76 @@
+"""A message tried against the policy in force through the API: nothing is sent, kept, counted or journalled.
+
+Never here: a verdict that counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
+from smtpguard.console.api.models import Explain, Explained, ReasonRow
+from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.guard import notices
+from smtpguard.guard.sender import mailboxes
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.message import Message
+from smtpguard.policy.people import Scope
+
+MOST_OCTETS = 50 << 20
+
+
+async def explain(call: Call) -> Explained:
+    body: Explain = call.body
+    message = Message.of(_raw(body))
+    wrong: list[Wrong] = []
+    sender = _address(body.sender, "body.sender", wrong) if body.sender else None
+    if body.sender is None:
+        sender = next(iter(mailboxes(message.header, "From")), None)
+    recipients = [_address(text, f"body.recipients.{n}", wrong) for n, text in enumerate(body.recipients)]
+    if wrong:
+        raise Refusal(422, errors=wrong)
+    found = await call.desk.trial.explain(message, sender, [a for a in recipients if a is not None])
+    in_force = call.desk.policies.current()
+    return Explained(
+        action=found.verdict.action.word,  # type: ignore[arg-type]  # pydantic compares it
+        looks=found.reading.looks.value,
+        reasons=[
+            ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
+            for each in notices.reasons(found.verdict, in_force)
+        ],
+        marks=[mark.evidence for mark in found.reading.marks],
+        unknown=dict(found.verdict.unknown),
+        reach=int(found.recipients.reach.low),
+        lists=sorted(found.recipients.lists),
+        policy_sha256=in_force.policy_sha256,
+    )
+
+
+def _raw(body: Explain) -> bytes:
+    if bool(body.message) == bool(body.message_base64):
+        raise Refusal(422, errors=[Wrong(at="body.message", problem="either message or message_base64")])
+    if body.message:
+        raw = body.message.encode().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    else:
+        try:
+            raw = base64.b64decode(body.message_base64, validate=True)
+        except (binascii.Error, ValueError):
+            raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="no base64")]) from None
+    if len(raw) > MOST_OCTETS:
+        raise Refusal(413, f"At most {MOST_OCTETS} octets.")
+    return raw
+
+
+def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:
+    try:
+        return Address.parse(text.strip())
+    except BadAddress as bad:
+        wrong.append(Wrong(at=at, problem=str(bad)))
+        return None
+
+
+OPERATIONS = (
+    Operation(method="POST", path="/policy/explain", name="explain", summary="What would become of a message, and why; nothing is sent",
+              scope=Scope.POLICY_READ, body=Explain, answers=Explained, do=explain, most_body=MOST_MESSAGE),
+)  # fmt: skip
