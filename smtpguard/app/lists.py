@@ -13,6 +13,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.expanding import Expander
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
@@ -33,6 +34,7 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
         now=clock.now,
         host_names=sorted({name for name in names if "." in name and not _is_ip(name)}),
         expanders=settings.expanders,
+        expansions=bool(policy.expansions),
     )
 
 
@@ -40,6 +42,12 @@ def built_refresher(settings: Settings, policy: Policy, digester: Digester, *, s
     """Paths of sources are relative to the policy file."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     return Refresher(lists, folder=indexes(settings), base=settings.policy.parent, digester=digester, stop=stop)
+
+
+def built_expander(settings: Settings, policy: Policy, registry: Registry, *, stop: Stop = never) -> Expander:
+    """What expands at the relay, found out as lists are; ``registry`` is nobody else's."""
+    declared = [model.model_dump(by_alias=True, exclude_none=True) for model in policy.expansions]
+    return Expander(declared, registry, folder=indexes(settings), base=settings.policy.parent, stop=stop)
 
 
 def open_registry(settings: Settings, policy: Policy) -> Registry:

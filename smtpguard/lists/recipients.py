@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from smtpguard.lists.expansions import Expansion
 from smtpguard.mail.address import Address
 
 
@@ -38,7 +39,8 @@ class Kind(enum.Enum):
 class Classification(NamedTuple):
     """One recipient: a tuple, since one is made for each of a thousand. ``kinds`` has one, or both INTERNAL and MEMBER. ``lists``: that it addresses, or is known to be on.
 
-    ``doubt``: lists that could not say whether it is on them. ``digest`` is empty for a list's address.
+    ``doubt``: lists that could not say whether it is on them. ``digest`` is empty for a list's address. ``behind``: who gets
+    what is sent there, where it expands without being a list of the policy.
     """
 
     address: Address
@@ -47,6 +49,19 @@ class Classification(NamedTuple):
     lists: tuple[str, ...] = ()
     doubt: tuple[str, ...] = ()
     digest: bytes = b""
+    behind: Expansion | None = None
+
+    @property
+    def customers(self) -> int:
+        """Customers whom it certainly reaches, those of the policy's own lists aside, of which Touched knows more."""
+        return self.behind.customers if self.behind is not None else int(Kind.MEMBER in self.kinds)
+
+    @property
+    def perhaps(self) -> int:
+        """Whom else it may reach who may be a customer."""
+        if not self.doubt:
+            return 0
+        return self.behind.unplaced if self.behind is not None else int(Kind.MEMBER not in self.kinds)
 
     @property
     def kind(self) -> Kind:
@@ -56,10 +71,12 @@ class Classification(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """A list that a message reaches: by its address, or through single members. ``size``: people on it."""
+    """A list that a message reaches: by its address, or through members. ``size``: people on it. ``expanded``: through an address
+    that is no list of the policy, and behind which many of its members stand."""
 
     name: str
     by_address: bool
+    expanded: bool = False
     members: Span
     size: Span
     version: str
@@ -70,7 +87,8 @@ class Classified:
     """The recipients of one message. ``total`` counts RCPTs, everything else distinct mailboxes or people.
 
     ``people``: digests of the single customers; ``doubtful``: of those who may be customers. ``unsure``: list -> why it
-    could not answer, where that left somebody in doubt.
+    could not answer, where that left somebody in doubt. ``crowds``: the customers behind addresses that expand, where they
+    are too many to be among ``people``.
     """
 
     recipients: tuple[Classification, ...]
@@ -85,11 +103,12 @@ class Classified:
     people: tuple[bytes, ...]
     doubtful: tuple[bytes, ...]
     unsure: Mapping[str, str]
+    crowds: tuple[Expansion, ...] = ()
 
     @property
     def addressed(self) -> tuple[str, ...]:
-        """Lists reached by their address, nested ones included, by name."""
-        return tuple(sorted(t.name for t in self.touched.values() if t.by_address))
+        """Lists reached by their address, nested ones included, or by another that expands to their members; by name."""
+        return tuple(sorted(t.name for t in self.touched.values() if t.by_address or t.expanded))
 
     @property
     def lists(self) -> frozenset[str]:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from smtpguard.lists.crowds import with_crowds
 from smtpguard.lists.declared import ListInfo, Network, Stream, within
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Together
 from smtpguard.lists.recipients import NOBODY, Classification, Classified, Kind, Span, Touched
 from smtpguard.lists.shelf import Shelf, Standing, State
@@ -46,10 +48,11 @@ class Registry:
         now: Callable[[], datetime],
         host_names: Iterable[str] = (),
         expanders: Iterable[Network] = (),
+        expansions: bool = False,
         look_seconds: float = 1.0,
     ) -> None:
         """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: of the relay and the
-        list server themselves, at which their mailboxes answer too."""
+        list server themselves, at which their mailboxes answer too. ``expansions``: the policy says what else expands."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
         self.digester = digester
@@ -70,6 +73,7 @@ class Registry:
                     self._addresses.setdefault(f"{local}@{host}", info.name)
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
         self._shelf = Shelf(folder, digester.key_id)
+        self.expansions = Expansions(folder, digester.key_id) if expansions else None
         self._nested: dict[str, frozenset[str]] = {}
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
@@ -89,7 +93,7 @@ class Registry:
                 if s.state in (State.STALE, State.MISSING) and self.lists[n].of_customers
             )  # fmt: skip
             self._nested = self._nest()
-        return changed
+        return (self.expansions is not None and self.expansions.look()) or changed
 
     @property
     def standings(self) -> Mapping[str, Standing]:
@@ -104,12 +108,25 @@ class Registry:
         recipients = []
         for address in addresses:
             canonical = address.canonical(self.digester.delimiters)
+            if self.expansions is not None and self.expansions.moves:
+                recipients.append(self._moved(address, canonical, seen))
+                continue
             name = self._list_at(address, canonical)
             key = f"list:{name}:{canonical}" if name else canonical
             if key not in seen:
                 seen[key] = self._of_list(address, canonical, name) if name else self._of_person(address, canonical)
             recipients.append(seen[key])
         return self._count(recipients, seen.values())
+
+    def numbers(self) -> dict[int, str]:
+        """Of every list's addresses, the digests as integers."""
+        here = ((canonical, name) for canonical, name in self._addresses.items() if not canonical.endswith(_HERE))
+        return {int.from_bytes(self.digester.of(Address(*_split(canonical))), "big"): name for canonical, name in here}
+
+    def has_members(self, address: Address) -> bool:
+        """Whether it is the address of a list whose members the policy knows where to find."""
+        info = self.list_at(address)
+        return info is not None and bool(info.members)
 
     def list_at(self, address: Address) -> ListInfo | None:
         """The list that this address expands to."""
@@ -158,14 +175,53 @@ class Registry:
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, _LIST, tuple(sorted(self._nested[name])))
 
+    def _moved(self, address: Address, canonical: str, seen: dict[str, Classification]) -> Classification:
+        """In a domain that may stand for another: as the mailbox there, under its own name."""
+        assert self.expansions is not None
+        local, domain = _split(canonical)
+        there = Address(local, self.expansions.moved(domain))
+        where = there.canonical(self.digester.delimiters)
+        name = self._list_at(there, where)
+        key = f"list:{name}:{where}" if name else where
+        if key not in seen:
+            found = self._of_list(there, where, name) if name else self._of_person(there, where)
+            seen[key] = found._replace(address=address, canonical=canonical)
+        return seen[key]
+
     def _of_person(self, address: Address, canonical: str) -> Classification:
         digest = self.digester.of_canonical(canonical)
+        if self.expansions is not None and (behind := self._behind(digest, canonical)) is not None:
+            return self._of_crowd(address, canonical, digest, behind)
         lists = self.members.naming(int.from_bytes(digest, "big"))
         if self._is_ours(canonical.rpartition("@")[2]):
             # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
             return Classification(address, canonical, _INTERNAL_MEMBER if lists else _INTERNAL, lists, (), digest)
         doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()
         return Classification(address, canonical, _MEMBER if lists else _OUTSIDE, lists, doubt, digest)
+
+    def _behind(self, digest: bytes, canonical: str) -> Expansion | None:
+        """Who gets what is sent there; a domain may have somebody for whoever is not there."""
+        assert self.expansions is not None
+        found = self.expansions.at(int.from_bytes(digest, "big"))
+        if found is None and self.expansions.catches:
+            everybody = self.digester.of_canonical("@" + canonical.rpartition("@")[2])
+            found = self.expansions.at(int.from_bytes(everybody, "big"))
+        return found
+
+    def _of_crowd(self, address: Address, canonical: str, digest: bytes, behind: Expansion) -> Classification:
+        """An address behind which many customers stand is a list; few are reached as if they were addressed themselves."""
+        lists = tuple(behind.lists)
+        if behind.is_list:
+            reached = {n for name in behind.addressed for n in self._nested.get(name, ())}
+            return Classification(
+                address, canonical, _LIST, tuple(sorted({*lists, *reached})), self._blind, b"", behind
+            )
+        alone = behind.members[0] if len(behind.members) == 1 else digest
+        if self._is_ours(canonical.rpartition("@")[2]):
+            kinds = _INTERNAL_MEMBER if lists else _INTERNAL
+        else:
+            kinds = _MEMBER if lists else _OUTSIDE
+        return Classification(address, canonical, kinds, lists, self._blind if behind.unplaced else (), alone, behind)
 
     def _count(self, recipients: list[Classification], distinct: Iterable[Classification]) -> Classified:
         internal = outside = list_addresses = 0
@@ -175,8 +231,19 @@ class Registry:
         doubtful: list[Classification] = []
         surely: dict[str, int] = {}
         perhaps: dict[str, int] = {}
+        crowds: list[Classification] = []
         for one in distinct:
             kinds = one.kinds  # one of the sets below: to ask what is in it is what takes the time here
+            if one.behind is not None:
+                crowds.append(one)
+                for name in one.lists:
+                    surely.setdefault(name, 0)
+                for name in one.doubt:
+                    perhaps.setdefault(name, 0)
+                if kinds is _LIST:
+                    list_addresses += 1
+                    addressed.update(n for name in one.behind.addressed for n in self._nested.get(name, ()))
+                continue
             if kinds is _LIST:
                 list_addresses += 1
                 addressed.update(one.lists)
@@ -205,7 +272,7 @@ class Registry:
         # Who is on an addressed list already is counted there, and once.
         there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
         beside, single = len(people) - there, len(known) - there
-        return Classified(
+        counted = Classified(
             recipients=tuple(recipients),
             total=len(recipients),
             internal=Span(internal, internal),
@@ -219,6 +286,7 @@ class Registry:
             doubtful=tuple([one.digest for one in doubtful]),
             unsure={n: self.standings[n].why for n in self._blind if n in touched},
         )
+        return with_crowds(counted, crowds) if crowds else counted
 
     def _touched(self, name: str, by_address: bool, members: Span) -> Touched:
         standing = self.standings[name]

@@ -21,6 +21,7 @@ from smtpguard.config.validation import Section, tag
 _SECRET_PARAMETERS = frozenset(
     {"password", "passwd", "pwd", "pass", "sslpassword", "token", "access_token", "api_key", "apikey", "key", "secret"}
 )
+_EXAMPLE = "a mapping like {csv: FILE, column: email}"
 _PATTERN_MAPS = ("regexp:", "pcre:")
 _TABLE = re.compile(r"[a-z]+:", re.I)
 _ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}\Z")
@@ -55,7 +56,7 @@ def _directory(url: str) -> str:
     return _without_password(url, "bind and password_file")
 
 
-def _web(url: str) -> str:
+def web(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Invalid("no url of a web server", 'a url like "https://crm.example.com/members"')
@@ -188,7 +189,7 @@ class MailmanMembers(Remote):
     """``roles``: of whom the list knows; only members get its posts."""
 
     source: ClassVar[str] = "mailman"
-    mailman: Annotated[str, AfterValidator(_web)]
+    mailman: Annotated[str, AfterValidator(web)]
     list_id: str = Field(min_length=1)
     user: str = "restadmin"
     password_file: str
@@ -199,7 +200,7 @@ class MailmanMembers(Remote):
 
     @model_validator(mode="after")
     def _secret(self) -> MailmanMembers:
-        _encrypted(self.mailman)
+        encrypted(self.mailman)
         return self
 
 
@@ -207,7 +208,7 @@ class HttpMembers(Remote, Table):
     """``json``: the path to the addresses; without it the answer is CSV, or one address a line."""
 
     source: ClassVar[str] = "http"
-    http: Annotated[str, AfterValidator(_web)]
+    http: Annotated[str, AfterValidator(web)]
     format: Literal["csv", "json", "text"] | None = None
     json_path: Annotated[str, AfterValidator(_json_path)] | None = Field(None, alias="json")
     token_file: str | None = None
@@ -221,7 +222,7 @@ class HttpMembers(Remote, Table):
         if self.format not in (None, "json") and self.json_path is not None:
             raise Invalid("a path into JSON for an answer that is none", "json, or format")
         if self.token_file is not None:
-            _encrypted(self.http)
+            encrypted(self.http)
         return self
 
 
@@ -250,7 +251,7 @@ class ListMembers(Members):
     list: str
 
 
-def _encrypted(url: str) -> None:
+def encrypted(url: str) -> None:
     if in_clear(url):
         raise Invalid("a password or token would go to the server in clear", "a url with https://")
 
@@ -263,10 +264,10 @@ KINDS: Mapping[str, type[Members]] = {
 }  # fmt: skip
 
 
-def _named(value: Any, kinds: Collection[str], noun: str) -> Any:
+def named(value: Any, kinds: Collection[str], noun: str, example: str = _EXAMPLE) -> Any:
     """Exactly one key says what is to be read. Raises Invalid."""
     if not isinstance(value, dict):
-        raise Invalid(f"{noun} name no source", "a mapping like {csv: FILE, column: email}")
+        raise Invalid(f"{noun} name no source", example)
     named = [kind for kind in kinds if value.get(kind) is not None]
     if len(named) != 1:
         text = f"{noun} name {'two sources' if named else 'no source'}"
@@ -291,13 +292,13 @@ AnyMembers = Annotated[
     | Annotated[VirtualMembers, Tag(tag("virtual"))]
     | Annotated[ListMembers, Tag(tag("list"))],
     Discriminator(_kind),
-    BeforeValidator(lambda value: _named(value, KINDS, "members")),
+    BeforeValidator(lambda value: named(value, KINDS, "members")),
 ]
 
 
 def _several(value: Any) -> Any:
     if isinstance(value, str):
-        raise Invalid("members name no source", "a mapping like {csv: FILE, column: email}")
+        raise Invalid("members name no source", _EXAMPLE)
     return [value] if isinstance(value, dict) else value
 
 

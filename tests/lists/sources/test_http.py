@@ -59,6 +59,7 @@ def found(source: Source) -> list[str]:
         (b'{"members": [{"email": "lena@kund.se"}, {"email": "olle@kund.se"}]}', {"json": "members[].email"}),
         (gzip.compress(CSV), {}),
     ],
+    ids=["csv", "one a line", "semicolons", "text", "json", "a file that is packed"],
 )
 def test_tables(site: Website, members: Members, body: bytes, options: dict[str, Any]) -> None:
     site.answer = lambda request: say(request, body)

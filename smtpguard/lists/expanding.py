@@ -1,0 +1,291 @@
+"""From alias maps and list servers to who is behind each address that expands: an alias of an alias, a list in a list.
+
+All is read and resolved together, since an alias may lead to a Mailman list and that to a list of the policy. Circles end.
+What cannot be read leaves the last good file in use, whole. In memory there are digests alone, eight octets for each person
+behind each address. Never here: looking addresses up (expansions), reading maps and asking servers (sources).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from smtpguard.lists import report as reports
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, write
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.report import Report, SourceReport
+from smtpguard.lists.sources import SourceError, Stop, Tally, cell_address, maps
+from smtpguard.lists.sources.opening import never
+from smtpguard.mail.address import Address, BadAddress
+
+MAX_BAD_SHARE = 0.05
+MIN_BAD = 3
+MAX_SHRINK = 0.5  # of the addresses that expand; a small map may lose what it likes
+SMALL = 20
+RETRY_SECONDS = 60
+
+Progress = Any
+
+
+class Expander:
+    """Works as sync.Refresher does, on one thing: ``due`` says when, and ``sync`` does it. One caller at a time."""
+
+    def __init__(self, declared: Sequence[Mapping[str, Any]], registry: Registry, *, folder: Path, base: Path,
+                 stop: Stop = never) -> None:  # fmt: skip
+        self._declared, self._registry = tuple(declared), registry
+        self._folder, self._base, self._stop = folder, base, stop
+        self._next: datetime | None = None
+        self._under: object = None
+        self.info = ListInfo(name=EXPANSIONS, members=self._declared)
+
+    def due(self, now: datetime) -> list[ListInfo]:
+        """At once, every ``refresh``, and when somebody has come onto a list or has gone."""
+        self._registry.reopen()
+        if not self._declared or (self._next is not None and now < self._next and self._under == self._lists()):
+            return []
+        return [self.info]
+
+    def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
+             progress: Progress = None) -> Report:  # fmt: skip
+        """Blocks while it reads: call it in a thread. Never raises for what is wrong with a source."""
+        self._under = self._lists()
+        before = reports.latest(self._folder, EXPANSIONS)
+        graph = Graph(self._registry)
+        tallies: list[tuple[str, Tally]] = []
+        old = Expansions(self._folder, self._registry.digester.key_id)
+        old.look()
+        problem, found = "", old.items()
+        try:
+            for declaration in self._declared:
+                tallies.append((_label(declaration), tally := Tally()))
+                tally.begin(tallies[-1][0], "line")
+                self._read(declaration, graph, tally)
+            found = resolved(graph, self._registry, self._stop)
+            if len(graph) < len(old) * (1 - MAX_SHRINK) and len(old) > SMALL and not accept_shrink:
+                raise SourceError(
+                    f"{len(graph)} addresses expand, where {len(old)} did before (if that is right: --accept-shrink)"
+                )
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write(expansions_path(self._folder), found, domains=graph.domains, catches=graph.catching,
+                  key_id=self._registry.digester.key_id, at=now)  # fmt: skip
+        except SourceError as error:
+            problem = f"{error}; " + (
+                "what was last read stays in use" if old.read_at else "no address is known to expand"
+            )
+        except OSError as error:
+            problem = f"{EXPANSIONS}: cannot be written: {error.strerror}"
+        wait = min((d.get("refresh", 900) for d in self._declared), default=900)
+        self._next = now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
+        sources = tuple(SourceReport(key=label, label=label).counted(tally) for label, tally in tallies)
+        checked = now if not problem else old.read_at
+        report = Report(
+            list=EXPANSIONS, at=now, people=len(found), sources=sources, problem=problem, checked_at=checked
+        )
+        report = report.after(before, changed=not problem and found != old.items())
+        reports.keep(self._folder, report)
+        return report
+
+    def _read(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
+        """Raises SourceError."""
+        if declaration.get("mailman") is not None:
+            self._ask(declaration, graph, tally)
+        else:
+            kind = "aliases" if declaration.get("aliases") is not None else "virtual"
+            path = maps.map_path(declaration[kind], self._base)
+            entries = maps.aliases(path) if kind == "aliases" else maps.virtual(path)
+            _Map(graph, tally, path, tuple(declaration.get("domains") or ())).add(entries)
+        if tally.bad > max(MIN_BAD, tally.rows * MAX_BAD_SHARE):
+            raise SourceError(
+                f"{tally.source}: {tally.bad} of {tally.rows} lines are none (the first: {tally.shown[0]})"
+            )
+
+    def _ask(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
+        """Every list of a server. Those that the policy knows by address and by members need not be asked."""
+        from smtpguard.lists.sources.mailman import Core
+
+        core = Core.of(declaration, self._base, self._stop)
+        with closing(core.web):
+            for posting, list_id in core.lists():
+                address = _parsed(posting, tally, 0)
+                if address is None or self._registry.has_members(address):
+                    continue
+                graph.expands(address)
+                for email in core.roster(list_id, "member"):
+                    tally.rows += 1
+                    if (member := _parsed(email, tally, tally.rows)) is not None:
+                        graph.leads(address, member)
+
+    def _lists(self) -> object:
+        return {name: s.index.version if s.index else "" for name, s in self._registry.standings.items()}
+
+
+class Graph:
+    """Which address leads to which. ``domains``: that stand for others, whole."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.ours: set[int] = set()  # colleagues
+        self._edges: dict[int, array[int]] = {}
+        self._ends: dict[int, array[int]] = {}
+        self.domains: dict[str, str] = {}
+        self.catching = False
+
+    def __len__(self) -> int:
+        return len(self._edges)
+
+    def expands(self, address: Address) -> int:
+        number = self._number(address)
+        self._edges.setdefault(number, array("Q"))
+        return number
+
+    def leads(self, address: Address, target: Address, *, finally_: bool = False) -> None:
+        """``finally_``: to the mailbox itself, though it may be called as something that expands."""
+        edges = self._ends if finally_ else self._edges
+        edges.setdefault(self.expands(address), array("Q")).append(self._number(target))
+
+    def catches(self, domain: str, target: Address) -> None:
+        """Whoever is not there at the domain."""
+        self.catching = True
+        everybody = int.from_bytes(self._registry.digester.of_canonical(f"@{domain}"), "big")
+        self._edges.setdefault(everybody, array("Q")).append(self._number(target))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._edges)
+
+    def behind(self, start: int, lists: Mapping[int, str]) -> tuple[set[int], set[str]]:
+        """The people, and the lists whose own address is on the way, where it ends."""
+        people: set[int] = set()
+        addressed: set[str] = set()
+        seen, ahead = {start}, [start]
+        while ahead:
+            here = ahead.pop()
+            people.update(self._ends.get(here, ()))
+            for number in self._edges[here]:
+                if number in seen:
+                    continue
+                seen.add(number)
+                if number in lists:
+                    addressed.add(lists[number])
+                elif number in self._edges:
+                    ahead.append(number)
+                else:
+                    people.add(number)
+        return people, addressed
+
+    def _number(self, address: Address) -> int:
+        moved = self.domains.get(address.ascii_domain)
+        if moved:
+            address = Address(address.local, moved)
+        number = int.from_bytes(self._registry.digester.of(address), "big")
+        if self._registry.is_internal(address):
+            self.ours.add(number)
+        return number
+
+
+def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, Expansion]:
+    """What is worth knowing: addresses with several people, with a customer, or with a list behind them."""
+    lists = registry.numbers()
+    found = {}
+    for start in graph:
+        if stop():
+            raise SourceError("stopped before its end")
+        if start in lists:
+            continue  # the policy knows it better
+        people, addressed = graph.behind(start, lists)
+        counts: dict[str, int] = {}
+        members = []
+        unplaced = 0
+        for number in people:
+            names = registry.members.naming(number)
+            if names:
+                members.append(number)
+            elif number not in graph.ours:
+                unplaced += 1
+            for name in names:
+                counts[name] = counts.get(name, 0) + 1
+        if len(people) > 1 or members or addressed:
+            known = sorted(members) if len(members) <= MOST_MEMBERS else []
+            found[start] = Expansion(
+                key=start.to_bytes(8, "big"),
+                people=len(people),
+                customers=len(members),
+                unplaced=unplaced,
+                lists=dict(sorted(counts.items())),
+                addressed=tuple(sorted(addressed)),
+                members=tuple(number.to_bytes(8, "big") for number in known),
+            )
+    return found
+
+
+class _Map:
+    """One map of Postfix, on its way into the graph."""
+
+    def __init__(self, graph: Graph, tally: Tally, path: Path, domains: tuple[str, ...]) -> None:
+        self._graph, self._tally, self._path, self._domains = graph, tally, path, domains
+
+    def add(self, entries: Iterable[maps.Entry]) -> None:
+        entries = list(entries)
+        for entry in entries:
+            if entry.name.startswith("@") and len(entry.values) == 1 and entry.values[0].startswith("@"):
+                self._graph.domains[entry.name[1:].lower()] = entry.values[0][1:].lower()
+        for entry in entries:
+            self._tally.rows += 1
+            if entry.wrong:
+                self._tally.reject(entry.line, entry.wrong)
+            else:
+                self._entry(entry)
+
+    def _entry(self, entry: maps.Entry) -> None:
+        names = [entry.name] if "@" in entry.name else [f"{entry.name}@{domain}" for domain in self._domains]
+        if not names and "." not in entry.name:  # with a dot it is a domain that the map declares
+            self._tally.reject(entry.line, "a name without a domain (declare domains)")
+        values = list(self._values(entry))
+        for name in names:
+            if name.startswith("@"):
+                for value in values:
+                    target = self._target(value, entry)
+                    if target is not None:
+                        self._graph.catches(name[1:].lower(), target)
+                continue
+            address = _parsed(name, self._tally, entry.line)
+            if address is None:
+                continue
+            self._graph.expands(address)
+            for value in values:
+                target = self._target(value.removeprefix("\\"), entry)
+                if target is not None:
+                    self._graph.leads(address, target, finally_=value.startswith("\\"))
+
+    def _values(self, entry: maps.Entry) -> Iterator[str]:
+        for value in entry.values:
+            for inner in maps.included(value, self._path.parent) if maps.is_include(value) else (value,):
+                if maps.is_elsewhere(inner):
+                    self._tally.ignored += 1
+                elif not inner.startswith("@"):
+                    yield inner
+
+    def _target(self, value: str, entry: maps.Entry) -> Address | None:
+        if "@" not in value:
+            if not self._domains:
+                self._tally.reject(entry.line, "a name without a domain (declare domains)")
+                return None
+            value = f"{value}@{self._domains[0]}"
+        return _parsed(value, self._tally, entry.line)
+
+
+def _parsed(text: str, tally: Tally, place: int) -> Address | None:
+    try:
+        return cell_address(text)
+    except BadAddress as error:
+        tally.reject(place, str(error))
+        return None
+
+
+def _label(declaration: Mapping[str, Any]) -> str:
+    written = next(str(declaration[kind]) for kind in ("aliases", "virtual", "mailman") if declaration.get(kind))
+    return written.rpartition(":")[2] if declaration.get("mailman") is None else written

@@ -1,0 +1,152 @@
+"""Addresses that expand at the relay or a list server without being a list of the policy: who is behind each of them.
+
+A file beside the indexes, made by expanding.py and looked up by each process. It holds keyed digests and counts, and no
+readable mailbox; domains that stand for other domains are readable. Never here: reading maps (sources), or what a message
+reaches (registry).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from smtpguard.lists.writing import swap
+
+EXPANSIONS = "expansions at the relay"
+"""What reports call all of this. No list can be called so: a name has no spaces."""
+
+LETTER = 3  # customers to whom one writes a letter: behind more of them stands a list
+MOST_MEMBERS = 1000  # customers who are known one by one
+LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """Who is behind one address, of which ``key`` is the digest. ``people``: all of them, those of ``addressed`` aside, the
+    lists whose own address it leads to. ``customers``: how many of them are on customer lists, and ``lists`` on which;
+    ``members``: their digests, where they are at most MOST_MEMBERS. ``unplaced``: how many are on none, and no colleagues."""
+
+    key: bytes
+    people: int
+    customers: int = 0
+    unplaced: int = 0
+    lists: Mapping[str, int]
+    addressed: tuple[str, ...] = ()
+    members: tuple[bytes, ...] = ()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether mail to it is mail to a list, and not a letter that somebody has forwarded to them."""
+        return bool(self.addressed) or self.customers > LETTER
+
+
+def expansions_path(folder: Path) -> Path:
+    return folder / "expansions at the relay"
+
+
+def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, str], catches: bool, key_id: bytes,
+          at: datetime) -> None:  # fmt: skip
+    """In place of the one before, whole or not at all. ``catches``: a domain has somebody for whoever is not there. Raises
+    OSError."""
+    entries = {f"{number:016x}": _row(one) for number, one in found.items()}
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            head = {"layout": LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches}
+            json.dump(head | {"entries": entries}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(draft, (at.timestamp(), at.timestamp()))
+        swap(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class Expansions:
+    """The file as one process knows it: the latest sound one that it has met."""
+
+    def __init__(self, folder: Path, key_id: bytes) -> None:
+        self._path, self._key_id = expansions_path(folder), key_id
+        self._stamp: tuple[int, int, int] | None = None
+        self._known: Mapping[int, Expansion] = {}
+        self._domains: Mapping[str, str] = {}
+        self.catches = False
+        self.read_at: datetime | None = None
+        self.why = "it was never synced"
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def look(self) -> bool:
+        """True if it is another one than before."""
+        try:
+            stat = self._path.stat()
+            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if stamp == self._stamp:
+                return False
+            said = json.loads(self._path.read_bytes())
+            self._known, self._domains = _read(said, self._key_id)
+            self.catches = bool(said["catches"])
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self.why = "its file is damaged, or was made under another secret"
+            return False
+        self._stamp, self.why = stamp, ""
+        self.read_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+        return True
+
+    def at(self, number: int) -> Expansion | None:
+        """``number``: an address's digest as a big-endian integer."""
+        return self._known.get(number)
+
+    def moved(self, domain: str) -> str:
+        """The domain that this one stands for: itself where it stands for none."""
+        for _ in range(8):
+            onward = self._domains.get(domain)
+            if onward is None:
+                break
+            domain = onward
+        return domain
+
+    @property
+    def moves(self) -> bool:
+        """Whether any domain stands for another."""
+        return bool(self._domains)
+
+    def items(self) -> Mapping[int, Expansion]:
+        return self._known
+
+
+def _row(one: Expansion) -> dict[str, Any]:
+    row: dict[str, Any] = {"people": one.people, "unplaced": one.unplaced}
+    if one.customers:
+        row |= {"customers": one.customers, "lists": dict(one.lists), "members": [m.hex() for m in one.members]}
+    if one.addressed:
+        row["addressed"] = list(one.addressed)
+    return row
+
+
+def _read(said: Any, key_id: bytes) -> tuple[Mapping[int, Expansion], Mapping[str, str]]:
+    if said["layout"] != LAYOUT or said["key"] != key_id.hex():
+        raise ValueError
+    known = {
+        int(number, 16): Expansion(
+            key=bytes.fromhex(number),
+            people=int(row["people"]),
+            unplaced=int(row.get("unplaced", 0)),
+            customers=int(row.get("customers", 0)),
+            lists={str(name): int(count) for name, count in row.get("lists", {}).items()},
+            addressed=tuple(map(str, row.get("addressed", ()))),
+            members=tuple(map(bytes.fromhex, row.get("members", ()))),
+        )
+        for number, row in said["entries"].items()
+    }
+    return known, {str(old): str(new) for old, new in said["domains"].items()}

@@ -1,0 +1,78 @@
+"""What expands at the relay or a list server without being a customer list of the policy, as the policy declares it.
+
+Never here: reading maps and asking servers (lists.expanding).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from smtpguard.config.quantity import Seconds
+from smtpguard.config.validation import Section, tag
+from smtpguard.policy.members import MapPath, Words, encrypted, named, web
+
+
+class Expands(Section):
+    refresh: Seconds = 15 * 60
+
+    source: ClassVar[str]
+
+
+class ExpandsAliases(Expands):
+    """aliases(5). ``domains``: where its names are addresses; the first is that of names that stand alone."""
+
+    source: ClassVar[str] = "aliases"
+    aliases: MapPath
+    domains: Words
+
+
+class ExpandsVirtual(Expands):
+    """virtual(5). ``domains``: of names that stand alone, if there are any."""
+
+    source: ClassVar[str] = "virtual"
+    virtual: MapPath
+    domains: Words | None = None
+
+
+class ExpandsMailman(Expands):
+    """Every list of a Mailman 3 server."""
+
+    source: ClassVar[str] = "mailman"
+    mailman: Annotated[str, AfterValidator(web)]
+    user: str = "restadmin"
+    password_file: str
+    ca_file: str | None = None
+    timeout: Seconds = 30
+    time_limit: Seconds = 3600
+
+    @model_validator(mode="after")
+    def _secret(self) -> ExpandsMailman:
+        encrypted(self.mailman)
+        return self
+
+
+_KINDS = ("aliases", "virtual", "mailman")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return tag(next((kind for kind in _KINDS if value.get(kind) is not None), _KINDS[0]))
+    return tag(value.source)
+
+
+AnyExpands = Annotated[
+    Annotated[ExpandsAliases, Tag(tag("aliases"))]
+    | Annotated[ExpandsVirtual, Tag(tag("virtual"))]
+    | Annotated[ExpandsMailman, Tag(tag("mailman"))],
+    Discriminator(_kind),
+    BeforeValidator(
+        lambda value: named(value, _KINDS, "expansions", "a mapping like {aliases: FILE, domains: [example.com]}")
+    ),
+]
+SeveralExpands = Annotated[
+    list[AnyExpands],
+    BeforeValidator(lambda value: [value] if isinstance(value, dict) else value),
+    Field(title="expansions"),
+]
