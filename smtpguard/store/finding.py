@@ -23,11 +23,13 @@ Select = Callable[[str, Sequence[Any]], Iterator[Any]]
 
 
 class Finder:
-    """Of one batch. ``memory`` is the process's."""
+    """Of one batch. ``memory`` is the process's. A mailing of which nothing came ``since_us`` is over: the same text begins
+    another."""
 
-    def __init__(self, select: Select, secret: bytes, memory: Memory) -> None:
+    def __init__(self, select: Select, secret: bytes, memory: Memory, since_us: int) -> None:
         self._select = select
         self._secret = secret
+        self.since_us = since_us
         self._memory = memory
         self._here = Memory()  # those that this batch has begun
         self._crowded: set[int] = set()
@@ -85,7 +87,8 @@ class Finder:
             for n in under:
                 if n in ns:
                     keys.setdefault(n, []).append(key)
-        for n, id, sketch in self._select("SELECT n, id, sketch FROM mailing WHERE n IN ({})", list(ns)):
+        sql = f"SELECT n, id, sketch FROM mailing WHERE n IN ({{}}) AND last_at >= {self.since_us:d}"
+        for n, id, sketch in self._select(sql, list(ns)):
             made = Sketch.unpack(bytes(sketch))
             yield Known(n=n, mailing_id=id, keys=tuple({*keys[n], *made.keys}), sketch=made)
 

@@ -75,7 +75,7 @@ class Row:
         mailing, known = self.mailing, self.known
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
-            known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
+            True, known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
         )  # fmt: skip
 
     def view(self, now: datetime) -> Mailing:

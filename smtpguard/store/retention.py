@@ -15,7 +15,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.approval import State
-from smtpguard.store import contents, journal
+from smtpguard.store import contents, forgetting, journal
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
@@ -42,6 +42,7 @@ class Erased:
     holds: int = 0
     private: int = 0
     entries: int = 0
+    mailings: int = 0
     more: bool = False
 
 
@@ -56,13 +57,14 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     base, entries = _journal(batch, batch.now - keep.journal)
     batch.connection.execute(delete(underway).where(underway.c.at < microseconds(batch.now - DOUBTS)))
     _lifted(batch, batch.now - keep.addresses)
-    taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries)
+    mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
+    taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries, mailings=mailings)
     if taken.contents or gone or private or entries:
         data: dict[str, int] = {"contents": len(old), "holds": gone, "private": private, "entries": entries}
         if through:
             data["private_through"] = through
         batch.record([Event(kind=Kind.ERASED, id=str(batch.head.seq + 1), at=batch.now, data=data)])
-    more = len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
+    more = others or len(old) >= SLICE or gone >= SLICE or private >= CUT or entries >= CUT
     if base is not None:
         journal.mark(batch, base=base)
     return replace(taken, more=more)

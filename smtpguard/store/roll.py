@@ -23,6 +23,8 @@ from smtpguard.store.memory import Memory
 
 OF_MAILINGS = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
 WINDOW = DAY * 1_000_000
+QUIET = 14 * WINDOW
+"""A mailing of which nothing has come for so long is over."""
 _MANY = 500  # values in one IN (...)
 _CUSTOMER, _MAYBE, _FIRST_LIST = 1, 2, 2  # of a kind: two bits, then one for each list
 _CUSTOMERS = _CUSTOMER | _MAYBE
@@ -51,7 +53,7 @@ class Roll:
         self._rows: dict[int, Row] = {}
         self._met: dict[str, Row | None] = {}  # by item id
         self._dirty: dict[tuple[int, bytes], Copy] = {}
-        self._finder = Finder(self._select, page.secret, memory)
+        self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
         self._next = 0
 
     # -- which mailing
@@ -64,7 +66,11 @@ class Roll:
         found = self._finder.find([item.identity for item in wanted if item.identity is not None])
         self._load({known.n for known in found if known is not None})
         for item, known in zip(wanted, found, strict=True):
-            self._met[item.id] = self._rows.get(known.n) if known is not None else None
+            row = self._rows.get(known.n) if known is not None else None
+            if row is not None and row.last_us < self._finder.since_us:
+                self._memory.forget(row.known.n)
+                row = None
+            self._met[item.id] = row
         self._load_people(
             (row, person.digest) for item in wanted if (row := self._met[item.id]) for person in item.everybody
         )

@@ -136,6 +136,7 @@ mailing = Table(  # the same text to many people: who got how far is counted her
     _big("last_at"),
     _text("state"),
     _big("people"),
+    Column("filed", Boolean, nullable=False),
     _blob("sketch"),
     _text("counts"),
     _text("doc"),

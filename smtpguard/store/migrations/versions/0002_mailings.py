@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("last_at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("people", sa.BigInteger(), nullable=False),
+        sa.Column("filed", sa.Boolean(), nullable=False),
         sa.Column("sketch", sa.LargeBinary(), nullable=False),
         sa.Column("counts", sa.Text(), nullable=False),
         sa.Column("doc", sa.Text(), nullable=False),

@@ -1,0 +1,74 @@
+"""Forgetting mailings: whom one has come for goes with the retention of addresses; what was a single letter goes after days.
+
+A mailing that was quiet for long is over: its keys go, so that the same text begins another. The newest row stays, since
+numbers are given from it on. Never here: other retention (retention).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select, update
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.policy.mailing import State
+from smtpguard.store.batch import Batch
+from smtpguard.store.mailingrow import COLUMNS, Row
+from smtpguard.store.roll import QUIET as OVER
+from smtpguard.store.schema import mailing, mailing_key, reached
+
+QUIET = timedelta(microseconds=OVER)
+LETTER = timedelta(days=2)
+FEW = 20
+SLICE = 500
+CUT = 10_000
+
+
+def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
+    """One slice. Returns how many mailings were forgotten for good, and whether there are more."""
+    batch.flush()
+    newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
+    letters = _quiet(batch, LETTER, newest, small=True)
+    gone, left = _erase(batch, [*letters, *_old(batch, before, newest)])
+    ended = _quiet(batch, QUIET, newest, small=False)
+    _unfile(batch, ended)
+    return gone, left or len(letters) >= SLICE or len(ended) >= SLICE
+
+
+def _old(batch: Batch, before: datetime, newest: int) -> list[int]:
+    query = select(mailing.c.n).where(mailing.c.last_at < microseconds(before), mailing.c.n < newest)
+    return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
+
+
+def _quiet(batch: Batch, since: timedelta, newest: int, *, small: bool) -> list[int]:
+    """Those of which nothing has come since then: those of a few people of which nothing waits, or those with keys still."""
+    query = select(mailing.c.n).where(mailing.c.last_at < microseconds(batch.now - since), mailing.c.n < newest)
+    if small:
+        query = query.where(mailing.c.people < FEW, mailing.c.state == State.PASSING.value)
+    else:
+        query = query.where(mailing.c.filed.is_(True))
+    return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
+
+
+def _erase(batch: Batch, ns: list[int]) -> tuple[int, bool]:
+    """Their people first, so many at a time."""
+    _unfile(batch, ns)
+    room, done = CUT, []
+    for n in ns:
+        some = select(reached.c.person).where(reached.c.n == n).limit(room).scalar_subquery()
+        room -= batch.connection.execute(delete(reached).where(reached.c.n == n, reached.c.person.in_(some))).rowcount
+        if room <= 0:
+            break
+        done.append(n)
+    if done:
+        batch.connection.execute(delete(mailing).where(mailing.c.n.in_(done)))
+    return len(done), len(done) < len(ns)
+
+
+def _unfile(batch: Batch, ns: list[int]) -> None:
+    for n in ns:
+        for columns in batch.select(f"SELECT {COLUMNS} FROM mailing WHERE n = ?", (n,)):
+            for key in Row.read(*columns).known.keys:
+                batch.connection.execute(delete(mailing_key).where(mailing_key.c.key == key, mailing_key.c.n == n))
+    if ns:
+        batch.connection.execute(update(mailing).where(mailing.c.n.in_(ns)).values(filed=False))

@@ -1,0 +1,280 @@
+"""Mailings in the store: found again, counted once a person, on both engines and over several processes; and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Admission, Ask, Item, Live
+from smtpguard.policy.mailing import DAY, Fate, Person, Tally
+from smtpguard.policy.verdict import Action, Deferred, Verdict
+from smtpguard.reading.fingerprint import Identity, Sketch
+from smtpguard.store import finding, forgetting
+from smtpguard.store.memory import MOST, Known, Memory
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store, open_store
+from tests.store.making import SECRET, Clock, Gathered, event, item, relays
+
+CUSTOMERS = Ask(fact="mailing.customers", key="", window_seconds=DAY)
+REACH = Ask(fact="mailing.reach", key="", window_seconds=DAY)
+NEWS = Ask(fact="mailing.share", key="news", window_seconds=DAY)
+ALL = (CUSTOMERS, REACH, NEWS)
+SPRING = Identity(exact="spring")
+
+
+def person(name: str, **more: Any) -> Person:
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return Person(**{"digest": digest, "customer": True, "lists": ("news",), **more})
+
+
+def of(id: str, *people: Person | str, identity: Identity = SPRING, content: str = "", **more: Any) -> Item:
+    everybody = tuple(p if isinstance(p, Person) else person(p) for p in people)
+    sha256 = hashlib.sha256((content or id).encode()).hexdigest()
+    return item(id, asks=ALL, identity=identity, everybody=everybody, content_sha256=sha256, **more)
+
+
+async def admit(store: Store, one: Item, action: Action = Action.RELAY) -> Live:
+    """What it saw; decided as told."""
+    seen: list[Live] = []
+
+    def step(live: Live) -> Admission:
+        seen.append(live)
+        if action is Action.RELAY:
+            return relays(one.id)(live)
+        entry = event(Kind.VERDICT, one.id, at=live.now, action=action.word)
+        return Admission(verdict=Verdict(action=action), events=(entry,), disposition=Deferred(reply=None))  # type: ignore[arg-type]
+
+    await store.admit(one, step)
+    return seen[0]
+
+
+async def counts(store: Store, one: Item, action: Action = Action.RELAY) -> tuple[int, ...]:
+    live = await admit(store, one, action)
+    return tuple(live.counts[ask] for ask in ALL)
+
+
+async def outcome(store: Store, id: str, said: str) -> None:
+    store.note(event(Kind.OUTCOME, id, outcome=said))
+    await store.record([])
+
+
+async def the_tally(store: Store) -> Tally:
+    (mailing,) = await store.mailings()
+    return mailing.people
+
+
+async def test_each_person_counts_once_whoever_sends_what_copy(store: Store) -> None:
+    assert await counts(store, of("T1", "a", "b")) == (2, 2, 2)
+    assert await counts(store, of("T2", "b", "c")) == (3, 3, 3)
+    colleague = person("colleague", customer=False, lists=())
+    assert await counts(store, of("T3", "a", colleague, person("d", lists=()))) == (4, 5, 3)
+
+
+async def test_items_of_one_batch_see_each_other(store: Store) -> None:
+    async with Gathered(store):
+        tasks = [asyncio.create_task(counts(store, of(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
+    assert [c[0] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
+    assert len(await store.mailings()) == 1
+
+
+async def test_a_list_counts_as_its_people_at_its_version(store: Store) -> None:
+    listed = person("news v1", weight=400_000)
+    assert await counts(store, of("T1", "a", listed)) == (400_001,) * 3
+    assert await counts(store, of("T2", listed)) == (400_001,) * 3
+    assert await counts(store, of("T3", person("news v2", weight=400_000))) == (800_001,) * 3
+
+
+async def test_who_may_be_a_customer_is_counted_beside(store: Store) -> None:
+    unsure = person("a", customer=False, maybe=True, lists=())
+    await admit(store, of("T1", unsure))
+    live = await admit(store, of("T2", "b"))
+    assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (1, 1)
+    live = await admit(store, of("T3", "a"))
+    assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (2, 0), "now it is known"
+
+
+async def test_the_window_slides_and_a_retry_prolongs_nothing(store: Store, clock: Clock) -> None:
+    await admit(store, of("T1", "a", "b", content="one"))
+    clock.go(hours=12)
+    await admit(store, of("T2", "a", content="one"))
+    await admit(store, of("T3", "b", "c", content="another"))
+    clock.go(hours=12, seconds=1)
+    assert await counts(store, of("T4", "d")) == (3, 3, 3), "a's only copy is a day old"
+
+
+async def test_what_was_deferred_is_not_counted_in_the_window(store: Store) -> None:
+    assert await counts(store, of("T1", "a", "b"), Action.DEFER) == (2, 2, 2)
+    assert await counts(store, of("T2", "c")) == (1, 1, 1)
+    assert await the_tally(store) == Tally(deferred=2, admitted=1)
+
+
+async def test_outcomes_say_who_has_it(store: Store) -> None:
+    for n, said in enumerate(("relayed", "refused", "lost", "recalled"), 1):
+        await admit(store, of(f"T{n}", f"p{n}"))
+        await outcome(store, f"T{n}", said)
+    await admit(store, of("T9", "p9"))
+    assert await the_tally(store) == Tally(relayed=1, refused=1, deferred=2, admitted=1)
+    fates = await store.reached_by(
+        (await store.mailings())[0].mailing_id, [person(f"p{n}").digest for n in (1, 2, 3, 9, 8)]
+    )
+    assert sorted(fates.values()) == [Fate.DEFERRED, Fate.REFUSED, Fate.ADMITTED, Fate.RELAYED]
+
+
+async def test_who_got_one_copy_has_it_whatever_became_of_another(store: Store) -> None:
+    await admit(store, of("T1", "a"))
+    await outcome(store, "T1", "relayed")
+    await admit(store, of("T2", "a"))
+    await outcome(store, "T2", "refused")
+    assert await the_tally(store) == Tally(relayed=1)
+
+
+async def test_processes_count_together(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
+        for n in range(20):
+            assert (await counts((store, other)[n % 2], of(f"T{n}", f"p{n}")))[0] == n + 1
+
+
+def sketch(rng: random.Random) -> list[int]:
+    return sorted(rng.sample(range(1 << 32), 64))
+
+
+def near(numbers: Sequence[int], rng: random.Random) -> Sketch:
+    """A personalised copy: a few pieces differ."""
+    kept = rng.sample(list(numbers), 58)
+    return Sketch.of(sorted({*kept, *rng.sample(range(1 << 32), 6)}))
+
+
+async def test_personalised_copies_are_found_again(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+    """Many mailings at once, copies of each in turn, one process that remembers nothing: each stays one."""
+    rng = random.Random(5)
+    mailings = [sketch(rng) for _ in range(12)]
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
+        for n in range(96):
+            one = of(f"T{n}", f"p{n}", identity=Identity(sketch=near(mailings[n % 12], rng)))
+            assert (await counts((store, other)[n % 5 == 0], one))[0] == n // 12 + 1
+            other._writer._memory = Memory()
+    assert len(await store.mailings()) == 12
+
+
+async def test_a_campaign_and_a_text_are_one_mailing_by_either(store: Store) -> None:
+    rng = random.Random(6)
+    text = Sketch.of(sketch(rng))
+    await admit(store, of("T1", "a", identity=Identity(exact="c", sketch=text)))
+    assert await counts(store, of("T2", "b", identity=Identity(sketch=text))) == (2, 2, 2)
+    assert await counts(store, of("T3", "c", identity=Identity(exact="c"))) == (3, 3, 3)
+    assert await counts(store, of("T4", "d", identity=Identity(exact="other"))) == (1, 1, 1)
+
+
+async def test_a_key_that_all_have_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "CROWDED", 3)
+    rng = random.Random(7)
+    common = (1, 2)
+    for n in range(9):
+        numbers = [*common, *sketch(rng)[2:]]
+        assert await counts(store, of(f"T{n}", f"p{n}", identity=Identity(sketch=Sketch.of(numbers)))) == (1, 1, 1)
+        assert await counts(store, of(f"U{n}", f"q{n}", identity=Identity(sketch=Sketch.of(numbers)))) == (2, 2, 2)
+    rows: list[Any] = []
+    await store._writer.submit(lambda b: rows.extend(b.select("SELECT n FROM mailing_key WHERE key = 1")))
+    assert len(rows) == 3
+
+
+async def test_what_failed_leaves_no_mailing(store: Store) -> None:
+    def fails(live: Live) -> Admission:
+        assert live.mailing is not None
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        await store.admit(of("T1", "a"), fails)
+    assert await store.mailings() == []
+    assert await counts(store, of("T2", "b")) == (1, 1, 1)
+
+
+async def test_more_lists_than_a_kind_has_bits(store: Store) -> None:
+    people = [person(f"p{n}", lists=(f"list{n}",)) for n in range(80)]
+    asks = tuple(Ask(fact="mailing.share", key=f"list{n}", window_seconds=DAY) for n in range(80))
+    await admit(store, of("T1", *people))
+    live = await admit(store, item("T2", asks=asks, identity=SPRING, everybody=(person("x", lists=()),)))
+    assert all(live.counts[asks[n]] == 1 for n in range(59))
+    assert all(live.counts[asks[n]] == 21 for n in range(59, 80)), "too many, never too few"
+
+
+def test_memory_is_bounded_and_forgets_the_oldest() -> None:
+    memory = Memory()
+    for n in range(MOST + 10):
+        memory.add(Known(n=n, mailing_id=str(n), keys=(n, n + 1), sketch=Sketch()))
+    assert memory.find(5, Sketch()) is None
+    assert (found := memory.find(MOST, Sketch())) is not None
+    assert found.n in (MOST - 1, MOST)
+    for n in range(MOST + 10):
+        memory.forget(n)
+    assert memory._by_key == {}
+
+
+# forgetting
+
+
+async def test_a_mailing_that_was_quiet_for_long_is_over(store: Store, clock: Clock) -> None:
+    """For a process that remembers it as well, and before anybody has swept."""
+    for id in ("T1", "T2", "T3"):
+        await admit(store, of(id, id))
+    clock.go(days=15)
+    assert await counts(store, of("T4", "d")) == (1, 1, 1)
+    assert await counts(store, of("T5", "e")) == (2, 2, 2)
+    assert len(await store.mailings()) == 2
+
+
+async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, clock: Clock) -> None:
+    keep = Retention(addresses=timedelta(days=90))
+    many = [f"p{n}" for n in range(forgetting.FEW)]
+    await admit(store, of("T1", "a", identity=Identity(exact="letter")))
+    await admit(store, of("T2", *many, identity=Identity(exact="mailing")))
+    clock.go(days=3)
+    await admit(store, of("T3", "a", identity=Identity(exact="newest")))
+    assert (await store.retain(keep)).mailings == 1
+    assert {m.messages for m in await store.mailings()} == {1}
+    assert len(await store.mailings()) == 2
+    clock.go(days=15)
+    await admit(store, of("T4", "a", identity=Identity(exact="newest of all")))
+    await store.retain(keep)
+    assert await counts(store, of("T5", "z", identity=Identity(exact="mailing"))) == (1, 1, 1), "it was over"
+    [old] = [m for m in await store.mailings() if m.people.all == forgetting.FEW]
+    assert len(await store.reached_by(old.mailing_id, [person(p).digest for p in many])) == forgetting.FEW
+    clock.go(days=91)
+    await store.retain(keep)
+    assert await store.mailing(old.mailing_id) is None
+    assert await store.reached_by(old.mailing_id, [person(p).digest for p in many]) == {}
+    assert (await store.verify()).ok
+
+
+# against a model
+
+
+async def test_counts_are_what_a_plain_model_says(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
+    """Random people, lists, retries, times, verdicts and outcomes over two processes, against one that counts from scratch."""
+    rng = random.Random(11)
+    seen: dict[str, dict[str, tuple[Any, str]]] = {}  # mailing -> person -> newest time, content
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
+        for n in range(150):
+            clock.go(minutes=rng.choice([0, 0, 1, 60, 500]))
+            mailing, content = rng.choice("xy"), f"c{rng.randrange(12)}"
+            names = rng.sample("abcdefgh", rng.randrange(1, 5))
+            action = rng.choice([Action.RELAY, Action.RELAY, Action.DEFER])
+            people = seen.setdefault(mailing, {})
+            floor = clock.now() - timedelta(days=1)
+            within = {p for p, (at, _) in people.items() if at is not None and at > floor}
+            one = of(f"T{n}", *names, identity=Identity(exact=mailing), content=content)
+            got = await counts(rng.choice([store, other]), one, action)
+            assert got[0] == len(within | set(names)), n
+            for name in names:
+                at, last = people.get(name, (None, ""))
+                retry = last == content and name in within
+                people[name] = (clock.now() if action is Action.RELAY and not retry else at, content)
+    assert sorted(m.customers for m in await store.mailings()) == sorted(len(p) for p in seen.values())
