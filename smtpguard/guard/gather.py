@@ -16,6 +16,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.guard.provenance import Provenance
 from smtpguard.guard.sender import Sender
+from smtpguard.guard.threads import reply_of, threads_of
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classification, Classified, Kind, Span
 from smtpguard.mail.trace import TraceInfo, trusted
@@ -173,6 +174,8 @@ class Gathering:
             lists=known.lists,
             senders=self.sender.everything,
             thread=thread,
+            threads=threads_of(self.reading, self.counted),
+            reply=reply_of(self.reading, self.transaction),
             sizes=known.sizes,
             identity=self._identity(values.get("sender.proven") is True),
         )

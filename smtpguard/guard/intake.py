@@ -189,10 +189,10 @@ class Intake:
 
         def step(live: Live) -> Admission:
             verdict = with_fixed(plan.close(live), gathering, live, streams)
-            return record.admission(standing(verdict, gathering, live, self._term), live)
+            return record.admission(standing(verdict, gathering, live, self._term), live, plan.stops(verdict, live))
 
         async with asyncio.timeout(self._limits.admit_seconds):
-            admission = await self._ledger.admit(_item(gathering, asks, gone), step)
+            admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests), gone), step)
         self._held.note(gathering.facts.identity, admission.verdict.action)
         return admission
 

@@ -49,7 +49,14 @@ def _lists(facts: Facts) -> Sequence[str] | Value | None:
 def _thread(facts: Facts) -> Sequence[str] | Value | None:
     if facts.get("sender.address") is None:
         return None  # the header was not asked yet
-    return [facts.thread] if facts.thread else Unknown(why="nobody can say which conversation it belongs to")
+    return list(facts.threads) or Count(0, 0)
+
+
+def _reply(facts: Facts) -> Sequence[str] | Value | None:
+    """What is no reply reaches whom it reaches."""
+    if facts.get("sender.address") is None:
+        return None
+    return [facts.reply] if facts.reply else facts.get("recipients.reach")
 
 
 def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
@@ -59,6 +66,14 @@ def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
     return Count(max(c.low for c in counts.values()), max(c.high for c in counts.values()))
+
+
+def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
+    """At least, and at most, whom this transaction reaches by itself: of a list without an index that may be anybody."""
+    count, own = _only(counts, facts), facts.get("recipients.reach")
+    if not isinstance(count, Count) or not isinstance(own, Count):
+        return count
+    return Count(max(count.low, own.low), max(count.high, own.high))
 
 
 def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
@@ -77,9 +92,13 @@ COUNTED: Mapping[str, Counted] = {
     "mailing.reach": Counted(keys=lambda facts: [""], answer=_only, window_seconds=DAY),
     "mailing.share": Counted(keys=_lists, answer=_share, window_seconds=DAY),
     "list.customers": Counted(keys=_lists, answer=_most),
-    "thread.replies": Counted(keys=_thread, answer=_only, lazy=True),
+    "thread.replies": Counted(keys=_thread, answer=_most, lazy=True),
+    "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True),
     "sender.customers": Counted(keys=_sender, answer=_only),
 }
+RESTS = "thread.rests"
+"""What is counted of a conversation that rests: the reply at which a rule with ``stop`` took effect."""
+
 APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 

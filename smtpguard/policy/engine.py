@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from smtpguard.policy import counted
+from smtpguard.policy import counted, stopping
 from smtpguard.policy.admission import Ask, Freeze, Live, Selector
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
 from smtpguard.policy.facts import FACTS, Facts, Source, Unknown, Value
@@ -107,7 +107,10 @@ class RuleSet:
             asks = {slot: questions for slot, questions in asks.items() if slot not in self._lazy or slot in wanted}
         sources = reckoned.sources | {Source.HEADERS} if headers else reckoned.sources
         pending = frozenset([source for source in _PRICES if source in sources][:1])
-        return Plan(rules=self, facts=known, values=values, reckoned=reckoned, pending=pending, questions=asks)
+        pauses = stopping.pauses(self.rules, reckoned.answers, known)
+        return Plan(
+            rules=self, facts=known, values=values, reckoned=reckoned, pending=pending, questions=asks, pauses=pauses
+        )
 
     def _reckon(self, known: tuple[Value | None, ...]) -> Reckoning:
         """``known``: a value for each slot, None where it is yet to be asked."""
@@ -157,6 +160,8 @@ class Plan:
     reckoned: Reckoning
     pending: frozenset[Source]
     questions: Mapping[str, tuple[Ask, ...]]
+    pauses: Mapping[str, tuple[Ask, ...]] = field(default_factory=dict)
+    """Of each rule with a stop, what tells whether the conversation rests."""
     _settled: tuple[Hit | Miss | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +184,15 @@ class Plan:
     def asks(self) -> tuple[Ask, ...]:
         """The counts to read, and to count this message in, whatever becomes of the rules that look at them."""
         return tuple(dict.fromkeys(ask for questions in self.questions.values() for ask in questions))
+
+    @property
+    def rests(self) -> tuple[Ask, ...]:
+        """What to ask besides, to be counted only where ``stops`` says so."""
+        return tuple(ask for asks in self.pauses.values() for ask in asks)
+
+    def stops(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
+        """The conversations that rest from this message on."""
+        return stopping.begun(self.pauses, verdict, live)
 
     @property
     def may_hold(self) -> bool:
@@ -218,6 +232,8 @@ class Plan:
                     skipped.append(rule.rule_id)
                     continue
                 settled = in_words(rule, answer, values, self.facts)
+                if answer is NO and stopping.rests(self.pauses.get(rule.rule_id, ()), live):
+                    answer, settled = stopping.stopped(rule, values, settled)
             if answer is UNKNOWN:
                 doubts.update((c.fact.name, self._why(c.slot, values)) for c in rule.doubts(values))
             if isinstance(settled, Hit):

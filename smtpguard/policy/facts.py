@@ -120,7 +120,10 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="sender.customers", type=Type.COUNT, source=L, windowed=True, doc="distinct customers that this From wrote to in a window"),
     Fact(name="list.customers", type=Type.COUNT, source=L, windowed=True,
          doc="distinct people of any one list touched, whoever wrote to them and what, in a window: the most"),
-    Fact(name="thread.replies", type=Type.COUNT, source=L, windowed=True, doc="distinct Message-IDs in the thread in a window"),
+    Fact(name="thread.replies", type=Type.COUNT, source=L, windowed=True,
+         doc="distinct replies in the conversation in a window, by their Message-IDs; none where it is no reply itself"),
+    Fact(name="thread.reach", type=Type.COUNT, source=L, windowed=True,
+         doc="distinct people whom this very reply reaches in a window, over all transactions that it is split into"),
 )  # fmt: skip
 """Every fact by its name. A name that is not here is an error in the policy, with a suggestion."""
 
@@ -130,7 +133,9 @@ class Facts:
     """What is known of one message. ``values`` holds what was asked; ``evidence`` the phrases behind a fact, for people.
 
     ``lists`` and ``senders`` are what freezes are matched against: names of lists touched; canonical From, reverse-path and
-    authenticated user. ``quorum`` is what a hold of this message needs. ``thread`` is a key of counts.
+    authenticated user. ``quorum`` is what a hold of this message needs. ``thread`` is what a freeze of a
+    conversation names; ``threads``: the keys under which its replies are counted, none where it is no reply, and ``reply``:
+    this one's own.
     ``identity``: what it is a copy of; None where nothing has needed it. ``sizes``: how many people are on each list that it
     touches, or may touch.
     """
@@ -140,6 +145,8 @@ class Facts:
     lists: frozenset[str] = frozenset()
     senders: frozenset[str] = frozenset()
     thread: str = ""
+    threads: tuple[str, ...] = ()
+    reply: str = ""
     identity: Identity | None = None
     sizes: Mapping[str, Count] = field(default_factory=dict)
 

@@ -311,7 +311,7 @@ class RuleModel(Section):
     mode: Literal["enforce", "observe"] = "enforce"
     scope: Literal["all", "customers"] = "all"
     explain: bool = False
-    stop: Annotated[Seconds, Field(gt=0)] | None = None
+    stop: Seconds | None = None
 
 
 def _pattern(text: str) -> str:

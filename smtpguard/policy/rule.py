@@ -40,6 +40,8 @@ class Rule:
     mode: Mode = Mode.ENFORCE
     scope: Scope = Scope.ALL
     explain: bool = False
+    stop_seconds: int = 0
+    """For so long a conversation rests once the rule has taken effect in it."""
     _when: _Tests = field(init=False, repr=False, compare=False)
     _unless: _Tests = field(init=False, repr=False, compare=False)
 

@@ -17,7 +17,9 @@ from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
 from smtpguard.policy.rule import FIXED, Rule
+from smtpguard.policy.stopping import REPLIES
 from smtpguard.policy.verdict import Action, Mode, Scope
+from smtpguard.policy.window import LONGEST_SECONDS
 
 MAX_RULES = 10_000
 _ACTIONS = {action.word: action for action in Action}
@@ -70,7 +72,20 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, poli
         mode=Mode(model.mode) if policy.enforce else Mode.OBSERVE,
         scope=Scope(model.scope),
         explain=model.explain,
+        stop_seconds=_stop(model, place, when, findings),
     )
+
+
+def _stop(model: RuleModel, place: Place, when: tuple[Condition, ...], findings: Findings) -> int:
+    """Seconds; 0 where there is none."""
+    if model.stop is None:
+        return 0
+    if not any(c.fact.name == REPLIES for c in when):
+        text = f"a stop in a rule that does not count {REPLIES}: there is no conversation to let rest"
+        findings.problem((*place, "stop"), text, f"{REPLIES} among its conditions", key=True)
+    if model.stop > LONGEST_SECONDS:
+        findings.problem((*place, "stop"), f"a conversation that rests for {model.stop} s", "at most 31d")
+    return int(model.stop)
 
 
 def _own(description: Mapping[str, str], policy: PolicyModel) -> str:

@@ -129,6 +129,7 @@ _SAID: Mapping[str, Saying] = {
     "sender.customers": _counted("Its sender wrote to one customer", "Its sender wrote to # customers", "Its sender wrote to no customer"),
     "list.customers": _counted("Mail went to one customer of a list", "Mail went to # customers of a list",
                                "Mail went to no customer of a list"),
-    "thread.replies": _counted("There was one message in this conversation", "There were # messages in this conversation",
-                               "There were no messages in this conversation"),
+    "thread.replies": _counted("There was one reply in this conversation", "There were # replies in this conversation",
+                               "There were no replies in this conversation"),
+    "thread.reach": _counted("This reply reached one person", "This reply reached # people", "This reply reached nobody"),
 }  # fmt: skip

@@ -132,6 +132,8 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
         lists=lists if isinstance(lists, frozenset) else frozenset(),
         senders=frozenset({sender}) if isinstance(sender, str) else frozenset(),
         thread="thread",
+        threads=("thread",),
+        reply="reply",
         sizes={_LIST: Count.exactly(_PEOPLE)},
     )
     plan = rules.plan(facts)
@@ -151,6 +153,7 @@ _OWN = {
     "mailing.customers": "recipients.customers",
     "mailing.reach": "recipients.reach",
     "mailing.share": "recipients.share",
+    "thread.reach": "recipients.reach",
 }
 
 

@@ -17,8 +17,11 @@ from smtpguard.policy.admission import Ask, Item
 from smtpguard.store.batch import Batch
 from smtpguard.store.roll import OF_MAILINGS
 
-OF_MESSAGES = frozenset({"thread.replies", "stream.messages"})
+OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
 """Facts that count Message-IDs instead of people."""
+
+OF_EVERYBODY = "thread.reach"
+"""The fact that counts colleagues and strangers too."""
 
 OF_A_LIST = "list.customers"
 """The fact that counts only those who are on the list that is its key."""
@@ -182,7 +185,10 @@ class Tally:
 def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
     """The item's members of the scope, each once, with its weight: a list's address weighs as much as its people."""
     if ask.fact in OF_MESSAGES:
-        return [(_pair(scope, b"m" + (item.message_id or item.key).encode("utf-8", "surrogatepass")), 1)]
+        split = item.content_sha256 if ask.fact != "stream.messages" else None  # one reply, in however many envelopes
+        return [(_pair(scope, b"m" + (item.message_id or split or item.key).encode("utf-8", "surrogatepass")), 1)]
+    if ask.fact == OF_EVERYBODY:
+        return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody]
     if ask.fact == OF_A_LIST:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody if ask.key in p.lists]
     people = [(_pair(scope, b"p" + person), 1) for person in dict.fromkeys(item.people)]

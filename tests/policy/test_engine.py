@@ -293,7 +293,7 @@ def test_a_share_is_asked_for_each_list_and_is_the_largest() -> None:
 
 def test_a_count_that_no_rule_wants_to_know_of_any_more_is_not_asked() -> None:
     storm = ruleset(rule("storm", {"thread.replies": ">= 5 in 10m", "recipients.reach": ">= 100"}))
-    few = Facts(values={**SENDER, "recipients.reach": Count(3, 3)}, thread="<t>")
+    few = Facts(values={**SENDER, "recipients.reach": Count(3, 3)}, threads=("<t>",))
     assert storm.plan(few).asks == ()
     (asked,) = storm.plan(few.with_values({"recipients.reach": Count(100, 100)})).asks
     assert asked.key == "<t>"

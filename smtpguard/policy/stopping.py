@@ -1,0 +1,69 @@
+"""Conversations that rest: a rule with ``stop`` that took effect in one goes on taking effect in it for that long.
+
+What begins a rest is one reply, counted under the rule and the conversation; whoever finds it counted by another reply meets
+a conversation that rests. The replies that are stopped prolong nothing, so it ends by itself. A message that is no reply, or
+that the rule's other conditions do not mean, is not stopped. Pure. Never here: how fast a conversation is (counted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from smtpguard.policy.admission import Ask, Live
+from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer
+from smtpguard.policy.counted import RESTS
+from smtpguard.policy.facts import Count, Facts, Value
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Hit, Miss, Mode, Reason, Verdict
+
+REPLIES = "thread.replies"
+PUBLIC = "So many answered this conversation in a short time that it rests for a while."
+_ANY = Count(float("inf"), float("inf"))
+
+
+def pauses(rules: Sequence[Rule], answers: Sequence[Answer], facts: Facts) -> Mapping[str, tuple[Ask, ...]]:
+    """What to ask for each rule with a stop that may still take effect."""
+    if not facts.threads:
+        return {}
+    return {
+        rule.rule_id: tuple(
+            Ask(fact=RESTS, key=f"{rule.rule_id} {thread}", window_seconds=rule.stop_seconds)
+            for thread in facts.threads
+        )
+        for rule, answer in zip(rules, answers, strict=True)
+        if rule.stop_seconds and answer is PENDING
+    }
+
+
+def rests(asks: Sequence[Ask], live: Live) -> bool:
+    """Whether another reply than this one began a rest."""
+    return any(live.counts.get(ask, 0) > 1 for ask in asks)
+
+
+def stopped(rule: Rule, values: Mapping[str, Value], settled: Hit | Miss | None) -> tuple[Answer, Hit | Miss | None]:
+    """The rule's answer where the conversation rests: as if it were as fast as ever."""
+    slots = [c.slot for c in rule.when if c.fact.name == REPLIES]
+    answer = rule.answer({**values, **dict.fromkeys(slots, _ANY)})
+    if answer is NO:
+        return answer, settled
+    hit = rule.hit(answer, values, Facts())
+    reasons = tuple(_because(rule) if r.fact == REPLIES else r for r in hit.reasons)
+    return (YES if answer is YES else UNKNOWN), replace(hit, reasons=reasons)
+
+
+def begun(asks: Mapping[str, tuple[Ask, ...]], verdict: Verdict, live: Live) -> tuple[Ask, ...]:
+    """The rests that this message begins: of rules that certainly took effect, in conversations that do not rest already."""
+    hits = {h.rule for h in verdict.hits if h.mode is not Mode.APPROVED and not h.uncertain}
+    return tuple(ask for rule, some in asks.items() if rule in hits and not rests(some, live) for ask in some)
+
+
+def _because(rule: Rule) -> Reason:
+    limit = next(c.limit for c in rule.when if c.fact.name == REPLIES)
+    return Reason(
+        fact=REPLIES,
+        observed="at rest",
+        limit=limit,
+        public=PUBLIC,
+        detail=f"the conversation rests for {rule.stop_seconds} s since this rule took effect in it",
+    )

@@ -1,0 +1,200 @@
+"""Reply storms: conversations of many that run hot rest for a while, and one reply is one however it comes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.policy.admission import Selector
+from smtpguard.policy.stopping import PUBLIC
+from smtpguard.policy.verdict import Disposition, Held, Rejected, Relayed
+from tests.guard.house import DOCUMENTS, POLICY, House, Way, house, index
+
+EVERYBODY = "everybody@example.com"
+STAFF = [f"colleague{n}@example.com" for n in range(120)]
+TEXT = (
+    POLICY[: POLICY.index("rules:")]
+    + """
+rules:
+  - id: reply-storm
+    description: A conversation of many people that runs hot is calmed
+    when: {thread.replies: ">= 5 in 10m", thread.reach: ">= 100 in 10m"}
+    then: hold
+    stop: 6h
+"""
+)
+STAFF_LIST = """
+  staff:
+    addresses: [everybody@example.com]
+    list_ids: [everybody.example.com]
+    members: {csv: staff.csv, column: email}
+    audience: colleagues
+streams:"""
+ROOT = "<root@example.com>"
+
+
+def policy(text: str = TEXT) -> dict[str, bytes]:
+    return {**DOCUMENTS, "policy.yaml": text.replace("\nstreams:", STAFF_LIST, 1).encode()}
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[House]:
+    index(tmp_path / "indexes", "staff", STAFF)
+    async with house(tmp_path, documents=policy()) as made:
+        yield made
+
+
+NUMBERS = itertools.count()
+
+
+async def post(home: House, *to: str, **more: Any) -> Disposition:
+    n = next(NUMBERS)
+    headers = {"Message_ID": f"<{n}@example.com>", "References": ROOT, "body": f"Answer {n}"}
+    return await home.intake()(home.transaction(*(to or (EVERYBODY,)), **headers | more), Way())
+
+
+async def storm(home: House, n: int = 4, **more: Any) -> None:
+    """So many replies to everybody pass."""
+    for _ in range(n):
+        assert isinstance(await post(home, **more), Relayed)
+
+
+async def reasons(home: House, done: Disposition) -> list[str]:
+    assert isinstance(done, Held)
+    hold = await home.store.hold(done.hold_id)
+    assert hold is not None
+    return [r.public for h in hold.verdict.hits for r in h.reasons]
+
+
+async def test_the_fifth_reply_in_ten_minutes_is_held_and_the_first_message_is_none_of_them(home: House) -> None:
+    assert isinstance(await post(home, Message_ID=ROOT, References=None), Relayed)
+    await storm(home)
+    done = await post(home)
+    assert await reasons(home, done) == [
+        "There were 5 replies in this conversation in 10m.",
+        "This reply reached 120 people in 10m.",
+    ]
+    assert isinstance(await post(home, Message_ID=ROOT, References=None, X_Again="1"), Relayed)
+
+
+async def test_slow_conversations_and_those_of_few_never_rest(home: House) -> None:
+    for _ in range(12):
+        assert isinstance(await post(home), Relayed)
+        home.clock.pass_(minutes=3)
+        await home.watch.read()
+    for _ in range(12):
+        assert isinstance(await post(home, *STAFF[:30], References="<few@example.com>"), Relayed)
+
+
+async def test_it_rests_for_its_time_and_goes_on_by_itself(home: House) -> None:
+    await storm(home)
+    assert isinstance(await post(home), Held)
+    home.clock.pass_(hours=3)
+    await home.watch.read()
+    assert await reasons(home, await post(home)) == [PUBLIC, "This reply reached 120 people in 10m."]
+    assert isinstance(await post(home, STAFF[0]), Relayed)  # a word between two
+    assert isinstance(await post(home, References="<another@example.com>"), Relayed)
+    home.clock.pass_(hours=3, minutes=1)  # six hours after it began to rest, whoever tried meanwhile
+    await home.watch.read()
+    assert isinstance(await post(home), Relayed)
+
+
+async def test_replies_that_are_stopped_prolong_nothing(home: House) -> None:
+    await storm(home)
+    for _ in range(12):
+        assert isinstance(await post(home), Held)
+        home.clock.pass_(minutes=30)
+        await home.watch.read()
+    home.clock.pass_(minutes=1)
+    await home.watch.read()
+    assert isinstance(await post(home), Relayed)
+
+
+async def test_a_reply_that_an_mta_splits_or_tries_again_is_one(home: House) -> None:
+    for start in range(0, 60, 10):
+        assert isinstance(
+            await post(home, *STAFF[start : start + 10], Message_ID="<one@example.com>", body="One"), Relayed
+        )
+    for n in range(3):
+        assert isinstance(await post(home, Message_ID="<two@example.com>", body="Two", X_Try=str(n)), Relayed)
+    assert isinstance(await post(home), Relayed)
+    assert isinstance(await post(home), Relayed)
+    assert isinstance(await post(home), Held)
+
+
+async def test_without_a_message_id_a_split_reply_is_one_as_well(home: House) -> None:
+    for start in range(0, 100, 10):
+        done = await post(home, *STAFF[start : start + 10], Message_ID=None, To=EVERYBODY, body="One")
+        assert isinstance(done, Relayed)
+    await storm(home, 3)
+    assert isinstance(await post(home), Held)
+
+
+async def test_whom_a_split_reply_reaches_is_counted_over_its_transactions(home: House) -> None:
+    await storm(home)
+    done = [await post(home, *STAFF[n : n + 40], Message_ID="<split@example.com>", body="Split") for n in (0, 40, 80)]
+    assert [type(d) for d in done] == [Relayed, Relayed, Held]
+
+
+async def test_programs_that_lose_references_are_known_by_other_names(home: House) -> None:
+    """Two keep References, two have Outlook's number alone, one answers the last message, and all of them the subject."""
+    subject = {"Subject": "Re: Who has taken my lunch?"}
+    for more in (
+        {"References": ROOT},
+        {"References": ROOT, "X_Conversation": "ab12"},
+        {"References": None, "X_Answers": "1", "X_Conversation": "ab12"},
+        {"References": "<answer@example.com>"},
+    ):
+        assert isinstance(await post(home, **subject, **more), Relayed)
+    assert isinstance(await post(home, **subject, References="<another@example.com>"), Held)
+    assert isinstance(await post(home, Subject="Re: lunch", References="<third@example.com>"), Relayed)
+
+
+async def test_rejected_with_a_kind_sentence(tmp_path: Path) -> None:
+    index(tmp_path / "indexes", "staff", STAFF)
+    async with house(tmp_path, documents=policy(TEXT.replace("then: hold", "then: reject"))) as home:
+        await storm(home)
+        first = await post(home)
+        assert isinstance(first, Rejected)
+        assert "A conversation of many people that runs hot is calmed." in first.reply.text
+        home.clock.pass_(hours=1)
+        await home.watch.read()
+        assert isinstance(await post(home), Rejected)
+        home.clock.pass_(hours=5, minutes=1)
+        await home.watch.read()
+        assert isinstance(await post(home), Relayed)
+
+
+async def test_without_a_stop_it_goes_on_as_soon_as_it_is_slow_again(tmp_path: Path) -> None:
+    index(tmp_path / "indexes", "staff", STAFF)
+    async with house(tmp_path, documents=policy(TEXT.replace("    stop: 6h\n", ""))) as home:
+        await storm(home)
+        assert isinstance(await post(home), Held)
+        home.clock.pass_(minutes=11)
+        await home.watch.read()
+        assert isinstance(await post(home), Relayed)
+
+
+async def test_what_only_observes_says_so_for_as_long(tmp_path: Path) -> None:
+    index(tmp_path / "indexes", "staff", STAFF)
+    async with house(tmp_path, documents=policy(f"{TEXT}    mode: observe\n")) as home:
+        await storm(home, 5)
+        home.clock.pass_(hours=2)
+        await home.watch.read()
+        assert isinstance(await post(home, id="LAST"), Relayed)
+        [(_, verdict), *_] = await home.events("LAST")
+        assert verdict["observed"] == ["reply-storm"]
+
+
+async def test_a_thread_that_people_freeze_stands_still_at_once(home: House) -> None:
+    from smtpguard.guard.freezes import Freezes
+
+    freezes = Freezes(home.store, home.clock, new_id=lambda: "FREEZE")
+    await freezes.freeze(Selector.THREAD, ROOT, reason="enough", by="root")
+    await home.watch.read()
+    assert isinstance(await post(home, STAFF[0]), Held)
+    assert isinstance(await post(home, References="<another@example.com>"), Relayed)
