@@ -28,7 +28,7 @@ _ACTIONS = {action.word: action for action in Action}
 def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule]:
     """Every rule, whatever is wrong with it: what is wrong goes to ``findings``, and keeps the policy from force."""
     if not model.rules:
-        findings.warn(("rules",), "no rules: nothing is ever held", key=True)
+        findings.warn(("rules",), "no rules: the guard holds nothing, whatever is sent to whom", key=True)
     if len(model.rules) > MAX_RULES:
         findings.problem(("rules",), f"{len(model.rules)} rules", f"at most {MAX_RULES}", key=True)
     first: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.app.files import read_settings
+from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 
@@ -221,3 +224,16 @@ own_marks:
     assert 'mark project, your own: +6 where the subject or the text says "project heron"' in said
     assert "mark tool, your own: -3 where the field X-Our-Tool is there" in said
     assert "mark number, your own: +1 where the subject or the text matches PT-" in said
+
+
+@pytest.mark.parametrize("rules", ["", "rules: []\n"])
+def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Result], etc: Path, rules: str) -> None:
+    """A section that got lost does not keep a policy from force, and is not passed over in silence either."""
+    asyncio.run(prepare(read_settings(etc / "smtpguard.yaml"), by="test", parts=()))
+    policy = etc / "policy.yaml"
+    policy.write_text(policy.read_text().partition("\nrules:")[0] + "\nmarks: {}\n" + rules)
+    said = "warning: no rules: the guard holds nothing, whatever is sent to whom\n"
+    checked = run("check")
+    assert (checked.exit_code, checked.stderr.endswith(said)) == (0, True)
+    reloaded = run("reload")
+    assert (reloaded.exit_code, reloaded.stderr.endswith(said)) == (0, True)
