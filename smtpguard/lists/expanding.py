@@ -16,7 +16,7 @@ from typing import Any
 
 from smtpguard.lists import report as reports
 from smtpguard.lists.declared import ListInfo
-from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, write
+from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.sources import SourceError, Stop, Tally, cell_address, maps
@@ -178,9 +178,9 @@ class Graph:
         return people, addressed
 
     def _number(self, address: Address) -> int:
-        moved = self.domains.get(address.ascii_domain)
-        if moved:
-            address = Address(address.local, moved)
+        domain = moved(address.ascii_domain, self.domains)
+        if domain != address.ascii_domain:
+            address = Address(address.local, domain)
         number = int.from_bytes(self._registry.digester.of(address), "big")
         if self._registry.is_internal(address):
             self.ours.add(number)
@@ -208,7 +208,7 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
                 unplaced += 1
             for name in names:
                 counts[name] = counts.get(name, 0) + 1
-        if len(people) > 1 or members or addressed:
+        if len(people) > 1 or members or addressed or graph.catching:  # so that nobody else gets what is theirs
             known = sorted(members) if len(members) <= MOST_MEMBERS else []
             found[start] = Expansion(
                 key=start.to_bytes(8, "big"),
@@ -244,22 +244,16 @@ class _Map:
         names = [entry.name] if "@" in entry.name else [f"{entry.name}@{domain}" for domain in self._domains]
         if not names and "." not in entry.name:  # with a dot it is a domain that the map declares
             self._tally.reject(entry.line, "a name without a domain (declare domains)")
-        values = list(self._values(entry))
+        targets = [(target, value.startswith("\\")) for value in self._values(entry)
+                   if (target := self._target(value.removeprefix("\\"), entry)) is not None]  # fmt: skip
         for name in names:
             if name.startswith("@"):
-                for value in values:
-                    target = self._target(value, entry)
-                    if target is not None:
-                        self._graph.catches(name[1:].lower(), target)
-                continue
-            address = _parsed(name, self._tally, entry.line)
-            if address is None:
-                continue
-            self._graph.expands(address)
-            for value in values:
-                target = self._target(value.removeprefix("\\"), entry)
-                if target is not None:
-                    self._graph.leads(address, target, finally_=value.startswith("\\"))
+                for target, _ in targets:
+                    self._graph.catches(name[1:].lower(), target)
+            elif (address := _parsed(name, self._tally, entry.line)) is not None:
+                self._graph.expands(address)
+                for target, here in targets:
+                    self._graph.leads(address, target, finally_=here)
 
     def _values(self, entry: maps.Entry) -> Iterator[str]:
         for value in entry.values:

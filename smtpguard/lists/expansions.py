@@ -108,13 +108,7 @@ class Expansions:
         return self._known.get(number)
 
     def moved(self, domain: str) -> str:
-        """The domain that this one stands for: itself where it stands for none."""
-        for _ in range(8):
-            onward = self._domains.get(domain)
-            if onward is None:
-                break
-            domain = onward
-        return domain
+        return moved(domain, self._domains)
 
     @property
     def moves(self) -> bool:
@@ -123,6 +117,15 @@ class Expansions:
 
     def items(self) -> Mapping[int, Expansion]:
         return self._known
+
+
+def moved(domain: str, domains: Mapping[str, str]) -> str:
+    """The domain that this one stands for: itself where it stands for none."""
+    for _ in range(8):  # a circle ends
+        if domain not in domains:
+            break
+        domain = domains[domain]
+    return domain
 
 
 def _row(one: Expansion) -> dict[str, Any]:

@@ -1,0 +1,271 @@
+"""Addresses that expand at the relay: the alias of an alias, the list in a list, the circle; found by who is behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.expanding import Expander
+from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansions, expansions_path
+from smtpguard.lists.recipients import Classified, Kind, Span
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.report import News, Report
+from smtpguard.mail.address import Address
+from tests.lists.conftest import House
+
+CUSTOMERS = [f"k{n}@kund.se" for n in range(20)]
+ALIASES = {"aliases": "aliases", "domains": ["example.com", "mail.example.com"]}
+
+
+@pytest.fixture
+def maps(house: House) -> Callable[..., Report]:
+    """Writes what expands, and finds out who is behind it."""
+    house.list("buyers", CUSTOMERS, addresses=["buyers@lists.example.com"])
+    house.list("news", [*CUSTOMERS[:5], "eva@example.com"], addresses=["news@lists.example.com"])
+    house.list("staff", ["eva@example.com", "omar@example.com"], audience="staff")
+    for name in house.sections:
+        assert house.sync(name).ok
+
+    def of(*declared: dict[str, Any], aliases: str = "", virtual: str = "", **options: Any) -> Report:
+        (house.path / "aliases").write_text(aliases)
+        (house.path / "virtual").write_text(virtual)
+        return expander(house, *(declared or (ALIASES,))).sync(None, house.clock(), **options)  # type: ignore[arg-type]
+
+    return of
+
+
+def expander(house: House, *declared: dict[str, Any], registry: Registry | None = None) -> Expander:
+    return Expander(declared, registry or house.registry(expansions=True), folder=house.folder, base=house.path)
+
+
+def reached(house: House, *recipients: str) -> Classified:
+    return house.registry(expansions=True).classify([Address.parse(r) for r in recipients])
+
+
+def test_an_alias_of_an_alias_and_a_circle_are_found_by_their_members(
+    house: House, maps: Callable[..., Report]
+) -> None:
+    some = ", ".join(CUSTOMERS[:4])
+    report = maps(
+        aliases=f"all: some, more, all\nsome: {some}, more\nmore: k4@kund.se, all, eva@example.com, nobody@else.where\n"
+    )
+    assert (report.ok, report.people) == (True, 6)
+    for name in ("all", "some", "More"):
+        for domain in ("example.com", "mail.example.com"):
+            counted = reached(house, f"{name}@{domain}")
+            assert counted.list_addresses == Span(1, 1)
+            assert counted.customers == Span(6, 6), "five customers, and a colleague who is on a list"
+            assert counted.reach == Span(7, 7)
+            assert counted.lists == {"buyers", "news"}
+            assert counted.addressed == ("buyers", "news")
+            assert counted.touched["buyers"].members == Span(5, 5)
+            assert counted.touched["buyers"].size == Span(20, 20)
+            assert not counted.touched["buyers"].by_address
+            assert counted.members == Span(0, 0)
+            assert len(counted.people) == 6
+    assert reached(house, "all@else.where").list_addresses == Span(0, 0)
+
+
+def test_every_spelling_of_the_alias_is_the_alias(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases="Customers: " + ", ".join(CUSTOMERS))
+    for spelled in (
+        "CUSTOMERS@Example.com",
+        '"customers"@example.com',
+        "customers+x@example.com",
+        "customers@example.com.",
+    ):
+        assert reached(house, spelled).customers == Span(20, 20), spelled
+    assert reached(house, "customers@example.com", "Customers@EXAMPLE.com").reach == Span(20, 20)
+
+
+def test_an_alias_of_a_lists_address_is_the_list(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases="ours: buyers@lists.example.com, zoe@kund.se, k0@kund.se\n")
+    counted = reached(house, "ours@example.com")
+    assert counted.touched["buyers"].by_address
+    assert counted.list_addresses == Span(1, 1)
+    assert counted.customers == Span(21, 21), "rather one too many than one too few: k0 is on the list already"
+    assert counted.reach == Span(22, 22)
+
+
+def test_few_customers_behind_an_address_are_a_letter_to_them(house: House, maps: Callable[..., Report]) -> None:
+    """A forwarded mailbox is no list: who writes to a customer through it is not held for that."""
+    maps(
+        aliases="lena: k1@kund.se\npair: k1@kund.se, k2@kund.se, zoe@kund.se\nfour: k1@kund.se,k2@kund.se,k3@kund.se,k4@kund.se\n"
+    )
+    counted = reached(house, "lena@example.com")
+    (one,) = counted.recipients
+    assert one.kinds == {Kind.INTERNAL, Kind.MEMBER}
+    assert one.digest == house.digester.of_canonical("k1@kund.se"), "known as who gets it"
+    assert (counted.list_addresses, counted.customers, counted.members) == (Span(0, 0), Span(1, 1), Span(1, 1))
+    assert counted.addressed == ()
+    counted = reached(house, "pair@example.com")
+    assert (counted.list_addresses, counted.customers, counted.reach) == (Span(0, 0), Span(2, 2), Span(3, 3))
+    assert reached(house, "four@example.com").list_addresses == Span(1, 1)
+
+
+def test_colleagues_behind_an_address_are_reach_and_no_customers(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases="team: omar@example.com, ida@example.com, bo\n")
+    counted = reached(house, "team@example.com")
+    assert (counted.internal, counted.customers, counted.reach) == (Span(1, 1), Span(0, 0), Span(3, 3))
+    assert (counted.list_addresses, counted.touched) == (Span(0, 0), {})
+
+
+def test_what_a_blind_list_could_say_of_the_people_behind(house: House, maps: Callable[..., Report]) -> None:
+    house.sections["lost"] = {"members": {"csv": "none.csv"}}
+    maps(aliases="team: omar@example.com, ida@example.com\nfriends: zoe@kund.se, bo@kund.se, ida@example.com\n"
+                 "all: " + ",".join(CUSTOMERS[:10]) + ", zoe@kund.se\n")  # fmt: skip
+    assert reached(house, "team@example.com").customers == Span(0, 0), "colleagues stay colleagues"
+    friends = reached(house, "friends@example.com")
+    assert (friends.customers, friends.outside, friends.internal) == (Span(0, 2), Span(0, 0), Span(1, 1))
+    assert set(friends.unsure) == {"lost"}
+    everybody = reached(house, "all@example.com")
+    assert everybody.customers == Span(10, 11)
+    assert everybody.touched["lost"].members == Span(0, 1)
+    assert everybody.touched["lost"].size.high == math.inf
+
+
+def test_virtual_maps_and_domains_that_stand_for_others(house: House, maps: Callable[..., Report]) -> None:
+    maps(
+        {"virtual": "hash:virtual", "domains": ["example.com"]},
+        virtual=f"kund.example anything\nall@example.com {' '.join(CUSTOMERS)}\n@old.example @lists.example.com\n"
+        "@older.example @old.example\n@any.example all@example.com\nsome@any.example omar@example.com\n"
+        "friends all@old2.example, news@older.example\n@old2.example @example.com\n",
+    )
+    assert reached(house, "all@example.com").customers == Span(20, 20)
+    for moved in ("buyers@old.example", "buyers@older.example", "BUYERS+x@Older.Example"):
+        counted = reached(house, moved)
+        assert counted.touched["buyers"].by_address, moved
+        assert counted.recipients[0].canonical.endswith(moved.lower().rpartition("@")[2])
+    assert reached(house, "whoever@any.example").customers == Span(20, 20)
+    assert reached(house, "some@any.example").customers == Span(0, 0), "its own entry comes first"
+    assert reached(house, "friends@example.com").touched["news"].by_address
+
+
+def test_who_is_behind_is_as_fresh_as_the_lists(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases="all: zoe@kund.se, bo@kund.se, ida@kund.se, per@kund.se\n")
+    assert reached(house, "all@example.com").customers == Span(0, 0)
+    registry = house.registry(expansions=True)
+    keeping = expander(house, ALIASES, registry=registry)
+    (info,) = keeping.due(house.clock())
+    assert keeping.sync(info, house.clock()).ok
+    assert not keeping.due(house.clock())
+    house.clock.pass_(minutes=2)
+    (house.path / "news.csv").write_text(
+        "email\n" + "".join(f"{n}@kund.se\n" for n in ("zoe", "bo", "ida", "per", "a", "b"))
+    )
+    assert house.sync("news").ok
+    assert keeping.due(house.clock()), "somebody came onto a list"
+    assert keeping.sync(info, house.clock()).changed
+    assert registry.classify([Address.parse("all@example.com")]).customers == Span(0, 0), "looked at once a second"
+    house.clock.pass_(seconds=2)
+    assert registry.classify([Address.parse("all@example.com")]).customers == Span(4, 4)
+    house.clock.pass_(minutes=16)
+    assert keeping.due(house.clock())
+
+
+def test_a_crowd_too_large_to_name_counts_once_and_whole(house: House, maps: Callable[..., Report]) -> None:
+    many = [f"m{n}@kund.se" for n in range(MOST_MEMBERS + 1)]
+    house.list("many", many)
+    assert house.sync("many").ok
+    (house.path / "many.txt").write_text("\n".join(many))
+    maps(aliases=f"all: :include:{house.path}/many.txt\n")
+    counted = reached(house, "all@example.com", "ALL@mail.example.com")
+    assert counted.people == ()
+    assert [behind.customers for behind in counted.crowds] == [MOST_MEMBERS + 1] * 2
+    assert counted.touched["many"].members.low == 2 * (MOST_MEMBERS + 1)
+
+
+FINE = "all: " + ", ".join(CUSTOMERS) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("aliases", "problem"),
+    [
+        (None, "No such file"),
+        ("/^all/ x@y.se\n", "a map of patterns"),
+        ("all: :include:gone\n", "gone: No such file"),
+        ("no colon\n" * 4, "4 of 4 lines are none"),
+    ],
+)
+def test_what_cannot_be_read_leaves_what_was_known(
+    house: House, maps: Callable[..., Report], aliases: str | None, problem: str
+) -> None:
+    assert News.REPLACED in maps(aliases=FINE).news
+    house.clock.pass_(minutes=1)
+    if aliases is None:
+        report = expander(house, {**ALIASES, "aliases": "gone"}).sync(None, house.clock())  # type: ignore[arg-type]
+    else:
+        report = maps(aliases=aliases)
+    assert problem in report.problem
+    assert "what was last read stays in use" in report.problem
+    assert News.FAILED in report.news
+    assert report.people == 2
+    assert reached(house, "all@example.com").customers == Span(20, 20)
+    assert News.WELL in maps(aliases=FINE).news
+
+
+def test_a_map_that_has_lost_most_is_not_believed_unless_somebody_says_so(
+    house: House, maps: Callable[..., Report]
+) -> None:
+    maps({**ALIASES, "domains": ["example.com"]}, aliases="".join(f"a{n}: k1@kund.se\n" for n in range(30)))
+    report = maps({**ALIASES, "domains": ["example.com"]}, aliases="a1: k1@kund.se\n")
+    assert "1 addresses expand, where 30 did before" in report.problem
+    assert maps({**ALIASES, "domains": ["example.com"]}, aliases="a1: k1@kund.se\n", accept_shrink=True).ok
+
+
+def test_lines_that_are_none_are_told_and_pipes_are_counted(house: House, maps: Callable[..., Report]) -> None:
+    report = maps(aliases=FINE + "bad line\nscript: |/bin/true, /var/log/x, k1@kund.se\nwrong: not an address@\n")
+    assert [str(row) for row in report.shown] == [
+        "line 2: no colon after the alias", "line 4: not a mailbox: expected local-part@domain",
+    ]  # fmt: skip
+    assert report.sources[0].ignored == 2
+    assert reached(house, "script@example.com").customers == Span(1, 1)
+
+
+def test_a_backslash_ends_at_the_mailbox_itself(house: House, maps: Callable[..., Report]) -> None:
+    house.list("vips", ["k1@example.com"])
+    assert house.sync("vips").ok
+    maps(aliases="k1: \\k1, k2@kund.se\n")
+    assert reached(house, "k1@example.com").customers == Span(2, 2)
+
+
+def test_a_damaged_file_is_not_believed_and_the_one_before_stays(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases=FINE)
+    registry = house.registry(expansions=True)
+    path = expansions_path(house.folder)
+    whole = path.read_text()
+    assert "kund" not in whole
+    assert "all" not in whole.replace('"all', "")
+    for damaged in ("", "{}", "[]", whole[: len(whole) // 2], whole.replace('"layout": 1', '"layout": 2')):
+        path.write_text(damaged)
+        house.clock.pass_(seconds=2)
+        assert registry.classify([Address.parse("all@example.com")]).customers == Span(20, 20)
+    assert registry.expansions is not None
+    assert "damaged" in registry.expansions.why
+    other = Expansions(house.folder, Digester(b"o" * 32, "+").key_id)
+    path.write_text(whole)
+    assert not other.look()
+    assert len(other) == 0
+
+
+def test_before_the_first_sync_and_without_a_declaration_nothing_expands(
+    house: House, maps: Callable[..., Report]
+) -> None:
+    assert reached(house, "all@example.com").internal == Span(1, 1)
+    assert not expander(house).due(house.clock())
+    maps(aliases=FINE)
+    assert house.registry().classify([Address.parse("all@example.com")]).customers == Span(0, 0)
+    assert EXPANSIONS not in house.sections
+
+
+def test_it_stops_when_nobody_waits_any_more(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases=FINE)
+    stopping = Expander(
+        (ALIASES,), house.registry(expansions=True), folder=house.folder, base=Path(house.path), stop=lambda: True
+    )
+    assert "stopped before its end" in stopping.sync(stopping.info, house.clock()).problem
