@@ -24,6 +24,10 @@ RECOVERY_CODES = 10
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is taken for another
 
 
+class NotSealedHere(Exception):
+    """It was sealed under another installation's secret, or never."""
+
+
 class Factors:
     """``secret``: the installation's."""
 
@@ -36,7 +40,7 @@ class Factors:
         return self._box.encrypt(pyotp.random_base32().encode(), encoder=URLSafeBase64Encoder).decode()
 
     def uri(self, sealed: str, *, address: str, issuer: str) -> str:
-        """What an authenticator reads from the QR code. Holds the secret: for its owner's eyes."""
+        """What an authenticator reads from the QR code. Holds the secret: for its owner's eyes. Raises NotSealedHere."""
         return pyotp.TOTP(self._opened(sealed)).provisioning_uri(name=address, issuer_name=issuer)
 
     def plain(self, sealed: str) -> str:
@@ -50,7 +54,7 @@ class Factors:
             return None
         try:
             totp = pyotp.TOTP(self._opened(sealed))
-        except CryptoError:  # sealed under another installation's secret: nobody can have its codes
+        except NotSealedHere:  # nobody can have its codes
             return None
         here = int(now.timestamp()) // STEP_SECONDS
         found = None
@@ -72,7 +76,10 @@ class Factors:
         return hashlib.blake2b(letters.encode(), key=self._key, digest_size=16).hexdigest()
 
     def _opened(self, sealed: str) -> str:
-        return self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder).decode()
+        try:
+            return self._box.decrypt(sealed.encode(), encoder=URLSafeBase64Encoder).decode()
+        except (CryptoError, ValueError):
+            raise NotSealedHere from None
 
 
 def qr_svg(uri: str) -> str:

@@ -17,7 +17,7 @@ from smtpguard.console.access import NotSignedIn
 from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.brakes import Brake
 from smtpguard.console.people.doorway import Cookies, Place, safe_path
-from smtpguard.console.people.factors import Factors, qr_svg
+from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
 from smtpguard.console.people.oidc import NotProven, Provider
 from smtpguard.console.people.passwords import BadPassword
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
@@ -227,7 +227,7 @@ class Pages:
             return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
         try:
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
-        except ValueError:  # not one of ours
+        except NotSealedHere:
             sealed = self._s.factors.made()
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
         plain = self._s.factors.plain(sealed)

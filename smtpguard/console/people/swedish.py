@@ -14,6 +14,7 @@ TEXTS: Mapping[str, str] = {
     "on": "på",
     "off": "av",
     "none": "inga",
+    "no role": "ingen roll",
     "Address": "Adress",
     "Name": "Namn",
     "Password": "Lösenord",

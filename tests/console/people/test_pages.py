@@ -1,0 +1,236 @@
+"""One's own account, and the admins' page of people, as their forms are filled in."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+
+import pyotp
+import pytest
+
+from smtpguard.console.people.administering import new_password
+from smtpguard.console.people.factors import Factors
+from smtpguard.console.people.passwords import SHORTEST, BadPassword, check
+from smtpguard.policy.people import Keys, Role, Turn
+from tests.console.stage import PASSWORD, Browser, Stage
+
+EVA, OMAR = "eva@example.com", "omar@example.com"
+NEW = "another password altogether"
+
+
+# -- one's own account
+
+
+async def test_a_new_password_ends_every_session_and_is_the_one(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await browser.get("/me")
+    answer = await browser.post("/me/password", current=PASSWORD, new=NEW, again=NEW)
+    assert answer.headers["location"] == "/login?changed=1"
+    assert "Sign in again" in (await browser.get("/login?changed=1")).text
+    assert (await browser.get("/me")).status_code == 303
+    assert (await here.browser().sign_in(EVA)).status_code == 401
+    assert (await here.browser().sign_in(EVA, NEW)).status_code == 303
+    assert [e["change"] for e in here.kinds("account")] == ["added", "password"]
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "again", "status", "said"),
+    [
+        ("wrong", NEW, NEW, 403, "That is not your password."),
+        (PASSWORD, NEW, NEW + "x", 400, "The two new passwords are not the same."),
+        (PASSWORD, "short", "short", 400, f"A password has at least {SHORTEST} characters."),
+        (PASSWORD, "x" * 300, "x" * 300, 400, "A password has at most 256 characters."),
+        (PASSWORD, "aaaaaaaaaaaaaa", "aaaaaaaaaaaaaa", 400, "A password has more than a few different characters."),
+    ],
+)
+async def test_a_password_that_is_not_taken_says_why(
+    here: Stage, current: str, new: str, again: str, status: int, said: str
+) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await browser.get("/me")
+    answer = await browser.post("/me/password", current=current, new=new, again=again)
+    assert answer.status_code == status
+    assert said in html.unescape(answer.text)
+    assert (await browser.get("/me")).status_code == 200
+    assert new not in answer.text or new == "short"
+
+
+async def test_an_open_browser_is_no_place_to_guess_at(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await browser.get("/me")
+    for _ in range(8):
+        await browser.post("/me/password", current="guess", new=NEW, again=NEW)
+    assert (await browser.post("/me/password", current=PASSWORD, new=NEW, again=NEW)).status_code == 403
+
+
+@pytest.mark.parametrize("password", ["eva-2026-03", "Eva12345!!"])
+def test_ones_own_address_is_no_password(password: str) -> None:
+    with pytest.raises(BadPassword):
+        check(password, address="eva-2026@example.com" if "2026" in password else "eva12345@example.com")
+
+
+def test_the_same_characters_from_another_keyboard() -> None:
+    check("ＡＢＣＤＥＦＧＨＩＪ", address=EVA)  # full width, and ten
+    check("a long sentence about nothing", address=EVA)
+    check(new_password(), address=EVA)
+
+
+async def turned_on(here: Stage, browser: Browser) -> list[str]:
+    page = await browser.get("/me/factor")
+    secret = re.search(r"<code>([A-Z2-7 ]+)</code>", page.text)
+    assert secret is not None
+    totp = pyotp.TOTP(secret[1].replace(" ", ""))
+    answer = await browser.post(
+        "/me/factor", sealed=browser.hidden("sealed"), code=totp.at(here.home.clock.now()), password=PASSWORD
+    )
+    assert answer.status_code == 200, answer.text
+    return re.findall(r"<code>([a-z0-9-]+)</code>", answer.text)
+
+
+async def test_a_second_factor_is_turned_on_by_its_owner_and_off(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    codes = await turned_on(here, browser)
+    assert len(codes) == 10
+    assert (await here.browser().sign_in(EVA)).status_code == 401
+    browser = here.browser()
+    assert (await browser.sign_in(EVA, code=codes[0])).status_code == 303
+    await browser.get("/me")
+    assert (await browser.post("/me/factor/off", password="wrong")).status_code == 403
+    assert (await browser.post("/me/factor/off", password=PASSWORD)).status_code == 303
+    assert (await here.browser().sign_in(EVA)).status_code == 303
+    assert [e["change"] for e in here.kinds("account")] == ["added", "second-factor", "second-factor-off"]
+
+
+async def test_a_second_factor_needs_its_code_and_the_password(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await browser.get("/me/factor")
+    sealed = browser.hidden("sealed")
+    wrong = await browser.post("/me/factor", sealed=sealed, code="000000", password=PASSWORD)
+    assert wrong.status_code == 400
+    assert browser.hidden("sealed") == sealed  # the same picture: it was read already
+    assert (await browser.post("/me/factor", sealed=sealed, code="000000", password="wrong")).status_code == 403
+    for other in ("rubbish", "", "å", Factors(b"x" * 32).made(), sealed[:-4]):
+        answer = await browser.post("/me/factor", sealed=other, code="000000", password=PASSWORD)
+        assert answer.status_code == 400
+    assert (await here.accounts.at(EVA)).totp == ""
+
+
+async def test_a_language_is_chosen(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await browser.get("/me")
+    assert (await browser.post("/me/language", language="tlh")).status_code == 400
+    assert (await browser.post("/me/language", language="sv")).status_code == 303
+    assert "Ditt konto" in (await browser.get("/me")).text
+    assert "Logga ut" in (await browser.get("/me")).text
+
+
+async def test_the_door_speaks_as_the_browser_does(here: Stage) -> None:
+    assert "Logga in" in (await here.browser().get("/login", **{"accept-language": "sv-SE,sv;q=0.9"})).text
+    assert "Sign in" in (await here.browser().get("/login", **{"accept-language": "de"})).text
+
+
+async def test_without_a_password_there_is_none_to_change(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    account = await here.accounts.at(EVA)
+    await here.accounts._change(account, "x", "root", lambda a: replace(a, password="", subject="https://id u-1"))
+    token, session = here.front.sessions.made(account.account_id, how="sso")
+    await here.front.people.turn(Keys(), lambda found: Turn(begins=session))
+    browser.http.cookies.set("__Host-smtpguard", token, domain="guard.example.com")
+    page = await browser.get("/me")
+    assert 'action="/me/password"' not in page.text
+    assert (await browser.post("/me/password", current="", new=NEW, again=NEW)).status_code == 400
+    assert (await browser.get("/me/factor")).status_code == 400
+
+
+# -- the admins' page
+
+
+async def test_people_are_an_admins_page(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.VIEWER, Role.APPROVER, Role.OPERATOR)
+    there, nowhere = await browser.get("/people"), await browser.get("/nowhere")
+    assert there.status_code == 404
+    assert there.text == nowhere.text.replace("/nowhere", "/people")
+    await browser.get("/me")
+    assert (await browser.post("/people", address=OMAR, roles=["admin"])).status_code == 404
+    assert len(await here.accounts.everybody()) == 1
+
+
+async def test_somebody_is_added_with_a_password_that_is_shown_once(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    await browser.get("/people")
+    answer = await browser.post("/people", address="Omar@Example.com", name="Omar", roles=["approver", "viewer"])
+    password = re.search(r"<code>([\w-]+)</code>", answer.text)
+    assert password is not None
+    assert password[1] not in (await browser.get("/people")).text
+    assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
+    assert (await here.accounts.at(OMAR)).roles == (Role.VIEWER, Role.APPROVER)
+    added = [e for e in here.told if e.data.get("change") == "added"][-1]
+    assert added.private["actor"] == (EVA,)
+    assert password[1] not in str(here.told)
+
+
+@pytest.mark.parametrize(("address", "status"), [(EVA, 409), ("nobody", 400), ("", 400)])
+async def test_somebody_who_cannot_be_added(here: Stage, address: str, status: int) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    await browser.get("/people")
+    assert (await browser.post("/people", address=address)).status_code == status
+
+
+async def test_without_a_password_they_wait_for_single_sign_on(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    await browser.get("/people")
+    assert (await browser.post("/people", address=OMAR, sso="yes")).status_code == 303
+    assert "waits for single sign-on" in (await browser.get("/people")).text
+    assert (await here.browser().sign_in(OMAR, "")).status_code == 401
+
+
+async def test_every_change_takes_effect_and_is_journalled(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    omar = await here.signed_in(OMAR, Role.VIEWER)
+    account = await here.accounts.at(OMAR)
+    await turned_on(here, omar)
+    await browser.get("/people")
+    at = f"/people/{account.account_id}"
+    assert (await browser.post(f"{at}/roles", roles=["operator"])).status_code == 303
+    assert (await here.accounts.at(OMAR)).roles == (Role.OPERATOR,)
+    assert (await browser.post(f"{at}/factor-off")).status_code == 303
+    assert (await browser.post(f"{at}/factor-off")).status_code == 409
+    await browser.get("/people")
+    made = await browser.post(f"{at}/password")
+    password = re.search(r"<code>([\w-]+)</code>", made.text)
+    assert password is not None
+    assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
+    await browser.get("/people")
+    assert (await browser.post(f"{at}/disable")).status_code == 303
+    assert (await here.browser().sign_in(OMAR, password[1])).status_code == 401
+    assert (await browser.post(f"{at}/enable")).status_code == 303
+    assert (await here.browser().sign_in(OMAR, password[1])).status_code == 303
+    assert (await browser.post(f"{at}/roles")).status_code == 303
+    assert (await here.accounts.at(OMAR)).roles == ()
+    assert [e["change"] for e in here.kinds("account")][2:] == [
+        "second-factor", "roles", "second-factor-off", "password", "disabled", "enabled", "roles",
+    ]  # fmt: skip
+
+
+async def test_nobody_locks_the_door_behind_themselves(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    await browser.get("/people")
+    at = f"/people/{(await here.accounts.at(EVA)).account_id}"
+    assert (await browser.post(f"{at}/disable")).status_code == 409
+    assert (await browser.post(f"{at}/roles", roles=["viewer"])).status_code == 409
+    assert (await browser.post(f"{at}/roles", roles=["admin", "approver"])).status_code == 303
+
+
+async def test_nobody_who_is_not_there_is_changed(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    await browser.get("/people")
+    assert (await browser.post("/people/NOSUCH/disable")).status_code == 404
+
+
+async def test_markup_in_a_name_is_text(here: Stage) -> None:
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    await here.accounts.add(OMAR, roles=[], name="<script>alert(1)</script>", by="root")
+    text = (await browser.get("/people")).text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
