@@ -1,0 +1,100 @@
+"""``scope: customers`` where the wire passes on the rest itself: the customers' part is held, the MTA keeps the colleagues'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.reply import OK, Reply
+from smtpguard.mail.transaction import Lost, Recalled, Transaction
+from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.verdict import Deferred, Held
+from tests.guard.house import MEMBERS, House, Way
+
+COLLEAGUES = ["ulf@example.com", "ida@example.com"]
+TO = [COLLEAGUES[0], *MEMBERS[:25], COLLEAGUES[1]]
+
+
+@dataclass
+class Mta:
+    """What it was told: the trace, and whom it is to leave out. ``before``: what happens just then; ``lost``: it has gone."""
+
+    told: list[tuple[bytes, list[str]]] = field(default_factory=list)
+    before: Callable[[], Any] | None = None
+    lost: bool = False
+
+    async def pass_rest(self, prepend: bytes, fence: Callable[[], bool], held: Sequence[Recipient]) -> Reply:
+        if self.before is not None:
+            await self.before()
+        if self.lost:
+            raise Lost(reply.RELAY_LOST)
+        if not fence():
+            raise Recalled
+        self.told.append((prepend, [str(r.address) for r in held]))
+        return OK
+
+
+def transaction(home: House, mta: Mta, to: Sequence[str] = TO, **more: Any) -> Transaction:
+    return replace(home.transaction(*to, **({"To": ", ".join(to)} | more)), pass_rest=mta.pass_rest)
+
+
+async def freeze(home: House) -> None:
+    stop = Freeze(
+        freeze_id="F", selector=Selector.ALL, value="", reason="stop", by="eva@example.com", at=home.clock.now(), until=None
+    )  # fmt: skip
+    await home.store.freeze(stop, Event(kind=Kind.FREEZE, id="F", at=home.clock.now()))
+    await home.watch.read()
+
+
+async def test_the_mta_keeps_the_colleagues_part(home: House) -> None:
+    mta = Mta()
+    done = await home.intake()(transaction(home, mta), Way())
+    assert isinstance(done, Held)
+    [(trace, left_out)] = mta.told
+    assert b"X-Smtpguard: id=" in trace
+    assert left_out == MEMBERS[:25]
+    hold = await home.store.hold(done.hold_id)
+    assert hold is not None
+    assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
+    assert not [i for i in await home.outbox() if i.kind.value == "part"], "or they would get it twice"
+    kinds = [(kind, data.get("outcome")) for kind, data in await home.events(done.hold_id)]
+    assert ("outcome", "relayed") in kinds
+
+
+async def test_all_of_it_is_held_where_nobody_is_left(home: House) -> None:
+    mta = Mta()
+    done = await home.intake()(transaction(home, mta, MEMBERS[:25]), Way())
+    assert isinstance(done, Held)
+    assert done.taken == ()
+    assert mta.told == []
+
+
+async def test_a_retry_meets_its_hold_and_the_rest_goes_on(home: House) -> None:
+    mta = Mta(lost=True)
+    first = await home.intake()(transaction(home, mta), Way())
+    assert isinstance(first, Deferred), "the MTA has gone: it keeps nothing, and its client tries again"
+    mta.lost = False
+    again = await home.intake()(transaction(home, mta), Way())
+    assert isinstance(again, Held)
+    assert [left_out for _, left_out in mta.told] == [MEMBERS[:25]]
+    assert len(await home.store.holds()) == 1
+
+
+async def test_a_freeze_before_the_rest_stops_it(home: House) -> None:
+    mta = Mta(before=lambda: freeze(home))
+    done = await home.intake()(transaction(home, mta), Way())
+    assert isinstance(done, Deferred)
+    assert str(done.reply).startswith("451 4.7.1")
+    mta.before = None
+    again = await home.intake()(transaction(home, mta), Way())
+    assert isinstance(again, Deferred), "as long as everything stands still"
+    assert mta.told == []
+    assert len(await home.store.holds()) == 1
+    await home.store.thaw("F", Event(kind=Kind.THAW, id="F", at=home.clock.now()))
+    await home.watch.read()
+    assert isinstance(await home.intake()(transaction(home, mta), Way()), Held)
+    assert len(mta.told) == 1
