@@ -15,6 +15,7 @@ add systemd-analyze systemd
 add unshare util-linux
 add slapd slapd
 add mailman mailman3
+add chromium chromium
 [ -z "$need" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "peers: cannot install$need here (not root, or no apt): their tests are skipped" >&2

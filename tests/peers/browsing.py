@@ -1,0 +1,99 @@
+"""The console on loopback, and a real Chromium in front of it. Never here: what is tried there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from smtpguard.app.console import _Server
+from smtpguard.console.people.accounts import NotPossible
+from smtpguard.policy.people import Role
+from tests.console.stage import PASSWORD, Stage, stage
+
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
+DESKTOP = {"width": 1200, "height": 800}
+PHONE = {"width": 360, "height": 740}
+
+
+def missing() -> str:
+    """Why there can be no browser here, "" where there can."""
+    return "" if chromium() else "no chromium: tests/peers/install.sh installs it"
+
+
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@dataclass
+class Site:
+    """``here``: the rooms behind it."""
+
+    here: Stage
+    browser: Browser
+    url: str
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    async def visitor(self, *, language: str = "en-GB", phone: bool = False, **more: Any) -> Page:
+        """Somebody's browser, with cookies of its own. What it finds wrong with a page fails the test."""
+        context = await self.browser.new_context(
+            base_url=self.url, locale=language, viewport=PHONE if phone else DESKTOP, has_touch=phone,
+            color_scheme="dark" if phone else "light", **more,
+        )  # fmt: skip
+        context.set_default_timeout(20_000)
+        self.contexts.append(context)
+        page = await context.new_page()
+        page.on("pageerror", _fail)
+        return page
+
+    async def signed_in(self, address: str, *roles: Role, **more: Any) -> Page:
+        """With an account that is made where there is none yet."""
+        with suppress(NotPossible):
+            await self.here.person(address, *roles)
+        page = await self.visitor(**more)
+        await page.goto("/login")
+        await signs_in(page, address)
+        return page
+
+
+async def signs_in(page: Page, address: str) -> None:
+    await page.get_by_label("Address").or_(page.get_by_label("Adress")).fill(address)
+    await page.locator("#password").fill(PASSWORD)
+    async with page.expect_navigation():
+        await page.locator("form button[type=submit]").click()
+
+
+@asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[Site]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with stage(folder, console=f"{{url: '{url}'}}") as here, async_playwright() as playwright:
+            config = uvicorn.Config(
+                here.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            )
+            server = _Server(config)
+            serving = asyncio.create_task(server.serve([listener]))
+            options = ["--no-sandbox"] if os.getuid() == 0 else []
+            browser = await playwright.chromium.launch(executable_path=chromium(), args=options)
+            made = Site(here=here, browser=browser, url=url)
+            try:
+                yield made
+            finally:
+                for context in made.contexts:
+                    await context.close()
+                await browser.close()
+                server.should_exit = True
+                await serving
+
+
+def _fail(error: Any) -> None:
+    raise AssertionError(f"a script failed: {error}")

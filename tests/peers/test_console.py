@@ -1,0 +1,281 @@
+"""The console in a real Chromium: from the notice to the decision, by keyboard alone, on a phone, in both languages, with a
+hostile message, by two at once; and no fault of accessibility that an examiner (axe-core) calls serious."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from smtpguard.guard.links import Link, Links
+from smtpguard.mail.notice import Letterhead, Notice, Stationery
+from smtpguard.policy.approval import State
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
+from tests.guard.house import KEY, RAMADAN
+from tests.peers.browsing import AXE, Site, missing, signs_in, site
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
+APPROVER, VIEWER, ADMIN = Role.APPROVER, Role.VIEWER, Role.ADMIN
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with site(tmp_path_factory.mktemp("console")) as made:
+        yield made
+
+
+async def another(web: Site, name: str, *to: str, **more: Any) -> Any:
+    """A message that is no copy of any other."""
+    web.here.home.clock.pass_(seconds=1)
+    return await held(web.here, *to, Subject=f"SV: {name}", Message_ID=f"<{name}@example.com>", **more)
+
+
+async def link_in_notice(web: Site, hold_id: str, kind: str, to: str) -> str:
+    """The address that stands in the mail which this person gets about it."""
+    intents = [i for i in await web.here.home.outbox() if i.hold_id == hold_id and i.data.get("notice") == kind]
+    intent = next(i for i in intents if str(i.recipients[0].address) == to)
+    stationery = Stationery(Letterhead(sender="guard@example.com", console_url=web.url))
+    at = datetime(2026, 3, 2, tzinfo=UTC)
+    raw = stationery.render(
+        Notice(id="n", to=intent.recipients[0].address, data=intent.data, language="en", at=at)
+    ).decode("utf-8", "replace")
+    found = re.search(re.escape(web.url) + r"/held/\w+", raw.replace("=\r\n", ""))
+    assert found, raw
+    return found[0]
+
+
+async def test_from_the_notice_to_the_decision(web: Site) -> None:
+    hold = await another(web, "story", RAMADAN)
+    where = await link_in_notice(web, hold.hold_id, "approve", EVA)
+    await web.here.person(EVA, APPROVER)
+    page = await web.visitor()
+    await page.goto(where)
+    await expect(page).to_have_title(re.compile("Sign in"))
+    await signs_in(page, EVA)
+    assert page.url == where  # and back to where she was going
+    await expect(page.get_by_role("heading", name="SV: story", exact=True)).to_be_visible()
+    await expect(page.get_by_text("Mail between colleagues never goes to a customer list.")).to_be_visible()
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
+    other = await web.signed_in(DPO, APPROVER)
+    await other.goto(where)
+    await other.get_by_role("button", name="Send to 60 people").click()
+    await expect(other.get_by_text("It is approved, and is being sent.")).to_be_visible()
+    assert (await again(web.here, hold.hold_id)).state is State.APPROVED
+
+
+async def tabs_to(page: Page, wanted: str, most: int = 60) -> None:
+    """Presses Tab until what has the focus is called so."""
+    names = []
+    for _ in range(most):
+        await page.keyboard.press("Tab")
+        name = await page.evaluate(
+            "(e => (e.labels && e.labels[0] || e).textContent.trim().replace(/\\s+/g, ' '))(document.activeElement)"
+        )
+        if name.startswith(wanted):
+            outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", f"nobody sees that {name} has the focus"
+            return
+        names.append(name)
+    raise AssertionError(f"no Tab came to {wanted}: {names}")
+
+
+async def test_with_the_keyboard_alone(web: Site) -> None:
+    hold = await another(web, "keyboard", NEWS)
+    with_account = await web.signed_in(EVA, APPROVER)  # so that she has one
+    await with_account.close()
+    page = await web.visitor()
+    await page.goto("/login")
+    await page.keyboard.type(EVA)  # the first field has the focus
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("a password that is long")
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
+    await tabs_to(page, "To the content", most=1)
+    await page.keyboard.press("Enter")
+    await tabs_to(page, "SV: keyboard")
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
+    await tabs_to(page, "Why is it rejected?")
+    await page.keyboard.type("Not this list")
+    await page.keyboard.press("Tab")
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_contain_text("It is rejected")
+    assert (await again(web.here, hold.hold_id)).state is State.REJECTED
+
+
+async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
+    page = await web.signed_in(OMAR, APPROVER)
+    await page.goto("/policy")
+    await page.get_by_role("link", name="Stand still").click()
+    await page.get_by_label("Why? Everybody who meets the banner reads it.").fill("the wrong list")
+    await page.get_by_role("button", name="Freeze now").click()
+    await expect(page.get_by_text("Nothing of it is sent from now on.")).to_be_visible()
+    await page.goto("/held")
+    await expect(page.get_by_role("region", name="Frozen")).to_contain_text("everything (the wrong list)")
+    await page.get_by_role("link", name="See what stands still").click()
+    await page.get_by_role("button", name="Thaw: everything").click()
+    await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
+
+
+@asynccontextmanager
+async def canary() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A web server on loopback that must hear nothing."""
+    heard: list[bytes] = []
+
+    async def hears(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(200))
+        writer.close()
+
+    server = await asyncio.start_server(hears, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
+
+
+async def test_a_hostile_message_reaches_nobody(web: Site) -> None:
+    async with canary() as (there, heard):
+        hold = await hostile(web.here, there, Message_ID="<hostile@example.com>")
+        page = await web.signed_in(EVA, APPROVER)
+        asked: list[str] = []
+        page.context.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", _no_dialog)
+        await page.goto(f"/held/{hold.hold_id}")
+        assert await page.title() == '<script>alert("x")</script> · smtpguard'
+        await page.locator("summary", has_text="As it looks").click()
+        frame = page.frame_locator("iframe")
+        await expect(frame.get_by_text("good")).to_be_visible()
+        await expect(frame.get_by_role("img", name="a picture from inside")).to_be_visible()
+        for name in ("A link", "Another"):
+            await frame.get_by_text(name, exact=True).click()  # leads nowhere
+        await expect(frame.get_by_text("good")).to_be_visible()
+        alone = await page.context.new_page()  # the frame by itself, out of its page
+        await alone.goto(f"/held/{hold.hold_id}/html")
+        await alone.get_by_text("A link", exact=True).click()
+        async with page.expect_download() as coming:
+            await page.get_by_role("link", name=re.compile("onerror")).click()
+        download = await coming.value
+        assert (await download.path()).read_bytes() == b"<script>alert(1)</script>"
+        assert [url for url in asked if not url.startswith((f"{web.url}/", "data:"))] == []
+        assert any(url.endswith("/html") for url in asked)
+    assert heard == []
+
+
+def _no_dialog(dialog: Any) -> None:
+    raise AssertionError(f"a script of the message ran: {dialog.message}")
+
+
+async def test_two_approvers_at_once(web: Site) -> None:
+    hold = await another(web, "two-at-once", NEWS)
+    pages = [await web.signed_in(who, APPROVER) for who in (EVA, OMAR)]
+    statuses: list[int] = []
+    for page in pages:
+        await page.goto(f"/held/{hold.hold_id}")
+        page.on("response", lambda r: statuses.append(r.status) if r.request.method == "POST" else None)
+    buttons = [page.get_by_role("button", name="Send to 2 people") for page in pages]
+    await asyncio.gather(*(button.click() for button in buttons))
+    for page in pages:
+        await page.wait_for_load_state()
+    assert sorted(statuses) == [303, 409]
+    said = [await page.inner_text("main") for page in pages]
+    assert sum("Your approval counts." in text for text in said) == 1
+    assert sum("it is not what it was when you looked" in text for text in said) == 1
+    releases = [i for i in await web.here.home.outbox() if i.hold_id == hold.hold_id and i.kind.value == "release"]
+    assert len(releases) == 1
+
+
+async def test_what_comes_in_meanwhile_shows_by_itself(web: Site) -> None:
+    page = await web.visitor()
+    await page.clock.install()
+    with_account = await web.signed_in("vera@example.com", VIEWER)
+    await with_account.close()
+    await page.goto("/login")
+    await signs_in(page, "vera@example.com")
+    await page.goto("/held?q=meanwhile")
+    await expect(page.get_by_text("Nothing that is shown here waits.")).to_be_visible()
+    await another(web, "meanwhile", NEWS)
+    await page.clock.fast_forward(10_500)
+    await expect(page.get_by_role("link", name="SV: meanwhile")).to_be_visible()
+
+
+async def test_nothing_moves_while_somebody_chooses(web: Site) -> None:
+    await another(web, "choosing-one", NEWS)
+    page = await web.visitor()
+    await page.clock.install()
+    await page.goto("/login")
+    await signs_in(page, EVA)
+    await page.goto("/held?q=choosing")
+    await page.get_by_role("checkbox", name="Choose: SV: choosing-one").check()
+    await another(web, "choosing-two", NEWS)
+    await page.clock.fast_forward(10_500)
+    await page.get_by_role("button", name="Reject the chosen").click()
+    await expect(page.get_by_role("heading", name="Reject 1 message?")).to_be_visible()
+    await page.get_by_label("Why? The writers read it.").fill("Wrong list")
+    await page.get_by_role("button", name="Reject 1 message").click()
+    await expect(page.get_by_role("status")).to_contain_text("1 message is rejected.")
+
+
+async def everything(web: Site, language: str) -> list[str]:
+    """Paths of every page there is, with something on each."""
+    hold = await hostile(web.here, Message_ID=f"<everything-{language}@example.com>", Subject="SV: everything")
+    done = await another(web, f"done-{language}", NEWS)
+    await web.here.home.approvals().withdraw(done.hold_id, sender=ANNA, by="a test")
+    mailings = await web.here.home.store.mailings(least=1, state=None, limit=1)
+    return [
+        "/held", f"/held/{hold.hold_id}", f"/held/{done.hold_id}", "/history", f"/history/{hold.hold_id}", "/history/freezes",
+        "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/still", "/me", "/me/factor", "/people",
+        "/held/NOSUCHHOLD",
+    ]  # fmt: skip
+
+
+SMALL = """() => [...document.querySelectorAll('button, .button, nav a, input:not([type=hidden]), select, textarea, summary')]
+  .filter(e => e.offsetParent && !e.closest('.hide'))
+  .map(e => [e, (e.type === 'checkbox' || e.type === 'radio') && e.closest('label') || e])
+  .filter(([, box]) => box.getBoundingClientRect().height < 43.5)
+  .map(([e, box]) => e.outerHTML.slice(0, 90) + ' ' + box.getBoundingClientRect().height)"""
+
+
+@pytest.mark.parametrize(("language", "phone"), [("en-GB", False), ("sv-SE", True)], ids=["desktop", "phone"])
+async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: bool) -> None:
+    """No serious fault of accessibility, in light and dark; on a phone nothing is too wide, or too small for a thumb."""
+    page = await web.signed_in("adam@example.com", ADMIN, VIEWER)  # sees every page
+    await page.close()
+    hold = await another(web, f"fit-{phone}", NEWS)
+    page = await web.visitor(language=language, phone=phone, bypass_csp=True)  # the examiner is a script of the test's
+    link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
+    await _examined(page, f"/mine/{Links(KEY).sign(link)}", phone)
+    await _examined(page, "/login", phone)
+    await signs_in(page, EVA)
+    await _examined(page, f"/held/{hold.hold_id}", phone)  # as she decides on it
+    await page.goto("/held")
+    await page.get_by_role("checkbox").nth(2 if phone else 1).check()
+    await page.locator("button[name=choice][value=approve]").click()
+    await _examined(page, "", phone)
+    await page.context.clear_cookies()
+    await page.goto("/login")
+    await signs_in(page, "adam@example.com")
+    for path in await everything(web, language):
+        await _examined(page, path, phone)
+    assert await page.evaluate("document.documentElement.lang") == language[:2]
+
+
+async def _examined(page: Page, path: str, phone: bool) -> None:
+    if path:
+        await page.goto(path)
+    await page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    await page.add_script_tag(path=AXE)
+    found = await page.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")
+    serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    told = [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in serious]
+    assert not told, f"{path}: {told}"
+    if phone:
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
+        assert await page.evaluate(SMALL) == [], path
