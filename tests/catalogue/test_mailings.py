@@ -1,0 +1,234 @@
+"""One mailing as many transactions: held from the threshold on, whatever differs between its copies; and what passed is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import proxy
+from smtpguard.guard.mailings import Mailings
+from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.mailing import Mailing
+from smtpguard.store.store import Store
+from tests.catalogue.whole import (
+    DPO,
+    EVA,
+    HELD,
+    MEMBERS,
+    NEWSLETTER,
+    RAMADAN,
+    READERS,
+    Whole,
+    letter,
+    policy,
+    signed,
+    whole,
+)
+from tests.scripted_relay import Message
+
+THRESHOLD = 12
+CAMPAIGN = "Campaigns <campaigns@example.com>"
+HEAD = "List-Unsubscribe: <https://news.example.com/u/{n:x}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nPrecedence: bulk\r\n"
+BODY = (
+    "Dear {name},\r\n\r\nspring has come to our shops, and with it everything that makes a garden: bulbs, roses, seeds and tools.\r\n"
+    "Until Sunday all of it costs a fifth less, and whoever brings this letter gets a bag of soil for nothing.\r\n"
+    "We are open from nine to seven on every day of the week, and have coffee for those who have to wait a little.\r\n"
+    "Your customer number is {n}. Look at what we have for you: https://shop.example.com/spring?c={n:06x}\r\n\r\n"
+    "We look forward to seeing you!\r\nYour garden shop\r\n"
+)
+NAMES = ("Anna", "Bo", "Cecilia", "David", "Elsa", "Fredrik", "Greta", "Hassan", "Ida", "Johan")
+
+
+def copy(
+    n: int, *, to: str = "", sender: str = CAMPAIGN, subject: str = "Spring in the shops", body: str = BODY
+) -> bytes:
+    """A personalised copy: name, number, links, tokens and Message-ID differ."""
+    return letter(
+        sender=sender, to=to or "you@example.net", subject=subject, head=HEAD.format(n=n),
+        body=body.format(name=NAMES[n % 10], n=n), message_id=f"<{n}.{n * 7919}@campaigns.example.com>",
+    )  # fmt: skip
+
+
+def rules(**more: object) -> str:
+    """The sample policy with a lower threshold for mailings, so that a test is done in a moment."""
+    unapproved = {"id": "a-mailing", "when": {"mailing.customers": f">= {THRESHOLD}", "mailing.approved": False},
+                  "unless": {"stream": "any"}, "then": "hold"}  # fmt: skip
+    return policy(rules=[unapproved], **more)
+
+
+@pytest.fixture
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+    async with whole(tmp_path, monkeypatch, text=rules(), settings="hold: {copies: 4}") as made:
+        yield made
+
+
+def store(guard: Whole) -> Store:
+    return guard.office._store
+
+
+async def the_mailing(guard: Whole) -> Mailing:
+    (mailing,) = [m for m in await store(guard).mailings() if m.messages > 1]
+    return mailing
+
+
+async def send(
+    guard: Whole, *, first: int = 0, n: int = 1, people: tuple[str, ...] = READERS, **more: str
+) -> list[str]:
+    """To one after the other; what was said to each."""
+    return [await guard.send(copy(k, to=people[k], **more), people[k], sender="campaigns@example.com") for k in range(first, first + n)]  # fmt: skip
+
+
+def passed(said: list[str]) -> int:
+    """How many were relayed; then all that follow are held or deferred, and none passes."""
+    kinds = ["held" if HELD.match(s) else s[:3] for s in said]
+    n = next((at for at, kind in enumerate(kinds) if kind != "250"), len(kinds))
+    assert set(kinds[n:]) <= {"held", "451"}, kinds
+    return n
+
+
+async def test_held_from_the_threshold_on_and_decided_as_one(guard: Whole) -> None:
+    said = await send(guard, n=THRESHOLD + 8)
+    assert passed(said) == THRESHOLD - 1
+    assert [s[:3] for s in said[-5:]] == ["451"] * 5 or [s[:3] for s in said[-4:]] == ["451"] * 4
+    (entry,) = await guard.holds()
+    mailing = await the_mailing(guard)
+    assert (mailing.out, mailing.people.held, mailing.people.deferred) == (11, 5, 4)
+    notices = await guard.deliver()
+    assert sorted(to(m)[0] for m in notices) == ["campaigns@example.com", EVA, "omar@example.com"]
+    assert all(b"11 people had got it before it was stopped" in m.content.replace(b"=\r\n", b"") for m in notices)
+    await guard.office._approvals.vote(entry.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    assert len(await guard.deliver()) >= 5
+    assert passed(await send(guard, first=THRESHOLD - 1 + 5, n=12)) == 12
+    assert [m async for m in _twice(guard)] == []
+    mailing = await the_mailing(guard)
+    assert (mailing.out, mailing.people.held, mailing.people.deferred) == (28, 0, 0)
+    service = Mailings(store(guard), guard.office._policies, guard.clock, guard.office._digester)
+    got = await service.people(mailing.mailing_id, [*READERS, *MEMBERS])
+    assert {g.address for g in got} == set(READERS[:28])
+
+
+def to(message: Message) -> list[str]:
+    return [r.split(b"<")[1].split(b">")[0].decode() for r in message.rcpts]
+
+
+async def _twice(guard: Whole) -> AsyncIterator[str]:
+    """Who got it more than once."""
+    there = [one for m in guard.relay.messages for one in to(m)]
+    for one in set(there):
+        if one in READERS and there.count(one) > 1:
+            yield one
+
+
+async def test_many_senders_subjects_and_message_ids(guard: Whole) -> None:
+    said = []
+    for n in range(THRESHOLD + 4):
+        sender = f"Colleague {n} <colleague{n}@example.com>"
+        content = copy(n, sender=sender, subject=f"Spring offer {NAMES[n % 10]} {n}")
+        said.append(await guard.send(content, READERS[n], sender=f"bounce+{n}@campaigns.example.com"))
+    assert passed(said) == THRESHOLD - 1
+    assert len(await guard.holds()) == 1
+
+
+async def test_many_connections_at_once_and_two_processes(guard: Whole) -> None:
+    """Whichever come first pass, and exactly as many as may."""
+    other = proxy.Proxy(guard.settings)
+    await other.start()
+    watching = asyncio.create_task(other.serve())
+    desks = (guard.desk, other)
+    try:
+        sending = []
+        for n in range(3 * THRESHOLD):
+            guard.desk = desks[n % 2]
+            client = await guard.connect()
+            content = copy(n)
+
+            async def one(client: object = client, n: int = n, content: bytes = content) -> str:
+                await client.ask("MAIL FROM:<campaigns@example.com>")  # type: ignore[attr-defined]
+                await client.ask(f"RCPT TO:<{READERS[n]}>")  # type: ignore[attr-defined]
+                await client.ask("DATA")  # type: ignore[attr-defined]
+                client.say(content + b".\r\n")  # type: ignore[attr-defined]
+                return str(await client.hear())  # type: ignore[attr-defined]
+
+            sending.append(one())
+        said = await asyncio.gather(*sending)
+    finally:
+        guard.desk = desks[0]
+        watching.cancel()
+        await other.stop(1)
+        await other.close()
+    assert sum(not HELD.match(s) and s.startswith("250") for s in said) == THRESHOLD - 1
+    assert len(await guard.holds()) == 1
+
+
+async def test_the_same_people_again_are_no_more_people(guard: Whole) -> None:
+    for _ in range(3):
+        assert passed(await send(guard, n=THRESHOLD - 1)) == THRESHOLD - 1
+    assert passed(await send(guard, first=THRESHOLD - 1, n=1)) == 0
+
+
+async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> None:
+    """The transaction that crosses the threshold is held whole."""
+    half = THRESHOLD // 2
+    people = READERS[:half], READERS[half : 2 * half - 1], READERS[100 : 100 + half], READERS[200 : 200 + half]
+    said = [await guard.send(copy(n), *some, sender="campaigns@example.com") for n, some in enumerate(people)]
+    assert passed(said) == 2
+    (entry,) = await guard.holds()
+    assert (entry.copies, entry.reach) == (1, 2 * half)
+
+
+async def test_several_small_lists_are_the_same_sum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every alias of one list is that list."""
+    few = {"members": MEMBERS[:8], "readers": READERS[:8]}
+    async with whole(tmp_path, monkeypatch, text=rules(), **few) as guard:
+        aliases = [RAMADAN, RAMADAN.upper(), "ramadan+a@lists.example.com", '"ramadan"@lists.example.com']
+        for n, alias in enumerate(aliases):
+            await guard.passes(signed(copy(n, to=alias)), alias, sender="campaigns@example.com")
+        hold = await guard.held(signed(copy(9, to=NEWSLETTER)), NEWSLETTER, sender="campaigns@example.com")
+        assert "a-mailing" in {h.rule for h in hold.verdict.hits}
+
+
+async def test_a_word_changed_in_each_copy_lands_in_the_windows_of_sender_and_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts that have nothing in common are no mailing; their writer and their list are the same all the same."""
+    many = {"id": "many-of-a-list", "when": {"list.customers": ">= 6 in 1h"}, "then": "hold"}
+    busy = {"id": "busy", "when": {"sender.customers": ">= 9 in 1h"}, "then": "hold"}
+    async with whole(tmp_path, monkeypatch, text=policy(rules=[many, busy])) as guard:
+        words = [f"{a}{b}" for a in "abcdefghij" for b in ("lor", "mek", "nis", "pot", "rup", "sav", "tol", "vex")]
+
+        async def one(n: int, to: str) -> str:
+            text = " ".join(words[(n * 7 + k * k * (n + 1)) % 80] + words[(k * (n + 3)) % 80] for k in range(120))
+            return await guard.send(copy(n, body=text.replace("{", "") + "\r\n"), to, sender="campaigns@example.com")
+
+        assert passed([await one(n, READERS[n]) for n in range(7)]) == 5
+        said = [await one(20 + n, MEMBERS[n]) for n in range(4)]
+        assert [bool(HELD.match(s)) for s in said] == [False, True, True, True] or passed(said) <= 3
+
+
+async def test_rejected_it_is_rejected_with_their_sentence(guard: Whole) -> None:
+    await send(guard, n=THRESHOLD + 1)
+    (entry,) = await guard.holds()
+    await guard.office._approvals.vote(
+        entry.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not before Easter"
+    )
+    (said,) = await send(guard, first=50)
+    assert said.startswith("550 5.7.1")
+    assert "Not before Easter." in said
+    assert [h.state for h in await guard.holds()] == [State.REJECTED]
+    assert (await store(guard).verify()).ok
+
+
+async def test_two_mailings_are_two(guard: Whole) -> None:
+    other = (
+        "Dear {name},\r\n\r\nyour invoice for the past month is ready, and you find it among your documents in our portal.\r\n"
+        "Please see to it that it is paid within thirty days, since we would otherwise have to charge interest on the sum.\r\n"
+        "Questions are answered by our staff on weekdays, by telephone or in writing, and we gladly help with everything.\r\n"
+        "Reference {n}\r\n\r\nKind regards\r\nThe people of the ledger\r\n"
+    )
+    assert passed(await send(guard, n=THRESHOLD - 1)) == THRESHOLD - 1
+    assert passed(await send(guard, n=THRESHOLD - 1, body=other)) == THRESHOLD - 1
+    assert await guard.holds() == []
+    assert DPO not in {v.approver for h in await guard.holds() for v in h.votes}
