@@ -53,7 +53,7 @@ def add(context: Context, name: str, address: str, scopes: Sequence[str], days: 
             click.echo(text)
             click.echo(f"Good until {token.expires_at:%Y-%m-%d}. It is not shown again.", err=True)
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command()
@@ -94,7 +94,7 @@ def list_(context: Context, as_json: bool) -> None:
     _run(context, work)
 
 
-def _run(context: Context, work: Callable[[Tokens], Awaitable[None]]) -> None:
+def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: str = "") -> None:
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.services import opened
     from smtpguard.console.api.tokens import NoToken, Tokens
@@ -112,7 +112,7 @@ def _run(context: Context, work: Callable[[Tokens], Awaitable[None]]) -> None:
     except NoToken as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:
-        raise CannotRun(str(bad)) from None
+        raise CannotRun(f"{address}: {bad}") from None
 
 
 def _row(token: Token, address: str, state: str = "good") -> dict[str, Any]:

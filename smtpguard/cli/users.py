@@ -72,7 +72,7 @@ def add(
         if not roles:
             click.echo("It has no role yet, and so may do nothing: smtpguard users roles", err=True)
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command()
@@ -88,7 +88,7 @@ def passwd(context: Context, address: str, password_file: Path | None, as_json: 
         done = await accounts.set_password(await accounts.at(address), password, by=context.user)
         _said(context, done, as_json, "has another password")
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command()
@@ -103,7 +103,7 @@ def roles(context: Context, address: str, roles: Sequence[str], as_json: bool) -
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
         _said(context, done, as_json, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command()
@@ -116,7 +116,7 @@ def disable(context: Context, address: str, as_json: bool) -> None:
     async def work(accounts: Accounts, factors: Factors) -> None:
         _said(context, await accounts.disable(await accounts.at(address), by=context.user), as_json, "is disabled")
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command()
@@ -129,7 +129,7 @@ def enable(context: Context, address: str, as_json: bool) -> None:
     async def work(accounts: Accounts, factors: Factors) -> None:
         _said(context, await accounts.enable(await accounts.at(address), by=context.user), as_json, "is enabled")
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command()
@@ -161,7 +161,7 @@ def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
         for code in codes:
             click.echo(f"  {code}")
 
-    _run(context, work)
+    _run(context, work, address)
 
 
 @command.command("list")
@@ -194,7 +194,7 @@ def list_(context: Context, as_json: bool) -> None:
     _run(context, work)
 
 
-def _run(context: Context, work: Callable[[Accounts, Factors], Awaitable[None]]) -> None:
+def _run(context: Context, work: Callable[[Accounts, Factors], Awaitable[None]], address: str = "") -> None:
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
     from smtpguard.app.people import accounts
@@ -217,7 +217,7 @@ def _run(context: Context, work: Callable[[Accounts, Factors], Awaitable[None]])
     except (NotPossible, BadPassword) as refused:
         raise NotFine(str(refused)) from None
     except BadAddress as bad:
-        raise CannotRun(str(bad)) from None
+        raise CannotRun(f"{address}: {bad}") from None
 
 
 def _password(file: Path | None) -> str:

@@ -29,8 +29,12 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
-        self._nobodys = self._hasher.hash("nobody has this password")
+        self._nobodys = ""
         self._turns = asyncio.Semaphore(AT_ONCE)
+
+    def prepare(self) -> None:
+        """Before anybody comes: what nobody's password is compared with, so that the first one to try has no longer wait."""
+        self._nobodys = self._nobodys or self._hasher.hash("nobody has this password")
 
     async def hash(self, password: str) -> str:
         async with self._turns:
@@ -44,6 +48,7 @@ class Passwords:
             return await asyncio.to_thread(self._compare, hashed, _normal(password))
 
     def _compare(self, hashed: str, password: str) -> bool:
+        self.prepare()
         try:
             return self._hasher.verify(hashed or self._nobodys, password) and bool(hashed)
         except (VerificationError, InvalidHashError):

@@ -68,6 +68,7 @@ class Signing:
     ) -> None:
         self._people, self._sessions, self._clock = people, sessions, clock
         self._passwords, self._factors, self._new_id = passwords, factors, new_id
+        passwords.prepare()
         self._key = hmac.digest(secret, b"smtpguard console known browser", "sha256")
         self._delimiters = delimiters
         self._pairs = Brake(clock, most=PER_PAIR, seconds=WINDOW_SECONDS)
