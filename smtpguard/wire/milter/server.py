@@ -248,6 +248,8 @@ class Link(asyncio.Protocol):
                     self._working.add_done_callback(self._worked)
                     return
             self._wait()
+            if self._transport is not None and not self.gone():
+                self._transport.resume_reading()
         except ProtocolError as error:
             self._broken(error)
         if self._ending and self._conversation.state in _WAITING and self._transport is not None:
@@ -264,6 +266,8 @@ class Link(asyncio.Protocol):
                 content = self._message.content
                 content.body(piece)
                 if content.heavy:
+                    assert self._transport is not None
+                    self._transport.pause_reading()  # at once: uvloop would go on with what the socket holds
                     return self._unload(content, due)
             case Macros():
                 self._client.known.learn(command)
@@ -315,13 +319,9 @@ class Link(asyncio.Protocol):
 
     async def _unload(self, content: Assembling, due: bool) -> None:
         """To the disk; the MTA is not read from meanwhile."""
-        assert self._transport is not None
-        self._transport.pause_reading()
         await content.unload()
-        if not self.gone():
-            self._transport.resume_reading()
-            if due:
-                self._say(Continue())
+        if due:
+            self._say(Continue())
 
     async def _finish(self) -> None:
         letter, client = self._message, self._client

@@ -1,0 +1,179 @@
+"""Postfix with smtpguard as its milter, set up as docs/milter.md says: submission with logins, sendmail(1), XCLIENT, a release port.
+
+Behind smtpguard stands another milter, as one that signs would; it only adds a field. Never here: what becomes of mail (tests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.policy.verdict import Disposition, Relayed
+from smtpguard.wire.listener import Limits
+from smtpguard.wire.milter.codec import encode
+from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.packet import Negotiate, Quit
+from smtpguard.wire.milter.server import MilterReception
+from tests.peers import postfix
+from tests.peers.chain import POLICY, Guard, Recorder, until
+from tests.peers.postfix import Postfix, free_port
+from tests.peers.recipe import parameters, recipe
+
+PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
+ANNA, SECRET = "anna@example.com", "hunter2"
+NEWS = """\
+  news:
+    addresses: [news@lists.example.com]
+    members: {csv: ramadan.csv, column: email}
+    writers: [anna@example.com]
+"""
+RULES = """\
+rules:
+  - id: internal-to-list
+    when: {message.looks: [internal, unclear], recipients.lists: ramadan-greetings}
+    then: hold
+    scope: customers
+  - id: not-a-writer
+    when: {recipients.list_addresses: any, sender.is_writer: false}
+    unless: {recipients.lists: ramadan-greetings}
+    then: hold
+  - id: never
+    description: "100 % of this is never sent"
+    when: {recipients.outside: ">= 3"}
+    then: reject
+"""
+
+
+class OtherMilter:
+    """A milter behind ours, in the recorder's loop: it adds ``X-Other`` to all that it sees."""
+
+    def __init__(self, root: Path, recorder: Recorder) -> None:
+        self.port = free_port()
+        self._root, self._recorder = root, recorder
+
+    def __enter__(self) -> OtherMilter:
+        self._recorder.call(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._recorder.call(self._stop())
+
+    async def _start(self) -> None:
+        numbers = itertools.count(1)
+
+        async def sign(transaction: Transaction, onward: Onward) -> Disposition:
+            return Relayed(replies=await onward.send(b"X-Other: seen\r\n", lambda: True))
+
+        self._reception = MilterReception(
+            House(limits=Limits(), spool=self._root), sign, new_id=lambda: str(next(numbers))
+        )
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        while True:
+            sock, _ = await asyncio.get_running_loop().sock_accept(self._listening)
+            await self._reception.serve_connection(sock)
+
+    async def _stop(self) -> None:
+        self._accepting.cancel()
+        await asyncio.wait({self._accepting})
+        self._listening.close()
+        await self._reception.stop(0.5)
+
+
+class MilterGuard(Guard):
+    """``smtpguard serve`` that listens as a milter alone: on ``milter_port``, and on ``unix``."""
+
+    def __init__(self, root: Path, *, relay_port: int, unix: Path, **more: Any) -> None:
+        self.milter_port, self.unix = free_port(), unix
+        [text] = [text for name, text in recipe("Postfix", {}, PAGE).items() if name == "smtpguard.yaml"]
+        assert "milter: [{address: 127.0.0.1, port: 10027}]" in text
+        places = f"{{address: 127.0.0.1, port: {self.milter_port}}}, {{unix: {unix}, group: postfix}}"
+        settings: Mapping[str, str] = {
+            "listen": f"{{smtp: [], milter: [{places}]}}",
+            "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none}}",
+            **more.pop("settings", {}),
+        }
+        super().__init__(root, relay_port=relay_port, settings=settings, **more)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()[-3000:]
+        try:
+            with socket.create_connection(("127.0.0.1", self.milter_port), timeout=5) as mta:
+                mta.sendall(encode(Negotiate(6, 0x1FF, 0x1FFFFF)) + encode(Quit()))
+                return bool(mta.recv(1))
+        except OSError:
+            return False
+
+    def lists_read(self) -> int:
+        """How many lists' members are known, so that nothing hangs on who is on them."""
+        return sum(json.loads(line)["event"] == "list" for line in self.log.read_text().splitlines())
+
+
+class MilterChain:
+    """``mta``: where everybody submits; ``release``: its port behind the guard; ``login``: its submission service."""
+
+    def __init__(self, root: Path) -> None:
+        self._stack = ExitStack()
+        self._root = root
+
+    def __enter__(self) -> MilterChain:
+        enter, root = self._stack.enter_context, self._root
+        self.recorder = enter(Recorder())
+        self.other = enter(OtherMilter(root, self.recorder))
+        self.release, self.login = free_port(), free_port()
+        unix = root / "mta" / "spool" / "smtpguard" / "milter.sock"
+        self.guard = MilterGuard(
+            root,
+            relay_port=self.release,
+            unix=unix,
+            policy=POLICY.replace("streams:", NEWS + "streams:") + RULES,
+            workers=1,
+        )
+        ports = {"10027": str(self.guard.milter_port), "10026": str(self.release), "8891": str(self.other.port)}
+        files = recipe("Postfix", ports, PAGE)
+        aliases = root / "aliases"
+        aliases.write_text("team@example.com bo@example.com, cia@example.com\n")
+        main = {
+            "relayhost": f"[127.0.0.1]:{self.recorder.port}",
+            "inet_protocols": "all",  # or XCLIENT knows no IPv6
+            "mynetworks": "127.0.0.0/8 [2001:db8::]/32",
+            "smtpd_authorized_xclient_hosts": "127.0.0.0/8",
+            "virtual_alias_maps": f"texthash:{aliases}",
+            **parameters(files["main.cf"]),
+        }
+        submission = (
+            f"127.0.0.1:{self.login} inet n - n - - smtpd\n    -o smtpd_milters=unix:smtpguard/milter.sock\n"
+            "    -o smtpd_client_restrictions=permit_sasl_authenticated,reject\n    -o smtpd_sasl_auth_enable=yes\n"
+        )
+        sasl = postfix.sasl(root, {ANNA: SECRET}) | {"smtpd_sasl_auth_enable": "no"}
+        self.mta = Postfix(root, name="mta", main=main | sasl, master=submission + files["master.cf"])
+        unix.parent.mkdir()
+        enter(self.guard)
+        until(lambda: self.guard.lists_read() >= 2, why="both lists")
+        enter(self.mta)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sendmail(self, mail: bytes, sender: str, *recipients: str) -> subprocess.CompletedProcess[bytes]:
+        """As a program on the machine submits."""
+        words = ["/usr/sbin/sendmail", "-C", str(self.mta.config), "-i", "-f", sender, *recipients]
+        return subprocess.run(words, input=mail.replace(b"\r\n", b"\n"), capture_output=True, timeout=60, check=False)
+
+    def wake_pickup(self) -> None:
+        """It looks into the maildrop once a minute else."""
+        words = ["/usr/sbin/postkick", "-c", str(self.mta.config), "public", "pickup", "W"]
+        subprocess.run(words, check=True, timeout=30, capture_output=True)

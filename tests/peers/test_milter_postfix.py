@@ -1,0 +1,229 @@
+"""smtpguard as the milter of a real Postfix, set up from docs/milter.md: every disposition, and every way in."""
+
+from __future__ import annotations
+
+import json
+import re
+import smtplib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers import letters, postfix
+from tests.peers.chain import until
+from tests.peers.milter import ANNA, SECRET, MilterChain
+
+RAMADAN, NEWS = "ramadan@lists.example.com", "news@lists.example.com"
+THREE = ("a@example.net", "b@example.net", "c@example.net")
+
+
+@pytest.fixture(scope="module")
+def chain(folder: Path) -> Iterator[MilterChain]:
+    if why := postfix.sasl_missing():
+        pytest.skip(why)
+    with MilterChain(folder) as chain:
+        yield chain
+
+
+def submit(
+    chain: MilterChain, mail: bytes, *recipients: str, port: int = 0, login: bool = False, **options: list[str]
+) -> None:
+    with smtplib.SMTP("127.0.0.1", port or chain.mta.port, timeout=30) as smtp:
+        smtp.ehlo("desk.example.com")
+        if login:
+            smtp.login(ANNA, SECRET)
+        smtp.sendmail(ANNA, recipients, mail, **options)  # type: ignore[arg-type]
+
+
+def passed(chain: MilterChain, message_id: str) -> bytes:
+    [got] = until(lambda: chain.recorder.with_id(message_id), why=f"{message_id} to pass")
+    return got.content
+
+
+def verdict(chain: MilterChain, subject: str) -> dict[str, object]:
+    lines = map(json.loads, chain.guard.log.read_text().splitlines())
+    return next(line for line in lines if line["event"] == "verdict" and line.get("subject") == subject)
+
+
+class TestDispositions:
+    def test_relayed_byte_for_byte_with_our_trace_on_top(self, chain: MilterChain) -> None:
+        mail = letters.mail(
+            to="you@example.org", subject="Bytes", message_id="bytes-1@example.com",
+            headers="X-Odd:no space\nX-Fold: a\n\tb\n  c \nX-Empty:\n", text=".dot\n..\ntab\there \n\n\n",
+        )  # fmt: skip
+        submit(chain, mail, "you@example.org")
+        content = passed(chain, "bytes-1@example.com")
+        assert content.endswith(mail)
+        added = content.removesuffix(mail).decode()
+        assert re.search(r"^X-Smtpguard: id=[0-9A-Z]{16}; policy=[0-9a-f]{12};\r\n\tmac=[0-9a-f]{32}\r\n", added, re.M)
+        assert added.count("Received:") == 1, "the MTA's own, and no other"
+        assert "X-Other: seen" in added, "milters behind us see what passes"
+        assert verdict(chain, "Bytes")["size_bytes"] == len(mail)
+        said = verdict(chain, "Bytes")["replies"]
+        assert re.fullmatch(r"250 2.0.0 In the queue of mta.example.com as [0-9A-F]+", said[0])  # type: ignore[index]
+
+    def test_held_is_discarded_and_released_past_us(self, chain: MilterChain) -> None:
+        mail = letters.story("held-1@example.com", subject="SV: Milter")
+        submit(chain, mail, RAMADAN)
+        [hold] = until(lambda: chain.guard.held("SV: Milter"), why="the hold")
+        until(lambda: any("milter-discard" in line for line in chain.mta.lines()), why="the discard")
+        assert not chain.recorder.with_id("held-1@example.com")
+        approve = ("held", "approve", str(hold["id"]), "--as")
+        chain.guard.run(*approve, "eva@example.com")
+        chain.guard.run(*approve, "dpo@example.com")
+        content = passed(chain, "held-1@example.com")
+        assert content.endswith(mail)
+        assert b"X-Other: seen" in content, "the release port has the other milter, and not ours"
+
+    def test_rejected_in_words_with_its_percent_sign(self, chain: MilterChain) -> None:
+        mail = letters.mail(to="many@example.net", message_id="never-1@example.com")
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            submit(chain, mail, *THREE)
+        assert refused.value.smtp_code == 550
+        assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
+
+    def test_customers_wait_and_colleagues_get_it(self, chain: MilterChain) -> None:
+        mail = letters.story("part-1@example.com", to=f"bo@example.com, {RAMADAN}", subject="SV: Delat")
+        submit(chain, mail, "team@example.com", RAMADAN)
+        [hold] = until(lambda: chain.guard.held("SV: Delat"), why="the hold")
+        assert hold["recipients"] == [RAMADAN]
+        [got] = until(lambda: chain.recorder.with_id("part-1@example.com"), why="the colleagues' part")
+        assert sorted(re.findall("<(.*?)>", b" ".join(got.rcpts).decode())) == ["bo@example.com", "cia@example.com"]
+        assert b"X-Smtpguard:" in got.content
+        for person in ("eva@example.com", "dpo@example.com"):
+            chain.guard.run("held", "approve", str(hold["id"]), "--as", person)
+        both = until(
+            lambda: (
+                len(chain.recorder.with_id("part-1@example.com")) == 2 and chain.recorder.with_id("part-1@example.com")
+            )
+        )
+        assert [r for r in both[1].rcpts if b"ramadan" in r]
+        assert len(both[1].rcpts) == 1
+
+    def test_frozen_and_thawed(self, chain: MilterChain) -> None:
+        chain.guard.run("freeze", "--all", "--reason", "drill")
+        try:
+            submit(
+                chain,
+                letters.mail(to="you@example.org", subject="Frozen", message_id="frozen-1@example.com"),
+                "you@example.org",
+            )
+            until(lambda: chain.guard.held("Frozen"), why="the hold")
+        finally:
+            chain.guard.run("thaw", "--all")
+        assert not chain.recorder.with_id("frozen-1@example.com")
+
+
+class TestWaysIn:
+    def test_submission_with_a_login_proves_the_writer(self, chain: MilterChain) -> None:
+        """Over the Unix socket, in Postfix's own queue directory."""
+        mail = letters.mail(to=NEWS, subject="Proven", message_id="login-1@example.com")
+        submit(chain, mail, NEWS, port=chain.login, login=True)
+        assert b"X-Smtpguard:" in passed(chain, "login-1@example.com")
+        submit(chain, mail.replace(b"Proven", b"Claimed").replace(b"login-1", b"login-2"), NEWS)
+        [hold] = until(lambda: chain.guard.held("Claimed"), why="the hold")
+        assert hold["rules"] == ["not-a-writer"]
+
+    def test_sendmail_on_the_machine(self, chain: MilterChain) -> None:
+        mail = letters.mail(to="you@example.org", subject="Pickup", message_id="pickup-1@example.com")
+        assert chain.sendmail(mail, ANNA, "you@example.org").returncode == 0
+        assert b"X-Smtpguard:" in passed(chain, "pickup-1@example.com")
+        assert verdict(chain, "Pickup")["client"] == "127.0.0.1"
+
+    def test_sendmail_on_the_machine_is_held(self, chain: MilterChain) -> None:
+        mail = letters.story("pickup-2@example.com", subject="SV: Lokalt")
+        assert chain.sendmail(mail, ANNA, RAMADAN).returncode == 0
+        until(lambda: chain.guard.held("SV: Lokalt"), why="the hold")
+
+    def test_sendmail_on_the_machine_bounces_what_is_rejected(self, chain: MilterChain) -> None:
+        chain.sendmail(letters.mail(message_id="pickup-3@example.com"), ANNA, *THREE)
+
+        def bounced() -> bool:
+            return any(
+                b"pickup-3@example.com" in m.content and b"is never sent" in m.content for m in chain.recorder.messages
+            )
+
+        until(bounced, why="the bounce")
+
+    def test_xclient_is_another_client(self, chain: MilterChain) -> None:
+        mail = letters.mail(to="you@example.org", subject="Forwarded", message_id="xclient-1@example.com")
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            said = smtp.docmd("XCLIENT", "NAME=far.example.net ADDR=IPv6:2001:db8::7 LOGIN=anna@example.com")
+            assert said[0] == 220, said
+            smtp.ehlo("far.example.net")
+            smtp.sendmail(ANNA, ["you@example.org"], mail)
+            smtp.sendmail(ANNA, [NEWS], mail.replace(b"xclient-1", b"xclient-2"))  # proven: the MTA says who logged in
+        passed(chain, "xclient-1@example.com")
+        passed(chain, "xclient-2@example.com")
+        assert verdict(chain, "Forwarded")["client"] == "2001:db8::7"
+
+    def test_several_messages_a_connection_and_a_reset_between(self, chain: MilterChain) -> None:
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            for n in range(3):
+                mail = letters.mail(to="you@example.org", message_id=f"many-{n}@example.com")
+                smtp.sendmail(ANNA, ["you@example.org"], mail)
+                smtp.docmd("MAIL", "FROM:<other@example.com>")
+                smtp.docmd("RCPT", "TO:<nobody@example.org>")
+                smtp.rset()
+        for n in range(3):
+            passed(chain, f"many-{n}@example.com")
+
+    def test_addresses_beyond_ascii_and_dsn_parameters(self, chain: MilterChain) -> None:
+        """Held and released with all that the client said."""
+        mail = letters.story("eai-1@example.com", subject="SV: Ärade kunder")
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.command_encoding = "utf-8"
+            assert smtp.docmd("MAIL", "FROM:<åsa@example.com> SMTPUTF8 BODY=8BITMIME RET=HDRS ENVID=Case-1")[0] == 250
+            assert (
+                smtp.docmd("RCPT", f"TO:<{RAMADAN}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Ramadan@lists.example.com")[0]
+                == 250
+            )
+            assert smtp.data(mail)[0] == 250
+        [hold] = until(lambda: chain.guard.held("SV: Ärade kunder"), why="the hold")
+        assert hold["reverse_path"] == "åsa@example.com"
+        for person in ("eva@example.com", "dpo@example.com"):
+            chain.guard.run("held", "approve", str(hold["id"]), "--as", person)
+        [got] = until(lambda: chain.recorder.with_id("eai-1@example.com"), why="the release")
+        assert "FROM:<åsa@example.com>".encode() in got.mail
+        for word in (b"SMTPUTF8", b"RET=HDRS", b"ENVID=Case-1"):
+            assert word in got.mail
+        for word in (b"NOTIFY=SUCCESS,FAILURE", b"ORCPT=rfc822;Ramadan@lists.example.com"):
+            assert word in got.rcpts[0]
+
+    def test_a_large_message(self, chain: MilterChain) -> None:
+        mail = letters.mail(
+            to="you@example.org", subject="Large", message_id="large-1@example.com", text="line after line\n" * 300_000
+        )
+        submit(chain, mail, "you@example.org")
+        assert passed(chain, "large-1@example.com").endswith(mail)
+
+
+class TestNothingIsLost:
+    def test_while_we_are_down_postfix_defers(self, chain: MilterChain) -> None:
+        mail = letters.mail(to="you@example.org", message_id="down-1@example.com")
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.docmd("MAIL", f"FROM:<{ANNA}>")
+            chain.guard.stop()
+            try:
+                said = [smtp.docmd("RCPT", "TO:<you@example.org>")]
+                if said[0][0] == 250:
+                    said.append(smtp.data(mail))
+                assert said[-1][0] == 451, said
+                chain.sendmail(mail, ANNA, "you@example.org")
+                with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as another:
+                    another.ehlo("desk.example.com")
+                    assert another.docmd("MAIL", f"FROM:<{ANNA}>")[0] == 451
+                assert chain.mta.queued() == 1, "in the maildrop"
+            finally:
+                chain.guard.start()
+        chain.wake_pickup()
+        passed(chain, "down-1@example.com")
+
+    def test_journal_is_whole(self, chain: MilterChain) -> None:
+        [verified] = chain.guard.json("audit", "verify")
+        assert verified["ok"]
