@@ -12,7 +12,7 @@ import re
 import secrets
 from pathlib import Path
 
-from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, Plain, every_delimiter, is_plain, plain
+from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32
 DIGEST_OCTETS = 8
@@ -25,13 +25,14 @@ class BadKey(Exception):
 class Digester:
     """From a mailbox to 8 octets. Two installations, or two sets of delimiters, never give the same digest."""
 
-    __slots__ = ("_base", "_may_cut", "delimiters", "key_id")
+    __slots__ = ("_base", "_may_cut", "delimiters", "key", "key_id")
 
     def __init__(self, key: bytes, delimiters: str = "") -> None:
         if not 16 <= len(key) <= 64:
             raise BadKey("the secret must be 16 to 64 octets")
+        self.key = key
         self.delimiters = delimiters
-        signs = [sign for sign in every_delimiter(delimiters) if plain(f"x{sign}x@x")]
+        signs = [sign for sign in every_delimiter(delimiters) if is_plain(f"x{sign}x@x")]
         self._may_cut = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._base = hashlib.blake2b(digest_size=DIGEST_OCTETS, key=key, person=b"address")
         self.key_id = hashlib.blake2b(delimiters.encode(), digest_size=8, key=key, person=b"key id").digest()
@@ -40,22 +41,16 @@ class Digester:
     def __repr__(self) -> str:
         return f"Digester(key_id={self.key_id.hex()})"
 
-    def of(self, mailbox: Address | Plain) -> bytes:
-        """The same for every spelling of a mailbox, the plain one too."""
-        if isinstance(mailbox, str):
-            if self._may_cut is None or not self._may_cut(mailbox):
-                return self.of_canonical(mailbox)
-            mailbox = Address(*mailbox.split("@"))
-        return self.of_canonical(mailbox.canonical(self.delimiters))
+    def of(self, address: Address) -> bytes:
+        return self.of_canonical(address.canonical(self.delimiters))
 
-    def plainly(self, text: str) -> bytes | None:
-        """``of(plain(text))`` in one go, for the millions; None where there is more to do."""
+    def plainly(self, text: str) -> str | None:
+        """The canonical key of a text that is a mailbox and that nothing but its case keeps from being its own key; None where
+        there is more to do or to look at."""
         text = text.lower()
         if len(text) > MAX_LABEL_OCTETS or not is_plain(text) or (self._may_cut is not None and self._may_cut(text)):
             return None
-        digest = self._base.copy()
-        digest.update(text.encode())
-        return digest.digest()
+        return text
 
     def of_canonical(self, canonical: str) -> bytes:
         digest = self._base.copy()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.lists import report as reports
+from smtpguard.lists.aside import build
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index
@@ -30,7 +31,7 @@ from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address
 from smtpguard.lists.sources.opening import never, opened
-from smtpguard.lists.writing import linked, merge, swap, write
+from smtpguard.lists.writing import linked, merge, swap
 from smtpguard.mail.address import BadAddress
 
 MIN_BAD = 3  # bad rows that any source may have
@@ -192,7 +193,7 @@ class _How:
     def _read(self, source: Source, part: _Part, tally: Tally, declaration: Mapping[str, Any]) -> None:
         """Raises SourceError, OSError and BadIndex; then what there was is as it was."""
         fingerprint = source.fingerprint()
-        draft = write(part.path, self._digests(source, tally), key_id=self.digester.key_id, built_at=self.now, fingerprint=fingerprint)  # fmt: skip
+        draft = build(part.path, self._keys(source, tally), self.digester, built_at=self.now, fingerprint=fingerprint)
         try:
             if source.fingerprint() != fingerprint:
                 raise SourceError(f"{source.label} changed while it was read")
@@ -205,20 +206,20 @@ class _How:
         part.index = new
         part.report = replace(part.report, people=new.people, read_at=self.now, checked_at=self.now).counted(tally)
 
-    def _digests(self, source: Source, tally: Tally) -> Iterator[bytes]:
-        """Of everybody who is on it; what holds no address is told to ``tally``."""
-        plainly, progress = self.digester.plainly, self.progress
+    def _keys(self, source: Source, tally: Tally) -> Iterator[str]:
+        """The canonical key of everybody who is on it; what holds no address is told to ``tally``."""
+        plainly, delimiters, progress = self.digester.plainly, self.digester.delimiters, self.progress
         for place, text in source.cells(tally):
             if progress is not None and not tally.rows & 0xFFF:
                 progress(tally)
-            digest = plainly(text)
-            if digest is None:
+            key = plainly(text)
+            if key is None:
                 try:
-                    digest = self.digester.of(cell_address(text))
+                    key = cell_address(text).canonical(delimiters)
                 except BadAddress as error:
                     tally.reject(place, str(error))
                     continue
-            yield digest
+            yield key
         if progress is not None:
             progress(tally)
 

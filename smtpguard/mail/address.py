@@ -13,7 +13,6 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NewType
 
 import idna
 
@@ -37,11 +36,9 @@ _DOTS = re.compile(r"\.{2,}")
 _PLAIN = re.compile(r"[a-z0-9_\-]+(?:\.[a-z0-9_\-]+)*\Z")  # what nearly every local part is, once in lower case
 _PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
 is_plain = re.compile(rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+\Z").match
+"""Whether a text in lower case, of at most 63 octets, is a mailbox that is its own canonical key, sub-addressing aside: as
+nearly every one is that a list of millions holds. Short enough in every part, then, and ASCII."""
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
-
-
-Plain = NewType("Plain", str)
-"""A mailbox that is its own canonical key, sub-addressing aside: ``plain`` makes one."""
 
 
 class BadAddress(ValueError):
@@ -88,15 +85,6 @@ class Address:
     def parse(cls, text: str) -> Address:
         """``text`` without angle brackets, as people and YAML write it. Raises BadAddress."""
         return _mailbox(text.strip(" \t"))
-
-
-def plain(text: str) -> Plain | None:
-    """The quick way for the millions: ``text`` in lower case, where that is all that ``Address.parse(text).canonical()``
-    would make of it, and None where more is to be done or looked at. A tenth of the time."""
-    text = text.lower()
-    if len(text) <= MAX_LABEL_OCTETS and is_plain(text):  # short enough in every part
-        return Plain(text)
-    return None
 
 
 def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:

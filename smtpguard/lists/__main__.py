@@ -1,0 +1,7 @@
+"""``python -m smtpguard.lists``: builds the index of a long list for the process that reads it. See aside."""
+
+import sys
+
+from smtpguard.lists.aside import serve
+
+sys.exit(serve(sys.stdin.buffer, sys.stdout.buffer))
