@@ -2,6 +2,7 @@
 
 ``python -m bench --mailings``: which copies are taken for one mailing.
 ``python -m bench --lists``: customer lists of millions.
+``python -m bench --console``: pages over 100,000 held messages.
 """
 
 import sys
@@ -14,6 +15,10 @@ elif sys.argv[1:2] == ["--lists"]:
     from bench.lists import main as lists
 
     lists(sys.argv[2:])
+elif sys.argv[1:2] == ["--console"]:
+    from bench.console import main as console
+
+    console(sys.argv[2:])
 else:
     from bench.through import main
 

@@ -1,0 +1,193 @@
+"""The console over 100,000 messages that wait, and 50,000 that are decided: how long each page takes, beside the goal of half a second for 95 of 100.
+
+The console's own part of ``serve`` runs on loopback over a store that is filled with generated holds, each with a text of its
+own; who asks has signed in. The store is SQLite on disk, in a folder that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import re
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from bench.through import table
+from smtpguard.app import start
+from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.console import Console
+from smtpguard.app.files import installation_secret, read_settings
+from smtpguard.app.people import accounts
+from smtpguard.app.services import opened
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.observe import log
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.people import Role
+from smtpguard.policy.verdict import Action, Hit, Quorum, Reason, Verdict
+from smtpguard.store import holds
+from smtpguard.store.database import Database
+from smtpguard.store.schema import hold as table_of_holds
+
+GOAL_SECONDS = 0.5
+EVA, PASSWORD = "eva@example.com", "a password for a bench"
+POLICY = """\
+organization: {name: Example AB, domains: [example.com]}
+groups: {communications: [eva@example.com], compliance: [dpo@example.com]}
+approvals: {from: [communications]}
+lists:
+  news: {title: News, addresses: [news@lists.example.com]}
+  greetings: {title: Greetings, addresses: [greetings@lists.example.com], approvals: {from: [compliance]}}
+rules: [{id: internal-to-list, when: {recipients.list_addresses: any}, then: hold}]
+"""
+CONTENT = Message.of(b"From: anna@example.com\r\nSubject: SV: lunch\r\n\r\nBacon and liquor at noon.\r\n")
+
+
+def made(n: int, now: datetime) -> Iterator[Hold]:
+    """Two of three wait, the others are decided; one of thirty is a copy, which is seen with the one that it is held under."""
+    verdict = Verdict(
+        action=Action.HOLD,
+        hits=(Hit(rule="internal-to-list", action=Action.HOLD, reasons=(
+            Reason(fact="recipients.list_addresses", observed="1", limit="any", public="It is addressed to a customer list.",
+                   detail="x" * 600),)),),
+        policy_sha256="0" * 64,
+        quorum=(Quorum(groups=("communications",), list="news"),),
+    )  # fmt: skip
+    lists = {name: Address.parse(f"{name}@lists.example.com") for name in ("news", "greetings")}
+    for number in range(n):
+        name = "greetings" if number % 5 == 0 else "news"
+        sender = f"colleague{number % 500}@example.com"
+        yield Hold(
+            hold_id=f"H{number:015d}",
+            mailing_id="",
+            session=Session(client_ip="192.0.2.1"),
+            envelope=Envelope(reverse_path=Address.parse(sender), recipients=(Recipient(address=lists[name]),)),
+            content_sha256=CONTENT.sha256,
+            size_bytes=CONTENT.size_bytes,
+            subject=f"SV: lunch number {number} with {'bacon' if number % 7 else 'herring'}",
+            message_id=f"<{number}@example.com>",
+            verdict=verdict
+            if name == "news"
+            else replace(verdict, quorum=(Quorum(groups=("compliance",), list=name),)),
+            state=(State.WAITING, State.WAITING, State.REJECTED)[number % 3],
+            votes=(),
+            held_at=now - timedelta(seconds=2 * (n - number)),
+            expires_at=now + timedelta(hours=24),
+            sender=sender,
+            senders=frozenset({sender}),
+            lists=(name,),
+            reach=1200 + number % 100,
+            acknowledged=True,
+            lead="H000000000000001" if number % 30 == 29 else "",
+        )
+
+
+async def fill(settings: Any, n: int) -> None:
+    """Straight into the table, since it is the asking that is measured."""
+    clock = SystemClock()
+    async with opened(settings) as (store, _):
+        await store.keep(CONTENT)
+        made_accounts = accounts(
+            settings, store, clock, secret=installation_secret(settings), new_id=ids(), tell=lambda event: None
+        )
+        await made_accounts.add(EVA, roles=(Role.APPROVER, Role.VIEWER), password=PASSWORD, by="bench")
+    database = Database(settings.store.url)
+    try:
+        with database.write() as connection:
+            rows: list[dict[str, Any]] = []
+            for hold in made(n, datetime.now(UTC)):
+                rows.append(holds.row_of(hold, hold.hold_id) | {"acknowledged": True})
+                if len(rows) == 5000:
+                    connection.execute(table_of_holds.insert(), rows)
+                    rows = []
+            if rows:
+                connection.execute(table_of_holds.insert(), rows)
+    finally:
+        database.close()
+
+
+async def sign_in(client: httpx2.AsyncClient) -> None:
+    page = (await client.get("/login")).text
+    found = re.search(r'name="csrf" value="([^"]*)"', page)
+    assert found is not None
+    answer = await client.post("/login", data={"csrf": found[1], "address": EVA, "password": PASSWORD, "code": ""})
+    assert answer.status_code == 303, answer.text[:300]
+
+
+def deep(n: int) -> str:
+    """A page near the end: what waits there is two days old."""
+    at = datetime.now(UTC) - timedelta(seconds=2 * n * 0.95)
+    return f"/held?after={int(at.timestamp() * 1e6)}-H"
+
+
+async def measured(folder: Path, n: int, times: int) -> list[list[str]]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    (folder / "policy.yaml").write_text(POLICY)
+    config = folder / "smtpguard.yaml"
+    config.write_text(
+        f"console: {{address: 127.0.0.1, port: {port}, url: 'http://127.0.0.1:{port}'}}\nlogging: {{format: json}}\n"
+    )
+    settings = read_settings(config)
+    await start.prepare(settings, by="bench", parts=("console",))
+    begun = time.perf_counter()
+    await fill(settings, n)
+    print(f"{n:,} holds written in {time.perf_counter() - begun:.0f} s")
+    part = Console(settings)
+    await part.start()
+    serving = asyncio.create_task(part.serve())
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            await sign_in(client)
+            pages = {
+                "what waits, the first page": "/held",
+                "what waits, near the end": deep(n),
+                "a list": "/held?list=greetings",
+                "what I am asked": "/held?mine=1",
+                "words that many have": "/held?q=herring+lunch",
+                "words that one has": "/held?q=number+7+with",
+                "words that nothing has": "/held?q=nowhere+at+all",
+                "what was decided": "/history",
+                "decided, words that nothing has": "/history?q=nowhere+at+all",
+                "one message": f"/held/H{1:015d}",
+            }
+            return [await one(client, what, path, times) for what, path in pages.items()]
+    finally:
+        await part.stop(5)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await part.close()
+
+
+async def one(client: httpx2.AsyncClient, what: str, path: str, times: int) -> list[str]:
+    took = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        answer = await client.get(path)
+        took.append(time.perf_counter() - begun)
+        assert answer.status_code == 200, f"{path}: {answer.status_code}"
+    took.sort()
+    p95 = took[max(0, round(len(took) * 0.95) - 1)]
+    return [f"{what:<34}", f"{statistics.median(took):.3f} s", f"{p95:.3f} s", f"{GOAL_SECONDS / p95:.1f}"]
+
+
+def main(words: list[str]) -> None:
+    asked = argparse.ArgumentParser(prog="python -m bench --console", description=__doc__)
+    asked.add_argument("--holds", type=int, default=155_000)
+    asked.add_argument("--times", type=int, default=40)
+    given = asked.parse_args(words)
+    log.configure("json", stream=io.StringIO())
+    with tempfile.TemporaryDirectory(prefix="smtpguard-bench-") as folder:
+        rows = asyncio.run(measured(Path(folder), given.holds, given.times))
+    table([f"{'page':<34}", "median", "p95", "goal / p95"], rows)
