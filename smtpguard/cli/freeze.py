@@ -16,6 +16,7 @@ from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
 from smtpguard.guard.freezes import Frozen, Hook
+from smtpguard.guard.mailings import NoSuch
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector
 
@@ -29,8 +30,12 @@ Chosen = tuple[Selector, str]
 def selectors(command: F) -> F:
     """The five ways to say what is meant, of which exactly one is given."""
     for option in (
-        click.option("--thread", metavar="MESSAGE-ID", help="A thread, by its first Message-ID."),
-        click.option("--mailing", metavar="ID", help="One mailing."),
+        click.option(
+            "--thread",
+            metavar="MESSAGE-ID",
+            help="A conversation, by its first Message-ID, or by a held message of it.",
+        ),
+        click.option("--mailing", metavar="ID", help="One mailing, by its id or the beginning of it."),
         click.option("--sender", metavar="ADDRESS", help="Everything from this address."),
         click.option("--list", "list_name", metavar="NAME", help="Everything that touches this list."),
         click.option("--all", "everything", is_flag=True, help="Everything."),
@@ -59,7 +64,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
 
     async def work() -> Frozen:
         async with context.services() as services:
-            selector, value = _known(services, chosen)
+            selector, value = await _known(services, chosen)
             return await services.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
 
     frozen = context.run(work())
@@ -95,7 +100,7 @@ def thaw(context: Context, /, as_json: bool, **given: Any) -> None:
         async with context.services() as services:
             lifted: list[Freeze] = []
             hooks: list[Hook] = []
-            for freeze in await services.freezes.standing(*_known(services, chosen, must_exist=False)):
+            for freeze in await services.freezes.standing(*await _known(services, chosen, must_exist=False)):
                 hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
                 lifted.append(freeze)
             return lifted, hooks, await services.freezes.standing()
@@ -129,8 +134,8 @@ def _chosen(
     return given[0]
 
 
-def _known(services: Services, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
-    """The same as the guard knows it: a list that there is, an address in its canonical spelling."""
+async def _known(services: Services, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
+    """The same as the guard knows it: a list that there is, an address in its canonical spelling, a mailing's whole id."""
     selector, value = chosen
     registry = services.policies.current().registry
     if selector is Selector.LIST and must_exist and value not in registry.lists:
@@ -141,7 +146,31 @@ def _known(services: Services, chosen: Chosen, *, must_exist: bool = True) -> Ch
             return selector, Address.parse(value).canonical(registry.digester.delimiters)
         except BadAddress as e:
             raise CannotRun(f'--sender: "{value}" is no address: {e}') from None
+    if selector is Selector.MAILING:
+        return selector, await _mailing(services, value, must_exist=must_exist)
+    if selector is Selector.THREAD:
+        return selector, await _thread(services, value)
     return selector, value
+
+
+async def _mailing(services: Services, value: str, *, must_exist: bool) -> str:
+    """The whole id. What is forgotten meanwhile may still be frozen."""
+    try:
+        return await services.mailings.named(value)
+    except NoSuch as wrong:
+        frozen = [f.value for f in await services.freezes.standing() if f.selector is Selector.MAILING]
+        meant = [whole for whole in frozen if whole.startswith(value.strip().upper())]
+        if must_exist or len(meant) != 1:
+            raise CannotRun(f"--mailing: {wrong.args[0]}") from None
+        return meant[0]
+
+
+async def _thread(services: Services, value: str) -> str:
+    """The Message-ID in its brackets; where a held message is named, that of its conversation."""
+    text = value.strip()
+    if "@" not in text and (hold := await services.store.hold(text.upper())) is not None and hold.thread:
+        return hold.thread
+    return text if text.startswith("<") else f"<{text}>"
 
 
 def _row(freeze: Freeze) -> dict[str, Any]:

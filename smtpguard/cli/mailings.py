@@ -1,0 +1,357 @@
+"""smtpguard mailings: the same thing to many people, seen as one; who has got it; to go on, to stop.
+
+A mailing is named by its id or by a beginning of it that no other has. Never here: what a mailing is (store), or who may
+decide about it (guard.mailings, guard.approvals).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.mailingshown import LEGEND, Follower, bar, table, told
+from smtpguard.cli.shown import in_words, voters
+from smtpguard.config.problem import did_you_mean
+from smtpguard.guard.approvals import Decided, Refused
+from smtpguard.guard.mailings import FEW, NoSuch, row
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.mailing import Fate, Mailing, State
+
+if TYPE_CHECKING:
+    from smtpguard.app.services import Services
+
+STATES = [state.value for state in State]
+FATES = {
+    "sent": (Fate.RELAYED, Fate.ADMITTED),
+    "held": (Fate.HELD,),
+    "waiting": (Fate.DEFERRED,),
+    "refused": (Fate.REFUSED,),
+}
+_EVERY_SECONDS = 1.0
+_SLICE = 5_000
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+an_id = click.argument("mailing_id", metavar="ID")
+as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Who you are.")
+a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; it is journalled.")
+follow = click.option("--follow", is_flag=True, help="Go on showing it, once a second, until Ctrl-C.")
+
+
+@click.group()
+def command() -> None:
+    """Mailings: list, show, people; approve, reject, go-on, stop, reopen."""
+
+
+@command.command("list")
+@click.option("--state", type=click.Choice(STATES), help="Only these.")
+@click.option("--least", type=click.IntRange(1), default=FEW, show_default=True, metavar="N",
+              help="Those that came for so many people; what waits or was decided is always listed.")  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many, the latest first."
+)
+@follow
+@as_json
+@click.pass_obj
+def list_(context: Context, state: str | None, least: int, limit: int, follow: bool, as_json: bool) -> None:
+    """The mailings of late: what, to which lists, people reached, held, waiting and refused, since when and how fast."""
+
+    async def work() -> None:
+        async with context.services() as services:
+            lines = 0
+            while True:
+                wanted = State(state) if state else None
+                found = await services.mailings.list(least=least, state=wanted, limit=limit)
+                lines = _listed(context, found, lines if follow else 0, as_json=as_json or context.json)
+                if not follow:
+                    return
+                await asyncio.sleep(_EVERY_SECONDS)
+
+    _until_interrupted(context, work())
+
+
+@command.command()
+@an_id
+@follow
+@as_json
+@click.pass_obj
+def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None:
+    """One mailing: who sent what to which lists, whom it has reached, what people decided, and how far it is."""
+
+    async def work(services: Services) -> None:
+        mailing = await services.mailings.show(mailing_id)
+        if as_json or context.json:
+            await _rows(context, services, mailing, follow)
+            return
+        for line in told(mailing, services.clock.now()):
+            click.echo(line)
+        if follow:
+            await _followed(services, mailing)
+
+    _run(context, work)
+
+
+@command.command()
+@an_id
+@click.option("--from-list", "name", metavar="NAME", help="Match the members of this list, read from its sources.")
+@click.option(
+    "--from-csv",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Match the addresses in this file.",
+)
+@click.option("--column", metavar="NAME", help="The column of the CSV file that holds addresses.")
+@click.option(
+    "--what", type=click.Choice([*FATES, "all"]), default="sent", show_default=True, help="What became of their copy."
+)
+@as_json
+@click.pass_obj
+def people(
+    context: Context, mailing_id: str, name: str | None, file: Path | None, column: str | None, what: str, as_json: bool
+) -> None:
+    """Which of these people it came for, one address a line: for an apology to exactly those.
+
+    Who got a mailing is kept as keyed digests, so the addresses have to come from somewhere. That somebody asked is journalled.
+    """  # fmt: skip
+    if (name is None) == (file is None):
+        raise click.UsageError("say from where the addresses come: --from-list or --from-csv")
+
+    async def work(services: Services) -> None:
+        whole = await services.mailings.named(mailing_id)
+        declarations = _of_list(services, str(name)) if file is None else [_csv(file, column)]
+        fates = set(Fate) - {Fate.NONE} if what == "all" else set(FATES[what])
+        by_address = await _whole_list(services, whole, str(name)) if name is not None else Fate.NONE
+        found = 0
+        for some in _sliced(_addresses(declarations, services.settings.policy.parent)):
+            got = {one.address: one.fate for one in await services.mailings.people(whole, some)}
+            for address in some:
+                fate = max(got.get(address, Fate.NONE), by_address)
+                if fate in fates:
+                    found += 1
+                    _tell(context, address, fate, as_json=as_json or context.json)
+        await _journalled(context, services, whole, found)
+        click.echo(f"{found:,} people", err=True)
+
+    _run(context, work)
+
+
+@command.command()
+@an_id
+@as_address
+@a_comment
+@as_json
+@click.pass_obj
+def approve(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+    """Agree that it goes out: what is held of it, and what still comes."""
+    _vote(context, mailing_id, Choice.APPROVE, address, comment, as_json)
+
+
+@command.command()
+@an_id
+@as_address
+@a_comment
+@as_json
+@click.pass_obj
+def reject(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+    """Decide that none of it goes out. One rejection is enough."""
+    _vote(context, mailing_id, Choice.REJECT, address, comment, as_json)
+
+
+def _moving(name: str, doc: str) -> Callable[..., None]:
+    """The three commands that people move a mailing by."""
+
+    @an_id
+    @as_address
+    @a_comment
+    @as_json
+    @click.pass_obj
+    def move(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+        async def work(services: Services) -> None:
+            moved = getattr(services.mailings, name)
+            mailing = await moved(mailing_id, approver=address, by=context.user, comment=comment)
+            if as_json or context.json:
+                context.say(row(mailing))
+            else:
+                click.echo(f"{mailing.mailing_id}: {mailing.state.value}")
+                click.echo(bar(mailing))
+
+        _run(context, work)
+
+    move.__doc__ = doc
+    return move
+
+
+command.command("go-on")(_moving("go_on", "Open the next stage, or let what was stopped go on."))
+command.command("stop")(_moving("stop", "Let nothing more of it out until somebody goes on."))
+command.command("reopen")(_moving("reopen", "Take back what was decided: the next message of it is judged anew."))
+
+
+def _vote(context: Context, mailing_id: str, choice: Choice, address: str, comment: str, as_json: bool) -> None:
+    async def work(services: Services) -> None:
+        mailing = await services.mailings.show(mailing_id)
+        if not mailing.entry:
+            raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
+        done: Decided = await services.approvals.vote(
+            mailing.entry, choice, approver=address, by=context.user, comment=comment
+        )
+        after = await services.mailings.show(mailing.mailing_id)
+        if as_json or context.json:
+            context.say(row(after))
+        elif done.missing:
+            left = "; ".join(map(in_words, done.missing))
+            click.echo(f"{after.mailing_id}: the vote is counted. It needs {left}, and has {voters(done.hold)}.")
+        else:
+            click.echo(f"{after.mailing_id}: {after.state.value}")
+
+    _run(context, work)
+
+
+def _run(context: Context, work: Callable[[Services], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with context.services() as services:
+            await work(services)
+
+    try:
+        _until_interrupted(context, run())
+    except NoSuch as wrong:
+        raise NotFine(str(wrong.args[0])) from None
+    except Refused as refused:
+        raise NotFine(str(refused)) from None
+
+
+def _until_interrupted(context: Context, work: Any) -> None:
+    """Ctrl-C is how one stops looking: no failure."""
+    try:
+        context.run(work)
+    except KeyboardInterrupt:
+        click.echo(err=True)
+
+
+def _listed(context: Context, found: tuple[Mailing, ...], before: int, *, as_json: bool) -> int:
+    """Over what was there before, on a terminal. Returns how many lines there are now."""
+    if as_json:
+        for mailing in found:
+            context.say(row(mailing))
+        return 0
+    lines = list(table(found)) if found else ["No mailings of late."]
+    click.echo(_over(before) + "\n".join(lines))
+    return len(lines)
+
+
+def _over(lines: int) -> str:
+    """What takes a terminal back over so many lines, and cleans them."""
+    return f"\x1b[{lines}F\x1b[J" if lines and sys.stdout.isatty() else ""
+
+
+async def _rows(context: Context, services: Services, mailing: Mailing, follow: bool) -> None:
+    """A line whenever something has changed."""
+    said: Mapping[str, Any] | None = None
+    while True:
+        if (now := row(mailing)) != said:
+            context.say(now)
+            said = now
+        if not follow:
+            return
+        await asyncio.sleep(_EVERY_SECONDS)
+        mailing = await services.mailings.show(mailing.mailing_id)
+
+
+async def _followed(services: Services, mailing: Mailing) -> None:
+    follower, line, moving = Follower(time.monotonic), "", sys.stdout.isatty()
+    click.echo(LEGEND)
+    while True:
+        now = follower.line(mailing)
+        if moving:
+            click.echo(f"\r\x1b[K{now}", nl=False)
+        elif now != line:
+            click.echo(now)
+        line = now
+        await asyncio.sleep(_EVERY_SECONDS)
+        mailing = await services.mailings.show(mailing.mailing_id)
+
+
+def _csv(file: Path, column: str | None) -> Mapping[str, Any]:
+    if not file.exists():
+        raise CannotRun(f"{file}: no such file")
+    return {"csv": str(file.resolve()), "statuses": "all"} | ({"column": column} if column else {})
+
+
+def _of_list(services: Services, name: str) -> list[Mapping[str, Any]]:
+    lists = services.policies.current().registry.lists
+    if name not in lists:
+        hint = did_you_mean(name, lists)
+        raise CannotRun(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
+    if not lists[name].members:
+        raise CannotRun(f"the list {name} declares no members to match")
+    return [{**m, "statuses": "all"} if "csv" in m else m for m in lists[name].members]
+
+
+async def _whole_list(services: Services, mailing_id: str, name: str) -> Fate:
+    """What became of it at the list's own address, which reaches everybody who is on the list as it is now."""
+    registry = services.policies.current().registry
+    index = registry.standings[name].index
+    if index is None:
+        return Fate.NONE
+    digest = registry.digester.of_canonical(f"list {name} {index.version}")
+    fate = (await services.store.reached_by(mailing_id, [digest])).get(digest, Fate.NONE)
+    mailing = await services.mailings.show(mailing_id)
+    if fate is Fate.NONE and name in mailing.lists:
+        click.echo(f"Not by the address of {name} as it is now: only single members of it are matched.", err=True)
+    return fate
+
+
+def _addresses(declarations: list[Mapping[str, Any]], base: Path) -> Iterator[str]:
+    """Everybody in the sources, as they are spelled there, each spelling once."""
+    from smtpguard.lists.sources import SourceError, Tally, addresses
+    from smtpguard.lists.sources.opening import opened
+
+    seen: set[str] = set()
+    for declaration in declarations:
+        tally = Tally()
+        try:
+            with closing(opened(declaration, base)) as source:
+                for address in addresses(source, tally):
+                    if (text := str(address)) not in seen:
+                        seen.add(text)
+                        yield text
+        except SourceError as error:
+            raise CannotRun(str(error)) from None
+        if tally.bad:
+            click.echo(f"{tally.source or 'the source'}: {tally.bad:,} rows hold no address", err=True)
+
+
+def _sliced(addresses: Iterator[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    for address in addresses:
+        some.append(address)
+        if len(some) == _SLICE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _tell(context: Context, address: str, fate: Fate, *, as_json: bool) -> None:
+    if as_json:
+        word = next(word for word, fates in FATES.items() if fate in fates)
+        context.say({"address": address, "what": word})
+    else:
+        click.echo(address)
+
+
+async def _journalled(context: Context, services: Services, mailing_id: str, found: int) -> None:
+    from smtpguard.audit.event import Event, Kind
+
+    data = {"what": "people", "people": found}
+    event = Event(
+        kind=Kind.EXPORTED, id=mailing_id, at=services.clock.now(), data=data, private={"actor": (context.user,)}
+    )
+    await services.store.record([event])

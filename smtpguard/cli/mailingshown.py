@@ -1,0 +1,135 @@
+"""A mailing, shown: a table of them, one of them in words, and a bar that moves while it is sent.
+
+Never here: reading it from the store, or changing it (mailings).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from smtpguard.cli.shown import plain
+from smtpguard.policy.mailing import Mailing
+from smtpguard.policy.staging import At, Progress
+
+WIDTH = 40
+_HEAD = ("ID", "STATE", "SINCE", "SENT", "HELD", "WAITS", "REFUSED", "PER MIN", "LISTS", "SUBJECT")
+_NUMBERS = range(3, 8)
+_RECENT = 6  # looks over which the rate of the moment is taken
+
+
+def sent(mailing: Mailing) -> int:
+    """People who have it, or for whom it is on its way."""
+    return mailing.people.relayed + mailing.people.admitted
+
+
+def per_minute(mailing: Mailing) -> float:
+    """People a minute since its first message; of a mailing of one moment, all of them."""
+    minutes = (mailing.last_at - mailing.first_at).total_seconds() / 60
+    return mailing.people.all / max(minutes, 1.0)
+
+
+def table(mailings: Iterable[Mailing]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [_HEAD]
+    for one in mailings:
+        people = one.people
+        figures = (sent(one), people.held, people.deferred, people.refused, per_minute(one))
+        rows.append(
+            (one.mailing_id, _state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *(f"{n:,.0f}" for n in figures),
+             ", ".join(one.lists) or "-", plain(one.subject)[:50])
+        )  # fmt: skip
+    widths = [max(len(row[n]) for row in rows) for n in range(len(_HEAD) - 1)]
+    for row in rows:
+        cells = [row[n].rjust(w) if n in _NUMBERS else row[n].ljust(w) for n, w in enumerate(widths)]
+        yield "  ".join((*cells, row[-1])).rstrip()
+
+
+def told(mailing: Mailing, now: datetime) -> Iterator[str]:
+    """Everything about one, a line a thing."""
+    people = mailing.people
+    yield from _named("Id", mailing.mailing_id)
+    yield from _named("State", _state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
+    sender = f"{mailing.sender or 'nobody named'} (reverse-path {mailing.reverse_path or '<>'})"
+    yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
+    yield from _named("Subject", mailing.subject)
+    yield from _named("Lists", ", ".join(mailing.lists) or "none: single people")
+    yield from _named(
+        "Since", f"{mailing.first_at:%Y-%m-%d %H:%M:%S} UTC, last {mailing.last_at:%Y-%m-%d %H:%M:%S} UTC"
+    )
+    yield from _named(
+        "Came for",
+        f"{mailing.customers:,} customers in {mailing.messages:,} messages, {per_minute(mailing):,.0f} people a minute",
+    )
+    on_its_way = f", {people.admitted:,} more on the way" if people.admitted else ""
+    yield from _named("Sent to", f"{people.relayed:,} people{on_its_way}")
+    stored = mailing.copies + bool(mailing.entry)
+    yield from _named("Held for", f"{people.held:,} people, {stored:,} messages stored" if people.held else "")
+    yield from _named("Waits for", f"{people.deferred:,} people, at the client" if people.deferred else "")
+    yield from _named("Refused", f"for {people.refused:,} people, by the relay" if people.refused else "")
+    if mailing.bounces or mailing.complaints:
+        yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
+    if (grant := mailing.grant) is not None:
+        by = f" by {', '.join(grant.by)}" if grant.by else ""
+        how = " beforehand" if grant.beforehand else ""
+        over = "" if now < grant.until else " (over)"
+        yield from _named(
+            "Approved",
+            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for at most {grant.people:,} people, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
+        )
+    if (rejection := mailing.rejection) is not None:
+        said = f": {rejection.sentence}" if rejection.sentence else ""
+        yield from _named("Rejected", f"until {rejection.until:%Y-%m-%d %H:%M} UTC{said}")
+    if mailing.progress is not None:
+        yield from _named("Stage", _stage(mailing.progress))
+    yield f"{bar(mailing)}"
+
+
+def bar(mailing: Mailing, width: int = WIDTH) -> str:
+    """``[####==--x      ]``: sent, held, waiting at the client, refused, and what is still to come of what was allowed."""
+    people = mailing.people
+    allowed = mailing.grant.people if mailing.grant is not None else 0
+    whole = max(people.all, allowed, 1)
+    parts = ((sent(mailing), "#"), (people.held, "="), (people.deferred, "-"), (people.refused, "x"))
+    drawn, before = "", 0
+    for n, sign in parts:
+        before += n
+        drawn += sign * (round(width * before / whole) - len(drawn))
+    return f"[{drawn:<{width}}] {100 * sent(mailing) / whole:.0f} % of {whole:,} sent"
+
+
+LEGEND = "# sent   = held   - waits at its client   x refused"
+
+
+class Follower:
+    """One line a look: the bar, and how many people a minute it has been lately. ``clock`` gives seconds that only grow."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+
+    def line(self, mailing: Mailing) -> str:
+        self._seen.append((self._clock(), sent(mailing)))
+        (then, before), (now, after) = self._seen[0], self._seen[-1]
+        rate = 60 * (after - before) / (now - then) if now > then else 0.0
+        people = mailing.people
+        figures = f"sent {sent(mailing):,}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
+        return f"{bar(mailing)}  {figures}; {rate:,.0f} a minute; {_state(mailing)}"
+
+
+def _state(mailing: Mailing) -> str:
+    if mailing.progress is not None and not mailing.entry and mailing.progress.at is At.STOPPED:
+        return "stopped"
+    return mailing.state.value
+
+
+def _stage(progress: Progress) -> str:
+    on = progress.goes_on_at()
+    when = f", goes on at {on:%H:%M} UTC" if on is not None else ""
+    why = f" ({progress.why})" if progress.why else ""
+    return f"{progress.stage + 1} of {len(progress.stages.steps)}, up to {progress.limit:,} people: {progress.at.value}{why}{when}"
+
+
+def _named(name: str, value: str) -> Iterator[str]:
+    if value:
+        yield f"{name + ':':10} {plain(value)}"
