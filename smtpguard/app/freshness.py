@@ -10,13 +10,14 @@ import asyncio
 import logging
 import threading
 
-from smtpguard.app.lists import built_refresher
+from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
 from smtpguard.guard import outages
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
+from smtpguard.lists.expanding import Expander
 from smtpguard.lists.report import Report
 from smtpguard.lists.sync import Refresher
 from smtpguard.policy.admission import LedgerError
@@ -34,6 +35,7 @@ class Freshness:
         self._settings, self._policies, self._digester = settings, policies, digester
         self._ledger, self._clock = ledger, clock
         self._refresher: Refresher | None = None
+        self._expander: Expander | None = None
         self._under = ""
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
@@ -57,14 +59,18 @@ class Freshness:
 
     def _begin(self) -> None:
         policy = self._policies.policy
-        if self._refresher is None or policy.sha256 != self._under:
-            self._refresher = built_refresher(self._settings, policy, self._digester, stop=self._stopping.is_set)
+        if self._refresher is None or self._expander is None or policy.sha256 != self._under:
+            stop = self._stopping.is_set
+            registry = built_registry(self._settings, policy, self._digester, self._clock)
+            self._refresher = built_refresher(self._settings, policy, self._digester, stop=stop)
+            self._expander = built_expander(self._settings, policy, registry, stop=stop)
             self._under = policy.sha256
-        for info in self._refresher.due(self._clock.now()):
-            if info.name not in self._reading:
-                self._reading[info.name] = asyncio.create_task(self._read(info, self._refresher))
+        for refresher in (self._refresher, self._expander):
+            for info in refresher.due(self._clock.now()):
+                if info.name not in self._reading:
+                    self._reading[info.name] = asyncio.create_task(self._read(info, refresher))
 
-    async def _read(self, info: ListInfo, refresher: Refresher) -> None:
+    async def _read(self, info: ListInfo, refresher: Refresher | Expander) -> None:
         try:
             async with self._few:
                 report = await asyncio.to_thread(refresher.sync, info, self._clock.now())

@@ -54,6 +54,10 @@ def open_registry(settings: Settings, policy: Policy) -> Registry:
     return built_registry(settings, policy, _digester(settings), SystemClock())
 
 
+def open_expander(settings: Settings, policy: Policy) -> Expander:
+    return built_expander(settings, policy, open_registry(settings, policy))
+
+
 def open_refresher(settings: Settings, policy: Policy) -> Refresher:
     return built_refresher(settings, policy, _digester(settings))
 

@@ -19,6 +19,8 @@ import click
 from smtpguard.cli import standing
 from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.expanding import Expander
+from smtpguard.lists.expansions import EXPANSIONS
 from smtpguard.lists.index import Index
 from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
@@ -48,11 +50,13 @@ def sync(context: Context, names: Sequence[str], force: bool, accept_shrink: boo
         if not _known(name, infos).members:
             raise CannotRun(f"the list {name} declares no members to sync")
     reports = []
-    for info in [infos[name] for name in names] if names else [i for i in infos.values() if i.members]:
+    chosen: list[tuple[ListInfo, Refresher | Expander]]
+    chosen = [(infos[name], refresher) for name in names] or [(i, refresher) for i in infos.values() if i.members]
+    if not names and (expander := _expander(context)).info.members:
+        chosen.append((expander.info, expander))  # and after the lists, since it tells who is on them
+    for info, reader in chosen:
         with _progress(info.name) as progress:
-            report = refresher.sync(
-                info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress
-            )
+            report = reader.sync(info, datetime.now(UTC), force=force, accept_shrink=accept_shrink, progress=progress)
         reports.append(report)
         if as_json or context.json:
             context.say(_row(report))
@@ -86,6 +90,11 @@ def show(context: Context, names: Sequence[str], as_json: bool) -> None:
         return
     for line in standing.table(rows, datetime.now(UTC)):
         click.echo(line)
+    if registry.expansions is not None and not names:
+        click.echo(standing.expansions(registry.expansions, datetime.now(UTC)))
+        expanding = latest(indexes(settings), EXPANSIONS)
+        if expanding is not None and expanding.problem:
+            click.echo(f"{EXPANSIONS}: {expanding.problem}", err=True)
     for row in rows:
         for complaint in standing.complaints(row):
             click.echo(complaint, err=True)
@@ -114,10 +123,15 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
             for name in one.lists if one.digest
         }  # fmt: skip
         if as_json or context.json:
-            context.say({"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists),
-                         "sources": sources})  # fmt: skip
+            row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists),
+                   "sources": sources}  # fmt: skip
+            if one.behind is not None:
+                row["behind"] = {"people": one.behind.people, "customers": one.behind.customers}
+            context.say(row)
         else:
             said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
+            if one.behind is not None:
+                said.append(f"expands to {one.behind.people:,}, of whom {one.behind.customers:,} are customers")
             click.echo(f"{text}: {one.kind.value}" + (f" ({'; '.join(said)})" if said else ""))
     for why in classified.unsure.values():
         click.echo(f"Not certain: {why}.", err=True)
@@ -189,6 +203,12 @@ def _refresher(context: Context) -> tuple[Mapping[str, ListInfo], Refresher]:
     return open_registry(settings, policy).lists, open_refresher(settings, policy)
 
 
+def _expander(context: Context) -> Expander:
+    from smtpguard.app.lists import open_expander
+
+    return open_expander(context.settings(), context.policy())
+
+
 def _journal(context: Context, reports: Sequence[Report]) -> None:
     """An entry for each index that was replaced or could not be. A guard that was never started has no journal yet."""
     from smtpguard.app.synced import journal
@@ -255,9 +275,10 @@ def _tell(report: Report) -> None:
         click.echo(f"{report.list}: {report.problem}", err=True)
     else:
         said = "" if report.changed else ", as before"
-        click.echo(f"{report.list}: {report.people:,} people from {report.source}{said}")
+        noun = "addresses" if report.list == EXPANSIONS else "people"
+        click.echo(f"{report.list}: {report.people:,} {noun} from {report.source}{said}")
     for source in report.sources:
-        if len(report.sources) > 1 and not source.problem:
+        if len(report.sources) > 1 and not source.problem and report.list != EXPANSIONS:
             click.echo(f"  {source.label}: {source.people:,} people")
         if source.unmailed:
             click.echo(f"  {source.label}: {source.unmailed:,} rows of people who are not mailed were left out")

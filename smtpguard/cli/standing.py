@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.expansions import Expansions
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.shelf import Standing
 from smtpguard.lists.sources import BadRow
@@ -88,6 +89,13 @@ def complaints(each: dict[str, Any]) -> Iterator[str]:
             yield f"{each['name']}: {source['bad_rows']:,} of {source['rows']:,} rows of {source['source']} hold no address."
             for bad in source["first_bad"][:3]:
                 yield f"  {bad['unit']} {bad['line']}: {bad['why']}"
+
+
+def expansions(known: Expansions, now: datetime) -> str:
+    """What else expands, in a line."""
+    if known.why:
+        return f"What expands at the relay is not known: {known.why}."
+    return f"Beside the lists, {len(known):,} addresses expand at the relay, read {_ago(known.read_at, now)}."
 
 
 def _people(number: int | None) -> str:

@@ -211,9 +211,9 @@ class Gathering:
         return {"recipients.customers": (f"copies of the post {self.post.id}, which was decided on before expansion",)}
 
     def _header(self, reading: Reading) -> Mapping[str, Value]:
-        hidden = [r for r in _distinct(self.counted) if r.canonical not in reading.shown]
-        certain = sum(Kind.MEMBER in r.kinds for r in hidden)
-        possible = certain + sum(Kind.MEMBER not in r.kinds and bool(r.doubt) for r in hidden)
+        hidden = [r for r in _distinct(self.counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
+        certain = sum(r.customers for r in hidden)
+        possible = certain + sum(r.perhaps for r in hidden)
         return {
             "message.labels": reading.labels,
             "message.automatic": reading.automatic,
@@ -314,11 +314,11 @@ def _correspondence(reading: Reading, counted: Classified) -> Value:
     """At most three customers, all of them in To or Cc, and not a thread of colleagues forwarded."""
     if counted.list_addresses.high or reading.forwarded_thread:
         return False
-    members = [r for r in _distinct(counted) if Kind.MEMBER in r.kinds]
-    possible = [r for r in _distinct(counted) if Kind.MEMBER in r.kinds or r.doubt]
-    if len(members) > FEW or any(r.canonical not in reading.shown for r in members):
+    members = [r for r in _distinct(counted) if r.customers]
+    possible = [r for r in _distinct(counted) if r.customers or r.perhaps]
+    if sum(r.customers for r in members) > FEW or any(r.canonical not in reading.shown for r in members):
         return False
-    if len(possible) <= FEW and all(r.canonical in reading.shown for r in possible):
+    if sum(r.customers + r.perhaps for r in possible) <= FEW and all(r.canonical in reading.shown for r in possible):
         return True
     return Unknown(why=_doubt(counted))
 

@@ -53,6 +53,7 @@ class Expander:
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress = None) -> Report:  # fmt: skip
         """Blocks while it reads: call it in a thread. Never raises for what is wrong with a source."""
+        self._registry.reopen()
         self._under = self._lists()
         before = reports.latest(self._folder, EXPANSIONS)
         graph = Graph(self._registry)
