@@ -86,6 +86,10 @@ class Speaking:
         self.writer.close()
 
 
+async def connected(sock: socket.socket, offer: Negotiate = POSTFIX) -> Speaking:
+    return Speaking(*await asyncio.open_unix_connection(sock=sock, limit=1 << 20), offer)
+
+
 @dataclass
 class Served:
     """``seen``: every transaction that was to be decided."""

@@ -1,0 +1,116 @@
+"""Two whole guards that are told the same: one over SMTP, the other by an MTA whose milter it is. Each with a store of its own, so that
+neither knows what the other has seen.
+
+Never here: which mail is sent (the tests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.app import milter
+from smtpguard.config.settings import MilterListener
+from smtpguard.mail.reply import Reply
+from smtpguard.wire.milter.packet import Discard, SmtpReply
+from tests.catalogue.whole import ANNA, MEMBERS, RAMADAN, READERS, Whole, whole
+from tests.wire.milter.mta import Told
+from tests.wire.milter.speaking import Speaking, connected
+
+COMPARED = (
+    "action",
+    "rules",
+    "observed",
+    "reasons",
+    "unknown",
+    "counts",
+    "lists",
+    "looks",
+    "size_bytes",
+    "content",
+    "streams",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``action``: what was done, as the wire says it: relay, hold or a code. ``verdict``: what the journal has of why."""
+
+    action: str
+    verdict: dict[str, Any]
+
+
+@dataclass
+class Both:
+    proxy: Whole
+    by_milter: Whole
+    speaking: Speaking
+
+    async def send(self, content: bytes, *recipients: str, sender: str = ANNA) -> tuple[Outcome, Outcome]:
+        """The same message both ways: what became of it at the proxy, and at the milter."""
+        said = await self.proxy.send(content, *recipients, sender=sender, mail=" BODY=8BITMIME")
+        paths = [f"<{r}>".encode() for r in recipients]
+        told = await self.speaking.send(content, *paths, mail=[f"<{sender}>".encode(), b"BODY=8BITMIME"])
+        return await self._outcome(self.proxy, _smtp(said)), await self._outcome(self.by_milter, _milter(told))
+
+    async def _outcome(self, guard: Whole, action: str) -> Outcome:
+        entries = await guard.verdicts()
+        last = entries[-1] if entries else {}
+        return Outcome(action, {key: last.get(key) for key in COMPARED} | {"entries": len(entries)})
+
+
+def _smtp(said: str) -> str:
+    if said.startswith("250"):
+        return "hold" if "Held" in said else "relay"
+    return said[:9]
+
+
+def _milter(told: Told) -> str:
+    if told.accepted:
+        return "relay"
+    match told.answer:
+        case Discard():
+            return "hold"
+        case SmtpReply(reply=Reply() as said):
+            return str(said)[:9]
+    return str(next(iter(told.refused.values())))[:9]
+
+
+def envelopes() -> Sequence[Sequence[str]]:
+    """Who is written to: a list, single customers and many of them, colleagues, and all together."""
+    return (
+        [RAMADAN], [MEMBERS[3]], ["bo@example.com"], MEMBERS[:30], ["bo@example.com", *MEMBERS[5:8], RAMADAN],
+        ["somebody@example.net"], READERS[:6],
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def both(folder: Path, patch: pytest.MonkeyPatch) -> AsyncIterator[Both]:
+    async with AsyncExitStack() as undo:
+        guards = []
+        for name in ("proxy", "milter"):
+            (folder / name).mkdir()
+            guards.append(await undo.enter_async_context(whole(folder / name, patch)))
+        proxy, beside = guards
+        read = beside.settings
+        listen = read.listen.model_copy(update={"milter": [MilterListener(port=0)]})
+        part = milter.Milter(read.model_copy(update={"listen": listen}))
+        await part.start()
+        undo.push_async_callback(part.close)
+        undo.push_async_callback(part.stop, 1)
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        part.take(theirs, 0, lambda: None)
+        speaking = await connected(ours)
+        undo.callback(speaking.close)
+        await speaking.begin(name=b"unknown", address=b"127.0.0.1", helo=b"client.example")
+        watching = asyncio.create_task(part.serve())
+        undo.callback(watching.cancel)
+        yield Both(proxy, beside, speaking)

@@ -1,0 +1,70 @@
+"""The same message gets the same verdict from the proxy and from the milter: all of the tests' own mail, to every kind of recipient."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.demo import letters as demo
+from tests.catalogue.both import Both, both, envelopes
+from tests.catalogue.whole import MEMBERS, RAMADAN, letter, signed
+from tests.peers import letters
+from tests.reading import specimens
+
+
+def mail() -> Iterator[tuple[str, bytes]]:
+    """Name and content."""
+    made = (specimens.people(), specimens.mailings(), specimens.small_newsletters(), specimens.posts())
+    for n, specimen in enumerate(itertools.chain(*made)):
+        if n % 7 == 0:  # each kind of each program, and languages in turn
+            yield f"specimen {n}", specimen.message.raw[:].rstrip(b"\r\n") + b"\r\n"
+    yield "the story", letters.story("1@example.com")
+    yield "a campaign", letters.campaign("2@example.com")
+    yield "a campaign, signed", signed(letters.campaign("3@example.com"))
+    yield "a receipt", letters.receipt("4@example.com", to=MEMBERS[0], number=7)
+    yield "an answer", letters.answer("5@example.com", to=MEMBERS[3], about="offert", cc=["bo@example.com"])
+    for name, text in (("demo story", demo.STORY), ("demo campaign", demo.CAMPAIGN), ("demo answer", demo.ANSWER),
+                       ("demo wine", demo.WINE), ("demo away", demo.AWAY)):  # fmt: skip
+        body = text.strip().replace("\n", "\r\n") + "\r\n"
+        yield name, letter(body=body, message_id=f"<{name.replace(' ', '-')}@example.com>")
+    yield "folded, odd and empty fields", letter(head="X-Odd:x\r\nX-Fold: a\r\n\tb\r\n \r\nX-Empty:\r\n")
+    yield "two From", b"From: eva@example.com\r\n" + letter(message_id="<two@example.com>")
+    yield "dots", letter(body=".\r\n..\r\n.x\r\n\r\n.\r\n", message_id="<dots@example.com>")
+    yield "no body", letter(body="", message_id="<none@example.com>")
+    yield "unreadable", letter(mime="Content-Type: multipart/mixed; boundary=x\r\n", body="no part\r\n")
+    yield "8 bit in a header", letter(head="X-Raw: sm\xf6rg\xe5s\r\n", message_id="<raw@example.com>")
+    yield "a bare CR", letter(body="x\ry\r\n")
+    yield "NUL", letter(body="x\0y\r\n")
+    yield "a loop", b"Received: by x; y\r\n" * 60 + letter()
+    yield "large", letter(body="Hej\r\n" * 300_000, message_id="<large@example.com>")
+
+
+@pytest.fixture
+async def guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with both(tmp_path, monkeypatch) as made:
+        yield made
+
+
+async def test_all_mail_to_everybody_in_turn(guards: Both) -> None:
+    actions = set()
+    for (name, content), to in zip(mail(), itertools.cycle(envelopes()), strict=False):
+        by_proxy, by_milter = await guards.send(content, *to)
+        assert by_proxy == by_milter, f"{name} to {to}"
+        actions.add(by_proxy.action)
+    assert {"relay", "hold", "550 5.5.2", "550 5.6.0", "554 5.4.6"} <= actions
+
+
+async def test_the_story_to_each_and_again(guards: Both) -> None:
+    for n, to in enumerate(envelopes()):
+        for _ in ("first", "again"):
+            by_proxy, by_milter = await guards.send(letters.story(f"{n}@example.com"), *to)
+            assert by_proxy == by_milter, to
+        assert len(await guards.by_milter.holds()) == len(await guards.proxy.holds()), (
+            "what comes again is the hold it was"
+        )
+    by_proxy, by_milter = await guards.send(letters.story("null@example.com"), RAMADAN, sender="")
+    assert by_proxy == by_milter
+    assert by_proxy.action == "550 5.7.1", "automatic mail to a list"
