@@ -93,9 +93,11 @@ def sasl(folder: Path, people: Mapping[str, str]) -> dict[str, str]:
 class Postfix:
     """One instance. ``main`` are main.cf parameters over the defaults; ``smtpd`` are extra master.cf lines of listeners."""
 
-    def __init__(self, root: Path, *, name: str, main: Mapping[str, str] | None = None, master: str = "") -> None:
+    def __init__(
+        self, root: Path, *, name: str, main: Mapping[str, str] | None = None, master: str = "", port: int = 0
+    ) -> None:
         self.root = root / name
-        self.port = free_port()
+        self.port = port or free_port()
         self.config = self.root / "etc"
         self.queue = self.root / "spool"
         self.log = self.root / "maillog"

@@ -10,7 +10,6 @@ import smtplib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests.peers import letters, postfix
 from tests.peers.chain import POLICY, Guard, Recorder, rules, until
 from tests.peers.postfix import Postfix, free_port
 from tests.peers.recipe import parameters, recipe
-from tests.scripted_relay import DOT, STALL
+from tests.scripted_relay import DOT, STALL, Message
 
 SECRET = "hunter2"
 REFUSED = """
@@ -31,59 +30,75 @@ BEFORE_THE_QUEUE = ("Before the queue", "... reading the message first")
 QUEUED = ("Between two Postfixes", "Only mail to some domains", "After the queue")
 
 
-class Front:
-    """One recipe, built. ``port``: where colleagues submit."""
+class Behind:
+    """What stands behind every front: a guard whose relay is whoever listens on ``back``, and the last hop."""
 
-    def __init__(self, root: Path, heading: str) -> None:
+    def __init__(self, root: Path) -> None:
         self._stack = ExitStack()
-        self.heading, self.root = heading, root / heading.split("(")[0].strip(" .").replace(" ", "-")
+        self.root, self.back = root, free_port()
+
+    def __enter__(self) -> Behind:
+        self.recorder = self._stack.enter_context(Recorder())
+        policy, settings = POLICY + rules() + REFUSED, {"relay": f"{{host: 127.0.0.1, port: {self.back}}}"}
+        self.guard = Guard(self.root, relay_port=self.back, policy=policy, workers=1, settings=settings)
+        self._stack.enter_context(self.guard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+class Front:
+    """One recipe, built. ``port``: where colleagues submit; ``name``: what its messages are told by."""
+
+    def __init__(self, behind: Behind, heading: str) -> None:
+        self._stack = ExitStack()
+        self.heading, self.name = heading, heading.strip(" .").replace(" ", "-")
+        self.root = behind.root / self.name
+        self.guard, self.recorder, self._back = behind.guard, behind.recorder, behind.back
         self.login: str | None = None
 
     def __enter__(self) -> Front:
-        enter = self._stack.enter_context
-        _with_certificates(self.root)
-        self.recorder = enter(Recorder())
+        self.root.mkdir()
         last = {"relayhost": f"[127.0.0.1]:{self.recorder.port}"}
-        self.port, back = free_port(), free_port()
-        self.guard = Guard(self.root, relay_port=back, policy=POLICY + rules() + REFUSED, workers=1, settings={
-            "relay": f"{{host: 127.0.0.1, port: {back}}}",
-        })  # fmt: skip
-        ports = {"127.0.0.1:10025": f"127.0.0.1:{self.guard.port}", "[127.0.0.1]:10025": f"[127.0.0.1]:{self.guard.port}",
-                 "127.0.0.1:10026": f"127.0.0.1:{back}", "submission inet": f"127.0.0.1:{self.port} inet"}  # fmt: skip
-        files = recipe(self.heading, ports)
+        submission = free_port()
+        files = recipe(
+            self.heading,
+            {
+                "127.0.0.1]:10025": f"127.0.0.1]:{self.guard.port}",
+                "127.0.0.1:10025": f"127.0.0.1:{self.guard.port}",
+                "127.0.0.1:10026": f"127.0.0.1:{self._back}",
+                "submission inet": f"127.0.0.1:{submission} inet",
+            },
+        )
         if "main.cf of the Postfix in front" in files:
-            self.relay = Postfix(
-                self.root, name="relay", main={**last, **parameters(files.get("main.cf of the relay", XFORWARD))}
-            )
-            self.relay.config.joinpath("master.cf").write_text(
-                self.relay.config.joinpath("master.cf").read_text().replace(f":{self.relay.port} ", f":{back} ", 1)
-            )
-            self.relay.port = back
-            self.front = Postfix(
-                self.root, name="front", main={**last, **parameters(files["main.cf of the Postfix in front"])}
-            )
-            enter(self.relay)
-            self.port = self.front.port
+            relay = {**last, **parameters(files.get("main.cf of the relay", XFORWARD))}
+            self.relay = Postfix(self.root, name="relay", main=relay, port=self._back)
+            front = {**last, **parameters(files["main.cf of the Postfix in front"])}
+            self.front = Postfix(self.root, name="front", main=front)
+            self._stack.enter_context(self.relay)
         else:
             main = {**last, **parameters(files.get("main.cf", ""))}
             if "sasl_auth" in files["master.cf"]:
                 main |= postfix.sasl(self.root, {"anna@example.com": SECRET})
                 self.login = "anna@example.com"
             self.relay = self.front = Postfix(self.root, name="front", main=main, master=files["master.cf"])
-            self.port = self.port if self.login else self.front.port
-        enter(self.front)
-        enter(self.guard)
+        self.port = submission if self.login else self.front.port
+        self._stack.enter_context(self.front)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def submit(self, mail: bytes, to: str) -> dict[str, Any]:
+    def submit(self, mail: bytes, to: str) -> None:
         """As a mail client; raises what it is told."""
         with smtplib.SMTP("127.0.0.1", self.port, timeout=60, local_hostname="desk.example.com") as smtp:
             if self.login:
                 smtp.login(self.login, SECRET)
-            return smtp.sendmail("anna@example.com", [to], mail)
+            smtp.sendmail("anna@example.com", [to], mail)
+
+    def with_id(self, what: str) -> list[Message]:
+        return self.recorder.with_id(f"{what}-{self.name}@example.com")
 
     def settled(self) -> bool:
         return self.front.queued() == 0 and self.relay.queued() == 0
@@ -92,15 +107,23 @@ class Front:
 XFORWARD = "smtpd_authorized_xforward_hosts = 127.0.0.0/8"
 
 
-@pytest.fixture(scope="module", params=[*QUEUED, *BEFORE_THE_QUEUE])
-def front(request: pytest.FixtureRequest, certified: Path) -> Iterator[Front]:
+@pytest.fixture(scope="module")
+def behind(certified: Path) -> Iterator[Behind]:
     if why := postfix.sasl_missing():
         pytest.skip(why)
-    with Front(certified, request.param) as front:
+    with Behind(certified) as behind:
+        yield behind
+
+
+@pytest.fixture(scope="module", params=[*QUEUED, *BEFORE_THE_QUEUE])
+def front(request: pytest.FixtureRequest, behind: Behind) -> Iterator[Front]:
+    with Front(behind, request.param) as front:
         yield front
 
 
 LIST = "ramadan@lists.example.com"
+OWNER = "owner@lists.example.com"
+"""Outside, and through smtpguard in all recipes, also where only the list's domain goes there."""
 
 
 def code(told: smtplib.SMTPException) -> int:
@@ -110,119 +133,94 @@ def code(told: smtplib.SMTPException) -> int:
     return told.smtp_code
 
 
-def a_mail(message_id: str) -> tuple[bytes, str]:
-    """To somebody outside in all recipes, also where only the list's domain goes through smtpguard."""
-    to = "owner@lists.example.com"
-    return letters.mail(to=to, subject="Fråga", text="Går det bra på fredag?\n", message_id=message_id), to
+def a_mail(front: Front, what: str, to: str = OWNER) -> bytes:
+    text = f"Går det bra på fredag? {front.name}\n"
+    return letters.mail(to=to, subject="Fråga", text=text, message_id=f"{what}-{front.name}@example.com")
+
+
+def test_a_timeout_that_is_too_short_sends_twice(behind: Behind) -> None:
+    """Why the recipe has 900 s: with a second's patience, Postfix says 451 of a message that arrives all the same. (The first of this
+    file, as long as no front has its Postfix behind the guard.)"""
+    guard, recorder, port = behind.guard, behind.recorder, free_port()
+    impatient = f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n"
+    with ScriptedInProcess(behind.back) as slow, Postfix(behind.root, name="impatient", master=impatient):
+        slow.call(_stalls(slow))
+        with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp, pytest.raises(smtplib.SMTPDataError) as told:
+            smtp.sendmail("anna@example.com", [OWNER], letters.mail(to=OWNER, message_id="twice@example.com"))
+        assert told.value.smtp_code == 451
+        slow.call(_goes_on(slow))
+        until(lambda: slow.with_id("twice@example.com"), why="what Postfix believes was not sent")
+    assert not recorder.with_id("twice@example.com")
 
 
 def test_ordinary_mail_passes_and_the_relay_knows_the_client(front: Front) -> None:
-    mail, to = a_mail("ordinary@example.com")
-    front.submit(mail, to)
-    [got] = until(lambda: front.recorder.with_id("ordinary@example.com"), why="the mail")
+    front.submit(a_mail(front, "ordinary"), OWNER)
+    [got] = until(lambda: front.with_id("ordinary"), why="the mail")
     assert b"(smtpguard)" in got.content
     assert any("orig_client=" in line for line in front.relay.lines()), front.relay.lines()
 
 
 def test_the_story_is_held(front: Front) -> None:
-    front.submit(letters.story("held@example.com"), LIST)
-    [hold] = until(lambda: front.guard.held("SV: Bacon och brännvin"), why="the hold")
+    subject = f"SV: Bacon, {front.name}"
+    front.submit(letters.story(f"held-{front.name}@example.com", subject=subject), LIST)
+    [hold] = until(lambda: front.guard.held(subject), why="the hold")
     assert hold["state"] == "waiting"
     until(front.settled, why="the queues to empty")
-    assert not front.recorder.with_id("held@example.com")
+    assert not front.with_id("held")
 
 
 def test_a_refusal(front: Front) -> None:
-    mail = letters.campaign("refused@example.com", to="owner@lists.example.com")
+    mail = letters.campaign(f"refused-{front.name}@example.com", to=OWNER)
     if front.heading in BEFORE_THE_QUEUE:
         with pytest.raises(smtplib.SMTPDataError) as refused:
-            front.submit(mail, "owner@lists.example.com")
+            front.submit(mail, OWNER)
         assert refused.value.smtp_code == 550
         assert b"This is never sent" in bytes(refused.value.smtp_error)
-        assert not front.front.queued()
+        until(front.settled, why="Postfix to forget it")
     else:
-        front.submit(mail, "owner@lists.example.com")
-        until(
-            lambda: any("status=bounced" in line and "This is never sent" in line for line in front.front.lines()),
-            why="550",
-        )
-        until(lambda: any(b"Undelivered Mail" in m.content for m in front.recorder.messages), why="the bounce")
-    got = front.recorder.with_id("refused@example.com")
-    assert all(m.mail.startswith(b"MAIL FROM:<>") for m in got), "in the bounce alone"
+        front.submit(mail, OWNER)
+        until(lambda: front.with_id("refused"), why="the bounce, with the message in it")
+        assert any("status=bounced" in line and "This is never sent" in line for line in front.front.lines())
+    assert all(m.mail.startswith(b"MAIL FROM:<>") for m in front.with_id("refused")), "in the bounce alone"
 
 
 def test_nothing_is_lost_while_smtpguard_is_down(front: Front) -> None:
-    mail, to = a_mail("down@example.com")
+    mail = a_mail(front, "down")
     front.guard.stop()
     try:
         if front.heading in BEFORE_THE_QUEUE:
             with pytest.raises(smtplib.SMTPException) as told:
-                front.submit(mail, to)
+                front.submit(mail, OWNER)
             assert 400 <= code(told.value) < 500, "the mail client keeps it"
             until(front.settled, why="Postfix to forget what it did not take")
         else:
-            front.submit(mail, to)
-            until(
-                lambda: any(f"to=<{to}>" in x and "status=deferred" in x for x in front.front.lines()),
-                why="the deferral",
-            )
+            front.submit(mail, OWNER)
+            deferred = f"to=<{OWNER}>", "status=deferred"
+            until(lambda: any(all(w in line for w in deferred) for line in front.front.lines()), why="the deferral")
             assert front.front.queued() == 1
     finally:
         front.guard.start()
     if front.heading in BEFORE_THE_QUEUE:
-        front.submit(mail, to)
-    until(lambda: front.recorder.with_id("down@example.com"), 60, why="the mail, once smtpguard is back")
+        front.submit(mail, OWNER)
+    front.front.flush()
+    until(lambda: front.with_id("down"), 60, why="the mail, once smtpguard is back")
     until(front.settled, why="the queues to empty")
-    assert len(front.recorder.with_id("down@example.com")) == 1
+    assert len(front.with_id("down")) == 1
 
 
-def test_a_relay_that_refuses_a_recipient(front: Front) -> None:
+def test_a_recipient_whom_the_last_hop_refuses(front: Front) -> None:
+    """The Postfix behind has it in its queue by then, so the bounce is its own."""
     front.recorder.relay.on("RCPT TO:<nobody@lists.example.com>", "550 5.1.1 No such user")
-    mail = letters.mail(to="nobody@lists.example.com", message_id="nobody@example.com")
-    front.submit(mail, "nobody@lists.example.com")  # the Postfix behind has it in its queue: its own bounce
-    until(
-        lambda: any("status=bounced" in line and "No such user" in line for line in front.relay.lines()),
-        why="its bounce",
-    )
+    front.submit(a_mail(front, "nobody", "nobody@lists.example.com"), "nobody@lists.example.com")
+    until(lambda: any("status=bounced" in x and "No such user" in x for x in front.relay.lines()), why="its bounce")
 
 
-def test_a_timeout_that_is_too_short_sends_twice(certified: Path) -> None:
-    """Why the recipe has 900 s: with a second's patience, Postfix says 451 of a message that arrives all the same."""
-    if why := postfix.sasl_missing():
-        pytest.skip(why)
-    with ExitStack() as undo:
-        recorder = undo.enter_context(Recorder())
-        root = certified / "impatient"
-        _with_certificates(root)
-        guard = undo.enter_context(
-            Guard(
-                root,
-                relay_port=recorder.port,
-                workers=1,
-                settings={"relay": f"{{host: 127.0.0.1, port: {recorder.port}}}"},
-            )
-        )
-        port = free_port()
-        undo.enter_context(
-            Postfix(
-                root,
-                name="front",
-                master=f"127.0.0.1:{port} inet n - n - - smtpd"
-                f" -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n",
-            )
-        )
-        recorder.call(_stalls(recorder))
-        with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp, pytest.raises(smtplib.SMTPDataError) as told:
-            smtp.sendmail("anna@example.com", ["you@example.org"], letters.mail(message_id="twice@example.com"))
-        assert told.value.smtp_code == 451
-        recorder.call(_goes_on(recorder))
-        until(lambda: recorder.with_id("twice@example.com"), why="what Postfix believes was not sent")
+class ScriptedInProcess(Recorder):
+    """A relay on the port where the guard looks for one."""
 
-
-def _with_certificates(root: Path) -> None:
-    root.mkdir()
-    for name in ("cert.pem", "key.pem"):
-        (root / name).symlink_to(root.parent / name)
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.relay.port = port
 
 
 async def _stalls(recorder: Recorder) -> None:
