@@ -20,6 +20,7 @@ from smtpguard.app.line import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.reading import surroundings
 from smtpguard.config.settings import Settings
+from smtpguard.guard.beforehand import alone
 from smtpguard.guard.fixed import with_fixed
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce
@@ -27,22 +28,19 @@ from smtpguard.guard.reader import BoundedReader
 from smtpguard.guard.streams import watched
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.recipients import ONE, Classified, Span
+from smtpguard.lists.recipients import Classified
 from smtpguard.lists.shelf import index_path
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.admission import Ask, Live
+from smtpguard.policy.admission import Live
 from smtpguard.policy.facts import Facts, Source
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.read import read
 from smtpguard.reading.surroundings import Surroundings
-
-_ENDLESS = 1 << 40
-"""People, where nobody knows how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +79,7 @@ class Explainer:
             plan = self._in_force.rules.plan(await gathering.ask(plan.pending))
         streams = watched(gathering)
         asks = (*plan.asks, *(one.ask for one in streams))
-        spans = {ask: _alone(ask, gathering) for ask in asks}
-        counts = {ask: int(span.low) for ask, span in spans.items()}
-        maybe = {ask: int(min(span.high, _ENDLESS)) - counts[ask] for ask, span in spans.items()}
+        counts, maybe = alone(asks, gathering)
         live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
         verdict = with_fixed(plan.close(live), gathering, live, streams)
         reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)
@@ -94,20 +90,6 @@ class Explainer:
             facts=gathering.facts,
             purposes={r.rule_id: r.descriptions.get("en", r.description) for r in self._in_force.rules.rules},
         )
-
-
-def _alone(ask: Ask, gathering: Gathering) -> Span:
-    """What this message alone comes to."""
-    counted = gathering.counted
-    match ask.fact:
-        case "sender.customers" | "mailing.customers":
-            return counted.customers
-        case "mailing.reach":
-            return counted.reach
-        case "mailing.share" | "list.customers":
-            touched = counted.touched[ask.key]
-            return touched.size if touched.by_address else touched.members
-    return ONE
 
 
 @asynccontextmanager

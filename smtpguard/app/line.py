@@ -16,11 +16,14 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.settings import Settings
+from smtpguard.guard.beforehand import Beforehand
 from smtpguard.guard.dispose import Dispose
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Sources
 from smtpguard.guard.intake import Intake
+from smtpguard.guard.notices import Notices
 from smtpguard.guard.reader import BoundedReader
+from smtpguard.mail.address import Address
 from smtpguard.observe import log as lines
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 
@@ -50,14 +53,24 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
     reader = BoundedReader(policies.around)
     undo.push_async_callback(reader.close)
     hostname = settings.hostname or host_name()
+    sources = Sources(reader=reader, verifier=verifier, trace_key=secret)
+    notices, terms = Notices(), term(settings)
+    beforehand = None
+    if settings.hold.approve_at:
+        beforehand = Beforehand(
+            address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, sources=sources, term=terms,
+            notices=notices,
+        )  # fmt: skip
     intake = Intake(
         ledger,
         policies,
-        Sources(reader=reader, verifier=verifier, trace_key=secret),
+        sources,
         Dispose(ledger, watch, clock, trace_key=secret, hostname=hostname),
         watch,
         clock,
-        term=term(settings),
+        term=terms,
+        notices=notices,
+        beforehand=beforehand,
     )
     return Line(intake=intake, watch=watch, hostname=hostname)
 

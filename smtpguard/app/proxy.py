@@ -17,6 +17,8 @@ from smtpguard.app.files import CannotStart, spool
 from smtpguard.app.line import straight_line
 from smtpguard.app.relay import relay_logins, relay_pool
 from smtpguard.config.settings import Settings, SmtpListener
+from smtpguard.guard.beforehand import name_at
+from smtpguard.mail.address import Address
 from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
@@ -87,6 +89,7 @@ def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
         trust=settings.trust,
         expanders=settings.expanders,
         senders_verified=each.senders_verified,
+        here=answered_here(settings),
         limits=Limits(
             recipients=limits.recipients,
             message_octets=limits.message_mb << 20,
@@ -97,6 +100,14 @@ def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
             transaction_seconds=limits.transaction_seconds,
         ),
     )
+
+
+def answered_here(settings: Settings) -> Callable[[Address], bool]:
+    """The guard's own address, to which mailings are sent to be approved."""
+    if not settings.hold.approve_at:
+        return lambda address: False
+    ours = Address.parse(settings.hold.approve_at)
+    return lambda address: name_at(address, ours) is not None
 
 
 def _tls(each: SmtpListener) -> ServerTls | None:

@@ -317,17 +317,30 @@ class Limits(Section):
 
 
 class FreezeSettings(Section):
+    """``thaw``: whether one person lifts a freeze, or it takes two who agree."""
+
     answer: Literal["hold", "defer"] = "hold"
+    thaw: Literal["one", "two"] = "one"
+
+
+_MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\Z")
+
+
+def _own_address(text: str) -> str:
+    if text and not _MAILBOX.match(text):
+        raise Invalid(f'"{text}" is no address', 'an address like "approve@guard.example.com"')
+    return text
 
 
 class HoldSettings(Section):
-    """``copies``: of one mailing that are stored, past which the rest waits at its client. ``approval_lasts`` and
+    """``approve_at``: an address of the guard's own, to which mailings are sent to be approved beforehand. ``copies``: of one mailing that are stored, past which the rest waits at its client. ``approval_lasts`` and
     ``rejection_lasts``: how long what people decided about a mailing stands for what still comes of it."""
 
     expires: WorkingSpan = Span(24 * 3600, working=True)
     escalate_after: Seconds = 3600
     quota_gb: float = Field(default=20, gt=0)
     copies: int = Field(default=500, ge=0)
+    approve_at: Annotated[str, AfterValidator(_own_address)] = ""
     approval_lasts: Seconds = 7 * 86400
     rejection_lasts: Seconds = 86400
 

@@ -221,7 +221,7 @@ class Approvals:
         grant = granting.grant(voted, in_force, now, self._term)
         people = grant.people if grant is not None else None
         return Change(
-            hold=replace(voted, state=State.APPROVED),
+            hold=replace(voted, state=granting.approved_state(hold)),
             events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people)),
             grant=grant,
             stages=granting.stages(hold, in_force) if grant is not None else None,

@@ -21,6 +21,8 @@ from smtpguard.policy.staging import Stages
 from smtpguard.policy.verdict import Mode
 
 SENT = "mailing.sent"
+TEST = "test"
+"""The kind of a hold that was sent to be approved beforehand."""
 
 
 def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | None:
@@ -39,9 +41,6 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | N
         by=tuple(sorted(v.approver for v in votes)),
         beforehand=hold.kind == TEST,
     )
-
-
-TEST = "test"
 
 
 def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
@@ -85,6 +84,15 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
     assert state is not None
     event = Event(kind=Kind.APPROVED, id=copy.hold_id, at=now, data={"with": lead.hold_id})
     return Change(hold=replace(copy, state=state), events=(event,), intents=(release(copy),))
+
+
+def approved_state(hold: Hold) -> State:
+    """There is nothing to release of a test: with its approval it is over."""
+    state = after(State.WAITING, Move.APPROVE)
+    if hold.kind == TEST and state is not None:
+        state = after(state, Move.SETTLE)
+    assert state is not None
+    return state
 
 
 def release(hold: Hold) -> Intent:

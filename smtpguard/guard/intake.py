@@ -11,10 +11,11 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.beforehand import Beforehand
 from smtpguard.guard.dispose import Dispose
 from smtpguard.guard.fixed import with_fixed
 from smtpguard.guard.freezes import GateWatch
@@ -26,6 +27,7 @@ from smtpguard.guard.record import Record
 from smtpguard.guard.standing import everybody, standing
 from smtpguard.guard.streams import watched
 from smtpguard.guard.term import Term
+from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Onward, Recalled, Transaction
 from smtpguard.policy.admission import (
@@ -72,6 +74,7 @@ class Intake:
         term: Term,
         notices: Notices | None = None,
         limits: Limits | None = None,
+        beforehand: Beforehand | None = None,
     ) -> None:
         self._ledger = ledger
         self._policies = policies
@@ -84,6 +87,7 @@ class Intake:
         self._limits = limits or Limits()
         self._running: set[asyncio.Task[Disposition]] = set()
         self._held = _HeldLately()
+        self._beforehand = beforehand
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Runs to its end even if the caller is cancelled, which is how a client that leaves shows: the batch that it is in
@@ -130,6 +134,8 @@ class Intake:
     async def _straight(
         self, transaction: Transaction, onward: _Once, gone: Callable[[], bool], deadline: asyncio.Timeout
     ) -> Disposition:
+        if self._beforehand is not None and self._beforehand.asked(transaction):
+            return await self._beforehand(transaction, onward, gone)
         keep = recalled = False
         for _ in range(ROUNDS):
             in_force = self._policies.current()
@@ -262,10 +268,19 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool])
         asks=asks,
         people=gathering.counted.people,
         everybody=everybody(gathering),
-        lists=tuple((t.name, t.version, int(t.size.low)) for t in gathering.counted.touched.values() if t.by_address),
+        lists=tuple(_whole(gathering.counted)),
         touches=facts.lists,
         senders=facts.senders,
         thread=facts.thread,
         identity=facts.identity,
         gone=gone,
     )
+
+
+def _whole(counted: Classified) -> Iterator[tuple[str, str, int]]:
+    """What is reached as a whole, and counts once however often: lists by their address, and who is behind other addresses."""
+    for touched in counted.touched.values():
+        if touched.by_address:
+            yield touched.name, touched.version, int(touched.size.low)
+    for behind in counted.crowds:
+        yield behind.key.hex(), str(behind.customers), behind.customers

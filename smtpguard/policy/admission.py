@@ -140,7 +140,8 @@ class Item:
     customers among its recipients; ``everybody``: each recipient once, list addresses too, for what counts more than
     customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
     planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
-    a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it. ``gone``: whether the client has left meanwhile; then it is not admitted.
+    a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it;
+    ``test``: it is only to be looked at, and counts nobody. ``gone``: whether the client has left meanwhile; then it is not admitted.
     """
 
     id: str
@@ -157,6 +158,7 @@ class Item:
     mailing: str = ""
     thread: str = ""
     identity: Identity | None = None
+    test: bool = False
     gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 

@@ -60,7 +60,8 @@ class Roll:
 
     def meet(self, items: Iterable[Item]) -> None:
         """Find the mailing of each, and read what is there of it and of their people."""
-        wanted = [item for item in items if item.identity is not None and item.everybody and item.id not in self._met]
+        there = (item for item in items if item.id not in self._met and (item.everybody or item.test))
+        wanted = [item for item in there if item.identity is not None]
         if not wanted:
             return
         found = self._finder.find([item.identity for item in wanted if item.identity is not None])

@@ -301,7 +301,7 @@ class Commands:
         session = self._known()
         ident = self._xforward.get("IDENT", "")
         self._mail = mail
-        self._passage = Passage(self._line or self._desk.pool, session, mail, ident=ident, gone=self._client.gone)
+        self._passage = Passage(self._line or self._desk.pool, session, mail, ident=ident, gone=self._client.gone, here=self._listener.here)
         self.transaction_deadline = self._desk.monotonic() + self._limits.transaction_seconds
         self._ask(mail)
 

@@ -6,9 +6,12 @@ The size of a command line is the grammar's (RFC 5321 section 4.5.3.1), all othe
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
+
+from smtpguard.mail.address import Address
 
 Network = IPv4Network | IPv6Network
 
@@ -64,6 +67,8 @@ class Listener:
     trust: tuple[Network, ...] = ()
     expanders: tuple[Network, ...] = ()
     senders_verified: bool = False
+    here: Callable[[Address], bool] = lambda address: False
+    """Addresses that the guard itself answers, and that the relay never hears of."""
     limits: Limits = field(default_factory=Limits)
 
 

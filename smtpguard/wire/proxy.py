@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from smtpguard.mail import reply
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
@@ -45,7 +46,9 @@ class Passage:
         *,
         ident: str = "",
         gone: Callable[[], bool] = lambda: False,
+        here: Callable[[Address], bool] = lambda address: False,
     ) -> None:
+        self._here = here
         self.broken: Reply | None = None
         """Why nothing more can come of it."""
         self.content: Arrived | None = None
@@ -54,7 +57,13 @@ class Passage:
         self._accepted: list[tuple[Ask, Reply]] = []
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
-        """The relay's replies; where there is no relay to be had, a 451 each. MAIL comes first, and once."""
+        """The relay's replies; where there is no relay to be had, a 451 each. MAIL comes first, and once. An address of the
+        guard's own is accepted here."""
+        ours = [not isinstance(ask, Envelope) and self._here(ask[0].address) for ask in asks]
+        if any(ours):
+            others = [ask for ask, own in zip(asks, ours, strict=True) if not own]
+            said = iter(await self.ask(others) if others else ())
+            return [reply.RECIPIENT_OK if own else next(said) for own in ours]
         if self.broken is None:
             try:
                 return await self._ask(asks, fresh=False)

@@ -232,3 +232,50 @@ async def test_two_mailings_are_two(guard: Whole) -> None:
     assert passed(await send(guard, n=THRESHOLD - 1, body=other)) == THRESHOLD - 1
     assert await guard.holds() == []
     assert DPO not in {v.approver for h in await guard.holds() for v in h.votes}
+
+
+APPROVE = "approve@guard.example.com"
+ASKING = f"hold: {{approve_at: {APPROVE}}}"
+
+
+async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay hears nothing of the test; the mailing passes to its list, and not to another."""
+    async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
+        test = copy(1, to="approve")
+        said = await guard.send(test, "approve+newsletter@guard.example.com", sender="campaigns@example.com")
+        hold = await guard.hold(said)
+        assert guard.relay.messages == []
+        assert (hold.kind, hold.lists, hold.reach) == ("test", ("newsletter",), len(READERS))
+        assert next(h.rule for h in hold.verdict.hits) == "approval-asked"
+        assert "a-mailing" in {h.rule for h in hold.verdict.hits}, "what the policy would say of it"
+        asked = await guard.deliver()
+        assert any(b"X-Smtpguard-Notice: approve" in m.content for m in asked)
+        await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=30)
+        assert all(b"spring has come" not in m.content for m in await guard.deliver()), "the test itself goes nowhere"
+        assert passed(await send(guard, first=2, n=28)) == 28
+        assert await guard.send(copy(90, to=MEMBERS[0]), MEMBERS[0], sender="campaigns@example.com") != ""
+        said = await send(guard, first=40, n=3)
+        assert passed(said) == 1 or passed(said) == 2, "thirty people in all"
+        assert len(await guard.holds()) == 2
+
+
+@pytest.mark.parametrize(
+    ("to", "sender", "why"),
+    [
+        (("approve@guard.example.com",), CAMPAIGN, "for which list: approve+LIST@guard.example.com"),
+        (("approve+nothing@guard.example.com",), CAMPAIGN, "for which list"),
+        (("approve+newsletter@guard.example.com", "bo@example.com"), CAMPAIGN, "goes to nobody else"),
+        (("approve+newsletter@guard.example.com",), "Eve <eve@elsewhere.example>", "Only colleagues and the writers"),
+    ],
+)
+async def test_what_cannot_be_approved_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: tuple[str, ...], sender: str, why: str
+) -> None:
+    async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
+        said = await guard.send(copy(1, sender=sender), *to)
+        assert said.startswith("550 5.7.1")
+        assert why in said
+        short = await guard.send(letter(sender=CAMPAIGN), "approve+newsletter@guard.example.com")
+        assert "too short to be known again" in short
+        assert guard.relay.messages == []
+        assert await guard.holds() == []
