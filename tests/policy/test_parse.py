@@ -43,7 +43,7 @@ def test_the_sample_policy_is_right_and_does_what_its_cases_say() -> None:
     policy = parse(policy_documents(SAMPLE))
     assert policy.warnings == ()
     observing = {r.rule_id for r in policy.rules.rules if r.mode is Mode.OBSERVE}
-    assert observing == {"reply-storm", "very-busy-writer"}
+    assert observing == {"very-busy-writer"}
     for suite in sorted(SUITES.glob("*.yaml")):
         outcomes = run(load_yaml(suite), policy.rules)
         assert [(o.name, o.failures) for o in outcomes if o.failures] == []
@@ -57,9 +57,7 @@ def test_every_rule_of_the_sample_is_hit_by_a_case() -> None:
         for outcome in run(load_yaml(suite), policy.rules)
         for h in outcome.verdict.hits
     }
-    assert {r.rule_id for r in policy.rules.rules} - hit == {"reply-storm"}, (
-        "which nothing can hit while one counts alone"
-    )
+    assert {r.rule_id for r in policy.rules.rules} <= hit
 
 
 def test_groups_are_canonical_and_domains_too() -> None:
