@@ -95,11 +95,13 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
 @an_id
 @as_address
 @a_comment
+@click.option("--people", type=click.IntRange(1), default=None, metavar="N",
+              help="How many people all of its mailing may reach; else as many as the list has, or as were seen.")  # fmt: skip
 @as_json
 @click.pass_obj
-def approve(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Agree that it goes out; it does when everybody who must has agreed."""
-    _vote(context, hold_id, Choice.APPROVE, address, comment, as_json)
+def approve(context: Context, hold_id: str, address: str, comment: str, people: int | None, as_json: bool) -> None:
+    """Agree that it goes out; it does when everybody who must has agreed. Of a mailing: all copies, and what still comes."""
+    _vote(context, hold_id, Choice.APPROVE, address, comment, as_json, people or 0)
 
 
 @command.command()
@@ -169,9 +171,13 @@ def _write(file: Path, octets: bytes) -> None:
         opened.write(octets)
 
 
-def _vote(context: Context, hold_id: str, choice: Choice, address: str, comment: str, as_json: bool) -> None:
+def _vote(
+    context: Context, hold_id: str, choice: Choice, address: str, comment: str, as_json: bool, people: int = 0
+) -> None:
     async def work(services: Services) -> None:
-        done = await services.approvals.vote(hold_id, choice, approver=address, by=context.user, comment=comment)
+        done = await services.approvals.vote(
+            hold_id, choice, approver=address, by=context.user, comment=comment, people=people
+        )
         _said(context, done, as_json)
 
     _run(context, work, hold_id)

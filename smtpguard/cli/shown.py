@@ -33,6 +33,9 @@ def row(hold: Hold) -> dict[str, Any]:
         "held_at": hold.held_at,
         "expires_at": hold.expires_at,
         "mailing": hold.mailing_id or None,
+        "copies": hold.copies,
+        "part_of": hold.lead or None,
+        "test": hold.kind == "test",
         "votes": [
             {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
         ],
@@ -66,6 +69,22 @@ def voters(hold: Hold) -> str:
     return ", ".join(v.approver for v in standing_votes(hold) if v.choice is Choice.APPROVE) or "none"
 
 
+def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
+    """What it stands for, or belongs to."""
+    if hold.lead:
+        return [("Part of", f"{hold.lead}, which is decided on for all of its mailing")]
+    if hold.kind == "test":
+        return [("Test", "it is not sent on; its approval lets the mailing itself pass")]
+    if hold.copies:
+        return [
+            (
+                "Mailing",
+                f"{hold.mailing_id}, {hold.copies:,} more copies of it are stored; deciding on this one decides on all",
+            )
+        ]
+    return [("Mailing", hold.mailing_id)] if hold.mailing_id else []
+
+
 def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) -> None:
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
@@ -76,6 +95,7 @@ def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) 
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),
         ("Reaches", f"{reach(hold)} people" + (f"; lists: {', '.join(hold.lists)}" if hold.lists else "")),
         ("Subject", hold.subject),
+        *_of_mailing(hold),
         ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),
         ("Content", f"{hold.size_bytes:,} octets, SHA-256 {hold.content_sha256}"),
     ]

@@ -20,7 +20,6 @@ from smtpguard.policy.mailing import Mailing, Person
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
-from smtpguard.reading.fingerprint import Identity
 
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing takes away."""
@@ -109,10 +108,6 @@ def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
     """Whether everything for which it would be held was before the eyes of those who approved."""
     holding = {h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD}
     return not holding & NEVER_COVERED and holding - {WAITS} <= rules
-
-
-def identity_of(gathering: Gathering) -> Identity | None:
-    return gathering.facts.identity
 
 
 def _covered(verdict: Verdict, mailing: Mailing) -> bool:
