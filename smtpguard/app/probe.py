@@ -7,10 +7,12 @@ Nothing is ever sent: a transaction is opened, asked about, and reset before DAT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from smtpguard.app.finding import Finding, State
+from smtpguard.app.lists import open_expander
 from smtpguard.app.relay import relay_target
 from smtpguard.app.ways import SOMEBODY, Hosts, ways
 from smtpguard.config.settings import Settings
@@ -41,7 +43,11 @@ async def look(
         silent = silent or (finding.about, finding.state) == ("relay", State.WRONG)
         yield finding
     for info in lists.values():
-        yield await asyncio.to_thread(_sources, info, settings)
+        for finding in await asyncio.to_thread(lambda each: list(_sources(each, settings)), info):
+            yield finding
+    if policy.expansions:
+        for finding in await asyncio.to_thread(lambda: list(_expansions(settings, policy))):
+            yield finding
     async for finding in ways(settings, target, lists.values(), domain, silent=silent, hosts=hosts, own=own):
         yield finding
 
@@ -100,21 +106,28 @@ async def _asked(connection: RelayConnection, sender: str, recipient: str) -> Re
     return rcpt if mail.positive else mail
 
 
-def _sources(info: ListInfo, settings: Settings) -> Finding:
+def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
+    """Each is read to its end, as a sync would, and nothing is kept."""
     if not info.members:
-        return Finding(about="source", state=State.UNKNOWN, text=f"the list {info.name} declares no members")
-    tally = Tally()
-    try:
-        sources = [opened(declared, settings.policy.parent) for declared in info.members]
-        people = sum(1 for source in sources for _ in addresses(source, tally))
-    except SourceError as e:
-        return Finding(about="source", state=State.WRONG, text=f"the list {info.name}: {e}")
-    if people < info.at_least:
-        text = f"the list {info.name}: its source holds {people:,} addresses, fewer than at_least: {info.at_least:,}"
-        return Finding(about="source", state=State.WRONG, text=text)
-    return Finding(
-        about="source", state=State.FINE, text=f"the list {info.name}: its source holds {people:,} addresses"
-    )
+        yield Finding(about="source", state=State.UNKNOWN, text=f"the list {info.name} declares no members")
+    for declared in info.members:
+        try:
+            with closing(opened(declared, settings.policy.parent)) as source:
+                people = sum(1 for _ in addresses(source, Tally()))
+                label = source.label
+        except SourceError as e:
+            yield Finding(about="source", state=State.WRONG, text=f"the list {info.name}: {e}")
+            continue
+        least = int(declared.get("at_least", 1))
+        few = f", fewer than at_least: {least:,}" if people < least else ""
+        text = f"the list {info.name}: {label} holds {people:,} addresses{few}"
+        yield Finding(about="source", state=State.WRONG if few else State.FINE, text=text)
+
+
+def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:
+    for label, expand, problem in open_expander(settings, policy).tried():
+        text = f"what expands at the relay: {problem or f'{label} holds {expand:,} addresses that expand'}"
+        yield Finding(about="source", state=State.WRONG if problem else State.FINE, text=text)
 
 
 def _patience() -> Timeouts:

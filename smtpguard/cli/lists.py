@@ -131,7 +131,8 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
         else:
             said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
             if one.behind is not None:
-                said.append(f"expands to {one.behind.people:,}, of whom {one.behind.customers:,} are customers")
+                who = "is a customer" if one.behind.customers == 1 else "are customers"
+                said.append(f"expands to {one.behind.people:,}, of whom {one.behind.customers:,} {who}")
             click.echo(f"{text}: {one.kind.value}" + (f" ({'; '.join(said)})" if said else ""))
     for why in classified.unsure.values():
         click.echo(f"Not certain: {why}.", err=True)

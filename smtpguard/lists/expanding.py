@@ -91,6 +91,17 @@ class Expander:
         reports.keep(self._folder, report)
         return report
 
+    def tried(self) -> Iterator[tuple[str, int, str]]:
+        """What each declaration is called, how many addresses expand by it now, and what is wrong with it. Changes nothing."""
+        for declaration in self._declared:
+            graph, tally = Graph(self._registry), Tally()
+            try:
+                self._read(declaration, graph, tally)
+            except SourceError as error:
+                yield _label(declaration), 0, str(error)
+            else:
+                yield _label(declaration), len(graph), ""
+
     def _read(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
         """Raises SourceError."""
         if declaration.get("mailman") is not None:

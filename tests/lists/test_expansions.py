@@ -269,3 +269,35 @@ def test_it_stops_when_nobody_waits_any_more(house: House, maps: Callable[..., R
         (ALIASES,), house.registry(expansions=True), folder=house.folder, base=Path(house.path), stop=lambda: True
     )
     assert "stopped before its end" in stopping.sync(stopping.info, house.clock()).problem
+
+
+def test_at_the_command_line(tmp_path: Path) -> None:
+    from tests.lists.test_command import POLICY, rows, run
+
+    (tmp_path / "smtpguard.yaml").write_text("policy: policy.yaml\n")
+    expands = "expansions: {aliases: aliases, domains: [example.com]}\n"
+    (tmp_path / "policy.yaml").write_text(POLICY.replace("lists:\n", f"{expands}lists:\n", 1))
+    (tmp_path / "ramadan.csv").write_text("email\n" + "".join(f"{c}@kund.se\n" for c in "abcdef"))
+    assert "What expands at the relay is not known: it was never synced." in run(tmp_path, "show").stdout
+    failed = run(tmp_path, "sync")
+    assert failed.exit_code == 1
+    assert "aliases: No such file or directory; no address is known to expand" in failed.stderr
+    assert f"{EXPANSIONS}: {tmp_path}/aliases: No such file" in run(tmp_path, "show").stderr
+    (tmp_path / "aliases").write_text("all: a@kund.se, b@kund.se, c@kund.se, d@kund.se, x@y.se\none: a@kund.se\n")
+    assert f"{EXPANSIONS}: 2 addresses from aliases\n" in run(tmp_path, "sync").stdout
+    assert "Beside the lists, 2 addresses expand at the relay, read 0 min ago." in run(tmp_path, "show").stdout
+    said = run(tmp_path, "match", "All@example.com", "one@example.com").stdout.splitlines()
+    assert said[0] == "All@example.com: list (ramadan; expands to 5, of whom 4 are customers)"
+    assert said[1] == "one@example.com: member (ramadan, by ramadan.csv; expands to 1, of whom 1 is a customer)"
+    (row,) = rows(run(tmp_path, "match", "--json", "all@example.com"))
+    assert (row["class"], row["behind"]) == ("list", {"people": 5, "customers": 4})
+
+
+def test_each_declaration_can_be_tried_by_itself(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases=FINE)
+    before = expansions_path(house.folder).read_bytes()
+    tried = list(expander(house, ALIASES, {"virtual": "hash:gone"}).tried())
+    assert tried[0] == ("aliases", 2, "")
+    assert tried[1][:2] == ("gone", 0)
+    assert "No such file" in tried[1][2]
+    assert expansions_path(house.folder).read_bytes() == before

@@ -1,0 +1,78 @@
+"""An alias of an alias, a nested list, a loop: what expands at the relay is found by who is behind it, and it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app.files import indexes
+from smtpguard.lists.expansions import expansions_path
+from tests.catalogue.whole import MEMBERS, RAMADAN, READERS, Whole, letter, policy, whole
+
+ALIASES = f"""\
+everybody: friends, everybody
+friends: circle, {", ".join(MEMBERS[:10])}
+circle: friends, everybody, |/usr/bin/archive
+greetings: {RAMADAN}
+amina: {MEMBERS[0]}
+team: eva@example.com, omar@example.com
+"""
+EXPANDS = policy(expansions=[{"aliases": "aliases", "domains": ["example.com"]}])
+
+
+async def step(guard: Whole) -> None:
+    """The delivery part looks at lists and maps, and the proxy at what was found."""
+    await guard.office._freshness.step()
+    await guard.office._freshness.step()
+    await guard.pass_(seconds=2)
+
+
+@pytest.fixture
+async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    (tmp_path / "aliases").write_text(ALIASES)
+    async with whole(tmp_path, monkeypatch, text=EXPANDS) as guard:
+        await step(guard)
+        yield guard
+
+
+@pytest.mark.parametrize("alias", ["everybody", "Friends", "circle", '"EVERYBODY"', "everybody+x"])
+async def test_the_story_through_an_alias_that_nobody_declared(house: Whole, alias: str) -> None:
+    hold = await house.held(letter(to="lotta@example.com"), f"<{alias}@example.com>")
+    assert hold.lists == ("ramadan-greetings",)
+    assert hold.reach == 10
+    assert {h.rule for h in hold.verdict.hits} >= {"internal-to-list", "internal-to-hidden-members", "not-a-writer"}
+    assert house.relay.messages == []
+
+
+async def test_an_alias_of_the_lists_own_address(house: Whole) -> None:
+    hold = await house.held(letter(to="greetings@example.com"), "greetings@example.com")
+    assert (hold.lists, hold.reach) == (("ramadan-greetings",), len(MEMBERS))
+
+
+async def test_the_ordinary_day_goes_on(house: Whole) -> None:
+    """A customer's forwarded mailbox, the team's alias, and a colleague."""
+    for n, to in enumerate(("amina@example.com", "team@example.com", "ulf@example.com")):
+        await house.passes(letter(to=to, message_id=f"<day{n}@example.com>"), to)
+
+
+async def test_a_map_that_is_gone_leaves_what_was_known(house: Whole) -> None:
+    (house.settings.policy.parent / "aliases").unlink()
+    await house.pass_(minutes=16)
+    await step(house)
+    assert (await house.held(letter(to="lotta@example.com"), "everybody@example.com")).reach == 10
+    entries = await house.office._store.entries(limit=10_000)
+    told = [dict(entry.data) for entry, _ in entries if entry.kind == "list"]
+    assert "No such file" in str(told[-1]["problem"])
+    told = [m for m in await house.deliver() if b"X-Smtpguard-Notice: list-failed" in m.content]
+    assert told, "those who decide are told"
+
+
+async def test_an_alias_that_is_new_is_found_within_its_refresh(house: Whole) -> None:
+    new = letter(to="lotta@example.com", message_id="<new@example.com>")
+    await house.passes(new, "readers@example.com")
+    (house.settings.policy.parent / "aliases").write_text(ALIASES + "readers: " + ", ".join(READERS[:50]) + "\n")
+    await house.pass_(minutes=16)
+    await step(house)
+    assert (await house.held(letter(to="lotta@example.com"), "readers@example.com")).lists == ("newsletter",)
+    assert "readers" not in expansions_path(indexes(house.settings)).read_text()
