@@ -13,6 +13,7 @@ from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_policy
 from smtpguard.app.services import opened
+from smtpguard.app.synced import first_time
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import POLICY
 from smtpguard.config.problem import Broken, Problem
@@ -43,7 +44,8 @@ async def prepare(settings: Settings, *, by: str, parts: tuple[str, ...]) -> Put
     async with opened(settings, migrate=True) as (store, _):
         done = await _put(store, settings, policy, by)
         await store.record([_event(Kind.START, by, {"version": __version__, "parts": list(parts)})])
-        return done
+    await first_time(settings, policy, by=by)
+    return done
 
 
 async def ended(settings: Settings, *, by: str, status: int) -> None:

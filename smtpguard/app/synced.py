@@ -1,15 +1,19 @@
-"""What became of lists' syncs that people asked for, in the journal, and in notices to whom they concern.
+"""Lists' syncs outside their turn: the first ones, before mail comes; and what became of those that people asked for, in the
+journal and in notices to whom they concern.
 
 Never here: the sync itself (lists.sync), or who is told (guard.outages).
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
-from smtpguard.app.lists import built_registry
+from smtpguard.app.lists import built_refresher, built_registry, open_registry
 from smtpguard.app.services import opened
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
@@ -17,6 +21,39 @@ from smtpguard.guard.outages import events, intents
 from smtpguard.lists.report import Report
 from smtpguard.policy.parse import Policy
 from smtpguard.store.migrate import NotSetUp
+
+FIRST_SECONDS = 20.0
+
+
+async def first_time(settings: Settings, policy: Policy, *, by: str, seconds: float = FIRST_SECONDS) -> None:
+    """Read the lists that nobody has read yet, before mail comes that would have to be held for want of them. Not for longer
+    than ``seconds``: what is left is read beside the mail. Raises CannotStart and LedgerError."""
+    registry, clock = open_registry(settings, policy), SystemClock()
+    unread = [registry.lists[name] for name, standing in registry.standings.items() if standing.index is None]
+    if not any(info.members for info in unread):
+        return
+    stop, loop, done = threading.Event(), asyncio.get_running_loop(), asyncio.Event()
+    refresher = built_refresher(settings, policy, registry.digester, stop=stop.is_set)
+    reports: list[Report] = []
+
+    def read() -> None:
+        try:
+            for info in unread:
+                if info.members and not stop.is_set():
+                    reports.append(refresher.sync(info, clock.now()))
+        finally:
+            with contextlib.suppress(RuntimeError):  # nobody waits any more
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=read, name="smtpguard-lists", daemon=True).start()  # a source may hang, and is left to it
+    try:
+        async with asyncio.timeout(seconds):
+            await done.wait()
+    except TimeoutError:
+        pass
+    finally:
+        stop.set()
+    await journal(settings, policy, tuple(r for r in reports if r.news), by=by)
 
 
 async def journal(settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str) -> bool:
