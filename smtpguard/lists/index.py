@@ -208,24 +208,26 @@ class Index:
 class Together:
     """Several indexes, asked about one digest at a time. Those with as many marks are looked at in one place."""
 
-    __slots__ = ("_groups",)
+    __slots__ = ("_groups", "_names")
 
     def __init__(self, indexes: Iterable[tuple[str, Index]]) -> None:
-        groups: dict[int, list[tuple[memoryview, tuple[str, Callable[[int], bool]]]]] = {}
-        for name, index in indexes:
-            groups.setdefault(index.shift, []).append((index.marks, (name, index.holds)))
+        groups: dict[int, list[tuple[memoryview, tuple[int, Callable[[int], bool]]]]] = {}
+        named = list(indexes)
+        for n, (_, index) in enumerate(named):
+            groups.setdefault(index.shift, []).append((index.marks, (n, index.holds)))
+        self._names = [name for name, _ in named]
         self._groups = tuple((shift, tuple(group)) for shift, group in groups.items())
 
     def naming(self, number: int) -> tuple[str, ...]:
-        """The names of those that have it."""
-        names: tuple[str, ...] = ()
+        """The names of those that have it, in the order in which they were given."""
         bit = 1 << (number & 7)
+        found = []
         for shift, group in self._groups:
             place = number >> shift
-            for name, holds in [asked for marks, asked in group if marks[place] & bit]:
+            for n, holds in [asked for marks, asked in group if marks[place] & bit]:
                 if holds(number):
-                    names = (*names, name)
-        return names
+                    found.append(n)
+        return tuple([self._names[n] for n in sorted(found)]) if found else ()
 
 
 def walk(indexes: Iterable[Index]) -> Iterator[list[array[int]]]:

@@ -257,10 +257,10 @@ class _How:
             if old is None or old.fingerprint != fingerprint:
                 draft = merge(self._path, indexes, key_id=self.digester.key_id, built_at=self.now, fingerprint=fingerprint)  # fmt: skip
                 old = self._into_use(draft, old)
-            checked = min(path.stat().st_mtime for _, path in there)
-            self._touch(self._path, checked if complete else INCOMPLETE)
         elif old is None or not self._path.samefile(there[0][1]):
             old = self._into_use(linked(there[0][1], self._path), old)
+        checked = min(path.stat().st_mtime for _, path in there)
+        self._touch(self._path, checked if complete else INCOMPLETE)
         return old
 
     def _into_use(self, draft: Path, old: Index | None) -> Index:
@@ -295,6 +295,10 @@ class _How:
         """Indexes of sources that the policy no longer declares, and what syncs that died have left behind."""
         declared = {part.path for part in parts}
         with suppress(OSError):
+            if os.geteuid() == 0:  # what root has made is the guard's all the same
+                owner, sources = self.folder.stat(), sources_folder(self.folder, self.info.name)
+                for path in (sources, *sources.iterdir()):
+                    os.chown(path, owner.st_uid, owner.st_gid)
             for path in sources_folder(self.folder, self.info.name).glob("*.index"):
                 if path not in declared and all(part.index is not None for part in parts):
                     path.unlink()

@@ -49,9 +49,12 @@ def merge(path: Path, indexes: Sequence[Index], *, key_id: bytes, built_at: date
 
 
 def linked(index: Path, path: Path) -> Path:
-    """A draft beside ``path`` that is the same file as ``index``."""
+    """A draft beside ``path`` that is the same file as ``index``; a copy, where files cannot be linked."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    draft.hardlink_to(index)
+    try:
+        draft.hardlink_to(index)
+    except OSError:
+        shutil.copyfile(index, draft)
     return draft
 
 

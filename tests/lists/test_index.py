@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.lists import writing
+from smtpguard.lists import index, writing
 from smtpguard.lists.index import BadIndex, Index
+from smtpguard.lists.questions import overlaps
 
 KEY_ID = b"key-id-8"
 AT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -20,6 +21,78 @@ AT = datetime(2026, 3, 2, tzinfo=UTC)
 def make(path: Path, digests: Iterable[bytes]) -> Index:
     writing.swap(writing.write(path, digests, key_id=KEY_ID, built_at=AT, fingerprint=b"f" * 32), path)
     return Index(path, KEY_ID)
+
+
+@pytest.fixture(params=[None, (16, 3), (18, 12)], ids=["small", "tails of 16 bits", "a wide table"])
+def proportions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a small list, and those that only lists of a quarter of a million have."""
+    if request.param is not None:
+        monkeypatch.setattr(writing, "_proportions", lambda people: request.param)
+
+
+def test_whatever_its_proportions(tmp_path: Path, proportions: None) -> None:
+    """Digests that differ in their last bits alone, or in their first, are told apart; the walk gives all, in order."""
+    near = [
+        n << 48 | 0xABCD_0000_0000 | low for n in (0, 1, 0x7FFF, 0xFFFF) for low in (0, 1, 0xFFFF, 0x1_0000, 0x1_0001)
+    ]
+    digests = [n.to_bytes(8, "big") for n in (*near, 0, 2**64 - 1, *(n << 56 for n in range(256)))]
+    opened = make(tmp_path / "a.index", digests)
+    opened.verify()
+    assert all(d in opened for d in digests)
+    others = {n ^ bit for n in near for bit in (1, 2, 1 << 16, 1 << 40, 1 << 47, 1 << 63)}.difference(
+        int.from_bytes(d, "big") for d in digests
+    )
+    assert not any(opened.has(n) for n in others)
+    walked = [number for numbers in index.walk([opened]) for number in numbers[0]]
+    assert walked == sorted({int.from_bytes(d, "big") for d in digests})
+
+
+def test_indexes_of_all_proportions_are_merged_and_asked_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = [i * 0x9E3779B97F4A7C15 % 2**64 for i in range(600)]
+    opened = []
+    for n, bits in enumerate([(3, 5), (16, 9), (17, 5)]):
+        monkeypatch.setattr(writing, "_proportions", lambda people, bits=bits: bits)
+        part = [number.to_bytes(8, "big") for number in numbers[n * 150 : n * 150 + 300]]
+        opened.append(make(tmp_path / f"{n}.index", part))
+    monkeypatch.undo()
+    draft = writing.merge(tmp_path / "all.index", opened, key_id=KEY_ID, built_at=AT, fingerprint=b"f" * 32)
+    whole = Index(draft, KEY_ID)
+    assert whole.people == 600
+    assert whole.version == make(tmp_path / "b.index", [n.to_bytes(8, "big") for n in numbers]).version
+    together = index.Together(zip("abc", opened, strict=True))
+    assert [together.naming(n) for n in (numbers[0], numbers[200], numbers[400], numbers[599], 12345)] == [
+        ("a",), ("a", "b"), ("b", "c"), ("c",), ()
+    ]  # fmt: skip
+    assert overlaps(dict(zip("abc", opened, strict=True))) == {("a", "b"): 150, ("a", "c"): 0, ("b", "c"): 150}
+
+
+@pytest.mark.parametrize("people", [0, 1, 7, 8, 9, 1000, 2**18 - 1, 2**18, 10**6, 10**7, 10**8])
+def test_proportions(people: int) -> None:
+    """From half a million on an address takes at most 8.1 octets; for ten million it is seven."""
+    bits, marks_bits = writing._proportions(people)
+    header = index.Header(bits=bits, marks_bits=marks_bits, key_id=KEY_ID, people=people, built_at=AT, fingerprint=b"f" * 32,
+                          version=b"v" * 8, table_crc=0, body_crc=0)  # fmt: skip
+    octets = header.sections()[-1] / max(people, 1)
+    assert octets <= (8.1 if people >= 500_000 else 300 if people < 50 else 11)
+    assert people != 10**7 or octets < 7
+    assert index.Header.read(header.packed(), "a.index") == header
+
+
+def test_damage_behind_what_is_verified_first_is_found_and_hurts_nobody(tmp_path: Path) -> None:
+    """An index is opened in a moment, so that damage to a digest is found only by a look at the whole: it must not raise."""
+    path = tmp_path / "a.index"
+    digests = [(i * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big") for i in range(300)]
+    good = make(path, digests).header
+    raw = bytearray(path.read_bytes())
+    for start, end in ((index.HEADER_OCTETS, good.sections()[0]), (good.sections()[1], len(raw))):
+        raw[start:end] = bytes(255 - octet for octet in raw[start:end])
+    path.write_bytes(raw)
+    damaged = Index(path, KEY_ID)
+    assert not all(d in damaged for d in digests)
+    with pytest.raises(BadIndex, match="damaged"):
+        damaged.verify()
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +161,27 @@ def test_a_report_that_nobody_can_read_is_none(house, text: str) -> None:
     reports.report_path(house.folder, "news").write_text(text)
     assert reports.latest(house.folder, "news") is None
     assert house.sync("news").ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_syncs_belongs_to_the_guard(both) -> None:
+    both.folder.mkdir()
+    os.chown(both.folder, 12345, 12346)
+    assert both.sync("news").ok
+    made = list(both.folder.rglob("*"))
+    assert len(made) == 5
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
+
+
+def test_where_files_cannot_be_linked_they_are_copied(house, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    house.list("news", ONE)
+    assert house.sync("news").ok
+    house.clock.pass_(hours=30)
+    report = house.sync("news")
+    assert (report.ok, report.changed, report.stale) == (True, False, False)
+    assert on(house, ONE[0])
+    assert standing(house).state is State.READY
