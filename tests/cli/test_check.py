@@ -53,7 +53,7 @@ def test_what_comes_with_the_product_is_fine(run: Callable[..., Result], etc: Pa
         in result.stdout
     )
     assert (
-        "rule unapproved-mailing: would hold where mailing.customers >= 200 and mailing.approved is false, unless stream is any"
+        "rule unapproved-mailing: holds where mailing.customers >= 200 and mailing.approved is false, unless stream is any"
         in result.stdout
     )
 
@@ -66,7 +66,7 @@ def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Pa
     assert (result.exit_code, result.stdout) == (1, "")
     assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
         'policy.yaml:17:20: unknown group "comunications" (did you mean communications?)',
-        'policy.yaml:56:11: unknown action "hodl" (did you mean hold?)',
+        'policy.yaml:59:11: unknown action "hodl" (did you mean hold?)',
         "none.pem: expected a file that is there",
     ]
 
@@ -79,7 +79,7 @@ def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result]
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(Path(r["file"]).name, r["line"], r["column"]) for r in rows] == [
         ("policy.yaml", 25, 20),
-        ("policy.yaml", 38, 91),
+        ("policy.yaml", 39, 91),
     ]
     assert all(set(r) == {"file", "line", "column", "text", "expected"} for r in rows)
     assert "No such file" in rows[0]["text"]
