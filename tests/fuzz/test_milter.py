@@ -1,0 +1,78 @@
+"""No octets from an MTA make anything but packets, or one ProtocolError; and none bring the server down."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from smtpguard.wire.milter.codec import Decoder, ProtocolError, answers, commands, encode
+from smtpguard.wire.milter.packet import Body, Connect, EndOfHeader, EndOfMessage, Family, HeaderField, Mail, Rcpt
+from tests.wire.milter.mta import POSTFIX
+from tests.wire.milter.speaking import served
+
+SESSION = b"".join(
+    map(
+        encode,
+        [
+            POSTFIX, Connect(b"x", Family.INET, 1, b"192.0.2.1"), Mail(b"<a@example.com>"), Rcpt(b"<b@example.com>"),
+            HeaderField(b"Subject", b" x\n y"), EndOfHeader(), Body(b"Hej\r\n"), EndOfMessage(),
+        ],
+    )
+)  # fmt: skip
+SEEDS = [
+    b"", b"\0", b"\0\0\0\0", b"\0\0\0\x01", b"\xff" * 9, b"\0\0\0\x01O", b"\0\0\0\x05O\0\0\0", b"\0\0\0\x02C4",
+    b"\0\0\0\x05Cx\x004\0", b"\0\0\0\x04DMi\0", b"\0\0\0\x03y%\0", b"GET / HTTP/1.1\r\n\r\n", b"EHLO x\r\n", SESSION, SESSION[:-1],
+]  # fmt: skip
+
+
+def drained(decoder: Decoder[object], octets: bytes, chunk: int) -> int:  # type: ignore[type-var]
+    errors = 0
+    for start in range(0, len(octets), chunk):
+        decoder.feed(octets[start : start + chunk])
+        try:
+            while decoder.next() is not None:
+                assert not errors, "nothing comes after an error"
+        except ProtocolError:
+            errors += 1
+    return errors
+
+
+@pytest.mark.parametrize("make", [commands, answers])
+@given(octets=st.binary(max_size=300), chunk=st.integers(1, 50))
+@example(octets=SESSION, chunk=1)
+@settings(max_examples=150, deadline=None)
+def test_any_octets(make: type, octets: bytes, chunk: int) -> None:
+    assert drained(make(), octets, chunk) <= 1
+
+
+@pytest.mark.parametrize("make", [commands, answers])
+@pytest.mark.parametrize("seed", SEEDS, ids=range(len(SEEDS)))
+def test_seeds_and_their_neighbours(make: type, seed: bytes) -> None:
+    chance = random.Random(seed)
+    for _ in range(60):
+        octets = bytearray(seed)
+        for _ in range(chance.randint(0, 3)):
+            at = chance.randrange(len(octets) + 1)
+            octets[at : at + chance.randint(0, 2)] = chance.randbytes(chance.randint(0, 3))
+        assert drained(make(), bytes(octets), chance.randint(1, 20)) <= 1
+
+
+async def test_the_server_outlives_them_all(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    async with served(tmp_path) as world:
+        for n in range(120):
+            octets = bytearray(SESSION)
+            for _ in range(1 + n % 4):
+                octets[chance.randrange(len(octets))] = chance.randrange(256)
+            mta = await world.connect()
+            mta.say(bytes(octets))
+            mta.writer.write_eof()
+            await asyncio.wait_for(mta.reader.read(), 20)
+            mta.close()
+        good = await (await world.connect()).begin()
+        assert (await good.send(b"A: b\r\n\r\nx\r\n")).accepted
