@@ -62,7 +62,7 @@ class Record:
             intents = (*self._part(hold), *self.notices.held(hold, self.gathering))
         elif verdict.action is Action.REJECT:
             intents = self.notices.rejected(verdict, self.gathering, live.now)
-        events = [self._event(verdict, live, hold.hold_id if hold else None)]
+        events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.lead if hold else "")]
         if (over := exceeded(self.streams, live)) is not None:
             alarm, told = self.notices.stream(over, live.now)
             events += alarm
@@ -202,7 +202,10 @@ class Record:
             ),
         )
 
-    def _event(self, verdict: Verdict, live: Live, hold_id: str | None, *, retry: bool = False) -> Event:
+    def _event(
+        self, verdict: Verdict, live: Live, hold_id: str | None, *, retry: bool = False, under: str = ""
+    ) -> Event:
+        """``under``: the hold that people decide on, where this is a copy of it."""
         gathering, transaction = self.gathering, self.gathering.transaction
         everyone, values = gathering.everyone, gathering.facts.values
         data: dict[str, Any] = {
@@ -236,6 +239,8 @@ class Record:
             "streams": [s.name for s in gathering.streams],
             "tellable": gathering.sender.told is not None,
         }
+        if under:
+            data["with"] = under
         return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
 
 

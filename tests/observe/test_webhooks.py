@@ -108,6 +108,22 @@ async def test_a_retry_of_what_is_held_is_no_news(here: Here) -> None:
     assert here.to.types == ["message.held"]
 
 
+async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: Here) -> None:
+    first = await here.held()
+    copy = await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
+    hold = await here.home.store.hold(copy)
+    assert hold is not None
+    assert hold.lead == first
+    await here.home.approvals().vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
+    await here.tell()
+    assert [(asked.json["type"], asked.json["data"]["hold"]) for asked in here.to.asked] == [
+        ("message.held", first), ("message.decided", first),
+    ]  # fmt: skip
+    decided = await here.home.store.hold(copy)
+    assert decided is not None
+    assert decided.state.value == "rejected"
+
+
 async def test_it_is_signed_over_time_and_body(here: Here) -> None:
     await here.held()
     await here.tell()

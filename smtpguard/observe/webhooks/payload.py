@@ -50,15 +50,16 @@ class Allowed:
 
 
 def topic_of(entry: Entry) -> Topic | None:
-    """None for what is nothing to tell: a verdict that holds nothing new, a list that was read well."""
-    topic = _TOPICS.get(entry.kind)
-    if topic is Topic.HELD:
-        data = entry.data
-        return (
-            topic if data.get("action") == "hold" and data.get("hold") == entry.id and not data.get("retry") else None
-        )
-    if topic is Topic.STALE:
-        return topic if entry.data.get("problem") or entry.data.get("stale") else None
+    """None for what is nothing to tell: a verdict that holds nothing new, a list that was read well, and what goes with
+    another: of a mailing in thousands of messages the one is told that people decide on."""
+    topic, data = _TOPICS.get(entry.kind), entry.data
+    match topic:
+        case Topic.HELD if data.get("action") != "hold" or data.get("hold") != entry.id or data.get("retry"):
+            return None
+        case Topic.HELD | Topic.DECIDED if data.get("with"):
+            return None
+        case Topic.STALE if not (data.get("problem") or data.get("stale")):
+            return None
     return topic
 
 
