@@ -119,7 +119,12 @@ class Console:
             approvals=Approvals(ledger, policies, clock, term=term(settings)),
             talks=Talks(ledger, policies, clock, new_id=ids()),
             freezes=Freezes(
-                ledger, clock, new_id=ids(), freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
+                ledger,
+                clock,
+                new_id=ids(),
+                freeze_hook=settings.freeze_hook,
+                thaw_hook=settings.thaw_hook,
+                thaw_two=settings.freeze.thaw == "two",
             ),
             mailings=Mailings(ledger, policies, clock, digester),
             trial=_Trial(policies, sources),

@@ -85,7 +85,12 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             policies=policies,
             approvals=Approvals(store, policies, clock, term=term(settings)),
             freezes=Freezes(
-                store, clock, new_id=new_id, freeze_hook=settings.freeze_hook, thaw_hook=settings.thaw_hook
+                store,
+                clock,
+                new_id=new_id,
+                freeze_hook=settings.freeze_hook,
+                thaw_hook=settings.thaw_hook,
+                thaw_two=settings.freeze.thaw == "two",
             ),
             mailings=Mailings(store, policies, clock, digester),
             digester=digester,

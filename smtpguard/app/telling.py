@@ -34,6 +34,7 @@ class TellingStore:
         self.hold = store.hold
         self.holds = store.holds
         self.due = store.due
+        self.history = store.history
         self.in_flight = store.in_flight
         self.outcomes = store.outcomes
         self.unsettled = store.unsettled

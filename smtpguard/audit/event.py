@@ -34,6 +34,7 @@ class Kind(enum.Enum):
     NOTICE = "notice"  # a notice or DSN of ours: sent, or could not be
     FREEZE = "freeze"
     THAW = "thaw"
+    THAW_ASKED = "thaw-asked"  # where two have to agree: the first of them
     MAILING = "mailing"  # what people did to one: went on, stopped, reopened it, or told how it was taken
     POLICY = "policy"  # another policy is in force
     STREAM = "stream"  # a stream is above its limits: what more comes of it waits at its client

@@ -15,7 +15,7 @@ import click
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
-from smtpguard.guard.freezes import Frozen, Hook
+from smtpguard.guard.freezes import AnotherNeeded, Frozen, Hook
 from smtpguard.guard.mailings import NoSuch
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector
@@ -101,7 +101,10 @@ def thaw(context: Context, /, as_json: bool, **given: Any) -> None:
             lifted: list[Freeze] = []
             hooks: list[Hook] = []
             for freeze in await services.freezes.standing(*await _known(services, chosen, must_exist=False)):
-                hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
+                try:
+                    hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
+                except AnotherNeeded:
+                    raise NotFine(f"{_what(freeze)} is frozen still: another person has to agree to the thaw") from None
                 lifted.append(freeze)
             return lifted, hooks, await services.freezes.standing()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from smtpguard.console.speech import Speech
 from smtpguard.mail import swedish
 from smtpguard.policy.condition import Condition
+from smtpguard.policy.facts import Type
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
@@ -100,7 +101,11 @@ def in_words(rule: Rule, said: Speech) -> Said:
 
 def condition(asked: Condition, said: Speech) -> str:
     name = asked.fact.name
-    return f"{said(FACTS[name]) if name in FACTS else name}: {limit(asked.limit, said)}"
+    figure = asked.limit
+    if asked.fact.type is Type.SHARE and (found := _COMPARED.match(figure)):
+        share = f"{said.number(round(float(found[2].replace('_', '')) * 100, 2))} %"
+        return f"{said(FACTS[name])}: {said(OPERATORS[found[1]], n=share) if found[1] in OPERATORS else share}"
+    return f"{said(FACTS[name]) if name in FACTS else name}: {limit(figure, said)}"
 
 
 def limit(text: str, said: Speech) -> str:

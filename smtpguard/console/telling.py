@@ -34,6 +34,7 @@ WORDS: Mapping[str, str] = {
     Kind.NOTICE.value: "A notice",
     Kind.FREEZE.value: "Frozen",
     Kind.THAW.value: "Thawed",
+    Kind.THAW_ASKED.value: "A thaw was asked for",
     Kind.POLICY.value: "Another policy in force",
     Kind.LIST.value: "A list was read",
     Kind.VIEWED.value: "Looked at",

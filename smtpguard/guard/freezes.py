@@ -123,6 +123,10 @@ class Frozen:
     hooks: tuple[Hook, ...] = ()
 
 
+class AnotherNeeded(Exception):
+    """Two are needed to thaw: the word of this one is noted, and the freeze stands until another agrees."""
+
+
 class Freezes:
     """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands without a shell, run all at once; what happens
     is in their environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY."""
@@ -137,6 +141,7 @@ class Freezes:
         thaw_hook: Sequence[Sequence[str]] = (),
         hook_seconds: float = 30.0,
         recall_seconds: float = RECALL_SECONDS,
+        thaw_two: bool = False,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -145,6 +150,7 @@ class Freezes:
         self._thaw_hook = tuple(map(tuple, thaw_hook))
         self._hook_seconds = hook_seconds
         self._recall_seconds = recall_seconds
+        self.thaw_two = thaw_two
 
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
@@ -166,14 +172,26 @@ class Freezes:
         )
         return Frozen(freeze=freeze, recalled=recalled, past_recall=past_recall, hooks=hooks)
 
-    async def thaw(self, freeze_id: str, *, by: str) -> tuple[Hook, ...]:
-        """Raises KeyError where no such freeze stands."""
+    async def thaw(self, freeze_id: str, *, by: str, person: str = "") -> tuple[Hook, ...]:
+        """``person``: who is behind ``by``, where that names a program of theirs. Raises KeyError where no such freeze stands,
+        and AnotherNeeded where two are to agree and this is the first."""
         gate = await self._ledger.gate()
         freeze = next((f for f in gate.freezes if f.freeze_id == freeze_id), None)
         if freeze is None:
             raise KeyError(freeze_id)
+        who = person or by
+        if self.thaw_two and (asked := await self.asked_to_thaw(freeze_id)) in ("", who):
+            if not asked:
+                await self._ledger.record([_event(Kind.THAW_ASKED, freeze, who, self._clock)])
+            raise AnotherNeeded
         await self._ledger.thaw(freeze_id, _event(Kind.THAW, freeze, by, self._clock))
         return await self._hooks(self._thaw_hook, "thaw", freeze, by)
+
+    async def asked_to_thaw(self, freeze_id: str) -> str:
+        """Who wants it thawed already, by the journal; "" for nobody."""
+        entries = await self._ledger.history(freeze_id)
+        asked = [clear for entry, clear in entries if entry.kind == Kind.THAW_ASKED.value]
+        return str((asked[0] or {}).get("actor", [""])[0]) if asked else ""
 
     async def lift_ended(self) -> tuple[Hook, ...]:
         """Lift those whose time is over: they stop nothing any more, but the journal is to have their end, and the hooks have

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
@@ -119,6 +120,9 @@ class Ledger(Protocol):
 
     async def due(self, now: datetime) -> Sequence[Hold]:
         """Waiting holds, oldest expiry first, whose expiry or next reminder may be due."""
+
+    async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
+        """The journal's entries on one transaction, hold, mailing or freeze, in order."""
 
     async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
         """Ids of verdicts to relay that ``freeze`` would stop, without an outcome yet."""

@@ -46,7 +46,7 @@ class Archive:
         return await self._store.hold_counts()
 
     async def freezes(self, *, limit: int) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._store.ask(lambda c: journal.of_kinds(c, (Kind.FREEZE, Kind.THAW), limit))
+        return await self._store.ask(lambda c: journal.of_kinds(c, (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW), limit))
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         return await self._store.ask(lambda c: growth(c, mailing_id))

@@ -27,7 +27,7 @@ async def looks(here: Stage, who: str, hold: Any) -> Browser:
 
 
 async def votes(browser: Browser, hold: Any, choice: str, **fields: str) -> Any:
-    bound = {name: browser.hidden(name) for name in ("content", "envelope", "policy")}
+    bound = {name: browser.hidden(name) for name in ("content", "envelope", "policy", "lists")}
     return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
 
 
@@ -82,7 +82,7 @@ async def test_a_rejection_has_a_reason_that_the_writer_reads(here: Stage) -> No
     assert "Not to this list,\nplease" in [data["comment"] for data in told]
 
 
-@pytest.mark.parametrize("what", ["content", "recipients", "policy", "decided"])
+@pytest.mark.parametrize("what", ["content", "recipients", "policy", "lists", "decided"])
 async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
@@ -91,6 +91,8 @@ async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str
     elif what == "recipients":
         other = here.home.transaction(RAMADAN).envelope
         await changed(here, hold, envelope=other)
+    elif what == "lists":
+        await changed(here, hold, lists=("news", "ramadan"))
     elif what == "policy":
         await here.home.put({**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"] + b"\n# another one\n"})
         await here.home.follow()
@@ -126,6 +128,7 @@ async def test_its_writer_never_decides(here: Stage) -> None:
         "content": hold.content_sha256,
         "envelope": hold.envelope.sha256,
         "policy": here.home.in_force.policy_sha256,
+        "lists": "news",
     }
     answer = await eva.post(f"/held/{hold.hold_id}/vote", choice="approve", **fields)
     assert answer.status_code == 403

@@ -133,3 +133,24 @@ async def test_a_link_of_a_message_fills_in_what_to_freeze(here: Stage) -> None:
     assert 'value="anna@example.com"' in answer.text
     assert await standing(here) == []
     assert {s.value for s in Selector} >= {"all", "list", "sender", "mailing"}
+
+
+async def test_where_two_are_needed_the_first_asks_and_another_agrees(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eva, omar = await at_still(here), await at_still(here, OMAR)
+    await eva.post("/freeze", selector="all", reason="a wrong link")
+    freeze = (await here.home.store.gate()).freezes[0]
+    monkeypatch.setattr(here.app.state.desk.freezes, "thaw_two", True)
+    assert "Ask for a thaw: everything" in text(await eva.get("/still"))
+    for _ in range(2):  # one who asks twice is one person still
+        asked = await eva.post(f"/thaw/{freeze.freeze_id}")
+        assert "Somebody else must agree now" in text(await eva.get(asked.headers["location"]))
+    assert len(await standing(here)) == 1
+    page = text(await omar.get("/still"))
+    assert "eva@example.com wants to thaw it" in page
+    assert "Thaw: everything" in page
+    await omar.post(f"/thaw/{freeze.freeze_id}")
+    assert await standing(here) == []
+    kinds = [kind for kind, _ in await here.home.events(freeze.freeze_id)]
+    assert kinds == ["freeze", "thaw-asked", "thaw"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.models import FreezeLifted, FreezeRow, Freezes, FreezeSet, SetFreeze
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.guard.freezes import Hook
+from smtpguard.guard.freezes import AnotherNeeded, Hook
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.people import Scope
@@ -39,7 +39,9 @@ async def freeze(call: Call) -> FreezeSet:
 async def lift(call: Call) -> FreezeLifted:
     freeze_id = call.path["freeze_id"][:100]
     try:
-        hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by)
+        hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
+    except AnotherNeeded:
+        raise Refusal(409, "It is frozen still: another person has to agree to the thaw.") from None
     except KeyError:
         raise Refusal(404, "No such freeze stands.") from None
     return FreezeLifted(id=freeze_id, problems=_problems(hooks))

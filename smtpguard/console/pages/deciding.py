@@ -26,6 +26,7 @@ from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Hold
 
 _MOST_WORDS = 2_000
+CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."
 
 
 @for_roles(APPROVER)
@@ -36,6 +37,8 @@ async def vote(request: Request) -> Response:
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
     comment = _words(sent, "comment")
     ahead = outlook(hold, who, here.policies.current(), here.clock.now())
+    if choice is Choice.APPROVE and _words(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
+        return await _not_done(request, 409, said(CHANGED))
     if choice is Choice.REJECT and not comment:
         return await shown(request, hold, seen, 422, said("Say why it is rejected: its writer reads it."))
     if choice is Choice.APPROVE and ahead.sends and hold.reach >= LARGE and digits(sent, "number") != str(hold.reach):
@@ -113,9 +116,7 @@ async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str)
     try:
         await act()
     except Conflict:
-        return await _not_done(
-            request, 409, said("Nothing was done: it is not what it was when you looked. This is how it stands now.")
-        )
+        return await _not_done(request, 409, said(CHANGED))
     except NotEntitled:
         return await _not_done(request, 403, said("Nothing was done: you are not one of those who may do this."))
     except Refused:

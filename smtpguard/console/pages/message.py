@@ -27,7 +27,7 @@ from smtpguard.console.screen import desk, page, speech
 from smtpguard.console.sight import Sight, sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import Told, told
-from smtpguard.guard import notices
+from smtpguard.guard import granting, notices
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.lists.recipients import Classification
@@ -36,6 +36,7 @@ from smtpguard.mail import swedish
 from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source
+from smtpguard.policy.staging import REST
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 
@@ -124,6 +125,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         reached=await asyncio.to_thread(reached, hold, in_force, seen),
         ahead=outlook(hold, who, in_force, now),
         policy_sha256=in_force.policy_sha256,
+        staged=_staged(hold, in_force, said),
         typed=hold.reach >= LARGE,
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
@@ -222,6 +224,17 @@ async def letter_of(content: Message) -> Letter:
         if len(_LETTERS) > _MOST_LETTERS:
             _LETTERS.popitem(last=False)
     return found
+
+
+def _staged(hold: Hold, in_force: InForce, said: Speech) -> str:
+    """The stages in which an approval would send it, "" for all at once: "50, 1 %, the rest"."""
+    stages = granting.stages(hold, in_force) if hold.mailing_id else None
+    if stages is None:
+        return ""
+    return ", ".join(
+        said("the rest") if step == REST else f"{said.number(step * 100)} %" if step < 1 else said.number(int(step))
+        for step in stages.steps
+    )
 
 
 async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Shown:

@@ -13,8 +13,9 @@ from starlette.routing import Route
 
 from smtpguard.console import sayings
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
+from smtpguard.console.desk import Desk
 from smtpguard.console.screen import desk, form, page, see_other, speech
-from smtpguard.guard.freezes import Frozen
+from smtpguard.guard.freezes import AnotherNeeded, Frozen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Selector
@@ -63,6 +64,8 @@ async def thaw(request: Request) -> Response:
     here, who, said = desk(request), person(request), speech(request)
     try:
         hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
+    except AnotherNeeded:
+        return see_other("/still", done="thaw-asked")
     except KeyError:
         return await _shown(request, 409, said("That was lifted already."))
     except LedgerError:
@@ -88,9 +91,14 @@ async def _shown(request: Request, status: int = 200, problem: str = "", frozen:
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
         done=said(text) if (text := sayings.DONE.get(chosen.get("done", ""), "")) else "",
-        two=False,
-        asked_for={},
+        two=here.freezes.thaw_two,
+        asked_for=await _asked_for(here) if here.freezes.thaw_two else {},
     )
+
+
+async def _asked_for(here: Desk) -> dict[str, str]:
+    """Who wants which freeze thawed already."""
+    return {f.freeze_id: await here.freezes.asked_to_thaw(f.freeze_id) for f in await here.freezes.standing()}
 
 
 ROUTES = [

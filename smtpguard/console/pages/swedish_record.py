@@ -71,6 +71,7 @@ _TELLING = {
     "Nobody knows whether the mail server took it": "Ingen vet om e-postservern tog emot det",
     "A notice": "Ett meddelande från vakten",
     "Thawed": "Upptinat",
+    "A thaw was asked for": "Någon bad om upptining",
     "Another policy in force": "Nya regler i kraft",
     "A list was read": "En lista lästes",
     "Looked at": "Någon tittade på",
