@@ -1,0 +1,112 @@
+"""A writer who comes by the link in their notice: to one message, for a while, and to nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.guard.links import Link, Links
+from smtpguard.policy.approval import State
+from smtpguard.policy.people import Role
+from tests.console.api.test_held import held
+from tests.console.stage import Stage
+from tests.guard.house import KEY
+
+ANNA, NEWS = "anna@example.com", "news@lists.example.com"
+
+
+def link(here: Stage, hold_id: str, address: str = ANNA, **more: timedelta) -> str:
+    until = here.home.clock.now() + more.get("good_for", timedelta(days=1))
+    return "/mine/" + Links(KEY).sign(Link(hold_id=hold_id, address=address, until=until))
+
+
+async def state(here: Stage, hold_id: str) -> State:
+    hold = await here.home.store.hold(hold_id)
+    assert hold is not None
+    return hold.state
+
+
+async def test_opening_it_shows_and_acting_takes_the_form(here: Stage) -> None:
+    hold_id = await held(here)
+    at, browser = link(here, hold_id), here.browser()
+    page = await browser.get(at)
+    assert page.status_code == 200
+    assert "SV: lunch" in page.text
+    assert (await browser.post(f"{at}/withdraw", csrf="0" * 40)).status_code == 403
+    assert await state(here, hold_id) is State.WAITING
+    assert (await browser.post(f"{at}/withdraw", comment="Sorry")).status_code == 303
+    assert await state(here, hold_id) is State.WITHDRAWN
+
+
+async def test_a_link_leads_to_its_message_alone(here: Stage) -> None:
+    hold_id = await held(here)
+    other = await held(here, body="Another one altogether, about the budget of next year", Subject="Budget")
+    browser = here.browser()
+    await browser.get(link(here, hold_id))
+    for path in (f"/held/{other}", f"/held/{hold_id}", "/held", "/me", "/people", "/still", "/history", "/policy"):
+        answer = await browser.get(path)
+        assert answer.status_code == 303, path
+        assert answer.headers["location"].startswith("/login"), path
+    assert (await browser.post(f"/held/{other}/withdraw")).status_code in (303, 404)
+    assert await state(here, other) is State.WAITING
+
+
+@pytest.mark.parametrize("what", ["expired", "changed", "another installation", "rubbish"])
+async def test_a_link_that_is_none(here: Stage, what: str) -> None:
+    hold_id = await held(here)
+    good = link(here, hold_id)
+    bad = {
+        "expired": link(here, hold_id, good_for=timedelta(0)),
+        "changed": good[:-2] + "AA",
+        "another installation": "/mine/"
+        + Links(b"x" * 32).sign(Link(hold_id=hold_id, address=ANNA, until=here.home.clock.now() + timedelta(days=1))),
+        "rubbish": "/mine/rubbish",
+    }[what]
+    browser = here.browser()
+    page = await browser.get(bad)
+    assert page.status_code in (303, 404)
+    assert "lunch" not in page.text
+    await browser.get("/login")
+    assert (await browser.post(f"{bad}/withdraw")).status_code in (303, 404)
+    assert await state(here, hold_id) is State.WAITING
+
+
+async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) -> None:
+    """As when a hold is made by another's address: the link proves a mailbox, and no more."""
+    hold_id = await held(here)
+    at, browser = link(here, hold_id, "omar@example.com"), here.browser()
+    assert (await browser.get(at)).status_code == 404
+    await browser.get("/login")
+    assert (await browser.post(f"{at}/withdraw")).status_code == 404
+    assert await state(here, hold_id) is State.WAITING
+
+
+async def test_nobody_decides_by_a_link(here: Stage) -> None:
+    hold_id = await held(here)
+    at, browser = link(here, hold_id, "eva@example.com"), here.browser()
+    assert (await browser.get(at)).status_code == 404
+    await browser.get("/login")
+    for path in (f"{at}/vote", f"/held/{hold_id}/vote", "/freeze", "/decide"):
+        answer = await browser.post(path, choice="approve", selector="all", reason="x")
+        assert answer.status_code in (303, 404, 405), path
+    assert await state(here, hold_id) is State.WAITING
+
+
+async def test_a_form_of_one_link_is_no_form_of_another_browser(here: Stage) -> None:
+    hold_id = await held(here)
+    at, anna, mallory = link(here, hold_id), here.browser(), here.browser()
+    await anna.get(at)
+    await mallory.get(at)
+    assert (await mallory.post(f"{at}/withdraw", csrf=anna.csrf)).status_code == 403
+
+
+async def test_whoever_is_signed_in_acts_there_as_the_writer_and_not_as_themselves(here: Stage) -> None:
+    hold_id = await held(here)
+    browser = await here.signed_in("eva@example.com", Role.APPROVER)
+    at = link(here, hold_id)
+    await browser.get(at)
+    await browser.post(f"{at}/withdraw", comment="x")
+    withdrawn = [c for e, c in await here.home.store.history(hold_id) if e.kind == "withdrawn"]
+    assert withdrawn[0] is not None
+    assert withdrawn[0]["actor"][0] == ANNA
