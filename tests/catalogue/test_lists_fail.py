@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 from smtpguard.app.files import indexes
 from smtpguard.cli.shown import reach
 from smtpguard.lists.shelf import index_path
+from smtpguard.lists.sources import Cell, Tally
+from smtpguard.lists.sources.files import FileSource
 from tests.catalogue.whole import MEMBERS, RAMADAN, READERS, Whole, letter, policy, whole
 from tests.scripted_relay import Message
 
@@ -123,3 +128,41 @@ async def test_a_list_without_an_owner_is_told_to_those_who_decide(
         told = notices(await synced(guard, minutes=20))
         assert {kind for _, kind in told} == {"list-failed"}
         assert {who for who, _ in told} == {"eva@example.com", "omar@example.com"}
+
+
+async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that takes its time: mail is decided by the last good index until the new one is whole, and other lists are
+    refreshed meanwhile. A second later the new one counts."""
+    reading, go_on = threading.Event(), threading.Event()
+    cells = FileSource.cells
+
+    def slowly(source: FileSource, tally: Tally) -> Iterator[Cell]:
+        for number, cell in enumerate(cells(source, tally)):
+            if source.label == "ramadan.csv" and number == 50:
+                reading.set()
+                assert go_on.wait(30)
+            yield cell
+
+    monkeypatch.setattr(FileSource, "cells", slowly)
+    folder = guard.settings.policy.parent
+    for name, people in (("ramadan", MEMBERS), ("newsletter", READERS)):
+        (folder / f"{name}.csv").write_text("email\n" + "\n".join((*people, f"new.{name}@customers.example")) + "\n")
+    await guard.pass_(minutes=20)
+    step = asyncio.create_task(guard.office._freshness.step())
+    try:
+        assert await asyncio.to_thread(reading.wait, 30)
+        hold = await guard.held(letter(message_id="<1@example.com>"), RAMADAN)
+        assert (hold.reach, hold.reach_at_least) == (len(MEMBERS), False)
+        async with asyncio.timeout(30):
+            while not await journalled(guard):  # the other list is not kept waiting
+                await guard.office._freshness._say()
+                await asyncio.sleep(0.01)
+        assert (await journalled(guard))[-1]["news"] == ["replaced"]
+        assert not step.done()
+    finally:
+        go_on.set()
+    await step
+    await guard.pass_(seconds=2)
+    assert (await guard.held(letter(message_id="<2@example.com>", subject="SV: Middag"), RAMADAN)).reach == len(
+        MEMBERS
+    ) + 1

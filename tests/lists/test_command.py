@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -231,3 +234,16 @@ def test_overlap(several: Path) -> None:
     assert run(several, "overlap", "bare", "news").exit_code == 1
     wrong = run(several, "overlap", "newz")
     assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: no list is called "newz" (did you mean news?)\n')
+
+
+def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
+    (folder / "ramadan.csv").write_text("email\n" + "".join(f"person{n}@kund.se\n" for n in range(9000)))
+    leader, follower = os.openpty()
+    argv = [sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), "lists", "sync", "ramadan"]
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=follower, text=True, timeout=60)
+    os.close(follower)
+    seen = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert done.stdout == "ramadan: 9,000 people from ramadan.csv\n"
+    assert "ramadan  [" in seen
+    assert "100%  9,000 rows" in seen
