@@ -23,8 +23,8 @@ from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
-from smtpguard.config.settings import Console as ConsoleSettings
 from smtpguard.config.settings import Settings
+from smtpguard.config.web import Console as ConsoleSettings
 from smtpguard.console.app import build
 from smtpguard.console.desk import Desk
 from smtpguard.guard.approvals import Approvals

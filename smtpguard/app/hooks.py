@@ -13,7 +13,8 @@ from smtpguard.app.files import CannotStart
 from smtpguard.audit.event import Event
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import Settings, Webhook
+from smtpguard.config.settings import Settings
+from smtpguard.config.web import Webhook
 from smtpguard.guard.inforce import Policies
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.sending import Sender

@@ -18,7 +18,8 @@ from smtpguard.app.files import CannotStart
 from smtpguard.audit.event import Event
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import Console, Settings
+from smtpguard.config.settings import Settings
+from smtpguard.config.web import Console
 from smtpguard.console.api.entry import Services as ApiServices
 from smtpguard.console.api.routes import routes
 from smtpguard.console.api.tokens import Tokens

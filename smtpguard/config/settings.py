@@ -9,71 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.delimiters import Delimiters
+from smtpguard.config.places import FilePath, Host, Networks, Port, is_this_machine
 from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
+from smtpguard.config.web import Certificate as Certificate
+from smtpguard.config.web import Console, Webhook, named_once
 from smtpguard.config.yaml import Document, load_yaml
-
-CREDENTIALS = "$CREDENTIALS_DIRECTORY"
-
-
-def _path(value: Any, info: ValidationInfo) -> Any:
-    context = info.context or {}
-    base: Path = context.get("base", Path())
-    if isinstance(value, Path):  # a default
-        return base / value
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise Invalid("no path", "a path, relative to this file or absolute")
-    head, _, tail = value.partition("/")
-    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}"):
-        folder = context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
-        if not folder:
-            raise Invalid("CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=", "a path")
-        return Path(folder) / tail
-    return base / value
-
-
-def _networks(value: Any) -> Any:
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, (list, tuple)):
-        raise Invalid("no list of networks", 'addresses or networks, like [127.0.0.1, "10.0.0.0/8"]')
-    found = []
-    for text in listed:
-        try:
-            found.append(
-                text if isinstance(text, (IPv4Network, IPv6Network)) else ip_network(str(text).strip(), strict=False)
-            )
-        except ValueError:
-            raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.0.0.0/8"') from None
-    return tuple(found)
-
-
-def _host(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            ip_address(value)
-        except ValueError:
-            raise Invalid(f'"{value}" is no address', 'an IP address to listen on, like "127.0.0.1" or "::"') from None
-    return value
-
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-FilePath = Annotated[
-    Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "description": "relative to this file"})
-]
-Networks = Annotated[
-    tuple[IPv4Network | IPv6Network, ...],
-    BeforeValidator(_networks),
-    WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "addresses or networks"}),
-]
 
 
 class ServerTls(Section):
@@ -96,7 +45,7 @@ class SmtpListener(Section):
     """``senders_verified``: the MTA in front has checked who may use which From. ``auth``: mail clients log in here, at the
     relay. ``proxy``: every connection comes from a trusted proxy and begins with a PROXY header."""
 
-    address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
+    address: Host = "127.0.0.1"
     port: Port = 10025
     tls: ServerTls | None = None
     senders_verified: bool = False
@@ -122,7 +71,7 @@ class MilterListener(Section):
     """Either ``address`` and ``port``, or ``unix``, whose ``mode`` and ``group`` say who may be our MTA.
     ``senders_verified``: the MTA has checked who may use which From."""
 
-    address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
+    address: Host = "127.0.0.1"
     port: Port | None = None
     unix: FilePath | None = None
     mode: Annotated[str, BeforeValidator(_permissions)] = "0660"
@@ -141,13 +90,6 @@ class MilterListener(Section):
 class Listen(Section):
     smtp: list[SmtpListener] = Field(default=[SmtpListener()], title="listeners")
     milter: list[MilterListener] = Field(default=[], title="listeners")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class RelayAuth(Section):
@@ -211,99 +153,6 @@ class Notices(Section):
     templates: FilePath | None = None
 
 
-def _web(url: str) -> str:
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
-        raise Invalid("no url that a person could open", 'a url like "https://guard.example.com"')
-    return url
-
-
-class Certificate(Section):
-    certificate: FilePath
-    key: FilePath
-
-
-def _secret_place(url: str) -> str:
-    """What is sent there is for nobody in between: https, or this machine."""
-    parts = urlsplit(url)
-    loopback = parts.hostname == "localhost" or (parts.hostname or "").startswith("127.") or parts.hostname == "::1"
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-        raise Invalid("no url with https", 'a url like "https://host.example.com"')
-    if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
-        raise Invalid("no url with a host, and nothing secret in it", 'a url like "https://host.example.com"')
-    return url
-
-
-RoleName = Literal["viewer", "approver", "operator", "admin"]
-
-
-class ConsoleSession(Section):
-    """How long somebody stays signed in: ``idle`` since the last page, ``longest`` since signing in."""
-
-    idle: Seconds = 2 * 3600
-    longest: Seconds = 12 * 3600
-
-
-def _role_lists(value: Any) -> Any:
-    """One role need not stand in a list."""
-    if isinstance(value, Mapping):
-        return {group: [roles] if isinstance(roles, str) else roles for group, roles in value.items()}
-    return value
-
-
-class Oidc(Section):
-    """Single sign-on. ``groups``: a group there to roles here; who is in none of them is not let in. ``title``: what stands
-    on the button. ``unverified_addresses``: the provider never says whether it has verified an address, and is believed."""
-
-    issuer: Annotated[str, AfterValidator(_secret_place)]
-    client_id: str = Field(min_length=1)
-    client_secret_file: FilePath | None = None
-    groups: Annotated[dict[str, list[RoleName]], BeforeValidator(_role_lists)] = Field(min_length=1)
-    groups_claim: str = Field(default="groups", min_length=1)
-    scopes: list[str] = Field(default=["openid", "email", "profile"])
-    title: str = ""
-    unverified_addresses: bool = False
-
-
-class Console(Section):
-    """``url``: how people reach it; notices link to it only where it is given, and single sign-on needs it. ``tls``: where no
-    proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For."""
-
-    address: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
-    port: Port = 8025
-    url: Annotated[str, AfterValidator(_web)] = ""
-    tls: Certificate | None = None
-    proxies: Networks = ()
-    session: ConsoleSession = ConsoleSession()
-    oidc: Oidc | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Console:
-        if self.oidc is not None and not self.url:
-            raise Invalid("single sign-on sends browsers back to the console's url", "url: beside oidc:")
-        return self
-
-
-class Webhook(Section):
-    """``personal``: it may know who wrote, who decided and their words; ``special``: names of lists of a special category."""
-
-    url: Annotated[str, AfterValidator(_secret_place)]
-    secret_file: FilePath
-    events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
-        min_length=1
-    )
-    name: str = Field(default="", max_length=100)
-    personal: bool = False
-    special: bool = False
-
-
-def _named_once(hooks: list[Webhook]) -> list[Webhook]:
-    """Each is known by its name, or by its url."""
-    if len({hook.name or hook.url for hook in hooks}) < len(hooks):
-        raise Invalid("two webhooks have the same name, or the same url and no name", "a name: of its own for each")
-    return hooks
-
-
 class Limits(Section):
     """``per_client``: connections of one client address; trusted MTAs are not counted so."""
 
@@ -360,7 +209,7 @@ class DkimSign(Section):
 class Resolver(Section):
     """``nameservers``: those of the system where there are none."""
 
-    nameservers: list[Annotated[str, BeforeValidator(_host)]] = Field(default=[])
+    nameservers: list[Host] = Field(default=[])
     timeout_seconds: float = Field(default=5, gt=0, le=60)
 
 
@@ -406,7 +255,7 @@ class Settings(Section):
     secret_file: FilePath = Field(default=Path("var/secret"), validate_default=True)
     notices: Notices = Field(default_factory=lambda: Notices.model_validate({}))
     console: Console | None = None
-    webhooks: Annotated[list[Webhook], AfterValidator(_named_once)] = Field(default=[])
+    webhooks: Annotated[list[Webhook], AfterValidator(named_once)] = Field(default=[])
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()
     freeze_hook: Commands = ()
@@ -425,11 +274,11 @@ class Settings(Section):
     def _front(self) -> Settings:
         if any(each.proxy for each in self.listen.smtp) and not self.trust:
             raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
-        afar = [each.address for each in self.listen.milter if each.unix is None and not _is_this_machine(each.address)]
+        afar = [each.address for each in self.listen.milter if each.unix is None and not is_this_machine(each.address)]
         if afar and not self.trust:
             raise Invalid(f"a milter listens on {afar[0]}, and trust names no MTA", "trust: the MTA's address")
         relay = self.relay
-        in_clear = relay.tls == "none" and not relay.clients_without_tls and not _is_this_machine(relay.host)
+        in_clear = relay.tls == "none" and not relay.clients_without_tls and not is_this_machine(relay.host)
         if in_clear and any(each.auth for each in self.listen.smtp):
             text = "a listener has auth, and what clients log in with would go to the relay in clear"
             raise Invalid(text, "relay: {tls: require or implicit}, or clients_without_tls: true")

@@ -1,0 +1,76 @@
+"""Where things are, as settings say it: paths relative to their file, networks, addresses to listen on, ports.
+
+Never here: a section of the settings, or reading what a path leads to.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+
+from smtpguard.config.problem import Invalid
+
+CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    context = info.context or {}
+    base: Path = context.get("base", Path())
+    if isinstance(value, Path):  # a default
+        return base / value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise Invalid("no path", "a path, relative to this file or absolute")
+    head, _, tail = value.partition("/")
+    if head in (CREDENTIALS, "${CREDENTIALS_DIRECTORY}"):
+        folder = context.get("environ", {}).get("CREDENTIALS_DIRECTORY")
+        if not folder:
+            raise Invalid("CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=", "a path")
+        return Path(folder) / tail
+    return base / value
+
+
+def _networks(value: Any) -> Any:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)):
+        raise Invalid("no list of networks", 'addresses or networks, like [127.0.0.1, "10.0.0.0/8"]')
+    found = []
+    for text in listed:
+        try:
+            found.append(
+                text if isinstance(text, (IPv4Network, IPv6Network)) else ip_network(str(text).strip(), strict=False)
+            )
+        except ValueError:
+            raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.0.0.0/8"') from None
+    return tuple(found)
+
+
+def _host(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            ip_address(value)
+        except ValueError:
+            raise Invalid(f'"{value}" is no address', 'an IP address to listen on, like "127.0.0.1" or "::"') from None
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+FilePath = Annotated[
+    Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "description": "relative to this file"})
+]
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    BeforeValidator(_networks),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "addresses or networks"}),
+]
+Host = Annotated[str, BeforeValidator(_host)]
+"""An address to listen on."""
+
+
+def is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,110 @@
+"""The settings of what speaks HTTP: the console, single sign-on, webhooks.
+
+Never here: what they do (console, observe.webhooks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from smtpguard.config.places import FilePath, Host, Networks, Port, is_this_machine
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import Seconds
+from smtpguard.config.validation import Section
+
+
+def _web(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment):
+        raise Invalid("no url that a person could open", 'a url like "https://guard.example.com"')
+    return url
+
+
+class Certificate(Section):
+    certificate: FilePath
+    key: FilePath
+
+
+def _secret_place(url: str) -> str:
+    """What is sent there is for nobody in between: https, or this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
+        raise Invalid("no url with https", 'a url like "https://host.example.com"')
+    if not host or parts.username is not None or parts.password is not None or parts.fragment:
+        raise Invalid("no url with a host, and nothing secret in it", 'a url like "https://host.example.com"')
+    return url
+
+
+RoleName = Literal["viewer", "approver", "operator", "admin"]
+
+
+class ConsoleSession(Section):
+    """How long somebody stays signed in: ``idle`` since the last page, ``longest`` since signing in."""
+
+    idle: Seconds = 2 * 3600
+    longest: Seconds = 12 * 3600
+
+
+def _role_lists(value: Any) -> Any:
+    """One role need not stand in a list."""
+    if isinstance(value, Mapping):
+        return {group: [roles] if isinstance(roles, str) else roles for group, roles in value.items()}
+    return value
+
+
+class Oidc(Section):
+    """Single sign-on. ``groups``: a group there to roles here; who is in none of them is not let in. ``title``: what stands
+    on the button. ``unverified_addresses``: the provider never says whether it has verified an address, and is believed."""
+
+    issuer: Annotated[str, AfterValidator(_secret_place)]
+    client_id: str = Field(min_length=1)
+    client_secret_file: FilePath | None = None
+    groups: Annotated[dict[str, list[RoleName]], BeforeValidator(_role_lists)] = Field(min_length=1)
+    groups_claim: str = Field(default="groups", min_length=1)
+    scopes: list[str] = Field(default=["openid", "email", "profile"])
+    title: str = ""
+    unverified_addresses: bool = False
+
+
+class Console(Section):
+    """``url``: how people reach it; notices link to it only where it is given, and single sign-on needs it. ``tls``: where no
+    proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For."""
+
+    address: Host = "127.0.0.1"
+    port: Port = 8025
+    url: Annotated[str, AfterValidator(_web)] = ""
+    tls: Certificate | None = None
+    proxies: Networks = ()
+    session: ConsoleSession = ConsoleSession()
+    oidc: Oidc | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Console:
+        if self.oidc is not None and not self.url:
+            raise Invalid("single sign-on sends browsers back to the console's url", "url: beside oidc:")
+        return self
+
+
+class Webhook(Section):
+    """``personal``: it may know who wrote, who decided and their words; ``special``: names of lists of a special category."""
+
+    url: Annotated[str, AfterValidator(_secret_place)]
+    secret_file: FilePath
+    events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
+        min_length=1
+    )
+    name: str = Field(default="", max_length=100)
+    personal: bool = False
+    special: bool = False
+
+
+def named_once(hooks: list[Webhook]) -> list[Webhook]:
+    """Each is known by its name, or by its url."""
+    if len({hook.name or hook.url for hook in hooks}) < len(hooks):
+        raise Invalid("two webhooks have the same name, or the same url and no name", "a name: of its own for each")
+    return hooks
