@@ -179,7 +179,7 @@ def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
         sock.listen(BACKLOG)
     except (OSError, LookupError) as e:
         sock.close()
-        why = e.strerror or "it failed" if isinstance(e, OSError) else f"there is no group {group}"
+        why = e.strerror or str(e) if isinstance(e, OSError) else f"there is no group {group}"
         raise CannotListen(f"cannot listen on {path}: {why}") from None
     except CannotListen:
         sock.close()

@@ -13,7 +13,6 @@ import asyncio
 import os
 import resource
 import signal
-import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
+from smtpguard.processes.refusal import refuse, refuse_backlog
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
@@ -117,12 +117,12 @@ class Supervisor:
                 self._admit(Offered(connection=connection, listener=listener, client=client))
             elif not self._connections.limits.trusts(client):
                 _log.warning("not from a trusted proxy", peer=client, listener=listener.name)
-                _refuse(connection, reply.NOT_FROM_A_PROXY, clear=listener.in_clear)
+                refuse(connection, reply.NOT_FROM_A_PROXY, clear=listener.in_clear)
             elif self._connections.admits(client, len(self._introductions)):
                 self._introductions.begin(Arrival(connection=connection, listener=listener, peer=client))
             else:
                 self._refused += 1
-                _refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
+                refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
         """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
@@ -138,7 +138,7 @@ class Supervisor:
     def _admit(self, offered: Offered) -> None:
         if not self._connections.admits(offered.client, len(self._introductions)):
             self._refused += 1
-            _refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
+            refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
         elif self._taken(offered.listener.part):
             self._hand_over(None, offered)
         else:
@@ -286,7 +286,7 @@ class Supervisor:
         _log.info("stopping", connections=len(self._connections))
         self._deaf()
         for listener in self._listeners:
-            _refuse_backlog(listener)
+            refuse_backlog(listener)
         self._introductions.close()
         for child in self._children:
             child.stop(self._timing.grace_seconds)
@@ -298,7 +298,7 @@ class Supervisor:
     def _refuse_homeless(self) -> None:
         while self._homeless:
             _, offered = self._homeless.popleft()
-            _refuse(offered.connection, reply.SHUTTING_DOWN, clear=offered.listener.in_clear)
+            refuse(offered.connection, reply.SHUTTING_DOWN, clear=offered.listener.in_clear)
 
     def _told_to_reload(self) -> None:
         """Told while one is under way: that one may have read the file before it was changed, so another follows it."""
@@ -331,27 +331,6 @@ class Supervisor:
 def _name(parts: Sequence[str], index: int) -> str:
     same = [at for at, part in enumerate(parts) if part == parts[index]]
     return parts[index] if len(same) == 1 else f"{parts[index]}-{same.index(index) + 1}"
-
-
-def _refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
-    with connection:
-        if clear:
-            connection.setblocking(False)
-            try:
-                connection.send(why.wire())
-                connection.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-
-
-def _refuse_backlog(listener: Listener) -> None:
-    """Those that the kernel had accepted for us hear 421 instead of a reset."""
-    while True:
-        try:
-            connection, _ = listener.socket.accept()
-        except OSError:
-            return
-        _refuse(connection, reply.SHUTTING_DOWN, clear=listener.in_clear)
 
 
 def _raise_descriptor_limit() -> None:

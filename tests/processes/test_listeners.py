@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -105,3 +107,66 @@ def test_counts_are_what_is_open(steps: list[tuple[str, int, str, str]]) -> None
         for each in "ab":
             assert table.load(each) == sum(p == each for p, _ in model.values())
             assert sorted(table.of(each)) == sorted(n for n, (p, _) in model.items() if p == each)
+
+
+class TestUnixSockets:
+    def test_made_as_it_should_be_and_gone_with_us(self, tmp_path: Path) -> None:
+        path = tmp_path / "milter.sock"
+        smtp, milter = open_all(
+            [Wanted(address="127.0.0.1", port=0), Wanted(part="milter", unix=path, mode=0o620, group="daemon")]
+        )
+        assert (smtp.index, milter.index) == (0, 0), "each in its own part's settings"
+        assert milter.name == str(path)
+        assert not milter.in_clear, "a refusal in SMTP would be no milter protocol"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o620
+        assert path.group() == "daemon"
+        smtp.close()
+        milter.close()
+        assert not path.exists()
+        milter.close()
+
+    def test_what_a_dead_process_left_is_replaced(self, tmp_path: Path) -> None:
+        path = tmp_path / "milter.sock"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        [listener] = open_all([Wanted(part="milter", unix=path)])
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+        listener.close()
+
+    def test_another_process_is_not_pushed_aside(self, tmp_path: Path) -> None:
+        path = tmp_path / "milter.sock"
+        [first] = open_all([Wanted(part="milter", unix=path)])
+        with pytest.raises(CannotListen, match="somebody does already"):
+            open_all([Wanted(part="milter", unix=path)])
+        assert path.exists()
+        first.close()
+
+    def test_who_came_after_us_keeps_its_place(self, tmp_path: Path) -> None:
+        path = tmp_path / "milter.sock"
+        [first] = open_all([Wanted(part="milter", unix=path)])
+        path.unlink()
+        [second] = open_all([Wanted(part="milter", unix=path)])
+        first.close()
+        assert path.exists()
+        second.close()
+
+    @pytest.mark.parametrize(
+        ("path", "group", "why"),
+        [("nowhere/m.sock", None, "No such file"), ("m.sock", "no-such-group", "there is no group no-such-group"),
+         ("x" * 120, None, "too long"), ("file", None, "in use")],
+    )  # fmt: skip
+    def test_what_goes_wrong_is_said(self, tmp_path: Path, path: str, group: str | None, why: str) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(CannotListen, match=why):
+            open_all([Wanted(part="milter", unix=tmp_path / path, group=group)])
+
+    def test_an_inherited_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "milter.sock"
+        given_ = socket.socket(socket.AF_UNIX)
+        given_.bind(str(path))
+        given_.listen()
+        [listener] = open_all([Wanted(part="milter", unix=path)], [given_])
+        assert listener.socket is given_
+        listener.close()
+        assert path.exists(), "it is the service manager's"

@@ -303,6 +303,46 @@ def test_a_limit_a_client(grow) -> None:
         sock.close()
 
 
+def test_each_kind_of_connection_goes_to_its_own_parts(grow, tmp_path: Path) -> None:
+    """And an MTA's milter connections are no client's: they are not counted as one, and hear no SMTP."""
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "milter"], unix=str(path), per_client=1, total=4)
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        smtp, proxy = tree.connect()
+        undo.enter_context(smtp)
+        said = []
+        for _ in range(4):
+            mta = undo.enter_context(socket.socket(socket.AF_UNIX))
+            mta.settimeout(PATIENCE)
+            mta.connect(str(path))
+            said.append(mta.recv(100))
+    assert len(set(said[:3])) == 1
+    assert said[0].startswith(b"220 ")
+    assert int(said[0].split()[1]) != proxy
+    assert said[3] == b"", "one too many in all is closed, without a word of SMTP"
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+    assert not path.exists()
+
+
+def test_milters_wait_for_their_part_while_smtp_goes_on(grow, tmp_path: Path) -> None:
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "milter"], unix=str(path))
+    tree.until("READY=1")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for sock in (first, second):
+            sock.settimeout(PATIENCE)
+        first.connect(str(path))
+        before = int(first.recv(100).split()[1])
+        os.kill(before, signal.SIGKILL)
+        smtp, pid = tree.connect()
+        with smtp:
+            assert pid
+        second.connect(str(path))
+        assert int(second.recv(100).split()[1]) != before
+
+
 def test_an_inherited_socket_is_used(grow) -> None:
     with socket.socket() as given:
         given.bind(("127.0.0.1", 0))

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from ipaddress import ip_network
+from pathlib import Path
 
 from smtpguard.processes import introduction
 from smtpguard.processes import part as life
@@ -109,8 +110,11 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     reload = options.pop("reload", [])
     proxy = bool(options.pop("proxy", False))
     introduction.SECONDS = float(str(options.pop("proxy_seconds", introduction.SECONDS)))
-    listeners = open_all([Wanted(address="127.0.0.1", port=port, proxy=proxy) for port in ports], inherited())
-    print(json.dumps([each.socket.getsockname()[1] for each in listeners]), flush=True)
+    wanted = [Wanted(address="127.0.0.1", port=port, proxy=proxy) for port in ports]
+    if "unix" in options:
+        wanted.append(Wanted(part="milter", unix=Path(str(options.pop("unix")))))
+    listeners = open_all(wanted, inherited())
+    print(json.dumps([each.socket.getsockname()[1] for each in listeners[: len(ports)]]), flush=True)
     return await Supervisor(
         parts=parts,
         command=lambda name, fd: [sys.executable, __file__, "child", name, str(fd)],
