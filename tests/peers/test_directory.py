@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smtpguard.lists.sources import SourceError, Tally, addresses
-from smtpguard.lists.sources.opening import opened
+from smtpguard.lists.sources import SourceError, Stop, Tally, addresses
+from smtpguard.lists.sources.opening import never, opened
 from tests.peers.directory import (
     PASSWORD,
     READER,
@@ -62,11 +63,11 @@ def directory() -> Iterator[Directory]:
 
 @pytest.fixture
 def read(directory: Directory) -> Read:
-    def of(**options: Any) -> tuple[list[str], Tally]:
+    def of(stop: Stop = never, **options: Any) -> tuple[list[str], Tally]:
         login = {"bind": READER, "password_file": "password", "ca_file": "ca.pem", "timeout": 5}
         declaration = {"ldap": f"ldap://localhost:{directory.port}", **login, **options}
         tally = Tally()
-        source = opened({k: v for k, v in declaration.items() if v is not None}, directory.folder)
+        source = opened({k: v for k, v in declaration.items() if v is not None}, directory.folder, stop=stop)
         return sorted(str(a) for a in addresses(source, tally)), tally
 
     return of
@@ -175,6 +176,11 @@ def test_a_directory_that_is_silent_or_gone(directory: Directory, read: Read) ->
     try:
         with pytest.raises(SourceError, match=r"no answer within 1 s \(timeout\)"):
             read(timeout=1, group=[group_dn("plain")])
+        stop = threading.Event()
+        threading.Timer(0.3, stop.set).start()
+        with pytest.raises(SourceError, match="stopped before its end"):
+            read(timeout=60, ldap=f"ldap://localhost:{directory.port}", starttls=False, bind=None, password_file=None,
+                 group=[group_dn("plain")], stop=stop.is_set)  # fmt: skip
     finally:
         directory.silent(False)
     with pytest.raises(SourceError, match="cannot be reached"):

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import secret, trust
-from smtpguard.lists.sources.patience import Patience
+from smtpguard.lists.sources.patience import Patience, shut
 
 PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
@@ -114,8 +114,10 @@ class LdapSource:
             connection.open(read_server_info=False)
             if self.starttls and not connection.start_tls(read_server_info=False):
                 raise SourceError(f"{self.label}: it does not start TLS: expected a server that does, or ldaps://")
-            connection.bind(read_server_info=False)
-            yield _Directory(self, connection)
+            opened = connection.socket
+            with self.patience.cutting(lambda: shut(opened.fileno())):
+                connection.bind(read_server_info=False)
+                yield _Directory(self, connection)
         except (LDAPException, OSError) as error:
             raise SourceError(f"{self.label}: {self.patience.spent() or _said(error, seconds)}") from None
         finally:

@@ -5,10 +5,12 @@ Never here: the waiting itself, which each library does in its own way with ``wa
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from smtpguard.lists.sources import SourceError, Stop
@@ -63,3 +65,9 @@ class Patience:
         finally:
             done.set()
             watcher.join()
+
+
+def shut(descriptor: int) -> None:
+    """The end of a connection, heard by whoever waits on it, however dead the network is."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as end:
+        end.shutdown(socket.SHUT_RDWR)

@@ -7,9 +7,7 @@ does not come is cut off. Never here: what the query asks.
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -24,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
 from smtpguard.lists.sources.credentials import file_of, secret
-from smtpguard.lists.sources.patience import Patience
+from smtpguard.lists.sources.patience import Patience, shut
 
 ROWS = 2000  # held at a time
 
@@ -39,6 +37,7 @@ class SqlSource:
     version: str | None = None
     column: str | None = None
     opening: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    _told: list[bytes] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, declaration: Mapping[str, Any], base: Path, stop: Stop) -> SqlSource:
@@ -62,12 +61,16 @@ class SqlSource:
         return f"the database {self.url.database} at {self.url.host or 'this machine'}"
 
     def fingerprint(self) -> bytes:
+        """Asked of the database once, before the rows: of what changes while they come the next look hears."""
         if self.version is None:
             return self.opening
-        with self._asking() as connection:
-            told = [tuple(row) for row in connection.exec_driver_sql(self.version).fetchmany(ROWS)]
-        where = self.url.render_as_string(hide_password=True)
-        return hashlib.blake2b(repr((where, self.query, self.column, told)).encode(), digest_size=32).digest()
+        if not self._told:
+            with self._asking() as connection:
+                told = [tuple(row) for row in connection.exec_driver_sql(self.version).fetchmany(ROWS)]
+            where = self.url.render_as_string(hide_password=True)
+            said = repr((where, self.query, self.column, told)).encode()
+            self._told.append(hashlib.blake2b(said, digest_size=32).digest())
+        return self._told[0]
 
     def cells(self, tally: Tally) -> Iterator[Cell]:
         tally.begin(self.label, "row")
@@ -160,13 +163,8 @@ def _cut(connection: Connection) -> Callable[[], object]:
     driver = connection.connection.driver_connection
     if hasattr(driver, "interrupt"):  # sqlite3
         return driver.interrupt  # type: ignore[union-attr,no-any-return]
-    if hasattr(driver, "fileno"):  # psycopg: however dead the network is, the socket's end is heard
-
-        def shut() -> None:
-            with socket.socket(fileno=os.dup(driver.fileno())) as end:  # type: ignore[union-attr]
-                end.shutdown(socket.SHUT_RDWR)
-
-        return shut
+    if hasattr(driver, "fileno"):  # psycopg
+        return lambda: shut(driver.fileno())  # type: ignore[union-attr]
     return lambda: None
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import ssl
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import httpx2
 
 from smtpguard.lists.sources import SourceError
 from smtpguard.lists.sources.packed import unpacked
-from smtpguard.lists.sources.patience import Patience
+from smtpguard.lists.sources.patience import Patience, shut
 
 MAX_REDIRECTS = 5
 _AGENT = "smtpguard"
@@ -35,6 +35,7 @@ class Web:
     ) -> None:
         """``named``: the key of the policy that names the secret's file, for whoever has to mend it."""
         self._label, self._patience, self._secret, self._named = label, patience, secret, named
+        self._socket: Any = None
         self._client = httpx2.Client(
             verify=verify,
             timeout=patience.wait_seconds,
@@ -46,10 +47,12 @@ class Web:
         home = _origin(httpx2.URL(url))
         for _ in range(MAX_REDIRECTS + 1):
             self._patience.look(self._label)
-            request = self._client.build_request("GET", url, headers=dict(headers or {}))
+            request = self._client.build_request(
+                "GET", url, headers=dict(headers or {}), extensions={"trace": self._trace}
+            )
             if self._secret is not None and _origin(request.url) == home:
                 request.headers["Authorization"] = self._secret
-            with self._mended():
+            with self._mended(), self._patience.cutting(self._cut):
                 response = self._client.send(request, stream=True)
             if response.status_code in (200, 304):
                 return response
@@ -73,10 +76,19 @@ class Web:
         self._client.close()
 
     def _chunks(self, response: httpx2.Response) -> Iterator[bytes]:
-        with self._mended():
+        with self._mended(), self._patience.cutting(self._cut):
             for chunk in response.iter_raw():
                 self._patience.look(self._label)
                 yield chunk
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Of each connection that is made, the socket."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _cut(self) -> None:
+        if self._socket is not None:
+            shut(self._socket.fileno())
 
     def _mended(self) -> _Mended:
         return _Mended(self._label, self._patience)
@@ -102,6 +114,8 @@ class _Mended:
             raise SourceError(f"{self._label}: {self._said(error)}") from None
 
     def _said(self, error: Exception) -> str:
+        if why := self._patience.spent():
+            return why
         if isinstance(error, httpx2.TimeoutException):
             return f"no answer within {self._patience.wait_seconds:g} s (timeout)"
         if isinstance(error, httpx2.RemoteProtocolError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
@@ -252,6 +253,22 @@ def test_nobody_there(members: Members) -> None:
         members({"http": "http://127.0.0.1:1/members"})
     with pytest.raises(SourceError, match="cannot be reached"):
         members({"http": "http://nowhere.invalid/members"})
+
+
+def test_a_silent_server_keeps_nobody_who_has_given_up(safe: Website, site: Website, members: Members) -> None:
+    """Long before its own time is over."""
+    going = threading.Event()
+    for server in (safe, site):
+        stop = threading.Event()
+
+        def silent(request: BaseHTTPRequestHandler, stop: threading.Event = stop) -> None:
+            stop.set()
+            going.wait(10)
+
+        server.answer = silent
+        with pytest.raises(SourceError, match="stopped before its end"):
+            members({"http": f"{server.url}/members", "ca_file": "ca.pem", "timeout": 600}, stop=stop.is_set)
+    going.set()
 
 
 def test_it_stops_when_nobody_waits_any_more(site: Website, members: Members) -> None:
