@@ -118,7 +118,8 @@ class Proxied:
         client = Client(reader, writer)
         self.clients.append(client)
         if greeted:
-            assert (await client.hear()).startswith("220")
+            said = await client.hear()
+            assert said.startswith("220"), said
             assert (await client.ask("EHLO client.example")).startswith("250")
         return client
 

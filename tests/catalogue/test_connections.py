@@ -1,0 +1,94 @@
+"""Many connections that do little: they are parted from in time, cost little, and the others are served meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+
+from smtpguard.wire.listener import Limits
+from tests.faults.machine import machine
+from tests.peers.chain import until
+from tests.scripted_relay import ScriptedRelay
+from tests.wire.proxied import Client, Proxied, proxied
+
+TRICKLERS = 1000
+IDLE = 2000
+MOST_OCTETS_EACH = 20_000
+"""Of memory, for a connection that has said EHLO and waits. Measured: 6,000, in supervisor and part together."""
+
+
+async def others_are_served(world: Proxied) -> None:
+    client = await world.connect()
+    assert (await client.send(b"Subject: in between\r\n\r\nx\r\n")).startswith("250")
+    assert (await client.ask("QUIT")).startswith("221")
+
+
+async def test_a_thousand_sockets_at_an_octet_every_ten_seconds(tmp_path: Path) -> None:
+    """Half of them in mid-command, half in mid-content: 421 to each, by its deadline and no later."""
+    limits = Limits(connections=TRICKLERS + 50, connections_per_client=TRICKLERS + 50, transaction_seconds=400)
+    async with proxied(tmp_path, relay=ScriptedRelay(), limits=limits, target={"connections": 20}) as world:
+        sending: list[Client] = []
+        while len(sending) < TRICKLERS // 2:
+            for _ in range(15):
+                client = await world.connect()
+                assert (await client.begin()).startswith("354")
+                sending.append(client)
+            world.pass_time(limits.dawdle_seconds)  # and others have the relay's connections
+        assert world.relay.open <= 20
+        commanding = [await world.connect() for _ in range(TRICKLERS // 2)]
+        began = world.clock.now
+        for client in commanding:
+            client.say(b"NOOP ")
+        while world.clock.now - began < limits.idle_seconds - 10:
+            for client in (*commanding, *sending):
+                client.say(b"x")
+            await others_are_served(world)
+            world.pass_time(10)
+        world.pass_time(limits.transaction_seconds)
+        for client in (*commanding, *sending):
+            assert (await client.hear_end()) == b"421 4.4.2 Timeout, closing the connection\r\n"
+        await others_are_served(world)
+        assert all(b"in between" in message.content for message in world.relay.messages)
+
+
+def test_two_thousand_idle_connections(tmp_path: Path) -> None:
+    """Through supervisor and part. What they cost is measured, and is given back."""
+    settings = {"limits": f"{{connections: {IDLE + 100}, per_client: {IDLE + 100}}}"}
+    with machine(tmp_path, only=["proxy"], settings=settings) as (guard, _), contextlib.ExitStack() as undo:
+        pids = (guard.pid, *guard.parts("proxy"))
+        for sock in _spoken_to(guard.port, 50):
+            sock.close()
+        before = _octets(pids)
+        for _ in range(IDLE // 50):
+            for sock in _spoken_to(guard.port, 50):
+                undo.enter_context(sock)
+        each = (_octets(pids) - before) / IDLE
+        assert each < MOST_OCTETS_EACH, f"{each:.0f} octets each"
+        with _spoken_to(guard.port, 1)[0] as one_more:
+            one_more.sendall(b"NOOP\r\n")
+            assert one_more.recv(100).startswith(b"250")
+        undo.close()
+        until(lambda: _sockets(pids) < 100, why="the connections to be over, and forgotten")
+
+
+def _spoken_to(port: int, n: int) -> list[socket.socket]:
+    sockets = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(n)]
+    for sock in sockets:
+        sock.sendall(b"EHLO desk.example.com\r\n")
+    for sock in sockets:
+        with sock.makefile("rb") as lines:
+            assert lines.readline().startswith(b"220")
+            while lines.readline()[3:4] == b"-":
+                pass
+    return sockets
+
+
+def _octets(pids: tuple[int, ...]) -> int:
+    """Memory that is theirs alone."""
+    lines = (line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty:"))
+
+
+def _sockets(pids: tuple[int, ...]) -> int:
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)
