@@ -113,6 +113,25 @@ CAMPAIGN_HEADERS = (
     ("Feedback-ID", "ramadan:campaigns:nordhandel"),
 )
 
+NEWSLETTER = """
+Dear {name},
+
+spring has come to our shops, and with it everything that a garden asks for: bulbs, roses, seeds, soil and tools to last a lifetime.
+Until Sunday all of it costs a fifth less, and whoever shows this letter at the desk gets a bag of compost for nothing.
+Your customer number is {number}; what we have put aside for you is at https://www.nordhandel.example/spring?c={number:x}
+
+We look forward to seeing you,
+all of us at Nordhandel
+
+Unsubscribe: https://www.nordhandel.example/unsubscribe?c={number:x}
+"""
+
+NEWSLETTER_HEADERS = (
+    ("List-Unsubscribe", "<https://www.nordhandel.example/unsubscribe>"),
+    ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+    ("Precedence", "bulk"),
+)
+
 ANSWER = """
 Hej Amina,
 

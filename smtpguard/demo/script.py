@@ -1,4 +1,4 @@
-"""The scenes in their order: the story in its disguises, an ordinary day, a campaign, standing still, and a release.
+"""The scenes in their order: the story in its disguises, an ordinary day, campaigns, standing still, and a release.
 
 Never here: how a scene is checked (play), or the words of the letters (letters).
 """
@@ -15,6 +15,7 @@ from smtpguard.demo.stage import Stage
 RAMADAN = f"ramadan@lists.{HOME}"
 KALLE, LOTTA, SARA = f"kalle.berg@{HOME}", f"lotta.ek@{HOME}", f"sara.nyman@{HOME}"
 CAMPAIGNS, OMAR, DPO = f"campaigns@{HOME}", f"omar.haddad@{HOME}", f"dpo@{HOME}"
+EVA = f"eva.lind@{HOME}"
 
 
 class Script:
@@ -32,11 +33,13 @@ class Script:
         )  # fmt: skip
         self._first: Result | None = None
         self._late: Result | None = None
+        self._newsletter = "-"
 
     def scenes(self) -> Iterator[Scene]:
         yield from self._the_story()
         yield from self._the_ordinary_day()
         yield from self._campaigns()
+        yield from self._one_by_one()
         yield from self._standing_still()
         yield from self._decisions()
         yield from self._no_relay()
@@ -91,6 +94,43 @@ class Script:
                     letter=Letter(subject="Out of office: Ramadan mubarak!", sender="sales@partner.example", to=RAMADAN,
                                   body=letters.AWAY, recipients=(RAMADAN,), reverse_path="",
                                   headers=(("Auto-Submitted", "auto-replied"),)))  # fmt: skip
+
+    def _one_by_one(self) -> Iterator[Scene]:
+        yield Scene(title="The newsletter, personalised, to sixty customers one by one: unapproved, it stops at the fiftieth",
+                    fate=Fate.DONE, after=self._sixty)  # fmt: skip
+        yield Scene(title=f"{EVA} looks at one copy, and approves all of it", fate=Fate.DONE,
+                    after=lambda stage, result: _command(stage, result, "held", "approve", self._newsletter, "--as", EVA))  # fmt: skip
+        yield Scene(
+            title="The copies that waited go out, and what still comes passes", fate=Fate.DONE, after=self._flows
+        )
+
+    def _copy(self, n: int) -> Letter:
+        to = self._stage.others[n]
+        body = letters.NEWSLETTER.format(name=to.partition(".")[0].title(), number=70_000 + n)
+        return Letter(subject="Spring in our shops", sender=CAMPAIGNS, name="Nordhandel", to=to, body=body, recipients=(to,),
+                      headers=letters.NEWSLETTER_HEADERS, reverse_path=f"bounces+{n}@campaigns.{HOME}")  # fmt: skip
+
+    def _sixty(self, stage: Stage, result: Result) -> str | None:
+        said = [stage.send(self._copy(n)).text for n in range(60)]
+        held = [text.rpartition(" ")[2] for text in said if "Held for review as" in text]
+        if len(held) != 11 or any("Held" in text for text in said[:49]):
+            return f"{60 - len(held)} passed"
+        self._newsletter = held[0]
+        result.lines.append("49 customers got it before it was stopped, and the reason says so; the rest waits as one")
+        result.lines += [f"{row['id']}: {row['copies']} copies are stored with it" for row in stage.rows("held", "list") if row["id"] == held[0]]  # fmt: skip
+        return None
+
+    def _flows(self, stage: Stage, result: Result) -> str | None:
+        said = [stage.send(self._copy(n)).text for n in range(60, 70)]
+        if any("Held" in text for text in said):
+            return "it was held again"
+        wanted = {stage.others[n] for n in range(70)}
+        if not stage.until(lambda: wanted <= {r for taken in stage.relay.taken for r in taken.recipients}):
+            return "not everybody has it"
+        result.lines += [
+            f"{row['relayed']} people have it, once each" for row in stage.rows("mailings", "list") if row["subject"] == "Spring in our shops"
+        ]  # fmt: skip
+        return None
 
     def _standing_still(self) -> Iterator[Scene]:
         again = self._campaign.other(subject="Ramadan mubarak: opening hours")

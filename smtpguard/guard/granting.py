@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.standing import covered_by
 from smtpguard.guard.term import Term
 from smtpguard.policy.admission import Change, Intent, IntentKind
 from smtpguard.policy.approval import Choice, Hold, Move, State, Vote, after, standing_votes
@@ -66,16 +65,13 @@ def stages(hold: Hold, in_force: InForce) -> Stages | None:
 
 
 def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:
-    """A copy goes the way of the hold that it is stored under; out only as the stages have room, and only where what people
-    approved takes it in."""
+    """A copy goes the way of the hold that it is stored under, which had all its lists and rules before people decided; out only
+    as the stages have room."""
     if lead.state in (State.REJECTED, State.WITHDRAWN, State.EXPIRED):
         kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
         event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
         return Change(hold=replace(copy, state=lead.state), events=(event,))
     if lead.state not in (State.APPROVED, State.RELEASING, State.RELEASED) or mailing is None or mailing.grant is None:
-        return None
-    granted = mailing.grant
-    if not (granted.lists.issuperset(copy.lists) and covered_by(copy.verdict, granted.rules)):
         return None
     progress = mailing.progress
     if progress is not None and new and (progress.waits or (mailing.out + new > progress.limit and not progress.last)):

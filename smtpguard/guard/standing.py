@@ -21,6 +21,7 @@ from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
+OF_SIZE = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing takes away."""
 
@@ -45,6 +46,8 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     if live.approved and _covered(verdict, mailing):
         return _in_turn(_excused(verdict), mailing, live)
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
+    if entry is not None and verdict.action is Action.RELAY and not entry_counts(entry):
+        return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
     if entry is not None and verdict.action is Action.RELAY:
         verdict = _with(verdict, _waits(mailing))
         quorum = gathering.in_force.rules.quorum(gathering.facts.lists)
@@ -55,6 +58,11 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     if entry is not None and mailing.copies >= term.copies:
         return Standing(verdict=_with(verdict, _stored_enough(mailing)), entry=entry)
     return Standing(verdict=verdict, entry=entry)
+
+
+def entry_counts(entry: Hold) -> bool:
+    """Whether a mailing waits because of its size, so that the rest of it waits too, whatever has left the window."""
+    return any(r.fact in OF_SIZE for h in entry.verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
 
 
 def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
