@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import open_expander
+from smtpguard.app.mta import milter_answers
 from smtpguard.app.relay import relay_target
 from smtpguard.app.ways import SOMEBODY, Hosts, ways
 from smtpguard.config.settings import Settings
@@ -42,6 +43,8 @@ async def look(
     async for finding in _relay(target, domain):
         silent = silent or (finding.about, finding.state) == ("relay", State.WRONG)
         yield finding
+    for listener in settings.listen.milter:
+        yield await milter_answers(listener)
     for info in lists.values():
         for finding in await asyncio.to_thread(lambda each: list(_sources(each, settings)), info):
             yield finding
