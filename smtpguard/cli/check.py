@@ -13,6 +13,7 @@ import click
 from smtpguard.cli.context import Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.settings import Settings
+from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Mode, Quorum, Scope
@@ -69,8 +70,12 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     )
     for name, model in policy.lists.items():
         people = f"{checked.people[name]:,} addresses" if name in checked.people else "nobody known"
+        if any(isinstance(source, Remote | ListMembers) for source in model.members):
+            people = f"{people}, more elsewhere" if name in checked.people else "addresses elsewhere (see check --live)"
         where = ", ".join(model.addresses) or "no address"
         yield f"  list {name}: {where}; {people}; {quorum_in_words(policy.rules.quorums.get(name, policy.approvals))} to release"
+    for expands in policy.expansions:
+        yield f"  expansions: {expands.source} {getattr(expands, expands.source)}"
     for name, stream in policy.streams.items():
         yield f"  stream {name}: from {', '.join(stream.from_)}"
     yield from marks_in_words(policy)

@@ -5,6 +5,7 @@ Never here: what needs the relay or the store (app), or printing (check).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,13 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
-from smtpguard.lists.sources import SourceError, Tally, addresses
+from smtpguard.lists.sources import SourceError, Tally, addresses, maps
 from smtpguard.lists.sources.credentials import file_of
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.policy.expansions import Expands
 from smtpguard.policy.members import ListMembers, Members, Remote
 from smtpguard.policy.parse import Policy, parse
 
@@ -82,7 +84,23 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
             if found < members.at_least:
                 text = f"the source holds {found} addresses, fewer than at_least: {members.at_least}"
                 problems.append(document.problem((*here, "at_least"), text))
+    problems += _expansions(document, policy, path.parent)
     return Checked(policy=policy, problems=ordered(problems), people=people)
+
+
+def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
+    """Maps are read as far as their lines can be told; servers are asked by check --live."""
+    for n, model in enumerate(policy.expansions):
+        place: Place = ("expansions", n) if ("expansions", n) in document.values else ("expansions",)
+        yield from _credentials(document, place, model, base)
+        written = getattr(model, model.source)
+        try:
+            if model.source == "aliases":
+                deque(maps.aliases(maps.map_path(written, base)), maxlen=0)
+            elif model.source == "virtual":
+                deque(maps.virtual(maps.map_path(written, base)), maxlen=0)
+        except SourceError as e:
+            yield document.problem((*place, model.source), str(e))
 
 
 def _members(declaration: Mapping[str, object], base: Path) -> int | str:
@@ -94,7 +112,7 @@ def _members(declaration: Mapping[str, object], base: Path) -> int | str:
         return str(e)
 
 
-def _credentials(document: Document, place: Place, members: Members, base: Path) -> Iterator[Problem]:
+def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:
     """The files of a source that are not its members: of secrets, and of who signs certificates."""
     for key in ("password_file", "token_file", "ca_file"):
         written = getattr(members, key, None)
