@@ -78,6 +78,8 @@ async def approve(call: Call) -> HeldDetail:
     body: Approve = call.body
     hold = await _looked_up(call)
     ahead = outlook(hold, call.who, call.desk.policies.current(), call.desk.clock.now())
+    if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
+        raise Refusal(409, "it goes to other lists than when it was looked at")
     if ahead.may and ahead.sends and hold.reach >= LARGE and body.reach != hold.reach:
         problem = f"say how many people it goes to: {hold.reach}"
         raise Refusal(422, errors=[Wrong(at="body.reach", problem=problem)])
@@ -194,6 +196,7 @@ def _detail(call: Call, hold: Hold) -> HeldDetail:
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
             policy_sha256=in_force.policy_sha256,
+            lists=list(hold.lists),
         ),
     )
 

@@ -81,6 +81,7 @@ class Seen(Sent):
     content_sha256: Sha256
     envelope_sha256: Sha256
     policy_sha256: Sha256
+    lists: Annotated[list[str], Field(max_length=1000)]
 
 
 class QuorumRow(BaseModel):
@@ -253,7 +254,10 @@ class FreezeSet(BaseModel):
 
 
 class FreezeLifted(BaseModel):
+    """``lifted`` false: it takes two people, the word of this one is noted, and it stands until another agrees."""
+
     id: str
+    lifted: bool
     problems: list[str]
 
 

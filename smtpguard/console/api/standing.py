@@ -37,14 +37,15 @@ async def freeze(call: Call) -> FreezeSet:
 
 
 async def lift(call: Call) -> FreezeLifted:
+    """Where it takes two, the first is noted; two programs of one person are one person."""
     freeze_id = call.path["freeze_id"][:100]
     try:
         hooks = await call.desk.freezes.thaw(freeze_id, by=call.holder.by, person=call.who.address)
-    except AnotherNeeded:
-        raise Refusal(409, "It is frozen still: another person has to agree to the thaw.") from None
     except KeyError:
         raise Refusal(404, "No such freeze stands.") from None
-    return FreezeLifted(id=freeze_id, problems=_problems(hooks))
+    except AnotherNeeded:
+        return FreezeLifted(id=freeze_id, lifted=False, problems=[])
+    return FreezeLifted(id=freeze_id, lifted=True, problems=_problems(hooks))
 
 
 def _value(call: Call, selector: Selector, value: str) -> str:

@@ -35,6 +35,7 @@ ATTEMPT_SECONDS = 600
 SKEW_SECONDS = 60
 FRESH_SECONDS = 3600.0
 AGAIN_SECONDS = 30.0  # between two looks for a key that we do not know
+PAUSE_SECONDS = 2.0  # after it did not answer
 MOST_OCTETS = 1 << 20
 _OURS = {"client_secret_basic", "client_secret_post"}
 
@@ -90,6 +91,7 @@ class Provider:
         self._box = SecretBox(hmac.digest(secret, b"smtpguard console sign-on attempt", "sha256"))
         self._http = http or httpx2.AsyncClient(timeout=10, follow_redirects=False)
         self._known: _Known | None = None
+        self._failed_at = float("-inf")
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -217,6 +219,16 @@ class Provider:
         now = self._clock.monotonic()
         if self._known is not None and now - self._known.at < (AGAIN_SECONDS if unknown_key else FRESH_SECONDS):
             return self._known
+        if now - self._failed_at < PAUSE_SECONDS:
+            raise NotProven("the provider was away a moment ago")
+        try:
+            self._known = await self._published(now)
+        except NotProven:
+            self._failed_at = self._clock.monotonic()
+            raise
+        return self._known
+
+    async def _published(self, now: float) -> _Known:
         about = await self._asked("GET", self.trusted.issuer.rstrip("/") + "/.well-known/openid-configuration")
         if about.get("issuer") != self.trusted.issuer:
             raise NotProven("the provider says it is another issuer")
@@ -225,14 +237,13 @@ class Provider:
             raise NotProven("the provider's endpoints are not https")
         keys = await self._asked("GET", str(places[2]))
         methods = about.get("token_endpoint_auth_methods_supported")
-        self._known = _Known(
+        return _Known(
             authorization=str(places[0]),
             token=str(places[1]),
             methods=frozenset(methods if isinstance(methods, list) else ["client_secret_basic"]) & _OURS,
             keys=_public(keys),
             at=now,
         )
-        return self._known
 
     def _may_ask(self, place: str) -> bool:
         """Https, unless the settings name a provider without it, which they may on loopback alone."""

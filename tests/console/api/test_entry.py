@@ -123,7 +123,7 @@ async def test_a_browser_s_session_is_no_token(here: Stage) -> None:
 
 
 def body_of(name: str) -> Any:
-    seen = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64}
+    seen = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64, "lists": []}
     return {
         "approveHeld": {"seen": seen}, "rejectHeld": {"seen": seen, "comment": "x"}, "withdrawHeld": {},
         "freeze": {"selector": "all", "reason": "x"}, "reportOnMailing": {"bounces": 1}, "stopMailing": {},
@@ -248,6 +248,21 @@ async def test_freezing_and_lifting(here: Stage) -> None:
     assert (await asks("DELETE", f"/freezes/{freeze['id']}")).status_code == 200
     assert (await asks("DELETE", f"/freezes/{freeze['id']}")).status_code == 404
     assert (await asks("GET", "/freezes")).json()["items"] == []
+
+
+async def test_where_it_takes_two_to_lift_it_takes_two_people(here: Stage) -> None:
+    """Two tokens of one person are one person."""
+    eva, omar = await program(here, EVA, Role.OPERATOR), await program(here, OMAR, Role.OPERATOR)
+    _, text = await tokens(here).add(
+        EVA, name="other", scopes=[Scope.FREEZES_LIFT], good_for=timedelta(days=1), by="root"
+    )
+    here.app.state.desk.freezes.thaw_two = True
+    freeze_id = (await eva("POST", "/freezes", {"selector": "all", "reason": "x"})).json()["freeze"]["id"]
+    for asks in (eva, eva, Program(here, text)):
+        answer = await asks("DELETE", f"/freezes/{freeze_id}")
+        assert (answer.status_code, answer.json()["lifted"]) == (200, False)
+    assert (await omar("DELETE", f"/freezes/{freeze_id}")).json()["lifted"] is True
+    assert (await eva("GET", "/freezes")).json()["items"] == []
 
 
 # -- what there is to look up

@@ -105,6 +105,14 @@ async def test_what_changed_since_it_was_shown_is_409(here: Stage, which: str) -
     assert (hold.state, hold.votes) == (State.WAITING, ())
 
 
+async def test_a_list_that_came_since_is_409_and_a_rejection_stands_all_the_same(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    seen = (await looked(asks, hold_id))["seen"] | {"lists": ["news", "another"]}
+    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 409
+    assert (await asks("POST", f"/held/{hold_id}/reject", {"seen": seen, "comment": "No"})).status_code == 200
+
+
 async def test_another_policy_in_force_is_409(here: Stage) -> None:
     hold_id = await held(here)
     asks = await program(here, EVA, Role.APPROVER)
@@ -150,7 +158,7 @@ async def test_what_one_may_not_see_is_as_if_it_were_not_there(here: Stage) -> N
     assert (await asks("GET", "/held")).json()["items"] == []
 
 
-SEEN = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64}
+SEEN = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64, "lists": []}
 
 
 async def test_somebody_who_left_the_group_decides_no_more(here: Stage) -> None:

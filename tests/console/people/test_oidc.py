@@ -327,6 +327,16 @@ async def test_without_a_provider_there_are_passwords(here: Here, ill: str) -> N
     assert (await here.stage.browser().sign_in("omar@example.com")).status_code == 303
 
 
+async def test_a_provider_that_is_away_is_not_asked_by_everybody(here: Here) -> None:
+    here.at.status = 500
+    for _ in range(5):
+        assert (await here.begun(here.stage.browser())).status_code == 503
+    assert len(here.at.asked) == 1
+    here.at.status = 200
+    here.stage.home.clock.pass_(seconds=2)
+    assert (await here.signs_on()).status_code == 303
+
+
 async def test_a_secret_in_the_body_where_it_wants_that(here: Here) -> None:
     here.at.about = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
     assert (await here.signs_on()).status_code == 303
