@@ -12,40 +12,33 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Body, Envelope, Recipient, Session
+from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
-from smtpguard.wire import grammar, sasl
+from smtpguard.wire import grammar
 from smtpguard.wire.data import Arrived, Arriving
-from smtpguard.wire.desk import Client, Desk, Over, identify
+from smtpguard.wire.desk import Client, Desk, Over
 from smtpguard.wire.ehlo import largest, offer
-from smtpguard.wire.login import Login
-from smtpguard.wire.proxy import Ask, Lines, Passage
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.proxy import Ask, Passage
 from smtpguard.wire.relay import RelayUnavailable
-from smtpguard.wire.xclient import parse_xclient
 
 
 class Commands:
     """``out``: replies not yet written, None for what the relay is yet to say. ``asks``: what it is yet to be asked.
-    ``extended``: the client said EHLO. ``transaction_deadline``: until when its transaction must be complete."""
+    ``transaction_deadline``: until when its transaction must be complete."""
 
     def __init__(self, client: Client, desk: Desk) -> None:
         self.out: list[Reply | None] = []
         self.asks: list[Ask] = []
-        self.extended = False
         self.transaction_deadline = math.inf
         self._client, self._desk, self._listener = client, desk, desk.listener
         self._limits = desk.listener.limits
         self._asked_at = math.inf
         self._errors = 0
-        self._helo = ""
+        self._identity = Identity(client, desk, self._challenge)
         self._offered: Mapping[str, str] = {}
         self._largest = self._limits.message_octets
-        self._xforward: dict[str, str] = {}
-        self._told: dict[str, str] = {}  # by XCLIENT
-        self._told_user: str | None = None
-        self._login: Login | None = None
-        self._session: Session | None = None
         self._mail: Envelope | None = None  # accepted, or not yet answered
         self._recipients: list[Recipient] = []
         self._passage: Passage | None = None
@@ -60,7 +53,7 @@ class Commands:
         verb, _, argument = line[:-2].partition(b" ")
         verb = verb.upper()
         if len(line) > grammar.MAX_COMMAND and (
-            not self.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
+            not self._identity.extended or len(line) > grammar.MAX_LINE.get(verb, grammar.MAX_COMMAND)
         ):
             raise grammar.Refused(reply.LINE_TOO_LONG)
         if verb == b"RCPT":
@@ -126,18 +119,21 @@ class Commands:
 
     def dawdling(self, now: float) -> None:
         """The client is waited for: let others have the relay connection if that takes long."""
-        if self._passage is not None and now - self._asked_at >= self._limits.dawdle_seconds and self._line is None:
+        if self._passage is None or now - self._asked_at < self._limits.dawdle_seconds:
+            return
+        if self._identity.line is None:
             self._passage.park()
 
     def end(self) -> None:
-        self._log_out()  # first: its QUIT ends its transaction as well
+        self._identity.log_out()  # first: its QUIT ends its transaction as well
         self._reset()
 
     # the session
 
     def _greeted(self, helo: str, offered: Mapping[str, str], *, extended: bool) -> None:
         self._reset()
-        self._helo, self.extended, self._offered, self._session = helo, extended, offered, None
+        self._identity.greeted(helo, extended=extended)
+        self._offered = offered
         self._largest = largest(offered, self._limits.message_octets)
 
     def _helo_command(self, argument: bytes) -> None:
@@ -156,7 +152,7 @@ class Commands:
             raise Over from None
         self._greeted(helo, offered, extended=True)
         starttls = self._listener.tls is not None and not self._client.tls
-        host, trusted, auth = self._listener.hostname, self._client.trusted, self._mechanisms()
+        host, trusted, auth = self._listener.hostname, self._client.trusted, self._identity.mechanisms(offered)
         if auth:
             self._client.incoming.longest = grammar.MAX_AUTH_COMMAND
         return self.say(
@@ -167,91 +163,45 @@ class Commands:
         tls = self._listener.tls
         if tls is None:
             raise grammar.Refused(reply.NOT_IMPLEMENTED)
-        if self._client.tls or self._mail is not None or self._user is not None:
+        if self._client.tls or self._mail is not None or self._identity.user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         if argument:
             raise grammar.Refused(reply.BAD_PARAMETER)
         self.say(reply.START_TLS)
         await self._client.flush()
         await self._client.start_tls(tls.context, tls.handshake_seconds)
-        self._log_out()
+        self._identity.log_out()
         self._greeted("", {}, extended=False)
 
     async def _auth(self, argument: bytes) -> None:
-        if not self.extended or self._mail is not None or self._user is not None:
+        who = self._identity
+        if not who.extended or self._mail is not None or who.user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
-        auth, logins = self._listener.auth, self._desk.logins
-        if not self._client.tls and (auth is None or not auth.without_tls):
-            raise grammar.Refused(reply.ENCRYPTION_FOR_AUTH)
-        if auth is None or logins is None:  # who sends is for the MTA in front to know
-            raise grammar.Refused(reply.NOT_IMPLEMENTED)
-        if self._login is None:
-            self._login = Login(self._client, logins, ask=self._challenge, lost=self._relay_parted)
-        answer = await self._login.attempt(argument, self._mechanisms())
+        answer = await who.log_in(argument, self._offered)
         if answer.code == 421:
             self.say(answer)
             raise Over
-        if self._login.user is None:
+        if who.user is None:
             return self.wrong(answer)
-        self._session = None
         return self.say(answer)
 
     async def _challenge(self, challenge: Reply) -> None:
         self.say(challenge)
         await self._client.flush()
 
-    def _relay_parted(self) -> None:
-        """From a client that logged in: as the relay itself would have."""
-        self._client.part_after(reply.RELAY_PARTED)
-
-    def _mechanisms(self) -> tuple[str, ...]:
-        """What this client may log in with, here and now."""
-        auth = self._listener.auth
-        if auth is None or self._desk.logins is None or self._user is not None:
-            return ()
-        if not self._client.tls and not auth.without_tls:
-            return ()
-        return sasl.mechanisms(self._offered.get("AUTH", ""))
-
-    @property
-    def _user(self) -> str | None:
-        """Who it is for certain."""
-        return self._told_user if self._login is None else self._login.user
-
-    @property
-    def _line(self) -> Lines | None:
-        return None if self._login is None else self._login.line
-
-    def _log_out(self) -> None:
-        if self._login is not None:
-            self._login.close()
-            self._login = self._session = None
-
     def _xclient(self, argument: bytes) -> None:
-        if not self._client.trusted:
-            raise grammar.Refused(reply.NOT_AUTHORIZED)
-        if self._mail is not None:
+        if self._client.trusted and self._mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
-        told = parse_xclient(argument)
-        self._log_out()
+        refusal = self._identity.speak_for(argument)
         self._greeted("", {}, extended=False)
-        self._told |= told.session
-        refusal = None
-        if told.login is not None:
-            self._told_user = told.login or None
-        if told.address is not None or told.login is not None:
-            refusal = self._client.become(told.address)
         self.say(refusal or self._desk.greeting)
         if refusal is not None:
             raise Over
 
     def _xforward_command(self, argument: bytes) -> None:
-        if not self._client.trusted:
-            raise grammar.Refused(reply.NOT_AUTHORIZED)
-        if not self.extended or self._mail is not None:
+        if self._client.trusted and (not self._identity.extended or self._mail is not None):
             raise grammar.Refused(reply.BAD_SEQUENCE)
-        self._xforward |= grammar.parse_xforward(argument)
-        self._session = None
+        self._identity.forward(argument)
         self.say(reply.OK)
 
     def _noop(self, argument: bytes) -> None:
@@ -280,16 +230,13 @@ class Commands:
     # the transaction
 
     def _mail_command(self, argument: bytes) -> None:
-        tls = self._listener.tls
-        if tls is not None and tls.required and not self._client.tls:
-            raise grammar.Refused(reply.TLS_FIRST)
-        auth = self._listener.auth
-        if auth is not None and auth.required and self._user is None:
-            in_clear = tls is not None and not self._client.tls and not auth.without_tls
-            raise grammar.Refused(reply.TLS_FIRST if in_clear else reply.LOGIN_FIRST)
-        if not self._helo or self._mail is not None:
+        who = self._identity
+        lacking = who.lacks()
+        if lacking is not None:
+            raise grammar.Refused(lacking)
+        if not who.helo or self._mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
-        mail = grammar.parse_mail(argument, extended=self.extended)
+        mail = grammar.parse_mail(argument, extended=self._identity.extended)
         self._check_offered("SMTPUTF8", mail.smtputf8)
         self._check_offered("8BITMIME", mail.body is Body.EIGHTBITMIME)
         self._check_offered("DSN", mail.ret or mail.envid)
@@ -298,10 +245,15 @@ class Commands:
             return
         if mail.auth is not None and not self._client.trusted:
             mail = replace(mail, auth="<>")  # RFC 4954 section 5
-        session = self._known()
-        ident = self._xforward.get("IDENT", "")
         self._mail = mail
-        self._passage = Passage(self._line or self._desk.pool, session, mail, ident=ident, gone=self._client.gone, here=self._listener.here)
+        self._passage = Passage(
+            who.line or self._desk.pool,
+            who.session,
+            mail,
+            ident=who.ident,
+            gone=self._client.gone,
+            here=self._listener.here,
+        )
         self.transaction_deadline = self._desk.monotonic() + self._limits.transaction_seconds
         self._ask(mail)
 
@@ -309,7 +261,7 @@ class Commands:
         if self._mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         recipient, path = grammar.parse_rcpt(
-            argument, extended=self.extended, smtputf8=self._mail.smtputf8, here=self._listener.hostname
+            argument, extended=self._identity.extended, smtputf8=self._mail.smtputf8, here=self._listener.hostname
         )
         self._check_offered("DSN", recipient.notify or recipient.orcpt)
         if len(self._recipients) + len(self.asks) >= self._limits.recipients:
@@ -379,7 +331,7 @@ class Commands:
         passage.content = arrived
         transaction = Transaction(
             id=self._desk.new_id(),
-            session=self._known(),
+            session=self._identity.session,
             envelope=replace(self._mail, recipients=tuple(self._recipients)),
             message=arrived.message,
             gone=self._client.gone,
@@ -412,14 +364,6 @@ class Commands:
         if used and keyword not in self._offered:
             raise grammar.Refused(reply.UNKNOWN_PARAMETER)
 
-    def _known(self) -> Session:
-        if self._session is None:
-            said = {**self._told, **self._xforward}
-            self._session = identify(
-                self._client, self._listener, self._helo, said, extended=self.extended, auth_user=self._user
-            )
-        return self._session
-
     def _reset(self) -> None:
         """No transaction; at the relay neither."""
         if self._passage is not None:
@@ -428,8 +372,7 @@ class Commands:
         self._mail = None
         self._recipients = []
         self.transaction_deadline = math.inf
-        if self._xforward:
-            self._xforward, self._session = {}, None
+        self._identity.transaction_over()
 
 
 Method = Callable[[Commands, bytes], Awaitable[None] | None]

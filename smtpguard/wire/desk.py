@@ -1,20 +1,19 @@
-"""What a dialog's commands need around them: the client's connection, the desk that looks after it, and who the client is.
+"""What a dialog's commands need around them: the client's connection, and the desk that looks after it.
 
-Protocols of those who use them, so that server and reception may build on the commands and not the other way round; and the
-client as the guard sees it (mail.envelope.Session). Never here: what a command does (commands).
+Protocols of those who use them, so that server and reception may build on the commands and not the other way round. Never
+here: what a command does (commands), or who the client is (identity).
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from smtpguard.mail.envelope import Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.incoming import Incoming
-from smtpguard.wire.listener import Listener, client_address, within
+from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
@@ -53,27 +52,3 @@ class Desk(Protocol):
 
 class Over(Exception):
     """The dialog ends after the replies given so far."""
-
-
-def identify(
-    client: Client,
-    listener: Listener,
-    helo: str,
-    said: Mapping[str, str],
-    *,
-    extended: bool,
-    auth_user: str | None = None,
-) -> Session:
-    """The client as it is known. What a trusted peer ``said`` of it with XFORWARD or XCLIENT goes before what we see ourselves."""
-    address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
-    ip = str(address or client.client_ip)
-    return Session(
-        client_ip=ip,
-        client_name=said.get("NAME", ""),
-        helo=said.get("HELO") or helo,
-        auth_user=auth_user,
-        tls=client.tls,
-        esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else extended,
-        senders_verified=listener.senders_verified,
-        expander=within(ip, listener.expanders),
-    )

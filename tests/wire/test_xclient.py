@@ -113,6 +113,16 @@ async def test_a_trusted_client_may_speak_for_the_next(tmp_path: Path) -> None:
         assert world.seen[-1].session.client_ip == "198.51.100.9"
 
 
+async def test_of_another_client_nothing_is_known(tmp_path: Path) -> None:
+    async with proxied(tmp_path, trust=(*HERE, ip_network("192.0.2.0/24"))) as world:
+        client = await world.connect()
+        await told(client)
+        await told(client, "XCLIENT ADDR=198.51.100.9")
+        await session(world, client)
+        known = world.seen[-1].session
+        assert (known.client_ip, known.client_name, known.auth_user) == ("198.51.100.9", "", None)
+
+
 async def test_the_client_is_counted(tmp_path: Path) -> None:
     async with proxied(tmp_path, trust=HERE, limits=Limits(connections_per_client=2)) as world:
         clients = [await world.connect() for _ in range(5)]
