@@ -11,6 +11,7 @@ add saslpasswd2 sasl2-bin
 add nginx nginx-core
 [ -e /usr/lib/nginx/modules/ngx_mail_module.so ] || need="$need libnginx-mod-mail"
 ls /usr/lib/*/sasl2/liblogin.so >/dev/null 2>&1 || need="$need libsasl2-modules"
+add miltertest miltertest
 add systemd-analyze systemd
 add unshare util-linux
 add slapd slapd

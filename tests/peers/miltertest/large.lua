@@ -1,0 +1,11 @@
+-- Much random text, in pieces as they come.
+local conn = connected()
+greeted(conn, "192.0.2.7")
+is(mt.mailfrom(conn, "<anna@example.com>"), nil, "mail")
+is(mt.rcptto(conn, "<bob@example.net>"), nil, "rcpt")
+is(mt.header(conn, "Subject", "x"), nil, "header")
+is(mt.eoh(conn), nil, "end of header")
+is(mt.bodyrandom(conn, 3000000), nil, "body")
+is(mt.eom(conn), nil, "end of message")
+is(mt.getreply(conn), SMFIR_ACCEPT, "relayed")
+mt.disconnect(conn, false)

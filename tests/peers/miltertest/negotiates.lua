@@ -1,0 +1,12 @@
+-- It asks for what it uses, and for nothing else.
+local conn = connected()
+is(mt.test_action(conn, SMFIF_ADDHDRS), true, "adds headers")
+is(mt.test_action(conn, SMFIF_DELRCPT), true, "deletes recipients")
+is(mt.test_action(conn, SMFIF_QUARANTINE), false, "quarantines")
+is(mt.test_action(conn, SMFIF_CHGBODY), false, "changes bodies")
+is(mt.test_option(conn, SMFIP_NR_MAIL), true, "no reply to mail")
+is(mt.test_option(conn, SMFIP_NR_HDR), true, "no reply to headers")
+is(mt.test_option(conn, SMFIP_NR_RCPT), false, "no reply to rcpt")
+is(mt.test_option(conn, SMFIP_NOBODY), false, "no body")
+is(mt.test_option(conn, SMFIP_NOHDRS), false, "no headers")
+mt.disconnect(conn)

@@ -1,0 +1,13 @@
+-- The recipient who is held is deleted, and the rest accepted.
+local conn = connected()
+greeted(conn, "2001:db8::7")
+is(mt.mailfrom(conn, "<anna@example.com>"), nil, "mail")
+is(mt.rcptto(conn, "<bo@example.com>"), nil, "rcpt")
+is(mt.rcptto(conn, "<part@lists.example.com>"), nil, "rcpt")
+is(mt.header(conn, "Subject", "x"), nil, "header")
+is(mt.eoh(conn), nil, "end of header")
+is(mt.eom(conn), nil, "end of message")
+is(mt.getreply(conn), SMFIR_ACCEPT, "the rest")
+is(mt.eom_check(conn, MT_RCPTDELETE, "<part@lists.example.com>"), true, "deleted")
+is(mt.eom_check(conn, MT_RCPTDELETE, "<bo@example.com>"), false, "deleted")
+mt.disconnect(conn)

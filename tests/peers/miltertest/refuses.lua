@@ -1,0 +1,10 @@
+-- What cannot be carried is refused where it is said; after an abort all goes on.
+local conn = connected()
+greeted(conn, "192.0.2.7")
+is(mt.mailfrom(conn, "<anna@example.com>"), nil, "mail")
+is(mt.rcptto(conn, "<b@-_->"), nil, "rcpt")
+is(mt.getreply(conn), SMFIR_REPLYCODE, "no address")
+is(mt.abort(conn), nil, "abort")
+written(conn, "<bob@example.net>")
+is(mt.getreply(conn), SMFIR_ACCEPT, "relayed")
+mt.disconnect(conn)
