@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from smtpguard.policy.mailing import State
 from tests.catalogue.whole import MEMBERS, OUTLOOK, RAMADAN, READERS, Whole, letter, policy, whole
 
 SARA = "Sara <sara@example.com>"
@@ -47,6 +49,48 @@ async def test_password_resets_and_receipts_from_their_declared_origin(guard: Wh
                          body=f"Choose it here: https://www.example.com/reset/{n:06x}\r\n", message_id=f"<reset{n}@example.com>")  # fmt: skip
         await guard.passes(content, customer, sender="noreply@example.com", source="127.0.0.3")
     await nothing_happened(guard)
+
+
+RECEIPT = """\
+Hi {name}!\r
+\r
+Thank you for shopping with us. This is your receipt, and a proof of purchase if anything should have to be changed.\r
+\r
+    {n} x coffee beans, dark roast      {n},90 EUR\r
+    Order {n}, paid on {n} March by card ending in {n}\r
+\r
+Your parcel leaves our warehouse tomorrow morning and can be followed at https://shop.example.com/parcel/{n:06x}. You may\r
+return what you have not opened within thirty days, in any of our shops or by post. Keep this receipt until then.\r
+"""
+
+
+async def test_five_thousand_receipts_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To as many customers of one list, over kept connections: one mailing by its text, and yet nobody has to approve it."""
+    customers = [f"shopper{n}@customers.example" for n in range(5000)]
+
+    async def shop(guard: Whole, mine: list[str]) -> None:
+        client = await guard.connect(source="127.0.0.3")
+        for customer in mine:
+            n = customers.index(customer)
+            text = RECEIPT.format(name=customer.partition("@")[0], n=n)
+            client.say(f"MAIL FROM:<noreply@example.com>\r\nRCPT TO:<{customer}>\r\nDATA\r\n".encode())
+            assert [(await client.hear())[:3] for _ in range(3)] == ["250", "250", "354"]
+            content = letter(sender="noreply@example.com", to=customer, subject=f"Receipt {n}", body=text,
+                             head="Auto-Submitted: auto-generated\r\n", message_id=f"<receipt{n}@example.com>")  # fmt: skip
+            client.say(content + b".\r\n")
+            assert (await client.hear()).startswith("250"), customer
+
+    async with whole(tmp_path, monkeypatch, readers=customers) as guard:
+        await asyncio.gather(*(shop(guard, customers[n::10]) for n in range(10)))
+        assert len(guard.relay.messages) == 5000
+        await nothing_happened(guard)
+        [mailing] = await guard.office._store.mailings(least=20)
+        assert (mailing.customers, mailing.people.relayed + mailing.people.admitted) == (5000, 5000)
+        assert mailing.state is State.PASSING
+        stranger = customers[0]
+        lookalike = letter(sender="sara@example.com", to=stranger, subject="Receipt", body=RECEIPT.format(name="you", n=1),
+                           head="", message_id="<forged@example.com>")  # fmt: skip
+        await guard.held(lookalike, stranger)  # the same text from elsewhere has no standing approval
 
 
 async def test_an_invitation_to_three_customers(guard: Whole) -> None:
