@@ -23,6 +23,7 @@ from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.parse import Policy
+from smtpguard.wire import sasl
 from smtpguard.wire.handshake import open_connection, tls_context
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
@@ -43,6 +44,8 @@ async def look(
     async for finding in _relay(target, domain):
         silent = silent or (finding.about, finding.state) == ("relay", State.WRONG)
         yield finding
+    if any(each.auth for each in settings.listen.smtp) and not silent:
+        yield await _logins(target.for_clients())
     for listener in settings.listen.milter:
         yield await milter_answers(listener)
     for info in lists.values():
@@ -73,6 +76,23 @@ async def _relay(target: RelayTarget, domain: str) -> AsyncIterator[Finding]:
     for sender, whose in ((f"postmaster@{domain}", "ours"), (SOMEBODY, "anybody's"), ("", "the null reverse-path")):
         yield await _sender(connection, sender, whose)
     connection.quit()
+
+
+async def _logins(target: RelayTarget) -> Finding:
+    """Whether mail clients could log in through us."""
+    try:
+        connection = await open_connection(target, tls_context(target))
+    except (RelayUnavailable, OSError) as e:
+        why = e.why if isinstance(e, RelayUnavailable) else str(e)
+        return Finding(about="auth", state=State.WRONG, text=f"mail clients cannot log in at the relay: {why}")
+    offered = sasl.mechanisms(connection.extensions.get("AUTH", ""))
+    connection.quit()
+    if not offered:
+        text = f"mail clients cannot log in at the relay: it offers none of {', '.join(sasl.CARRIED)}"
+        return Finding(about="auth", state=State.WRONG, text=text)
+    return Finding(
+        about="auth", state=State.FINE, text=f"mail clients can log in at the relay with {', '.join(offered)}"
+    )
 
 
 def _tls(target: RelayTarget, connection: RelayConnection) -> Finding:

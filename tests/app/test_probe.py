@@ -116,6 +116,23 @@ async def test_a_relay_that_hears_strangers_where_we_log_in(tmp_path: Path) -> N
     assert not any("hunter2" in f.text for f in found)
 
 
+async def test_whether_mail_clients_could_log_in(tmp_path: Path) -> None:
+    listen = "listen: {smtp: [{port: 2525, auth: {without_tls: true}}]}"
+    async with ScriptedRelay(auth={"anna": "x"}) as relay:
+        settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
+        found = await findings(tmp_path, settings, more=listen)
+        assert [f.text for f in found if f.about == "auth"] == [
+            "mail clients can log in at the relay with PLAIN, LOGIN"
+        ]
+        relay.mechanisms = "CRAM-MD5"
+        assert states(await findings(tmp_path, settings, more=listen), "auth") == [State.WRONG]
+        assert "AUTH" not in relay.verbs()
+        assert states(await findings(tmp_path, settings), "auth") == []
+    found = await findings(tmp_path, settings, more=listen)
+    assert states(found, "relay") == [State.WRONG]
+    assert states(found, "auth") == [], "of a relay that is down nothing is said twice"
+
+
 async def test_sources(tmp_path: Path) -> None:
     (tmp_path / "members.csv").write_text("email\na@c.example\n")
     async with ScriptedRelay() as relay:
