@@ -3,6 +3,7 @@
 ``python -m bench --mailings``: which copies are taken for one mailing.
 ``python -m bench --lists``: customer lists of millions.
 ``python -m bench --console``: pages over 100,000 held messages.
+``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.
 """
 
 import sys
@@ -19,6 +20,10 @@ elif sys.argv[1:2] == ["--console"]:
     from bench.console import main as console
 
     console(sys.argv[2:])
+elif sys.argv[1:2] == ["--milter"]:
+    from bench.milter import main as milter
+
+    milter(sys.argv[2:])
 else:
     from bench.through import main
 

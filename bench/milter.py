@@ -1,0 +1,142 @@
+"""``python -m bench --milter``: what a milter costs a message: smtp-source -> Postfix -> smtp-sink, with none, with one that does nothing, with us.
+
+The one that does nothing is a minimal pymilter (Debian's python3-milter, libmilter below it) that hears what we hear and says
+"continue". All Postfixes are alike and take turns in one run; a message counts when the sink has it. Printed are medians, what a
+message costs more than with no milter, and ratios. Never here: the proxy (through).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from bench.through import Hop, Load, fdatasync_ms, guard_settings, message, running, send, table
+from tests.peers.postfix import Postfix, free_port, missing
+
+NONE, NOTHING = "no milter", "pymilter, nothing"
+PYTHON = "/usr/bin/python3"  # Debian's own: python3-milter is built for it
+PYMILTER = """\
+import sys
+import Milter
+
+class Nothing(Milter.Milter):
+    def connect(self, *_): return Milter.CONTINUE
+    def hello(self, *_): return Milter.CONTINUE
+    def envfrom(self, *_): return Milter.CONTINUE
+    def envrcpt(self, *_): return Milter.CONTINUE
+    def header(self, *_): return Milter.CONTINUE
+    def eoh(self): return Milter.CONTINUE
+    def body(self, *_): return Milter.CONTINUE
+    def eom(self): return Milter.CONTINUE
+
+Milter.factory = Nothing
+Milter.runmilter("nothing", sys.argv[1], 300)
+"""
+
+
+def pymilter_missing() -> str | None:
+    """Why the milter that does nothing cannot run here, or None."""
+    done = subprocess.run([PYTHON, "-c", "import Milter"], capture_output=True, check=False)
+    return None if done.returncode == 0 else "python3-milter is not installed"
+
+
+def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
+    sink = free_port()
+    argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
+    stack.enter_context(running(*argv, port=sink, log=root / "sink.log"))
+
+    def mta(name: str, milter: str) -> Hop:
+        main = {"relayhost": f"[127.0.0.1]:{sink}", "smtpd_milters": milter, "milter_default_action": "tempfail"}
+        postfix = stack.enter_context(Postfix(root, name=name.replace(" ", "-").replace(",", ""), main=main))
+        return Hop(name, postfix.port, lambda: postfix.queued() == 0)
+
+    yield mta(NONE, "")
+    if why := pymilter_missing():
+        print(f"bench: {why}: without it, only with no milter", file=sys.stderr)
+    else:
+        script, port = root / "nothing.py", free_port()
+        script.write_text(PYMILTER)
+        where = f"inet:{port}@127.0.0.1"
+        stack.enter_context(_listening(PYTHON, str(script), where, port=port, log=root / "nothing.log"))
+        yield mta(NOTHING, f"inet:127.0.0.1:{port}")
+    for number in workers:
+        port = free_port()
+        settings = guard_settings(root, 0, sink, number)
+        text = settings.read_text().replace("smtp: [{address: 127.0.0.1, port: 0}]", "smtp: []")
+        settings.write_text(text.replace("smtp: []", f"smtp: [], milter: [{{address: 127.0.0.1, port: {port}}}]"))
+        argv = (sys.executable, "-m", "smtpguard", "-c", str(settings), "serve")
+        stack.enter_context(_listening(*argv, port=port, log=root / f"guard{number}.log"))
+        yield mta(f"smtpguard, {number} worker" + "s" * (number > 1), f"inet:127.0.0.1:{port}")
+
+
+@contextmanager
+def _listening(*argv: str, port: int, log: Path) -> Iterator[None]:
+    """A program that says nothing to who connects, as milters do, until it listens."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(argv, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"bench: {argv[0]} does not listen: {log.read_text()[-500:]}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(40)
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def rates(hops: Sequence[Hop], loads: Sequence[Load], runs: int, root: Path) -> Iterator[list[str]]:
+    for load in loads:
+        file = root / f"mail{load.size}"
+        file.write_bytes(message(load.size).replace(b"\r\n", b"\n"))  # smtp-source writes the CRs
+        took: dict[str, list[float]] = {hop.name: [] for hop in hops}
+        for turn in range(runs + 1):
+            for hop in hops:
+                seconds = send(hop, load, file)
+                if turn:  # the first turn warms up
+                    took[hop.name].append(seconds / load.messages * 1000)
+        each = {name: statistics.median(values) for name, values in took.items()}
+        for name, ms in each.items():
+            beside = f"{ms / each[NOTHING]:.2f}" if NOTHING in each else "-"
+            yield [str(load), name, f"{ms:.2f}", f"{ms - each[NONE]:+.2f}", f"{ms / each[NONE]:.2f}", beside]
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench --milter", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--workers", default="1,2")
+    args = parser.parse_args(arguments)
+    if why := missing():
+        sys.exit(f"bench: {why}")
+    n = args.messages
+    loads = [
+        Load(10240, 1, True, n),
+        Load(1024, 1, True, n),
+        Load(102400, 1, True, n // 2),
+        Load(10240, 50, True, n // 8),
+    ]
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
+        every = list(hops(root, [int(word) for word in args.workers.split(",") if word], stack))
+        print(f"python -m bench --milter {' '.join(arguments)}".rstrip())
+        print(f"{os.cpu_count()} cores; one fdatasync of 4 KB takes {fdatasync_ms(root):.2f} ms on this disk")
+        print(f"\nms a message, ten clients at once, until the sink has it; medians of {args.runs} interleaved runs.\n")
+        head = ["".ljust(22), "milter".ljust(20), "ms", "more than none", "times none", "times nothing"]
+        table(head, rates(every, loads, args.runs, root))
