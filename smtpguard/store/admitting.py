@@ -143,8 +143,12 @@ class Run:
         return self._entries[hold_id]
 
     def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
-        """Count it under its mailing, and what was held of it under its one hold. Returns its people."""
-        roll, fate = self._batch.roll, FATES[admission.verdict.action]
+        """Count it under its mailing, and what was held of it under its one hold. Returns its people. A retry of what is held
+        already is nothing new."""
+        if admission.hold is None and admission.adopt is None and isinstance(admission.disposition, Held):
+            return None
+        roll = self._batch.roll
+        fate = Fate.HELD if isinstance(admission.disposition, Held) else FATES[admission.verdict.action]
         people = roll.record(row, item, fate, admission.named) if fate is not Fate.NONE else None
         mailing = row.mailing
         if admission.progress is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, exists, select, update
+from sqlalchemy import Connection, exists, func, select, update
 
 from smtpguard.policy.admission import Change, ContentMissing, Freeze, IntentKind, Lease
 from smtpguard.policy.approval import Hold, State
@@ -30,6 +30,8 @@ _FATES = {
     State.VOID: Fate.DEFERRED,  # its client has it
 }
 """What becomes of people's copies with the state of the hold that they are in."""
+
+_APPROVED = (State.APPROVED, State.RELEASING, State.RELEASED)
 
 Follow = Callable[[Hold, Hold, Mailing | None, int], Change | None]
 """The lead, a copy of it, their mailing, and how many people the copy would reach: what becomes of it, None for nothing yet."""
@@ -69,8 +71,8 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
     roll, now = batch.roll, batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
-        entry = _promoted(batch, hold) if hold.state is State.VOID else ""
-        mailing = replace(mailing, entry=entry, copies=mailing.copies if entry else 0)
+        entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
+        mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
         out, stages = roll.view(row).out, made.stages
         progress = Progress.begun(stages, made.grant.people, now, out) if stages is not None else None
@@ -85,9 +87,9 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
             roll.advance(row)
 
 
-def _promoted(batch: Batch, void: Hold) -> str:
-    """The first held message of a mailing was never taken over from its client: the oldest copy that was takes its place, with
-    all that had come to it. Returns its id, "" where there is none."""
+def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
+    """The hold that stood for a mailing stands for it no more: its client has kept it, or its approval has ended. The oldest
+    copy takes its place, with all that had come to it. Returns its id and how many are under it; "" where there is none."""
     batch.flush()
     query = select(table.c.hold_id).where(
         table.c.lead == void.hold_id, table.c.state == State.WAITING.value, table.c.acknowledged.is_(True)
@@ -95,20 +97,22 @@ def _promoted(batch: Batch, void: Hold) -> str:
     next_id = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(1)).scalar()
     copy = holds.find(batch.connection, next_id) if next_id is not None else None
     if copy is None:
-        return ""
+        return "", 0
+    waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
+    copies = batch.connection.execute(waiting).scalar_one() - 1
     heir = replace(
         copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at
     )
     holds.replace(batch.connection, replace(heir, attend_at=None))
     for ids, values in (
-        (table.c.hold_id == heir.hold_id, {"lead": None, "copies": max(void.copies - 1, 0), "reach": void.reach}),
+        (table.c.hold_id == heir.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
         (table.c.lead == void.hold_id, {"lead": heir.hold_id}),
-        (table.c.hold_id == void.hold_id, {"lead": heir.hold_id}),
+        *(((table.c.hold_id == void.hold_id, {"lead": heir.hold_id}),) if void.state is State.VOID else ()),
     ):
         batch.connection.execute(update(table).where(ids).values(**values))
-    waiting = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
-    batch.connection.execute(update(outbox).where(*waiting).values(hold_id=heir.hold_id))
-    return heir.hold_id
+    notices = (outbox.c.hold_id == void.hold_id, outbox.c.done.is_(False), outbox.c.kind == IntentKind.NOTICE.value)
+    batch.connection.execute(update(outbox).where(*notices).values(hold_id=heir.hold_id))
+    return heir.hold_id, copies
 
 
 def decided_leads(connection: Connection) -> list[str]:
@@ -120,10 +124,20 @@ def decided_leads(connection: Connection) -> list[str]:
 
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
-    """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now."""
+    """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now. Where
+    the approval stands no more, those who wait still are held anew, as one."""
     batch.flush()
     lead = holds.find(batch.connection, lead_id)
     if lead is None:
+        return 0
+    if (
+        lead.state in _APPROVED
+        and (row := batch.roll.by_name(lead.mailing_id)) is not None
+        and batch.roll.view(row).grant is None
+    ):
+        entry, copies = ("", 0) if row.mailing.entry else _promoted(batch, lead)
+        if entry:
+            batch.roll.change(row, replace(row.mailing, entry=entry, copies=copies))
         return 0
     query = select(table.c.hold_id).where(table.c.lead == lead_id, table.c.state == State.WAITING.value)
     done = 0

@@ -79,8 +79,11 @@ class Row:
         )  # fmt: skip
 
     def view(self, now: datetime) -> Mailing:
-        """As it is, the items before in the batch included; a pause that is over has ended."""
+        """As it is, the items before in the batch included: a pause that is over has ended, and what was decided for a time that
+        has passed stands no more."""
         made, fates = self.mailing, self.fates
+        grant = made.grant if made.grant is not None and now < made.grant.until else None
+        progress = made.progress.timely(now) if made.progress is not None and grant is not None else None
         return Mailing(
             mailing_id=made.mailing_id,
             first_at=_EPOCH + timedelta(microseconds=self.first_us),
@@ -95,9 +98,9 @@ class Row:
             messages=self.messages,
             copies=made.copies,
             entry=made.entry,
-            grant=made.grant,
-            rejection=made.rejection,
-            progress=made.progress.timely(now) if made.progress is not None else None,
+            grant=grant,
+            rejection=made.rejected(now),
+            progress=progress,
             bounces=made.bounces,
             complaints=made.complaints,
         )  # fmt: skip

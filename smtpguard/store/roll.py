@@ -220,7 +220,7 @@ class Roll:
             retry = old is not None and before.content == content
             at = now if counts and not (retry and inside) else before.at
             if inside:
-                row.sums[before.kind] -= before.weight
+                row.sums[before.kind] = row.sums.get(before.kind, 0) - before.weight
             if at > row.floor:
                 row.sums[kind] = row.sums.get(kind, 0) + before.weight
             if kind & _CUSTOMERS and not before.kind & _CUSTOMERS:

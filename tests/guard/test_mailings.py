@@ -388,3 +388,37 @@ async def test_a_freeze_stops_it_and_a_thaw_does_not_set_it_going(staged: Campai
     await staged.home.watch.read()
     assert (await at(staged))[0] == "stopped"
     assert kinds(await staged.to_members(12, 13)) == "d"
+
+
+async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) -> None:
+    """Nothing that is stored is forgotten."""
+    await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
+    await staged.approvals.follow()
+    (anew,) = await staged.home.store.holds(states=[Held.WAITING])
+    assert (anew.copies, anew.lead) == (2, "")
+    assert (await staged.one())["hold"] == anew.hold_id
+    await staged.decide(anew.hold_id)
+    await staged.office.until_quiet(steps=2)
+    await pass_(staged, minutes=31)
+    await staged.office.until_quiet(steps=2)
+    assert all(staged.office.relay.has(m) == 1 for m in MEMBERS[4:12])
+
+
+async def test_a_first_one_that_was_never_taken_over_gives_its_place_to_the_next(campaign: Campaign) -> None:
+    """Its client was told 451: it is void, and people decide on the next copy, with what had been told of it."""
+    given = await campaign.to_members(0, 8)
+    first, second = given[4], given[5]
+    assert isinstance(first, IsHeld)
+    assert isinstance(second, IsHeld)
+    await campaign.home.store._writer.submit(
+        lambda b: b.execute("UPDATE hold SET acknowledged = false WHERE hold_id = ?", [(first.hold_id,)])
+    )
+    campaign.home.clock.pass_(minutes=16)
+    await campaign.home.watch.read()
+    await campaign.approvals.sweep()
+    (entry,) = await campaign.home.store.holds(states=[Held.WAITING])
+    assert (entry.hold_id, entry.copies) == (second.hold_id, 2)
+    assert (await campaign.one())["hold"] == entry.hold_id
+    await campaign.decide(first.hold_id)
+    await campaign.office.until_quiet(steps=2)
+    assert [campaign.office.relay.has(m) for m in MEMBERS[4:8]] == [0, 1, 1, 1]
