@@ -50,6 +50,7 @@ FACTS: Mapping[str, str] = {
     "sender.customers": "customers that its sender wrote to",
     "list.customers": "people of one list who were written to",
     "thread.replies": "messages in the conversation",
+    "thread.reach": "people that the conversation reaches",
 }
 WORDS: Mapping[str, str] = {
     "internal": "mail between colleagues",

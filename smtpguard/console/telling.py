@@ -47,7 +47,6 @@ DETAILS: Mapping[str, str] = {
     "hold": "held",
     "defer": "put off",
     "reject": "refused",
-    "approve": "approve",
     "reasons": "the reasons",
     "text": "the text",
     "full": "all of it",
@@ -61,6 +60,7 @@ DETAILS: Mapping[str, str] = {
     "lost": "the connection was lost",
     "gone": "its sender had gone",
 }
+CHOICES: Mapping[str, str] = {"approve": "approve", "reject": "reject"}
 _TELLING = ("action", "choice", "outcome", "saw", "state", "notice")
 
 
@@ -76,9 +76,13 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
     """``clear``: what names people, None once it was erased."""
     private: Mapping[str, Any] = clear or {}
     data = entry.data
-    details = [str(data[key]) for key in _TELLING if isinstance(data.get(key), str)]
+    details = [
+        said(words[value]) if value in (words := CHOICES if key == "choice" else DETAILS) else value
+        for key in _TELLING
+        if isinstance(value := data.get(key), str)
+    ]
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
-    more = ", ".join(said(DETAILS[word]) if word in DETAILS else word for word in details)
+    more = ", ".join(details)
     return Told(
         at=_EPOCH + timedelta(microseconds=entry.at),
         text=f"{kind}: {more}" if more else kind,

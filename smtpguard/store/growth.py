@@ -33,7 +33,7 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
     if first is None:
         return []
     step = max((last - first) // _POINTS, 1)
-    number = (reached.c.at - first).op("/")(step)  # of whole numbers, a whole number on both engines
+    number = (reached.c.at - first) // step
     query = select(number, reached.c.fate, func.sum(reached.c.weight)).where(mine).group_by(number, reached.c.fate)
     steps: dict[int, list[int]] = {}
     for at, fate, weight in connection.execute(query):

@@ -188,6 +188,7 @@ _POLICY = {
     "customers that its sender wrote to": "kunder som avsändaren har skrivit till",
     "people of one list who were written to": "personer på en lista som har fått post",
     "messages in the conversation": "meddelanden i konversationen",
+    "people that the conversation reaches": "personer som konversationen når",
 }
 
 _MAILINGS = {

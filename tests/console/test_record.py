@@ -1,0 +1,217 @@
+"""What the pages tell of what happened and what holds: history, mailings, the policy, and a message tried against it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from smtpguard.console.chart import drawn
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.people import Role
+from smtpguard.store.growth import Grown
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
+from tests.console.stage import Stage
+from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail
+
+
+async def journal_of(here: Stage) -> int:
+    return (await here.home.store.entries())[-1][0].seq
+
+
+async def test_what_was_decided_and_by_whom(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    await here.home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="a test", comment="No")
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    said = text(await viewer.get("/history"))
+    assert "SV: lunch" in said
+    assert "rejected 2 people" in said
+    assert "eva@example.com rejected it" in said
+    assert "Nothing yet." in text(await viewer.get("/history?q=nothing+like+it"))
+    assert "SV: lunch" in text(await viewer.get("/history?list=news"))
+
+
+async def test_an_approver_sees_the_past_of_what_their_groups_decide(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    await here.home.approvals().withdraw(hold.hold_id, sender=ANNA, by="a test")
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    assert "Nothing yet." in text(await dpo.get("/history"))
+    assert (await dpo.get(f"/history/{hold.hold_id}")).status_code == 404
+
+
+async def test_the_journal_of_one_message_as_a_timeline(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get(f"/held/{hold.hold_id}")
+    await here.home.approvals().vote(hold.hold_id, Choice.REJECT, approver=OMAR, by="a test", comment="Not <b>now</b>")
+    answer = await eva.get(f"/history/{hold.hold_id}")
+    said = text(answer)
+    told = [
+        "It came, and was judged: held",
+        "Looked at: all of it eva@example.com",
+        "A vote: reject omar@example.com Not <b>now</b>",
+        "Rejected",
+    ]
+    places = [said.index(words) for words in told]
+    assert places == sorted(places)
+    assert "<b>now" not in answer.text
+
+
+# mailings
+
+
+async def mailing(here: Stage, n: int = 3) -> str:
+    """One text to members, a message each; from the twentieth on it is held."""
+    for number in range(n):
+        here.home.clock.pass_(minutes=1)
+        transaction = here.home.transaction(
+            *MEMBERS[20 * number : 20 * number + 20], X_Mailing="eid", Subject="SV: Eid"
+        )
+        await here.home.intake()(transaction, Way())
+    (found,) = await here.home.store.mailings(least=1, state=None, limit=5)
+    return str(found.mailing_id)
+
+
+async def test_a_mailing_is_one_row_with_its_numbers_and_a_chart(here: Stage) -> None:
+    mailing_id = await mailing(here)
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
+    waiting = await eva.get("/held")
+    assert len(re.findall(r'class="subject"', waiting.text)) == 1
+    assert "3 messages" in text(waiting)
+    assert "SV: Eid" in text(await eva.get("/mailings"))
+    answer = await eva.get(f"/mailings/{mailing_id}")
+    said = text(answer)
+    assert "It waits for a decision." in said
+    assert "held for 60 people" in said
+    assert '<path class="held" d="M' in answer.text
+    lead = re.search(r'href="/held/(\w+)">Look at it', answer.text)
+    assert lead
+    page = text(await eva.get(f"/held/{lead[1]}"))
+    assert "It stands for 3 messages of one mailing" in page
+
+
+async def test_a_mailing_of_others_is_not_there(here: Stage) -> None:
+    mailing_id = await mailing(here)
+    sven = await here.signed_in("sven@example.com", Role.APPROVER)
+    assert "SV: Eid" not in text(await sven.get("/mailings"))
+    assert (await sven.get(f"/mailings/{mailing_id}")).status_code == 404
+    assert (await sven.get("/mailings/NOSUCH")).status_code == 404
+
+
+async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> None:
+    mailing_id = await mailing(here)
+    entry = (await here.home.store.mailing(mailing_id)).entry  # type: ignore[union-attr]
+    for who in (EVA, DPO):
+        await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
+    eva, viewer = await here.signed_in(EVA, Role.APPROVER), await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "Take the decision back" not in text(await viewer.get(f"/mailings/{mailing_id}"))
+    assert "approved by dpo@example.com, eva@example.com" in text(await eva.get(f"/mailings/{mailing_id}"))
+    wrong = await eva.post(f"/mailings/{mailing_id}", move="go")
+    assert wrong.status_code == 409
+    assert (await eva.post(f"/mailings/{mailing_id}", move="fly")).status_code == 404
+    done = await eva.post(f"/mailings/{mailing_id}", move="reopen")
+    assert "It is done." in text(await eva.get(done.headers["location"]))
+    assert (await here.home.store.mailing(mailing_id)).grant is None  # type: ignore[union-attr]
+    assert (await eva.post(f"/mailings/{mailing_id}", move="reopen")).status_code == 409
+
+
+def test_the_chart_climbs_in_steps_within_its_frame() -> None:
+    points = [Grown(at=MONDAY + timedelta(minutes=n), sent=n * 100, held=n) for n in range(5)]
+    chart = drawn(points)
+    assert chart is not None
+    assert [n for _, n in chart.across] == [0, 250, 500]
+    assert chart.along[0][1] == MONDAY
+    numbers = [float(n) for n in re.findall(r"[\d.]+", chart.sent)]
+    assert all(0 <= n <= chart.width for n in numbers)
+    assert drawn([]) is None
+    assert drawn([Grown(at=MONDAY, sent=0, held=0)]) is not None
+
+
+# the policy
+
+
+async def test_the_rules_in_words_and_the_lists_with_their_sizes(here: Stage) -> None:
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    answer = await viewer.get("/policy")
+    said = text(answer)
+    assert "Mail between colleagues never goes to a customer list" in said
+    assert (
+        "A message is held if all of this is so: what the message looks like: mail between colleagues or unclear"
+        in said
+    )
+    assert "customers that the same mailing reaches: at least 20" in said
+    assert "A message is refused if all of this is so:" in said
+    assert "Ramadan greetings ramadan@lists.example.com" in said
+    assert "60 people" in said
+    swedish = text(await viewer.get("/policy", **{"Accept-Language": "sv"}))
+    assert "kunder som samma utskick når: minst 20" in swedish
+
+
+async def test_a_list_that_cannot_be_relied_on_says_why(here: Stage) -> None:
+    here.home.clock.pass_(days=3)
+    here.home.in_force.registry.reopen()
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "Not to be relied on: the index of ramadan is stale" in text(await viewer.get("/policy"))
+
+
+async def tried(here: Stage, **fields: Any) -> Any:
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    await viewer.get("/policy/try")
+    return await viewer.post("/policy/try", **fields)
+
+
+async def test_a_message_tried_has_no_effect_on_anything(here: Stage) -> None:
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    await viewer.get("/policy/try")
+    before = await journal_of(here)
+    raw = mail(RAMADAN, X_Topics="pork").decode()
+    answer = await viewer.post("/policy/try", text=raw)
+    said = text(answer)
+    assert "This message is held." in said
+    assert "It would reach 60 people: Ramadan greetings. 1 recipient." in said
+    assert "Mail between colleagues never goes to a customer list." in said
+    assert '"bacon" (pork, in the text)' in said
+    assert await journal_of(here) == before
+    assert await here.home.store.holds() == []
+    assert await here.home.outbox() == []
+
+
+async def test_the_envelope_may_be_another(here: Stage) -> None:
+    answer = await tried(here, text=mail("bo@example.org").decode(), to=f"{RAMADAN}, {NEWS};\n x@example.org")
+    assert "3 recipients." in text(answer)
+    assert "News, Ramadan greetings" in text(answer)
+    calm = await tried_again(here, text=mail("bo@example.org").decode())
+    assert "This message is sent on." in text(calm)
+    assert "No rule applies to it." in text(calm)
+
+
+async def tried_again(here: Stage, **fields: Any) -> Any:
+    browser = await here.signed_in("ulla@example.com", Role.OPERATOR)
+    await browser.get("/policy/try")
+    return await browser.post("/policy/try", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"text": "  "}, "Paste a message, or choose a file."),
+        ({"text": "Subject: nobody\n\nx"}, "Nobody to send it to"),
+        ({"text": "Subject: x\n\nx", "to": "no<body"}, "That is no address: no<body"),
+        ({"text": "From: a@example.com\nTo: b@example.com\n\n" + "x" * (10 << 20)}, "It is larger than 10 MB."),
+    ],
+    ids=["nothing", "nobody", "no address", "too large"],
+)
+async def test_what_cannot_be_tried_says_why(here: Stage, fields: dict[str, str], said: str) -> None:
+    answer = await tried(here, **fields)
+    assert answer.status_code == 422
+    assert said in text(answer)
+
+
+async def test_the_pages_of_a_policy_that_is_swapped_follow_it(here: Stage) -> None:
+    changed = DOCUMENTS["policy.yaml"].replace(b"Contracts never go to a list", b"No contract goes to a list")
+    await here.home.put({**DOCUMENTS, "policy.yaml": changed})
+    await here.home.follow()
+    viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+    assert "No contract goes to a list" in text(await viewer.get("/policy"))
