@@ -193,11 +193,13 @@ class Guard:
 
 
 class Chain:
-    """All of it. ``client``: what colleagues submit to; ``relay``: what reaches customers; ``lists``: a list server behind the client."""
+    """All of it. ``client``: what colleagues submit to; ``relay``: what reaches customers; ``lists``: a list server behind the client.
+    ``relay_main``: more of the relay's main.cf."""
 
-    def __init__(self, root: Path, **guard: Any) -> None:
+    def __init__(self, root: Path, *, relay_main: Mapping[str, str] | None = None, **guard: Any) -> None:
         self._stack = ExitStack()
         self._root = root
+        self._relay_main = relay_main or {}
         self._guard = guard
 
     def __enter__(self) -> Chain:
@@ -214,6 +216,7 @@ class Chain:
                     "smtpd_tls_cert_file": str(self._root / "cert.pem"),
                     "smtpd_tls_key_file": str(self._root / "key.pem"),
                     "smtpd_tls_loglevel": "1",
+                    **self._relay_main,
                 },
             )
         )
