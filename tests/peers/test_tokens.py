@@ -1,0 +1,96 @@
+"""XOAUTH2 and OAUTHBEARER through our SMTP side to a real Postfix that asks a real Dovecot, which asks an authority of ours."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from smtpguard.wire.guesses import Guesses
+from smtpguard.wire.listener import ServerAuth
+from smtpguard.wire.login import Logins
+from smtpguard.wire.relay import RelayConnection
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.peers import dovecot
+from tests.peers.chain import until
+from tests.peers.dovecot import Dovecot
+from tests.peers.postfix import Postfix
+from tests.wire.proxied import Proxied, proxied
+
+ANNA = "anna@example.com"
+TOKENS = {"fresh": ANNA, "t" * 6000: ANNA, "bos": "bo@example.com"}
+
+
+@pytest.fixture(scope="module")
+def relay(folder: Path) -> Iterator[Postfix]:
+    if why := dovecot.missing():
+        pytest.skip(why)
+    (folder / "postfix").mkdir()
+    with Dovecot(folder / "dovecot", TOKENS) as asked:
+        main = {
+            **asked.parameters,
+            "default_transport": "discard",
+            "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+        }
+        with Postfix(folder / "postfix", name="relay", main=main) as relay:
+            yield relay
+
+
+@asynccontextmanager
+async def guard(spool: Path, relay: Postfix) -> AsyncIterator[Proxied]:
+    there = cast(Any, SimpleNamespace(host="127.0.0.1", port=relay.port))
+    logins = Watched(RelayTarget(port=relay.port, tls=Tls.NONE), Guesses(lambda: 0.0))
+    auth = ServerAuth(without_tls=True)
+    async with proxied(spool, relay=there, running=True, logins=logins, auth=auth) as world:
+        yield world
+        for connection in (*logins.made, await world.pool.acquire()):
+            connection.abort("the test is over")  # or its loop would end before the last goodbye
+
+
+class Watched(Logins):
+    def __init__(self, target: RelayTarget, guesses: Guesses) -> None:
+        super().__init__(target, guesses)
+        self.made: list[RelayConnection] = []
+
+    async def connect(self) -> RelayConnection:
+        self.made.append(await super().connect())
+        return self.made[-1]
+
+
+def token(mechanism: str, user: str, token: str) -> str:
+    head = f"user={user}" if mechanism == "XOAUTH2" else f"n,a={user},"
+    return base64.b64encode(f"{head}\x01auth=Bearer {token}\x01\x01".encode()).decode()
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+@pytest.mark.parametrize("secret", ["fresh", "t" * 6000], ids=["short", "long"])
+async def test_a_token_that_is_good(mechanism: str, secret: str, tmp_path: Path, relay: Postfix) -> None:
+    async with guard(tmp_path, relay) as world:
+        client = await world.connect()
+        assert "AUTH XOAUTH2 OAUTHBEARER" in await client.ask("EHLO x.example")
+        assert (await client.ask(f"AUTH {mechanism} {token(mechanism, ANNA, secret)}")).startswith("235 2.7.0")
+        assert (await client.send(b"Subject: x\r\n\r\nx\r\n")).startswith("250")
+        assert world.seen[0].session.auth_user == ANNA
+    logged = f"sasl_method={mechanism}, sasl_username={ANNA}"
+    until(lambda: any(logged in line for line in relay.lines()), why="Postfix to log who it was")
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+@pytest.mark.parametrize("secret", ["stale", "bos"])
+async def test_a_token_that_has_run_out_or_is_somebody_elses(
+    mechanism: str, secret: str, tmp_path: Path, relay: Postfix
+) -> None:
+    async with guard(tmp_path, relay) as world:
+        client = await world.connect()
+        said = await client.ask(f"AUTH {mechanism} {token(mechanism, ANNA, secret)}")
+        if said.startswith("334 "):  # why, for the client to read
+            assert b'"status":' in base64.b64decode(said[4:])
+            said = await client.ask("" if mechanism == "XOAUTH2" else "AQ==")
+        assert said.startswith("535 5.7.8")
+        assert (await client.ask("MAIL FROM:<anna@example.com>")).startswith("530 5.7.0")
+        assert (await client.ask(f"AUTH {mechanism} {token(mechanism, ANNA, 'fresh')}")).startswith("235 2.7.0")
