@@ -115,10 +115,9 @@ class Notices:
         grown = replace(grown, copies=before.copies + 1)
         new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
         told: tuple[Intent, ...] = ()
-        if copy.sender is not None and copy.sender != before.sender and not copy.senders <= before.senders:
-            stem = f"{grown.hold_id}-held-{_tag(copy.sender)}"
+        for writer in grown.told[len(before.told) :]:
             data = self._why(grown, gathering) | {"notice": "held"}
-            told = self._to(copy.sender, data, stem, grown.hold_id, now, role="sender")
+            told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
         return (*told, *self._ask(grown, new, gathering, now))
 
     def _ask(self, hold: Hold, people: Sequence[str], gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
@@ -260,8 +259,11 @@ class Notices:
         }
 
     def _sender(self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        if hold.sender is not None:
-            return self._to(hold.sender, data, f"{hold.hold_id}-{data['notice']}", hold.hold_id, now, role="sender")
+        if hold.sender is not None or hold.told:
+            stem = f"{hold.hold_id}-{data['notice']}"
+            first = self._to(hold.sender, data, stem, hold.hold_id, now, role="sender") if hold.sender else ()
+            others = (self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, now, role="sender") for one in hold.told)
+            return (*first, *(intent for some in others for intent in some))
         return tuple(self._owners(hold.lists, hold.hold_id, in_force, now))
 
     def _each(

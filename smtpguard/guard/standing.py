@@ -21,6 +21,8 @@ from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 
+MOST_TOLD = 50
+"""Writers of one mailing's copies who are told what becomes of it."""
 OF_SIZE = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing takes away."""
@@ -75,8 +77,11 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
     if lists == entry.lists and not more and senders == entry.senders:
         return None
     quorum = gathering.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
+    writer, told = gathering.sender.told, entry.told
+    if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
+        told = (*told, writer)
     return replace(
-        entry, lists=lists, senders=senders, verdict=replace(entry.verdict, hits=(*entry.verdict.hits, *more), quorum=quorum)
+        entry, lists=lists, senders=senders, told=told, verdict=replace(entry.verdict, hits=(*entry.verdict.hits, *more), quorum=quorum)
     )  # fmt: skip
 
 

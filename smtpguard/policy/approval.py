@@ -120,6 +120,8 @@ class Hold:
     lead: str = ""
     copies: int = 0
     identity: Identity | None = None
+    told: tuple[str, ...] = ()
+    """Other writers, of copies, who are told what becomes of it."""
     kind: str = ""
     """"" or "test": sent to be approved beforehand, and never to be released itself."""
 

@@ -246,6 +246,26 @@ async def test_other_writers_and_their_approvers_join(campaign: Campaign) -> Non
     assert await campaign.home.store.holds(states=[Held.WAITING]) == []
 
 
+async def test_every_writer_of_it_is_told_once_and_hears_the_outcome(campaign: Campaign) -> None:
+    await campaign.to_members(0, 5)
+    for n in (5, 6):
+        await campaign.send(MEMBERS[n], sender="Ulf <ulf@example.com>", reverse_path="ulf@example.com")
+    (entry,) = await campaign.home.store.holds()
+    assert entry.told == ("ulf@example.com",)
+    await campaign.decide(entry.hold_id, Choice.REJECT, comment="no")
+    told = [
+        (str(i.recipients[0].address), i.data["notice"])
+        for i in await campaign.home.outbox()
+        if i.kind is IntentKind.NOTICE and str(i.recipients[0].address) in (ANNA, "ulf@example.com")
+    ]
+    assert sorted(told) == [
+        (ANNA, "decided"),
+        (ANNA, "held"),
+        ("ulf@example.com", "decided"),
+        ("ulf@example.com", "held"),
+    ]
+
+
 async def test_what_waits_is_held_though_the_window_has_passed(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     campaign.home.clock.pass_(hours=25)
