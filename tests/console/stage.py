@@ -37,7 +37,7 @@ from tests.guard.house import KEY, House, house
 
 URL = "https://guard.example.com"
 PASSWORD = "a password that is long"
-CHEAP = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 CLIENT = "192.0.2.7"
 
 
@@ -48,6 +48,7 @@ class Stage:
     accounts: Accounts
     app: Any
     ids: Iterator[str]
+    passwords: Passwords
     told: list[Event] = field(default_factory=list)
 
     async def person(self, address: str, *roles: Role, password: str = PASSWORD) -> Account:
@@ -125,12 +126,12 @@ class Trial:
 @asynccontextmanager
 async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}") -> AsyncIterator[Stage]:
     async with house(tmp_path) as home:
-        wanted, told = settings(tmp_path, console), list[Event]()
+        wanted, told, passwords = settings(tmp_path, console), list[Event](), Passwords(CHEAP)
         numbers = (f"A{n:015d}" for n in itertools.count(1))
         assert wanted.console is not None
         made = front(
             wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
-            tell=told.append, passwords=CHEAP,
+            tell=told.append, passwords=passwords,
         )  # fmt: skip
         desk = Desk(
             ledger=home.store,
@@ -146,11 +147,17 @@ async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.
             url=URL,
         )
         service = accounts(
-            wanted, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), tell=told.append, passwords=CHEAP
+            wanted,
+            home.store,
+            home.clock,
+            secret=KEY,
+            new_id=lambda: next(numbers),
+            tell=told.append,
+            passwords=passwords,
         )
         try:
             programs = api(wanted, desk, home.store, new_id=lambda: next(numbers), tell=told.append)
             app = build(desk, middleware=made.middleware, routes=(*made.routes, *programs))
-            yield Stage(home, made, service, app, numbers, told)
+            yield Stage(home, made, service, app, numbers, passwords, told)
         finally:
             await made.close()

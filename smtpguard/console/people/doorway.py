@@ -39,6 +39,7 @@ SAFE = frozenset({"GET", "HEAD"})
 MOST_FIELDS = 2000
 MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
 MOST_FORM = 80 << 20
+MOST_FROM_NOBODY = 64 << 10  # whoever is not signed in has a few fields to send
 
 POLICY = "; ".join(
     (
@@ -194,7 +195,8 @@ class Doorway:
         if (origin is not None and origin.lower() not in self._place.origins) or site not in (None, "same-origin"):
             return await _refused(request, 403)
         length = request.headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > MOST_FORM:
+        most = MOST_FORM if state["account"] is not None else MOST_FROM_NOBODY
+        if not length.isdecimal() or len(length) > 12 or int(length) > most:
             return await _refused(request, 413 if length else 411)
         try:
             state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)

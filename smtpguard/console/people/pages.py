@@ -19,7 +19,7 @@ from smtpguard.console.people.brakes import Brake
 from smtpguard.console.people.doorway import Cookies, Place, safe_path
 from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
 from smtpguard.console.people.oidc import NotProven, Provider
-from smtpguard.console.people.passwords import BadPassword
+from smtpguard.console.people.passwords import BadPassword, Crowded
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
 from smtpguard.console.screen import page, see_other
 from smtpguard.policy.people import Account
@@ -243,7 +243,10 @@ class Pages:
             return False
         if brake is not None:
             brake.take(account.account_id)
-        right = await self._s.accounts.right_password(account, password)
+        try:
+            right = await self._s.accounts.right_password(account, password)
+        except Crowded:
+            return False
         if right and brake is not None:
             brake.give_back(account.account_id)
         return right

@@ -14,6 +14,11 @@ from argon2.exceptions import InvalidHashError, VerificationError
 SHORTEST = 10
 LONGEST = 256
 AT_ONCE = 2  # each takes 64 MiB
+MOST_WAITING = 50
+
+
+class Crowded(Exception):
+    """So many wait for their turn that one more would wait too long."""
 
 
 class BadPassword(Exception):
@@ -31,6 +36,7 @@ class Passwords:
         self._hasher = hasher or PasswordHasher()
         self._nobodys = ""
         self._turns = asyncio.Semaphore(AT_ONCE)
+        self._waiting = 0
 
     def prepare(self) -> None:
         """Before anybody comes: what nobody's password is compared with, so that the first one to try has no longer wait."""
@@ -41,11 +47,17 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, _normal(password))
 
     async def right(self, hashed: str, password: str) -> bool:
-        """Whether it is the one. With ``hashed`` "" the answer is no, after as much work."""
+        """Whether it is the one. With ``hashed`` "" the answer is no, after as much work. Raises Crowded."""
         if len(password) > LONGEST * 4:
             password, hashed = "", ""
-        async with self._turns:
-            return await asyncio.to_thread(self._compare, hashed, _normal(password))
+        if self._waiting >= MOST_WAITING:
+            raise Crowded
+        self._waiting += 1
+        try:
+            async with self._turns:
+                return await asyncio.to_thread(self._compare, hashed, _normal(password))
+        finally:
+            self._waiting -= 1
 
     def _compare(self, hashed: str, password: str) -> bool:
         self.prepare()

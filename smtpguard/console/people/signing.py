@@ -18,7 +18,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.console.people.brakes import Brake, network
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.oidc import Proven
-from smtpguard.console.people.passwords import Passwords
+from smtpguard.console.people.passwords import Crowded, Passwords
 from smtpguard.console.people.sessions import Sessions, hashed
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
@@ -29,6 +29,7 @@ WINDOW_SECONDS = 900.0
 PER_PAIR = 8  # tries from one network on one account
 PER_ACCOUNT = 100  # from all networks
 PER_CLIENT = 40  # on all accounts
+CROWDED_SECONDS = 10.0
 _NO_ADDRESS = "?"  # begins what no account has for its address
 
 
@@ -82,7 +83,10 @@ class Signing:
         who = self._canonical(address)
         keys = self._braked(who, client, known)
         account = await self._people.account(Keys(address=who))
-        right = await self._passwords.right(account.password if account else "", password)
+        try:
+            right = await self._passwords.right(account.password if account else "", password)
+        except Crowded:
+            raise TooOften(CROWDED_SECONDS) from None
         token, begins = self._sessions.made(account.account_id if account else "", how="password")
         checked = account.password if account else ""
 

@@ -157,7 +157,12 @@ async def test_nobody_is_signed_in_by_another_site(here: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "status"), [({"content-length": "999999999"}, 413), ({"transfer-encoding": "chunked"}, 411)]
+    ("headers", "status"),
+    [
+        ({"content-length": "999999999"}, 413),
+        ({"content-length": "70000"}, 413),
+        ({"transfer-encoding": "chunked"}, 411),
+    ],
 )
 async def test_a_form_is_bounded_before_it_is_read(here: Stage, headers: dict[str, str], status: int) -> None:
     browser = here.browser()

@@ -81,11 +81,9 @@ async def test_what_was_typed_where_an_address_belongs_is_not_written_down(here:
 
 async def test_as_much_work_for_nobody_as_for_somebody(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each try compares one argon2 hash and is one commit, whether there is an account or not."""
-    from tests.console.stage import CHEAP
-
     compared: list[bool] = []
-    compare = CHEAP._compare
-    monkeypatch.setattr(CHEAP, "_compare", lambda h, p: compared.append(bool(h)) or compare(h, p))
+    compare = here.passwords._compare
+    monkeypatch.setattr(here.passwords, "_compare", lambda h, p: compared.append(bool(h)) or compare(h, p))
     await here.person(EVA)
     for address in (EVA, "nobody@example.com"):
         await here.browser().sign_in(address, "a wrong password")
@@ -265,6 +263,17 @@ async def test_who_is_right_uses_up_nothing(here: Stage) -> None:
     await here.person(EVA)
     for _ in range(PER_PAIR + 2):
         assert (await here.browser().sign_in(EVA)).status_code == 303
+
+
+async def test_a_crowd_is_told_to_come_again_instead_of_waiting(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many guesses from everywhere at once: each costs memory and time, and whoever comes then is not kept in a long queue."""
+    monkeypatch.setattr("smtpguard.console.people.passwords.MOST_WAITING", 3)
+    await here.person(EVA)
+    answers = await asyncio.gather(*(here.browser(client=f"203.0.113.{n}").sign_in(EVA) for n in range(8)))
+    statuses = sorted(a.status_code for a in answers)
+    assert statuses[0] == 303
+    assert statuses[-1] == 429
+    assert (await here.browser(client="203.0.113.9").sign_in(EVA)).status_code == 303
 
 
 # -- changes that end sessions
