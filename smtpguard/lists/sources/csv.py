@@ -80,17 +80,18 @@ class _Reading:
             for line, row in self._rows(reader, tally):
                 if layout is None:
                     layout = self._layout(row)
+                    address, status = layout.address, layout.status
                     if layout.is_header:
                         continue
                 tally.rows += 1
-                if len(row) <= layout.address:
-                    tally.reject(line, f"{len(row)} columns, and the address is in column {layout.address + 1}")
-                elif layout.status is not None and _is_unmailed(row, layout.status):
+                if len(row) <= address:
+                    tally.reject(line, f"{len(row)} columns, and the address is in column {address + 1}")
+                elif status is not None and _is_unmailed(row, status):
                     tally.unmailed += 1
-                elif not row[layout.address].strip():
+                elif not (cell := row[address]) or cell.isspace():
                     tally.reject(line, "no address")
                 else:
-                    yield line, row[layout.address]
+                    yield line, cell
 
     def _rows(self, reader: _Reader, tally: Tally) -> Iterator[tuple[int, list[str]]]:
         """Rows that hold anything, with the line on which each begins. Bad quotes cost a row; open ones, the file."""
