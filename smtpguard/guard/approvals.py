@@ -116,6 +116,8 @@ class Approvals:
         who = self._canonical(approver, in_force)
         now = self._clock.now()
 
+        mine = in_force.addresses_of(who)
+
         def step(hold: Hold) -> Change:
             move = Move.APPROVE if choice is Choice.APPROVE else Move.REJECT
             if after(hold.state, move) is None:
@@ -125,11 +127,11 @@ class Approvals:
                 or seen.policy_sha256 not in (None, in_force.policy_sha256)
             ):
                 return _refuse(Conflict, "it has changed since it was looked at")
-            if who in hold.senders:
+            if mine & hold.senders:
                 return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message")
             if not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
                 return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
-            if any(v.approver == who and v.choice is choice for v in standing_votes(hold)):
+            if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
                 return _refuse(Conflict, f"{who} has voted so already")
             return self._voted(hold, _vote(hold, who, choice, now, comment, people), by, in_force, now)
 

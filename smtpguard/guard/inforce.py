@@ -34,6 +34,7 @@ class InForce:
     registry: Registry
     groups: Mapping[str, frozenset[str]]
     hours: Hours
+    aliases: Mapping[str, frozenset[str]] = field(default_factory=dict)
     enforce: bool = True
     marks: Mapping[str, float] = field(default_factory=dict)
     previews: Mapping[str, str] = field(default_factory=dict)
@@ -47,11 +48,16 @@ class InForce:
             registry=registry,
             groups=policy.groups,
             hours=policy.organization.hours,
+            aliases=policy.aliases,
             enforce=policy.enforce,
             marks=policy.marks,
             previews=policy.previews,
             stages=policy.stages,
         )
+
+    def addresses_of(self, *people: str) -> frozenset[str]:
+        """Every address of those who have these: all that the policy knows to be the same person's."""
+        return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
 
     def groups_of(self, person: str) -> frozenset[str]:
         return frozenset(name for name, people in self.groups.items() if person in people)

@@ -127,6 +127,7 @@ class OrganizationModel(Section):
         default=["en"], min_length=1, title="language"
     )
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))
+    aliases: dict[Mailbox, Mailboxes] = Field(default={})
 
 
 class OutOfHoursModel(Section):

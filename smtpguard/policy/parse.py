@@ -41,7 +41,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One policy, whole. ``groups`` hold canonical addresses; ``vocabularies`` the plain values of their files; ``marks``
+    """One policy, whole. ``groups`` hold canonical addresses; ``aliases``: of each address of somebody with several, all of theirs; ``vocabularies`` the plain values of their files; ``marks``
     the weights that the policy sets, ``own_marks`` those it adds. ``documents`` are what ``sha256`` is over. ``warnings`` do not keep it from force."""
 
     sha256: str
@@ -49,6 +49,7 @@ class Policy:
     rules: RuleSet
     organization: Organization
     groups: Mapping[str, frozenset[str]]
+    aliases: Mapping[str, frozenset[str]]
     approvals: Quorum
     lists: Mapping[str, ListModel]
     streams: Mapping[str, StreamModel]
@@ -170,6 +171,7 @@ class _Sections:
                 hours=organization.hours.hours(),
             ),
             groups=self.groups,
+            aliases=self._aliases(),
             approvals=approvals,
             lists=model.lists,
             streams=model.streams,
@@ -182,6 +184,20 @@ class _Sections:
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
         )  # fmt: skip
+
+    def _aliases(self) -> dict[str, frozenset[str]]:
+        """Each address is one person's."""
+        found: dict[str, frozenset[str]] = {}
+        for address, others in self.model.organization.aliases.items():
+            everything = frozenset(map(self._canonical, (address, *others)))
+            for one in sorted(everything & found.keys()):
+                self.findings.problem(
+                    ("organization", "aliases", address),
+                    f"{one} is somebody else's already",
+                    "all addresses of one person under one of them",
+                )
+            found |= dict.fromkeys(everything, everything)
+        return found
 
     def _own_marks(self) -> Iterator[Custom]:
         for name in self.model.marks:

@@ -1,0 +1,63 @@
+"""One person under several addresses: nobody decides on what they wrote under another, or counts twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard.notices import approvers
+from smtpguard.policy.approval import Choice, State
+from tests.guard.house import DOCUMENTS, RAMADAN, House, Way, house
+
+ALIASES = b"hours: {zone: UTC}, aliases: {eva@example.com: [e.berg@example.com, eva.berg@example.se]}}"
+GROUPS = b"compliance: [dpo@example.com, E.Berg@example.com]"
+POLICY = (
+    DOCUMENTS["policy.yaml"].replace(b"hours: {zone: UTC}}", ALIASES).replace(b"compliance: [dpo@example.com]", GROUPS)
+)
+WITH_ALIASES = {**DOCUMENTS, "policy.yaml": POLICY}
+
+
+async def held(home: House, sender: str) -> str:
+    transaction = home.transaction(RAMADAN, sender=f"Somebody <{sender}>", reverse_path=sender)
+    await home.intake()(transaction, Way())
+    return transaction.id
+
+
+@pytest.mark.parametrize("sender", ["eva.berg@example.se", "E.Berg+x@example.com", "eva@example.com"])
+@pytest.mark.parametrize("approver", ["eva@example.com", "e.berg@example.com"])
+async def test_nobody_decides_on_what_they_wrote_under_another_address(
+    tmp_path: Path, sender: str, approver: str
+) -> None:
+    async with house(tmp_path, documents=WITH_ALIASES) as home:
+        hold_id = await held(home, sender)
+        hold = await home.store.hold(hold_id)
+        assert hold is not None
+        assert {"eva@example.com", "e.berg@example.com", "eva.berg@example.se"} <= hold.senders
+        assert not {"eva@example.com", "e.berg@example.com"} & set(approvers(hold, home.in_force, home.clock.now()))
+        for choice in Choice:
+            with pytest.raises(NotEntitled, match="nobody decides on their own"):
+                await home.approvals().vote(hold_id, choice, approver=approver, by="test")
+        done = await home.approvals().withdraw(hold_id, sender=approver, by="test")
+        assert done.hold.state is State.WITHDRAWN
+
+
+async def test_an_alias_that_the_policy_learnt_after_it_was_held_counts(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        hold_id = await held(home, "eva.berg@example.se")
+        home.in_force = home.build(WITH_ALIASES)
+        with pytest.raises(NotEntitled, match="nobody decides on their own"):
+            await home.approvals().vote(hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
+
+
+async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
+    """Eva is one of communications, and of compliance under her other address."""
+    async with house(tmp_path, documents=WITH_ALIASES) as home:
+        hold_id = await held(home, "anna@example.com")
+        approvals = home.approvals()
+        await approvals.vote(hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
+        with pytest.raises(Conflict, match="has voted so already"):
+            await approvals.vote(hold_id, Choice.APPROVE, approver="e.berg@example.com", by="test")
+        done = await approvals.vote(hold_id, Choice.APPROVE, approver="dpo@example.com", by="test")
+        assert done.hold.state is State.APPROVED
