@@ -196,7 +196,13 @@ class Delivery:
         lists = {info.name for a in envelope.addresses if (info := registry.list_at(a)) is not None}
         transaction = Transaction(id=hold.hold_id, session=hold.session, envelope=envelope, message=content)
         trace = prepend(
-            transaction, hold.verdict.policy_sha256, self._trace_key, self._hostname, self._clock.now(), lists
+            transaction,
+            hold.verdict.policy_sha256,
+            self._trace_key,
+            self._hostname,
+            self._clock.now(),
+            lists,
+            hold.identity.sketch.numbers if hold.identity is not None else (),
         )
         return trace + f"{RELEASE_FIELD}: {intent.intent_id}\r\n".encode("ascii")
 

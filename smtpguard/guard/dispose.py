@@ -100,6 +100,7 @@ class Dispose:
             self._hostname,
             self._clock.now(),
             gathering.everyone.addressed,
+            identity.sketch.numbers if (identity := gathering.facts.identity) is not None else (),
         )
 
     def _fence(self, gathering: Gathering, admission: Admission, gone: Callable[[], bool]) -> Callable[[], bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from smtpguard.guard.inforce import InForce
@@ -69,12 +69,15 @@ class Gathering:
             evidence=self._expanded(),
             lists=self.everyone.lists,
             senders=self.sender.everything,
-            sizes={t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()},
+            sizes=self._sizes(),
         )
         self._sources = sources
 
     async def open(self) -> Facts:
-        """The header's facts: cheap, and needed for the record whatever the rules say."""
+        """The header's facts: cheap, and needed for the record whatever the rules say. Of a list server's copy the text as
+        well: a trace with another text under it is somebody else's."""
+        if self.post is not None and self.post.text:
+            await self._confirm(self.post)
         return await self.ask(frozenset({Source.HEADERS}))
 
     async def ask(self, pending: frozenset[Source]) -> Facts:
@@ -91,6 +94,19 @@ class Gathering:
             await self._verify()
         self._learn()
         return self.facts
+
+    async def _confirm(self, post: TraceInfo) -> None:
+        text = await self._read(frozenset({Source.HEADERS, Source.TEXT}))
+        if isinstance(text, Reading):
+            numbers = set(text.identity.sketch.numbers)
+            if 2 * sum(n in numbers for n in post.text) >= len(post.text):
+                self.reading = self.text = text
+                return
+        self.post, self.counted = None, self.everyone
+        self.facts = replace(self.facts, values=self._envelope(), evidence={}, sizes=self._sizes())
+
+    def _sizes(self) -> Mapping[str, Count]:
+        return {t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()}
 
     async def _consider_origin(self, text: Reading) -> None:
         """What does not look like a mailing is one if it provably comes from where its list says."""

@@ -1,9 +1,10 @@
 """The trace headers that a message gets on its way through (RFC 5321 section 4.4, RFC 3848), and how to know our own.
 
 Two fields are prepended: ``Received``, and ``X-Smtpguard`` with the transaction's id, the policy's first twelve digits,
-tags of the lists whose addresses were among the recipients (keyed, so that they name nothing), and an HMAC. Whoever writes
-mail can write such a field; only with a right HMAC is it ours. The HMAC covers the fields by which a list server's copy is
-still known as the post it was made from: Message-ID and Date, which expansion leaves alone.
+tags of the lists whose addresses were among the recipients (keyed, so that they name nothing), a few numbers of the text's
+sketch, and an HMAC. Whoever writes mail can write such a field; only with a right HMAC is it ours. The HMAC covers that by
+which a list server's copy is still known as the post it was made from: Message-ID and Date, which expansion leaves alone,
+and the text, so that nobody puts another text under the trace of a post that they were sent.
 Never here: what follows from a trusted trace (guard.gather).
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
@@ -22,10 +23,11 @@ from smtpguard.mail.transaction import Transaction
 
 NAME = "X-Smtpguard"
 POLICY_DIGITS = 12
+NUMBERS = 12  # of the sketch: with half of them it is the same text
 MAX_LISTS = 50  # a line stays below 998 octets (RFC 5322 section 2.1.1)
 _MAC_OCTETS = 16
 _TRACE = re.compile(
-    r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12});(?: lists=([0-9a-f,]{0,900});)? mac=([0-9a-f]{32})\Z"
+    r"id=([0-9A-Za-z]{1,64}); policy=([0-9a-f]{0,12});(?: lists=([0-9a-f,]{0,900});)?(?: text=([0-9a-f]{8,96});)? mac=([0-9a-f]{32})\Z"
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9.:_\-\[\]]")
 _UNSAFE_PATH = re.compile(r"[^\x21-\x7e]|[<>;]")
@@ -38,6 +40,7 @@ class TraceInfo:
     id: str
     policy: str
     lists: frozenset[str] = frozenset()  # tags
+    text: tuple[int, ...] = ()  # of its sketch the smallest numbers; none of a post with little text
 
     def admitted_to(self, name: str, key: bytes) -> bool:
         """Whether the post was addressed to the list of that name, so that its expansion was decided on."""
@@ -45,9 +48,10 @@ class TraceInfo:
 
 
 def prepend(
-    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Iterable[str] = ()
-) -> bytes:
-    """Both fields, folded, each line ending in CRLF. ``lists``: names of the lists that are addressed."""
+    transaction: Transaction, policy_sha256: str, key: bytes, hostname: str, now: datetime, lists: Iterable[str] = (),
+    text: Sequence[int] = (),
+) -> bytes:  # fmt: skip
+    """Both fields, folded, each line ending in CRLF. ``lists``: names of the lists that are addressed; ``text``: its sketch."""
     session, envelope = transaction.session, transaction.envelope
     helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
     literal = f"[IPv6:{session.client_ip}]" if ":" in session.client_ip else f"[{session.client_ip}]"
@@ -59,8 +63,9 @@ def prepend(
             shown = f"\r\n\tfor <{recipient}>"
     policy = policy_sha256[:POLICY_DIGITS]
     tags = ",".join(sorted(_tag(name, key) for name in lists)[:MAX_LISTS])
-    mac = _mac(transaction.id, policy, tags, transaction.message.header, key)
-    addressed = f"\tlists={tags};\r\n" if tags else ""
+    words = "".join(f"{n:08x}" for n in text[:NUMBERS]) if tags else ""
+    mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key)
+    addressed = (f"\tlists={tags};\r\n" if tags else "") + (f"\ttext={words};\r\n" if words else "")
     return (
         f"Received: from {helo} ({client})\r\n"
         f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
@@ -84,10 +89,11 @@ def trusted(header: Header, key: bytes) -> TraceInfo | None:
     found = _TRACE.match(" ".join(fields[0].text.split()))
     if not found:
         return None
-    id, policy, tags, mac = found.groups(default="")
-    if not hmac.compare_digest(mac, _mac(id, policy, tags, header, key)):
+    id, policy, tags, words, mac = found.groups(default="")
+    if not hmac.compare_digest(mac, _mac(id, policy, tags, words, header, key)):
         return None
-    return TraceInfo(id=id, policy=policy, lists=frozenset(filter(None, tags.split(","))))
+    numbers = tuple(int(words[at : at + 8], 16) for at in range(0, len(words), 8))
+    return TraceInfo(id=id, policy=policy, lists=frozenset(filter(None, tags.split(","))), text=numbers)
 
 
 def _tag(name: str, key: bytes) -> str:
@@ -100,9 +106,9 @@ def _derived(key: bytes, purpose: bytes) -> bytes:
     return hmac.digest(key, purpose, "sha256")
 
 
-def _mac(id: str, policy: str, tags: str, header: Header, key: bytes) -> str:
+def _mac(id: str, policy: str, tags: str, words: str, header: Header, key: bytes) -> str:
     """Doubled fields are all covered, so that none can be added."""
-    covered = [id, policy, tags]
+    covered = [id, policy, tags, words]
     for name in ("message-id", "date"):
         found = [" ".join(f.text.split()) for f in header.all(name)]
         covered += [str(len(found)), *found]

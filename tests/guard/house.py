@@ -36,7 +36,7 @@ from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Recalled, Transaction
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.reading.fingerprint import Identity
+from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
 from smtpguard.reading.marks import Mark, Side
 from smtpguard.reading.origin import Origin
@@ -135,6 +135,7 @@ class FakeReader:
     fails: Exception | Unknown | None = None
     text_fails: Exception | None = None
     hangs: bool = False  # over the text
+    sketch: Sketch = field(default_factory=Sketch)
 
     async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         self.asked.append(need)
@@ -174,7 +175,7 @@ class FakeReader:
             forwarded_thread="X-Forwarded-Thread" in header,
             language="en",
             excerpt="Shall we have bacon",
-            identity=Identity(exact=header.get("X-Mailing") or message.sha256),
+            identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
         )
 
 

@@ -12,6 +12,7 @@ from smtpguard.lists.shelf import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
+from smtpguard.reading.fingerprint import Sketch, sketch
 from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN, House, mail
 
 ALL = frozenset({Source.HEADERS, Source.TEXT, Source.ORIGIN})
@@ -310,7 +311,7 @@ async def test_every_address_of_its_writer(home: House) -> None:
 def expanded(home: House, *to: str, lists: tuple[str, ...] = ("ramadan",), **more: Any) -> Transaction:
     """A copy of a post that was admitted, as the list server sends it to members."""
     post = home.transaction(RAMADAN)
-    trace = prepend(post, "a" * 64, more.pop("key", KEY), "guard", MONDAY, lists)
+    trace = prepend(post, "a" * 64, more.pop("key", KEY), "guard", MONDAY, lists, more.pop("text", ()))
     list_id = more.pop("list_id", "Ramadan <ramadan.lists.example.com>")
     session = more.pop("session", {"expander": True})
     copy = home.transaction(*to, reverse_path="ramadan-bounces@lists.example.com", session=session)
@@ -356,6 +357,29 @@ async def test_copies_with_no_index_belong_to_the_post_as_well(home: House) -> N
 )
 async def test_what_only_looks_like_a_copy_is_judged_as_it_is(home: House, more: dict[str, Any]) -> None:
     assert await customers(home, expanded(home, *MEMBERS[:50], **more)) == Count(50, 50)
+
+
+async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: House) -> None:
+    """Whoever is on the list has the trace of every post to it."""
+    own = sketch(
+        " ".join(
+            f"the {word} garden opens at noon"
+            for word in ["rose", "herb", "wild", "moon", "stone", "walled", "kitchen"]
+        )
+    )
+    assert len(own.numbers) >= 8
+    home.reader.sketch = own
+    assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
+    home.reader.sketch = Sketch(
+        (*own.numbers[: len(own.numbers) // 2 + 1], 1 << 31, (1 << 31) + 1)
+    )  # with a footer, say
+    assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(0, 0)
+    for another in (Sketch((1, 2, 3, 4, 5, 6, 7, 8, 9)), Sketch()):
+        home.reader.sketch = another
+        gathering = home.gathering(expanded(home, *MEMBERS[:50], text=own.numbers))
+        assert (await gathering.open()).get("recipients.customers") == Count(50, 50)
+    home.reader.text_fails = RuntimeError("no reader")
+    assert await customers(home, expanded(home, *MEMBERS[:50], text=own.numbers)) == Count(50, 50)
 
 
 async def test_a_gathering_asks_each_source_once(home: House) -> None:
