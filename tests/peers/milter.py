@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.packet import Negotiate, Quit
 from smtpguard.wire.milter.server import MilterReception
 from tests.peers import postfix
-from tests.peers.chain import POLICY, Guard, Recorder, until
+from tests.peers.chain import POLICY, Guard, Recorder
 from tests.peers.postfix import Postfix, free_port
 from tests.peers.recipe import parameters, recipe
 
@@ -116,10 +115,6 @@ class MilterGuard(Guard):
         except OSError:
             return False
 
-    def lists_read(self) -> int:
-        """How many lists' members are known, so that nothing hangs on who is on them."""
-        return sum(json.loads(line)["event"] == "list" for line in self.log.read_text().splitlines())
-
 
 class MilterChain:
     """``mta``: where everybody submits; ``release``: its port behind the guard; ``login``: its submission service."""
@@ -161,7 +156,6 @@ class MilterChain:
         self.mta = Postfix(root, name="mta", main=main | sasl, master=submission + files["master.cf"])
         unix.parent.mkdir()
         enter(self.guard)
-        until(lambda: self.guard.lists_read() >= 2, why="both lists")
         enter(self.mta)
         return self
 

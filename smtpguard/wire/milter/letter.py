@@ -43,15 +43,28 @@ class Known:
     def __init__(self) -> None:
         self._session: dict[bytes, bytes] = {}
         self._message: dict[bytes, bytes] = {}
+        self._fresh = False  # what is told of the message is told of one that has not begun yet
 
     def learn(self, macros: Macros) -> None:
+        if macros.command == b"M":
+            self._keep_fresh()
+            self._fresh = True
         told = self._message if macros.command in _MESSAGE_COMMANDS else self._session
         for name, value in macros.values:
             if len(told) < MOST_MACROS:
                 told[_bare(name)] = value
 
+    def begin_message(self) -> None:
+        """MAIL was said; its macros came just before."""
+        self._keep_fresh()
+        self._fresh = False
+
     def forget_message(self) -> None:
-        self._message = {}
+        self._message, self._fresh = {}, False
+
+    def _keep_fresh(self) -> None:
+        if not self._fresh:
+            self._message = {}
 
     def get(self, name: bytes) -> str:
         """ "" where it was not told."""

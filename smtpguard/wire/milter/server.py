@@ -275,6 +275,8 @@ class Link(asyncio.Protocol):
                 refusal = self._message.rcpt(command)
                 answer = SmtpReply(refusal) if refusal is not None else answer
             case Mail():
+                self._close_letter()
+                self._client.known.begin_message()
                 self._letter = Letter(command, self._client.known, self._house)
             case EndOfHeader():
                 self._message.content.end_of_header()
@@ -284,6 +286,7 @@ class Link(asyncio.Protocol):
             case Connect():
                 self._client.connected(command)
             case Helo(name):
+                self._drop()
                 self._client.greeted(name)
             case Abort():
                 self._drop()
@@ -310,10 +313,13 @@ class Link(asyncio.Protocol):
         self._client = Client()
 
     def _drop(self) -> None:
+        self._close_letter()
+        self._client.known.forget_message()
+
+    def _close_letter(self) -> None:
         letter, self._letter = self._letter, None
         if letter is not None:
             letter.content.close()
-        self._client.known.forget_message()
 
     # what takes time
 

@@ -8,13 +8,14 @@ another client after it. All of it is a table, and a conversation walks it. Neve
     NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -
     AGREED   AGREED     IDLE     -     -     -     -     -            -            -     -             AGREED AGREED
     IDLE     AGREED     -        IDLE  MAIL  -     -     -            -            -     -             IDLE   AGREED
-    MAIL     -          -        -     -     RCPT  -     -            -            -     -             IDLE   AGREED
-    RCPT     -          -        -     -     RCPT  DATA  HEADER       BODY         -     -             IDLE   AGREED
-    DATA     -          -        -     -     -     -     HEADER       BODY         -     -             IDLE   AGREED
-    HEADER   -          -        -     -     -     -     HEADER       BODY         -     -             IDLE   AGREED
-    BODY     -          -        -     -     -     -     -            -            BODY  IDLE          IDLE   AGREED
+    MAIL     -          -        IDLE  MAIL  RCPT  -     -            -            -     -             IDLE   AGREED
+    RCPT     -          -        IDLE  MAIL  RCPT  DATA  HEADER       BODY         -     -             IDLE   AGREED
+    DATA     -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
+    HEADER   -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
+    BODY     -          -        IDLE  MAIL  -     -     -            -            BODY  IDLE          IDLE   AGREED
 
-Quit ends it in every state; Macros change none and come in every one but NEW; Unknown changes none of a session's.
+Quit ends it in every state; Macros change none and come in every one but NEW; Unknown changes none of a session's. Helo and Mail
+abort the message that is under way: Sendmail says no more of a client's RSET.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class State(enum.Enum):
 
 
 _ANYWHERE: Mapping[type[Command], State] = {Abort: State.IDLE, QuitNext: State.AGREED, Quit: State.OVER}
+_ANEW: Mapping[type[Command], State] = {**_ANYWHERE, Helo: State.IDLE, Mail: State.MAIL}
 _CONTENT: Mapping[type[Command], State] = {HeaderField: State.HEADER, EndOfHeader: State.BODY}
 
 NEXT: Mapping[State, Mapping[type[Command], State]] = {
@@ -77,13 +79,13 @@ NEXT: Mapping[State, Mapping[type[Command], State]] = {
         **_ANYWHERE, Abort: State.AGREED, Negotiate: State.AGREED, Macros: State.AGREED, Connect: State.IDLE,
     },
     State.IDLE: {
-        **_ANYWHERE, Negotiate: State.AGREED, Macros: State.IDLE, Unknown: State.IDLE, Helo: State.IDLE, Mail: State.MAIL,
+        **_ANEW, Negotiate: State.AGREED, Macros: State.IDLE, Unknown: State.IDLE,
     },
-    State.MAIL: {**_ANYWHERE, Macros: State.MAIL, Unknown: State.MAIL, Rcpt: State.RCPT},
-    State.RCPT: {**_ANYWHERE, **_CONTENT, Macros: State.RCPT, Unknown: State.RCPT, Rcpt: State.RCPT, Data: State.DATA},
-    State.DATA: {**_ANYWHERE, **_CONTENT, Macros: State.DATA},
-    State.HEADER: {**_ANYWHERE, **_CONTENT, Macros: State.HEADER},
-    State.BODY: {**_ANYWHERE, Macros: State.BODY, Body: State.BODY, EndOfMessage: State.IDLE},
+    State.MAIL: {**_ANEW, Macros: State.MAIL, Unknown: State.MAIL, Rcpt: State.RCPT},
+    State.RCPT: {**_ANEW, **_CONTENT, Macros: State.RCPT, Unknown: State.RCPT, Rcpt: State.RCPT, Data: State.DATA},
+    State.DATA: {**_ANEW, **_CONTENT, Macros: State.DATA},
+    State.HEADER: {**_ANEW, **_CONTENT, Macros: State.HEADER},
+    State.BODY: {**_ANEW, Macros: State.BODY, Body: State.BODY, EndOfMessage: State.IDLE},
     State.OVER: {},
 }  # fmt: skip
 """What may come, and where it leads. Everything else is a ProtocolError."""

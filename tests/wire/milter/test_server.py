@@ -23,6 +23,7 @@ from smtpguard.wire.milter.packet import (
     Family,
     Helo,
     InsertHeader,
+    Macros,
     Mail,
     Negotiate,
     Rcpt,
@@ -191,6 +192,19 @@ class TestConversations:
         assert (await speaking.send(MAIL, b"<c@example.com>")).accepted
         [one] = world.seen
         assert [str(a) for a in one.envelope.addresses] == ["c@example.com"]
+
+    async def test_mail_without_abort_begins_anew(self, world: Served) -> None:
+        """As Sendmail after a client's RSET. Nothing of the first message is left, no login either."""
+        speaking = await (await world.connect()).begin()
+        first = (Macros(b"M", ((b"auth_authen", b"eva"),)), Mail(b"<a@example.com>"), Rcpt(b"<b@example.com>"))
+        for macros in ([], [(b"{auth_authen}", b"anna")]):
+            for command in first:
+                speaking.say(encode(command))
+            await speaking.hear()
+            speaking.say(encode(Mail(b"<c@example.com>")) if not macros else b"")
+            assert (await speaking.send(MAIL, b"<d@example.com>", macros=macros)).accepted
+        assert [str(t.envelope.addresses[0]) for t in world.seen] == ["d@example.com"] * 2
+        assert [t.session.auth_user for t in world.seen] == [None, "anna"]
 
     @pytest.mark.parametrize(
         "octets",

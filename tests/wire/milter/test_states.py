@@ -45,11 +45,11 @@ ROWS = """
 NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -
 AGREED   AGREED     IDLE     -     -     -     -     -            -            -     -             AGREED AGREED
 IDLE     AGREED     -        IDLE  MAIL  -     -     -            -            -     -             IDLE   AGREED
-MAIL     -          -        -     -     RCPT  -     -            -            -     -             IDLE   AGREED
-RCPT     -          -        -     -     RCPT  DATA  HEADER       BODY         -     -             IDLE   AGREED
-DATA     -          -        -     -     -     -     HEADER       BODY         -     -             IDLE   AGREED
-HEADER   -          -        -     -     -     -     HEADER       BODY         -     -             IDLE   AGREED
-BODY     -          -        -     -     -     -     -            -            BODY  IDLE          IDLE   AGREED
+MAIL     -          -        IDLE  MAIL  RCPT  -     -            -            -     -             IDLE   AGREED
+RCPT     -          -        IDLE  MAIL  RCPT  DATA  HEADER       BODY         -     -             IDLE   AGREED
+DATA     -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
+HEADER   -          -        IDLE  MAIL  -     -     HEADER       BODY         -     -             IDLE   AGREED
+BODY     -          -        IDLE  MAIL  -     -     -            -            BODY  IDLE          IDLE   AGREED
 OVER     -          -        -     -     -     -     -            -            -     -             -      -
 """
 

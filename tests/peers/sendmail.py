@@ -1,0 +1,91 @@
+"""A real Sendmail of our own, in a folder of its own, on loopback; unpacked beside Postfix, which its package would push out.
+
+It thinks that its host has a name, in a UTS namespace of its own: with none it waits for a minute. Never here: the machine's mail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.peers.postfix import free_port
+
+UNPACKED = Path("/usr/local/lib/smtpguard-peers/sendmail")
+BINARY = UNPACKED / "usr/libexec/sendmail/sendmail"
+CF = UNPACKED / "usr/share/sendmail/cf"
+NAME = "mx.example.com"
+
+MC = """\
+divert(-1)dnl
+include(`{cf}/m4/cf.m4')dnl
+OSTYPE(`linux')dnl
+define(`confDOMAIN_NAME', `{name}')dnl
+define(`QUEUE_DIR', `{root}/queue')dnl
+define(`STATUS_FILE', `')dnl
+define(`HELP_FILE', `')dnl
+define(`ALIAS_FILE', `')dnl
+define(`confPID_FILE', `{root}/pid')dnl
+define(`confDONT_PROBE_INTERFACES', `True')dnl
+define(`confSERVICE_SWITCH_FILE', `{root}/switch')dnl
+define(`confMIN_QUEUE_AGE', `0')dnl
+define(`SMART_HOST', `relay:[127.0.0.1]')dnl
+define(`RELAY_MAILER_ARGS', `TCP $h {relay}')dnl
+FEATURE(`nocanonify')dnl
+FEATURE(`accept_unresolvable_domains')dnl
+FEATURE(`promiscuous_relay')dnl
+FEATURE(`no_default_msa')dnl
+DAEMON_OPTIONS(`Port={port}, Addr=127.0.0.1, Name=MTA, InputMailFilters=smtpguard;other')dnl
+{recipe}
+MAILER(`smtp')dnl
+"""
+
+
+def missing() -> str | None:
+    """Why no Sendmail can be started here, or None."""
+    if not BINARY.exists():
+        return "sendmail is not unpacked (tests/peers/install.sh)"
+    if not shutil.which("m4") or not shutil.which("unshare"):
+        return "m4 or unshare is not installed"
+    return None if os.geteuid() == 0 else "sendmail starts as root only"
+
+
+class Sendmail:
+    """``recipe``: lines of sendmail.mc; ``relay``: the port that everything goes on to."""
+
+    def __init__(self, root: Path, *, relay: int, recipe: str) -> None:
+        self.root, self.port = root / "sendmail", free_port()
+        (self.root / "queue").mkdir(parents=True, mode=0o700)
+        (self.root / "switch").write_text("hosts files\naliases files\npasswd files\n")
+        self.mc = MC.format(cf=CF, root=self.root, name=NAME, relay=relay, port=self.port, recipe=recipe)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Sendmail:
+        made = subprocess.run(["m4", f"-D_CF_DIR_={CF}/"], input=self.mc.encode(), capture_output=True, check=True)
+        (self.root / "sendmail.cf").write_bytes(made.stdout)
+        run = f"hostname {NAME}; exec {BINARY} -C {self.root}/sendmail.cf -bD -q1s"
+        with (self.root / "log").open("wb") as log:
+            self._process = subprocess.Popen(["unshare", "--uts", "sh", "-c", run], stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+                s.recv(512)
+                s.sendall(b"QUIT\r\n")
+                return self
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.__exit__()
+                raise RuntimeError(f"sendmail did not start: {(self.root / 'log').read_text()}")
+            time.sleep(0.05)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait(10)

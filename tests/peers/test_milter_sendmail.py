@@ -1,0 +1,115 @@
+"""smtpguard as the milter of a real Sendmail, set up from docs/milter.md, with another milter behind it."""
+
+from __future__ import annotations
+
+import re
+import smtplib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.peers import letters, sendmail
+from tests.peers.chain import POLICY, Recorder, until
+from tests.peers.milter import ANNA, NEWS, PAGE, RULES, MilterGuard, OtherMilter
+from tests.peers.postfix import free_port
+from tests.peers.recipe import recipe
+from tests.peers.sendmail import Sendmail
+
+RAMADAN = "ramadan@lists.example.com"
+
+
+class World:
+    def __init__(self, root: Path, enter: ExitStack) -> None:
+        self.recorder = enter.enter_context(Recorder())
+        other = enter.enter_context(OtherMilter(root, self.recorder))
+        released = free_port()
+        policy = POLICY.replace("streams:", NEWS + "streams:") + RULES
+        self.guard = MilterGuard(root, relay_port=released, unix=root / "milter.sock", policy=policy, workers=1)
+        ports = {"10027": str(self.guard.milter_port), "10026": str(released), "8891": str(other.port)}
+        lines = recipe("Sendmail", ports, PAGE)["sendmail.mc"]
+        self.mta = Sendmail(root, relay=self.recorder.port, recipe=lines)
+        enter.enter_context(self.guard)
+        enter.enter_context(self.mta)
+
+    def submit(self, mail: bytes, *recipients: str) -> None:
+        with smtplib.SMTP("127.0.0.1", self.mta.port, timeout=30) as smtp:
+            smtp.ehlo("desk.example.com")
+            smtp.sendmail(ANNA, recipients, mail)
+
+    def passed(self, message_id: str) -> bytes:
+        [got] = until(lambda: self.recorder.with_id(message_id), why=f"{message_id} to pass")
+        return bytes(got.content)
+
+
+@pytest.fixture(scope="module")
+def world(folder: Path) -> Iterator[World]:
+    if why := sendmail.missing():
+        pytest.skip(why)
+    with ExitStack() as enter:
+        yield World(folder, enter)
+
+
+def test_relayed_byte_for_byte(world: World) -> None:
+    mail = letters.mail(to="you@example.org", subject="Bytes", message_id="s-bytes@example.com",
+                        headers="X-Fold: a\n\tb\n", text=".dot\n..\ntab\there \n\n\n")  # fmt: skip
+    world.submit(mail, "you@example.org")
+    content = world.passed("s-bytes@example.com")
+    assert content.endswith(mail)
+    added = content.removesuffix(mail).decode()
+    assert re.search(r"^X-Smtpguard: id=[0-9A-Z]{16}; policy=[0-9a-f]{12};\r\n\tmac=[0-9a-f]{32}\r\n", added, re.M)
+    assert added.count("Received:") == 1
+    assert "X-Other: seen" in added
+    said = next(line for line in world.guard.log.read_text().splitlines() if '"Bytes"' in line)
+    assert re.search(r"250 2.0.0 In the queue of mx.example.com as [0-9A-Za-z]{14}", said), "both macros came"
+    assert f'"size_bytes":{len(mail)}' in said.replace(": ", ":")
+
+
+def test_held_and_released_past_us(world: World) -> None:
+    mail = letters.story("s-held@example.com", subject="SV: Sendmail")
+    world.submit(mail, RAMADAN)
+    [hold] = until(lambda: world.guard.held("SV: Sendmail"), why="the hold")
+    assert not world.recorder.with_id("s-held@example.com")
+    for person in ("eva@example.com", "dpo@example.com"):
+        world.guard.run("held", "approve", str(hold["id"]), "--as", person)
+    content = world.passed("s-held@example.com")
+    assert content.endswith(mail)
+    assert b"X-Other: seen" in content
+
+
+def test_rejected_in_words(world: World) -> None:
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        world.submit(letters.mail(message_id="s-never@example.com"), "a@example.net", "b@example.net", "c@example.net")
+    assert refused.value.smtp_code == 550
+    assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
+
+
+def test_customers_wait_and_colleagues_get_it(world: World) -> None:
+    mail = letters.story("s-part@example.com", to=f"bo@example.com, {RAMADAN}", subject="SV: Delat")
+    world.submit(mail, "bo@example.com", RAMADAN)
+    [hold] = until(lambda: world.guard.held("SV: Delat"), why="the hold")
+    assert hold["recipients"] == [RAMADAN]
+    [got] = until(lambda: world.recorder.with_id("s-part@example.com"), why="the colleague's part")
+    assert re.findall("<(.*?)>", b" ".join(got.rcpts).decode()) == ["bo@example.com"]
+
+
+def test_several_messages_a_connection(world: World) -> None:
+    with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=30) as smtp:
+        smtp.ehlo("desk.example.com")
+        for n in range(3):
+            mail = letters.mail(to="you@example.org", message_id=f"s-many-{n}@example.com")
+            smtp.sendmail(ANNA, ["you@example.org"], mail)
+            smtp.docmd("MAIL", "FROM:<other@example.com>")
+            smtp.docmd("RCPT", "TO:<nobody@example.org>")
+            smtp.rset()
+    for n in range(3):
+        world.passed(f"s-many-{n}@example.com")
+
+
+def test_while_we_are_down_it_defers(world: World) -> None:
+    world.guard.stop()
+    with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=30) as smtp:
+        smtp.ehlo("desk.example.com")
+        code, text = smtp.docmd("MAIL", f"FROM:<{ANNA}>")
+    assert code == 451, text
