@@ -51,6 +51,13 @@ DETAILS: Mapping[str, str] = {
     "text": "the text",
     "full": "all of it",
     "html": "as it looks",
+    "approve": "to those who decide",
+    "decided": "about the decision",
+    "reminder": "a reminder",
+    "escalation": "to others, since nobody answers",
+    "question": "a question to its writer",
+    "answer": "its writer's answer",
+    "expired": "nobody has decided",
     "sent": "sent",
     "failed": "failed",
     "retry": "to be tried again",
@@ -62,6 +69,11 @@ DETAILS: Mapping[str, str] = {
 }
 CHOICES: Mapping[str, str] = {"approve": "approve", "reject": "reject"}
 _TELLING = ("action", "choice", "outcome", "saw", "state", "notice")
+_PEOPLES_WORDS = frozenset(
+    {Kind.VOTE, Kind.WITHDRAWN, Kind.FREEZE, Kind.THAW, Kind.THAW_ASKED, Kind.ASKED, Kind.ANSWERED, Kind.MAILING}
+)
+"""Kinds whose comment is somebody's; of the others it is a program's."""
+_SPOKEN = frozenset(kind.value for kind in _PEOPLES_WORDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +89,9 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
     private: Mapping[str, Any] = clear or {}
     data = entry.data
     details = [
-        said(words[value]) if value in (words := CHOICES if key == "choice" else DETAILS) else value
+        said(words[value])
         for key in _TELLING
-        if isinstance(value := data.get(key), str)
+        if (value := data.get(key)) in (words := CHOICES if key == "choice" else DETAILS) and isinstance(value, str)
     ]
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
     more = ", ".join(details)
@@ -87,5 +99,5 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
         at=_EPOCH + timedelta(microseconds=entry.at),
         text=f"{kind}: {more}" if more else kind,
         who=", ".join(private.get("actor", ())[:1]),
-        words=" ".join(private.get("comment", ())),
+        words=" ".join(private.get("comment", ())) if entry.kind in _SPOKEN else "",
     )

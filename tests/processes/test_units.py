@@ -15,7 +15,12 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 
 
 def test_there_are_units_for_both_deployments() -> None:
-    assert {unit.stem for unit in SERVICES} == {"smtpguard", "smtpguard-console", "smtpguard-delivery", "smtpguard-proxy"}
+    assert {unit.stem for unit in SERVICES} == {
+        "smtpguard",
+        "smtpguard-console",
+        "smtpguard-delivery",
+        "smtpguard-proxy",
+    }
 
 
 @needs_systemd

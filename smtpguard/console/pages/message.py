@@ -213,6 +213,8 @@ def reached(hold: Hold, in_force: InForce, seen: Sight) -> list[Reached]:
         some = [one for one in everyone.recipients if one.kinds == {kind}]
         if some:
             rows.append(Reached(kind=kind.value, count=len(some), people=len(some), samples=samples(some)))
+    if hold.copies and (rest := hold.reach - int(everyone.reach.low)) > 0:
+        rows.append(Reached(kind="copies", people=rest))
     return rows
 
 

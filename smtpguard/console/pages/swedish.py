@@ -139,6 +139,7 @@ _MESSAGE = {
     "It was sent to be approved beforehand: to approve it is to let the mailing go out. The test itself is not sent.": "Det skickades för att godkännas i förväg: att godkänna det är att låta utskicket gå ut. Själva provet skickas inte.",
     "It stands for # message of one mailing, and what is decided holds for all of them.": "Det står för # meddelande i ett utskick, och beslutet gäller för alla.",
     "It stands for # messages of one mailing, and what is decided holds for all of them.": "Det står för # meddelanden i ett utskick, och beslutet gäller för alla.",
+    "# more by the other messages of the mailing": "# till genom utskickets övriga meddelanden",
     "See the mailing": "Se utskicket",
     "at least": "minst",
     "It is sent in stages: {steps}.": "Det skickas i etapper: {steps}.",

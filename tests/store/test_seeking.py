@@ -1,0 +1,128 @@
+"""Lists of holds: found by words and marks, a page at a time, copies with the one that they are held under; and how a mailing grew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.verdict import Action, Quorum, Verdict
+from smtpguard.store import holds
+from smtpguard.store.archive import Archive
+from smtpguard.store.database import Database
+from smtpguard.store.migrate import migrate
+from smtpguard.store.schema import hold as table
+from smtpguard.store.seeking import marks_of, words_of
+from smtpguard.store.store import Store
+from tests.store.making import T0, a_hold
+
+NIGHT = Quorum(groups=("communications", "compliance"), out_of_hours=Quorum(groups=("duty",)))
+
+
+def written(database: Database, *made: Hold) -> None:
+    with database.write() as connection:
+        for hold in made:
+            connection.execute(table.insert(), holds.row_of(hold, hold.hold_id) | {"acknowledged": True})
+
+
+def several(n: int, **more: Any) -> list[Hold]:
+    return [a_hold(f"H{k:03d}", at=T0 + timedelta(seconds=k // 2), subject=f"SV: number {k}", **more) for k in range(n)]
+
+
+async def found(store: Store, **asked: Any) -> list[str]:
+    given: dict[str, Any] = {"states": [State.WAITING]} | asked
+    return [hold.hold_id for hold in await Archive(store).rows(**given)]
+
+
+@pytest.fixture
+def filled(store: Store) -> Database:
+    return store._database
+
+
+async def test_page_by_page_each_once_whatever_stands_at_the_same_time(store: Store, filled: Database) -> None:
+    made = several(23)
+    written(filled, *made)
+    seen: list[Hold] = []
+    while page := await Archive(store).rows(
+        states=[State.WAITING, State.VOID], limit=5, before=seen[-1].held_at if seen else None, after_id=seen[-1].hold_id if seen else None
+    ):  # fmt: skip
+        seen += page
+    assert [h.hold_id for h in seen] == [h.hold_id for h in reversed(made)]
+
+
+async def test_several_states_are_merged_by_time(store: Store, filled: Database) -> None:
+    made = several(9)
+    states = [State.WAITING, State.REJECTED, State.EXPIRED]
+    written(filled, *(replace(hold, state=states[n % 3]) for n, hold in enumerate(made)))
+    assert await found(store, states=states[1:], limit=4) == ["H008", "H007", "H005", "H004"]
+
+
+async def test_a_copy_is_seen_with_the_one_that_it_is_held_under(store: Store, filled: Database) -> None:
+    written(filled, a_hold("H1"), a_hold("H2", lead="H1"))
+    assert await found(store) == ["H1"]
+    assert (await Archive(store).counts())[State.WAITING] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "ids"),
+    [
+        ({"words": ["100%"]}, ["H1"]),
+        ({"words": ["_"]}, []),
+        ({"words": ["åsa", "lunch"]}, ["H2"]),
+        ({"words": ["åsa", "100%"]}, []),
+        ({"words": ["\\"]}, []),
+        ({"marks": [["list:news"]]}, ["H2"]),
+        ({"marks": [["list:new"]]}, []),
+        ({"marks": [["list:news", "list:ramadan"]]}, ["H2", "H1"]),
+        ({"marks": [["group:duty"]]}, ["H2"]),
+        ({"marks": [["group:duty"], ["list:ramadan"]]}, []),
+        ({"marks": [["from:anna@example.com"]]}, ["H2", "H1"]),
+    ],
+)
+async def test_found_by_words_and_marks(store: Store, filled: Database, asked: dict[str, Any], ids: list[str]) -> None:
+    anna = frozenset({"anna@example.com"})
+    written(
+        filled,
+        a_hold("H1", subject="100% off", lists=("ramadan",), senders=anna),
+        a_hold("H2", at=T0 + timedelta(seconds=1), subject="Lunch med Åsa", lists=("news",), senders=anna,
+               verdict=Verdict(action=Action.HOLD, quorum=(NIGHT,))),
+    )  # fmt: skip
+    assert await found(store, **asked) == ids
+
+
+@given(st.text(max_size=600), st.lists(st.text(max_size=80), max_size=30))
+def test_what_stands_in_the_index_is_small_enough_for_it(subject: str, lists: list[str]) -> None:
+    hold = a_hold("H1", subject=subject, lists=tuple(lists))
+    assert len(words_of(hold)) <= 400
+    assert len(marks_of(hold)) <= 600
+    assert marks_of(hold).startswith("\n")
+    assert marks_of(hold).endswith("\n")
+
+
+def test_an_older_database_gets_its_words(url: str) -> None:
+    """Holds from before the words stood beside their documents are found as well."""
+    migrate(url)
+    database = Database(url)
+    try:
+        hold = a_hold(
+            "H1", subject="Lunch med Åsa", lists=("news",), senders=frozenset({"b@example.com", "a@example.com"}),
+            verdict=Verdict(action=Action.HOLD, quorum=(NIGHT,)),
+        )  # fmt: skip
+        written(database, hold)
+        with database.write() as connection:
+            connection.execute(text("DROP INDEX hold_rows"))
+            for column in ("sought", "marks"):
+                connection.execute(text(f"ALTER TABLE hold DROP COLUMN {column}"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
+        migrate(url)
+        with database.read() as connection:
+            row = connection.execute(text("SELECT sought, marks FROM hold")).one()
+        assert (row.sought, row.marks) == (words_of(hold), marks_of(hold))
+    finally:
+        database.close()
