@@ -101,6 +101,9 @@ def test_list(stage: Stage) -> None:
         "held_at": "2026-03-02T09:00:00Z",
         "expires_at": row["expires_at"],
         "mailing": row["mailing"],
+        "copies": 0,
+        "part_of": None,
+        "test": False,
         "votes": [],
     }
     assert row["expires_at"].endswith("Z")
