@@ -84,6 +84,7 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         "held_at": _z(event.at),
         "expires_at": None,
         "reach": int(event.data["counts"]["reach"]),
+        "reach_at_least": bool(event.data.get("reach_at_least")),
         "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
     }
 

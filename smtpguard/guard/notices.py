@@ -58,7 +58,7 @@ MAX_MARKS = 12
 MAX_SHOWN = 20
 # What a notice says of the message that it is about, where it is about none.
 _BLANK: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                             "reach": None, "lists": []}  # fmt: skip
+                             "reach": None, "reach_at_least": None, "lists": []}  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ well: whoever waits for days without a false alarm wants to hear of them. A NOTI
 ``data`` has ``notice``: observed; ``since``, ``until``: the organisation's day; ``person``. ``fill`` adds, when it is sent,
 ``judged``: how many messages were looked at; ``total``: how many of them would have been stopped, and ``at_least``: whether
 there may be more; ``rules``: [{``rule``, ``description``, ``would``: hold | defer | reject, ``count``}], the busiest first;
-``messages``: [{``subject``, ``from``, ``reach``, ``lists``, ``rules``}], at most 50.
+``messages``: [{``subject``, ``from``, ``reach``, ``reach_at_least``, ``lists``, ``rules``}], at most 50.
 Never here: the words (mail.notice), or single rules in observe mode, which the log and the journal tell of.
 """
 
@@ -70,7 +70,7 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
 
 
 def _intent(person: Address, since: datetime, until: datetime) -> Intent:
-    blank = dict.fromkeys(("hold_id", "subject", "message_id", "from", "recipients", "reach"))
+    blank = dict.fromkeys(("hold_id", "subject", "message_id", "from", "recipients", "reach", "reach_at_least"))
     tag = hashlib.sha256(str(person).lower().encode()).hexdigest()[:10]
     return Intent(
         intent_id=f"{OBSERVED}-{since:%Y%m%dT%H%M}-{tag}",
@@ -108,6 +108,7 @@ def _line(event: Event, in_force: InForce) -> dict[str, Any]:
         "subject": next(iter(event.private.get("subject", ())), ""),
         "from": next(iter(event.private.get("from", ())), ""),
         "reach": int(event.data["counts"]["reach"]),
+        "reach_at_least": bool(event.data.get("reach_at_least")),
         "lists": list(dict.fromkeys(info.title or info.name for info in lists if info is not None)),
         "rules": list(event.data["observed"]),
     }

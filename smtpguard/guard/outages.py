@@ -72,7 +72,8 @@ def _intent(notice: str, report: Report, since: datetime, person: Address, in_fo
     tag = hashlib.sha256(f"{report.list}\0{str(person).lower()}".encode()).hexdigest()[:16]
     data: dict[str, Any] = {
         "notice": notice, "hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-        "reach": None, "lists": [], "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
+        "reach": None, "reach_at_least": None, "lists": [],
+        "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
         "since": _z(since), "person": str(person), "problem": report.problem, "stale": report.stale,
         "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
     }  # fmt: skip

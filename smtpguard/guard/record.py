@@ -241,6 +241,8 @@ class Record:
         }
         if under:
             data["with"] = under
+        if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
+            data["reach_at_least"] = True
         return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
 
 

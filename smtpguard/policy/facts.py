@@ -98,7 +98,7 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="recipients.total", type=Type.COUNT, source=E, doc="RCPTs"),
     Fact(name="recipients.internal", type=Type.COUNT, source=E, doc="RCPTs of the organization"),
     Fact(name="recipients.outside", type=Type.COUNT, source=E, doc="RCPTs that are neither internal, list addresses nor members"),
-    Fact(name="recipients.list_addresses", type=Type.COUNT, source=E, doc="RCPTs that are a list's address, that is, expand"),
+    Fact(name="recipients.list_addresses", type=Type.COUNT, source=E, doc="RCPTs that are a list's address, or another address that expands to several customers"),
     Fact(name="recipients.members", type=Type.COUNT, source=E, doc="RCPTs that are themselves on a customer list"),
     Fact(name="recipients.customers", type=Type.COUNT, source=E,
          doc="customers that this one message reaches: members, and the people behind list addresses"),

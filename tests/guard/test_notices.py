@@ -13,12 +13,14 @@ import pytest
 
 from smtpguard.guard.digests import fill
 from smtpguard.guard.notices import Flood, Notices, approvers, nameable
+from smtpguard.lists.shelf import index_path
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
 
-COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "lists"}
+COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
+          "lists"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders"}
 KEYS = {
     "held": COMMON | WAITING | {"reasons", "marks", "part"},
@@ -168,6 +170,15 @@ async def test_what_was_rejected_and_nobody_would_hear_of_is_in_it(home: House) 
     assert subjects == ["SV: lunch", "Out of office 0", "Out of office 1", "Out of office 2"]
     assert set(data["messages"][0]) == set(data["messages"][1])
     assert data["messages"][1]["hold_id"] is None
+
+
+async def test_what_a_list_that_cannot_say_would_have_been_reached_is_at_least_so_many(home: House) -> None:
+    index_path(home.folder, "ramadan").unlink()
+    home.in_force = home.build(DOCUMENTS)
+    await home.intake()(home.transaction(RAMADAN, reverse_path="", Subject="Out of office"), Way())
+    [digest] = [i for i in await waiting(home) if i.data["notice"] == "owner-digest"]
+    [line] = (await fill(home.store, digest.data, home.in_force))["messages"]
+    assert (line["reach"], line["reach_at_least"]) == (1, True)
 
 
 async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> None:
