@@ -1,0 +1,128 @@
+"""A store that the first schema's smtpguard wrote (``first.json``: its rows, table by table) is taken over as it stands.
+
+In it: a hold that waits with a vote on it and a notice of it that was not sent, one that is approved and whose release waits,
+a verdict to relay without an outcome, two people counted, and a frozen list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import MetaData
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
+from smtpguard.policy.approval import State
+from smtpguard.store import migrate as migrating
+from smtpguard.store.archive import Archive
+from smtpguard.store.database import Database
+from smtpguard.store.store import Store, open_store
+from tests.store.making import CONTENT, SECRET, T0, Clock, a_hold, event, holds, item, recipient, relays, release
+
+FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "first.json").read_text())
+
+
+def restore(url: str, state: Path) -> None:
+    """The database as its rows say, at the first schema, and the file of its checkpoints."""
+    (state / "checkpoints").write_text(FIRST["checkpoints"])
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            known = MetaData()
+            known.reflect(connection)
+            for name, rows in FIRST["tables"].items():
+                table = known.tables[name]
+                connection.execute(table.delete())
+                connection.execute(
+                    table.insert(), [{c: _value(v, table.columns[c].type) for c, v in r.items()} for r in rows]
+                )
+    finally:
+        database.close()
+
+
+def _value(value: Any, type: Any) -> Any:
+    if isinstance(value, dict):
+        return bytes.fromhex(value["hex"])
+    return bool(value) if value is not None and type.python_type is bool else value
+
+
+@pytest.fixture
+async def store(url: str, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    restore(url, tmp_path)
+    clock.go(minutes=2)
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as opened:
+        yield opened
+
+
+async def test_the_journal_is_whole_and_goes_on(store: Store) -> None:
+    proof = await store.verify()
+    assert (proof.entries, proof.first_bad) == (7, None)
+    await store.record([event(Kind.NOTICE, "N1")])
+    proof = await store.verify()
+    assert (proof.entries, proof.first_bad) == (8, None)
+
+
+async def test_what_waits_waits_with_its_vote_and_its_content(store: Store) -> None:
+    assert [(h.hold_id, h.state) for h in await store.holds()] == [("H2", State.APPROVED), ("H1", State.WAITING)]
+    hold = await store.hold("H1")
+    assert hold is not None
+    [vote] = hold.votes
+    assert (vote.approver, vote.content_sha256) == ("eva@example.com", CONTENT.sha256)
+    assert vote.envelope_sha256 == hold.envelope.sha256
+    assert bytes((await store.content(hold.content_sha256)).raw) == bytes(CONTENT.raw)
+    assert [h.hold_id for h in await store.due(T0.replace(hour=23))] == ["H1"]
+
+
+async def test_a_retry_of_what_waits_is_that_hold(store: Store) -> None:
+    await store.keep(CONTENT)
+    again = await store.admit(item("H9", of="H1"), holds(a_hold("H9")))
+    assert again.hold is None
+    assert await store.hold("H9") is None
+
+
+async def test_what_was_approved_goes_out_and_what_is_frozen_stays(store: Store) -> None:
+    [notice, sent] = await store.lease("me", 10, 60)
+    assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
+    outcome = Outcome(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
+    assert await store.settle(sent, [outcome], [event(Kind.RELEASED, "H2")], hold_state=State.RELEASED)
+    found = await store.hold("H2")
+    assert found is not None
+    assert found.state is State.RELEASED
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(release("H1"),)))
+    assert not await store.lease("me", 10, 60)  # its list was frozen before
+    await store.thaw("F1", event(Kind.THAW, "F1"))
+    [lease] = await store.lease("me", 10, 60)
+    assert lease.intent == release("H1")
+    assert (await store.verify()).ok
+
+
+async def test_who_was_counted_counts(store: Store) -> None:
+    ask = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)
+    seen: dict[Ask, int] = {}
+
+    def step(live: Any) -> Any:
+        seen.update(live.counts)
+        return relays("T2")(live)
+
+    await store.admit(item("T2", asks=(ask,), people=(b"person-2", b"person-3")), step)
+    assert seen == {ask: 3}
+
+
+async def test_a_verdict_without_an_outcome_is_found_in_doubt(store: Store, clock: Clock) -> None:
+    assert await store.unsettled(clock.now()) == ["T1"]
+
+
+async def test_it_is_found_by_its_words(store: Store) -> None:
+    found = await Archive(store).rows(states=[State.WAITING], words=("lunch",))
+    assert [hold.hold_id for hold in found] == ["H1"]
