@@ -18,7 +18,7 @@ from smtpguard.app.relay import relay_target
 from smtpguard.app.ways import SOMEBODY, Hosts, ways
 from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import ListInfo, build
-from smtpguard.lists.sources import SourceError, Tally, addresses
+from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
@@ -134,17 +134,16 @@ def _sources(info: ListInfo, settings: Settings) -> Iterator[Finding]:
     if not info.members:
         yield Finding(about="source", state=State.UNKNOWN, text=f"the list {info.name} declares no members")
     for declared in info.members:
+        tally = Tally()
         try:
             with closing(opened(declared, settings.policy.parent)) as source:
-                people = sum(1 for _ in addresses(source, Tally()))
-                label = source.label
+                people, label = sum(1 for _ in addresses(source, tally)), source.label
         except SourceError as e:
             yield Finding(about="source", state=State.WRONG, text=f"the list {info.name}: {e}")
             continue
-        least = int(declared.get("at_least", 1))
-        few = f", fewer than at_least: {least:,}" if people < least else ""
-        text = f"the list {info.name}: {label} holds {people:,} addresses{few}"
-        yield Finding(about="source", state=State.WRONG if few else State.FINE, text=text)
+        wrong = unfit(label, people, tally, declared)
+        text = wrong[0] if wrong is not None else f"{label} holds {number_of(people, 'address', 'addresses')}"
+        yield Finding(about="source", state=State.WRONG if wrong else State.FINE, text=f"the list {info.name}: {text}")
 
 
 def _expansions(settings: Settings, policy: Policy) -> Iterator[Finding]:

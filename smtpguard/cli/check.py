@@ -13,6 +13,7 @@ import click
 from smtpguard.cli.context import Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.settings import Settings
+from smtpguard.lists.sources import number_of
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
@@ -69,7 +70,7 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
         "." if policy.enforce else ", observing only."
     )
     for name, model in policy.lists.items():
-        people = f"{checked.people[name]:,} addresses" if name in checked.people else "nobody known"
+        people = number_of(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):
             people = f"{people}, more elsewhere" if name in checked.people else "addresses elsewhere (see check --live)"
         where = ", ".join(model.addresses) or "no address"

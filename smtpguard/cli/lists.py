@@ -25,7 +25,7 @@ from smtpguard.lists.index import Index
 from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, latest
-from smtpguard.lists.sources import Tally
+from smtpguard.lists.sources import Tally, number_of
 from smtpguard.lists.sync import Refresher
 from smtpguard.mail.address import Address, BadAddress
 
@@ -182,9 +182,9 @@ def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             f"{_share(row['both'] / people)} of {name}"
             for name, people in zip(row["lists"], row["people"], strict=True)
         ]
-        yield f"{' and '.join(row['lists'])}: {row['both']:,} {'person' if row['both'] == 1 else 'people'} on both ({', '.join(shares)})"
+        yield f"{' and '.join(row['lists'])}: {number_of(row['both'], 'person', 'people')} on both ({', '.join(shares)})"
     if apart:
-        yield f"{apart:,} {'pair of lists has' if apart == 1 else 'pairs of lists have'} nobody in common"
+        yield f"{number_of(apart, 'pair of lists has', 'pairs of lists have')} nobody in common"
 
 
 def _share(share: float) -> str:
@@ -239,19 +239,25 @@ def _progress(name: str) -> Iterator[Callable[[Tally], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    rows = [0]
+    rows = [-1]
     bar: Any
     with click.progressbar(
-        length=1, label=name, file=sys.stderr, item_show_func=lambda _: f"{rows[0]:,} rows", show_eta=False
+        length=1,
+        label=name,
+        file=sys.stderr,
+        item_show_func=lambda _: number_of(max(rows[0], 0), "row", "rows"),
+        show_eta=False,
     ) as bar:
 
         def step(tally: Tally) -> None:
             rows[0] = tally.rows
-            bar.length = max(tally.size, 1)
-            bar.update(min(tally.done, bar.length) - bar.pos, "rows")
+            bar.length = tally.size or None
+            bar.update((min(tally.done, tally.size) if tally.size else tally.rows) - bar.pos, "rows")
             bar.render_progress()
 
         yield step
+    if rows[0] < 0:  # it was as before, or could not be read: no bar of nothing is left behind
+        click.echo("\033[1A\033[2K", nl=False, err=True)
 
 
 def _row(report: Report) -> dict[str, Any]:
@@ -276,11 +282,11 @@ def _tell(report: Report) -> None:
         click.echo(f"{report.list}: {report.problem}", err=True)
     else:
         said = "" if report.changed else ", as before"
-        noun = "addresses" if report.list == EXPANSIONS else "people"
-        click.echo(f"{report.list}: {report.people:,} {noun} from {report.source}{said}")
+        nouns = ("address", "addresses") if report.list == EXPANSIONS else ("person", "people")
+        click.echo(f"{report.list}: {number_of(report.people, *nouns)} from {report.source}{said}")
     for source in report.sources:
         if len(report.sources) > 1 and not source.problem and report.list != EXPANSIONS:
-            click.echo(f"  {source.label}: {source.people:,} people")
+            click.echo(f"  {source.label}: {number_of(source.people, 'person', 'people')}")
         if source.unmailed:
             click.echo(f"  {source.label}: {source.unmailed:,} rows of people who are not mailed were left out")
         if source.bad:

@@ -15,7 +15,7 @@ from smtpguard.config.documents import policy_documents
 from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
-from smtpguard.lists.sources import SourceError, Tally, addresses, maps
+from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
 from smtpguard.lists.sources.credentials import file_of
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import BadAddress
@@ -76,14 +76,11 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
             problems += _credentials(document, here, members, path.parent)
             if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
                 continue
-            found = _members(members.model_dump(by_alias=True, exclude_none=True), path.parent)
-            if isinstance(found, str):
-                problems.append(document.problem((*here, members.source), found))
-                continue
+            found, wrong, key = _members(members.model_dump(by_alias=True, exclude_none=True), path.parent)
             people[name] = people.get(name, 0) + found
-            if found < members.at_least:
-                text = f"the source holds {found} addresses, fewer than at_least: {members.at_least}"
-                problems.append(document.problem((*here, "at_least"), text))
+            if wrong:
+                key = key if (*here, key) in document.values else members.source
+                problems.append(document.problem((*here, key), wrong))
     problems += _expansions(document, policy, path.parent)
     return Checked(policy=policy, problems=ordered(problems), people=people)
 
@@ -103,13 +100,15 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
             yield document.problem((*place, model.source), str(e))
 
 
-def _members(declaration: Mapping[str, object], base: Path) -> int | str:
-    """How many addresses a source holds, or why it cannot be read."""
+def _members(declaration: Mapping[str, object], base: Path) -> tuple[int, str, str]:
+    """How many addresses a source holds; why a sync would refuse it, and by which key of the policy ("" for neither)."""
     tally = Tally()
     try:
-        return sum(1 for _ in addresses(opened(declaration, base), tally))
+        source = opened(declaration, base)
+        people = sum(1 for _ in addresses(source, tally))
     except SourceError as e:
-        return str(e)
+        return 0, str(e), ""
+    return (people, *(unfit(source.label, people, tally, declaration) or ("", "")))
 
 
 def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:

@@ -79,7 +79,7 @@ def table(rows: Sequence[dict[str, Any]], now: datetime) -> Iterator[str]:
 
 def complaints(each: dict[str, Any]) -> Iterator[str]:
     """What is wrong with a list, a sentence a line."""
-    if each["problem"] and each["state"] != "unlisted":
+    if each["problem"] and each["state"] != "unlisted" and not (each["failure"] and each["people"] is None):
         yield f"{each['problem']}."
     if each["failure"]:
         since = f" since {each['failing_since']:%Y-%m-%d %H:%M} UTC" if each["failing_since"] else ""

@@ -29,12 +29,11 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder
-from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address
-from smtpguard.lists.sources.opening import never, opened
+from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit
+from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap
 from smtpguard.mail.address import BadAddress
 
-MIN_BAD = 3  # bad rows that any source may have
 MAX_RETRY_SECONDS = 3600
 DRAFT_SECONDS = 86_400  # what a sync that died has left behind is older than that
 _NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "of", "timeout", "time_limit"})  # fmt: skip
@@ -225,20 +224,16 @@ class _How:
 
     def _judge(self, label: str, people: int, current: Index | None, tally: Tally, declared: Mapping[str, Any]) -> None:
         """Raises SourceError if this cannot be the source."""
-        if tally.bad > max(MIN_BAD, tally.rows * float(declared.get("max_bad", 0.05))):
-            first = f" (the first: {tally.shown[0]})" if tally.shown else ""
-            raise SourceError(f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}")
-        if not people:
-            raise SourceError(f"{label} holds nobody")
-        if people < int(declared.get("at_least", 1)):
-            raise SourceError(f"{label} holds {people:,} people, and the policy expects at least {int(declared['at_least']):,}")  # fmt: skip
+        wrong = unfit(label, people, tally, declared)
+        if wrong is not None:
+            raise SourceError(wrong[0])
         self._judge_size(label, people, current, float(declared.get("max_shrink", 0.2)))
 
     def _judge_size(self, label: str, people: int, current: Index | None, max_shrink: float) -> None:
         if current is not None and not self.accept_shrink and people < current.people * (1 - max_shrink):
             lost = 1 - people / current.people
             raise SourceError(
-                f"{label} holds {people:,} people, {lost:.0%} fewer than the {current.people:,} before "
+                f"{label} holds {number_of(people, 'person', 'people')}, {lost:.0%} fewer than the {current.people:,} before "
                 f"(if that is right: smtpguard lists sync {self.info.name} --accept-shrink)"
             )
 
@@ -314,7 +309,7 @@ def called(declaration: Mapping[str, Any], base: Path) -> str:
         with closing(opened(declaration, base)) as source:
             return source.label
     except (SourceError, OSError):
-        return next((str(declaration[k]) for k in declaration if k not in _NOT_WHAT_IS_READ), "its source")
+        return named(declaration)
 
 
 def _kept(parts: list[_Part], old: Index | None, new: Index | None) -> str:

@@ -139,7 +139,7 @@ async def test_sources(tmp_path: Path) -> None:
         settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
         found = await findings(tmp_path, settings)
         assert states(found, "source") == [State.WRONG]
-        assert "fewer than at_least: 3" in next(f.text for f in found if f.about == "source")
+        assert "holds 1 person, and the policy expects at least 3" in next(f.text for f in found if f.about == "source")
         (tmp_path / "members.csv").unlink()
         (tmp_path / "members.csv").mkdir()
         found = await findings(tmp_path, settings)

@@ -83,7 +83,7 @@ def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result]
     ]
     assert all(set(r) == {"file", "line", "column", "text", "expected"} for r in rows)
     assert "No such file" in rows[0]["text"]
-    assert "120 addresses, fewer than at_least: 500" in rows[1]["text"]
+    assert "holds 120 people, and the policy expects at least 500" in rows[1]["text"]
 
     edit(etc / "policy.yaml", 'column: "Email Address"', "column: Adress")
     assert "Adress" in run("check").stderr

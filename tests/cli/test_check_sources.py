@@ -46,9 +46,21 @@ def test_what_is_elsewhere_is_not_asked(folder: Path) -> None:
     done = check(folder)
     assert (done.exit_code, done.stderr) == (0, "")
     assert "list crm: crm@lists.example.com; addresses elsewhere (see check --live)" in done.stdout
-    assert "list everybody: everybody@lists.example.com; 1 addresses, more elsewhere" in done.stdout
+    assert "list everybody: everybody@lists.example.com; 1 address, more elsewhere" in done.stdout
     assert "expansions: aliases aliases" in done.stdout
     assert "expansions: mailman http://127.0.0.1:1/3.1" in done.stdout
+
+
+def test_what_a_sync_would_refuse_is_wrong_here_too(folder: Path) -> None:
+    (folder / "shop.csv").write_text("email\na@kund.se\n" + "b@kund.se@\n" * 4)
+    done = check(folder)
+    assert done.exit_code == 1
+    assert "policy.yaml:13:21: shop.csv: 4 of 5 rows hold no address (the first: line 3: " in done.stderr
+    assert "b@kund.se" not in done.stderr
+    (folder / "policy.yaml").write_text(POLICY.replace("{csv: shop.csv}", "{csv: shop.csv, max_bad: 0.5}"))
+    assert "policy.yaml:13:40: shop.csv: 4 of 5" in check(folder).stderr
+    (folder / "policy.yaml").write_text(POLICY.replace("{csv: shop.csv}", "{csv: shop.csv, max_bad: 0.9}"))
+    assert check(folder).exit_code == 0
 
 
 def test_files_that_are_not_there(folder: Path) -> None:

@@ -236,14 +236,43 @@ def test_overlap(several: Path) -> None:
     assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: no list is called "newz" (did you mean news?)\n')
 
 
-def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
-    (folder / "ramadan.csv").write_text("email\n" + "".join(f"person{n}@kund.se\n" for n in range(9000)))
+def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
+    """What is printed, and what the person at the terminal sees beside it."""
     leader, follower = os.openpty()
-    argv = [sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), "lists", "sync", "ramadan"]
+    argv = [sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), "lists", "sync", *words]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=follower, text=True, timeout=60)
     os.close(follower)
     seen = os.read(leader, 100_000).decode()
     os.close(leader)
-    assert done.stdout == "ramadan: 9,000 people from ramadan.csv\n"
+    return done.stdout, seen
+
+
+def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
+    (folder / "ramadan.csv").write_text("email\n" + "".join(f"person{n}@kund.se\n" for n in range(9000)))
+    said, seen = on_a_terminal(folder, "ramadan")
+    assert said == "ramadan: 9,000 people from ramadan.csv\n"
     assert "ramadan  [" in seen
     assert "100%  9,000 rows" in seen
+    said, seen = on_a_terminal(folder, "ramadan")
+    assert said == "ramadan: 9,000 people from ramadan.csv, as before\n"
+    assert seen.endswith("\x1b[1A\x1b[2K"), "what was not read leaves no bar"
+
+
+def test_a_source_of_unknown_size_is_never_so_and_so_far(folder: Path) -> None:
+    (folder / "policy.yaml").write_text(POLICY.replace("{csv: ramadan.csv,", "{aliases: aliases, name: all,"))
+    (folder / "aliases").write_text("all: a@kund.se, b@kund.se, c@kund.se\n")
+    _, seen = on_a_terminal(folder, "ramadan")
+    last = seen.rpartition("\r\x1b[?25l")[2]
+    assert "3 rows" in last
+    assert "%" not in last
+
+
+def test_a_source_that_cannot_be_opened_is_named_by_what_it_is(folder: Path) -> None:
+    source = '{http: "https://crm.example.com/members?segment=vip", token_file: "$CREDENTIALS_DIRECTORY/token",'
+    (folder / "policy.yaml").write_text(POLICY.replace("{csv: ramadan.csv,", source))
+    assert run(folder, "sync").exit_code == 1
+    shown = run(folder, "show")
+    assert shown.stdout.splitlines()[1].endswith("missing, failing  https://crm.example.com/members")
+    (said,) = shown.stderr.splitlines()
+    assert said.startswith("ramadan cannot be read since ")
+    assert said.endswith("CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential=; no index is in use.")  # fmt: skip

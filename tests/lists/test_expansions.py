@@ -214,7 +214,7 @@ def test_a_map_that_has_lost_most_is_not_believed_unless_somebody_says_so(
 ) -> None:
     maps({**ALIASES, "domains": ["example.com"]}, aliases="".join(f"a{n}: k1@kund.se\n" for n in range(30)))
     report = maps({**ALIASES, "domains": ["example.com"]}, aliases="a1: k1@kund.se\n")
-    assert "1 addresses expand, where 30 did before" in report.problem
+    assert "1 address expands, where 30 did before" in report.problem
     assert maps({**ALIASES, "domains": ["example.com"]}, aliases="a1: k1@kund.se\n", accept_shrink=True).ok
 
 

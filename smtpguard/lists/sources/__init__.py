@@ -6,13 +6,14 @@ address is counted by its place, never by its content. Never here: what becomes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from smtpguard.mail.address import Address, BadAddress
 
 SHOWN = 20  # bad rows that are named one by one
+MIN_BAD = 3  # bad rows that any source may have
 
 Cell = tuple[int, str]
 """A place (a line, a row, an entry, from 1) and the text there that ought to hold an address."""
@@ -84,6 +85,28 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of what ``fingerprint`` or an unfinished pass has left open. Harmless twice."""
+
+
+def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why what was read cannot be the source's members, and the key of the policy by which it cannot ("" for none that are
+    there at all); None if it can."""
+    if tally.bad > max(MIN_BAD, tally.rows * float(declaration.get("max_bad", 0.05))):
+        first = f" (the first: {tally.shown[0]})" if tally.shown else ""
+        return f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}", "max_bad"
+    if not people:
+        return f"{label} holds nobody", ""
+    least = int(declaration.get("at_least", 1))
+    if people < least:
+        return (
+            f"{label} holds {number_of(people, 'person', 'people')}, and the policy expects at least {least:,}",
+            "at_least",
+        )
+    return None
+
+
+def number_of(number: int, one: str, many: str) -> str:
+    """ "1 person", "2,000 people"."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def addresses(source: Source, tally: Tally) -> Iterator[Address]:

@@ -29,7 +29,7 @@ def opened(declaration: Mapping[str, Any], base: Path, *, state: Path | None = N
 
 
 def _opened(declaration: Mapping[str, Any], base: Path, state: Path | None, stop: Stop) -> Source:
-    match next((kind for kind in _KINDS if declaration.get(kind) is not None), ""):
+    match _kind(declaration):
         case "csv":
             return FileSource(base / declaration["csv"], CsvTable.of(declaration))
         case "text":
@@ -59,6 +59,17 @@ def _opened(declaration: Mapping[str, Any], base: Path, state: Path | None, stop
 
 
 _KINDS = ("csv", "text", "sql", "ldap", "mailman", "http", "aliases", "virtual")
+
+
+def _kind(declaration: Mapping[str, Any]) -> str:
+    return next((kind for kind in _KINDS if declaration.get(kind) is not None), "")
+
+
+def named(declaration: Mapping[str, Any]) -> str:
+    """A source that cannot be opened, by what the policy says of it; without the query of a url, which may hold more than
+    we know to hide."""
+    written = str(declaration.get(_kind(declaration)) or "its source").partition("?")[0]
+    return f"{declaration['of']}: {written}" if "of" in declaration else written
 
 
 @dataclass(frozen=True, slots=True)
