@@ -1,7 +1,7 @@
 """The log: one line a message, JSON in production, readable on a terminal, and never a secret or a raw control character.
 
-Here live how lines look and what of an event stands in one; the journal is the proof, the log is for the eye and for
-grep. Addresses are shown or masked, everywhere alike. Never here: what is journalled (guard), or who reads it.
+Here live how lines are written and what of an event stands in one; the journal is the proof, the log is for the eye and for
+grep. Addresses are shown or masked, everywhere alike. Never here: what is journalled (guard), or how one looks on a terminal (lines).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 import structlog
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.observe import lines
 
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
@@ -47,9 +48,8 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
         *([_masked] if addresses == "masked" else []),
         *([_printable] if text else [_first_things_first]),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False, pad_event_to=12) if text else _json
-    )
+    colours = stream.isatty()
+    renderer: structlog.typing.Processor = (lambda _, __, row: lines.line(row, colours=colours)) if text else _json
     global _tell
     _tell = _through_structlog if text else _straight(stream, masked=addresses == "masked")
     structlog.configure(
@@ -159,11 +159,12 @@ def _masked(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[s
 
 
 def _printable(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """On a terminal. All other values are written as Python would, and so escaped."""
-    line["event"] = printable(str(line.get("event", "")))
-    if isinstance(line.get("exception"), str):  # a traceback is read in lines
-        line["exception"] = "\n".join(map(printable, line["exception"].splitlines()))
-    return line
+    """For a terminal."""
+    trace = line.pop("exception", None)
+    shown: dict[str, Any] = {printable(name): _each_text(value, printable) for name, value in line.items()}
+    if isinstance(trace, str):  # a traceback is read in lines
+        shown["exception"] = "\n".join(map(printable, trace.splitlines()))
+    return shown
 
 
 def mask(text: str) -> str:
@@ -185,4 +186,4 @@ def _each_text(value: Any, change: Any) -> Any:
         return {key: _each_text(each, change) for key, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_each_text(each, change) for each in value]
-    return value
+    return value if value is None or isinstance(value, (bool, int, float)) else change(str(value))

@@ -75,9 +75,65 @@ def test_masked() -> None:
 
 
 def test_readable() -> None:
-    text = line("text")
-    assert "verdict" in text
-    assert "internal-to-list" in text
+    said = line("text").split(maxsplit=1)[1]
+    assert said == (
+        'HELD      01HELD  kalle@example.com to k0@example.org, k1@example.org and 28 more "": internal-to-list\n'
+    )
+    assert "k***@example.com to k***@example.org" in line("text", "masked")
+
+
+def shown(kind: Kind, data: dict[str, object], **private: tuple[str, ...]) -> str:
+    out = io.StringIO()
+    log.configure("text", "clear", out)
+    log.tell(Event(kind=kind, id="01", at=datetime(2026, 3, 2, 8, tzinfo=UTC), data=data, private=private))
+    return out.getvalue().split(maxsplit=1)[1].rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"action": "relay", "outcome": "relayed", "replies": ["250 Ok"]}, 'relayed   01  a@example.com to b@example.org "Hi"'),
+        (
+            {"action": "relay", "outcome": "refused", "replies": ["552 5.3.4 Too big"], "observed": ["busy"]},
+            'refused   01  a@example.com to b@example.org "Hi": would have: busy, 552 5.3.4 Too big',
+        ),
+        (
+            {"action": "hold", "rules": ["r"], "hold": "00", "retry": True, "counts": {"reach": 4000}, "reach_at_least": True},
+            'HELD      01  a@example.com to b@example.org "Hi", at least 4,000 people, again as 00: r',
+        ),
+        (
+            {"action": "hold", "rules": ["freeze"], "hold": "01", "with": "00", "freeze": "F1"},
+            'HELD      01  a@example.com to b@example.org "Hi", a copy of 00: freeze, frozen by F1',
+        ),
+        ({"action": "defer", "rules": ["r"]}, 'DEFERRED  01  a@example.com to b@example.org "Hi": r'),
+    ],
+)  # fmt: skip
+def test_a_message_on_a_terminal(data: dict[str, object], said: str) -> None:
+    private = {"reverse_path": ("a@example.com",), "recipients": ("b@example.org",), "subject": ("Hi",)}
+    assert shown(Kind.VERDICT, data, **private) == said
+
+
+def test_what_else_happens_on_a_terminal() -> None:
+    sent = {"notice": "held", "outcome": "sent", "attempt": 1, "code": "250"}
+    assert shown(Kind.NOTICE, sent, recipients=("a@example.com",), comment=("250 Ok",)) == (
+        "notice    01  held, to a@example.com: sent"
+    )
+    late = {"outcome": "retry", "attempt": 1}
+    assert shown(Kind.RELEASE, late, recipients=("a@example.com",), comment=("450 Busy",)) == (
+        "release   01  to a@example.com: retry: 450 Busy"
+    )
+    assert shown(Kind.LIST, {"people": 120, "bad_rows": 0, "source": "a b.csv"}) == (
+        'list      01  people=120 bad_rows=0 source="a b.csv"'
+    )
+    assert shown(Kind.LIST, {"problem": "x", "of": ["a", "b"]}) == "error: list 01  problem=x of=a,b"
+
+
+def test_colours_for_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    log.configure("auto", "clear", out)
+    log.tell(VERDICT)
+    assert "\x1b[33;1mHELD     \x1b[0m" in out.getvalue()
 
 
 def test_secrets_and_control_characters() -> None:

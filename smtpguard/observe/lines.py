@@ -1,0 +1,83 @@
+"""A line of the log as somebody at a terminal reads it: when, what, of which message, from whom to whom, and why.
+
+    08:01:55  HELD      01M8B74F5CQ49FB4  kalle@example.com to ramadan@lists.example.com "SV: Dieten", 60 people: internal-to-list, not-a-writer
+    08:01:55  relayed   01M8B74F6B74560Q  kalle@example.com to peter@partner.example "Drawings"
+    08:01:56  notice    01M8B74F5CQ49FB4  held, to kalle@example.com: sent
+    08:01:57  list      newsletter  people=120 source=newsletter.csv
+
+A screen is narrow: of a message what everybody asks first, and the rest in JSON or by ``smtpguard held show``. Never here:
+what stands in a line (log.fields), or secrets and control characters, which are gone before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_SHOWN_RECIPIENTS = 2
+_VERDICTS = {"hold": "HELD", "reject": "REJECTED", "defer": "DEFERRED"}
+_STYLES = {"HELD": "33;1", "REJECTED": "31;1", "DEFERRED": "35;1", "relayed": "32", "refused": "31", "lost": "31"}
+_LEVELS = {"warning": "33;1", "error": "31;1", "critical": "31;1"}
+_ALWAYS = frozenset({"timestamp", "level", "event", "id", "exception"})
+
+
+def line(row: Mapping[str, Any], *, colours: bool) -> str:
+    """``row`` as structlog's processors leave it. Control characters are not looked for here."""
+    level, event = str(row.get("level", "info")), str(row.get("event", ""))
+    if event == "verdict" and "action" in row:
+        word, rest = _verdict(row)
+    elif event in ("notice", "release") and "outcome" in row:
+        word, rest = event, _delivery(row)
+    else:
+        word, rest = event, " ".join(f"{k}={_value(v)}" for k, v in row.items() if k not in _ALWAYS and v is not None)
+    grave = "" if level == "info" else f"{level}: "
+    said = "  ".join(part for part in (str(row.get("id", "")), rest) if part)
+    shown = f"{grave + word:<9}"
+    if colours and (style := _LEVELS.get(level) or _STYLES.get(word)):
+        shown = f"\x1b[{style}m{shown}\x1b[0m"
+    whole = f"{row.get('timestamp', '')}  {shown} {said}".rstrip()
+    return f"{whole}\n{row['exception']}" if row.get("exception") else whole
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Its first word says what became of the message, which the relay may have refused."""
+    action = str(row["action"])
+    word = _VERDICTS.get(action) or str(row.get("outcome") or action)
+    reach = row.get("counts", {}).get("reach", 0)
+    people = f", {'at least ' if row.get('reach_at_least') else ''}{reach:,} people" if reach > 1 else ""
+    text = (
+        f'{row.get("reverse_path") or "<>"} to {_several(row.get("recipients", ()))} "{row.get("subject", "")}"{people}'
+    )
+    if row.get("hold") not in (None, row.get("id")):
+        text += f", {'again' if row.get('retry') else 'held'} as {row['hold']}"
+    if row.get("with"):
+        text += f", a copy of {row['with']}"
+    why = [*row.get("rules", ()), *(f"would have: {rule}" for rule in row.get("observed", ()))]
+    if row.get("freeze"):
+        why.append(f"frozen by {row['freeze']}")
+    if action == "relay" and row.get("outcome") not in (None, "relayed"):
+        why += row.get("replies", ())
+    return word, text + (f": {', '.join(map(str, why))}" if why else "")
+
+
+def _delivery(row: Mapping[str, Any]) -> str:
+    what = f"{row['notice']}, " if row.get("notice") else ""
+    answer = f": {row['comment']}" if row["outcome"] != "sent" and row.get("comment") else ""
+    return f"{what}to {_several(row.get('recipients', ()))}: {row['outcome']}{answer}"
+
+
+def _several(recipients: Iterable[str]) -> str:
+    shown = list(recipients)
+    more = len(shown) - _SHOWN_RECIPIENTS
+    if shown and shown[-1].startswith("and "):  # log.fields has cut them already
+        more += int(shown[-1].split()[1]) - 1
+    return ", ".join(shown[:_SHOWN_RECIPIENTS]) + (f" and {more} more" if more > 0 else "") or "nobody"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_value, value)) or "-"
+    if isinstance(value, Mapping):
+        return ",".join(f"{k}:{_value(v)}" for k, v in value.items())
+    text = str(value)
+    return f'"{text}"' if not text or " " in text else text
