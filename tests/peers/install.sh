@@ -1,50 +1,72 @@
 #!/bin/sh
-# The real peers that tests talk to. Where they cannot be installed (no root, no apt), their tests skip and say why.
+# The real peers that tests talk to, on Debian. Where they cannot be installed (no root, no apt), their tests skip and say why.
+# The packages are asked for, not the programs: a swaks without Net::SSLeay is there and knows no TLS.
 set -u
-need=""
-add() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || need="$need $2"; }
-add postfix postfix
-add swaks swaks
-add faketime faketime
-add haproxy haproxy
-add saslpasswd2 sasl2-bin
-add nginx nginx-core
-add dovecot dovecot-core
-[ -e /usr/lib/nginx/modules/ngx_mail_module.so ] || need="$need libnginx-mod-mail"
-ls /usr/lib/*/sasl2/liblogin.so >/dev/null 2>&1 || need="$need libsasl2-modules"
-add miltertest miltertest
-add systemd-analyze systemd
-add unshare util-linux
-add slapd slapd
-add mailman mailman3
-add chromium chromium
-# Sendmail as a package would push Postfix out: it is unpacked beside it, for the tests alone.
+packages="
+    postfix sasl2-bin libsasl2-modules
+    swaks libnet-ssleay-perl miltertest
+    haproxy nginx-core libnginx-mod-mail dovecot-core
+    slapd mailman3 chromium
+    systemd util-linux faketime gcc libc6-dev
+    m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0"
+# Sendmail as a package would push Postfix out: it is unpacked beside it, for the tests alone. The last line above is what it needs.
 sendmail=/usr/local/lib/smtpguard-peers/sendmail
-unpack=""
-if [ ! -x "$sendmail/usr/libexec/sendmail/sendmail" ]; then
-    unpack="sendmail-bin sendmail-cf"
-    need="$need m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0"
-fi
-[ -z "$need" ] && exit 0
+
+lacking() {
+    # shellcheck disable=SC2086
+    installed=" $(dpkg-query -W -f '${Package}=${db:Status-Status} ' $packages 2>/dev/null) "
+    for package in $packages; do
+        case "$installed" in *" $package=installed "*) ;; *) printf ' %s' "$package" ;; esac
+    done
+}
+
+unpacked() { [ -x "$sendmail/usr/libexec/sendmail/sendmail" ] && [ -e "$sendmail/usr/share/sendmail/cf/m4/cf.m4" ]; }
+
+need=$(lacking)
+[ -z "$need" ] && unpacked && exit 0
+unpacked || need="$need sendmail"
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "peers: cannot install$need here (not root, or no apt): their tests are skipped" >&2
     exit 0
 fi
-export DEBIAN_FRONTEND=noninteractive
-# The package asks for a mail name; the tests use instances of their own and never its service.
-echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections 2>/dev/null || true
-echo "slapd slapd/no_configuration boolean true" | debconf-set-selections 2>/dev/null || true
-{ apt-get update -qq && apt-get install -y -qq --no-install-recommends $need; } >/dev/null 2>&1 ||
-    echo "peers: could not install$need: their tests are skipped" >&2
-if [ -n "$unpack" ]; then
-    there=$(mktemp -d)
-    # shellcheck disable=SC2086
-    if (cd "$there" && apt-get download -qq $unpack) >/dev/null 2>&1; then
-        mkdir -p "$sendmail"
-        for package in "$there"/*.deb; do dpkg-deb -x "$package" "$sendmail"; done
-    else
-        echo "peers: could not fetch $unpack: their tests are skipped" >&2
-    fi
-    rm -rf "$there"
+
+work=$(mktemp -d)
+policy=/usr/sbin/policy-rc.d
+trap 'rm -rf "$work"; [ -e "$work.policy" ] && rm -f "$policy" "$work.policy"' EXIT
+# The tests run instances of their own, so no service of a package need start for them.
+if [ ! -e "$policy" ]; then
+    : >"$work.policy"
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
 fi
+export DEBIAN_FRONTEND=noninteractive
+# These would ask.
+{
+    echo "postfix postfix/main_mailer_type select No configuration"
+    echo "slapd slapd/no_configuration boolean true"
+} | debconf-set-selections 2>/dev/null
+
+install() { apt-get install -y -qq --no-install-recommends "$@" >"$work/log" 2>&1; }
+
+apt-get update -qq >"$work/log" 2>&1 || tail -3 "$work/log" >&2
+need=$(lacking)
+# shellcheck disable=SC2086
+if [ -n "$need" ] && ! install $need; then
+    for package in $need; do # all but those that are not to be had here
+        install "$package" || tail -1 "$work/log" >&2
+    done
+fi
+if ! unpacked; then
+    mkdir "$work/sendmail" && chmod 755 "$work" "$work/sendmail"
+    if (
+        cd "$work" && apt-get download -qq sendmail-bin sendmail-cf &&
+            for package in *.deb; do dpkg-deb -x "$package" sendmail || exit 1; done
+    ) >"$work/log" 2>&1; then
+        rm -rf "$sendmail" && mkdir -p "${sendmail%/*}" && mv "$work/sendmail" "$sendmail"
+    else
+        tail -1 "$work/log" >&2
+    fi
+fi
+need=$(lacking)
+unpacked || need="$need sendmail"
+[ -z "$need" ] || echo "peers: could not install$need: their tests are skipped" >&2
 exit 0

@@ -42,7 +42,9 @@ def passed(chain: MilterChain, message_id: str) -> bytes:
 
 
 def verdict(chain: MilterChain, subject: str) -> dict[str, object]:
-    lines = map(json.loads, chain.guard.log.read_text().splitlines())
+    text = chain.guard.log.read_text().splitlines()
+    assert not [line for line in text if not line.startswith("{")], "every line of the log is JSON"
+    lines = map(json.loads, text)
     return next(line for line in lines if line["event"] == "verdict" and line.get("subject") == subject)
 
 
@@ -182,7 +184,8 @@ class TestWaysIn:
                 smtp.docmd("RCPT", f"TO:<{RAMADAN}> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;Ramadan@lists.example.com")[0]
                 == 250
             )
-            assert smtp.data(mail)[0] == 250
+            said = smtp.data(mail)
+            assert said[0] == 250, said
         [hold] = until(lambda: chain.guard.held("SV: Ärade kunder"), why="the hold")
         assert hold["reverse_path"] == "åsa@example.com"
         for person in ("eva@example.com", "dpo@example.com"):
