@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 import uvicorn
 from starlette.applications import Starlette
 
+from smtpguard.app.certificates import server_context
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
@@ -51,11 +51,11 @@ class Console:
     async def start(self) -> None:
         wanted = self._settings.console
         if wanted is None:
-            raise CannotStart("console: not in the settings; an address and a port are needed")
+            raise CannotStart("not in the settings; an address and a port are needed")
         try:
             listener = open_all([Wanted(address=wanted.address, port=wanted.port)])[0].socket
         except CannotListen as e:
-            raise CannotStart(f"console: {e}") from None
+            raise CannotStart(str(e)) from None
         self._undo.callback(listener.close)
         application = await self._application(listener.getsockname()[1])
         self._server = _Server(_configured(application, wanted))
@@ -64,7 +64,7 @@ class Console:
             await asyncio.sleep(0.01)
         if self._serving.done():
             self._serving.result()
-            raise CannotStart("console: the web server ended at once")
+            raise CannotStart("the web server ended at once")
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -170,12 +170,6 @@ def _configured(application: Starlette, wanted: ConsoleSettings) -> uvicorn.Conf
         h11_max_incomplete_event_size=64 << 10,
     )
     if wanted.tls is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            context.load_cert_chain(wanted.tls.certificate, wanted.tls.key)
-        except (OSError, ssl.SSLError) as e:
-            raise CannotStart(f"console: tls: the certificate cannot be used: {e}") from None
         config.load()
-        config.ssl = context
+        config.ssl = server_context(wanted.tls.certificate, wanted.tls.key)
     return config

@@ -12,8 +12,9 @@ import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from smtpguard.app.certificates import server_context
 from smtpguard.app.clock import ids
-from smtpguard.app.files import CannotStart, spool
+from smtpguard.app.files import spool
 from smtpguard.app.line import straight_line
 from smtpguard.app.relay import relay_logins, relay_pool
 from smtpguard.config.settings import Settings, SmtpListener
@@ -113,9 +114,5 @@ def answered_here(settings: Settings) -> Callable[[Address], bool]:
 def _tls(each: SmtpListener) -> ServerTls | None:
     if each.tls is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(each.tls.certificate, each.tls.key)
-    except (OSError, ssl.SSLError) as e:
-        raise CannotStart(f"{each.tls.certificate}, {each.tls.key}: {e.strerror or e}") from None
+    context = server_context(each.tls.certificate, each.tls.key)
     return ServerTls(context=context, implicit=each.tls.mode == "implicit", required=each.tls.required)

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import structlog
 
+from smtpguard import __version__
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.config.settings import Settings
 from smtpguard.processes.connections import Limits
@@ -31,7 +32,7 @@ _MANY = frozenset({"proxy", "milter"})  # a process for each worker
 @click.pass_obj
 def command(context: Context, only: Sequence[str]) -> None:
     """Run the guard until SIGTERM: proxy, milter, delivery and console in one process tree. SIGHUP reloads the policy."""
-    from smtpguard.app import start
+    from smtpguard.app import certificates, start
     from smtpguard.observe import log
 
     settings = context.settings()
@@ -40,14 +41,17 @@ def command(context: Context, only: Sequence[str]) -> None:
     if "milter" in kinds and not settings.listen.milter:
         raise CannotRun(f"{context.config}: listen.milter names no place to listen")
     workers = settings.workers or len(os.sched_getaffinity(0))
+    certificates.try_all(settings, kinds)
     parts = [part for kind in kinds for part in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
         done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts)))
+        said = structlog.get_logger("smtpguard")
+        said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for warning in done.warnings:
-            structlog.get_logger("smtpguard").warning("policy", problem=str(warning))
+            said.warning("policy", problem=str(warning))
         status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners).run())
     asyncio.run(start.ended(settings, by=context.user, status=status))
     raise click.exceptions.Exit(status)
@@ -83,10 +87,23 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
         for each in settings.listen.milter
         if "milter" in kinds
     ]
+    opened: list[Listener] = []
     try:
-        return open_all(wanted, inherited())
+        opened += open_all(wanted, inherited())
+        if "console" in kinds and settings.console:  # its part opens it itself; tried here, to be told at once
+            for each in open_all([Wanted(address=settings.console.address, port=settings.console.port)]):
+                each.close()
     except CannotListen as e:
+        for each in opened:
+            each.close()
         raise CannotRun(str(e)) from None
+    return opened
+
+
+def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
+    """Where the console will be."""
+    console = settings.console if "console" in kinds else None
+    return {"console": console.url or f"http://{console.address}:{console.port}"} if console else {}
 
 
 def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:

@@ -28,6 +28,13 @@ BUSY_SECONDS = 15
 CONNECT_SECONDS = 5
 _ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
+_SQLITE_SAYS = {
+    "SQLITE_NOTADB": "is no SQLite database",
+    "SQLITE_CORRUPT": "is damaged",
+    "SQLITE_READONLY": "cannot be written by this user",
+    "SQLITE_CANTOPEN": "cannot be opened",
+    "SQLITE_BUSY": "is locked by another program",
+}
 _BEGIN_POSTGRESQL = f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})"
 
 
@@ -208,7 +215,8 @@ class Database:
             return Full("no space left for the database")
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
-        return Unavailable(f"the database: {name}")
+        said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
+        return Unavailable(f"{self.path} {said} ({name})" if said else f"the database: {name}")
 
     def _no_space(self) -> bool:
         try:

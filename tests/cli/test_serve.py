@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 
 from smtpguard.cli import COMMANDS, main
 
@@ -127,18 +128,49 @@ def test_a_port_that_needs_privileges_names_the_way(config: Path, capsys: pytest
     assert err == "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
 
 
-def test_a_certificate_that_is_not_there(config: Path) -> None:
+def test_the_consoles_port_in_use(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(
+            "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n" + f"console: {{address: 127.0.0.1, port: {port}}}\n"
+        )
+        status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err) == (2, f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n")
+
+
+@pytest.mark.parametrize("where", ["listen", "console"])
+def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told once, before anything starts."""
+    tls = "tls: {certificate: guard.pem, key: guard.key}"
+    listening = "{address: 127.0.0.1, port: 0" + (f", {tls}}}" if where == "listen" else "}")
     config.write_text(
-        "listen: {smtp: [{address: 127.0.0.1, port: 0, tls: {certificate: no.pem, key: no.key}}]}\nlogging: {format: json}\n"
+        f"listen: {{smtp: [{listening}]}}\n" + (f"console: {{port: 0, {tls}}}\n" if where == "console" else "")
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "smtpguard", "-c", str(config), "serve"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert lines
-    assert all(line.startswith("smtpguard proxy: ") and "no.pem" in line for line in lines)
+    certificate, key = config.parent / "guard.pem", config.parent / "guard.key"
+
+    def said() -> str:
+        status, _, err = run("-c", str(config), "serve", capsys=capsys)
+        assert (status, err.count("\n")) == (2, 1)
+        return err
+
+    assert said() == f"smtpguard: {certificate}: No such file or directory\n"
+    authority = trustme.CA()
+    one, other = authority.issue_cert("guard.example.com"), authority.issue_cert("guard.example.com")
+    one.cert_chain_pems[0].write_to_path(certificate)
+    assert said() == f"smtpguard: {key}: No such file or directory\n"
+    other.private_key_pem.write_to_path(key)
+    assert said() == f"smtpguard: {certificate}, {key}: the key is not the certificate's\n"
+    key.write_text("no key")
+    assert said() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
+
+
+def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = config.parent / "var" / "smtpguard.db"
+    database.parent.mkdir(exist_ok=True)
+    database.write_text("no database, but a text that is long enough to be taken for the head of one" * 20)
+    config.write_text("listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n")
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err) == (2, f"smtpguard: the store: {database} is no SQLite database (SQLITE_NOTADB)\n")
 
 
 def test_parts_alone_and_together_share_what_is_there(

@@ -1,0 +1,39 @@
+"""The certificates that we show, each with its key: loaded, or one sentence that says which cannot be used, and why.
+
+``serve`` loads them once before anything starts, so that a mistake is told once. Never here: whom we believe (wire.handshake).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+from smtpguard.app.files import CannotStart
+from smtpguard.config.settings import Settings
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For the side that answers; TLS 1.2 and later. Raises CannotStart."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for path in (certificate, key):
+        try:
+            path.open("rb").close()
+        except OSError as e:  # ssl would not say which of the two
+            raise CannotStart(f"{path}: {e.strerror}") from None
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as e:
+        why = "the key is not the certificate's" if e.reason == "KEY_VALUES_MISMATCH" else "not PEM that can be used"
+        raise CannotStart(f"{certificate}, {key}: {why}") from None
+    return context
+
+
+def try_all(settings: Settings, parts: Iterable[str]) -> None:
+    """Those that these parts will show. Raises CannotStart."""
+    for listener in settings.listen.smtp if "proxy" in parts else ():
+        if listener.tls is not None:
+            server_context(listener.tls.certificate, listener.tls.key)
+    if "console" in parts and settings.console is not None and settings.console.tls is not None:
+        server_context(settings.console.tls.certificate, settings.console.tls.key)
