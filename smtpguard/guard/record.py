@@ -30,6 +30,7 @@ TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 DEFERRED = "This message cannot be decided on now, try again later."
 PERSONAL = frozenset({"sender.address"})  # facts whose value names somebody
 MAX_SUBJECT = 500
+ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class Record:
             named=self._named() if live.mailing is not None and not live.mailing.messages else ("", "", ""),
             grown=more,
             progress=stands.progress,
+            spared=self._spared(verdict),
         )
 
     def _named(self) -> tuple[str, str, str]:
@@ -133,6 +135,7 @@ class Record:
             events=tuple(events),
             disposition=Held(hold_id=twin.hold_id, taken=taken),
             adopt=twin.hold_id if void else None,
+            spared=self._spared(twin.verdict),
             counted=self.asks,
             generation=live.generation,
         )
@@ -173,13 +176,18 @@ class Record:
         envelope = self.gathering.transaction.envelope
         if verdict.scope is not Scope.CUSTOMERS:
             return envelope, ()
-        only_internal = frozenset({RecipientKind.INTERNAL})
         kinds = [c.kinds for c in self.gathering.everyone.recipients]
         pairs = list(zip(envelope.recipients, kinds, strict=True))
-        held = tuple(r for r, k in pairs if k != only_internal)
+        held = tuple(r for r, k in pairs if k != ONLY_INTERNAL)
         if not held:
             return envelope, ()
-        return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == only_internal)
+        return replace(envelope, recipients=held), tuple(r for r, k in pairs if k == ONLY_INTERNAL)
+
+    def _spared(self, verdict: Verdict) -> frozenset[bytes]:
+        """Those colleagues, as counts know them."""
+        if verdict.action is not Action.HOLD or not self._parts(verdict)[1]:
+            return frozenset()
+        return frozenset(c.digest for c in self.gathering.everyone.recipients if c.kinds == ONLY_INTERNAL)
 
     def _taken(self, hold: Hold) -> tuple[Recipient, ...]:
         """Whom the wire leaves out, where it passes the message on to the others itself."""

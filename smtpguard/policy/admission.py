@@ -170,7 +170,7 @@ class Admission:
     ``adopt``: the id of a void hold that is waiting again. ``mailing``: what it became part of, and ``named``: subject,
     reverse-path and sender, kept of a mailing's first message. ``grown``: the hold that people are to decide on, where this
     message, stored under it or deferred, adds lists, rules or writers to what they decide. ``progress``: of a release in
-    stages that this message is part of.
+    stages that this message is part of. ``spared``: digests of those who get it now though it is held (``scope: customers``).
     """
 
     verdict: Verdict
@@ -185,6 +185,7 @@ class Admission:
     named: tuple[str, str, str] = ("", "", "")
     grown: Hold | None = None
     progress: Progress | None = None
+    spared: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

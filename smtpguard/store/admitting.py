@@ -149,7 +149,7 @@ class Run:
             return None
         roll = self._batch.roll
         fate = Fate.HELD if isinstance(admission.disposition, Held) else FATES[admission.verdict.action]
-        people = roll.record(row, item, fate, admission.named) if fate is not Fate.NONE else None
+        people = roll.record(row, item, fate, admission.named, admission.spared) if fate is not Fate.NONE else None
         mailing = row.mailing
         if admission.progress is not None:
             mailing = replace(mailing, progress=admission.progress)

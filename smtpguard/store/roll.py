@@ -204,8 +204,10 @@ class Roll:
 
     # -- what is written
 
-    def record(self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str]) -> bytes:
-        """Somebody's copy was decided on. Returns the people, for what becomes of it later. Who is let through a second time
+    def record(
+        self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: frozenset[bytes] = frozenset()
+    ) -> bytes:
+        """Somebody's copy was decided on; ``spared`` get theirs whatever it was. Returns the people, for what becomes of it later. Who is let through a second time
         while nobody has said that the first failed has it: too many are counted so, never too few."""
         now, content = self._page.now_us, _content(item)
         lists = list(row.mailing.lists)
@@ -225,8 +227,8 @@ class Roll:
                 row.sums[kind] = row.sums.get(kind, 0) + before.weight
             if kind & _CUSTOMERS and not before.kind & _CUSTOMERS:
                 row.customers += before.weight
-            became = fate
-            if before.fate is Fate.RELAYED or (before.fate is fate is Fate.ADMITTED):
+            became = Fate.ADMITTED if person.digest in spared else fate
+            if before.fate is Fate.RELAYED or (before.fate is became is Fate.ADMITTED):
                 became = Fate.RELAYED
             row.fates[before.fate] -= before.weight
             row.fates[became] += before.weight

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smtpguard.audit.event import Event
+from smtpguard.guard import delivery
 from smtpguard.guard.attempt import MAX_DOUBTS
 from smtpguard.guard.delivery import Delivery
 from smtpguard.mail.address import Address
@@ -76,6 +77,7 @@ class FakeLedger:
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
         hold_state: State | None = None,
+        refused: Sequence[bytes] = (),
     ) -> bool:
         entry = self.entries[lease.lease_id]
         if entry.token != lease.token or not entry.pending:
@@ -185,14 +187,29 @@ class NoLists:
     def list_at(self, address: Address) -> None:
         return None
 
+    def classify(self, addresses: Sequence[Address]) -> Any:
+        return self
+
+    recipients = ()
+
 
 class Open:
     def fence(self, **_: Any) -> Callable[[], bool]:
         return lambda: True
 
 
+@pytest.fixture(autouse=True)
+def loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the worker would log and try again 120 times is a failure of the test, said once."""
+
+    def fail(message: str, *_: object) -> None:
+        raise
+
+    monkeypatch.setattr(delivery.log, "exception", fail)
+
+
 @given(st.lists(FATES, max_size=14))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold, fates: list[Fate]) -> None:
     content = Message.of(b"Subject: x\r\nMessage-ID: <1@x>\r\n\r\nHello\r\n")
     intent = Intent(

@@ -172,6 +172,8 @@ async def test_colleagues_get_theirs_while_customers_wait(home: House) -> None:
     assert hold is not None
     assert [str(a) for a in hold.envelope.addresses] == MEMBERS[:25]
     assert hold.reach == 25, "the colleagues have it already"
+    [mailing] = await home.store.mailings()
+    assert (mailing.people.held, mailing.out) == (25, 2)
     [part] = [i for i in await home.outbox() if i.kind.value == "part"]
     assert [str(r.address) for r in part.recipients] == ["ulf@example.com", "ida@example.com"]
     assert part.content_sha256 == transaction.message.sha256

@@ -38,6 +38,13 @@ lists:
     origin: {dkim: campaigns.example.com}
     avoid: [pork, alcohol]
     approvals: {from: [communications, compliance], each: 1}
+  friends:
+    addresses: [friends@lists.example.com]
+    list_ids: [friends.lists.example.com]
+    members: {csv: friends.csv, column: email}
+    audience: customers
+    writers: [campaigns@example.com]
+    origin: {dkim: campaigns.example.com}
 streams:
   receipts:
     from: [noreply@example.com]
@@ -119,6 +126,7 @@ class Guard:
         self.log = self.root / "log"
         rows = "\n".join(f"{member(n)},Customer {n}" for n in range(1000))
         (self.root / "ramadan.csv").write_text(f"email,name\n{rows}\n")
+        (self.root / "friends.csv").write_text("email\n" + "".join(f"friend{n}@example.net\n" for n in range(120)))
         (self.root / "policy.yaml").write_text(policy or POLICY + rules())
         keys = {
             "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}, tls: {{certificate: ../cert.pem, key: ../key.pem}}}}]}}",

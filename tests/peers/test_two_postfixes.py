@@ -122,9 +122,20 @@ class TestOrdinaryDay:
 
 class TestCampaign:
     def test_by_the_lists_writer_signed_by_its_origin(self, chain: Chain, signing_key: tuple[bytes, bytes]) -> None:
+        """To 120 people it goes through; to 1,000 it does once both groups have approved it."""
+        few, many = "friends@lists.example.com", "ramadan@lists.example.com"
+        mail = signed(letters.campaign("campaign-0@example.com", to=few), b"campaigns.example.com", signing_key)
+        chain.submit(mail, "bounces@campaigns.example.com", few)
+        [got] = until(lambda: chain.recorder.with_id("campaign-0@example.com"), why="the campaign to pass")
+        assert got.content.endswith(mail)
         mail = signed(letters.campaign("campaign-1@example.com"), b"campaigns.example.com", signing_key)
-        chain.submit(mail, "bounces@campaigns.example.com", "ramadan@lists.example.com")
-        [got] = until(lambda: chain.recorder.with_id("campaign-1@example.com"), why="the campaign to pass")
+        chain.submit(mail, "bounces@campaigns.example.com", many)
+        hold = held(chain, "Ramadan Mubarak from all of us")
+        assert hold["rules"] == ["unapproved-mailing"], "nothing else is wrong with it"
+        for approver in ("eva@example.com", "dpo@example.com"):
+            assert not chain.recorder.with_id("campaign-1@example.com")
+            chain.guard.run("held", "approve", str(hold["id"]), "--as", approver)
+        [got] = until(lambda: chain.recorder.with_id("campaign-1@example.com"), why="the release")
         assert got.content.endswith(mail)
 
     def test_unsigned_is_held_and_released_by_both_groups(self, chain: Chain) -> None:

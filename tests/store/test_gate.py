@@ -9,6 +9,8 @@ import pytest
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Gate, PolicyMoved, Selector, Unavailable
+from smtpguard.policy.mailing import Person
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.store import Store, open_store
 from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, relays
 
@@ -73,13 +75,19 @@ async def test_another_process_sees_it_at_once(store: Store, url: str, tmp_path:
         (Selector.ALL, "", {"T1", "T2"}),
         (Selector.LIST, "ramadan", {"T1"}),
         (Selector.SENDER, "bo@example.com", {"T2"}),
-        (Selector.MAILING, "m1", {"T1"}),
+        (Selector.MAILING, "the mailing of T1", {"T1"}),
         (Selector.THREAD, "t2", {"T2"}),
         (Selector.LIST, "other", set()),
     ],
 )
 async def test_who_is_on_the_way(store: Store, clock: Clock, selector: Selector, value: str, stopped: set[str]) -> None:
-    t1 = item("T1", touches=frozenset({"ramadan"}), senders=frozenset({"anna@example.com"}), mailing="m1")
+    t1 = item(
+        "T1",
+        touches=frozenset({"ramadan"}),
+        senders=frozenset({"anna@example.com"}),
+        identity=Identity(exact="id m1"),
+        everybody=(Person(digest=b"customer", customer=True),),
+    )
     t2 = item("T2", senders=frozenset({"bo@example.com"}), thread="t2")
     await store.admit(item("T0"), relays("T0"))
     clock.go(minutes=10)
@@ -87,5 +95,8 @@ async def test_who_is_on_the_way(store: Store, clock: Clock, selector: Selector,
         await store.admit(one, relays(one.id))
     store.note(event(Kind.OUTCOME, "T3", outcome="relayed"))
     await store.record([event(Kind.START, "here")])
+    if selector is Selector.MAILING:
+        [mailing] = await store.mailings(least=1)
+        value = mailing.mailing_id
     freeze = a_freeze("F1", selector, value)
     assert set(await store.in_flight(freeze, T0 + timedelta(minutes=5))) == stopped
