@@ -87,8 +87,12 @@ def _judged(
     if not 200 <= code < 300:
         return Finding(about="way", state=State.FINE, text=f"closed: {what}: {code} {text}")
     if name in accepted:
-        return Finding(about="way", state=State.ACCEPTED, text=f"open: {what}, as accepted_ways has it ({name})")
-    text = f"open: {what}: it takes the mail; let it hear the guard alone, or accept it: accepted_ways: [{name}]"
+        return Finding(
+            about="way", state=State.ACCEPTED, text=f"a way around: {what}, as accepted_ways has it ({name})"
+        )
+    text = (
+        f"a way around: {what}: it takes the mail; let it hear the guard alone, or accept it: accepted_ways: [{name}]"
+    )
     return Finding(about="way", state=State.OPEN, text=text)
 
 

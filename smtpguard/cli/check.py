@@ -12,6 +12,7 @@ import click
 
 from smtpguard.cli.context import Context
 from smtpguard.cli.offline import Checked, check
+from smtpguard.config.quantity import in_short
 from smtpguard.config.settings import Settings
 from smtpguard.lists.sources import number_of
 from smtpguard.policy.members import ListMembers, Remote
@@ -37,18 +38,18 @@ def command(context: Context, file: Path | None, live: bool, as_json: bool) -> N
             context.say(problem.row())
         else:
             click.echo(str(problem), err=True)
-    if not checked.fine:
-        raise click.exceptions.Exit(1)
-    if not (as_json or context.json):
+    fine = checked.fine
+    if fine and not (as_json or context.json):
         for line in summary(path, checked):
             click.echo(line)
-    if live:
+    if live and checked.settings is not None and checked.policy is not None:  # a file that is missing hides no open way
         from smtpguard.cli.live import tell  # DNS and SMTP, which nothing else here needs
 
-        if checked.settings is None or checked.policy is None:
-            raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
-        if not tell(context, checked.settings, checked.policy, as_json=as_json):
-            raise click.exceptions.Exit(1)
+        fine = tell(context, checked.settings, checked.policy, as_json=as_json) and fine
+    elif live and fine:
+        raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
+    if not fine:
+        raise click.exceptions.Exit(1)
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:
@@ -63,6 +64,12 @@ def summary(path: Path, checked: Checked) -> Iterator[str]:
 def _settings(settings: Settings) -> Iterator[str]:
     listening = ", ".join(f"{listener.address} port {listener.port}" for listener in settings.listen.smtp)
     yield f"Listens on {listening or 'nothing'}; relays to {settings.relay.host} port {settings.relay.port}, TLS {settings.relay.tls}."
+    for each in settings.listen.milter:
+        yield f"A milter on {each.unix or f'{each.address} port {each.port}'}."
+    if (console := settings.console) is not None:
+        yield f"The console on {console.address} port {console.port}" + (
+            f", as {console.url}." if console.url else "; no url: notices do not link to it."
+        )
 
 
 def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
@@ -78,7 +85,12 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     for expands in policy.expansions:
         yield f"  expansions: {expands.source} {getattr(expands, expands.source)}"
     for name, stream in policy.streams.items():
-        yield f"  stream {name}: from {', '.join(stream.from_)}"
+        limits = [
+            f", at most {limit.count:,} {whose}in {in_short(limit.window_seconds)}"
+            for limit, whose in ((stream.max, ""), (stream.max_per_person, "to one person "))
+            if limit is not None
+        ]
+        yield f"  stream {name}: from {', '.join(stream.from_)}{''.join(limits)}"
     yield from marks_in_words(policy)
     for rule in policy.rules.rules:
         yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
@@ -107,7 +119,8 @@ def rule_in_words(rule: Rule) -> str:
         " and ".join(f"{c.fact.name} {'is ' if c.limit[:1].isalnum() else ''}{c.limit}" for c in conditions)
         for conditions in (rule.when, rule.unless)
     ]
-    return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "")
+    rests = f"; the conversation then rests for {in_short(rule.stop_seconds)}" if rule.stop_seconds else ""
+    return f"{does}{part} where {said[0]}" + (f", unless {said[1]}" if said[1] else "") + rests
 
 
 def quorum_in_words(quorum: Quorum) -> str:

@@ -130,6 +130,12 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
 
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:
     """The files that must be there before anything starts. What smtpguard makes itself need not be."""
+    yield from _named(document, settings)
+    yield from _notices(document, settings)
+    yield from _places(document, settings)
+
+
+def _named(document: Document, settings: Settings) -> Iterator[Problem]:
     named: list[tuple[Place, Path | None]] = [(("policy",), settings.policy)]
     for n, listener in enumerate(settings.listen.smtp):
         if listener.tls is not None:
@@ -140,20 +146,38 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
     named.append((("relay", "auth", "password_file"), relay.auth.password_file if relay.auth else None))
     named.append((("store", "password_file"), settings.store.password_file))
     named.append((("dkim_sign", "key_file"), settings.dkim_sign.key_file if settings.dkim_sign else None))
+    if (console := settings.console) is not None and console.tls is not None:
+        named += [(("console", "tls", key), getattr(console.tls, key)) for key in ("certificate", "key")]
+    if console is not None and console.oidc is not None:
+        named.append((("console", "oidc", "client_secret_file"), console.oidc.client_secret_file))
+    named += [(("webhooks", n, "secret_file"), hook.secret_file) for n, hook in enumerate(settings.webhooks)]
     for place, path in named:
         if path is not None and not path.is_file():
             yield document.problem(place, f"there is no file {_shown(path)}", "a file that is there")
         elif path is not None and not _readable(path):
             yield document.problem(place, f"{_shown(path)} cannot be read by this user")
-    yield from _notices(document, settings)
-    taken: dict[tuple[str, int], int] = {}
-    for n, listener in enumerate(settings.listen.smtp):
-        first = taken.setdefault((listener.address, listener.port), n)
-        if listener.port and first != n:
-            text = f"{listener.address} port {listener.port} is listened on twice"
-            yield document.problem(("listen", "smtp", n, "port"), text, "another port or address")
-        if (settings.relay.host, settings.relay.port) == (listener.address, listener.port):
-            yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
+
+
+def _places(document: Document, settings: Settings) -> Iterator[Problem]:
+    """Where it listens: one place, one listener, and none of them the relay's."""
+    listening = settings.listen
+    wanted: list[tuple[Place, str, int | None]] = [
+        (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
+    ]
+    wanted += [(("listen", "milter", n, "port"), each.address, each.port) for n, each in enumerate(listening.milter)]
+    if settings.console is not None:
+        wanted.append((("console", "port"), settings.console.address, settings.console.port))
+    taken: set[tuple[str, int]] = set()
+    for place, address, port in wanted:
+        if not port:
+            continue
+        if (address, port) in taken:
+            text = f"{address} port {port} is listened on twice"
+            yield document.problem(place, text, "another port or address")
+        taken.add((address, port))
+    relay = settings.relay
+    if any((relay.host, relay.port) == (each.address, each.port) for each in listening.smtp):
+        yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
 
 
 def _notices(document: Document, settings: Settings) -> Iterator[Problem]:

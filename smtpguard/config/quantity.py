@@ -51,6 +51,16 @@ def seconds(text: str) -> int:
     return round(total)
 
 
+def in_short(length: int) -> str:
+    """Seconds as people write them: "6h", "1h 30m"; what ``seconds`` reads as the same again."""
+    said = []
+    for unit in "dhms":
+        count, length = divmod(length, _UNITS[unit])
+        if count:
+            said.append(f"{count}{unit}")
+    return " ".join(said) or "0s"
+
+
 def span(text: str) -> Span:
     """A duration that may be counted in working hours. Raises Invalid."""
     if working := _WORKING.match(text):

@@ -130,6 +130,36 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
     assert "the relay is this guard itself" in result.stderr
 
 
+def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", "  milter: []", "  milter: [{port: 10027}, {unix: /run/guard/milter.sock}]")
+    with (etc / "smtpguard.yaml").open("a") as file:
+        file.write('console: {port: 8125, url: "https://guard.example.com"}\n')
+    said = run("check").stdout
+    assert "A milter on 127.0.0.1 port 10027.\nA milter on /run/guard/milter.sock.\n" in said
+    assert "The console on 127.0.0.1 port 8125, as https://guard.example.com.\n" in said
+    assert "stream receipts: from noreply@example.com, at most 20,000 in 1h, at most 20 to one person in 1d\n" in said
+    assert "thread.replies >= 5 in 10m; the conversation then rests for 6h\n" in said
+
+
+def test_secrets_and_ports_of_the_console_are_looked_at_as_well(run: Callable[..., Result], etc: Path) -> None:
+    with (etc / "smtpguard.yaml").open("a") as file:
+        file.write("console: {port: 10025, tls: {certificate: web.pem, key: web.key}}\n")
+    said = run("check").stderr.splitlines()
+    assert [line.split(": ", 1)[1].split(":")[0] for line in said] == [
+        "127.0.0.1 port 10025 is listened on twice",
+        f"there is no file {etc / 'web.pem'}",
+        f"there is no file {etc / 'web.key'}",
+    ]
+
+
+def test_live_asks_the_relay_though_a_list_is_missing(run: Callable[..., Result], etc: Path) -> None:
+    (etc / "lists" / "ramadan.csv").unlink()
+    result = run("check", "--live")
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stderr
+    assert "the relay 127.0.0.1 port" in result.stdout
+
+
 def test_live_asks_the_relay_and_fails_where_it_does_not_answer(run: Callable[..., Result], etc: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: whoever connects is refused
         taken.bind(("127.0.0.1", 0))

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
-from smtpguard.config.quantity import Span, seconds, span
+from smtpguard.config.quantity import Span, in_short, seconds, span
 from smtpguard.config.schema import settings_schema
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings, read_settings, settings_of
@@ -181,3 +183,9 @@ def test_the_schema_closes_every_section() -> None:
 )
 def test_delimiters_may_be_those_of_domains(written: str, means: str) -> None:
     assert read(f"delimiters: {written}\n").delimiters == means
+
+
+@given(st.integers(1, 10**8))
+def test_a_duration_in_short_is_read_as_the_same(length: int) -> None:
+    assert seconds(in_short(length)) == length
+    assert in_short(5400) == "1h 30m"
