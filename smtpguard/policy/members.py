@@ -18,9 +18,11 @@ from smtpguard.config.problem import Invalid, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section, tag
 
-_SECRET_PARAMETERS = frozenset(
-    {"password", "passwd", "pwd", "pass", "sslpassword", "token", "access_token", "api_key", "apikey", "key", "secret"}
+_SECRET_PARAMETER = re.compile(
+    r"(?:.*(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|subscription)[-_]?key)|key|sig|signature|auth)\Z",
+    re.I,
 )
+"""Names of a url's parameters that stand for a secret; libpq's passfile and sslkey are paths."""
 _EXAMPLE = "a mapping like {csv: FILE, column: email}"
 _PATTERN_MAPS = ("regexp:", "pcre:")
 _TABLE = re.compile(r"[a-z]+:", re.I)
@@ -35,7 +37,7 @@ def _without_password(url: str, where: str) -> str:
         _ = parts.port
     except ValueError:
         raise Invalid("no url", 'a url like "https://crm.example.com/members"') from None
-    if held or any(name.lower() in _SECRET_PARAMETERS for name, _ in parse_qsl(parts.query)):
+    if held or any(map(_SECRET_PARAMETER.match, dict(parse_qsl(parts.query)))):
         raise Invalid("the url holds a password or a token in clear", f"the url without it, and {where}")
     return url
 

@@ -101,7 +101,7 @@ def group_dn(name: str) -> str:
 
 
 def _configuration(folder: Path, limit: int) -> str:
-    schema = "".join(f"include {_SCHEMA / name}.schema\n" for name in ("core", "cosine", "inetorgperson"))
+    schema = "".join(f"include {_SCHEMA / name}.schema\n" for name in ("core", "cosine", "inetorgperson", "nis"))
     return f"""{schema}
 attributetype ( 1.2.840.113556.1.2.210 NAME 'proxyAddresses' EQUALITY caseIgnoreMatch
   SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )

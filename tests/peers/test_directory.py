@@ -43,6 +43,7 @@ DATA = entries(
         group("circle", group_dn("nested"), person_dn("k1")),
         group("holes", person_dn("Nobody"), person_dn("Gone"), person_dn("Wrong"), person_dn("Lena")),
         group("shouting", person_dn("LENA").upper(), person_dn("Lena")),
+        f"dn: {group_dn('names')}\nobjectClass: posixGroup\ncn: names\ngidNumber: 1\nmemberUid: lena\n",
         f"dn: cn=strange \\28\\2A\\29 group,ou=groups,{SUFFIX}\nobjectClass: groupOfNames\ncn: strange (*) group\n"
         f"member: {person_dn('Lena')}\n",
     ]
@@ -98,6 +99,13 @@ def test_who_has_no_address_is_told_by_place(read: Read) -> None:
     ]
     assert str(tally.shown[0]).startswith("entry ")
     assert "Gone" not in str(tally.shown)
+
+
+def test_a_group_that_names_no_entries_says_so(read: Read) -> None:
+    found, tally = read(group=[group_dn("names"), group_dn("plain")])
+    assert "lena@kund.se" in found
+    (bad,) = tally.shown
+    assert bad.why == "a group that has memberUid alone, which names no entries: expected base and filter"
 
 
 def test_a_name_in_another_case_is_the_same_entry(read: Read) -> None:

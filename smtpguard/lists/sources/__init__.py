@@ -94,7 +94,8 @@ def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any])
         first = f" (the first: {tally.shown[0]})" if tally.shown else ""
         return f"{label}: {tally.bad:,} of {tally.rows:,} rows hold no address{first}", "max_bad"
     if not people:
-        return f"{label} holds nobody", ""
+        first = f": {tally.shown[0]}" if tally.shown else ""
+        return f"{label} holds nobody{first}", ""
     least = int(declaration.get("at_least", 1))
     if people < least:
         return (

@@ -24,6 +24,7 @@ PAGED = "1.2.840.113556.1.4.319"  # RFC 2696
 IN_CHAIN = "1.2.840.113556.1.4.1941"
 ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
 MEMBERS = ("member", "uniqueMember")
+NAMES_ALONE = "memberUid"
 ADDRESSES = ("mail", "proxyAddresses")
 _SCHEMES = ("smtp:", "mailto:")  # of proxyAddresses; the others (x500:, sip:) are no mailboxes
 
@@ -141,7 +142,7 @@ class _Directory:
 
     def __init__(self, source: LdapSource, connection: Any) -> None:
         self._source, self._connection = source, connection
-        self._wanted = [*source.attributes, "objectClass", *MEMBERS]
+        self._wanted = [*source.attributes, "objectClass", *MEMBERS, NAMES_ALONE]
         root = next(self._entries("", "(objectClass=*)", "BASE", ["supportedCapabilities", "defaultNamingContext"]), {})
         self.is_active = ACTIVE_DIRECTORY in _values(root, "supportedCapabilities")
         self._context = next(iter(_values(root, "defaultNamingContext")), "")
@@ -173,7 +174,11 @@ class _Directory:
                 yield _Found(wrong="a member that the directory does not have")
                 continue
             members = [name for kind in MEMBERS for name in _values(entry, kind)]
-            if not members and not _is_group(entry):
+            if not members and _values(entry, NAMES_ALONE):  # RFC 2307
+                yield _Found(
+                    wrong=f"a group that has {NAMES_ALONE} alone, which names no entries: expected base and filter"
+                )
+            elif not members and not _is_group(entry):
                 yield self._person(entry)
             for name in members:
                 if name.casefold() not in seen:
