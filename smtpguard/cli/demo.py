@@ -10,13 +10,14 @@ import signal
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import click
 
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.demo.play import Fate, Result, play
 from smtpguard.demo.script import KALLE, RAMADAN, Script
-from smtpguard.demo.stage import PEOPLE, CannotStart, Stage, stage
+from smtpguard.demo.stage import ADMIN, PEOPLE, CannotStart, Stage, stage
 
 _COLOURS = {
     Fate.RELAYED: "green",
@@ -101,14 +102,23 @@ def _wrapped(line: str, *, indent: int) -> list[str]:
 
 
 def _stay(built: Stage) -> None:
-    guard = f"smtpguard -c {built.config}"
-    signing_in = "".join(f"  {address}  {built.password}\n" for address in PEOPLE)
+    guard = f"{_itself()} -c {built.config}"
+    wide = max(map(len, PEOPLE))
+    people = "".join(
+        f"  {address:<{wide}}  {built.password}{'  (accounts)' * (address == ADMIN)}\n" for address in PEOPLE
+    )
+    writer = built.link(KALLE)
     click.echo(
         f"""
-The guard stays up until Ctrl-C. Decide on what waits, in a browser:
+The guard stays up until Ctrl-C. Decide on what waits, in a browser; sign in with one of these and the password beside it:
 
   {built.console}
-{signing_in}
+
+{people}
+Kalle needs no account: the notice that he got has his own link, to see why, to withdraw it or to ask for it.
+
+  {writer}
+
 Or try it from another terminal:
 
   swaks --server 127.0.0.1:{built.port} --from {KALLE} --to {RAMADAN} \\
@@ -125,3 +135,12 @@ Or try it from another terminal:
         over.wait()
     except KeyboardInterrupt:
         click.echo()
+
+
+def _itself() -> str:
+    """How this command is called from another terminal: by its name alone only where the shell finds it."""
+    program = Path(sys.argv[0])
+    if program.name != "smtpguard":
+        return f"{sys.executable} -m smtpguard"
+    found = shutil.which("smtpguard")
+    return "smtpguard" if found and Path(found).resolve() == program.resolve() else str(program.absolute())

@@ -18,12 +18,14 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 34
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """``sent`` and ``held``: paths. ``across``: (y, number) of each line across; ``along``: (x, time) below."""
+    """``sent`` and ``held``: paths. ``across``: (y, number) of each line across; ``along``: (x, time) below, to be told with
+    seconds where ``brief``."""
 
     sent: str
     held: str
     across: tuple[tuple[float, int], ...]
     along: tuple[tuple[float, datetime], ...]
+    brief: bool = False
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -56,6 +58,7 @@ def drawn(points: Sequence[Grown]) -> Chart | None:
         held=path([p.held for p in points]) if any(p.held for p in points) else "",
         across=tuple((y(n), n) for n in sorted({0, top // 2, top})),
         along=tuple((x(first + length * part), first + length * part) for part in (0, 0.5, 1)),
+        brief=length < timedelta(minutes=10),
     )
 
 

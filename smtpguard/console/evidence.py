@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from smtpguard.console.speech import Speech
 from smtpguard.mail import swedish
 from smtpguard.reading.looks import Reading
-from smtpguard.reading.marks import Side
+from smtpguard.reading.marks import Side, veiled
 
 _MOST_PHRASES = 20
 _MOST_WORDS = 60
@@ -40,16 +40,20 @@ class Evidence:
     words: tuple[tuple[str, str], ...] = ()
 
 
-def evidence(reading: Reading, said: Speech, avoid: Collection[str]) -> Evidence:
-    """``avoid``: the topics that the audience is to be spared."""
+def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: bool = False) -> Evidence:
+    """``avoid``: the topics that the audience is to be spared. ``blind``: for somebody who may not read the message."""
+
+    def phrase(text: str) -> str:
+        shown = veiled(text) if blind else text
+        return swedish.mark(shown) if said.language == "sv" else shown
+
     heavy = sorted(reading.marks, key=lambda mark: -mark.weight)
-    by_side = {side: tuple(phrase(m.evidence, said) for m in heavy if m.side is side)[:_MOST_PHRASES] for side in Side}
-    found = [(t, phrase(f'"{t.word}" ({t.vocabulary}, in the {t.where})', said)) for t in reading.topics]
+    by_side = {
+        side: tuple(dict.fromkeys(phrase(m.evidence) for m in heavy if m.side is side))[:_MOST_PHRASES] for side in Side
+    }
+    found = [(t, phrase(f'"{t.word}" ({t.vocabulary}, in the {t.where})')) for t in reading.topics]
     quoted = [
-        (word, phrase(m.evidence, said))
-        for m in heavy
-        if m.side is Side.INTERNAL
-        for word in _QUOTED.findall(m.evidence)
+        (word, phrase(m.evidence)) for m in heavy if m.side is Side.INTERNAL for word in _QUOTED.findall(m.evidence)
     ]
     return Evidence(
         internal=by_side[Side.INTERNAL],
@@ -60,8 +64,8 @@ def evidence(reading: Reading, said: Speech, avoid: Collection[str]) -> Evidence
     )
 
 
-def phrase(text: str, said: Speech) -> str:
-    return swedish.mark(text) if said.language == "sv" else text
+def topic(name: str, said: Speech) -> str:
+    return swedish.TOPICS.get(name, name) if said.language == "sv" else name
 
 
 def segments(text: str, words: Sequence[tuple[str, str]]) -> list[Segment]:

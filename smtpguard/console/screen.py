@@ -43,8 +43,8 @@ def speech(request: Request) -> Speech:
     """In the language of the reader's own choice, else of their browser, else of the organisation."""
     who: Person | None = getattr(request.state, "person", None)
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
-    in_force = desk(request).policies.current()
-    return Speech(language, in_force.hours.zone)
+    zone = desk(request).policies.current().hours.zone
+    return Speech(language, zone, desk(request).clock.now().astimezone(zone).year)
 
 
 async def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:

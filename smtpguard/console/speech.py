@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from babel import Locale
 from babel.dates import format_datetime
-from babel.numbers import format_decimal
+from babel.numbers import format_compact_decimal, format_decimal
 
 from smtpguard.console.swedish import TEXTS
 
@@ -34,10 +34,11 @@ def choose(own: str, accepted: str, fallback: str = "en") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """One reader's language and the organisation's zone."""
+    """One reader's language and the organisation's zone. ``year``: the one that need not be said."""
 
     language: str = "en"
     zone: tzinfo = UTC
+    year: int = 0
     locale: Locale = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,9 +55,15 @@ class Speech:
     def number(self, n: float) -> str:
         return str(format_decimal(n, locale=self.locale))
 
+    def short(self, n: int) -> str:
+        """For an axis: "500K"."""
+        return str(format_compact_decimal(n, locale=self.locale))
+
     def when(self, at: datetime) -> str:
-        pattern = {"sv": "EEE d MMM 'kl.' HH:mm", "en": "EEE d MMM 'at' HH:mm"}[self.language]
-        return str(format_datetime(at.astimezone(self.zone), pattern, locale=self.locale))
+        here = at.astimezone(self.zone)
+        year = "" if self.year in (0, here.year) else " y"
+        pattern = {"sv": f"EEE d MMM{year} 'kl.' HH:mm", "en": f"EEE d MMM{year} 'at' HH:mm"}[self.language]
+        return str(format_datetime(here, pattern, locale=self.locale))
 
     def clock(self, at: datetime) -> str:
         return f"{at.astimezone(self.zone):%H:%M:%S}"
@@ -66,11 +73,6 @@ class Speech:
         if octets < 1_000_000:
             return f"{self.number(max(1, round(octets / 1000)))} kB"
         return f"{self.number(round(octets / 1_000_000, 1))} MB"
-
-    def exactly(self, at: datetime) -> str:
-        """With the year, seconds and zone: for the record."""
-        here = at.astimezone(self.zone)
-        return f"{here:%Y-%m-%d %H:%M:%S} {here.tzname()}"
 
     def span(self, length: timedelta) -> str:
         """ "3 days", "5 hours", "12 minutes": rounded down, as time that is left must be."""

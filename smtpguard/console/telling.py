@@ -51,13 +51,6 @@ DETAILS: Mapping[str, str] = {
     "text": "the text",
     "full": "all of it",
     "html": "as it looks",
-    "approve": "to those who decide",
-    "decided": "about the decision",
-    "reminder": "a reminder",
-    "escalation": "to others, since nobody answers",
-    "question": "a question to its writer",
-    "answer": "its writer's answer",
-    "expired": "nobody has decided",
     "sent": "sent",
     "failed": "failed",
     "retry": "to be tried again",
@@ -68,7 +61,17 @@ DETAILS: Mapping[str, str] = {
     "gone": "its sender had gone",
 }
 CHOICES: Mapping[str, str] = {"approve": "approve", "reject": "reject"}
-_TELLING = ("action", "choice", "outcome", "saw", "state", "notice")
+NOTICES: Mapping[str, str] = {
+    "held": "to its writer",
+    "approve": "to those who decide",
+    "decided": "about the decision",
+    "reminder": "a reminder",
+    "escalation": "to others, since nobody answers",
+    "question": "a question to its writer",
+    "answer": "its writer's answer",
+    "expired": "nobody has decided",
+}
+_TELLING = ("action", "choice", "notice", "outcome", "saw", "state")
 _PEOPLES_WORDS = frozenset(
     {Kind.VOTE, Kind.WITHDRAWN, Kind.FREEZE, Kind.THAW, Kind.THAW_ASKED, Kind.ASKED, Kind.ANSWERED, Kind.MAILING}
 )
@@ -91,13 +94,15 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
     details = [
         said(words[value])
         for key in _TELLING
-        if (value := data.get(key)) in (words := CHOICES if key == "choice" else DETAILS) and isinstance(value, str)
+        if (value := data.get(key)) in (words := {"choice": CHOICES, "notice": NOTICES}.get(key, DETAILS))
+        and isinstance(value, str)
     ]
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
     more = ", ".join(details)
+    who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
     return Told(
         at=_EPOCH + timedelta(microseconds=entry.at),
         text=f"{kind}: {more}" if more else kind,
-        who=", ".join(private.get("actor", ())[:1]),
+        who=", ".join(who[:1]),
         words=" ".join(private.get("comment", ())) if entry.kind in _SPOKEN else "",
     )

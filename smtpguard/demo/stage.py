@@ -11,6 +11,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import secrets
 import smtplib
 import socket
@@ -20,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.policy import default
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,9 @@ from smtpguard.demo.letters import HOME, Letter
 from smtpguard.demo.relay import RecordingRelay
 
 START_SECONDS = 60.0
-PEOPLE = (f"omar.haddad@{HOME}", f"dpo@{HOME}")
-"""Who decides in the play, and so has an account at the console."""
+ADMIN = f"it@{HOME}"
+PEOPLE = (f"eva.lind@{HOME}", f"omar.haddad@{HOME}", f"dpo@{HOME}", ADMIN)
+"""Who has an account at the console: those who decide in the play, and who sees to accounts."""
 
 _FIRST = ("amina", "yusuf", "fatima", "omar", "leila", "hassan", "maryam", "ali", "zeynep", "ibrahim", "noor", "sami")
 _LAST = ("rahimi", "demir", "haddad", "aziz", "karimi", "saleh", "yilmaz", "osman", "farah", "nasser")
@@ -81,7 +85,7 @@ class Stage:
         self._guard: subprocess.Popen[bytes] | None = None
         self._console_port = _free_port()
         self.console = f"http://127.0.0.1:{self._console_port}"
-        self.password = secrets.token_urlsafe(9)
+        self.password = f"demo{secrets.token_hex(4)}"
 
     @cached_property
     def _key(self) -> Key:
@@ -149,13 +153,24 @@ class Stage:
         for address in PEOPLE:
             self._account(address)
 
+    def link(self, to: str) -> str:
+        """The address that stands in the first notice to somebody who wrote what is held, "" where there is none."""
+        for taken in self.relay.taken:
+            if to in taken.recipients and self.console.encode() in taken.content:
+                text = message_from_bytes(taken.content, policy=default).get_body(("plain",))
+                found = re.search(re.escape(self.console) + r"/mine/[\w.~-]+", text.get_content() if text else "")
+                if found:
+                    return found[0]
+        return ""
+
     def _account(self, address: str) -> None:
-        """Somebody who decides, with the password of this play."""
+        """Somebody who decides, or the admin, with the password of this play."""
         file = self.folder / "password"
         file.write_text(self.password)
         file.chmod(0o600)
         name = address.partition("@")[0].replace(".", " ").title() if "." in address.partition("@")[0] else ""
-        made = self.command("users", "add", address, "--role", "approver", "--role", "viewer", "--name", name,
+        role = "admin" if address == ADMIN else "approver"
+        made = self.command("users", "add", address, "--role", role, "--role", "viewer", "--name", name,
                             "--password-file", str(file))  # fmt: skip
         file.unlink()
         if made.returncode:
@@ -208,7 +223,7 @@ class Stage:
         here = Path(__file__).parent
         policy = (here / "policy.yaml").read_text()
         (self.folder / "policy.yaml").write_text(policy)
-        self.descriptions.update((rule["id"], rule["description"]) for rule in yaml.safe_load(policy)["rules"])
+        self.descriptions.update((rule["id"], rule["description"]["en"]) for rule in yaml.safe_load(policy)["rules"])
         _write_csv(self.folder / "ramadan.csv", "email", self.members)
         _write_csv(self.folder / "newsletter.csv", "Email Address", self.others)
         self.config.write_text(

@@ -53,6 +53,7 @@ from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.verdict import Action, Hit, Mode, Quorum, Scope, Verdict
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.marks import veiled
 
 MAX_MARKS = 12
 MAX_SHOWN = 20
@@ -131,7 +132,9 @@ class Notices:
         }
         return (
             *self._each(hold, [p for p in people if p not in blind], asked, now),
-            *self._each(hold, blind, asked | {"excerpt": ""}, now),
+            *self._each(
+                hold, blind, asked | {"excerpt": "", "marks": [*dict.fromkeys(map(veiled, asked["marks"]))]}, now
+            ),
         )
 
     def _why(self, hold: Hold, gathering: Gathering) -> dict[str, Any]:

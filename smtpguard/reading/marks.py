@@ -8,6 +8,7 @@ heaviest of a group counts: eight headers of one Exchange server are not eight r
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,15 @@ class Mark:
     weight: float
     evidence: str
     group: str = ""
+
+
+_QUOTED = re.compile(r'".*"', re.S)
+_ADDRESS = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
+
+
+def veiled(evidence: str) -> str:
+    """The phrase without a word or an address out of the message: for those who may know why, and not what it says."""
+    return _ADDRESS.sub("…", _QUOTED.sub('"…"', evidence))
 
 
 @dataclass(frozen=True, slots=True)

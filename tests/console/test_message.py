@@ -73,6 +73,18 @@ async def test_the_policy_says_how_much_is_seen(here: Stage, level: str, text_th
     assert await views(here, hold) == [(EVA, level)]
 
 
+@pytest.mark.parametrize("language", ["en", "sv"])
+async def test_who_sees_the_reasons_reads_no_word_of_the_text_in_them(here: Stage, language: str) -> None:
+    """The works council's question: what was found is said, and the words that it was found by are not."""
+    await governed(here, "    avoid: [pork]\n", "    avoid: [pork]\n    preview: reasons\n")
+    hold = await held(here, X_Topics="pork", body="Shall we have bacon at noon?")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get(f"/held/{hold.hold_id}", **{"Accept-Language": language})
+    assert "bacon" not in answer.text
+    assert {"en": '"…" (pork, in the text)', "sv": '"…" (fläsk, i texten)'}[language] in text(answer)
+    assert {"en": 'the subject begins with "…"', "sv": 'ämnesraden börjar med "…"'}[language] in text(answer)
+
+
 async def test_the_strictest_of_list_and_group_counts(here: Stage) -> None:
     await governed(
         here,

@@ -120,6 +120,23 @@ async def test_what_the_writer_reads(home: House) -> None:
     ]
 
 
+async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: House) -> None:
+    policy = DOCUMENTS["policy.yaml"].replace(
+        b"approvals: {from: [communications]}\n",
+        b"approvals: {from: [communications]}\npreviews: {compliance: reasons, communications: full}\n",
+    )
+    await home.put({**DOCUMENTS, "policy.yaml": policy})
+    await home.follow()
+    await hold_of(home, X_Topics="pork")
+    told = {address(i): i.data for i in await waiting(home) if i.data["notice"] == "approve"}
+    eva, dpo = told["eva@example.com"], told["dpo@example.com"]
+    assert eva["excerpt"]
+    assert 'the subject begins with "SV:"' in eva["marks"]
+    assert dpo["excerpt"] == ""
+    assert 'the subject begins with "…"' in dpo["marks"]
+    assert not any("bacon" in mark for mark in dpo["marks"])
+
+
 async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:
     """That a person is on such a list is nobody's business, and least of all the approvers' of another matter."""
     await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")

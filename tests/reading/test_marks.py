@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from smtpguard.mail.message import Message
 from smtpguard.reading.looks import THRESHOLD, Looks, Readable, judge
-from smtpguard.reading.marks import KINDS, Mark, Side
+from smtpguard.reading.marks import KINDS, Mark, Side, veiled
 from tests.reading.letters import GROWN_THREAD, NEW_THREAD, around, letter, look, names, parts
 
 ICS = "BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR"
@@ -220,3 +221,24 @@ def test_the_documentation_shows_the_table_as_it_is() -> None:
     for kind in KINDS.values():
         weight = f"{sign[kind.side]}{kind.weight:g}" if kind.side in sign else "told"
         assert f"| `{kind.name}` | {weight} | {kind.group} | {kind.reason} |" in page
+
+
+@pytest.mark.parametrize(
+    ("evidence", "shown"),
+    [
+        ('"bacon" (pork, in the text)', '"…" (pork, in the text)'),
+        ('it quotes an earlier mail: "From: "Lotta" <l@example.com>\nSent: today"', 'it quotes an earlier mail: "…"'),
+        ("the quoted mail was written by or to lotta@example.com", "the quoted mail was written by or to …"),
+        ("a@example.com and 2 more is shown in To or Cc and is a colleague", "… and 2 more is shown in To or Cc and is a colleague"),
+        ("it is from a@example.com to b@example.com and to nobody else", "it is from … to … and to nobody else"),
+        ("it shows 2 recipients", "it shows 2 recipients"),
+    ],
+)  # fmt: skip
+def test_veiled_evidence_has_no_word_of_the_message(evidence: str, shown: str) -> None:
+    assert veiled(evidence) == shown
+
+
+def test_no_example_shows_through_its_veil() -> None:
+    told = {veiled(m.evidence) for _, headers, body in EXAMPLES for m in look(letter(body, headers)).marks}
+    assert len(told) > 40
+    assert not [t for t in told if "@" in t or re.search(r'"[^"…]+"', t)]

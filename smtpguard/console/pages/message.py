@@ -109,6 +109,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
     here, who, said = desk(request), person(request), speech(request)
     in_force, now = here.policies.current(), here.clock.now()
     content = await _content(here, hold, seen, request)
+    whom = await asyncio.to_thread(reached, hold, in_force, seen)
     words = content.found.words if content.found else ()
     letter = content.letter
     return await page(
@@ -122,7 +123,8 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         new=segments(letter.new, words) if letter else (),
         quoted=segments(letter.quoted, words) if letter else (),
         hidden=segments(letter.hidden, words) if letter else (),
-        reached=await asyncio.to_thread(reached, hold, in_force, seen),
+        reached=whom,
+        sensitive=sorted({row.category for row in whom if row.special}),
         ahead=outlook(hold, who, in_force, now),
         policy_sha256=in_force.policy_sha256,
         staged=_staged(hold, in_force, said),
@@ -176,14 +178,17 @@ async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
 
 
 def spoken(verdict: Verdict, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
-    """(rule, what it is for, what it saw), in the reader's language."""
-    told = []
+    """(rule, what it is for, what it saw), in the reader's language. What several saw is said once."""
+    told: list[tuple[str, str, list[str]]] = []
+    before: set[str] = set()
     for each in notices.reasons(verdict, in_force):
         own_words = str(each["description"] or "")
         spoken = each["descriptions"].get(language)
         purpose = spoken or (swedish.description(own_words) if language == "sv" else own_words)
         say = swedish.sentence if language == "sv" else swedish.english
-        told.append((str(each["rule"]), str(purpose), [say(s) for s in each["sentences"]]))
+        seen = [sentence for s in each["sentences"] if (sentence := say(s)) not in before]
+        before.update(seen)
+        told.append((str(each["rule"]), str(purpose), seen))
     return told
 
 
@@ -247,7 +252,8 @@ async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Sho
     reading = await here.reader.read(content, frozenset({Source.HEADERS, Source.TEXT}))
     lists = here.policies.current().registry.lists
     avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
-    found = evidence(reading, speech(request), avoid) if isinstance(reading, Reading) else None
+    blind = seen < Sight.TEXT
+    found = evidence(reading, speech(request), avoid, blind=blind) if isinstance(reading, Reading) else None
     return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found)
 
 

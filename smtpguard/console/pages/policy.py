@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from smtpguard.console import sayings
 from smtpguard.console.access import ROLES, for_roles
-from smtpguard.console.evidence import evidence
+from smtpguard.console.evidence import evidence, topic
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.rulewords import ACTIONS, in_words
 from smtpguard.console.screen import desk, form, page, speech
@@ -62,7 +62,7 @@ async def policy(request: Request) -> Response:
                 fine=standing.state is State.READY,
                 why=standing.why,
                 category=(info.category or "") if info.sensitivity == "special-category" else "-",
-                avoid=tuple(sorted(info.avoid)),
+                avoid=tuple(sorted(topic(name, said) for name in info.avoid)),
                 approvals=", ".join((info.approvals or {}).get("from", ())),
             )
         )
