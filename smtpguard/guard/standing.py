@@ -24,6 +24,7 @@ from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 MOST_TOLD = 50
 """Writers of one mailing's copies who are told what becomes of it."""
 OF_SIZE = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
+OF_EVERYBODY = frozenset({"mailing.reach"})
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing takes away."""
 
@@ -42,13 +43,16 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     mailing = live.mailing
     if mailing is None or not gathering.in_force.enforce:
         return Standing(verdict=verdict)
+    entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
+    waits = entry is not None and entry_counts(entry, customers=gathering.counted.customers.high > 0)
+    if verdict.action is Action.RELAY and not gathering.counted.customers.high and not waits:
+        return Standing(verdict=verdict)  # a colleague's copy: what people decide about customers is not about it
     rejection = mailing.rejected(live.now)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
     if live.approved and _covered(verdict, mailing):
         return _in_turn(_excused(verdict), mailing, live)
-    entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
-    if entry is not None and verdict.action is Action.RELAY and not entry_counts(entry):
+    if entry is not None and verdict.action is Action.RELAY and not waits:
         return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
     if entry is not None and verdict.action is Action.RELAY:
         verdict = _with(verdict, _waits(mailing))
@@ -62,9 +66,11 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     return Standing(verdict=verdict, entry=entry)
 
 
-def entry_counts(entry: Hold) -> bool:
-    """Whether a mailing waits because of its size, so that the rest of it waits too, whatever has left the window."""
-    return any(r.fact in OF_SIZE for h in entry.verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
+def entry_counts(entry: Hold, *, customers: bool = True) -> bool:
+    """Whether a mailing waits because of its size, so that the rest of it waits too, whatever has left the window. A copy that
+    surely reaches no customer waits where everybody was counted, not only customers."""
+    facts = OF_SIZE if customers else OF_EVERYBODY
+    return any(r.fact in facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
 
 
 def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:

@@ -173,10 +173,10 @@ class Roll:
         for person, kind in self._kinds(lists, item.everybody):
             old = row.people.get(person.digest)
             if old is not None and old.at > row.floor:
-                if kind | old.kind == old.kind:
+                kind = _known(old.kind, kind)
+                if kind == old.kind:
                     continue
                 sums[old.kind] = sums.get(old.kind, 0) - old.weight
-                kind |= old.kind
             sums[kind] = sums.get(kind, 0) + person.weight
         counts: dict[Ask, int] = {}
         maybe: dict[Ask, int] = {}
@@ -218,15 +218,14 @@ class Roll:
             old = row.people.get(person.digest)
             before = old or Copy(0, 0, person.weight, Fate.NONE, b"")
             inside = before.at > row.floor
-            kind |= before.kind
+            kind = _known(before.kind, kind)
             retry = old is not None and before.content == content
             at = now if counts and not (retry and inside) else before.at
             if inside:
                 row.sums[before.kind] = row.sums.get(before.kind, 0) - before.weight
             if at > row.floor:
                 row.sums[kind] = row.sums.get(kind, 0) + before.weight
-            if kind & _CUSTOMERS and not before.kind & _CUSTOMERS:
-                row.customers += before.weight
+            row.customers += before.weight * (bool(kind & _CUSTOMERS) - bool(before.kind & _CUSTOMERS))
             became = Fate.ADMITTED if person.digest in spared else fate
             if before.fate is Fate.RELAYED or (before.fate is became is Fate.ADMITTED):
                 became = Fate.RELAYED
@@ -336,6 +335,12 @@ _LET_THROUGH = frozenset({Fate.ADMITTED, Fate.RELAYED})
 
 def split(people: bytes) -> list[bytes]:
     return [people[at : at + 8] for at in range(0, len(people), 8)]
+
+
+def _known(before: int, kind: int) -> int:
+    """A person's kind after another copy: who was once a customer, or on a list, stays that; whether it may be one is as the lists
+    say now, since one that has its index again says no more than it knows."""
+    return kind | (before & ~_MAYBE)
 
 
 def _bit(lists: Sequence[str], name: str) -> int:

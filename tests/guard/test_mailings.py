@@ -273,6 +273,42 @@ async def test_what_waits_is_held_though_the_window_has_passed(campaign: Campaig
     assert kinds(await campaign.to_members(6, 8)) == "hh"
 
 
+ULF, STRANGER = "ulf@example.com", "stranger@elsewhere.example"
+READ = """
+  - id: read-everything
+    when: {message.looks: mailing}
+    then: hold
+    mode: observe
+"""
+
+
+@pytest.mark.parametrize("decided", ["waits", "enough of it stored", "rejected", "paused"])
+async def test_a_copy_that_reaches_no_customer_passes_whatever_is_decided(tmp_path: Path, decided: str) -> None:
+    """Colleagues, and strangers who are on no list: those whom people protect are not among them."""
+    texts = documents(stages="[2, rest]" if decided == "paused" else "")
+    async with house(tmp_path, documents={**texts, "policy.yaml": texts["policy.yaml"] + READ.encode()}) as home:
+        campaign = Campaign(home)
+        held = (await campaign.to_members(0, 12 if decided == "enough of it stored" else 6))[4]
+        assert isinstance(held, IsHeld)
+        if decided in ("rejected", "paused"):
+            await campaign.decide(held.hold_id, Choice.REJECT if decided == "rejected" else Choice.APPROVE)
+            await campaign.to_members(12, 15)
+        assert kinds([await campaign.send(to) for to in (ULF, STRANGER)]) == "rr"
+        assert kinds(await campaign.to_members(19, 20)) == {"waits": "h", "rejected": "x"}.get(decided, "d")
+
+
+async def test_where_everybody_is_counted_colleagues_wait_as_well(tmp_path: Path) -> None:
+    all_hands = UNAPPROVED.replace("mailing.customers", "mailing.reach")
+    texts = {**DOCUMENTS, "policy.yaml": (POLICY + all_hands).encode()}
+    async with house(tmp_path, documents=texts) as home:
+        campaign = Campaign(home)
+        said = [await campaign.send(f"colleague{n}@example.com") for n in range(6)]
+        assert kinds(said) == "rrrrhh"
+        home.clock.pass_(hours=25)
+        await home.watch.read()
+        assert isinstance(await campaign.send("colleague9@example.com"), IsHeld)
+
+
 async def test_a_retry_of_what_was_released_is_that(campaign: Campaign) -> None:
     transaction = campaign.home.transaction(*MEMBERS[:6], X_Looks="mailing", X_Mailing="m")
     held = await campaign._intake(transaction, Way())

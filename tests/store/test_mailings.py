@@ -101,6 +101,17 @@ async def test_who_may_be_a_customer_is_counted_beside(store: Store) -> None:
     assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (2, 0), "now it is known"
 
 
+async def test_whom_a_list_can_say_no_of_again_is_a_customer_no_more(store: Store) -> None:
+    """A list without its index leaves it open for as long as it has none, not for a day."""
+    for n, name in enumerate("abc"):
+        await admit(store, of(f"T{n}", person(name, customer=False, maybe=True, lists=())))
+    for n, name in enumerate("ab"):
+        live = await admit(store, of(f"U{n}", person(name, customer=False, lists=())))
+    assert (live.counts[CUSTOMERS], live.maybe[CUSTOMERS]) == (0, 1)
+    [mailing] = await store.mailings()
+    assert (mailing.customers, mailing.people.all) == (1, 3)
+
+
 async def test_the_window_slides_and_a_retry_prolongs_nothing(store: Store, clock: Clock) -> None:
     await admit(store, of("T1", "a", "b", content="one"))
     clock.go(hours=12)
