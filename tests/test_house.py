@@ -18,23 +18,14 @@ ARROWS: dict[str, set[str]] = {
     "reading": {"mail"},
     "lists": {"mail", "config"},
     "policy": {"mail", "reading", "config", "audit"},
-    "store": {
-        "mail",
-        "audit",
-        "policy",
-        "reading",
-    },  # reading.fingerprint: which mailing it is, is decided in the admission
+    "store": {"mail", "audit", "policy", "reading"},  # reading.fingerprint: which mailing it is, the admission decides
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
     # guard's services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
     "console": {"mail", "reading", "lists", "policy", "guard", "audit"},
     "demo": set(),  # speaks to the guard as its clients and people do
-    "processes": {
-        "mail",
-        "app",
-        "config",
-    },  # mail.reply to refuse a connection; the others in __main__, where a part is built
+    "processes": {"mail"},  # mail.reply, to refuse a connection
 }
 # What stands at the top knows everybody: app, cli.
 NARROW = {

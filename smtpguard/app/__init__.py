@@ -1,6 +1,6 @@
 """Introduces everyone: the only room that knows all the others, and the only one that builds across them.
 
-files (what stands on disk), policies (what is in force, followed), lists (registry and refresher), telling (the ledger that
-logs), start (before the parts), services (what the command line works with), parts, proxy and delivery (what ``serve`` runs),
-relay, reading, probe, clock. Never here: a decision about mail.
+What stands on disk: files, certificates. What is in force: policies, lists, synced, freshness. What ``serve`` runs: start (once,
+before the parts), parts, proxy, milter, delivery, console, hooks. What the command line works with: services, explaining, probe,
+ways. Never here: a decision about mail.
 """

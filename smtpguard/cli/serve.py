@@ -109,7 +109,7 @@ def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
 def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:
     return Supervisor(
         parts=parts,
-        command=lambda part, channel: [sys.executable, "-m", "smtpguard.processes", part, str(channel), str(config)],
+        command=lambda part, channel: [sys.executable, "-m", "smtpguard.app", part, str(channel), str(config)],
         listeners=listeners,
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),

@@ -264,9 +264,7 @@ class Supervisor:
         smtp = [listener.name for listener in self._listeners if listener.part == "proxy"]
         milter = [listener.name for listener in self._listeners if listener.part == "milter"]
         where = [f"{what} on {', '.join(names)}" for what, names in (("SMTP", smtp), ("milter", milter)) if names]
-        self._notifier.ready(
-            f"{', '.join(child.name for child in self._children)} ready; {'; '.join(where) or 'no listener'}"
-        )
+        self._notifier.ready("; ".join([f"{', '.join(child.name for child in self._children)} ready", *where]))
         _log.info("serving", smtp=smtp, **({"milter": milter} if milter else {}), parts=len(self._children))
 
     # signals

@@ -165,7 +165,7 @@ class Machine:
                 words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
             except OSError:
                 continue
-            if "smtpguard.processes" in words and name in words[words.index("smtpguard.processes") + 1]:
+            if "smtpguard.app" in words and name in words[words.index("smtpguard.app") + 1]:
                 found.append(int(child))
         return found
 

@@ -1,4 +1,4 @@
-"""``python -m smtpguard.processes PART CHANNEL CONFIG``: one part, as the supervisor starts it. Not for people."""
+"""``python -m smtpguard.app PART CHANNEL CONFIG``: one part, as the supervisor starts it. Not for people."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from pathlib import Path
 
 from smtpguard.processes import part, supervisor
 
-_COLLECT = (
-    10_000,
-    20,
-    20,
-)  # objects more than before, and collections of the younger: a message leaves few cycles behind
+_COLLECT = (10_000, 20, 20)
+"""Objects more than before, and collections of the younger: a message leaves few cycles behind."""
 
 
 def main(name: str, channel: int, config: Path) -> int:
