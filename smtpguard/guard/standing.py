@@ -44,7 +44,8 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     if mailing is None or not gathering.in_force.enforce:
         return Standing(verdict=verdict)
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
-    waits = entry is not None and entry_counts(entry, customers=gathering.counted.customers.high > 0)
+    counted = gathering.counted
+    waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
     if verdict.action is Action.RELAY and not gathering.counted.customers.high and not waits:
         return Standing(verdict=verdict)  # a colleague's copy: what people decide about customers is not about it
     rejection = mailing.rejected(live.now)
@@ -66,19 +67,33 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     return Standing(verdict=verdict, entry=entry)
 
 
-def entry_counts(entry: Hold, *, customers: bool = True) -> bool:
+def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:
     """Whether a mailing waits because of its size, so that the rest of it waits too, whatever has left the window. A copy that
-    surely reaches no customer waits where everybody was counted, not only customers."""
+    surely reaches no customer waits where everybody was counted, not only customers. ``sure``: every list can say of this
+    copy whom it reaches; then it does not wait for what only a doubt has held, since a template of a shop's would wait with
+    one evening's mail long after the list is well."""
     facts = OF_SIZE if customers else OF_EVERYBODY
-    return any(r.fact in facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
+    sizes = {h.rule: {r.fact for r in h.reasons} & facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
+    doubted = _doubted(entry.verdict) if sure else frozenset()
+    return any(size for rule, size in sizes.items() if rule not in doubted)
+
+
+def _doubted(verdict: Verdict) -> frozenset[str]:
+    """The rules that took effect since a list could not say how many it reaches."""
+    unknown = OF_SIZE.intersection(dict(verdict.unknown))
+    return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
 def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
-    """The hold that people decide on, with what this message adds to it: lists, rules, writers. None where it adds nothing.
-    Who has voted did so on what there was: what is new to them needs them again."""
+    """The hold that people decide on, with what this message adds to it: lists, rules, writers, and that it surely is as large
+    as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
     lists = tuple(sorted({*entry.lists, *gathering.facts.lists}))
-    known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
-    more = tuple(h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known)
+    known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE} - (
+        _doubted(entry.verdict) - _doubted(verdict)
+    )
+    more = {
+        h.rule: h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known
+    }
     senders = entry.senders | gathering.sender.everything
     if lists == entry.lists and not more and senders == entry.senders:
         return None
@@ -86,9 +101,14 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
     writer, told = gathering.sender.told, entry.told
     if writer is not None and writer != entry.sender and writer not in told and len(told) < MOST_TOLD:
         told = (*told, writer)
-    return replace(
-        entry, lists=lists, senders=senders, told=told, verdict=replace(entry.verdict, hits=(*entry.verdict.hits, *more), quorum=quorum)
-    )  # fmt: skip
+    sure = {r.fact for h in more.values() for r in h.reasons} & OF_SIZE - dict(verdict.unknown).keys()
+    thought = replace(
+        entry.verdict,
+        hits=(*(more.pop(h.rule, h) for h in entry.verdict.hits), *more.values()),
+        unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
+        quorum=quorum,
+    )
+    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought)
 
 
 def everybody(gathering: Gathering) -> tuple[Person, ...]:

@@ -13,15 +13,16 @@ import pytest
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.guard.mailings import Mailings, NoSuch, row
 from smtpguard.guard.term import Term
+from smtpguard.lists.shelf import index_path
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.admission import IntentKind, Selector
-from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.approval import State as Held
 from smtpguard.policy.mailing import Fate, State
 from smtpguard.policy.staging import At
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index
 from tests.guard.office import Office
 
 UNAPPROVED = """
@@ -295,6 +296,54 @@ async def test_a_copy_that_reaches_no_customer_passes_whatever_is_decided(tmp_pa
             await campaign.to_members(12, 15)
         assert kinds([await campaign.send(to) for to in (ULF, STRANGER)]) == "rr"
         assert kinds(await campaign.to_members(19, 20)) == {"waits": "h", "rejected": "x"}.get(decided, "d")
+
+
+def lists_of(home: House, *there: str) -> None:
+    """Only these lists can say now who is on them."""
+    for name, people in (("ramadan", MEMBERS), ("news", ["reader@example.org"])):
+        if name in there:
+            index(home.folder, name, people, at=home.clock.at)
+        else:
+            index_path(home.folder, name).unlink(missing_ok=True)
+    home.in_force = home.build(documents())
+
+
+async def held_in_doubt(campaign: Campaign) -> Hold:
+    """The mail of a shop's, one template, on an evening on which a list cannot say whether these are its people."""
+    lists_of(campaign.home, "news")
+    said = [await campaign.send(f"stranger{n}@elsewhere.example") for n in range(6)]
+    assert kinds(said) == "rrrrhh"
+    (entry,) = await campaign.home.store.holds()
+    assert dict(entry.verdict.unknown)["mailing.customers"] == "known only to be 0 to 5"
+    return entry
+
+
+async def test_what_only_a_doubt_has_held_does_not_wait_long_after_the_list_is_well(campaign: Campaign) -> None:
+    entry = await held_in_doubt(campaign)
+    lists_of(campaign.home, "news", "ramadan")
+    assert kinds(await campaign.to_members(0, 1)) == "h", "those of the evening may still be customers"
+    campaign.home.clock.pass_(hours=25)
+    await campaign.home.watch.read()
+    lists_of(campaign.home, "news")
+    assert kinds([await campaign.send("stranger@elsewhere.example")]) == "h", "in doubt again, it waits with the others"
+    lists_of(campaign.home, "news", "ramadan")
+    assert kinds(await campaign.to_members(2, 4)) == "rr"
+    (waits,) = await campaign.home.store.holds(states=[Held.WAITING])
+    assert waits.hold_id == entry.hold_id, "what was held is for people to decide on"
+
+
+async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign: Campaign) -> None:
+    campaign._intake._term = Term(copies=20)
+    await held_in_doubt(campaign)
+    lists_of(campaign.home, "news", "ramadan")
+    assert kinds(await campaign.to_members(0, 6)) == "hhhhhh"
+    (entry,) = await campaign.home.store.holds()
+    assert dict(entry.verdict.unknown) == {}
+    assert [h.rule for h in entry.verdict.hits] == ["unapproved-mailing"]
+    campaign.home.clock.pass_(hours=25)
+    await campaign.home.watch.read()
+    lists_of(campaign.home, "news", "ramadan")
+    assert kinds(await campaign.to_members(6, 8)) == "hh"
 
 
 async def test_where_everybody_is_counted_colleagues_wait_as_well(tmp_path: Path) -> None:
