@@ -28,6 +28,8 @@ from tests.peers.recipe import parameters, recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
 ANNA, SECRET = "anna@example.com", "hunter2"
+EXPANDED = "eid@lists.example.com"
+"""Another address of the list: one that the MTA expands itself."""
 NEWS = """\
   news:
     addresses: [news@lists.example.com]
@@ -49,6 +51,12 @@ rules:
     when: {recipients.outside: ">= 3"}
     then: reject
 """
+
+
+def policy(expanded: str = EXPANDED) -> str:
+    """What a guard that is a milter is tried with."""
+    text = POLICY.replace("[ramadan@lists.example.com]", f"[ramadan@lists.example.com, {expanded}]")
+    return text.replace("streams:", NEWS + "streams:") + RULES
 
 
 class OtherMilter:
@@ -105,6 +113,20 @@ class MilterGuard(Guard):
         }
         super().__init__(root, relay_port=relay_port, settings=settings, **more)
 
+    @property
+    def part(self) -> int:
+        """The process that is the milter."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        [pid] = [int(pid) for pid in children if b"\0milter\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return pid
+
+    def unread(self) -> int:
+        """Octets that Postfix has sent over TCP and the milter has not read."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        port, established = f":{self.milter_port:04X}", "01"
+        return sum(int(r[4].split(":")[1], 16) for r in rows if r[1].endswith(port) and r[3] == established)
+
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-3000:]
@@ -117,7 +139,8 @@ class MilterGuard(Guard):
 
 
 class MilterChain:
-    """``mta``: where everybody submits; ``release``: its port behind the guard; ``login``: its submission service."""
+    """``mta``: where everybody submits; ``release``: its port behind the guard; ``login``: its submission service; ``hasty``: a port
+    that does not wait for its milters."""
 
     def __init__(self, root: Path) -> None:
         self._stack = ExitStack()
@@ -127,19 +150,22 @@ class MilterChain:
         enter, root = self._stack.enter_context, self._root
         self.recorder = enter(Recorder())
         self.other = enter(OtherMilter(root, self.recorder))
-        self.release, self.login = free_port(), free_port()
+        self.release, self.login, self.hasty = free_port(), free_port(), free_port()
         unix = root / "mta" / "spool" / "smtpguard" / "milter.sock"
         self.guard = MilterGuard(
             root,
             relay_port=self.release,
             unix=unix,
-            policy=POLICY.replace("streams:", NEWS + "streams:") + RULES,
+            policy=policy(),
             workers=1,
         )
         ports = {"10027": str(self.guard.milter_port), "10026": str(self.release), "8891": str(self.other.port)}
         files = recipe("Postfix", ports, PAGE)
         aliases = root / "aliases"
-        aliases.write_text("team@example.com bo@example.com, cia@example.com\n")
+        aliases.write_text(
+            "team@example.com bo@example.com, cia@example.com\n"
+            f"{EXPANDED} customer1@mailbox1.example.org, customer2@mailbox2.example.org\n"
+        )
         main = {
             "relayhost": f"[127.0.0.1]:{self.recorder.port}",
             "inet_protocols": "all",  # or XCLIENT knows no IPv6
@@ -151,6 +177,7 @@ class MilterChain:
         submission = (
             f"127.0.0.1:{self.login} inet n - n - - smtpd\n    -o smtpd_milters=unix:smtpguard/milter.sock\n"
             "    -o smtpd_client_restrictions=permit_sasl_authenticated,reject\n    -o smtpd_sasl_auth_enable=yes\n"
+            f"127.0.0.1:{self.hasty} inet n - n - - smtpd\n    -o milter_command_timeout=1s -o milter_content_timeout=1s\n"
         )
         sasl = postfix.sasl(root, {ANNA: SECRET}) | {"smtpd_sasl_auth_enable": "no"}
         self.mta = Postfix(root, name="mta", main=main | sasl, master=submission + files["master.cf"])

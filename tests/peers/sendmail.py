@@ -28,7 +28,8 @@ define(`confDOMAIN_NAME', `{name}')dnl
 define(`QUEUE_DIR', `{root}/queue')dnl
 define(`STATUS_FILE', `')dnl
 define(`HELP_FILE', `')dnl
-define(`ALIAS_FILE', `')dnl
+define(`ALIAS_FILE', `{root}/aliases')dnl
+define(`confDONT_BLAME_SENDMAIL', `MapInUnsafeDirPath,GroupWritableDirPathSafe')dnl
 define(`confPID_FILE', `{root}/pid')dnl
 define(`confDONT_PROBE_INTERFACES', `True')dnl
 define(`confSERVICE_SWITCH_FILE', `{root}/switch')dnl
@@ -41,6 +42,7 @@ FEATURE(`promiscuous_relay')dnl
 FEATURE(`no_default_msa')dnl
 DAEMON_OPTIONS(`Port={port}, Addr=127.0.0.1, Name=MTA, InputMailFilters=smtpguard;other')dnl
 {recipe}
+MAILER(`local')dnl
 MAILER(`smtp')dnl
 """
 
@@ -55,19 +57,21 @@ def missing() -> str | None:
 
 
 class Sendmail:
-    """``recipe``: lines of sendmail.mc; ``relay``: the port that everything goes on to."""
+    """``recipe``: lines of sendmail.mc; ``relay``: the port that everything goes on to; ``aliases``: lines of its own host's."""
 
-    def __init__(self, root: Path, *, relay: int, recipe: str) -> None:
+    def __init__(self, root: Path, *, relay: int, recipe: str, aliases: str = "") -> None:
         self.root, self.port = root / "sendmail", free_port()
         (self.root / "queue").mkdir(parents=True, mode=0o700)
         (self.root / "switch").write_text("hosts files\naliases files\npasswd files\n")
+        (self.root / "aliases").write_text(aliases)
         self.mc = MC.format(cf=CF, root=self.root, name=NAME, relay=relay, port=self.port, recipe=recipe)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Sendmail:
         made = subprocess.run(["m4", f"-D_CF_DIR_={CF}/"], input=self.mc.encode(), capture_output=True, check=True)
         (self.root / "sendmail.cf").write_bytes(made.stdout)
-        run = f"hostname {NAME}; exec {BINARY} -C {self.root}/sendmail.cf -bD -q1s"
+        sendmail = f"{BINARY} -C {self.root}/sendmail.cf"
+        run = f"hostname {NAME}; {sendmail} -bi; exec {sendmail} -bD -q1s"
         with (self.root / "log").open("wb") as log:
             self._process = subprocess.Popen(["unshare", "--uts", "sh", "-c", run], stdout=log, stderr=log)
         deadline = time.monotonic() + 30

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.peers import letters, sendmail
-from tests.peers.chain import POLICY, Recorder, until
-from tests.peers.milter import ANNA, NEWS, PAGE, RULES, MilterGuard, OtherMilter
+from tests.peers.chain import Recorder, until
+from tests.peers.milter import ANNA, PAGE, MilterGuard, OtherMilter, policy
 from tests.peers.postfix import free_port
 from tests.peers.recipe import recipe
 from tests.peers.sendmail import Sendmail
+from tests.scripted_relay import Message
 
 RAMADAN = "ramadan@lists.example.com"
+EXPANDED = "eid@mx.example.com"
+"""Another address of the list: one that Sendmail expands itself."""
+CUSTOMERS = ["customer1@mailbox1.example.org", "customer2@mailbox2.example.org"]
 
 
 class World:
@@ -25,11 +29,13 @@ class World:
         self.recorder = enter.enter_context(Recorder())
         other = enter.enter_context(OtherMilter(root, self.recorder))
         released = free_port()
-        policy = POLICY.replace("streams:", NEWS + "streams:") + RULES
-        self.guard = MilterGuard(root, relay_port=released, unix=root / "milter.sock", policy=policy, workers=1)
+        self.guard = MilterGuard(
+            root, relay_port=released, unix=root / "milter.sock", policy=policy(EXPANDED), workers=1
+        )
         ports = {"10027": str(self.guard.milter_port), "10026": str(released), "8891": str(other.port)}
         lines = recipe("Sendmail", ports, PAGE)["sendmail.mc"]
-        self.mta = Sendmail(root, relay=self.recorder.port, recipe=lines)
+        aliases = f"eid: {', '.join(CUSTOMERS)}\n"
+        self.mta = Sendmail(root, relay=self.recorder.port, recipe=lines, aliases=aliases)
         enter.enter_context(self.guard)
         enter.enter_context(self.mta)
 
@@ -41,6 +47,10 @@ class World:
     def passed(self, message_id: str) -> bytes:
         [got] = until(lambda: self.recorder.with_id(message_id), why=f"{message_id} to pass")
         return bytes(got.content)
+
+
+def addressed(got: Message) -> list[str]:
+    return sorted(re.findall("<(.*?)>", b" ".join(got.rcpts).decode()))
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +95,19 @@ def test_rejected_in_words(world: World) -> None:
     assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
 
 
-def test_customers_wait_and_colleagues_get_it(world: World) -> None:
-    mail = letters.story("s-part@example.com", to=f"bo@example.com, {RAMADAN}", subject="SV: Delat")
-    world.submit(mail, "bo@example.com", RAMADAN)
-    [hold] = until(lambda: world.guard.held("SV: Delat"), why="the hold")
-    assert hold["recipients"] == [RAMADAN]
-    [got] = until(lambda: world.recorder.with_id("s-part@example.com"), why="the colleague's part")
-    assert re.findall("<(.*?)>", b" ".join(got.rcpts).decode()) == ["bo@example.com"]
+@pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
+def test_customers_wait_and_colleagues_get_it(world: World, listed: str) -> None:
+    """Also whom Sendmail has put in place of an alias is deleted with it."""
+    message_id, subject = f"s-part-{listed}", f"SV: Delat, {listed}"
+    world.submit(letters.story(message_id, to=f"bo@example.com, {listed}", subject=subject), "bo@example.com", listed)
+    [hold] = until(lambda: world.guard.held(subject), why="the hold")
+    assert hold["recipients"] == [listed]
+    [got] = until(lambda: world.recorder.with_id(message_id), why="the colleague's part")
+    assert addressed(got) == ["bo@example.com"]
+    for person in ("eva@example.com", "dpo@example.com"):
+        world.guard.run("held", "approve", str(hold["id"]), "--as", person)
+    both = until(lambda: len(found := world.recorder.with_id(message_id)) == 2 and found, why="the release")
+    assert addressed(both[1]) == ([RAMADAN] if listed == RAMADAN else CUSTOMERS)
 
 
 def test_several_messages_a_connection(world: World) -> None:
