@@ -12,7 +12,8 @@ from typing import Any
 
 from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.notices import approvers, nameable
+from smtpguard.guard.notices import approvers
+from smtpguard.guard.particulars import nameable
 from smtpguard.guard.ports import Ledger
 from smtpguard.policy.approval import Hold, State
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.digests import fill
-from smtpguard.guard.notices import Flood, Notices, approvers, nameable
+from smtpguard.guard.notices import Flood, Notices, approvers
+from smtpguard.guard.particulars import nameable
 from smtpguard.lists.shelf import index_path
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold

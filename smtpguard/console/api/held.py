@@ -29,7 +29,7 @@ from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.pages.waiting import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
-from smtpguard.guard import approvals, notices
+from smtpguard.guard import approvals, particulars
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.policy.approval import Choice, Hold, State, standing_votes
 from smtpguard.policy.people import Scope
@@ -184,7 +184,7 @@ def _detail(call: Call, hold: Hold) -> HeldDetail:
         **_row(call, hold),
         reasons=[
             ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in notices.reasons(hold.verdict, in_force)
+            for each in particulars.reasons(hold.verdict, in_force)
         ],
         votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
         missing=_quorums(ahead.left),

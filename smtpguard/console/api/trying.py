@@ -11,7 +11,7 @@ import binascii
 from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
 from smtpguard.console.api.models import Explain, Explained, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
-from smtpguard.guard import notices
+from smtpguard.guard import particulars
 from smtpguard.guard.sender import mailboxes
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.message import Message
@@ -37,7 +37,7 @@ async def explain(call: Call) -> Explained:
         looks=found.reading.looks.value,
         reasons=[
             ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in notices.reasons(found.verdict, in_force)
+            for each in particulars.reasons(found.verdict, in_force)
         ],
         marks=[mark.evidence for mark in found.reading.marks],
         unknown=dict(found.verdict.unknown),

@@ -27,7 +27,7 @@ from smtpguard.console.screen import desk, page, speech
 from smtpguard.console.sight import Sight, sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import Told, told
-from smtpguard.guard import granting, notices
+from smtpguard.guard import granting, particulars
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.lists.recipients import Classification
@@ -149,7 +149,7 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         status,
         hold=hold,
         reasons=spoken(hold.verdict, in_force, said.language),
-        lists=notices.nameable(hold, in_force),
+        lists=particulars.nameable(hold, in_force),
         own_states=sayings.OWN_STATES,
         base=base(request, hold),
         talk=await talk(here, hold, said),
@@ -181,7 +181,7 @@ def spoken(verdict: Verdict, in_force: InForce, language: str) -> list[tuple[str
     """(rule, what it is for, what it saw), in the reader's language. What several saw is said once."""
     told: list[tuple[str, str, list[str]]] = []
     before: set[str] = set()
-    for each in notices.reasons(verdict, in_force):
+    for each in particulars.reasons(verdict, in_force):
         own_words = str(each["description"] or "")
         spoken = each["descriptions"].get(language)
         purpose = spoken or (swedish.description(own_words) if language == "sv" else own_words)

@@ -1,0 +1,154 @@
+"""What a notice says of the message that it is about: the data of NOTICE intents, which the templates are given.
+
+A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` where there is a hold, and this ``data`` (JSON; times
+are ISO 8601 UTC with "Z"; what is absent is null):
+
+==================  ==================================================================================================
+every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
+                    (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
+                    RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
+                    this reader
+held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
+                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message;
+                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
+                    the same or null}]; ``part``: true where only the customers' part is held
+approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
+decided             ``outcome``: approved | rejected | withdrawn; ``by``: address or null; ``comment``; ``decided_at``
+expired             ``held_at``, ``expired_at``
+reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``
+escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``
+rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``
+question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
+answer              to approvers: the same, from its writer
+digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
+stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
+owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
+==================  ==================================================================================================
+
+To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
+A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
+``states``: {state: int}, and ``messages``: [{``hold_id``, ``subject``, ``from``, ``state``, ``held_at``, ``expires_at``,
+``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.
+
+Never here: who is told (notices), or words for people (mail.notice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from smtpguard.guard.gather import Gathering
+from smtpguard.guard.inforce import InForce
+from smtpguard.policy.approval import Hold
+from smtpguard.policy.verdict import Hit, Mode, Quorum, Scope, Verdict
+from smtpguard.reading.looks import Reading
+
+MAX_MARKS = 12
+NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
+                           "reach": None, "reach_at_least": None, "lists": []}  # fmt: skip
+"""What is said of a message by a notice that is about none."""
+
+
+def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    return {
+        "hold_id": hold.hold_id,
+        "subject": hold.subject,
+        "message_id": hold.message_id,
+        "from": hold.sender or "",
+        "language": hold.language,
+        "recipients": len(hold.envelope.recipients),
+        "reach": hold.reach,
+        "reach_at_least": hold.reach_at_least,
+        "lists": nameable(hold, in_force),
+    }
+
+
+def waiting(hold: Hold, in_force: InForce) -> dict[str, Any]:
+    return about(hold, in_force) | {
+        "held_at": time_of(hold.held_at),
+        "expires_at": time_of(hold.expires_at),
+        "deciders": deciders(hold, in_force),
+    }
+
+
+def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
+    """What writer and approvers are told alike."""
+    in_force = gathering.in_force
+    return about(hold, in_force) | {
+        "held_at": time_of(hold.held_at),
+        "expires_at": time_of(hold.expires_at),
+        "reasons": reasons(hold.verdict, in_force),
+        "marks": marks(gathering),
+        "deciders": deciders(hold, in_force),
+        "part": hold.verdict.scope is Scope.CUSTOMERS and hold.envelope != gathering.transaction.envelope,
+    }
+
+
+def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[str, Any]:
+    """There is no hold: what is told of the message is as it stands in it."""
+    everyone, header = gathering.everyone, gathering.transaction.message.header
+    return {
+        "notice": "rejected",
+        "hold_id": None,
+        "subject": header.get("Subject") or "",
+        "message_id": header.get("Message-ID") or "",
+        "from": header.get("From") or "",
+        "language": gathering.reading.language if isinstance(gathering.reading, Reading) else "",
+        "recipients": everyone.total,
+        "reach": int(everyone.reach.low),
+        "reach_at_least": everyone.reach.high > everyone.reach.low,
+        "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
+        "at": time_of(now),
+        "reasons": sentences(hits, gathering.in_force),
+        "marks": marks(gathering),
+    }
+
+
+def nameable(hold: Hold, in_force: InForce) -> list[str]:
+    """Titles of the lists that a notice may name: those whose address was written to. That a single person is on a list is
+    nobody's business, least of all where the list is of a special category (GDPR Art. 9)."""
+    found = (in_force.registry.list_at(a) for a in hold.envelope.addresses)
+    return list(dict.fromkeys(info.title or info.name for info in found if info is not None))
+
+
+def reasons(verdict: Verdict, in_force: InForce) -> list[dict[str, Any]]:
+    """The rules that made it so, in sentences for people."""
+    return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force)
+
+
+def sentences(hits: Iterable[Hit], in_force: InForce) -> list[dict[str, Any]]:
+    spoken = {rule.rule_id: rule.descriptions for rule in in_force.rules.rules}
+    return [
+        {
+            "rule": h.rule,
+            "description": h.description,
+            "descriptions": dict(spoken.get(h.rule, {})),
+            "sentences": list(dict.fromkeys(r.public for r in h.reasons if r.public)),
+        }
+        for h in hits
+    ]
+
+
+def marks(gathering: Gathering) -> list[str]:
+    evidence = gathering.facts.evidence
+    found = (*evidence.get("message.looks", ()), *evidence.get("message.unsuitable_topics", ()))
+    return list(found[:MAX_MARKS])
+
+
+def deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+    """Whatever the hour is: a hold waits through nights and days, and its notice is read when it is read."""
+
+    def said(quorum: Quorum) -> dict[str, Any]:
+        return {
+            "each": quorum.each,
+            "groups": [{"group": g, "people": sorted(in_force.people(g) - hold.senders)} for g in quorum.groups],
+            "out_of_hours": None if quorum.out_of_hours is None else said(quorum.out_of_hours),
+        }
+
+    return [said(quorum) for quorum in hold.verdict.quorum]
+
+
+def time_of(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
