@@ -20,7 +20,7 @@ from smtpguard.cli import standing
 from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expanding import Expander
-from smtpguard.lists.expansions import EXPANSIONS
+from smtpguard.lists.expansions import EXPANSIONS, Expansion
 from smtpguard.lists.index import Index
 from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
@@ -126,13 +126,16 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
             row: dict[str, Any] = {"address": text, "canonical": one.canonical, "class": one.kind.value, "lists": list(one.lists),
                    "sources": sources}  # fmt: skip
             if one.behind is not None:
-                row["behind"] = {"people": one.behind.people, "customers": one.behind.customers}
+                row["behind"] = {
+                    "people": one.behind.people,
+                    "customers": one.behind.customers,
+                    "lists": list(one.behind.addressed),
+                }
             context.say(row)
         else:
             said = [name + (f", by {' and '.join(sources[name])}" if sources.get(name) else "") for name in one.lists]
             if one.behind is not None:
-                who = "is a customer" if one.behind.customers == 1 else "are customers"
-                said.append(f"expands to {one.behind.people:,}, of whom {one.behind.customers:,} {who}")
+                said.append(f"expands to {_crowd(one.behind)}")
             click.echo(f"{text}: {one.kind.value}" + (f" ({'; '.join(said)})" if said else ""))
     for why in classified.unsure.values():
         click.echo(f"Not certain: {why}.", err=True)
@@ -169,6 +172,14 @@ def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
             click.echo(line)
     if blind:
         raise NotFine("not compared: " + "; ".join(blind))
+
+
+def _crowd(behind: Expansion) -> str:
+    """ "the list news and 5 people, of whom 1 is a customer"."""
+    people = number_of(behind.people, "person", "people")
+    people += f", of whom {number_of(behind.customers, 'is a customer', 'are customers')}" if behind.people else ""
+    lists = [f"the list {name}" for name in behind.addressed]
+    return " and ".join([*lists, *([people] if behind.people or not lists else [])])
 
 
 def _overlapping(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

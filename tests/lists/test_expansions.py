@@ -283,14 +283,17 @@ def test_at_the_command_line(tmp_path: Path) -> None:
     assert failed.exit_code == 1
     assert "aliases: No such file or directory; no address is known to expand" in failed.stderr
     assert f"{EXPANSIONS}: {tmp_path}/aliases: No such file" in run(tmp_path, "show").stderr
-    (tmp_path / "aliases").write_text("all: a@kund.se, b@kund.se, c@kund.se, d@kund.se, x@y.se\none: a@kund.se\n")
-    assert f"{EXPANSIONS}: 2 addresses from aliases\n" in run(tmp_path, "sync").stdout
-    assert "Beside the lists, 2 addresses expand at the relay, read 0 min ago." in run(tmp_path, "show").stdout
-    said = run(tmp_path, "match", "All@example.com", "one@example.com").stdout.splitlines()
-    assert said[0] == "All@example.com: list (ramadan; expands to 5, of whom 4 are customers)"
-    assert said[1] == "one@example.com: member (ramadan, by ramadan.csv; expands to 1, of whom 1 is a customer)"
+    (tmp_path / "aliases").write_text(
+        "all: a@kund.se, b@kund.se, c@kund.se, d@kund.se, x@y.se\none: a@kund.se\nway: ramadan@lists.example.com\n"
+    )
+    assert f"{EXPANSIONS}: 3 addresses from aliases\n" in run(tmp_path, "sync").stdout
+    assert "Beside the lists, 3 addresses expand at the relay, read 0 min ago." in run(tmp_path, "show").stdout
+    said = run(tmp_path, "match", "All@example.com", "one@example.com", "way@example.com").stdout.splitlines()
+    assert said[0] == "All@example.com: list (ramadan; expands to 5 people, of whom 4 are customers)"
+    assert said[1] == "one@example.com: member (ramadan, by ramadan.csv; expands to 1 person, of whom 1 is a customer)"
+    assert said[2] == "way@example.com: list (ramadan; expands to the list ramadan)"
     (row,) = rows(run(tmp_path, "match", "--json", "all@example.com"))
-    assert (row["class"], row["behind"]) == ("list", {"people": 5, "customers": 4})
+    assert (row["class"], row["behind"]) == ("list", {"people": 5, "customers": 4, "lists": []})
 
 
 def test_each_declaration_can_be_tried_by_itself(house: House, maps: Callable[..., Report]) -> None:
