@@ -1,114 +1,36 @@
 """The policy file's sections as pydantic models: its grammar, its defaults, and its JSON Schema.
 
 A model checks what can be checked where it stands; what needs the rest of the file (a group, a list, a fact's words) is
-parse's. Addresses stay as they are written. Never here: the rules' meaning (rule, engine).
+parse's. Addresses stay as they are written. Never here: single values (fields), or the rules' meaning (rule, engine).
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, time, tzinfo
-from ipaddress import ip_network
+from datetime import UTC, time
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
-from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.expansions import SeveralExpands
-from smtpguard.policy.grammar import canonical, compiled
-from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days, parse_time
+from smtpguard.policy.fields import LISTED, ClockTime, Days, Domains, Mailbox, Mailboxes, Name, Names, Networks, Zone
+from smtpguard.policy.grammar import compiled
+from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import SeveralMembers
 from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.window import RateField
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
-
-
-def _mailbox(text: str) -> str:
-    canonical(text)
-    return text.strip()
-
-
-def _domain(text: str) -> str:
-    """A domain in lower case and A-labels; ``*.`` before it means every name below."""
-    name = text.removeprefix("*.")
-    try:
-        domain = Address.parse(f"x@{name}").ascii_domain
-    except BadAddress:
-        domain = "["
-    if domain.startswith("["):
-        raise Invalid(f'"{text}" is no domain name', 'a name like "example.com"')
-    return text[: len(text) - len(name)] + domain
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ip_network(text.strip(), strict=False))
-    except ValueError:
-        raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.1.2.0/24"') from None
-
-
-def _name(text: str) -> str:
-    if not _NAME.match(text):
-        raise Invalid(f'"{text}" is no name', "letters, digits, hyphens, dots and underscores")
-    return text
-
-
-def _listed(value: Any) -> Any:
-    """One word may stand where several may."""
-    return [value] if isinstance(value, str) else value
-
-
-_LISTED = BeforeValidator(_listed, json_schema_input_type=str | list[str])
-Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
-Domain = Annotated[str, AfterValidator(_domain), Field(title="domain")]
-NetworkText = Annotated[str, AfterValidator(_network), Field(title="network")]
-Name = Annotated[str, AfterValidator(_name)]
-Mailboxes = Annotated[list[Mailbox], _LISTED]
-Domains = Annotated[list[Domain], _LISTED]
-Networks = Annotated[list[NetworkText], _LISTED]
-Names = Annotated[list[str], _LISTED]
-
-
-def _days(text: Any) -> Any:
-    try:
-        return parse_days(text)
-    except (ValueError, AttributeError):
-        raise Invalid("no days of the week", 'days like "mon-fri" or "mon, wed, sat"') from None
-
-
-def _clock(text: Any) -> Any:
-    try:
-        return parse_time(text)
-    except (ValueError, AttributeError):
-        raise Invalid("no time of the day", 'a time like "08:00"') from None
-
-
-def _zone(name: Any) -> Any:
-    if name == "UTC":  # needs no database of zones
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError, TypeError):
-        near = did_you_mean(name, available_timezones()) if isinstance(name, str) else ""
-        raise Invalid(f'unknown time zone "{name}"', 'a name like "Europe/Stockholm"', near) from None
-
-
-_TEXT = WithJsonSchema({"type": "string"})
 
 
 class HoursModel(Section):
-    days: Annotated[frozenset[int], BeforeValidator(_days), _TEXT] = Field(
-        default_factory=lambda: parse_days("mon-fri")
-    )
-    from_: Annotated[time, BeforeValidator(_clock), _TEXT] = Field(default_factory=lambda: time(8), alias="from")
-    to: Annotated[time, BeforeValidator(_clock), _TEXT] = Field(default_factory=lambda: time(18))
-    zone: Annotated[tzinfo, PlainValidator(_zone), _TEXT] = Field(default_factory=lambda: UTC)
+    days: Days = Field(default_factory=lambda: parse_days("mon-fri"))
+    from_: ClockTime = Field(default_factory=lambda: time(8), alias="from")
+    to: ClockTime = Field(default_factory=lambda: time(18))
+    zone: Zone = Field(default_factory=lambda: UTC)
 
     @model_validator(mode="after")
     def _in_order(self) -> HoursModel:
@@ -123,7 +45,7 @@ class HoursModel(Section):
 class OrganizationModel(Section):
     name: str = ""
     domains: Domains = Field(min_length=1)
-    languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], _LISTED] = Field(
+    languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], LISTED] = Field(
         default=["en"], min_length=1, title="language"
     )
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))

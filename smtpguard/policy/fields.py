@@ -1,0 +1,98 @@
+"""Values as people write them in the policy file, each with what is said where one is wrong: mailboxes, domains, networks, names,
+days, times and zones.
+
+Never here: what the file's sections are (models), or what a rule asks (grammar).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, time, tzinfo
+from ipaddress import ip_network
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from smtpguard.config.problem import Invalid, did_you_mean
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.grammar import canonical
+from smtpguard.policy.hours import parse_days, parse_time
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
+
+
+def _mailbox(text: str) -> str:
+    canonical(text)
+    return text.strip()
+
+
+def _domain(text: str) -> str:
+    """A domain in lower case and A-labels; ``*.`` before it means every name below."""
+    name = text.removeprefix("*.")
+    try:
+        domain = Address.parse(f"x@{name}").ascii_domain
+    except BadAddress:
+        domain = "["
+    if domain.startswith("["):
+        raise Invalid(f'"{text}" is no domain name', 'a name like "example.com"')
+    return text[: len(text) - len(name)] + domain
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text.strip(), strict=False))
+    except ValueError:
+        raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.1.2.0/24"') from None
+
+
+def _name(text: str) -> str:
+    if not _NAME.match(text):
+        raise Invalid(f'"{text}" is no name', "letters, digits, hyphens, dots and underscores")
+    return text
+
+
+def _listed(value: Any) -> Any:
+    """One word may stand where several may."""
+    return [value] if isinstance(value, str) else value
+
+
+LISTED = BeforeValidator(_listed, json_schema_input_type=str | list[str])
+Mailbox = Annotated[str, AfterValidator(_mailbox), Field(title="address")]
+Domain = Annotated[str, AfterValidator(_domain), Field(title="domain")]
+NetworkText = Annotated[str, AfterValidator(_network), Field(title="network")]
+Name = Annotated[str, AfterValidator(_name)]
+Mailboxes = Annotated[list[Mailbox], LISTED]
+Domains = Annotated[list[Domain], LISTED]
+Networks = Annotated[list[NetworkText], LISTED]
+Names = Annotated[list[str], LISTED]
+
+
+def _days(text: Any) -> Any:
+    try:
+        return parse_days(text)
+    except (ValueError, AttributeError):
+        raise Invalid("no days of the week", 'days like "mon-fri" or "mon, wed, sat"') from None
+
+
+def _clock(text: Any) -> Any:
+    try:
+        return parse_time(text)
+    except (ValueError, AttributeError):
+        raise Invalid("no time of the day", 'a time like "08:00"') from None
+
+
+def _zone(name: Any) -> Any:
+    if name == "UTC":  # needs no database of zones
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError, TypeError):
+        near = did_you_mean(name, available_timezones()) if isinstance(name, str) else ""
+        raise Invalid(f'unknown time zone "{name}"', 'a name like "Europe/Stockholm"', near) from None
+
+
+_TEXT = WithJsonSchema({"type": "string"})
+Days = Annotated[frozenset[int], BeforeValidator(_days), _TEXT]
+ClockTime = Annotated[time, BeforeValidator(_clock), _TEXT]
+Zone = Annotated[tzinfo, PlainValidator(_zone), _TEXT]
