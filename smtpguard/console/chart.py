@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from smtpguard.console.ports import Grown
 
 WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 74, 16, 14, 34
+LEFT, RIGHT, TOP, BOTTOM = 74, 16, 24, 34
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

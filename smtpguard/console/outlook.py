@@ -11,6 +11,7 @@ from datetime import datetime
 
 from smtpguard.console.access import APPROVER
 from smtpguard.console.ports import Person
+from smtpguard.guard.granting import bound
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers
 from smtpguard.policy.approval import Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
@@ -18,6 +19,13 @@ from smtpguard.policy.verdict import Quorum
 
 LARGE = 1000
 """From so many people on, who approves types the number."""
+
+
+def confirmed(said: str, reach: int, people: int) -> int | None:
+    """How many people it may reach, as somebody typed it: those whom it waits for at least, and ``people`` at most. None for any
+    other number, and for none."""
+    typed = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else -1
+    return typed if min(reach, people) <= typed <= people else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +39,9 @@ class Need:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
     """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not.
-    ``sends``: whether their approval sends it; ``left``: the quorums that wait still, ``needs``: what
-    they need, ``then``: what they need after their approval."""
+    ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
+    are still to come among them. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
+    after their approval; ``others``: those who may give it."""
 
     votes: tuple[Vote, ...]
     others: tuple[str, ...]
@@ -41,6 +50,7 @@ class Outlook:
     may: bool
     why_not: str
     sends: bool
+    people: int
     then: tuple[Need, ...]
 
 
@@ -57,17 +67,33 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outloo
         at=now,
     )
     after = replace(hold, votes=(*hold.votes, mine))
-    voted = {vote.approver for vote in votes}
+    needed = needs(hold, in_force) if waiting else ()
     return Outlook(
         votes=votes,
-        others=tuple(a for a in approvers(hold, in_force, now) if a not in voted) if waiting else (),
+        others=_others(hold, needed, votes, in_force, now) if waiting else (),
         left=left,
-        needs=needs(hold, in_force) if waiting else (),
+        needs=needed,
         may=not why_not,
         why_not=why_not,
         sends=complete(after, in_force.groups, in_force.open_at),
+        people=_people(after, in_force),
         then=needs(after, in_force),
     )
+
+
+def _people(hold: Hold, in_force: InForce) -> int:
+    if not hold.mailing_id or hold.identity is None:
+        return hold.reach
+    return bound(hold, [v for v in standing_votes(hold) if v.choice is Choice.APPROVE], in_force)
+
+
+def _others(
+    hold: Hold, needed: Sequence[Need], votes: Sequence[Vote], in_force: InForce, now: datetime
+) -> tuple[str, ...]:
+    """Those who may vote now, have not, and are of a group that is still asked."""
+    asked = {group for need in needed for _, group in (*need.groups, *need.late)}
+    voted = {vote.approver for vote in votes}
+    return tuple(a for a in approvers(hold, in_force, now) if a not in voted and asked & in_force.groups_of(a))
 
 
 def needs(hold: Hold, in_force: InForce) -> tuple[Need, ...]:

@@ -5,6 +5,7 @@ Never here: what a page shows (pages), or a header that keeps it safe (people's 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,12 @@ async def form(request: Request) -> FormData:
     """What was sent with a POST, as it was read once at the doorway."""
     found: FormData = request.state.form
     return found
+
+
+def digits(sent: FormData, name: str) -> str:
+    """A number however it is grouped: 412,318 or 412 318 or 412318."""
+    value = sent.get(name, "")
+    return re.sub(r"[\s.,\u00a0\u202f']", "", value) if isinstance(value, str) else ""
 
 
 def see_other(path: str, **query: str) -> Response:

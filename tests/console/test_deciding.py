@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from starlette.datastructures import FormData
 
-from smtpguard.console.pages.deciding import digits
+from smtpguard.console.screen import digits
 from smtpguard.guard.links import Link, Links
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import DOCUMENTS, KEY, RAMADAN
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN
 
 
 async def looks(here: Stage, who: str, hold: Any) -> Browser:
@@ -28,6 +28,7 @@ async def looks(here: Stage, who: str, hold: Any) -> Browser:
 
 async def votes(browser: Browser, hold: Any, choice: str, **fields: str) -> Any:
     bound = {name: browser.hidden(name) for name in ("content", "envelope", "policy", "lists")}
+    bound |= {"people": browser.hidden("people")} if 'name="people"' in browser.page else {}
     return await browser.post(f"/held/{hold.hold_id}/vote", choice=choice, **(bound | fields))
 
 
@@ -44,6 +45,68 @@ async def test_the_vote_that_completes_the_quorum_sends_it(here: Stage) -> None:
     released = await again(here, hold.hold_id)
     assert released.state is State.APPROVED
     assert [v.approver for v in released.votes] == [EVA, DPO]
+
+
+async def copy(here: Stage, n: int) -> Any:
+    """Of one text to twenty members each, out of sixty: what waits for them, which is one thing."""
+    here.home.clock.pass_(minutes=1)
+    hold = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Subject="SV: Eid", Message_ID=f"<{n}@x>")
+    return await again(here, hold.lead or hold.hold_id)
+
+
+async def test_the_button_counts_those_whom_the_rest_of_a_mailing_would_reach(here: Stage) -> None:
+    await copy(here, 0)
+    hold = await copy(here, 1)
+    assert (hold.copies, hold.reach) == (1, 40)
+    eva, dpo = await looks(here, EVA, hold), await looks(here, DPO, hold)
+    await votes(eva, hold, "approve")
+    said = text(await dpo.get(f"/held/{hold.hold_id}"))
+    assert "What waits is for 40 people. It is a mailing, and more of it may come" in said
+    assert "Send to up to 60 people" in said
+    assert (await votes(dpo, hold, "approve")).status_code == 303
+    assert await granted(here, hold) == 60
+
+
+@pytest.mark.parametrize(
+    ("typed", "people"), [("40", 40), ("50", 50), ("60", 60), ("39", None), ("61", None), ("", None)]
+)
+async def test_who_approves_a_large_mailing_says_how_many_it_may_reach(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, typed: str, people: int | None
+) -> None:
+    for page in ("deciding", "message"):
+        monkeypatch.setattr(f"smtpguard.console.pages.{page}.LARGE", 50)
+    await copy(here, 0)
+    hold = await copy(here, 1)
+    await votes(await looks(here, EVA, hold), hold, "approve")
+    dpo = await looks(here, DPO, hold)
+    answer = await votes(dpo, hold, "approve", number=typed)
+    assert answer.status_code == (303 if people else 422)
+    assert ("type a number from 40 to 60" in text(answer)) is (people is None)
+    assert await granted(here, hold) == people
+
+
+async def granted(here: Stage, hold: Any) -> int | None:
+    mailing = await here.home.store.mailing(hold.mailing_id)
+    return mailing.grant.people if mailing is not None and mailing.grant is not None else None
+
+
+async def test_more_people_than_the_button_said_is_a_conflict(here: Stage) -> None:
+    hold = await copy(here, 0)
+    await votes(await looks(here, EVA, hold), hold, "approve")
+    dpo = await looks(here, DPO, hold)
+    assert "Send to 20 people" in text(await dpo.get(f"/held/{hold.hold_id}"))
+    assert (await copy(here, 1)).hold_id == hold.hold_id
+    assert (await votes(dpo, hold, "approve")).status_code == 409
+    assert (await again(here, hold.hold_id)).state is State.WAITING
+
+
+async def test_what_was_written_stands_there_again_when_nothing_was_done(here: Stage) -> None:
+    hold = await held(here)
+    eva = await looks(here, EVA, hold)
+    await changed(here, hold, content_sha256="0" * 64)
+    answer = await votes(eva, hold, "reject", comment="A long reason & more")
+    assert answer.status_code == 409
+    assert "A long reason & more" in text(answer)
 
 
 async def test_a_large_one_takes_the_number(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

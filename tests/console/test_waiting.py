@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
 from tests.console.stage import Browser, Stage
-from tests.guard.house import RAMADAN
+from tests.guard.house import MEMBERS, RAMADAN
 
 
 async def several(here: Stage, n: int, *to: str) -> list[Any]:
@@ -165,6 +165,47 @@ async def test_many_are_approved_only_with_their_number(here: Stage) -> None:
     done = await confirmed(eva, choice="approve", number="2")
     assert "2 messages are approved." in text(done)
     assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
+
+
+async def test_many_that_reach_many_people_take_the_number_of_people(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one message to everybody would go out through this door with a "1"."""
+    monkeypatch.setattr("smtpguard.console.pages.waiting.LARGE", 3)
+    holds = await several(here, 2, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    asked = await chosen(eva, "approve", holds)
+    assert "How many people do they reach together?" in text(asked)
+    wrong = await confirmed(eva, choice="approve", number="2", comment="as agreed")
+    assert wrong.status_code == 422
+    assert "Type how many people they reach together" in text(wrong)
+    assert "as agreed" in text(wrong)
+    assert [(await again(here, h.hold_id)).state for h in holds] == [State.WAITING] * 2
+    await confirmed(eva, choice="approve", number="4")
+    assert [(await again(here, h.hold_id)).state for h in holds] == [State.APPROVED] * 2
+
+
+async def test_another_list_since_then_is_not_decided_among_many(here: Stage) -> None:
+    (hold,) = await several(here, 1, NEWS)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", [hold])
+    await changed(here, hold, lists=("newsletter", "ramadan"))
+    done = text(await confirmed(eva, choice="approve", number="1"))
+    assert "it has changed since you looked" in done
+    assert (await again(here, hold.hold_id)).state is State.WAITING
+
+
+async def test_more_people_since_then_is_not_decided_among_many(here: Stage) -> None:
+    def copy(n: int) -> Any:
+        return held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Message_ID=f"<{n}@x>")
+
+    hold = await copy(0)
+    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=DPO, by="a test")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await chosen(eva, "approve", [hold])
+    await copy(1)
+    assert "it has changed since you looked" in text(await confirmed(eva, choice="approve", number="1"))
+    assert (await again(here, hold.hold_id)).state is State.WAITING
 
 
 async def test_what_changed_meanwhile_is_named_and_not_decided(here: Stage) -> None:

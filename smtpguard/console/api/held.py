@@ -80,10 +80,19 @@ async def approve(call: Call) -> HeldDetail:
     ahead = outlook(hold, call.who, call.desk.policies.current(), call.desk.clock.now())
     if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
         raise Refusal(409, "it goes to other lists than when it was looked at")
-    if ahead.may and ahead.sends and hold.reach >= LARGE and body.reach != hold.reach:
-        problem = f"say how many people it goes to: {hold.reach}"
-        raise Refusal(422, errors=[Wrong(at="body.reach", problem=problem)])
-    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, body.reach or 0)
+    people = 0
+    if ahead.may and ahead.sends:
+        if body.reach != hold.reach and (hold.reach >= LARGE or body.reach is not None):
+            raise _wrong("reach", f"say how many people it goes to: {hold.reach}")
+        least = min(hold.reach, ahead.people)
+        people = least if body.people is None else body.people
+        if not least <= people <= ahead.people:
+            raise _wrong("people", f"its mailing may reach from {least} to {ahead.people} people")
+    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people)
+
+
+def _wrong(field: str, problem: str) -> Refusal:
+    return Refusal(422, errors=[Wrong(at=f"body.{field}", problem=problem)])
 
 
 async def reject(call: Call) -> HeldDetail:
@@ -192,6 +201,7 @@ def _detail(call: Call, hold: Hold) -> HeldDetail:
         why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
         approval_sends=ahead.may and ahead.sends,
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
+        people_at_most=ahead.people,
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,

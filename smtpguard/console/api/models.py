@@ -108,6 +108,7 @@ class HeldDetail(Held):
     why_not: Literal["", "own", "voted", "decided", "role", "group"]
     approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
     reach_must_be_said: bool
+    people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
     seen: Seen
 
 
@@ -117,11 +118,13 @@ class HeldQuery(PageQuery):
 
 
 class Approve(Sent):
-    """``reach``: how many people it goes to, said by whoever approves; needed where ``reach_must_be_said``."""
+    """``reach``: how many people it goes to, said by whoever approves; needed where ``reach_must_be_said``. ``people``: how many
+    its mailing may reach in all, up to ``people_at_most``; where it is not given those whom it goes to now, and more of it is held."""
 
     seen: Seen
     comment: Comment = ""
     reach: int | None = None
+    people: int | None = None
 
 
 class Reject(Sent):

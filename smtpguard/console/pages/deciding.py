@@ -7,7 +7,6 @@ somebody was faster, nothing is done and the page says so (409). Never here: who
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import FormData
@@ -17,10 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from smtpguard.console.access import APPROVER, for_roles, person
-from smtpguard.console.outlook import LARGE, outlook
+from smtpguard.console.outlook import LARGE, confirmed, outlook
 from smtpguard.console.pages.message import looked_up, own, shown
-from smtpguard.console.screen import desk, form, see_other, speech
+from smtpguard.console.screen import desk, digits, form, see_other, speech
 from smtpguard.console.sight import Sight
+from smtpguard.console.speech import Speech
 from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Hold
@@ -41,9 +41,15 @@ async def vote(request: Request) -> Response:
         return await _not_done(request, 409, said(CHANGED))
     if choice is Choice.REJECT and not comment:
         return await shown(request, hold, seen, 422, said("Say why it is rejected: its writer reads it."))
-    if choice is Choice.APPROVE and ahead.sends and hold.reach >= LARGE and digits(sent, "number") != str(hold.reach):
-        problem = said("It was not sent: the number that was typed is not {number}.", number=said.number(hold.reach))
-        return await shown(request, hold, seen, 422, problem)
+    people = 0
+    if choice is Choice.APPROVE and ahead.sends:
+        field = "number" if ahead.people >= LARGE else "people"
+        typed = confirmed(digits(sent, field), hold.reach, ahead.people)
+        if typed is None and ahead.people >= LARGE:
+            return await shown(request, hold, seen, 422, _not_that(said, hold.reach, ahead.people))
+        if typed is None:  # more copies came than the button said
+            return await _not_done(request, 409, said(CHANGED))
+        people = typed
 
     async def act() -> None:
         await here.approvals.vote(
@@ -57,9 +63,17 @@ async def vote(request: Request) -> Response:
                 policy_sha256=_words(sent, "policy"),
             ),
             comment=comment,
+            people=people,
         )
 
     return await _done(request, act, choice.value)
+
+
+def _not_that(said: Speech, reach: int, people: int) -> str:
+    least, most = said.number(min(reach, people)), said.number(people)
+    if least == most:
+        return said("It was not sent: the number that was typed is not {number}.", number=most)
+    return said("It was not sent: type a number from {least} to {most}.", least=least, most=most)
 
 
 @for_roles(APPROVER)
@@ -139,11 +153,6 @@ async def _not_done(request: Request, status: int, problem: str) -> Response:
 def _words(sent: FormData, name: str) -> str:
     value = sent.get(name, "")
     return value.replace("\r\n", "\n").strip()[:_MOST_WORDS] if isinstance(value, str) else ""
-
-
-def digits(sent: FormData, name: str) -> str:
-    """A number however it is grouped: 412,318 or 412 318 or 412318."""
-    return re.sub(r"[\s.,\u00a0\u202f']", "", _words(sent, name))
 
 
 ROUTES = [

@@ -128,7 +128,8 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         ahead=outlook(hold, who, in_force, now),
         policy_sha256=in_force.policy_sha256,
         staged=_staged(hold, in_force, said),
-        typed=hold.reach >= LARGE,
+        large=LARGE,
+        given=given(request),
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
         states=sayings.STATES,
@@ -153,9 +154,16 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         own_states=sayings.OWN_STATES,
         base=base(request, hold),
         talk=await talk(here, hold, said),
+        given=given(request),
         done=done(request),
         problem=problem,
     )
+
+
+def given(request: Request) -> dict[str, str]:
+    """What somebody wrote into the page that was not done: it stands there again."""
+    sent = getattr(request.state, "form", None) or {}
+    return {name: str(sent.get(name, ""))[:2000] for name in ("comment", "question", "words")}
 
 
 def base(request: Request, hold: Hold) -> str:

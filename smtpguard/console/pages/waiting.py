@@ -16,9 +16,10 @@ from starlette.routing import Route
 
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.desk import Desk
+from smtpguard.console.outlook import LARGE, Outlook, confirmed, outlook
 from smtpguard.console.pages.message import spoken
 from smtpguard.console.ports import Person
-from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
 from smtpguard.guard.approvals import Refused, Seen
 from smtpguard.guard.ports import LedgerError
@@ -96,15 +97,37 @@ async def decide(request: Request) -> Response:
     ]
     if not holds:
         return see_other("/held")
+    return await _confirming(request, choice, holds, here.policies.current().policy_sha256)
+
+
+async def _confirming(
+    request: Request, choice: str, holds: Sequence[Hold], policy_sha256: str, status: int = 200, problem: str = ""
+) -> Response:
+    aheads = _ahead(request, holds)
+    people = sum(_sent(ahead) for _, ahead in aheads)
     return await page(
         request,
         "confirm.html",
+        status,
         choice=choice,
-        holds=holds,
-        reach=sum(hold.reach for hold in holds),
-        policy_sha256=here.policies.current().policy_sha256,
-        problem="",
+        holds=[(hold, _sent(ahead)) for hold, ahead in aheads],
+        people=people,
+        large=people >= LARGE,
+        policy_sha256=policy_sha256,
+        comment=str((await form(request)).get("comment", ""))[:2000],
+        problem=problem,
     )
+
+
+def _sent(ahead: Outlook) -> int:
+    """How many people this person's approval sends it to."""
+    return ahead.people if ahead.sends else 0
+
+
+def _ahead(request: Request, holds: Sequence[Hold]) -> list[tuple[Hold, Outlook]]:
+    here, who = desk(request), person(request)
+    in_force, now = here.policies.current(), here.clock.now()
+    return [(hold, outlook(hold, who, in_force, now)) for hold in holds]
 
 
 @for_roles(APPROVER)
@@ -114,31 +137,39 @@ async def decided(request: Request) -> Response:
     sent = await form(request)
     choice = Choice.REJECT if sent.get("choice") == "reject" else Choice.APPROVE
     comment = str(sent.get("comment", ""))[:2000].strip()
-    bound = [str(value).split(":") for value in sent.getlist("seen")][:MOST_AT_ONCE]
-    seen = {id: (content, envelope) for id, content, envelope in (b for b in bound if len(b) == 3)}
-    holds = await _chosen(here, who, list(seen))
+    bound = [str(value).split(":", 4) for value in sent.getlist("seen")][:MOST_AT_ONCE]
+    seen = {id: rest for id, *rest in (b for b in bound if len(b) == 5)}
+    aheads = _ahead(request, await _chosen(here, who, list(seen)))
+    holds = [hold for hold, _ in aheads]
+    people = sum(int(shown) for _, _, shown, _ in seen.values() if shown.isdecimal())
     problem = ""
     if choice is Choice.REJECT and not comment:
         problem = said("Say why: the writers read it.")
-    elif choice is Choice.APPROVE and str(sent.get("number", "")).strip() != str(len(holds)):
+    elif choice is Choice.APPROVE and people >= LARGE and digits(sent, "number") != str(people):
+        problem = said("Type how many people they reach together, to be sure.")
+    elif choice is Choice.APPROVE and people < LARGE and digits(sent, "number") != str(len(holds)):
         problem = said("Type how many messages it is, to be sure.")
     if problem or not holds:
-        values = {"choice": choice.value, "holds": holds, "reach": sum(h.reach for h in holds), "problem": problem}
-        return await page(request, "confirm.html", 422, policy_sha256=str(sent.get("policy", "")), **values)
+        return await _confirming(request, choice.value, holds, str(sent.get("policy", "")), 422, problem)
     done: list[Hold] = []
     left: list[tuple[Hold, str]] = []
-    for hold in holds:
-        content, envelope = seen[hold.hold_id]
+    for hold, ahead in aheads:
+        content, envelope, shown, lists = seen[hold.hold_id]
         looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=str(sent.get("policy", "")))
+        most = confirmed(shown, hold.reach, ahead.people) if ahead.sends else 0
+        if choice is Choice.APPROVE and (most is None or lists != " ".join(hold.lists)):
+            left.append((hold, said("it has changed since you looked")))
+            continue
         try:
             made = await here.approvals.vote(
-                hold.hold_id, choice, approver=who.address, by=f"console: {who.address}", seen=looked, comment=comment
-            )
+                hold.hold_id, choice, approver=who.address, by=f"console: {who.address}", seen=looked, comment=comment,
+                people=most or 0,
+            )  # fmt: skip
             done.append(made.hold)
         except (Refused, KeyError) as refused:
             left.append((hold, str(refused)))
         except LedgerError:
-            left.append((hold, "the record cannot be written now"))
+            left.append((hold, said("the record cannot be written now")))
     return await page(request, "decided.html", choice=choice.value, done=done, left=left)
 
 

@@ -57,7 +57,7 @@ TEXTS: Mapping[str, str] = {
     "The second factor is on. Each of these codes lets you in once if your telephone is gone. They are shown now and never again: keep them where your telephone is not.": "Den andra faktorn är på. Var och en av koderna släpper in dig en gång om telefonen är borta. De visas nu och aldrig mer: förvara dem någon annanstans än i telefonen.",
     "I have them. Sign in": "Jag har dem. Logga in",
     "{address} can sign in with this password, which is shown now and never again. Tell them, and ask them to change it.": "{address} kan logga in med det här lösenordet, som visas nu och aldrig mer. Lämna det till personen, och be om att det byts.",
-    "A role says what somebody may do here. On which messages an approver decides is said by the groups of the policy, which know them by their address.": "En roll säger vad någon får göra här. Vilka meddelanden en beslutsfattare bestämmer om står i policyns grupper, som känner dem på adressen.",
+    "A role says what somebody may do here. On which messages an approver decides is said by the groups of the policy, which know them by their address.": "En roll säger vad någon får göra här. Vilka meddelanden en beslutsfattare bestämmer om står i reglernas grupper, som känner dem på adressen.",
     "single sign-on": "gemensam inloggning",
     "password": "lösenord",
     "waits for single sign-on": "väntar på gemensam inloggning",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role, Scope
 from tests.console.api.program import Program, program
 from tests.console.stage import Stage, stage
@@ -185,6 +185,27 @@ async def test_what_goes_to_many_takes_their_number(here: Stage) -> None:
         assert "1234" in answer.text
     done = await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"], "reach": 1234})
     assert done.json()["state"] == "approved"
+
+
+@pytest.mark.parametrize(
+    ("said", "people"), [({}, 40), ({"people": 60}, 60), ({"people": 61}, None), ({"people": 39}, None)]
+)
+async def test_a_mailing_may_reach_no_more_people_than_the_approval_says(
+    here: Stage, said: dict[str, int], people: int | None
+) -> None:
+    for n in (0, 1):
+        last = await held(here, *MEMBERS[20 * n : 20 * n + 20], X_Mailing="eid", Message_ID=f"<{n}@x>")
+    copy = await here.home.store.hold(last)
+    assert copy is not None
+    await here.home.approvals().vote(copy.lead, Choice.APPROVE, approver=EVA, by="a test")
+    asks = await program(here, DPO, Role.APPROVER)
+    shown = await looked(asks, copy.lead)
+    assert (shown["reach"], shown["people_at_most"]) == (40, 60)
+    answer = await asks("POST", f"/held/{copy.lead}/approve", {"seen": shown["seen"]} | said)
+    assert answer.status_code == (200 if people else 422), answer.text
+    mailing = await here.home.store.mailing(copy.mailing_id)
+    assert mailing is not None
+    assert (mailing.grant.people if mailing.grant is not None else None) == people
 
 
 async def test_pages_go_on_where_the_last_one_ended(here: Stage) -> None:
