@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +115,36 @@ def test_no_circles() -> None:
 
     for node in sorted(graph):
         walk(node, ())
+
+
+PAGES = [HOUSE.parent / "README.md", *sorted((HOUSE.parent / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_what_a_page_points_to_is_there(page: Path) -> None:
+    """Files and headings; other people's servers are not asked."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        path, _, heading = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.exists(), f"{page.name} points to {target}"
+        if heading:
+            assert heading in {anchor(line) for line in file.read_text().splitlines() if line.startswith("#")}, target
+
+
+def anchor(line: str) -> str:
+    """Of a heading, as it is linked to."""
+    return re.sub(r"[^\w\- ]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+
+
+def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> None:
+    """docs/flow.md names the file that does each step."""
+    text = (HOUSE.parent / "docs" / "flow.md").read_text()
+    named = re.findall(r"`([a-z_]+/(?:[a-z_]+/)*(?:[a-z_]+\.py)?)`", text)
+    assert len(named) > 15
+    assert [name for name in named if not (HOUSE / name).exists()] == []
+
+
+def test_the_first_page_leads_to_all_others() -> None:
+    text = PAGES[0].read_text()
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []

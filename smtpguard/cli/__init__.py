@@ -22,12 +22,12 @@ from smtpguard import __version__
 from smtpguard.cli.context import Context, sentence_of
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "serve": ("serve", "Run the guard: proxy and delivery in one process tree."),
+    "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
     "demo": ("demo", "Play the story and a dozen other mails on loopback."),
     "check": ("check", "Check settings and policy, every error at once."),
     "explain": ("explain", "Say what would become of messages, and why."),
     "test": ("policytest", "Run a policy's own test cases."),
-    "lists": ("lists", "Customer lists: sync, show, match."),
+    "lists": ("lists", "Customer lists: sync, show, match, overlap."),
     "held": ("held", "Held mail: list, show, approve, reject, withdraw, export."),
     "mailings": ("mailings", "Mailings: list, show, people, approve, reject, go-on, stop, reopen."),
     "freeze": ("freeze", "Stand still: everything, a list, a sender, a mailing, a conversation."),
