@@ -5,6 +5,7 @@ Imports nothing heavy, so that the command line is quick. Never here: what is in
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -49,7 +50,12 @@ def make_state(settings: Settings) -> None:
     """The state directory and what is in it: for nobody else to see. Raises CannotStart."""
     try:
         for folder in (settings.state, indexes(settings), spool(settings)):
+            if folder.is_dir():
+                continue
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.geteuid() == 0 and folder != settings.state:  # what root has made is the guard's all the same
+                owner = settings.state.stat()
+                os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
     except OSError as e:
         raise CannotStart(f"{e.filename or settings.state}: {e.strerror}") from None
 

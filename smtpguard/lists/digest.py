@@ -82,6 +82,9 @@ def _make(path: Path) -> None:
             file.write(secrets.token_bytes(KEY_OCTETS))
             file.flush()
             os.fsync(file.fileno())
+        if os.geteuid() == 0:  # what root has made is the guard's all the same
+            owner = path.parent.stat()
+            os.chown(draft, owner.st_uid, owner.st_gid, follow_symlinks=False)
         os.link(draft, path)
     except FileExistsError:
         pass  # another process was quicker: its key is the key

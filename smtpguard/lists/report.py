@@ -138,7 +138,7 @@ def keep(folder: Path, report: Report) -> None:
             json.dump({k: v for k, v in asdict(report).items() if k not in _OF_THE_SYNC}, file, default=_plain)
         if os.geteuid() == 0:
             owner = folder.stat()
-            os.chown(draft, owner.st_uid, owner.st_gid)
+            os.chown(draft, owner.st_uid, owner.st_gid, follow_symlinks=False)
         Path(draft).replace(path)
 
 

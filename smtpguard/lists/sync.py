@@ -290,10 +290,10 @@ class _How:
         """Indexes of sources that the policy no longer declares, and what syncs that died have left behind."""
         declared = {part.path for part in parts}
         with suppress(OSError):
-            if os.geteuid() == 0:  # what root has made is the guard's all the same
+            if os.geteuid() == 0:  # what root has made is the guard's all the same; where a link there leads is not
                 owner, sources = self.folder.stat(), sources_folder(self.folder, self.info.name)
                 for path in (sources, *sources.iterdir()):
-                    os.chown(path, owner.st_uid, owner.st_gid)
+                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
             for path in sources_folder(self.folder, self.info.name).glob("*.index"):
                 if path not in declared and all(part.index is not None for part in parts):
                     path.unlink()

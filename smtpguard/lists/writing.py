@@ -63,7 +63,7 @@ def swap(draft: Path, path: Path) -> None:
     """Put a written index in place, durably. Made by root, it belongs to whom the folder belongs, who has to read it."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
-        os.chown(draft, owner.st_uid, owner.st_gid)
+        os.chown(draft, owner.st_uid, owner.st_gid, follow_symlinks=False)
     draft.replace(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

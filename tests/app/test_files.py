@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def test_a_state_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("a file")
     with pytest.raises(CannotStart, match=f"{tmp_path}/var: "):
         make_state(settings(tmp_path, ""))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_first_belongs_to_the_guard(tmp_path: Path) -> None:
+    """Lists may be synced by an administrator before the guard was ever started."""
+    given = settings(tmp_path, "")
+    given.state.mkdir()
+    os.chown(given.state, 12345, 12346)
+    make_state(given)
+    installation_secret(given)
+    made = list(given.state.iterdir())
+    assert len(made) == 3
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
 
 
 def test_a_secret_that_is_none_is_one_sentence(tmp_path: Path) -> None:

@@ -171,6 +171,11 @@ def test_what_root_syncs_belongs_to_the_guard(both) -> None:
     made = list(both.folder.rglob("*"))
     assert len(made) == 5
     assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
+    roots = both.folder.parent / "shadow"
+    roots.write_text("root's")
+    (both.folder / "news.sources" / "a link").symlink_to(roots)
+    assert both.sync("news", force=True).ok
+    assert roots.stat().st_uid == 0, "a guard that was broken into is given nothing of root's"
 
 
 def test_where_files_cannot_be_linked_they_are_copied(house, monkeypatch: pytest.MonkeyPatch) -> None:

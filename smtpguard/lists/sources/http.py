@@ -126,7 +126,10 @@ class HttpSource:
         try:
             if self._told:
                 self._memo.parent.mkdir(parents=True, exist_ok=True)
-                self._memo.write_text(json.dumps(dict(self._told)), "utf-8")
+                draft = self._memo.with_name(f"{self._memo.name}.{secrets.token_hex(4)}")
+                with draft.open("x", encoding="utf-8") as file:  # a new file, wherever a link of that name would lead
+                    file.write(json.dumps(dict(self._told)))
+                draft.replace(self._memo)
             else:
                 self._memo.unlink(missing_ok=True)
         except OSError:
