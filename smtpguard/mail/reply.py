@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+LINE_OCTETS = 480
+MOST_LINES = 20
+
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |\Z)")
 
 
@@ -43,8 +46,10 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """All lines as one, for logs and reports."""
-        return " ".join(line for line in self.lines if line)
+        """All lines as one, for logs and reports; an enhanced status code that stands on each stands once."""
+        first, *others = self.lines
+        code = f"{self.enhanced} "
+        return " ".join(filter(None, (first, *(line.removeprefix(code) for line in others))))
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}"
@@ -61,8 +66,22 @@ class Reply:
 
 def _one_line(sentence: str) -> str:
     """One line that fits 512 octets with everything that stands before it (RFC 5321 section 4.5.3.1.5)."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
-    return clean.encode()[:480].decode("utf-8", "ignore")
+    return _printable(sentence)[:LINE_OCTETS].decode("utf-8", "ignore")
+
+
+def _lines(sentence: str) -> tuple[str, ...]:
+    """As many as it takes, parted between words where that can be."""
+    octets, lines = _printable(sentence), list[str]()
+    while len(octets) > LINE_OCTETS and len(lines) < MOST_LINES - 1:
+        space = octets.rfind(b" ", 1, LINE_OCTETS + 1)
+        line = octets[: space if space > 0 else LINE_OCTETS].decode("utf-8", "ignore")
+        lines.append(line)
+        octets = octets[len(line.encode()) :].lstrip(b" ")
+    return (*lines, octets.decode())
+
+
+def _printable(sentence: str) -> bytes:
+    return " ".join("".join(c if c.isprintable() else " " for c in sentence).split()).encode()
 
 
 OK = Reply.of(250, "2.0.0", "Ok")
@@ -125,8 +144,8 @@ def held(hold_id: str) -> Reply:
 
 
 def rejected(sentence: str) -> Reply:
-    return Reply.of(550, "5.7.1", sentence)
+    return Reply.of(550, "5.7.1", *_lines(sentence))
 
 
 def deferred(sentence: str) -> Reply:
-    return Reply.of(451, "4.7.1", sentence)
+    return Reply.of(451, "4.7.1", *_lines(sentence))

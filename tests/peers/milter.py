@@ -36,6 +36,7 @@ NEWS = """\
     members: {csv: ramadan.csv, column: email}
     writers: [anna@example.com]
 """
+LONG = " ".join(f"This is the {n}th reason why it was not sent." for n in range(4, 30))
 RULES = """\
 rules:
   - id: internal-to-list
@@ -48,9 +49,13 @@ rules:
     then: hold
   - id: never
     description: "100 % of this is never sent"
-    when: {recipients.outside: ">= 3"}
+    when: {recipients.outside: 3}
     then: reject
-"""
+  - id: at-length
+    description: "DESCRIPTION"
+    when: {recipients.outside: ">= 4"}
+    then: reject
+""".replace("DESCRIPTION", LONG)
 
 
 def policy(expanded: str = EXPANDED) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.peers import letters, postfix
 from tests.peers.chain import until
-from tests.peers.milter import ANNA, EXPANDED, SECRET, MilterChain
+from tests.peers.milter import ANNA, EXPANDED, LONG, SECRET, MilterChain
 from tests.scripted_relay import Message
 
 RAMADAN, NEWS = "ramadan@lists.example.com", "news@lists.example.com"
@@ -91,6 +91,17 @@ class TestDispositions:
             submit(chain, mail, *THREE)
         assert refused.value.smtp_code == 550
         assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
+
+    def test_rejected_at_length(self, chain: MilterChain) -> None:
+        """In several lines, all of them for the client."""
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            submit(chain, letters.mail(message_id="never-2@example.com"), *THREE, "d@example.net")
+        lines = refused.value.smtp_error.decode().splitlines()
+        assert len(lines) == 3
+        assert {line[:6] for line in lines} == {"5.7.1 "}
+        text = " ".join(line[6:] for line in lines)
+        assert LONG in text
+        assert re.search(r" Its reference is \w{16}\.$", text)
 
     @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])
     def test_customers_wait_and_colleagues_get_it(self, chain: MilterChain, listed: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.peers import letters, sendmail
 from tests.peers.chain import Recorder, until
-from tests.peers.milter import ANNA, PAGE, MilterGuard, OtherMilter, policy
+from tests.peers.milter import ANNA, LONG, PAGE, MilterGuard, OtherMilter, policy
 from tests.peers.postfix import free_port
 from tests.peers.recipe import recipe
 from tests.peers.sendmail import Sendmail
@@ -93,6 +93,16 @@ def test_rejected_in_words(world: World) -> None:
         world.submit(letters.mail(message_id="s-never@example.com"), "a@example.net", "b@example.net", "c@example.net")
     assert refused.value.smtp_code == 550
     assert b"5.7.1 This message was not sent. 100 % of this is never sent." in refused.value.smtp_error
+
+
+def test_rejected_at_length(world: World) -> None:
+    """In several lines, all of them for the client."""
+    four = [f"{who}@example.net" for who in "abcd"]
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        world.submit(letters.mail(message_id="s-never-2@example.com"), *four)
+    lines = refused.value.smtp_error.decode().splitlines()
+    assert len(lines) == 3
+    assert LONG in " ".join(line.removeprefix("5.7.1 ") for line in lines)
 
 
 @pytest.mark.parametrize("listed", [RAMADAN, EXPANDED])

@@ -148,7 +148,7 @@ async def test_each_recipient_has_its_reply_with_its_enhanced_code() -> None:
         replies = await connection.pipeline(lines)
         assert [str(r) for r in replies] == [
             "250 2.0.0 Ok",
-            "550 5.1.1 No such user 5.1.1 here",
+            "550 5.1.1 No such user here",
             "451 4.2.1 Later",
             "250 2.0.0 Ok",
         ]
