@@ -38,7 +38,7 @@ async def look(
 ) -> AsyncIterator[Finding]:
     """Each finding as it is known. ``own``: addresses of this machine that others can reach."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
-    target = replace(relay_target(settings), timeouts=_patience())
+    target = replace(relay_target(settings), timeouts=_patience(), reachability=None)
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
     silent = False
     async for finding in _relay(target, domain):

@@ -15,6 +15,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.target import RelayTarget, Tls
 
 
@@ -59,4 +60,5 @@ def relay_target(settings: Settings) -> RelayTarget:
         idle_seconds=relay.idle_seconds,
         wait_seconds=relay.wait_seconds,
         helo=settings.hostname or host_name(),
+        reachability=Reachability(f"{relay.host} port {relay.port}"),
     )

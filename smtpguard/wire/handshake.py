@@ -38,6 +38,18 @@ def tls_context(target: RelayTarget) -> ssl.SSLContext | None:
 async def open_connection(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
     """A session ready for MAIL. Raises RelayUnavailable."""
     try:
+        connection = await _tried(target, context)
+    except RelayUnavailable as error:
+        if target.reachability is not None:
+            target.reachability.lost(error.why)
+        raise
+    if target.reachability is not None:
+        target.reachability.reached()
+    return connection
+
+
+async def _tried(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
+    try:
         try:
             return await _opened(target, context)
         except _NoTls as error:

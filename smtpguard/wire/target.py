@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from smtpguard.wire.reachability import Reachability
+
 
 class Tls(enum.Enum):
     """OPPORTUNISTIC takes any certificate and goes on without; REQUIRE (STARTTLS) and IMPLICIT verify, or send nothing."""
@@ -40,6 +42,7 @@ class RelayTarget:
     With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
     ``clients_without_tls``: what a client logs in with may go there in clear; see ``for_clients``.
     ``wait_seconds``: how long one may wait for a connection; ``down_seconds``: how long a failed attempt is remembered.
+    ``reachability``: who tells the log when it cannot be reached; None: nobody.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +63,7 @@ class RelayTarget:
     down_seconds: float = 1
     helo: str = "localhost"
     timeouts: Timeouts = field(default_factory=Timeouts)
+    reachability: Reachability | None = field(default=None, compare=False, repr=False)
 
     def for_clients(self) -> RelayTarget:
         """The same relay, to which a client's credentials may go: without our own login, and over TLS that is verified, unless

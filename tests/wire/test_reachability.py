@@ -1,0 +1,69 @@
+"""What the log hears of a relay that is away: once, now and then, and when it is back."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import pytest
+
+from smtpguard.wire.handshake import open_connection
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.reachability import AGAIN_SECONDS, Reachability
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.scripted_relay import ScriptedRelay
+
+
+class Time:
+    passed = 100.0
+
+    def __call__(self) -> float:
+        return self.passed
+
+
+def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "smtpguard")
+    time = Time()
+    relay = Reachability("relay.example.com port 25", time)
+    relay.reached()
+    assert not caplog.messages
+    for _ in range(5):
+        relay.lost("Connection refused")
+        time.passed += 1
+    assert caplog.messages == [
+        "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: Connection refused"
+    ]
+    time.passed += AGAIN_SECONDS
+    relay.lost("timed out")
+    assert caplog.messages[1:] == [
+        "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: timed out"
+    ]
+    relay.reached()
+    relay.reached()
+    assert caplog.messages[2:] == ["the relay relay.example.com port 25 answers again, after 305 s"]
+    relay.lost("Connection refused")
+    assert len(caplog.messages) == 4
+
+
+async def test_a_pool_whose_relay_is_away_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        target = RelayTarget(port=port, tls=Tls.NONE, down_seconds=0, reachability=Reachability("there"))
+        pool = RelayPool(target)
+        for _ in range(3):
+            with pytest.raises(RelayUnavailable):
+                await pool.acquire()
+        await pool.close()
+    assert [m for m in caplog.messages if "there" in m] == [
+        f"the relay there cannot be used, mail is answered 4xx: connecting to 127.0.0.1 port {port}: Connection refused"
+    ]
+    relay = ScriptedRelay()
+    await relay.start()
+    try:
+        back = RelayTarget(port=relay.port, tls=Tls.NONE, reachability=target.reachability)
+        (await open_connection(back, None)).quit()
+    finally:
+        await relay.stop()
+    assert any("the relay there answers again" in m for m in caplog.messages)
