@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 from smtpguard.lists.sources import Cell, SourceError, Tally, cell_address
 from smtpguard.lists.sources.packed import peeked
@@ -29,6 +29,7 @@ UNMAILED = frozenset(
 
 DELIMITERS = ",;\t|"
 SAMPLE = 64 << 10
+LONGEST_LINE = 1 << 20
 LONGEST_ROW = 100  # lines that one row may span: more, and a quote was left open somewhere
 
 
@@ -75,7 +76,8 @@ class _Reading:
         if not sample.strip("\ufeff \t\r\n"):
             raise SourceError(f"{self.name}: the file is empty")
         layout = None
-        with io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="") as text:
+        lines = cast(BinaryIO, io.BufferedReader(_Lines(raw, self.name), _Lines.CHUNK))
+        with io.TextIOWrapper(lines, encoding=encoding, errors=errors, newline="") as text:
             reader = csv.reader(text, delimiter=self.table.delimiter or self._sniff(sample), strict=True)
             for line, row in self._rows(reader, tally):
                 if layout is None:
@@ -177,6 +179,27 @@ class _Reading:
             if status is None and self.table.status_column:
                 raise SourceError(f'{self.name}: no column "{self.table.status_column}"')
         return _Layout(is_header, address, status)
+
+
+class _Lines(io.RawIOBase):
+    """The stream, as long as lines end in it: one without an end would be read into memory whole, however small it is packed."""
+
+    CHUNK = 1 << 17
+
+    def __init__(self, raw: BinaryIO, name: str) -> None:
+        self._raw, self._name = raw, name
+        self._since = 0  # octets since a line has ended, a chunk more or less
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        octets = self._raw.read(len(buffer))
+        self._since = 0 if b"\n" in octets or b"\r" in octets else self._since + len(octets)
+        if self._since > LONGEST_LINE:
+            raise SourceError(f"{self._name}: a line longer than {LONGEST_LINE >> 20} MB: expected a table")
+        buffer[: len(octets)] = octets
+        return len(octets)
 
 
 class _Reader(Protocol):
