@@ -23,7 +23,13 @@ Stop = Callable[[], bool]
 
 
 class SourceError(Exception):
-    """The source cannot be read, or cannot be right: nothing of it is to be used. Names file and line where it can."""
+    """The source cannot be read, or cannot be right: nothing of it is to be used. Names file and line where it can.
+
+    What it says is for terminals, logs and mail, and some of it is the other side's: signs that are no letters are not kept.
+    """
+
+    def __init__(self, said: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in said))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ does not come is cut off. Never here: what the query asks.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from smtpguard.lists.sources import Cell, SourceError, Stop, Tally
@@ -25,6 +26,7 @@ from smtpguard.lists.sources.credentials import file_of, secret
 from smtpguard.lists.sources.patience import Patience, shut
 
 ROWS = 2000  # held at a time
+_VALUE = re.compile(r"""(["']).*\1""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +171,8 @@ def _cut(connection: Connection) -> Callable[[], object]:
 
 
 def _said(error: Exception) -> str:
-    """What the database said, in a line: its first, without the statement and without a url."""
+    """What the database said, in a line: its first, without the statement, without a url, and without a value that was
+    somebody's."""
     said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error).strip()
-    return said.splitlines()[0] if said else type(error).__name__
+    line = said.splitlines()[0] if said else type(error).__name__
+    return _VALUE.sub('"..."', line) if isinstance(error, DataError) else line

@@ -128,6 +128,7 @@ def test_bad_rows_are_told_by_line_and_never_by_content(read: Read) -> None:
         ("a,b\n1,2\n", {}, "declare column"),
         ("name,email\nLena,lena@kund.se\n", {"column": "mejl"}, 'no column "mejl": it has name, email'),
         ("lena@kund.se\n", {"column": "email"}, "no header"),
+        ("\x1b[2Jname\nLena\n", {"column": "email"}, r"it has \?\[2Jname$"),
         ("name,email\nLena,lena@kund.se\n", {"column": 3}, "no column 3: the file has 2"),
         ("name,email\nLena,lena@kund.se\n", {"column": 0}, "no column 0"),
         ("email,x\nlena@kund.se,1\n", {"status_column": "state"}, 'no column "state"'),

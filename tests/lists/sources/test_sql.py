@@ -169,6 +169,7 @@ def test_postgresql_rows_are_streamed(real: dict[str, Any], tmp_path: Path) -> N
         ({"query": "INSERT INTO customers VALUES (99, 'x@kund.se') RETURNING email"}, "syntax error"),
         ({"query": "SELECT email FROM secrets"}, "permission denied for table secrets"),
         ({"query": "SELECT mejl FROM customers"}, 'column "mejl" does not exist'),
+        ({"query": "SELECT email::int FROM customers"}, 'invalid input syntax for type integer: "..."$'),
         ({"query": "SELECT pg_sleep(20)::text", "timeout": 1}, "statement timeout"),
         ({"query": "SELECT pg_sleep(20)::text", "time_limit": 0.2}, r"no end within 0.2 s \(time_limit\)"),
         ({"query": "SELECT CASE WHEN n < 4999 THEN 'k@kund.se' ELSE (1 / (n - 4999))::text END FROM generate_series(1, 9999) n"}, "division by zero"),
