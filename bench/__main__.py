@@ -1,6 +1,7 @@
 """``python -m bench``: smtpguard beside Postfix and beside nothing at all, interleaved, medians and ratios.
 
 ``python -m bench --mailings``: which copies are taken for one mailing.
+``python -m bench --flood``: one mailing as thousands of transactions of one recipient each.
 ``python -m bench --lists``: customer lists of millions.
 ``python -m bench --console``: pages over 100,000 held messages.
 ``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.
@@ -12,6 +13,10 @@ if sys.argv[1:2] == ["--mailings"]:
     from bench.mailings import main as mailings
 
     mailings(sys.argv[2:])
+elif sys.argv[1:2] == ["--flood"]:
+    from bench.flood import main as flood
+
+    flood(sys.argv[2:])
 elif sys.argv[1:2] == ["--lists"]:
     from bench.lists import main as lists
 

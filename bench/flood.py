@@ -1,0 +1,193 @@
+"""``python -m bench --flood [PEOPLE]``: one mailing as so many transactions of one recipient each, through the whole guard.
+
+Sent in turns by the same client: ordinary mail to as many people who are on no list; a letter of its own words to each of as
+many who are on one, which is read as the mailing is; the mailing to everybody on one, of
+which all but the first are to be held or deferred; and, once somebody has approved it, the mailing again, as clients do that
+were told to try again. Printed: how many were relayed, held and deferred, exactly; messages a second and processor
+time of each; and what is resident of each process. 400000 is the story's size, and takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.through import guard_settings, running, table, wait_for
+from tests.peers.postfix import free_port, missing
+
+THRESHOLD = 200
+"""Of the sample policy's unapproved-mailing."""
+COPIES = 500
+"""Stored of a mailing that waits, by default."""
+_CLIENTS = 20
+_SENDER = b"campaigns@example.com"
+_TEXT = """\
+From: Example AB <campaigns@example.com>
+To: {to}
+Subject: Spring in the shops, {name}
+Date: Mon, 02 Mar 2026 09:00:00 +0000
+Message-ID: <{n}.{turn}@campaigns.example.com>
+List-Unsubscribe: <https://news.example.com/u/{n:x}>
+List-Unsubscribe-Post: List-Unsubscribe=One-Click
+Precedence: bulk
+Feedback-ID: spring:example:campaigns
+MIME-Version: 1.0
+Content-Type: text/plain; charset=utf-8
+
+Dear {name},
+
+spring has come to our shops, and with it everything that makes a garden: bulbs, roses, seeds and tools.
+Until Sunday all of it costs a fifth less, and whoever brings this letter gets a bag of soil for nothing.
+We are open from nine to seven on every day of the week, and have coffee for those who have to wait a little.
+Your customer number is {n}. Look at what we have for you: https://shop.example.com/spring?c={n:06x}
+
+We look forward to seeing you!
+
+You get this letter because you asked for it. Unsubscribe: https://news.example.com/u/{n:x}
+""".replace("\n", "\r\n")
+_NAMES = ("Anna", "Bo", "Cecilia", "David", "Elsa", "Fredrik", "Greta", "Hassan", "Ida", "Johan")
+
+
+def reader(n: int) -> str:
+    return f"reader{n}@mailbox{n % 7}.example.org"
+
+
+def stranger(n: int) -> str:
+    return f"stranger{n}@mailbox{n % 7}.example.net"
+
+
+def letter(n: int, to: str, turn: int) -> bytes:
+    """Like no other."""
+    draw = random.Random(n)
+    words = ("".join(draw.choices("aeinorst", k=draw.randrange(3, 9))) for _ in range(100))
+    head = _TEXT.format(n=n, to=to, name=_NAMES[n % 10], turn=turn).partition("\r\n\r\n")[0]
+    return f"{head}\r\n\r\n{textwrap.fill(' '.join(words), 72)}\n".replace("\r\n", "\n").replace("\n", "\r\n").encode()
+
+
+def copy(n: int, to: str, turn: int) -> bytes:
+    """Name, number, links, tokens and Message-ID differ."""
+    return _TEXT.format(n=n, to=to, name=_NAMES[n % 10], turn=turn).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is sent, and to whom."""
+
+    name: str
+    to: Callable[[int], str]
+    mail: Callable[[int, str, int], bytes] = copy
+
+
+KINDS = (
+    Kind("ordinary mail", stranger),
+    Kind("letters to customers", reader, letter),
+    Kind("the mailing, unapproved", reader),
+    Kind("and once approved", reader),
+)
+_UNAPPROVED, _APPROVED = 2, 3
+
+
+async def _client(port: int, numbers: Iterator[int], kind: Kind, turn: int, said: Counter[str]) -> None:
+    reader_, writer = await asyncio.open_connection("127.0.0.1", port)
+    await reader_.readline()
+    writer.write(b"EHLO bench\r\n")
+    while (await reader_.readline())[3:4] == b"-":
+        pass
+    for n in numbers:
+        who = kind.to(n)
+        writer.write(b"MAIL FROM:<%b>\r\nRCPT TO:<%b>\r\nDATA\r\n" % (_SENDER, who.encode()))
+        replies = [await reader_.readline() for _ in range(3)]
+        if replies[2][:3] != b"354":
+            raise SystemExit(f"bench: {replies!r}")
+        writer.write(kind.mail(n, who, turn) + b".\r\n")
+        answer = await reader_.readline()
+        said["held" if b"Held for review" in answer else answer[:3].decode()] += 1
+    writer.close()
+
+
+async def _sent(port: int, people: int, kind: Kind, turn: int) -> tuple[Counter[str], float]:
+    """What was said how often, and how many seconds it took."""
+    said: Counter[str] = Counter()
+    numbers = iter(range(people))
+    started = time.monotonic()
+    await asyncio.gather(*(_client(port, numbers, kind, turn, said) for _ in range(_CLIENTS)))
+    return said, time.monotonic() - started
+
+
+def used(pid: int) -> tuple[str, float]:
+    """Of a supervisor's parts: resident MB of each by its name, and seconds of processor time that all have used together."""
+    found, seconds = [], 0.0
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        name = words[words.index("-m") + 2]
+        pages = int(Path(f"/proc/{child}/statm").read_text().split()[1])
+        found.append(f"{name} {pages * os.sysconf('SC_PAGE_SIZE') >> 20}")
+        ticks = Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()[11:13]
+        seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return ", ".join(found), seconds
+
+
+def main(argv: Sequence[str]) -> None:
+    options = argparse.ArgumentParser(prog="python -m bench --flood", description=__doc__)
+    options.add_argument("people", nargs="?", type=int, default=5_000, help="on the list (5000)")
+    options.add_argument("--workers", type=int, default=2)
+    chosen = options.parse_args(argv)
+    if why := missing():
+        sys.exit(f"bench: {why}")
+    people: int = chosen.people
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/var/tmp")))
+        sink, port = free_port(), free_port()
+        sink_argv = ("/usr/sbin/smtp-sink", "-u", "postfix", "-R", "/tmp", f"127.0.0.1:{sink}", "1000")
+        stack.enter_context(running(*sink_argv, port=sink, log=root / "sink.log"))
+        settings = guard_settings(root, port, sink, chosen.workers)
+        rows = "\n".join(map(reader, range(people)))
+        (settings.parent / "lists" / "newsletter.csv").write_text(f"Email Address\n{rows}\n")
+        guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))
+        subprocess.run([*guard, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
+        argv_ = (*guard, "serve", "--only", "proxy", "--only", "delivery")
+        process = stack.enter_context(running(*argv_, port=port, log=root / "guard.log"))
+        wait_for(port, process)
+        print(f"python -m bench --flood {people} --workers {chosen.workers}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
+        table(
+            ["".ljust(26), "messages/s", "CPU us each", "relayed", "held", "deferred", "MB"],
+            _turns(guard, process.pid, port, people),
+        )
+        rows_ = subprocess.run([*guard, "mailings", "list", "--json"], check=True, capture_output=True, text=True)
+        seen = json.loads(rows_.stdout.splitlines()[0])
+        print(
+            f"\nThe mailing came for {seen['customers']:,} people and reached {seen['relayed'] + seen['admitted']:,}."
+        )
+        size = sum(f.stat().st_size for f in (settings.parent / "var").glob("smtpguard.db*"))
+        print(f"The database has {size / people:.0f} octets a person.")
+
+
+def _turns(guard: Sequence[str], pid: int, port: int, people: int) -> Iterator[list[str]]:
+    resident, cpu = used(pid)
+    yield ["before", "", "", "", "", "", resident]
+    for turn, kind in enumerate(KINDS):
+        if turn == _APPROVED:
+            shown = subprocess.run([*guard, "mailings", "list", "--json"], check=True, capture_output=True, text=True)
+            hold = json.loads(shown.stdout.splitlines()[0])["hold"]
+            vote = ("held", "approve", hold, "--as", "eva@example.com", "--people", str(people))
+            subprocess.run([*guard, *vote], check=True, stdout=subprocess.DEVNULL)
+        said, seconds = asyncio.run(_sent(port, people, kind, turn))
+        passed = people if turn != _UNAPPROVED else min(people, THRESHOLD - 1)
+        if (said["250"], said["held"]) != (passed, min(people - passed, COPIES + 1)):
+            raise SystemExit(f"bench: {kind.name}: {dict(said)}")
+        resident, after = used(pid)
+        each, cpu = (after - cpu) / people * 1e6, after
+        yield [kind.name, f"{people / seconds:,.0f}", f"{each:,.0f}", f"{said['250']:,}", f"{said['held']:,}", f"{said['451']:,}", resident]  # fmt: skip
