@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import logging
 import sys
 import tempfile
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.catalogue.both import Both, both, envelopes
 from tests.wire.milter.mta import split
@@ -68,6 +70,8 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--most", type=int, default=1_000_000)
     args = parser.parse_args()
+    logging.disable(logging.WARNING)  # whose mail it is, and what about, stays in the folders
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     sys.exit(asyncio.run(compare(args.folders, args.most)))
 
 

@@ -7,9 +7,25 @@ import socket
 from pathlib import Path
 
 from smtpguard.wire.listener import Limits
+from smtpguard.wire.milter.codec import answers, encode
+from smtpguard.wire.milter.packet import (
+    Answer,
+    Connect,
+    Continue,
+    EndOfHeader,
+    EndOfMessage,
+    Family,
+    HeaderField,
+    InsertHeader,
+    Mail,
+    Negotiate,
+    Rcpt,
+)
 from tests.faults.machine import machine
 from tests.peers.chain import until
+from tests.peers.milter import MilterGuard
 from tests.scripted_relay import ScriptedRelay
+from tests.wire.milter.mta import POSTFIX
 from tests.wire.proxied import Client, Proxied, proxied
 
 TRICKLERS = 1000
@@ -70,6 +86,50 @@ def test_two_thousand_idle_connections(tmp_path: Path) -> None:
             assert one_more.recv(100).startswith(b"250")
         undo.close()
         until(lambda: _sockets(pids) < 100, why="the connections to be over, and forgotten")
+
+
+def test_two_thousand_clients_of_mtas(tmp_path: Path) -> None:
+    """The milter's, half of them over TCP and half over a Unix socket: each has named a recipient, and waits."""
+    settings = {"limits": f"{{connections: {IDLE + 100}}}"}
+    guard = MilterGuard(tmp_path, relay_port=9, unix=tmp_path / "m.sock", workers=1, settings=settings)
+    with guard, contextlib.ExitStack() as undo:
+        pids = guard.pids
+        for n in range(50):
+            _asked(guard, n).close()
+        before = _octets(pids)
+        mtas = [undo.enter_context(_asked(guard, n)) for n in range(IDLE)]
+        each = (_octets(pids) - before) / IDLE
+        assert each < MOST_OCTETS_EACH, f"{each:.0f} octets each"
+        for mta in mtas[-2:]:
+            mta.sendall(b"".join(map(encode, (HeaderField(b"Subject", b" x"), EndOfHeader(), EndOfMessage()))))
+            assert isinstance(_answer(mta), InsertHeader), "it is accepted, with our trace"
+        undo.close()
+        until(lambda: _sockets(pids) < 100, why="the connections to be over, and forgotten")
+
+
+def _asked(guard: MilterGuard, n: int) -> socket.socket:
+    """An MTA that waits for its client to go on."""
+    if n % 2:
+        mta = socket.socket(socket.AF_UNIX)
+        mta.settimeout(30)
+        mta.connect(str(guard.unix))
+    else:
+        mta = socket.create_connection(("127.0.0.1", guard.milter_port), timeout=30)
+    mta.sendall(encode(POSTFIX))
+    assert isinstance(_answer(mta), Negotiate)
+    said = Connect(b"x", Family.INET, 25, b"192.0.2.7"), Mail(b"<anna@example.com>"), Rcpt(b"<you@example.org>")
+    mta.sendall(b"".join(map(encode, said)))
+    assert _answer(mta) == Continue()
+    return mta
+
+
+def _answer(mta: socket.socket) -> Answer:
+    decoder = answers()
+    while (answer := decoder.next()) is None:
+        came = mta.recv(4096)
+        assert came, "closed"
+        decoder.feed(came)
+    return answer
 
 
 def _spoken_to(port: int, n: int) -> list[socket.socket]:

@@ -110,7 +110,8 @@ class MilterGuard(Guard):
         self.milter_port, self.unix = free_port(), unix
         [text] = [text for name, text in recipe("Postfix", {}, PAGE).items() if name == "smtpguard.yaml"]
         assert "milter: [{address: 127.0.0.1, port: 10027}]" in text
-        places = f"{{address: 127.0.0.1, port: {self.milter_port}}}, {{unix: {unix}, group: postfix}}"
+        group = "" if postfix.missing() else ", group: postfix"
+        places = f"{{address: 127.0.0.1, port: {self.milter_port}}}, {{unix: {unix}{group}}}"
         settings: Mapping[str, str] = {
             "listen": f"{{smtp: [], milter: [{places}]}}",
             "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none}}",
@@ -125,6 +126,12 @@ class MilterGuard(Guard):
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         [pid] = [int(pid) for pid in children if b"\0milter\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return pid
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """Supervisor and milter."""
+        assert self._process is not None
+        return self._process.pid, self.part
 
     def unread(self) -> int:
         """Octets that Postfix has sent over TCP and the milter has not read."""
