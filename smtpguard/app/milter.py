@@ -17,7 +17,7 @@ from smtpguard.app.line import straight_line
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.letter import House
-from smtpguard.wire.milter.server import MilterReception
+from smtpguard.wire.milter.reception import MilterReception
 
 log = logging.getLogger(__name__)
 

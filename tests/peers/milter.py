@@ -20,7 +20,7 @@ from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.packet import Negotiate, Quit
-from smtpguard.wire.milter.server import MilterReception
+from smtpguard.wire.milter.reception import MilterReception
 from tests.peers import postfix
 from tests.peers.chain import POLICY, Guard, Recorder
 from tests.peers.postfix import Postfix, free_port

@@ -2,7 +2,7 @@
 
 A conversation is one connection of an MTA: negotiated once, then a client's session with any number of messages, perhaps
 another client after it. All of it is a table, and a conversation walks it. Never here: what is done with what was said
-(letter, server), or octets (codec).
+(letter, link), or octets (codec).
 
              Negotiate  Connect  Helo  Mail  Rcpt  Data  HeaderField  EndOfHeader  Body  EndOfMessage  Abort  QuitNext
     NEW      AGREED     -        -     -     -     -     -            -            -     -             -      -

@@ -17,7 +17,7 @@ from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import answers, encode
 from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.packet import Answer, Command, Negotiate
-from smtpguard.wire.milter.server import MilterReception
+from smtpguard.wire.milter.reception import MilterReception
 from tests.wire.milter.mta import POSTFIX, Mta, Told
 from tests.wire.proxied import Clock
 

@@ -1,9 +1,9 @@
-"""The milter's server: MTAs' connections, each a conversation, and what became of each message told to the MTA.
+"""One connection of an MTA: what it says is heard, and what became of each of its messages is told to it.
 
-A connection costs a protocol object and what its message holds; no task runs for one that is silent, and what the MTA need not
-wait for gets no answer. All is answered at the end of the message: ACCEPT with our trace, DISCARD once a hold is committed, or
-an SMTP reply. Whatever is no milter protocol ends the connection; the MTA then answers as its settings say
-(``milter_default_action = tempfail``). Never here: what a packet is (codec), or where it may come (states).
+It costs a protocol object and what its message holds; no task runs for one that is silent, and what the MTA need not wait for gets
+no answer. All is answered at the end of the message. Whatever is no milter protocol ends the connection; the MTA then answers as
+its settings say (``milter_default_action = tempfail``). Never here: what a packet is (codec), where it may come (states), or
+what is decided on a message (reception).
 """
 
 from __future__ import annotations
@@ -12,16 +12,12 @@ import asyncio
 import logging
 import math
 import socket
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
-from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
-from smtpguard.wire.listener import Network, client_address, within
+from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.codec import MOST_OCTETS, ProtocolError, commands, encode
 from smtpguard.wire.milter.content import Assembling
@@ -33,7 +29,6 @@ from smtpguard.wire.milter.packet import (
     Command,
     Connect,
     Continue,
-    Discard,
     EndOfHeader,
     EndOfMessage,
     HeaderField,
@@ -50,8 +45,6 @@ from smtpguard.wire.milter.states import Conversation, State
 
 log = logging.getLogger("smtpguard.wire")
 
-Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
-LOOK_SECONDS = 5.0
 _WAITING = frozenset({State.NEW, State.AGREED, State.IDLE, State.MAIL})
 """Where no message is lost, nor work of the client's, if the connection ends."""
 
@@ -66,134 +59,24 @@ class Patience:
     closing: float = 10
 
 
-class MilterReception:
-    """Every connection of MTAs to one listener. To be made and used in one event loop. ``trust``: who may come over the network;
-    a Unix socket's permissions, and loopback, say it for themselves."""
+class Desk(Protocol):
+    """Where connections are looked after, and messages decided on."""
 
-    def __init__(
-        self,
-        house: House,
-        admit: Admit,
-        *,
-        new_id: Callable[[], str],
-        trust: tuple[Network, ...] = (),
-        patience: Patience | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
-        self.patience = patience or Patience()
-        self.loop = asyncio.get_running_loop()
-        self._trust = trust
-        self._links: dict[Link, Callable[[], None] | None] = {}
-        self._deciding = 0
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopping = False
+    house: House
+    patience: Patience
+    loop: asyncio.AbstractEventLoop
+    new_id: Callable[[], str]
+    monotonic: Callable[[], float]
 
-    @property
-    def connections(self) -> int:
-        return len(self._links)
-
-    async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
-        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended."""
-        _, link = await self.loop.connect_accepted_socket(lambda: Link(self), sock)
-        if over is None:
-            return
-        if link in self._links:
-            self._links[link] = over
-        else:  # it came and went meanwhile
-            over()
-
-    def arrived(self, link: Link, peer: str | None) -> bool:
-        """Whether it is let in. ``peer``: its address, None on a Unix socket."""
-        address = client_address(peer) if peer is not None else None
-        if address is not None and not address.is_loopback and not within(str(address), self._trust):
-            log.warning("a milter connection from %s, which trust does not name: closed", address)
-            return False
-        if self._stopping:
-            return False
-        self._links[link] = None
-        self._quiet.clear()
-        if self._timer is None:
-            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
-        return True
-
-    def parted(self, link: Link) -> None:
-        over = self._links.pop(link, None)
-        if over is not None:
-            over()
-        self._perhaps_quiet()
-
-    # messages
-
-    async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None:
-        """Ask the guard, which does it. The answer that is still to be given; None where ACCEPT was said."""
-        self._deciding += 1
-        try:
-            disposition = await self.admit(transaction, acceptance)
-        except Lost as lost:
-            return SmtpReply(lost.reply)
-        except Recalled:
-            return SmtpReply(reply.RECALLED)
-        except Exception as error:
-            log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-            return SmtpReply(reply.INTERNAL_ERROR)
-        finally:
-            self._deciding -= 1
-            self._perhaps_quiet()
-        if acceptance.said:
-            return None
-        match disposition:
-            case Held():
-                return Discard()
-            case Rejected(reply=answer) | Deferred(reply=answer):
-                return SmtpReply(answer)
-            case Relayed():
-                log.error("%s was relayed without a word to the MTA", transaction.id)
-        return SmtpReply(reply.INTERNAL_ERROR)
-
-    def _perhaps_quiet(self) -> None:
-        if not self._links and not self._deciding:
-            self._quiet.set()
-
-    # time and the end
-
-    def look(self) -> None:
-        """Part from MTAs that took too long."""
-        now = self.monotonic()
-        for link in tuple(self._links):
-            link.look(now)
-
-    def _tick(self) -> None:
-        self._timer = None
-        self.look()
-        if self._links:
-            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
-
-    async def stop(self, grace_seconds: float = 30) -> int:
-        """Part from those without a message under way, let the others finish; gives how many had to be cut off after that."""
-        self._stopping = True
-        for link in tuple(self._links):
-            link.stop()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                await self._quiet.wait()
-        except TimeoutError:
-            pass
-        left = len(self._links)
-        for link in tuple(self._links):
-            link.cut_off()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        return left
+    def arrived(self, link: Link, peer: str | None) -> bool: ...
+    def parted(self, link: Link) -> None: ...
+    async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None: ...
 
 
 class Link(asyncio.Protocol):
     """One connection of an MTA."""
 
-    def __init__(self, desk: MilterReception) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._house = desk.house
         self._decoder = commands()

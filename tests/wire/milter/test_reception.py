@@ -1,4 +1,4 @@
-"""The server and an MTA of the tests, back to back: every disposition, many messages, limits, and how it ends."""
+"""The reception and an MTA of the tests, back to back: every disposition, many messages, limits, and how it ends."""
 
 from __future__ import annotations
 
@@ -427,7 +427,8 @@ async def test_who_may_be_our_mta(
     from ipaddress import ip_network
 
     from smtpguard.wire.milter.letter import House
-    from smtpguard.wire.milter.server import Link, MilterReception
+    from smtpguard.wire.milter.link import Link
+    from smtpguard.wire.milter.reception import MilterReception
 
     new_id: Callable[[], str] = lambda: "1"  # noqa: E731
     networks = (ip_network(trust),) if trust else ()

@@ -1,0 +1,151 @@
+"""Where MTAs come in: one milter listener's connections, looked after and, in the end, parted from; and what is decided on a message.
+
+Of what was decided an answer is made here: DISCARD once a hold is committed, or an SMTP reply; ACCEPT was said by then, with our
+trace (acceptance). One timer serves all connections. Never here: what an MTA says (link), or a step of the straight line (guard).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+from smtpguard.mail import reply
+from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.wire.listener import Network, client_address, within
+from smtpguard.wire.milter.acceptance import Acceptance
+from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.link import Link, Patience
+from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
+
+log = logging.getLogger("smtpguard.wire")
+
+Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
+LOOK_SECONDS = 5.0
+
+
+class MilterReception:
+    """Every connection of MTAs to one listener. To be made and used in one event loop. ``trust``: who may come over the network;
+    a Unix socket's permissions, and loopback, say it for themselves."""
+
+    def __init__(
+        self,
+        house: House,
+        admit: Admit,
+        *,
+        new_id: Callable[[], str],
+        trust: tuple[Network, ...] = (),
+        patience: Patience | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
+        self.patience = patience or Patience()
+        self.loop = asyncio.get_running_loop()
+        self._trust = trust
+        self._links: dict[Link, Callable[[], None] | None] = {}
+        self._deciding = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    @property
+    def connections(self) -> int:
+        return len(self._links)
+
+    async def serve_connection(self, sock: socket.socket, over: Callable[[], None] | None = None) -> None:
+        """Take over an accepted connection; returns when it is set up, and calls ``over`` when it has ended."""
+        _, link = await self.loop.connect_accepted_socket(lambda: Link(self), sock)
+        if over is None:
+            return
+        if link in self._links:
+            self._links[link] = over
+        else:  # it came and went meanwhile
+            over()
+
+    def arrived(self, link: Link, peer: str | None) -> bool:
+        """Whether it is let in. ``peer``: its address, None on a Unix socket."""
+        address = client_address(peer) if peer is not None else None
+        if address is not None and not address.is_loopback and not within(str(address), self._trust):
+            log.warning("a milter connection from %s, which trust does not name: closed", address)
+            return False
+        if self._stopping:
+            return False
+        self._links[link] = None
+        self._quiet.clear()
+        if self._timer is None:
+            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
+        return True
+
+    def parted(self, link: Link) -> None:
+        over = self._links.pop(link, None)
+        if over is not None:
+            over()
+        self._perhaps_quiet()
+
+    # messages
+
+    async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None:
+        """Ask the guard, which does it. The answer that is still to be given; None where ACCEPT was said."""
+        self._deciding += 1
+        try:
+            disposition = await self.admit(transaction, acceptance)
+        except Lost as lost:
+            return SmtpReply(lost.reply)
+        except Recalled:
+            return SmtpReply(reply.RECALLED)
+        except Exception as error:
+            log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
+            return SmtpReply(reply.INTERNAL_ERROR)
+        finally:
+            self._deciding -= 1
+            self._perhaps_quiet()
+        if acceptance.said:
+            return None
+        match disposition:
+            case Held():
+                return Discard()
+            case Rejected(reply=answer) | Deferred(reply=answer):
+                return SmtpReply(answer)
+            case Relayed():
+                log.error("%s was relayed without a word to the MTA", transaction.id)
+        return SmtpReply(reply.INTERNAL_ERROR)
+
+    def _perhaps_quiet(self) -> None:
+        if not self._links and not self._deciding:
+            self._quiet.set()
+
+    # time and the end
+
+    def look(self) -> None:
+        """Part from MTAs that took too long."""
+        now = self.monotonic()
+        for link in tuple(self._links):
+            link.look(now)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.look()
+        if self._links:
+            self._timer = self.loop.call_later(LOOK_SECONDS, self._tick)
+
+    async def stop(self, grace_seconds: float = 30) -> int:
+        """Part from those without a message under way, let the others finish; gives how many had to be cut off after that."""
+        self._stopping = True
+        for link in tuple(self._links):
+            link.stop()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            pass
+        left = len(self._links)
+        for link in tuple(self._links):
+            link.cut_off()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return left
