@@ -169,11 +169,15 @@ async def _mailing(services: Services, value: str, *, must_exist: bool) -> str:
 
 
 async def _thread(services: Services, value: str) -> str:
-    """The Message-ID in its brackets; where a held message is named, that of its conversation."""
+    """The Message-ID in its brackets; where a held message is named, that of its conversation, or its own if it begins one."""
     text = value.strip()
-    if "@" not in text and (hold := await services.store.hold(text.upper())) is not None and hold.thread:
-        return hold.thread
-    return text if text.startswith("<") else f"<{text}>"
+    if "@" in text or (text.startswith("<") and text.endswith(">") and len(text) > 2):
+        return text if text.startswith("<") else f"<{text}>"
+    hold = await services.store.hold(text.upper()) if text else None
+    thread = hold and (hold.thread or hold.message_id)
+    if not thread:
+        raise CannotRun(f'--thread: "{value}" is no Message-ID, and no held message of a conversation is called so')
+    return thread
 
 
 def _row(freeze: Freeze) -> dict[str, Any]:

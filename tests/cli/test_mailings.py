@@ -24,6 +24,7 @@ from smtpguard.cli.mailings import command as mailings
 from smtpguard.cli.mailingshown import Follower, bar, table, told
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.mailings import Mailings
+from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing, Tally
 from tests.guard.house import MEMBERS, MONDAY, RAMADAN, House, Way, house
 from tests.guard.test_mailings import documents
@@ -186,6 +187,11 @@ async def history(stage: Stage, id: str) -> list[tuple[str, Any]]:
         return [(entry.kind, dict(entry.data)) for entry, _ in await services.store.history(id)]
 
 
+async def held(stage: Stage) -> list[Hold]:
+    async with stage.services() as services:
+        return list(await services.store.holds())
+
+
 def test_at_a_lists_address_everybody_on_it_got_it(stage: Stage) -> None:
     stage.documents = {
         k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) if k == "policy.yaml" else v for k, v in stage.documents.items()
@@ -235,6 +241,18 @@ def test_freeze_a_conversation_by_message_id_or_by_a_held_message_of_it(stage: S
     assert value("--thread", "<root@example.com>") == "<root@example.com>"
     stage.send(RAMADAN, References="<first@example.com>", X_Looks="internal")
     assert value("--thread", "t000000000000000") == "<first@example.com>"
+    stage.send(RAMADAN, n=1, Message_ID="<alone@example.com>", X_Looks="internal")
+    [alone] = [h for h in asyncio.run(held(stage)) if h.message_id == "<alone@example.com>"]
+    assert value("--thread", alone.hold_id) == "<alone@example.com>", "it begins one"
+
+
+@pytest.mark.parametrize("command", [(freeze, "--reason", "oh"), (thaw,)])
+@pytest.mark.parametrize("selector", ["--mailing", "--thread"])
+@pytest.mark.parametrize("value", ["", " ", "01NOTHERE", "<>"])
+def test_what_there_is_not_is_not_frozen(stage: Stage, command: tuple[Any, ...], selector: str, value: str) -> None:
+    done = stage.run(command[0], selector, value, *command[1:])
+    assert (done.exit_code, value in done.output) == (2, True)
+    assert "Frozen" not in done.output
 
 
 def test_ctrl_c_ends_following(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
