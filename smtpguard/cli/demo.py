@@ -5,11 +5,13 @@ Never here: what is played (smtpguard.demo).
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -36,7 +38,7 @@ def command(context: Context, stay: bool | None) -> None:
     """Start a guard, a relay that only records and two lists of invented people on loopback; play; tell what became of it."""
     click.echo("Starting a guard, and behind it a relay that records and forwards nothing, all on 127.0.0.1 ...")
     try:
-        with stage() as built:
+        with _ends_tidily(), stage() as built:
             wrong = _play(built, context.json)
             if stay if stay is not None else sys.stdin.isatty() and sys.stdout.isatty():
                 _stay(built)
@@ -60,8 +62,8 @@ def _play(built: Stage, as_json: bool) -> int:
     delivered = {r for taken in built.relay.taken for r in taken.recipients}
     click.echo()
     click.echo(
-        f"{number} scenes, {number - wrong} as told. "
-        + (click.style(f"{wrong} went otherwise.", fg="red") if wrong else "")
+        f"{number} scenes, {number - wrong} as told."
+        + (click.style(f" {wrong} went otherwise.", fg="red") if wrong else "")
     )
     click.echo(f"The relay took {len(built.relay.taken)} mails; of the story it saw nothing." if not wrong else
                f"The relay took {len(built.relay.taken)} mails to {len(delivered)} addresses.")  # fmt: skip
@@ -129,12 +131,27 @@ Or try it from another terminal:
   {guard} audit verify
 """
     )
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
-    try:
-        over.wait()
-    except KeyboardInterrupt:
+    with contextlib.suppress(KeyboardInterrupt, OSError):  # OSError: the terminal is gone
+        threading.Event().wait()
+    with contextlib.suppress(OSError):
         click.echo()
+
+
+@contextlib.contextmanager
+def _ends_tidily() -> Iterator[None]:
+    """Told to end, or its terminal closed: as with Ctrl-C the guard goes down with it, and what it wrote is gone."""
+
+    def leave(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _itself() -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import re
 import smtplib
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +14,13 @@ import dkim
 import pytest
 
 from smtpguard.cli import main
+from smtpguard.cli.demo import _stay
 from smtpguard.demo.key import make_key
 from smtpguard.demo.letters import Letter
 from smtpguard.demo.play import Fate, Scene, play
 from smtpguard.demo.relay import RecordingRelay, Taken
-from smtpguard.demo.stage import Answer, Stage, people
+from smtpguard.demo.script import KALLE
+from smtpguard.demo.stage import PEOPLE, Answer, Stage, people
 
 
 def test_all_goes_as_told() -> None:
@@ -29,6 +34,21 @@ def test_all_goes_as_told() -> None:
     assert done.stdout.count("RELAYED") >= 8
     assert "DEFERRED 451" in done.stdout
     assert "REJECTED 550" in done.stdout
+
+
+@pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGTERM], ids=["terminal closed", "told to end"])
+def test_nothing_outlives_it(told: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "smtpguard", "demo"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        line = next(line for line in demo.stdout if line.startswith("The guard listens on port"))
+        port = int(line.split(",")[0].split()[-1])
+        socket.create_connection(("127.0.0.1", port), 10).close()
+        demo.send_signal(told)
+        demo.stdout.read()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), 10)
 
 
 def test_a_guard_that_does_not_start_is_one_clear_line(monkeypatch, capsys) -> None:
@@ -116,3 +136,24 @@ def test_the_key_signs_what_others_verify() -> None:
 def test_people_are_many_and_distinct() -> None:
     assert len(set(people(1200))) == 1200
     assert not set(people(1200)) & set(people(2500, offset=100))
+
+
+def test_on_a_terminal_it_says_how_to_sign_in_and_where_the_writer_looks(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Each way in is one line, to be copied as it stands."""
+    built = _Broken(tmp_path, Answer(code=250, text=""), through=False)
+    notice = (
+        f"To: {KALLE}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        f"See why:=0A{built.console}/mine/abc=\r\ndef-_1\r\n"
+    )
+    built.relay.taken.append(Taken(reverse_path="", recipients=(KALLE,), content=notice.encode()))
+    monkeypatch.setattr(
+        "smtpguard.cli.demo.threading.Event.wait", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    monkeypatch.setattr("smtpguard.cli.demo.signal.signal", lambda *_: None)
+    _stay(built)
+    said = capsys.readouterr().out
+    for line in (built.console, f"{built.console}/mine/abcdef-_1"):
+        assert f"\n  {line}\n" in said
+    for address in PEOPLE:
+        assert re.search(rf"^  {address} +{built.password}( |$)", said, re.M)
+    assert re.search(r"^  \S+.* -c \S+smtpguard\.yaml held list$", said, re.M)
