@@ -38,16 +38,15 @@ class Expander:
                  stop: Stop = never) -> None:  # fmt: skip
         self._declared, self._registry = tuple(declared), registry
         self._folder, self._base, self._stop = folder, base, stop
-        self._next: datetime | None = None
+        self._next: tuple[datetime, datetime] | None = None
         self._under: object = None
         self.info = ListInfo(name=EXPANSIONS, members=self._declared)
 
     def due(self, now: datetime) -> list[ListInfo]:
         """At once, every ``refresh``, and when somebody has come onto a list or has gone."""
         self._registry.reopen()
-        if not self._declared or (self._next is not None and now < self._next and self._under == self._lists()):
-            return []
-        return [self.info]
+        waits = self._next is not None and self._next[0] <= now < self._next[1] and self._under == self._lists()
+        return [] if waits or not self._declared else [self.info]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress = None) -> Report:  # fmt: skip
@@ -80,7 +79,7 @@ class Expander:
         except OSError as error:
             problem = f"{EXPANSIONS}: cannot be written: {error.strerror}"
         wait = min((d.get("refresh", 900) for d in self._declared), default=900)
-        self._next = now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
+        self._next = now, now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
         sources = tuple(SourceReport(key=label, label=label).counted(tally) for label, tally in tallies)
         checked = now if not problem else old.read_at
         report = Report(

@@ -77,12 +77,12 @@ class Registry:
         self._nested: dict[str, frozenset[str]] = {}
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
-        self._next_look = now()
+        self._looked = self._next_look = now()
         self.reopen()
 
     def reopen(self) -> bool:
         """Take swapped indexes into use and see which have grown stale. True if anything is different now."""
-        now = self._now()
+        now = self._looked = self._now()
         self._next_look = now + self._look
         changed = self._shelf.look(self.lists.values(), now)
         if changed or not self._nested:
@@ -102,7 +102,7 @@ class Registry:
 
     def classify(self, addresses: Iterable[Address]) -> Classified:
         """What a message with these recipients reaches. Total: no address and no state of an index makes it raise."""
-        if self._now() >= self._next_look:
+        if not self._looked <= self._now() < self._next_look:  # a clock that was set back is no reason not to look
             self.reopen()
         seen: dict[str, Classification] = {}
         recipients = []

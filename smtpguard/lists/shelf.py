@@ -62,6 +62,11 @@ def report_path(folder: Path, name: str) -> Path:
     return folder / f"{quote(name, safe='')}.json"
 
 
+def too_old(checked_at: datetime, now: datetime, info: Shelved) -> bool:
+    """For a "no" to be relied on. A time as far ahead, which a clock gave that was wrong then or is now, says nothing either."""
+    return abs(now - checked_at) > timedelta(seconds=info.stale_after_seconds)
+
+
 class Shelf:
     """The open indexes of one process."""
 
@@ -102,7 +107,7 @@ class Shelf:
             why = f"the index of {info.name} is not complete: one of its sources could never be read"
             return Standing(state=State.STALE, index=index, why=why)
         checked_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-        if now - checked_at > timedelta(seconds=info.stale_after_seconds):
+        if too_old(checked_at, now, info):
             why = f"the index of {info.name} is stale: its source was last read {checked_at:%Y-%m-%d %H:%M} UTC"
             return Standing(state=State.STALE, index=index, checked_at=checked_at, why=why)
         return Standing(state=State.READY, index=index, checked_at=checked_at)

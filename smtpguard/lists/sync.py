@@ -28,7 +28,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.report import Report, SourceReport
-from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder
+from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder, too_old
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit
 from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap
@@ -65,12 +65,15 @@ class Refresher:
     ) -> None:
         self._lists = {name: info for name, info in lists.items() if info.members}
         self._folder, self._base, self._digester, self._stop = folder, base, digester, stop
+        self._began: dict[str, datetime] = {}
         self._next: dict[str, datetime] = {}
         self._failures: dict[str, int] = {}
 
     def due(self, now: datetime) -> list[ListInfo]:
-        """Lists to sync now. At the first call all of them: what is unchanged costs a look."""
-        return [info for name, info in self._lists.items() if name not in self._next or self._next[name] <= now]
+        """Lists to sync now. At the first call all of them: what is unchanged costs a look. So too when the clock was set back
+        since, so that nobody waits for what it had said before."""
+        began, at = self._began, self._next
+        return [info for name, info in self._lists.items() if name not in at or not began[name] <= now < at[name]]
 
     def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
              progress: Progress | None = None) -> Report:  # fmt: skip
@@ -81,7 +84,7 @@ class Refresher:
         wait = info.refresh_seconds
         if failures:
             wait = min(wait, 30 * 2 ** min(failures - 1, 10), MAX_RETRY_SECONDS)
-        self._next[info.name] = now + timedelta(seconds=wait)
+        self._began[info.name], self._next[info.name] = now, now + timedelta(seconds=wait)
         return report
 
     def next_at(self) -> datetime | None:
@@ -143,7 +146,7 @@ class _How:
             sources=tuple(part.report for part in parts),
             problem=f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else "",
             checked_at=checked,
-            stale=checked is None or self.now - checked > timedelta(seconds=self.info.stale_after_seconds),
+            stale=checked is None or too_old(checked, self.now, self.info),
             version=new.version if new else "",
         )
         return report.after(self._before, changed=new is not None and (old is None or old.version != new.version))

@@ -190,6 +190,23 @@ def test_a_swapped_index_is_seen_within_a_second(ready, parse: Parse) -> None:
     assert not registry.reopen()
 
 
+def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(ready, parse: Parse) -> None:
+    """A machine that began with the wrong time read its lists then: a no is not to be relied on until they are read again."""
+    registry = ready.registry()
+    ready.clock.pass_(days=400)
+    assert ready.sync("ramadan").ok
+    assert ready.sync("vip").ok
+    ready.clock.pass_(seconds=2)
+    assert registry.classify(parse("x@annan.se")).members == (0, 0)
+    ready.clock.pass_(days=-400)
+    assert registry.classify(parse("x@annan.se")).members == (0, 1), "it looks at once"
+    assert registry.classify(parse("c0@kund.se")).members == (1, 1)
+    assert ready.sync("ramadan").ok
+    assert not ready.sync("vip").stale
+    ready.clock.pass_(seconds=1)
+    assert registry.classify(parse("x@annan.se")).members == (0, 0)
+
+
 def test_an_index_damaged_later_leaves_the_mapped_one_in_use(ready, parse: Parse) -> None:
     registry = ready.registry()
     path = index_path(ready.folder, "vip")

@@ -180,6 +180,7 @@ def test_who_is_due(house) -> None:
     (house.path / "away.csv").rename(house.path / "news.csv")
     assert refresher.sync(lists["news"], now).ok
     assert (refresher.next_at() - now).total_seconds() == 600
+    assert [i.name for i in refresher.due(now - timedelta(days=2))] == ["news"], "the clock was set back"
 
 
 def test_fingerprint_follows_the_declaration(house) -> None:
