@@ -241,7 +241,7 @@ def test_freeze_a_conversation_by_message_id_or_by_a_held_message_of_it(stage: S
     assert value("--thread", "<root@example.com>") == "<root@example.com>"
     stage.send(RAMADAN, References="<first@example.com>", X_Looks="internal")
     assert value("--thread", "t000000000000000") == "<first@example.com>"
-    stage.send(RAMADAN, n=1, Message_ID="<alone@example.com>", X_Looks="internal")
+    stage.send(RAMADAN, n=1, Message_ID="<alone@example.com>", X_Looks="internal", X_Mailing="alone")
     [alone] = [h for h in asyncio.run(held(stage)) if h.message_id == "<alone@example.com>"]
     assert value("--thread", alone.hold_id) == "<alone@example.com>", "it begins one"
 
