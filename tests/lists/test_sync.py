@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 
 from smtpguard.lists.declared import build
 from smtpguard.lists.index import Index
+from smtpguard.lists.report import News
 from smtpguard.lists.shelf import index_path
+from smtpguard.lists.sources import Cell, Tally
+from smtpguard.lists.sources.files import FileSource
 from smtpguard.lists.sync import Refresher, opened
 
 PEOPLE = [f"p{i}@kund.se" for i in range(100)]
@@ -157,6 +160,27 @@ def test_a_list_without_members_or_with_unknown_ones_is_told(house) -> None:
     assert "declares no members" in house.sync("news").problem
     house.sections["news"]["members"] = {"fax": "x"}
     assert "members name no source" in house.sync("news").problem
+
+
+def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
+    house, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.list("news", PEOPLE)
+    assert house.sync("news").ok
+
+    def cells(self: FileSource, tally: Tally) -> Iterator[Cell]:
+        raise KeyError(PEOPLE[0])
+
+    monkeypatch.setattr(FileSource, "cells", cells)
+    report = house.sync("news", force=True)
+    assert (report.people, report.problem) == (
+        len(PEOPLE),
+        "news.csv cannot be read: KeyError, which the log tells more of; the last good index stays in use",
+    )
+    assert News.FAILED in report.news
+    assert "KeyError while reading news.csv" in caplog.text
+    assert "in cells" in caplog.text
+    assert PEOPLE[0] not in caplog.text
 
 
 def test_who_is_due(house) -> None:

@@ -87,10 +87,11 @@ class SqlSource:
                         self.patience.look(self.label)
                     tally.rows += 1
                     value = row[at]
-                    if value is None or not str(value).strip():
+                    text = _read(bytes(value)) if isinstance(value, bytes | memoryview) else str(value)
+                    if value is None or not text.strip():
                         tally.reject(number, "no address")
                     else:
-                        yield number, str(value)
+                        yield number, text
 
     def close(self) -> None:
         """Nothing is open between two passes."""
@@ -135,7 +136,7 @@ def _options(url: URL, seconds: float) -> dict[str, Any]:
         if not path.is_file():
             raise SourceError(f"{path}: No such file")  # SQLite would make it
         where = f"{path.absolute().as_uri()}?mode=ro"
-        return {"creator": lambda: sqlite3.connect(where, uri=True, timeout=seconds, check_same_thread=False)}
+        return {"creator": lambda: _lite(where, seconds)}
     wait = max(int(seconds), 2)
     if url.drivername == "postgresql+psycopg":
         kept = {"keepalives": 1, "keepalives_idle": wait, "keepalives_interval": 5, "keepalives_count": 3}
@@ -144,6 +145,16 @@ def _options(url: URL, seconds: float) -> dict[str, Any]:
     if url.get_backend_name() in ("mysql", "mariadb"):
         return {"connect_args": {"connect_timeout": wait}}
     return {}
+
+
+def _lite(where: str, seconds: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(where, uri=True, timeout=seconds, check_same_thread=False)
+    connection.text_factory = _read  # one text in another encoding is a bad row, and not the end of all
+    return connection
+
+
+def _read(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")
 
 
 def _read_only(seconds: float) -> Callable[[Connection], None]:

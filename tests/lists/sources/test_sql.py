@@ -46,6 +46,13 @@ def test_rows_without_an_address_are_told_by_place(crm: Path, members: Members) 
     ]  # fmt: skip
 
 
+def test_a_text_in_another_encoding_is_a_bad_row(crm: Path, members: Members) -> None:
+    latin = "SELECT CAST(x'616e6ee9406b756e642e7365' AS TEXT) UNION ALL SELECT x'6f6c6c65406b756e642e7365'"
+    found, tally = members(lite(latin))
+    assert found == ["olle@kund.se"]
+    assert [str(row) for row in tally.shown] == ["row 1: characters in another encoding than expected"]
+
+
 def test_the_column_is_the_first_or_the_named_one(crm: Path, members: Members) -> None:
     query = "SELECT id, Email FROM customers WHERE email LIKE '%@kund.se%' AND email NOT LIKE ':x' -- 100 %"
     assert members(lite(query, column="email"))[0] == ["lena@kund.se", "olle@kund.se"]
