@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.cli.context import CannotRun, Context, NotFine
-from smtpguard.cli.mailingshown import LEGEND, Follower, bar, table, told
+from smtpguard.cli.context import Context, NotFine
+from smtpguard.cli.mailingpeople import Matched
+from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
 from smtpguard.cli.shown import in_words, voters
-from smtpguard.config.problem import did_you_mean
 from smtpguard.guard.approvals import Decided, Refused
 from smtpguard.guard.mailings import FEW, NoSuch, row
 from smtpguard.policy.approval import Choice
@@ -36,7 +35,6 @@ FATES = {
     "refused": (Fate.REFUSED,),
 }
 _EVERY_SECONDS = 1.0
-_SLICE = 5_000
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("mailing_id", metavar="ID")
@@ -126,19 +124,18 @@ def people(
 
     async def work(services: Services) -> None:
         whole = await services.mailings.named(mailing_id)
-        declarations = _of_list(services, str(name)) if file is None else [_csv(file, column)]
+        matched = Matched(services, whole, name=name, file=file, column=column)
         fates = set(Fate) - {Fate.NONE} if what == "all" else set(FATES[what])
-        by_address = await _whole_list(services, whole, str(name)) if name is not None else Fate.NONE
         found = 0
-        for some in _sliced(_addresses(declarations, services.settings.policy.parent)):
-            got = {one.address: one.fate for one in await services.mailings.people(whole, some)}
-            for address in some:
-                fate = max(got.get(address, Fate.NONE), by_address)
-                if fate in fates:
-                    found += 1
-                    _tell(context, address, fate, as_json=as_json or context.json)
+        async for address, fate in matched.people():
+            if fate in fates:
+                found += 1
+                _tell(context, address, fate, as_json=as_json or context.json)
         await _journalled(context, services, whole, found)
-        click.echo(f"{found:,} people", err=True)
+        click.echo("one person" if found == 1 else f"{found:,} people", err=True)
+        if matched.older:
+            then = "; ".join(matched.older)
+            raise NotFine(f"not all of them: it went to {then}. Match an export from then: --from-csv FILE")
 
     _run(context, work)
 
@@ -180,7 +177,7 @@ def _moving(name: str, doc: str) -> Callable[..., None]:
             if as_json or context.json:
                 context.say(row(mailing))
             else:
-                click.echo(f"{mailing.mailing_id}: {mailing.state.value}")
+                click.echo(f"{mailing.mailing_id}: {state(mailing)}")
                 click.echo(bar(mailing))
 
         _run(context, work)
@@ -276,67 +273,6 @@ async def _followed(services: Services, mailing: Mailing) -> None:
         line = now
         await asyncio.sleep(_EVERY_SECONDS)
         mailing = await services.mailings.show(mailing.mailing_id)
-
-
-def _csv(file: Path, column: str | None) -> Mapping[str, Any]:
-    if not file.exists():
-        raise CannotRun(f"{file}: no such file")
-    return {"csv": str(file.resolve()), "statuses": "all"} | ({"column": column} if column else {})
-
-
-def _of_list(services: Services, name: str) -> list[Mapping[str, Any]]:
-    lists = services.policies.current().registry.lists
-    if name not in lists:
-        hint = did_you_mean(name, lists)
-        raise CannotRun(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
-    if not lists[name].members:
-        raise CannotRun(f"the list {name} declares no members to match")
-    return [{**m, "statuses": "all"} if "csv" in m else m for m in lists[name].members]
-
-
-async def _whole_list(services: Services, mailing_id: str, name: str) -> Fate:
-    """What became of it at the list's own address, which reaches everybody who is on the list as it is now."""
-    registry = services.policies.current().registry
-    index = registry.standings[name].index
-    if index is None:
-        return Fate.NONE
-    digest = registry.digester.of_canonical(f"list {name} {index.version}")
-    fate = (await services.store.reached_by(mailing_id, [digest])).get(digest, Fate.NONE)
-    mailing = await services.mailings.show(mailing_id)
-    if fate is Fate.NONE and name in mailing.lists:
-        click.echo(f"Not by the address of {name} as it is now: only single members of it are matched.", err=True)
-    return fate
-
-
-def _addresses(declarations: list[Mapping[str, Any]], base: Path) -> Iterator[str]:
-    """Everybody in the sources, as they are spelled there, each spelling once."""
-    from smtpguard.lists.sources import SourceError, Tally, addresses
-    from smtpguard.lists.sources.opening import opened
-
-    seen: set[str] = set()
-    for declaration in declarations:
-        tally = Tally()
-        try:
-            with closing(opened(declaration, base)) as source:
-                for address in addresses(source, tally):
-                    if (text := str(address)) not in seen:
-                        seen.add(text)
-                        yield text
-        except SourceError as error:
-            raise CannotRun(str(error)) from None
-        if tally.bad:
-            click.echo(f"{tally.source or 'the source'}: {tally.bad:,} rows hold no address", err=True)
-
-
-def _sliced(addresses: Iterator[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    for address in addresses:
-        some.append(address)
-        if len(some) == _SLICE:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def _tell(context: Context, address: str, fate: Fate, *, as_json: bool) -> None:

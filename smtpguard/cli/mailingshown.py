@@ -36,7 +36,7 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
         people = one.people
         figures = (sent(one), people.held, people.deferred, people.refused, per_minute(one))
         rows.append(
-            (one.mailing_id, _state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *(f"{n:,.0f}" for n in figures),
+            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
     widths = [max(len(row[n]) for row in rows) for n in range(len(_HEAD) - 1)]
@@ -49,7 +49,7 @@ def told(mailing: Mailing, now: datetime) -> Iterator[str]:
     """Everything about one, a line a thing."""
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
-    yield from _named("State", _state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
+    yield from _named("State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
     sender = f"{mailing.sender or 'nobody named'} (reverse-path {mailing.reverse_path or '<>'})"
     yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
     yield from _named("Subject", mailing.subject)
@@ -59,14 +59,14 @@ def told(mailing: Mailing, now: datetime) -> Iterator[str]:
     )
     yield from _named(
         "Came for",
-        f"{mailing.customers:,} customers in {mailing.messages:,} messages, {per_minute(mailing):,.0f} people a minute",
+        f"{_many(mailing.customers, 'customer')} in {_many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
     )
     on_its_way = f", {people.admitted:,} more on the way" if people.admitted else ""
-    yield from _named("Sent to", f"{people.relayed:,} people{on_its_way}")
-    stored = mailing.copies + bool(mailing.entry)
-    yield from _named("Held for", f"{people.held:,} people, {stored:,} messages stored" if people.held else "")
-    yield from _named("Waits for", f"{people.deferred:,} people, at the client" if people.deferred else "")
-    yield from _named("Refused", f"for {people.refused:,} people, by the relay" if people.refused else "")
+    yield from _named("Sent to", f"{_many(people.relayed)}{on_its_way}")
+    stored = f", {_many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
+    yield from _named("Held for", f"{_many(people.held)}{stored}" if people.held else "")
+    yield from _named("Waits for", f"{_many(people.deferred)}, at the client" if people.deferred else "")
+    yield from _named("Refused", f"for {_many(people.refused)}, by the relay" if people.refused else "")
     if mailing.bounces or mailing.complaints:
         yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
     if (grant := mailing.grant) is not None:
@@ -83,6 +83,12 @@ def told(mailing: Mailing, now: datetime) -> Iterator[str]:
     if mailing.progress is not None:
         yield from _named("Stage", _stage(mailing.progress))
     yield f"{bar(mailing)}"
+
+
+def _many(n: int, what: str = "") -> str:
+    if not what:
+        return "1 person" if n == 1 else f"{n:,} people"
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def bar(mailing: Mailing, width: int = WIDTH) -> str:
@@ -114,10 +120,10 @@ class Follower:
         rate = 60 * (after - before) / (now - then) if now > then else 0.0
         people = mailing.people
         figures = f"sent {sent(mailing):,}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
-        return f"{bar(mailing)}  {figures}; {rate:,.0f} a minute; {_state(mailing)}"
+        return f"{bar(mailing)}  {figures}; {rate:,.0f} a minute; {state(mailing)}"
 
 
-def _state(mailing: Mailing) -> str:
+def state(mailing: Mailing) -> str:
     if mailing.progress is not None and not mailing.entry and mailing.progress.at is At.STOPPED:
         return "stopped"
     return mailing.state.value

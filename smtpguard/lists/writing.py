@@ -30,6 +30,7 @@ from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index,
 
 KEPT = 1 << 19  # digests that memory holds before they spill
 BLOCK = 1 << 16  # octets of sorted digests that are laid out at a time
+_VERSION = 8  # octets
 _SPOOL = 4 << 20  # octets that stay in memory: a small list needs no files but its own
 
 
@@ -57,6 +58,15 @@ def linked(index: Path, path: Path) -> Path:
     except OSError:
         shutil.copyfile(index, draft)
     return draft
+
+
+def version_of(digests: Iterable[bytes]) -> str:
+    """The version that an index of just these people has."""
+    version = hashlib.blake2b(digest_size=_VERSION)
+    with tempfile.SpooledTemporaryFile(_SPOOL) as spill:
+        for numbers in _sorted(digests, spill):
+            version.update(numbers)
+    return version.hexdigest()
 
 
 def swap(draft: Path, path: Path) -> None:
@@ -116,7 +126,7 @@ def _write(path: Path, ordered: Iterable[array[int]], key_id: bytes, built_at: d
         with ExitStack() as stack:
             file = stack.enter_context(os.fdopen(descriptor, "wb"))
             digests, table, tails, marks = (stack.enter_context(_spooled(path.parent)) for _ in range(4))
-            people, version = 0, hashlib.blake2b(digest_size=8)
+            people, version = 0, hashlib.blake2b(digest_size=_VERSION)
             for numbers in ordered:
                 digests.write(numbers)
                 version.update(numbers)

@@ -24,9 +24,14 @@ from smtpguard.cli.mailings import command as mailings
 from smtpguard.cli.mailingshown import Follower, bar, table, told
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.mailings import Mailings
+from smtpguard.guard.outages import events
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.report import News, Report
+from smtpguard.lists.writing import version_of
+from smtpguard.mail.address import Address
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing, Tally
-from tests.guard.house import MEMBERS, MONDAY, RAMADAN, House, Way, house
+from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN, House, Way, house
 from tests.guard.test_mailings import documents
 
 EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
@@ -168,7 +173,7 @@ def test_people_are_matched_and_named_in_no_other_way(stage: Stage, tmp_path: Pa
     assert got.exit_code == 0, got.output
     assert sorted(got.stdout.split()) == sorted(m.upper() for m in MEMBERS[:4])
     assert "4 people" in got.stderr
-    assert "1 rows hold no address" in got.stderr
+    assert "1 row holds no address" in got.stderr
     held = stage.run(mailings, "people", row["id"], "--from-list", "ramadan", "--what", "held")
     assert len(held.stdout.split()) == 4
     everybody = stage.run(mailings, "people", row["id"], "--from-list", "ramadan", "--what", "all", "--json")
@@ -201,6 +206,47 @@ def test_at_a_lists_address_everybody_on_it_got_it(stage: Stage) -> None:
     assert row["relayed"] == 60
     got = stage.run(mailings, "people", row["id"], "--from-list", "ramadan")
     assert len(got.stdout.split()) == 60
+
+
+def test_who_was_on_a_list_that_has_changed_since_is_matched_by_its_export(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To exactly those: not to who has joined since, nor without those who have left."""
+    stage.documents = {
+        k: re.sub(rb"(?s)rules:.*", b"rules: []\n", v) if k == "policy.yaml" else v for k, v in stage.documents.items()
+    }
+    stage.send(RAMADAN)
+    [row] = stage.rows("list")
+    then = tmp_path / "then.csv"
+    then.write_text(
+        "Email,Status\n" + "".join(f"{m},subscribed\n" for m in MEMBERS) + "gone@example.net,unsubscribed\n"
+    )
+
+    async def journal() -> None:
+        async with stage.services() as services:
+            report = Report(
+                list="ramadan",
+                at=MONDAY,
+                people=60,
+                version=version_of(map(digest, MEMBERS)),
+                news=frozenset({News.REPLACED}),
+            )
+            await services.store.record(list(events(report)))
+
+    asyncio.run(journal())
+    monkeypatch.setattr("tests.guard.house.MEMBERS", [*MEMBERS[1:], "new@example.net"])
+    now = stage.run(mailings, "people", row["id"], "--from-list", "ramadan")
+    assert (now.exit_code, now.stdout) == (1, "")
+    assert "the list ramadan as it was from 2026-03-02 09:00 UTC on, with 60 people" in now.stderr
+    assert "--from-csv" in now.stderr
+    got = stage.run(mailings, "people", row["id"], "--from-csv", str(then))
+    assert (got.exit_code, got.stdout.split()) == (0, MEMBERS)
+    then.write_text("Email\n" + "\n".join(MEMBERS[1:]))
+    assert stage.run(mailings, "people", row["id"], "--from-csv", str(then)).exit_code == 1, "one is missing"
+
+
+def digest(address: str) -> bytes:
+    return Digester(KEY, "+").of(Address.parse(address))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""Whom a mailing has come for, matched against the addresses that somebody has: those of a list as it is now, or of a file.
+
+Who got a copy of their own is known one by one. Who is behind a list's address is known as the list at its version, so those
+get an answer whose addresses make up just that version: the list as it is now, or an export from then.
+Never here: the digests themselves (store), or what is said on a terminal (mailings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.audit.chain import instant
+from smtpguard.audit.event import Kind
+from smtpguard.cli.context import CannotRun
+from smtpguard.config.problem import did_you_mean
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.writing import version_of
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.mailing import Fate
+
+if TYPE_CHECKING:
+    from smtpguard.app.services import Services
+
+_SLICE = 5_000
+Declarations = Sequence[Mapping[str, Any]]
+Behind = tuple[Fate, Callable[[bytes], bool]]
+"""What became of the copy at an address that expands, and whether somebody is one of those behind it."""
+_NOBODY: Behind = Fate.NONE, lambda digest: False
+
+
+class Matched:
+    """``older``: when its lists had which people at the time that it went to their addresses, where nobody was matched so."""
+
+    def __init__(self, services: Services, mailing_id: str, *, name: str | None, file: Path | None, column: str | None) -> None:  # fmt: skip
+        self._services = services
+        self._mailing_id = mailing_id
+        self._name = name
+        self._declarations = _of_list(services, str(name)) if file is None else _csv(file, column)
+        self._registry = services.policies.current().registry
+        self.older: list[str] = []
+
+    async def people(self) -> AsyncIterator[tuple[str, Fate]]:
+        """Every address, and what became of the copy to it; NONE where it has come for nobody there."""
+        fate, among = await (self._at_the_list() if self._name is not None else self._at_any_list())
+        digester = self._registry.digester
+        everybody = self._addresses("all", say=True)
+        while some := list(islice(everybody, _SLICE)):
+            single = {one.address: one.fate for one in await self._services.mailings.people(self._mailing_id, some)}
+            for address in some:
+                digest = _digest(digester, address)
+                whole = fate if digest is not None and among(digest) else Fate.NONE
+                yield address, max(single.get(address, Fate.NONE), whole)
+
+    async def _at_the_list(self) -> Behind:
+        """Of a list's own address, which reaches everybody who is on it; as it is now, or it is said since when it is not."""
+        name = str(self._name)
+        index = self._registry.standings[name].index
+        if index is not None and (fate := await self._became(name, index.version)) is not Fate.NONE:
+            return fate, index.__contains__
+        await self._look_back([name])
+        return _NOBODY
+
+    async def _at_any_list(self) -> Behind:
+        """Of the addresses of the mailing's lists, where this file is one of them as it was then: all of it, or those in it
+        whom a list takes."""
+        lists = (await self._services.mailings.show(self._mailing_id)).lists
+        for statuses in ("all", None) if lists else ():
+            version = version_of(self._digests(statuses))
+            for name in lists:
+                if (fate := await self._became(name, version)) is not Fate.NONE:
+                    return fate, frozenset(self._digests(statuses)).__contains__
+        await self._look_back(lists)
+        return _NOBODY
+
+    def _digests(self, statuses: str | None) -> Iterator[bytes]:
+        digests = (_digest(self._registry.digester, address) for address in self._addresses(statuses))
+        return (digest for digest in digests if digest is not None)
+
+    async def _became(self, name: str, version: str) -> Fate:
+        digest = self._registry.digester.of_canonical(f"list {name} {version}")
+        return (await self._services.store.reached_by(self._mailing_id, [digest])).get(digest, Fate.NONE)
+
+    async def _look_back(self, names: Iterable[str]) -> None:
+        """The journal knows every version that a list has had."""
+        for name in names:
+            for entry, _ in await self._services.store.history(name):
+                version, people = entry.data.get("version"), entry.data.get("people")
+                if (
+                    entry.kind == Kind.LIST.value
+                    and version
+                    and await self._became(name, str(version)) is not Fate.NONE
+                ):
+                    said = f"the list {name} as it was from {instant(entry.at):%Y-%m-%d %H:%M} UTC on, with {people:,} people"
+                    if said not in self.older:
+                        self.older.append(said)
+
+    def _addresses(self, statuses: str | None, *, say: bool = False) -> Iterator[str]:
+        """Everybody in the sources, as they are spelled there, each spelling once. ``statuses`` "all": those too who have left.
+        ``say``: what is no address."""
+        from smtpguard.lists.sources import SourceError, Tally, addresses
+        from smtpguard.lists.sources.opening import opened
+
+        seen: set[str] = set()
+        for declaration in self._declarations:
+            tally = Tally()
+            whom = {"statuses": statuses} if statuses and "csv" in declaration else {}
+            try:
+                with closing(opened({**declaration, **whom}, self._services.settings.policy.parent)) as source:
+                    for address in addresses(source, tally):
+                        if (text := str(address)) not in seen:
+                            seen.add(text)
+                            yield text
+            except SourceError as error:
+                raise CannotRun(str(error)) from None
+            if tally.bad and say:
+                rows = "row holds" if tally.bad == 1 else "rows hold"
+                click.echo(f"{tally.source or 'the source'}: {tally.bad:,} {rows} no address", err=True)
+
+
+def _csv(file: Path, column: str | None) -> Declarations:
+    if not file.exists():
+        raise CannotRun(f"{file}: no such file")
+    return [{"csv": str(file.resolve())} | ({"column": column} if column else {})]
+
+
+def _of_list(services: Services, name: str) -> Declarations:
+    lists = services.policies.current().registry.lists
+    if name not in lists:
+        hint = did_you_mean(name, lists)
+        raise CannotRun(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
+    if not lists[name].members:
+        raise CannotRun(f"the list {name} declares no members to match")
+    return lists[name].members
+
+
+def _digest(digester: Digester, text: str) -> bytes | None:
+    try:
+        return digester.of(Address.parse(text.strip()))
+    except BadAddress:
+        return None
