@@ -55,10 +55,6 @@ _ADDRESSES = frozenset({"from", "by", "people", "senders", "recipients_shown", "
 _CLOCKS = {"sv": "EEEE d MMMM y 'kl.' HH:mm", "en": "EEEE d MMMM y 'at' HH:mm"}
 
 
-class BadTemplate(Exception):
-    """A template that admins wrote cannot be used; says which and why."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letterhead:
     """Who writes, and what stands on every notice. ``languages``: the organisation's, its own first. ``contact``: whom to call, in the admins' words; an address in it gets

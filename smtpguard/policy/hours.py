@@ -47,15 +47,6 @@ class Hours:
             left -= passed
         raise OverflowError("a deadline beyond the calendar")
 
-    def working_time(self, start: datetime, end: datetime) -> timedelta:
-        """How much working time lies between the two; zero if ``end`` is not later."""
-        total = timedelta()
-        for opens, closes in self._spans(start):
-            if opens >= end:
-                break
-            total += min(closes, end) - max(opens, start)
-        return total
-
     def _spans(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Open spans, in UTC, that end after ``start``."""
         day = start.astimezone(self.zone).date() - timedelta(days=1)

@@ -21,24 +21,13 @@ from smtpguard.reading.walk import Index
 MOST = 200_000
 
 
-class BadPattern(ValueError):
-    """Not a pattern that re2 knows; the text says where."""
-
-
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> re2._Regexp:
+    """That it compiles, the policy has seen (policy.grammar)."""
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
     return re2.compile(pattern, options)
-
-
-def check_pattern(pattern: str) -> None:
-    """Raises BadPattern."""
-    try:
-        _compiled(pattern)
-    except re2.error as wrong:
-        raise BadPattern(str(wrong.args[0] if wrong.args else wrong)) from None
 
 
 def adjusted(marks: Iterable[Mark], around: Surroundings) -> list[Mark]:
