@@ -160,7 +160,7 @@ class Doorway:
         state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(),
                   "client": self._place.client(scope)}  # fmt: skip
         if request.headers.get("host", "").lower() not in self._place.hosts:
-            return PlainTextResponse("There is no such host here.", 421)
+            return PlainTextResponse(f"There is no such host here: the console is at {self._place.url}\n", 421)
         if request.url.path.startswith((API, STATIC)):
             return None
         given = request.cookies
