@@ -19,7 +19,7 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.expansions import EXPANSIONS, MOST_MEMBERS, Expansion, Expansions, expansions_path, moved, write
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, SourceReport
-from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, number_of
+from smtpguard.lists.sources import MIN_BAD, SourceError, Stop, Tally, cell_address, maps, number_of, unforeseen
 from smtpguard.lists.sources.opening import never
 from smtpguard.mail.address import Address, BadAddress
 
@@ -78,6 +78,8 @@ class Expander:
             )
         except OSError as error:
             problem = f"{EXPANSIONS}: cannot be written: {error.strerror}"
+        except Exception as error:
+            problem = f"{unforeseen(EXPANSIONS, error)}; what was last read stays in use"
         wait = min((d.get("refresh", 900) for d in self._declared), default=900)
         self._next = now, now + timedelta(seconds=min(wait, RETRY_SECONDS) if problem else wait)
         sources = tuple(SourceReport(key=label, label=label).counted(tally) for label, tally in tallies)

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -31,7 +29,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder, too_old
-from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit
+from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
 from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap
 from smtpguard.mail.address import BadAddress
@@ -39,8 +37,6 @@ from smtpguard.mail.address import BadAddress
 MAX_RETRY_SECONDS = 3600
 DRAFT_SECONDS = 86_400  # what a sync that died has left behind is older than that
 _NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "of", "timeout", "time_limit"})  # fmt: skip
-
-log = logging.getLogger(__name__)
 
 Progress = Callable[[Tally], None]
 
@@ -187,12 +183,7 @@ class _How:
             if tally.rows:  # what is wrong with it is wanted now, not how it was when it was well
                 part.report = part.report.counted(tally)
         except Exception as error:  # of a library's, or ours: an outage as any other, and told as one
-            where = "".join(traceback.format_tb(error.__traceback__))  # without what it says, which may be somebody's
-            log.error(
-                "list %s: %s while reading %s\n%s", self.info.name, type(error).__name__, part.report.label, where
-            )
-            problem = f"{part.report.label} cannot be read: {type(error).__name__}, which the log tells more of"
-            part.report = replace(part.report, problem=problem)
+            part.report = replace(part.report, problem=unforeseen(part.report.label, error))
         return part
 
     def _same(self, source: Source, part: _Part) -> bool:

@@ -271,6 +271,24 @@ def test_it_stops_when_nobody_waits_any_more(house: House, maps: Callable[..., R
     assert "stopped before its end" in stopping.sync(stopping.info, house.clock()).problem
 
 
+def test_what_nobody_has_thought_of_leaves_what_was_last_read(
+    house: House, maps: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps(aliases=FINE)
+    before = expansions_path(house.folder).read_bytes()
+
+    def resolved(*_: object) -> object:
+        raise KeyError("x")
+
+    monkeypatch.setattr("smtpguard.lists.expanding.resolved", resolved)
+    report = maps(aliases=FINE)
+    assert (
+        report.problem
+        == f"{EXPANSIONS} cannot be read: KeyError, which the log tells more of; what was last read stays in use"
+    )
+    assert expansions_path(house.folder).read_bytes() == before
+
+
 def test_at_the_command_line(tmp_path: Path) -> None:
     from tests.lists.test_command import POLICY, rows, run
 

@@ -6,11 +6,15 @@ address is counted by its place, never by its content. Never here: what becomes 
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from smtpguard.mail.address import Address, BadAddress
+
+log = logging.getLogger(__name__)
 
 SHOWN = 20  # bad rows that are named one by one
 MIN_BAD = 3  # bad rows that any source may have
@@ -109,6 +113,14 @@ def unfit(label: str, people: int, tally: Tally, declaration: Mapping[str, Any])
             "at_least",
         )
     return None
+
+
+def unforeseen(label: str, error: Exception) -> str:
+    """A problem of which nobody has thought, a library's or ours: where it arose goes to the log, and not what it says, which
+    may be somebody's address."""
+    kind, where = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s while reading %s\n%s", kind, label, where)
+    return f"{label} cannot be read: {kind}, which the log tells more of"
 
 
 def number_of(number: int, one: str, many: str) -> str:
