@@ -86,7 +86,7 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
             if as_json:
                 context.say(row(mail.name, told))
             else:
-                for line in lines(mail.name, reverse_path, recipients, told, verbose):
+                for line in ([""] if count > 1 else []) + [*lines(mail.name, reverse_path, recipients, told, verbose)]:
                     click.echo(line)
     return count, unexpected
 
@@ -237,7 +237,6 @@ def lines(
         yield f"  Missed: {', '.join(m.rule for m in verdict.misses)}."
     if verdict.skipped:
         yield f"  Not asked, since they could not have made it stricter: {', '.join(verdict.skipped)}."
-    yield ""
 
 
 _LOOKS = {

@@ -130,6 +130,15 @@ def test_a_circle_and_a_port_taken_twice(run: Callable[..., Result], etc: Path) 
     assert "the relay is this guard itself" in result.stderr
 
 
+def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> None:
+    """Ten lines that a newcomer copies."""
+    page = (Path(__file__).parents[2] / "README.md").read_text()
+    (etc / "policy.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    result = run("check")
+    assert result.exit_code == 0, result.stderr
+    assert "rule internal-to-list: holds where" in result.stdout
+
+
 def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "  milter: []", "  milter: [{port: 10027}, {unix: /run/guard/milter.sock}]")
     with (etc / "smtpguard.yaml").open("a") as file:
