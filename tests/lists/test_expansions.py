@@ -234,6 +234,20 @@ def test_a_backslash_ends_at_the_mailbox_itself(house: House, maps: Callable[...
     assert reached(house, "k1@example.com").customers == Span(2, 2)
 
 
+def test_what_says_the_same_is_not_read_again(house: House, maps: Callable[..., Report]) -> None:
+    maps(aliases=FINE)
+    known = Expansions(house.folder, house.digester.key_id)
+    assert known.look()
+    before, read_at = known.items(), known.read_at
+    house.clock.pass_(minutes=20)
+    maps(aliases=FINE)
+    assert not known.look()
+    assert known.items() is before
+    assert known.read_at == house.clock() != read_at
+    maps(aliases=FINE + "more: k1@kund.se, k2@kund.se\n")
+    assert known.look()
+
+
 def test_a_damaged_file_is_not_believed_and_the_one_before_stays(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases=FINE)
     registry = house.registry(expansions=True)
