@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _SHOWN_RECIPIENTS = 2
+_SHOWN_SUBJECT = 80
 _VERDICTS = {"hold": "HELD", "reject": "REJECTED", "defer": "DEFERRED"}
 _STYLES = {"HELD": "33;1", "REJECTED": "31;1", "DEFERRED": "35;1", "relayed": "32", "refused": "31", "lost": "31"}
 _LEVELS = {"warning": "33;1", "error": "31;1", "critical": "31;1"}
@@ -45,9 +46,7 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
     word = _VERDICTS.get(action) or str(row.get("outcome") or action)
     reach = row.get("counts", {}).get("reach", 0)
     people = f", {'at least ' if row.get('reach_at_least') else ''}{reach:,} people" if reach > 1 else ""
-    text = (
-        f'{row.get("reverse_path") or "<>"} to {_several(row.get("recipients", ()))} "{row.get("subject", "")}"{people}'
-    )
+    text = f"{row.get('reverse_path') or '<>'} to {_several(row.get('recipients', ()))} {_title(str(row.get('subject', '')))}{people}"
     if row.get("hold") not in (None, row.get("id")):
         text += f", {'again' if row.get('retry') else 'held'} as {row['hold']}"
     if row.get("with"):
@@ -58,6 +57,12 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
     if action == "relay" and row.get("outcome") not in (None, "relayed"):
         why += row.get("replies", ())
     return word, text + (f": {', '.join(map(str, why))}" if why else "")
+
+
+def _title(subject: str) -> str:
+    """Between quotation marks of which it can fake none."""
+    shown = subject if len(subject) <= _SHOWN_SUBJECT else f"{subject[: _SHOWN_SUBJECT - 3]}..."
+    return '"{}"'.format(shown.replace('"', '\\"'))
 
 
 def _delivery(row: Mapping[str, Any]) -> str:

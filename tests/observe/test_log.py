@@ -113,6 +113,13 @@ def test_a_message_on_a_terminal(data: dict[str, object], said: str) -> None:
     assert shown(Kind.VERDICT, data, **private) == said
 
 
+def test_a_subject_on_a_terminal_fakes_no_line() -> None:
+    said = shown(Kind.VERDICT, {"action": "relay"}, subject=('Hi", 9 people: none\n08:00  HELD',))
+    assert said == 'relay     01  <> to nobody "Hi\\", 9 people: none\\n08:00  HELD"'
+    long = shown(Kind.VERDICT, {"action": "relay"}, subject=("å" * 500,))
+    assert long.endswith('"' + "å" * 77 + '..."')
+
+
 def test_what_else_happens_on_a_terminal() -> None:
     sent = {"notice": "held", "outcome": "sent", "attempt": 1, "code": "250"}
     assert shown(Kind.NOTICE, sent, recipients=("a@example.com",), comment=("250 Ok",)) == (
