@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -55,9 +56,12 @@ def missing() -> str | None:
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """One that nobody listens on, below those that connections are given: none of them can take it before it is used."""
+    while True:
+        with socket.socket() as s, suppress(OSError):
+            port = random.randrange(10_000, 32_000)
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 def sasl_missing() -> str | None:
@@ -148,13 +152,12 @@ class Postfix:
         self._master: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Postfix:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        subprocess.run(
-            ["postfix", "-c", str(self.config), "check"], check=False, timeout=30, **quiet
-        )  # makes the queue
-        self._master = subprocess.Popen(
-            [str(SBIN / "master"), "-c", str(self.config), "-d"], start_new_session=True, **quiet
-        )
+        said = self.root / "said"
+        with said.open("ab") as out:
+            check = ["postfix", "-c", str(self.config), "check"]  # makes the queue
+            subprocess.run(check, check=False, timeout=30, stdout=out, stderr=out)
+            master = [str(SBIN / "master"), "-c", str(self.config), "-d"]
+            self._master = subprocess.Popen(master, start_new_session=True, stdout=out, stderr=out)
         deadline = time.monotonic() + 20
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
@@ -162,7 +165,7 @@ class Postfix:
                 s.sendall(b"QUIT\r\n")
                 return self
             if time.monotonic() > deadline or self._master.poll() is not None:
-                raise RuntimeError(f"postfix did not start: {self.lines()[-5:]}")
+                raise RuntimeError(f"postfix did not start: {self.lines()[-5:]} {said.read_text()[-500:]}")
             time.sleep(0.05)
 
     def stop(self) -> None:
