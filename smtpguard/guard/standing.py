@@ -46,8 +46,9 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
     counted = gathering.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
-    if verdict.action is Action.RELAY and not gathering.counted.customers.high and not waits:
-        return Standing(verdict=verdict)  # a colleague's copy: what people decide about customers is not about it
+    beside = gathering.streams or (not gathering.counted.customers.high and not waits)
+    if verdict.action is Action.RELAY and beside:
+        return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
     rejection = mailing.rejected(live.now)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))

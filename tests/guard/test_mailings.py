@@ -346,6 +346,25 @@ async def test_what_turns_out_to_be_as_large_as_was_feared_waits_as_one(campaign
     assert kinds(await campaign.to_members(6, 8)) == "hh"
 
 
+@pytest.mark.parametrize("choice", [None, Choice.APPROVE, Choice.REJECT])
+async def test_a_streams_mail_waits_for_nothing_that_bears_its_text(tmp_path: Path, choice: Choice | None) -> None:
+    """Somebody who sends the shop's receipt about keeps no receipt of the shop."""
+    rule = UNAPPROVED.replace("    then: hold", "    unless: {stream: any}\n    then: hold")
+    policy = POLICY.replace("    avoid: [pork]\n", "    avoid: [pork]\n    stages: [1, rest]\n") + rule
+    async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": policy.encode()}) as home:
+        campaign = Campaign(home)
+        held = (await campaign.to_members(0, 9))[4]
+        assert isinstance(held, IsHeld)
+        if choice is not None:
+            await campaign.decide(held.hold_id, choice)
+            await campaign.to_members(9, 12)
+        home.verifier.domains = frozenset({"shop.example.com"})
+        receipt = {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}
+        assert kinds([await campaign.send(MEMBERS[n], **receipt) for n in (20, 21)]) == "rr"
+        expected = {None: "d", Choice.APPROVE: "d", Choice.REJECT: "x"}[choice]
+        assert kinds(await campaign.to_members(22, 23)) == expected, "and the others go on waiting"
+
+
 async def test_where_everybody_is_counted_colleagues_wait_as_well(tmp_path: Path) -> None:
     all_hands = UNAPPROVED.replace("mailing.customers", "mailing.reach")
     texts = {**DOCUMENTS, "policy.yaml": (POLICY + all_hands).encode()}
