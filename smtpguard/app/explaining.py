@@ -88,7 +88,7 @@ class Explainer:
             reading=reading,
             recipients=gathering.everyone,
             facts=gathering.facts,
-            purposes={r.rule_id: r.descriptions.get("en", r.description) for r in self._in_force.rules.rules},
+            purposes=self._in_force.purposes(),
         )
 
 

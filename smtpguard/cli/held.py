@@ -86,7 +86,8 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
         if as_json or context.json:
             context.say(await _known(services, hold))
         else:
-            tell(hold, _left(services, hold), await _history(services, hold))
+            purposes = services.policies.current().purposes()
+            tell(hold, _left(services, hold), await _history(services, hold), purposes)
 
     _run(context, work, hold_id)
 

@@ -5,7 +5,7 @@ Never here: reading it from the store, or changing it (held).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -85,7 +85,8 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     return [("Mailing", hold.mailing_id)] if hold.mailing_id else []
 
 
-def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) -> None:
+def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]], purposes: Mapping[str, str]) -> None:
+    """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
@@ -104,13 +105,14 @@ def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]]) 
     said: set[str] = set()
     for hit in hold.verdict.hits:
         observing = " (observes)" if hit.mode is Mode.OBSERVE else ""
-        click.echo(f"Rule:     {hit.rule}{observing}: {plain(hit.description)}")
+        click.echo(f"Rule:     {hit.rule}{observing}: {plain(purposes.get(hit.rule) or hit.description)}")
         for reason in hit.reasons:
             detail = plain(reason.detail or reason.public)
-            if detail in said and ";" in detail:  # the evidence was shown with the first rule that it made hit
-                detail = f"{detail.partition(';')[0]}; as above"
+            seen, *evidence = detail.split("; ")
+            click.echo(f"          {seen}" + ("; as above" if evidence and detail in said else ""))
+            for found in evidence if detail not in said else ():
+                click.echo(f"            {found}")
             said.add(detail)
-            click.echo(f"          {detail}")
     for vote in hold.votes:
         comment = f": {plain(vote.comment)}" if vote.comment else ""
         click.echo(f"Vote:     {vote.choice.value} by {vote.approver} at {vote.at:%Y-%m-%d %H:%M} UTC{comment}")

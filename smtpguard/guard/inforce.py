@@ -70,6 +70,10 @@ class InForce:
         most = max(of_groups, key=PREVIEWS.index, default="reasons")
         return min((*of_lists, most), key=PREVIEWS.index)
 
+    def purposes(self) -> Mapping[str, str]:
+        """Rule -> what it is for, in English where its admin wrote that."""
+        return {rule.rule_id: rule.descriptions.get("en", rule.description) for rule in self.rules.rules}
+
     def open_at(self, at: datetime) -> bool:
         """Whether it is working hours."""
         return self.hours.open_at(at)

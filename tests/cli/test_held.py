@@ -19,8 +19,9 @@ from smtpguard.cli import held
 from smtpguard.cli.context import Context
 from smtpguard.cli.freeze import command as freeze_command
 from smtpguard.cli.freeze import thaw as thaw_command
+from smtpguard.cli.shown import tell
 from smtpguard.guard.freezes import Freezes
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import Hold, State
 from tests.guard.house import MEMBERS, RAMADAN, Way, house
 
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
@@ -180,6 +181,25 @@ def test_show(stage: Stage) -> None:
     assert row["missing"] == [{"from": ["communications", "compliance"], "each": 1, "out_of_hours": DUTY}]
     assert [e["what"] for e in row["history"]] == ["verdict"]
     assert row["reasons"][0]["rule"] == "internal-to-list"
+
+
+def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """The purpose of a rule in English, whichever language the organisation's writers are told it in; evidence line by line."""
+
+    async def work() -> Hold:
+        async with stage.services() as services:
+            found = await services.store.hold(ID)
+        assert isinstance(found, Hold)
+        return found
+
+    stage.hold()
+    hold = asyncio.run(work())
+    tell(hold, (), (), {"internal-to-list": "Never to a list"})
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("Rule:     internal-to-list: Never to a list")
+    assert lines[at + 1].startswith("          message.looks is ")
+    assert lines[at + 2].startswith("            ")
+    assert lines[at + 2].strip() not in lines[at + 3 :]
 
 
 def test_content_is_shown_and_exported_as_it_came_and_that_is_journalled(stage: Stage, tmp_path: Path) -> None:
