@@ -88,7 +88,8 @@ class Expander:
             list=EXPANSIONS, at=now, people=len(found), sources=sources, problem=problem, checked_at=checked
         )
         report = report.after(before, changed=not problem and found != old.items())
-        reports.keep(self._folder, report)
+        if report.ok or not self._stop():
+            reports.keep(self._folder, report)
         return report
 
     def tried(self) -> Iterator[tuple[str, int, str]]:

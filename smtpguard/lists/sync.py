@@ -50,7 +50,8 @@ def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: d
     """
     how = _How(info, folder, base, digester, now, force, accept_shrink, progress, stop)
     report = how.report()
-    reports.keep(folder, report)
+    if report.ok or not stop():  # what was given up is no outage that somebody would have to be told of
+        reports.keep(folder, report)
     return report
 
 
@@ -214,8 +215,11 @@ class _How:
         """The canonical key of everybody who is on it; what holds no address is told to ``tally``."""
         plainly, delimiters, progress = self.digester.plainly, self.digester.delimiters, self.progress
         for place, text in source.cells(tally):
-            if progress is not None and not tally.rows & 0xFFF:
-                progress(tally)
+            if not tally.rows & 0xFFF:
+                if self.stop():
+                    raise SourceError(f"{source.label}: stopped before its end")
+                if progress is not None:
+                    progress(tally)
             key = plainly(text)
             if key is None:
                 try:

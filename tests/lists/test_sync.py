@@ -162,6 +162,16 @@ def test_a_list_without_members_or_with_unknown_ones_is_told(house) -> None:
     assert "members name no source" in house.sync("news").problem
 
 
+def test_what_is_given_up_is_no_outage(house) -> None:
+    """A guard that stops while it reads a long list: it is not kept from it, and nobody is told of what nobody missed."""
+    house.list("news", PEOPLE)
+    assert house.sync("news").ok
+    house.list("news", [f"p{i}@kund.se" for i in range(5000)])
+    report = house.sync("news", stop=lambda: True)
+    assert (report.people, "stopped before its end" in report.problem) == (len(PEOPLE), True)
+    assert house.sync("news").news == {News.REPLACED}
+
+
 def test_what_nobody_has_thought_of_is_an_outage_as_any_other(
     house, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
