@@ -1,8 +1,10 @@
-"""Real proxies in front of smtpguard, each in a folder of its own, on loopback: HAProxy, and nginx's mail proxy."""
+"""Real proxies in front of smtpguard, each in a folder of its own, on loopback: HAProxy, nginx's mail proxy, Dovecot's submission."""
 
 from __future__ import annotations
 
 import http.server
+import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from tests.peers.chain import until
 
+DOVECOT = Path("/usr/lib/dovecot/submission")
 NGINX_MAIL = Path("/usr/lib/nginx/modules/ngx_mail_module.so")
 
 
@@ -84,6 +87,62 @@ mail {{
 }}
 """)
     return _Server(["nginx", "-p", str(root), "-c", str(root / "nginx.conf")], port, root / "log")
+
+
+def dovecot_missing() -> str | None:
+    if os.geteuid() != 0:
+        return "dovecot starts as root only"
+    return None if DOVECOT.exists() else "dovecot's submission service is not installed"
+
+
+def dovecot(root: Path, port: int, password: str, recipe: str) -> _Server:
+    """Its submission service, for everybody who gives the password. ``recipe``: what says where it passes mail on to."""
+    root.mkdir()
+    root.chmod(0o755)
+    for name in ("state", "home"):
+        (root / name).mkdir()
+    nobody = pwd.getpwnam("nobody")
+    os.chown(root / "home", nobody.pw_uid, nobody.pw_gid)
+    (root / "dovecot.conf").write_text(f"""\
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+{recipe}
+protocols = submission
+base_dir = {root}/run
+state_dir = {root}/state
+log_path = {root}/said
+listen = 127.0.0.1
+hostname = front.example.com
+ssl = no
+submission_relay_ssl = no
+auth_allow_cleartext = yes
+auth_mechanisms = plain login
+mail_driver = maildir
+mail_path = {root}/home
+service submission-login {{
+  chroot =
+  inet_listener submission {{
+    port = {port}
+  }}
+  inet_listener submissions {{
+    port = 0
+  }}
+}}
+service anvil {{
+  chroot =
+}}
+passdb static {{
+  password = {password}
+}}
+userdb static {{
+  fields {{
+    uid = {nobody.pw_uid}
+    gid = {nobody.pw_gid}
+    home = {root}/home
+  }}
+}}
+""")
+    return _Server(["dovecot", "-F", "-c", str(root / "dovecot.conf")], port, root / "log")
 
 
 class Doorman:

@@ -5,7 +5,7 @@ set -u
 packages="
     postfix sasl2-bin libsasl2-modules
     swaks libnet-ssleay-perl miltertest
-    haproxy nginx-core libnginx-mod-mail dovecot-core
+    haproxy nginx-core libnginx-mod-mail dovecot-core dovecot-submissiond
     slapd mailman3 chromium
     systemd util-linux faketime gcc libc6-dev
     m4 libdb5.3t64 libldap2 liblockfile1 libnsl2 libsasl2-2 libwrap0"

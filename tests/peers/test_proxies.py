@@ -1,4 +1,4 @@
-"""Proxies in front: HAProxy with PROXY 1 and 2, and through TLS; nginx and swaks with XCLIENT. The guard sees the real client."""
+"""Proxies in front: HAProxy with PROXY 1 and 2, and through TLS; nginx, Dovecot and swaks with XCLIENT. The guard sees the real client."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from tests.peers import fronts, letters
 from tests.peers.chain import Guard, Recorder, until
 from tests.peers.postfix import free_port
+from tests.peers.recipe import recipe
 
 CLIENT = "127.0.0.5"
 """Another address on this machine, so that the real client is not the proxy."""
@@ -164,6 +165,22 @@ def test_nginx_says_who_logged_in(fronted: Fronted, tmp_path: Path) -> None:
     assert fronted.client_of("nginx@example.com") == CLIENT
     [line] = [line for line in fronted.told() if line.get("actor") == "anna@example.com"]
     assert line["event"] == "verdict"
+
+
+def test_dovecot_says_who_logged_in(fronted: Fronted, folder: Path) -> None:
+    """From the page: its relaying is what stands there."""
+    if why := fronts.dovecot_missing():
+        pytest.skip(why)
+    port = free_port()
+    page = Path(__file__).parents[2] / "docs" / "submission.md"
+    lines = recipe("XCLIENT", {"10025": str(fronted.guard.port)}, page)["dovecot.conf"]
+    with fronts.dovecot(folder / "dovecot", port, "s3cret", lines), connect(port) as smtp:
+        smtp.ehlo()
+        assert smtp.docmd("AUTH", "PLAIN " + _coded("\0bo@example.com\0wrong"))[0] == 535
+        assert smtp.docmd("AUTH", "PLAIN " + _coded("\0bo@example.com\0s3cret"))[0] == 235
+        send(smtp, "dovecot@example.com")
+    assert fronted.client_of("dovecot@example.com") == CLIENT
+    assert [line for line in fronted.told() if line.get("actor") == "bo@example.com" and line["event"] == "verdict"]
 
 
 def test_swaks_says_it_with_xclient(fronted: Fronted) -> None:
