@@ -6,15 +6,12 @@ It needs no mail credentials and opens no connection to the relay. Never here: a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
-import uvicorn
 from starlette.applications import Starlette
 
-from smtpguard.app.certificates import server_context
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
@@ -23,8 +20,8 @@ from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
+from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
-from smtpguard.config.web import Console as ConsoleSettings
 from smtpguard.console.app import build
 from smtpguard.console.desk import Desk
 from smtpguard.guard.approvals import Approvals
@@ -58,7 +55,7 @@ class Console:
             raise CannotStart(str(e)) from None
         self._undo.callback(listener.close)
         application = await self._application(listener.getsockname()[1])
-        self._server = _Server(_configured(application, wanted))
+        self._server = Server(configured(application, wanted))
         self._serving = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
@@ -146,30 +143,3 @@ class _Trial:
         _, around = self._policies.around()
         explainer = Explainer(self._policies.current(), self._sources, around)
         return await explainer.explain(message, reverse_path, recipients, Session())
-
-
-class _Server(uvicorn.Server):
-    """The part's own life takes the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _configured(application: Starlette, wanted: ConsoleSettings) -> uvicorn.Config:
-    config = uvicorn.Config(
-        application,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        date_header=True,
-        proxy_headers=False,
-        timeout_graceful_shutdown=3,
-        limit_concurrency=500,
-        h11_max_incomplete_event_size=64 << 10,
-    )
-    if wanted.tls is not None:
-        config.load()
-        config.ssl = server_context(wanted.tls.certificate, wanted.tls.key)
-    return config

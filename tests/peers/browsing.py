@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
-from smtpguard.app.console import _Server
+from smtpguard.app.webserver import Server
 from smtpguard.console.people.accounts import NotPossible
 from smtpguard.policy.people import Role
 from tests.console.stage import PASSWORD, Stage, stage
@@ -80,7 +80,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
             config = uvicorn.Config(
                 here.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
             )
-            server = _Server(config)
+            server = Server(config)
             serving = asyncio.create_task(server.serve([listener]))
             options = ["--no-sandbox"] if os.getuid() == 0 else []
             browser = await playwright.chromium.launch(executable_path=chromium(), args=options)

@@ -11,7 +11,9 @@ once here), ``client``, ``token``. Never here: what somebody may do (access), or
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import FormData, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +34,8 @@ from smtpguard.guard.ports import Clock
 from smtpguard.policy.admission import LedgerError
 from smtpguard.policy.people import Account
 
+log = logging.getLogger(__name__)
+
 API = "/api/"
 STATIC = "/static/"
 MINE = "/mine/"
@@ -39,6 +43,7 @@ SAFE = frozenset({"GET", "HEAD"})
 MOST_FIELDS = 2000
 MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
 MOST_FORM = 80 << 20
+FORM_SECONDS = 120.0  # for all of it
 MOST_FROM_NOBODY = 64 << 10  # whoever is not signed in has a few fields to send
 
 POLICY = "; ".join(
@@ -143,8 +148,12 @@ class Doorway:
         cookies = Cookies()
         scope["state"] = {**scope.get("state", {}), "cookies": cookies}
 
+        begun = False
+
         async def sending(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self._finish(scope, message, cookies)
             await send(message)
 
@@ -152,7 +161,12 @@ class Doorway:
             refused = await self._admit(scope, receive, cookies)
         except LedgerError:
             refused = PlainTextResponse("The guard's record cannot be reached. Try again.", 503, {"retry-after": "5"})
-        await (refused or self._app)(scope, receive, sending)
+        try:
+            await (refused or self._app)(scope, receive, sending)
+        except Exception as error:
+            if begun or isinstance(error, ClientDisconnect):
+                raise
+            await (await _failed(Request(scope, receive), error))(scope, receive, sending)
 
     async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
         """Fills the state; an answer where it is not to go on."""
@@ -199,9 +213,12 @@ class Doorway:
         if not length.isdecimal() or len(length) > 12 or int(length) > most:
             return await _refused(request, 413 if length else 411)
         try:
-            state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
+            async with asyncio.timeout(FORM_SECONDS):
+                state["form"] = await request.form(max_files=1, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
         except HTTPException as error:
             return await _refused(request, error.status_code)
+        except TimeoutError:
+            return await _refused(request, 408)
         told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
         if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
             return await _refused(request, 403)
@@ -251,6 +268,16 @@ def safe_path(wanted: object) -> str:
 
 async def _refused(request: Request, status: int) -> Response:
     return await screen.page(request, "error.html", status, problem=status)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A page all the same, with all its headers: what is not written down is not shown, and nothing was done."""
+    kind = request.url.path.split("/")[1]  # the rest may be a link that lets in
+    if isinstance(error, LedgerError):
+        log.warning("/%s: the record: %s", kind, type(error).__name__)
+        return await _refused(request, 503)
+    log.error("/%s failed: %s", kind, type(error).__name__, exc_info=error)
+    return await _refused(request, 500)
 
 
 def _is_address(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from smtpguard.console.people.doorway import HEADERS, Place, safe_path
 from smtpguard.guard.links import Link, Links
+from smtpguard.policy.admission import Full, Unavailable
 from smtpguard.policy.people import Role
 from tests.console.api.test_held import held
 from tests.console.stage import PASSWORD, Stage, stage
@@ -296,3 +298,43 @@ def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: st
     place = Place(url="https://guard.example.com", proxies=[ip_network("10.0.0.0/8")])
     headers = [(b"x-forwarded-for", said.encode())] if said else []
     assert place.client({"client": (peer, 1), "headers": headers}) == client
+
+
+# what fails
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(Unavailable("away"), 503), (Full("no room"), 503), (RuntimeError("x"), 500)]
+)
+async def test_a_page_that_fails_is_a_page_with_all_its_headers(
+    here: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int
+) -> None:
+    """A view that cannot be written down is not shown."""
+    hold_id = await held(here, body="A sentence that is only in the text")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(here.home.store, "record", fails)
+    answer = await eva.get(f"/held/{hold_id}")
+    assert answer.status_code == status
+    assert "A sentence that is only in the text" not in answer.text
+    assert "That did not work" in answer.text
+    for name in HEADERS:
+        assert name in answer.headers
+    assert "/held" in caplog.text
+    assert hold_id not in caplog.text
+
+
+async def test_a_form_that_does_not_end_is_given_up(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.console.people.doorway.FORM_SECONDS", 0.05)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+
+    async def drips() -> AsyncIterator[bytes]:
+        yield b"csrf="
+        await asyncio.Event().wait()
+
+    sent = {"content-length": "100", "content-type": "application/x-www-form-urlencoded", "origin": eva.origin}
+    answer = await eva.http.post("/freeze", content=drips(), headers=sent)
+    assert answer.status_code == 408

@@ -1,0 +1,101 @@
+"""The web server under the console: uvicorn, with what it lacks to stand in the open.
+
+A client that connects and says nothing, or says it a byte at a time, is let go; and one client has a share of the connections
+only, so that nobody keeps those who decide from the button that stops everything. Never here: the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from smtpguard.app.certificates import server_context
+from smtpguard.config.web import Console
+
+HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
+CONNECTIONS = 500
+EACH = 60  # of one address that is no proxy's: several browsers behind one address, and six connections for each
+
+
+class Server(uvicorn.Server):
+    """The part's own life takes the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def patient(proxies: Sequence[IPv4Network | IPv6Network], *, seconds: float = HEAD_SECONDS, each: int = EACH) -> type:
+    """The protocol for one kind of neighbourhood: a class, since uvicorn makes one of it for each connection."""
+
+    class Patient(H11Protocol):
+        _late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            address = self.client[0] if self.client else ""
+            others = sum(other.client is not None and other.client[0] == address for other in self.connections)  # type: ignore[union-attr]
+            if others > each and not _is_among(address, proxies):
+                transport.abort()
+            else:
+                self._late = self.loop.call_later(seconds, self._give_up)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._is_answering():
+                self._cancel()
+            elif self._late is None and self.timeout_keep_alive_task is None:
+                self._late = self.loop.call_later(seconds, self._give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._cancel()
+            super().connection_lost(exc)
+
+        def _is_answering(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _cancel(self) -> None:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+        def _give_up(self) -> None:
+            self._late = None
+            if not self._is_answering():
+                self.transport.abort()
+
+    return Patient
+
+
+def configured(application: ASGIApp, wanted: Console) -> uvicorn.Config:
+    """Raises CannotStart where the certificate cannot be used."""
+    settings: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
+    config = uvicorn.Config(
+        application,
+        http=patient(wanted.proxies),
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=3,
+        limit_concurrency=CONNECTIONS,
+        h11_max_incomplete_event_size=64 << 10,
+        **settings,
+    )
+    if wanted.tls is not None:
+        config.load()
+        config.ssl = server_context(wanted.tls.certificate, wanted.tls.key)
+    return config
+
+
+def _is_among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in networks)

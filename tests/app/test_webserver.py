@@ -1,0 +1,88 @@
+"""The console's web server against clients that hold their connections and say nothing: real sockets on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+import uvicorn
+
+from smtpguard.app.webserver import Server, configured, patient
+from smtpguard.config.web import Console
+
+SOON = 0.3
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(2 * SOON if scope["path"] == "/slow" else 0)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@asynccontextmanager
+async def served(**how: Any) -> AsyncIterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        protocol = patient(how.pop("proxies", ()), **how)
+        server = Server(uvicorn.Config(application, http=protocol, lifespan="off", log_config=None, ws="none"))
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def ended(reader: asyncio.StreamReader) -> bytes:
+    """What came before the server closed."""
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    except ConnectionError:
+        return b""
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"])
+async def test_who_does_not_finish_a_header_is_let_go(said: bytes) -> None:
+    async with served(seconds=SOON) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        answered = await ended(reader)
+        assert answered.count(b"200 OK") == said.count(b"\r\n\r\n")
+        writer.close()
+
+
+async def test_an_answer_may_take_longer() -> None:
+    async with served(seconds=SOON) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await ended(reader)).endswith(b"ok")
+        writer.close()
+
+
+@pytest.mark.parametrize(("proxies", "let_in"), [((), 3), ((ip_network("127.0.0.0/8"),), 5)])
+async def test_one_address_has_a_share_and_a_proxy_has_all(proxies: Any, let_in: int) -> None:
+    async with served(each=3, proxies=proxies) as port:
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        for _, writer in pairs:
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        async def answered(reader: asyncio.StreamReader) -> bool:
+            try:
+                return (await asyncio.wait_for(reader.read(15), 20)).startswith(b"HTTP/1.1 200")
+            except ConnectionError:
+                return False
+
+        assert sum([await answered(reader) for reader, _ in pairs]) == let_in
+        for _, writer in pairs:
+            writer.close()
+
+
+def test_the_settings_make_such_a_server() -> None:
+    config = configured(application, Console(address="127.0.0.1"))
+    config.load()
+    assert config.http_protocol_class.__name__ == "Patient"
+    assert config.limit_concurrency is not None
