@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.guard.house import House, house
+from tests.guard.office import Office
 
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[House]:
     async with house(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+async def office(home: House) -> Office:
+    return Office(home)

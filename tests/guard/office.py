@@ -18,6 +18,7 @@ from smtpguard.policy.admission import (
     Intent,
     IntentKind,
     Outcome,
+    Unavailable,
 )
 from smtpguard.policy.approval import Choice, State
 from tests.guard.house import KEY, RAMADAN, House, Way
@@ -153,3 +154,26 @@ class Office:
     def dsns(self) -> list[Intent]:
         unique = {i.intent_id: i for i in self.renderer.asked if i.kind is IntentKind.DSN}
         return list(unique.values())
+
+
+class Flaky:
+    """A ledger whose next settles fail; ``written``: they were written all the same."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._left, self._written, self.failed = 0, False, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def fail(self, n: int, *, written: bool = False) -> None:
+        self._left, self._written = n, written
+
+    async def settle(self, *args: Any) -> bool:
+        if self._left:
+            self._left -= 1
+            self.failed += 1
+            if self._written:
+                await self._store.settle(*args)
+            raise Unavailable("away")
+        return bool(await self._store.settle(*args))

@@ -1,4 +1,4 @@
-"""The dialog with a client: octets, order, TLS, time. Among them the traps of aiosmtpd, one by one."""
+"""The dialog with a client: octets and order. Among them the traps of aiosmtpd, one by one."""
 
 from __future__ import annotations
 
@@ -6,41 +6,18 @@ import asyncio
 import inspect
 import logging
 import socket
-import ssl
-from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-import trustme
 
 from smtpguard.mail.reply import deferred
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held
-from smtpguard.wire.listener import Limits, Listener, ServerTls, client_address, within
+from smtpguard.wire.listener import Limits, client_address, within
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
-from tests.wire.proxied import Client, files_in, pass_on, proxied, until
+from tests.wire.proxied import proxied, until
 from tests.wire.test_data import FALSE_ENDS, SECOND
-
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_tls(ca: trustme.CA) -> ServerTls:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("localhost").configure_cert(context)
-    return ServerTls(context=context)
-
-
-@pytest.fixture
-def client_tls(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context
-
 
 # EHLO
 
@@ -459,84 +436,6 @@ async def test_the_client_goes_anywhere(cut: int, tmp_path: Path) -> None:
         assert len(world.relay.messages) == 1
 
 
-# TLS
-
-
-async def up(client: Client, context: ssl.SSLContext) -> None:
-    await client.writer.start_tls(context, server_hostname="localhost")
-
-
-async def test_starttls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
-    async with proxied(tmp_path, tls=server_tls) as world:
-        client = await world.connect()
-        assert "STARTTLS" in await client.ask("EHLO x.example")
-        assert (await client.ask("STARTTLS x")).startswith("501")
-        await client.ask("MAIL FROM:<a@example.com>")
-        assert (await client.ask("STARTTLS")).startswith("503")
-        assert (await client.ask("RSET", "STARTTLS")).startswith("220")
-        await up(client, client_tls)
-        assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("503"), "all is forgotten"
-        assert "STARTTLS" not in await client.ask("EHLO x.example")
-        assert (await client.ask("STARTTLS")).startswith("503")
-        assert (await client.ask("AUTH PLAIN")).startswith("502")
-        assert (await client.send(b"\r\n" + b"x\r\n" * 100_000)).startswith("250")
-        assert world.seen[0].session.tls
-        assert (await client.ask("QUIT")).startswith("221")
-        await client.hear_end()
-
-
-async def test_plain_text_behind_starttls_is_nobodys_word(
-    tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext
-) -> None:
-    """CVE-2011-0411."""
-    async with proxied(tmp_path, tls=server_tls) as world:
-        client = await world.connect()
-        client.say(
-            b"STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@example.com>\r\nRCPT TO:<customers@example.com>\r\n"
-        )
-        assert (await client.hear()).startswith("220")
-        await up(client, client_tls)
-        assert (await client.ask("NOOP")).startswith("250"), (
-            "the first reply under TLS is to the first command under TLS"
-        )
-        assert (await client.ask("RCPT TO:<b@example.net>")).startswith("503")
-        await client.ask("EHLO x.example")
-        await client.send(b"x\r\n")
-        assert world.seen[0].session.helo == "x.example"
-        assert b"evil" not in b"".join(world.relay.commands)
-
-
-async def test_tls_that_fails_ends_the_connection(tmp_path: Path, server_tls: ServerTls) -> None:
-    async with proxied(tmp_path, tls=server_tls) as world:
-        client = await world.connect()
-        await client.ask("STARTTLS")
-        client.say(b"MAIL FROM:<a@example.com>\r\n" * 50)
-        end = await client.hear_end()
-        assert b"250" not in end
-        await until(lambda: not world.reception.connections)
-        assert world.relay.verbs() == ["EHLO"]
-
-
-async def test_tls_required(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
-    async with proxied(tmp_path, tls=replace(server_tls, required=True)) as world:
-        client = await world.connect()
-        assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("530 5.7.0")
-        assert (await client.ask("STARTTLS")).startswith("220")
-        await up(client, client_tls)
-        await client.ask("EHLO x.example")
-        assert (await client.send(b"x\r\n")).startswith("250")
-
-
-async def test_implicit_tls(tmp_path: Path, server_tls: ServerTls, client_tls: ssl.SSLContext) -> None:
-    async with proxied(tmp_path, tls=replace(server_tls, implicit=True)) as world:
-        client = await world.connect(tls=client_tls)
-        assert "STARTTLS" not in await client.ask("EHLO x.example")
-        assert (await client.send(b"x\r\n")).startswith("250")
-        assert world.seen[0].session.tls
-        client.close()
-        await until(lambda: not world.reception.connections)
-
-
 # trust
 
 
@@ -592,144 +491,3 @@ def test_addresses_of_clients() -> None:
     assert within("192.0.2.1", (ip_network("192.0.2.0/24"),))
     assert not within("2001:db8::1", (ip_network("192.0.2.0/24"),))
     assert not within("", (ip_network("0.0.0.0/0"),))
-
-
-# limits
-
-
-async def test_recipients(tmp_path: Path) -> None:
-    relay = ScriptedRelay()
-    relay.on("RCPT TO:<no", "550 5.1.1 No such user")
-    async with proxied(tmp_path, relay=relay, limits=Limits(recipients=3)) as world:
-        client = await world.connect()
-        lines = [f"RCPT TO:<{name}@example.net>" for name in ("a", "no1", "no2", "b", "c", "d", "e")]
-        client.say("".join(line + "\r\n" for line in ("MAIL FROM:<x@example.com>", *lines, "DATA")).encode())
-        codes = [(await client.hear())[:9] for _ in range(9)]
-        assert codes == [
-            "250 2.0.0",
-            "250 2.0.0",
-            "550 5.1.1",
-            "550 5.1.1",
-            "250 2.0.0",
-            "250 2.0.0",
-            "452 4.5.3",
-            "452 4.5.3",
-            "354 End d",
-        ]
-        client.say(b"x\r\n.\r\n")
-        await client.hear()
-        assert len(world.seen[0].envelope.recipients) == 3
-
-
-async def test_size_is_refused_after_the_dot(tmp_path: Path) -> None:
-    async with proxied(tmp_path, limits=Limits(message_octets=1000)) as world:
-        client = await world.connect()
-        assert (await client.send(b"x" * 98 + b"\r\n" + b"x\r\n" * 400)).startswith("552 5.3.4")
-        assert (await client.send(b"x" * 98 + b"\r\n" + b"x\r\n" * 300)).startswith("250")
-
-
-async def test_loops_end(tmp_path: Path) -> None:
-    async with proxied(tmp_path) as world:
-        client = await world.connect()
-        assert (await client.send(b"Received: x\r\n" * 51 + b"\r\nx\r\n")).startswith("554 5.4.6")
-        assert not world.seen
-
-
-async def test_large_messages_go_through_a_file(tmp_path: Path) -> None:
-    content = b"Subject: large\r\n\r\n" + (b"..dots\r\n" + b"y" * 70 + b"\r\n") * 40_000
-    async with proxied(tmp_path) as world:
-        client = await world.connect()
-        assert (await client.send(content)).startswith("250")
-        assert world.relay.messages[0].raw == content
-        assert not isinstance(world.seen[0].message.raw, bytes)
-        assert not files_in(tmp_path)
-
-
-# time
-
-
-async def test_the_idle_are_parted_from(tmp_path: Path) -> None:
-    async with proxied(tmp_path) as world:
-        client = await world.connect()
-        world.pass_time(299)
-        assert (await client.ask("NOOP")).startswith("250")
-        client.say(b"NO")  # an octet is no command: it prolongs nothing
-        await asyncio.sleep(0.01)
-        world.pass_time(150)
-        client.say(b"OP")
-        await asyncio.sleep(0.01)
-        world.pass_time(149)
-        world.pass_time(2)
-        assert await client.hear_end() == b"421 4.4.2 Timeout, closing the connection\r\n"
-
-
-async def test_content_may_take_its_time_but_not_for_ever(tmp_path: Path) -> None:
-    async with proxied(tmp_path) as world:
-        client = await world.connect()
-        await client.begin()
-        for _ in range(5):
-            world.pass_time(239)
-            client.say(b"x\r\n")
-            await asyncio.sleep(0.01)
-        world.pass_time(6)
-        assert (await client.hear_end()).startswith(b"421 4.4.2")
-        assert not world.seen
-        assert world.pool.size - world.pool.idle == 0
-
-
-async def test_content_that_stops_coming(tmp_path: Path) -> None:
-    async with proxied(tmp_path) as world:
-        client = await world.connect()
-        await client.begin()
-        client.say(b"x\r\n")
-        await asyncio.sleep(0.01)
-        world.pass_time(301)
-        assert (await client.hear_end()).startswith(b"421 4.4.2")
-
-
-async def test_who_is_served_is_not_late(tmp_path: Path) -> None:
-    go = asyncio.Event()
-    begun = asyncio.Event()
-
-    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
-        begun.set()
-        await go.wait()
-        return await pass_on(transaction, onward)
-
-    async with proxied(tmp_path, decide) as world:
-        client = await world.connect()
-        await client.begin()
-        client.say(b"x\r\n.\r\n")
-        await begun.wait()
-        world.pass_time(100_000)
-        go.set()
-        assert (await client.hear()).startswith("250")
-
-
-async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
-    async with proxied(tmp_path) as world:
-        client = await world.connect()
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        client.say(b"HELP\r\n" * 2_000_000)
-        dialog = next(iter(world.reception._dialogs))
-        await until(lambda: dialog.transport and dialog.transport.get_write_buffer_size() and dialog.deadline < 1e9)
-        size = dialog.transport.get_write_buffer_size()  # type: ignore[union-attr]
-        assert size < 5_000_000
-        world.pass_time(301)
-        await asyncio.sleep(0.01)
-        assert world.reception.connections == 1, "it may still read our last word"
-        world.pass_time(11)
-        await until(lambda: not world.reception.connections)
-
-
-def test_listener_shows_no_key(server_tls: ServerTls, tmp_path: Path) -> None:
-    assert "PRIVATE" not in repr(Listener(spool=tmp_path, tls=server_tls))
-
-
-async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
-    async with proxied(tmp_path) as world:
-        flood, other = await world.connect(), await world.connect()
-        flood.say(b"NOOP\r\n" * 30_000)
-        assert (await other.ask("NOOP")).startswith("250")
-        for _ in range(30_000):
-            assert await flood.reader.readline() == b"250 2.0.0 Ok\r\n"

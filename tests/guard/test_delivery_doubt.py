@@ -1,0 +1,225 @@
+"""What is in doubt, and who may still speak: killed, slow and stopped owners, a store that goes away, an answer that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from smtpguard.guard.attempt import MAX_DOUBTS, Pace
+from smtpguard.guard.delivery import RELEASE_FIELD
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import RELAY_LOST
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.approval import State
+from smtpguard.wire.deliveries import Deliveries
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.guard.house import RAMADAN
+from tests.guard.office import BO, DI, LATER, Flaky, Office
+from tests.scripted_relay import DOT, DROP, ScriptedRelay
+
+# doubt
+
+
+async def test_an_answer_that_never_came_is_in_doubt_and_tried_once_more(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
+    await office.step()
+    assert await office.step(minutes=29) == 0
+    assert await office.step(minutes=2) == 1
+    assert office.relay.has(RAMADAN) == 2
+    first, second = (Message.of(raw).header for _, raw in office.relay.taken)
+    for name in ("Message-ID", RELEASE_FIELD):
+        assert first.get(name) == second.get(name) != None  # noqa: E711
+    await office.until_quiet()
+    assert office.relay.has(RAMADAN) == 2  # never a third
+    assert [line for line in await office.journal(hold_id) if not line.startswith("notice")] == [
+        "release attempt attempt",
+        "in-doubt in-doubt lost",
+        "in-doubt attempt again",
+        "in-doubt in-doubt lost",
+        "in-doubt failed given-up",
+        "released",
+    ]
+    (dsn,) = office.dsns()
+    assert dsn.data["recipients"][0]["why"] == "in-doubt"
+
+
+async def test_doubt_that_is_cleared_leaves_room_for_another(office: Office) -> None:
+    await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), False
+    await office.step()
+    office.relay.raises, office.relay.says = None, {RAMADAN: LATER}
+    await office.step(minutes=31)  # certainly not taken this time
+    office.relay.says = {}
+    await office.step(hours=1)
+    assert office.relay.has(RAMADAN) == 1
+    assert office.dsns() == []
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_killed_while_sending_is_in_doubt_after_the_restart(office: Office, taken: bool) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), taken
+    with pytest.raises(asyncio.CancelledError):
+        await office.step()
+    office.relay.raises = None
+    office.worker = office.hire("another")
+    assert await office.step(minutes=29) == 0
+    assert await office.step(minutes=2) == 1
+    assert office.relay.has(RAMADAN) == 1 + taken
+    assert "in-doubt attempt again" in await office.journal(hold_id)
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_killed_before_the_relay_was_spoken_to_is_released_once_however_often(office: Office) -> None:
+    hold_id = await office.approved()
+    for _ in range(5):
+        (lease,) = await office.store.lease("killed", 10, 60)
+        assert not lease.doubts
+        await office.go(seconds=61)
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1
+    assert "in-doubt attempt again" not in await office.journal(hold_id)
+
+
+async def test_killed_again_and_again_while_sending_makes_one_duplicate_and_a_report(office: Office) -> None:
+    await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    for _ in range(6):
+        try:
+            await office.step(minutes=31)
+        except asyncio.CancelledError:
+            office.worker = office.hire("another")
+        office.relay.raises = None if office.dsns() else office.relay.raises
+    assert office.relay.has(RAMADAN) == MAX_DOUBTS
+    office.relay.raises = None
+    await office.until_quiet(steps=3)
+    assert [d.data["action"] for d in office.dsns()] == ["failed"]
+
+
+async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises = RuntimeError("bug")
+    await office.until_quiet(steps=10)
+    assert await office.state(hold_id) is State.RELEASED
+    assert len(office.relay.asked) == 2 + len(office.dsns()) * 2
+    assert "in-doubt in-doubt RuntimeError" in await office.journal(hold_id)
+
+
+# two owners, and a store that goes away
+
+
+async def test_an_owner_that_was_too_slow_cannot_mark_and_sends_nothing(office: Office) -> None:
+    await office.approved()
+    (old,) = await office.store.lease("slow", 10, 60)
+    await office.go(seconds=61)
+    other = office.hire("quick")
+    assert await other.step() == 1
+    await office.worker.carry_out(old)
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_an_owner_stopped_in_the_middle_may_not_send_its_dot(office: Office) -> None:
+    hold_id = await office.approved()
+    stopped = Pace().doubt - Pace().reply
+
+    async def stop() -> None:
+        await office.go(seconds=stopped.total_seconds())
+
+    office.relay.before_dot = stop
+    await office.step()
+    assert office.relay.taken == []
+    assert (await office.journal(hold_id))[-1] == "release retry recalled"
+
+
+async def test_a_stopped_owner_cannot_settle_what_another_has_done(office: Office) -> None:
+    hold_id = await office.approved()
+    others: list[str] = []
+
+    async def stop() -> None:
+        office.relay.before_dot = lambda: None
+        await office.go(minutes=31)
+        await office.hire("another").step()
+        others.extend(await office.journal(hold_id))
+
+    office.relay.before_dot = stop
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1  # the other's
+    assert await office.journal(hold_id) == others
+
+
+async def test_what_the_relay_said_is_written_as_soon_as_the_store_is_back(office: Office) -> None:
+    hold_id = await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    office.relay.before_dot = lambda: ledger.fail(5)
+    await office.step()
+    assert ledger.failed == 5
+    assert await office.state(hold_id) is State.RELEASED
+    assert await office.step(hours=1) == 0
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_a_commit_whose_outcome_is_unknown_is_not_written_twice(office: Office) -> None:
+    hold_id = await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    office.relay.before_dot = lambda: ledger.fail(1, written=True)
+    await office.step()
+    assert (await office.journal(hold_id)).count("released") == 1
+    assert await office.state(hold_id) is State.RELEASED
+
+
+async def test_a_store_that_cannot_mark_means_that_nothing_is_sent(office: Office) -> None:
+    await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    ledger.fail(1)
+    await office.step()
+    assert office.relay.asked == []
+    await office.step(seconds=61)
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_a_store_that_stays_away_leaves_the_doubt_that_was_marked(office: Office) -> None:
+    await office.approved()
+    ledger = Flaky(office.store)
+    office.home.ledger = ledger
+    office.worker = office.hire()
+    office.relay.before_dot = lambda: ledger.fail(10_000)
+    await office.step()
+    ledger.fail(0)
+    office.relay.before_dot = lambda: None
+    await office.step(minutes=31)
+    assert office.relay.has(RAMADAN) == 2
+
+
+# over a real connection
+
+
+async def test_through_the_pool_to_a_relay_that_loses_the_answer(office: Office) -> None:
+    async with ScriptedRelay() as relay:
+        pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE))
+        office.worker = office.hire(relay=Deliveries(pool))
+        hold_id = await office.approved(BO, DI)
+        hold = await office.store.hold(hold_id)
+        assert hold is not None
+        relay.on(f"RCPT TO:<{BO}", "550 5.1.1 No such user")
+        relay.on(f"RCPT TO:<{DI}", "451 4.2.0 Later", times=1)
+        relay.on(DOT, DROP, times=1)
+        await office.step()
+        await office.step(minutes=31)
+        await office.step(hours=1)
+        await pool.close()
+    releases = [m for m in relay.messages if m.mail.startswith(b"MAIL FROM:<anna@")]
+    raw = bytes((await office.store.content(hold.content_sha256)).raw)
+    assert all(m.content.endswith(raw) for m in releases)
+    assert len(releases) == 2  # RAMADAN twice, DI once, with the second
+    assert [b"di@example.net" in b"".join(m.rcpts) for m in releases] == [False, True]
+    assert await office.state(hold_id) is State.RELEASED
+    assert [r["address"] for d in office.dsns() for r in d.data["recipients"]] == [BO]

@@ -1,0 +1,34 @@
+"""A connection to the scripted relay, opened as the product opens it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.relay import RelayConnection
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.scripted_relay import ScriptedRelay
+
+BODY = b"Subject: Hello\r\n\r\nA line\r\n..a dot\r\n"
+MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
+
+
+def stands() -> bool:
+    return True
+
+
+@asynccontextmanager
+async def connected(relay: ScriptedRelay, **target: object) -> AsyncIterator[RelayConnection]:
+    aim = RelayTarget(**{"port": relay.port, "tls": Tls.NONE, **target})  # type: ignore[arg-type]
+    connection = await open_connection(aim, tls_context(aim))
+    try:
+        yield connection
+    finally:
+        connection.abort("the test is over")
+        await asyncio.sleep(0)
+
+
+async def begin(connection: RelayConnection) -> None:
+    assert [r.code for r in await connection.pipeline([MAIL, RCPT])] == [250, 250]

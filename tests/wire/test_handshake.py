@@ -1,0 +1,232 @@
+"""How a session with the relay is opened: greeting, TLS, AUTH; and what it is not opened without."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpguard.wire.handshake import open_connection
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.scripted_relay import CONNECT, DROP, ScriptedRelay
+from tests.wire.relayed import BODY, begin, connected, stands
+
+
+@pytest.mark.parametrize("greeting", ["554 5.3.2 Not here", "421 4.3.2 Later", "hello", DROP, "250 Ok"])
+async def test_a_greeting_that_is_none(greeting: object) -> None:
+    async with ScriptedRelay() as relay:
+        relay.on(CONNECT, greeting if isinstance(greeting, str) and greeting[0] in "245" else b"hello\r\n")
+        if greeting is DROP:
+            relay.on(CONNECT, DROP)
+        with pytest.raises(RelayUnavailable) as error:
+            async with connected(relay):
+                pass
+        assert error.value.reply.code == 451
+        assert not error.value.after_dot
+
+
+async def test_nobody_listens() -> None:
+    async with ScriptedRelay() as relay:
+        port = relay.port
+    with pytest.raises(RelayUnavailable, match=f"127.0.0.1 port {port}"):
+        await open_connection(RelayTarget(port=port, tls=Tls.NONE), None)
+
+
+async def test_a_relay_of_1982() -> None:
+    async with ScriptedRelay() as relay:
+        relay.on("EHLO", "502 What?")
+        async with connected(relay) as connection:
+            assert connection.extensions == {}
+            await begin(connection)
+        relay.on("HELO", "502 What?")
+        with pytest.raises(RelayUnavailable):
+            async with connected(relay):
+                pass
+
+
+# TLS
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> trustme.CA:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return ca
+
+
+def server_tls(ca: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(*(names or ("127.0.0.1", "relay.example"))).configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.OPPORTUNISTIC])
+async def test_starttls(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
+    async with (
+        ScriptedRelay(starttls=server_tls(ca), tls_keywords=["PIPELINING", "DSN"]) as relay,
+        connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection,
+    ):
+        assert connection.tls
+        assert set(connection.extensions) == {"PIPELINING", "DSN"}  # what was said under TLS
+        await begin(connection)
+        big = BODY * 50_000
+        assert (await connection.data([big], stands)).code == 250
+        assert relay.messages[0].raw == big
+        connection.quit()
+        await relay.emptied()
+
+
+async def test_implicit_tls(ca: trustme.CA, tmp_path: Path) -> None:
+    async with (
+        ScriptedRelay(implicit=server_tls(ca)) as relay,
+        connected(relay, tls=Tls.IMPLICIT, ca_file=tmp_path / "ca.pem", server_name="relay.example") as connection,
+    ):
+        assert connection.tls
+        await begin(connection)
+        assert (await connection.data([BODY], stands)).code == 250
+
+
+def nothing_was_sent(relay: ScriptedRelay) -> None:
+    assert not {"MAIL", "AUTH", "RCPT", "DATA"} & set(relay.verbs())
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.IMPLICIT])
+async def test_required_tls_that_is_not_offered_sends_nothing(tls: Tls) -> None:
+    async with ScriptedRelay() as relay:  # "stripped"
+        with pytest.raises(RelayUnavailable):
+            async with connected(relay, tls=tls):
+                pass
+        nothing_was_sent(relay)
+
+
+async def test_required_tls_that_is_refused_sends_nothing(ca: trustme.CA, tmp_path: Path) -> None:
+    async with ScriptedRelay(starttls=server_tls(ca)) as relay:
+        relay.on("STARTTLS", "454 4.7.0 Not now")
+        with pytest.raises(RelayUnavailable, match="454"):
+            async with connected(relay, tls=Tls.REQUIRE, ca_file=tmp_path / "ca.pem"):
+                pass
+        nothing_was_sent(relay)
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.IMPLICIT])
+@pytest.mark.parametrize("wrong", ["name", "authority"])
+async def test_a_certificate_that_does_not_verify_sends_nothing(
+    ca: trustme.CA, tmp_path: Path, tls: Tls, wrong: str
+) -> None:
+    context = server_tls(ca, "elsewhere.example") if wrong == "name" else server_tls(trustme.CA())
+    implicit, starttls = (context, None) if tls is Tls.IMPLICIT else (None, context)
+    async with ScriptedRelay(implicit=implicit, starttls=starttls) as relay:
+        with pytest.raises(RelayUnavailable, match="TLS failed"):
+            async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem"):
+                pass
+        nothing_was_sent(relay)
+
+
+async def test_opportunistic_tls_takes_any_certificate_and_goes_on_without(ca: trustme.CA, tmp_path: Path) -> None:
+    async with ScriptedRelay(starttls=server_tls(trustme.CA(), "x.example")) as relay:
+        async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+            assert connection.tls
+        relay.on("STARTTLS", ["220 Ready", b"this is no TLS\r\n" * 10, DROP])
+        async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+            assert not connection.tls
+            await begin(connection)
+        relay.on("STARTTLS", "454 4.7.0 Not now")
+        async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+            assert not connection.tls
+            await begin(connection)
+    async with ScriptedRelay() as relay, connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
+        assert not connection.tls
+
+
+@pytest.mark.parametrize("tls", [Tls.REQUIRE, Tls.OPPORTUNISTIC])
+async def test_replies_injected_before_tls_are_not_heard(ca: trustme.CA, tmp_path: Path, tls: Tls) -> None:
+    async with ScriptedRelay(starttls=server_tls(ca), tls_keywords=["PIPELINING"]) as relay:
+        relay.on("STARTTLS", b"220 Ready\r\n250-evil.example\r\n250-XEVIL\r\n250 PIPELINING\r\n250 Ok\r\n")
+        async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem") as connection:
+            assert connection.tls
+            assert set(connection.extensions) == {"PIPELINING"}
+            await begin(connection)
+            assert (await connection.data([BODY], stands)).code == 250
+
+
+async def test_a_plain_greeting_is_no_greeting_of_implicit_tls(tmp_path: Path, ca: trustme.CA) -> None:
+    async with ScriptedRelay() as relay:
+        with pytest.raises(RelayUnavailable):
+            async with connected(relay, tls=Tls.IMPLICIT, ca_file=tmp_path / "ca.pem"):
+                pass
+        assert relay.commands == [] or b"EHLO" not in relay.commands[0]
+
+
+async def test_our_certificate(ca: trustme.CA, tmp_path: Path) -> None:
+    context = server_tls(ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ca.configure_trust(context)
+    ours = ca.issue_cert("guard.example")
+    ours.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    ours.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    async with (
+        ScriptedRelay(starttls=context) as relay,
+        connected(
+            relay,
+            tls=Tls.REQUIRE,
+            ca_file=tmp_path / "ca.pem",
+            client_certificate=tmp_path / "cert.pem",
+            client_key=tmp_path / "key.pem",
+        ) as connection,
+    ):
+        await begin(connection)
+        assert relay.client_certificates[0]["subjectAltName"] == (("DNS", "guard.example"),)
+
+
+# AUTH
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+async def test_we_log_in_under_tls(ca: trustme.CA, tmp_path: Path, mechanism: str) -> None:
+    keywords = ["PIPELINING"]
+    async with ScriptedRelay(keywords=keywords, starttls=server_tls(ca), auth={"guard": "s3cr\u00e4t"}) as relay:
+        relay.mechanisms = mechanism
+        target = {"tls": Tls.OPPORTUNISTIC, "ca_file": tmp_path / "ca.pem", "user": "guard", "password": "s3cr\u00e4t"}
+        async with connected(relay, **target) as connection:
+            assert connection.authenticated
+            await begin(connection)
+        assert relay.users == ["guard"]
+        assert any(line.startswith(b"AUTH " + mechanism.encode()) for line in relay.commands)
+
+
+async def test_a_password_is_never_said_in_plain(
+    ca: trustme.CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    target = {"user": "guard", "password": "s3cret"}
+    for context in (None, server_tls(trustme.CA())):  # stripped, and somebody in the middle
+        async with ScriptedRelay(starttls=context, auth={"guard": "s3cret"}) as relay:
+            for tls in (Tls.OPPORTUNISTIC, Tls.NONE, Tls.REQUIRE):
+                with pytest.raises(RelayUnavailable) as error:
+                    async with connected(relay, tls=tls, ca_file=tmp_path / "ca.pem", **target):
+                        pass
+                assert "s3cret" not in repr(error.value) + str(error.value)
+            nothing_was_sent(relay)
+    async with (
+        ScriptedRelay(auth={"guard": "s3cret"}) as relay,
+        connected(relay, auth_without_tls=True, **target) as connection,
+    ):
+        assert connection.authenticated
+    assert "s3cret" not in repr(RelayTarget(user="guard", password="s3cret")) + caplog.text
+
+
+async def test_a_login_refused_or_not_offered_sends_nothing() -> None:
+    async with ScriptedRelay(auth={"guard": "right"}) as relay:
+        with pytest.raises(RelayUnavailable, match="535") as error:
+            async with connected(relay, user="guard", password="wrong", auth_without_tls=True):
+                pass
+        assert "wrong" not in str(error.value)
+        assert "MAIL" not in relay.verbs()
+    async with ScriptedRelay() as relay:
+        with pytest.raises(RelayUnavailable, match="neither"):
+            async with connected(relay, user="guard", password="wrong", auth_without_tls=True):
+                pass

@@ -1,0 +1,146 @@
+"""What a client may take: recipients, octets, hops, and time."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.policy.verdict import Disposition
+from smtpguard.wire.listener import Limits
+from tests.scripted_relay import ScriptedRelay
+from tests.wire.proxied import files_in, pass_on, proxied, until
+
+
+async def test_recipients(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("RCPT TO:<no", "550 5.1.1 No such user")
+    async with proxied(tmp_path, relay=relay, limits=Limits(recipients=3)) as world:
+        client = await world.connect()
+        lines = [f"RCPT TO:<{name}@example.net>" for name in ("a", "no1", "no2", "b", "c", "d", "e")]
+        client.say("".join(line + "\r\n" for line in ("MAIL FROM:<x@example.com>", *lines, "DATA")).encode())
+        codes = [(await client.hear())[:9] for _ in range(9)]
+        assert codes == [
+            "250 2.0.0",
+            "250 2.0.0",
+            "550 5.1.1",
+            "550 5.1.1",
+            "250 2.0.0",
+            "250 2.0.0",
+            "452 4.5.3",
+            "452 4.5.3",
+            "354 End d",
+        ]
+        client.say(b"x\r\n.\r\n")
+        await client.hear()
+        assert len(world.seen[0].envelope.recipients) == 3
+
+
+async def test_size_is_refused_after_the_dot(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(message_octets=1000)) as world:
+        client = await world.connect()
+        assert (await client.send(b"x" * 98 + b"\r\n" + b"x\r\n" * 400)).startswith("552 5.3.4")
+        assert (await client.send(b"x" * 98 + b"\r\n" + b"x\r\n" * 300)).startswith("250")
+
+
+async def test_loops_end(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        assert (await client.send(b"Received: x\r\n" * 51 + b"\r\nx\r\n")).startswith("554 5.4.6")
+        assert not world.seen
+
+
+async def test_large_messages_go_through_a_file(tmp_path: Path) -> None:
+    content = b"Subject: large\r\n\r\n" + (b"..dots\r\n" + b"y" * 70 + b"\r\n") * 40_000
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        assert (await client.send(content)).startswith("250")
+        assert world.relay.messages[0].raw == content
+        assert not isinstance(world.seen[0].message.raw, bytes)
+        assert not files_in(tmp_path)
+
+
+# time
+
+
+async def test_the_idle_are_parted_from(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        world.pass_time(299)
+        assert (await client.ask("NOOP")).startswith("250")
+        client.say(b"NO")  # an octet is no command: it prolongs nothing
+        await asyncio.sleep(0.01)
+        world.pass_time(150)
+        client.say(b"OP")
+        await asyncio.sleep(0.01)
+        world.pass_time(149)
+        world.pass_time(2)
+        assert await client.hear_end() == b"421 4.4.2 Timeout, closing the connection\r\n"
+
+
+async def test_content_may_take_its_time_but_not_for_ever(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.begin()
+        for _ in range(5):
+            world.pass_time(239)
+            client.say(b"x\r\n")
+            await asyncio.sleep(0.01)
+        world.pass_time(6)
+        assert (await client.hear_end()).startswith(b"421 4.4.2")
+        assert not world.seen
+        assert world.pool.size - world.pool.idle == 0
+
+
+async def test_content_that_stops_coming(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.begin()
+        client.say(b"x\r\n")
+        await asyncio.sleep(0.01)
+        world.pass_time(301)
+        assert (await client.hear_end()).startswith(b"421 4.4.2")
+
+
+async def test_who_is_served_is_not_late(tmp_path: Path) -> None:
+    go = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+        begun.set()
+        await go.wait()
+        return await pass_on(transaction, onward)
+
+    async with proxied(tmp_path, decide) as world:
+        client = await world.connect()
+        await client.begin()
+        client.say(b"x\r\n.\r\n")
+        await begun.wait()
+        world.pass_time(100_000)
+        go.set()
+        assert (await client.hear()).startswith("250")
+
+
+async def test_a_client_that_does_not_read(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.say(b"HELP\r\n" * 2_000_000)
+        dialog = next(iter(world.reception._dialogs))
+        await until(lambda: dialog.transport and dialog.transport.get_write_buffer_size() and dialog.deadline < 1e9)
+        size = dialog.transport.get_write_buffer_size()  # type: ignore[union-attr]
+        assert size < 5_000_000
+        world.pass_time(301)
+        await asyncio.sleep(0.01)
+        assert world.reception.connections == 1, "it may still read our last word"
+        world.pass_time(11)
+        await until(lambda: not world.reception.connections)
+
+
+async def test_a_flood_of_commands_lets_others_in(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        flood, other = await world.connect(), await world.connect()
+        flood.say(b"NOOP\r\n" * 30_000)
+        assert (await other.ask("NOOP")).startswith("250")
+        for _ in range(30_000):
+            assert await flood.reader.readline() == b"250 2.0.0 Ok\r\n"

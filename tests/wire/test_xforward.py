@@ -1,0 +1,44 @@
+"""XFORWARD to the relay: what it wants to hear, in short and clean lines."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.envelope import Session
+from smtpguard.wire.xforward import MAX_LINE_OCTETS as MAX_XFORWARD_LINE
+from smtpguard.wire.xforward import xforward
+from tests.scripted_relay import KEYWORDS
+
+
+def test_xforward_says_all_that_the_relay_wants_and_nothing_else() -> None:
+    session = Session(client_ip="2001:db8::1", client_name="host.example", helo="a b=c+d\u00e5", esmtp=True)
+    offered = {"XFORWARD": "NAME ADDR PROTO HELO SOURCE PORT IDENT"}
+    assert xforward(session, offered, "0ABC") == [
+        b"XFORWARD NAME=host.example ADDR=IPV6:2001:db8::1 PROTO=ESMTP HELO=a+20b+3Dc+2Bd+C3+A5 SOURCE=REMOTE IDENT=0ABC"
+    ]
+    assert xforward(session, {}) == []
+    assert xforward(Session(client_ip="", helo=""), {"XFORWARD": "NAME ADDR HELO"}) == [
+        b"XFORWARD NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] HELO=[UNAVAILABLE]"
+    ]
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_xforward_lines_are_short_and_clean(helo: str, name: str) -> None:
+    lines = xforward(Session(helo=helo, client_name=name), {"XFORWARD": " ".join(["NAME", "HELO", "ADDR", "IDENT"])})
+    for line in lines:
+        assert len(line) <= MAX_XFORWARD_LINE
+        assert line.isascii()
+        assert line.decode().isprintable()
+
+
+def test_the_keywords_of_the_scripted_relay_are_what_we_carry() -> None:
+    assert {k.split()[0] for k in KEYWORDS} == {
+        "PIPELINING",
+        "SIZE",
+        "8BITMIME",
+        "SMTPUTF8",
+        "ENHANCEDSTATUSCODES",
+        "DSN",
+    }
