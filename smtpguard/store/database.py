@@ -207,7 +207,9 @@ class Database:
             return Full("no space left for the database")
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
-        return Unavailable(f"the database: {type(original).__name__}{f' ({state})' if state else ''}")
+        first = next(iter(str(original).strip().splitlines()), "")
+        said = f" ({state})" if state else f": {first}" if first else ""  # without a state: of connecting, and no row is in it
+        return Unavailable(f"the database: {type(original).__name__}{said}")
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__

@@ -173,6 +173,21 @@ def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str
     assert (status, err) == (2, f"smtpguard: the store: {database} is no SQLite database (SQLITE_NOTADB)\n")
 
 
+def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        config.write_text(
+            "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
+            f'store: {{url: "postgresql://guard@127.0.0.1:{port}/guard"}}\n'
+        )
+        status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert status == 2
+    assert err.startswith("smtpguard: the store: the database: OperationalError: ")
+    assert f"port {port} failed: Connection refused" in err
+    assert err.count("\n") == 1
+
+
 def test_parts_alone_and_together_share_what_is_there(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
