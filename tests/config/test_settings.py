@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from smtpguard.config.documents import shipped
 from smtpguard.config.problem import Broken
@@ -189,3 +193,24 @@ def test_delimiters_may_be_those_of_domains(written: str, means: str) -> None:
 def test_a_duration_in_short_is_read_as_the_same(length: int) -> None:
     assert seconds(in_short(length)) == length
     assert in_short(5400) == "1h 30m"
+
+
+def test_every_setting_is_told_of() -> None:
+    """In the sample, or on a page."""
+    top = Path(__file__).parents[2]
+    told = "".join(path.read_text() for path in (top / "config" / "smtpguard.yaml", *(top / "docs").glob("*.md")))
+    assert [key for key in keys_of(Settings) if not re.search(rf"\b{key.rpartition('.')[2]}\b", told)] == []
+
+
+def keys_of(section: type[BaseModel], above: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        key = f"{above}{field.alias or name}"
+        yield key
+        yield from (below for model in sections_in(field.annotation) for below in keys_of(model, f"{key}."))
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for each in get_args(annotation):
+        yield from sections_in(each)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from smtpguard.config.documents import digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import load_yaml
 from smtpguard.lists.declared import build
 from smtpguard.policy.facts import FACTS, Facts, Source
+from smtpguard.policy.models import (
+    ApprovalsModel,
+    ListModel,
+    MarkModel,
+    OrganizationModel,
+    OriginModel,
+    PolicyModel,
+    RuleModel,
+    StreamModel,
+)
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.schema import policy_schema
 from smtpguard.policy.suite import ORDINARY, run
@@ -173,3 +185,12 @@ def test_the_reference_names_every_fact_as_the_table_of_facts_does() -> None:
     for fact in FACTS.values():
         assert f"| `{fact.name}` |" in reference
         assert fact.doc in reference
+
+
+@pytest.mark.parametrize(
+    "model", [PolicyModel, OrganizationModel, ApprovalsModel, OriginModel, ListModel, StreamModel, MarkModel, RuleModel]
+)
+def test_the_reference_names_every_key(model: type[BaseModel]) -> None:
+    reference = (Path(__file__).parents[2] / "docs/policy.md").read_text()
+    keys = {field.alias or name for name, field in model.model_fields.items()}
+    assert [key for key in keys if not re.search(rf"`{key}`|\b{key}:", reference)] == []
