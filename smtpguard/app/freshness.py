@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from smtpguard.app.lists import built_expander, built_refresher, built_registry
 from smtpguard.app.policies import Following
@@ -19,13 +20,15 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.report import Report
-from smtpguard.lists.sync import Refresher
+from smtpguard.lists.turns import Refresher
 from smtpguard.policy.admission import LedgerError
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 AT_ONCE = 4  # lists that are read side by side
+MAY_HANG = 64
+HANGS_SECONDS = 2 * 3600.0  # twice as long as what is on another machine may take; files may hang for ever
 
 
 class Freshness:
@@ -39,6 +42,7 @@ class Freshness:
         self._under = ""
         self._reading: dict[str, asyncio.Task[None]] = {}
         self._few = asyncio.Semaphore(AT_ONCE)
+        self._threads = ThreadPoolExecutor(MAY_HANG, "list sources")  # not those that everything else waits for
         self._unsaid: list[Report] = []
         self._stopping = threading.Event()
 
@@ -73,13 +77,26 @@ class Freshness:
     async def _read(self, info: ListInfo, refresher: Refresher | Expander) -> None:
         try:
             async with self._few:
-                report = await asyncio.to_thread(refresher.sync, info, self._clock.now())
+                began = self._clock.now()
+                thread = asyncio.get_running_loop().run_in_executor(self._threads, refresher.sync, info, began)
+                await self._patiently(info, thread)
+            while not thread.done():  # it hangs; it keeps no other from its turn, and people hear of it
+                if isinstance(refresher, Refresher):
+                    report = await asyncio.to_thread(refresher.unfinished, info, began, self._clock.now())
+                    if report.news:
+                        self._unsaid.append(report)
+                await self._patiently(info, thread)
+            report = await thread
             if report.news:
                 self._unsaid.append(report)
         except Exception:  # one of ours: the other lists are not to suffer for it
             log.exception("list %s: cannot be synced", info.name)
         finally:
             del self._reading[info.name]
+
+    async def _patiently(self, info: ListInfo, reading: asyncio.Future[Report]) -> None:
+        """Until it has ended, or has taken too long."""
+        await asyncio.wait({reading}, timeout=HANGS_SECONDS)
 
     async def _say(self) -> None:
         """A store that does not answer is asked again: what happened once is not found out twice."""

@@ -17,7 +17,7 @@ from smtpguard.lists.expanding import Expander
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
-from smtpguard.lists.sync import Refresher
+from smtpguard.lists.turns import Refresher
 from smtpguard.policy.parse import Policy
 
 

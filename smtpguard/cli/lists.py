@@ -26,7 +26,7 @@ from smtpguard.lists.questions import by_source, overlaps
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import Report, latest
 from smtpguard.lists.sources import Tally, number_of
-from smtpguard.lists.sync import Refresher
+from smtpguard.lists.turns import Refresher
 from smtpguard.mail.address import Address, BadAddress
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

@@ -32,7 +32,7 @@ Progress = Any
 
 
 class Expander:
-    """Works as sync.Refresher does, on one thing: ``due`` says when, and ``sync`` does it. One caller at a time."""
+    """Works as turns.Refresher does, on one thing: ``due`` says when, and ``sync`` does it. One caller at a time."""
 
     def __init__(self, declared: Sequence[Mapping[str, Any]], registry: Registry, *, folder: Path, base: Path,
                  stop: Stop = never) -> None:  # fmt: skip

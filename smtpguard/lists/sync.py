@@ -5,7 +5,7 @@ where there are several. So a source that cannot be read, is empty, has shrunk t
 last good index of that source alone: the others go on being fresh, since whoever was added to one of them this morning is a
 customer whatever has happened to another. The list is as old as the source that was read the longest ago. A list with a
 source that never was read keeps what index it has, or else gets one of the others, which is never taken for complete.
-Here lives also who is due (the delivery process asks). Never here: reading members (sources), telling people.
+Never here: reading members (sources), when it is done (turns), telling people.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from smtpguard.lists.sources.opening import named, never, opened
 from smtpguard.lists.writing import linked, merge, swap
 from smtpguard.mail.address import BadAddress
 
-MAX_RETRY_SECONDS = 3600
 DRAFT_SECONDS = 86_400  # what a sync that died has left behind is older than that
 _NOT_WHAT_IS_READ = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "of", "timeout", "time_limit"})  # fmt: skip
 
@@ -55,42 +54,13 @@ def sync(info: ListInfo, *, folder: Path, base: Path, digester: Digester, now: d
     return report
 
 
-class Refresher:
-    """When each list is to be read again: every ``refresh``, and after a failure sooner, then ever later, up to an hour.
-
-    ``folder`` holds the indexes; paths of sources are relative to ``base``. One caller at a time.
-    """
-
-    def __init__(
-        self, lists: Mapping[str, ListInfo], *, folder: Path, base: Path, digester: Digester, stop: Stop = never
-    ) -> None:
-        self._lists = {name: info for name, info in lists.items() if info.members}
-        self._folder, self._base, self._digester, self._stop = folder, base, digester, stop
-        self._began: dict[str, datetime] = {}
-        self._next: dict[str, datetime] = {}
-        self._failures: dict[str, int] = {}
-
-    def due(self, now: datetime) -> list[ListInfo]:
-        """Lists to sync now. At the first call all of them: what is unchanged costs a look. So too when the clock was set back
-        since, so that nobody waits for what it had said before."""
-        began, at = self._began, self._next
-        return [info for name, info in self._lists.items() if name not in at or not began[name] <= now < at[name]]
-
-    def sync(self, info: ListInfo, now: datetime, *, force: bool = False, accept_shrink: bool = False,
-             progress: Progress | None = None) -> Report:  # fmt: skip
-        """``sync`` of this module, remembered for ``due``. Blocks while it reads: call it in a thread."""
-        report = sync(info, folder=self._folder, base=self._base, digester=self._digester, now=now, force=force,
-                      accept_shrink=accept_shrink, progress=progress, stop=self._stop)  # fmt: skip
-        failures = self._failures[info.name] = 0 if report.ok else self._failures.get(info.name, 0) + 1
-        wait = info.refresh_seconds
-        if failures:
-            wait = min(wait, 30 * 2 ** min(failures - 1, 10), MAX_RETRY_SECONDS)
-        self._began[info.name], self._next[info.name] = now, now + timedelta(seconds=wait)
-        return report
-
-    def next_at(self) -> datetime | None:
-        """The earliest time at which one is due; None if there is nothing to do, or all are due at once."""
-        return min(self._next.values(), default=None)
+def unfinished(
+    info: ListInfo, began: datetime, *, folder: Path, base: Path, digester: Digester, now: datetime
+) -> Report:
+    """What is to be told of a sync that began then and has not ended. Never raises for what is wrong with an index."""
+    report = _How(info, folder, base, digester, now, False, False, None, never).unfinished(began)
+    reports.keep(folder, report)
+    return report
 
 
 def source_key(declaration: Mapping[str, Any]) -> str:
@@ -139,18 +109,32 @@ class _How:
         except (OSError, BadIndex, SourceError) as error:
             problems.append(self._said(error))
         self._tidy(parts)
-        checked = self._checked_at() if new is not None else None
+        problem = f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else ""
+        changed = new is not None and (old is None or old.version != new.version)
+        return self._reported(tuple(part.report for part in parts), new, problem, changed=changed)
+
+    def unfinished(self, began: datetime) -> Report:
+        """While it is still being read, by a thread that nobody can stop: a file on a server that has gone, say."""
+        index = self._sound(self._path)
+        kept = "the last good index stays in use" if index is not None else "no index is in use"
+        problem = f"{self.info.name} has been read since {began:%Y-%m-%d %H:%M} UTC, and there is no end of it; {kept}"
+        return self._reported(self._before.sources if self._before is not None else (), index, problem, changed=False)
+
+    def _reported(
+        self, sources: tuple[SourceReport, ...], index: Index | None, problem: str, *, changed: bool
+    ) -> Report:
+        checked = self._checked_at() if index is not None else None
         report = Report(
             list=self.info.name,
             at=self.now,
-            people=new.people if new else 0,
-            sources=tuple(part.report for part in parts),
-            problem=f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else "",
+            people=index.people if index else 0,
+            sources=sources,
+            problem=problem,
             checked_at=checked,
             stale=checked is None or too_old(checked, self.now, self.info),
-            version=new.version if new else "",
+            version=index.version if index else "",
         )
-        return report.after(self._before, changed=new is not None and (old is None or old.version != new.version))
+        return report.after(reports.latest(self.folder, self.info.name), changed=changed)
 
     @cached_property
     def _before(self) -> Report | None:

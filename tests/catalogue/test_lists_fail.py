@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from smtpguard.app.files import indexes
+from smtpguard.app.freshness import Freshness
 from smtpguard.cli.shown import reach
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.report import Report
 from smtpguard.lists.shelf import index_path
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
@@ -166,3 +169,52 @@ async def test_a_list_is_read_without_a_pause_for_anybody(guard: Whole, monkeypa
     assert (await guard.held(letter(message_id="<2@example.com>", subject="SV: Middag"), RAMADAN)).reach == len(
         MEMBERS
     ) + 1
+
+
+async def test_a_source_that_hangs_for_ever_is_told_and_keeps_no_other_waiting(
+    guard: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file on a server that has gone: nothing ends the reading. Its owner hears of it, and again when it is too old, and that
+    it is well; the other lists have their turn."""
+    await guard.office._freshness.step()
+    hang, go_on = threading.Event(), threading.Event()
+    fingerprint = FileSource.fingerprint
+
+    def hangs(source: FileSource) -> bytes:
+        if source.label == "ramadan.csv":
+            hang.set()
+            assert go_on.wait(30)
+        return fingerprint(source)
+
+    monkeypatch.setattr(FileSource, "fingerprint", hangs)
+
+    async def patiently(_: Freshness, info: ListInfo, reading: asyncio.Future[Report]) -> None:
+        await asyncio.wait({reading}, timeout=0.05 if info.name == "ramadan-greetings" else None)
+
+    monkeypatch.setattr(Freshness, "_patiently", patiently)
+    guard.office._freshness._few = asyncio.Semaphore(1)
+    newsletter = guard.settings.policy.parent / "newsletter.csv"
+    newsletter.write_text("email\n" + "\n".join((*READERS, "new.reader@customers.example")) + "\n")
+    await guard.pass_(minutes=20)
+    step = asyncio.create_task(guard.office._freshness.step())
+    try:
+        assert await asyncio.to_thread(hang.wait, 30)
+        async with asyncio.timeout(30):
+            while len(await journalled(guard)) < 2:
+                await guard.office._freshness._say()
+                await asyncio.sleep(0.01)
+        assert {tuple(e["news"]) for e in await journalled(guard)} == {("failed",), ("replaced",)}
+        assert notices(await guard.deliver()) == [(OMAR, "list-failed")]
+        await guard.pass_(hours=48)
+        async with asyncio.timeout(30):
+            while len(await journalled(guard)) < 3:
+                await guard.office._freshness._say()
+                await asyncio.sleep(0.01)
+        assert notices([m for m in await guard.deliver() if b"list-" in m.content]) == [(OMAR, "list-stale")]
+    finally:
+        go_on.set()
+    await step
+    (problem,) = {e["problem"] for e in await journalled(guard) if e["problem"]}
+    assert problem.startswith("ramadan-greetings has been read since ")
+    assert problem.endswith(" UTC, and there is no end of it; the last good index stays in use")
+    assert (await journalled(guard))[-1]["news"] == ["well"]

@@ -14,7 +14,8 @@ from smtpguard.lists.report import News
 from smtpguard.lists.shelf import index_path
 from smtpguard.lists.sources import Cell, Tally
 from smtpguard.lists.sources.files import FileSource
-from smtpguard.lists.sync import Refresher, opened
+from smtpguard.lists.sync import opened
+from smtpguard.lists.turns import Refresher
 
 PEOPLE = [f"p{i}@kund.se" for i in range(100)]
 
