@@ -5,7 +5,7 @@ Never here: what the parts do, or following a policy that is in force.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_policy
 from smtpguard.app.services import opened
-from smtpguard.app.synced import first_time
+from smtpguard.app.synced import first_time, nobody
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import POLICY
 from smtpguard.config.problem import Broken, Problem
@@ -35,8 +35,11 @@ class PutInForce:
         return self.sha256 != self.before
 
 
-async def prepare(settings: Settings, *, by: str, parts: tuple[str, ...]) -> PutInForce:
-    """State directory, secret, database, policy: what every part counts on. Raises Broken, CannotStart and LedgerError.
+async def prepare(
+    settings: Settings, *, by: str, parts: tuple[str, ...], tell: Callable[[Event], None] = nobody
+) -> PutInForce:
+    """State directory, secret, database, policy, lists: what every part counts on. ``tell`` is told of what is read. Raises
+    Broken, CannotStart and LedgerError.
 
     A policy with mistakes, or half of one, is no policy: nothing starts under it, even if another one was in force before.
     """
@@ -44,7 +47,7 @@ async def prepare(settings: Settings, *, by: str, parts: tuple[str, ...]) -> Put
     async with opened(settings, migrate=True) as (store, _):
         done = await _put(store, settings, policy, by)
         await store.record([_event(Kind.START, by, {"version": __version__, "parts": list(parts)})])
-    await first_time(settings, policy, by=by)
+    await first_time(settings, policy, by=by, tell=tell)
     return done
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_refresher, built_registry, open_registry
 from smtpguard.app.services import opened
+from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.outages import events, intents
@@ -25,9 +26,20 @@ from smtpguard.store.migrate import NotSetUp
 FIRST_SECONDS = 20.0
 
 
-async def first_time(settings: Settings, policy: Policy, *, by: str, seconds: float = FIRST_SECONDS) -> None:
+def nobody(_: Event) -> None:
+    """Where there is no log."""
+
+
+async def first_time(
+    settings: Settings,
+    policy: Policy,
+    *,
+    by: str,
+    seconds: float = FIRST_SECONDS,
+    tell: Callable[[Event], None] = nobody,
+) -> None:
     """Read the lists that nobody has read yet, before mail comes that would have to be held for want of them. Not for longer
-    than ``seconds``: what is left is read beside the mail. Raises CannotStart and LedgerError."""
+    than ``seconds``: what is left is read beside the mail. ``tell`` is told of each. Raises CannotStart and LedgerError."""
     registry, clock = open_registry(settings, policy), SystemClock()
     unread = [registry.lists[name] for name, standing in registry.standings.items() if standing.index is None]
     if not any(info.members for info in unread):
@@ -54,6 +66,9 @@ async def first_time(settings: Settings, policy: Policy, *, by: str, seconds: fl
     finally:
         stop.set()
     await journal(settings, policy, tuple(r for r in reports if r.news), by=by)
+    for report in reports:
+        for event in events(report, by):
+            tell(event)
 
 
 async def journal(settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str) -> bool:

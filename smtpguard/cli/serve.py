@@ -47,7 +47,7 @@ def command(context: Context, only: Sequence[str]) -> None:
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
-        done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts)))
+        done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell))
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for warning in done.warnings:

@@ -3,7 +3,7 @@
     08:01:55  HELD      01M8B74F5CQ49FB4  kalle@example.com to ramadan@lists.example.com "SV: Dieten", 60 people: internal-to-list, not-a-writer
     08:01:55  relayed   01M8B74F6B74560Q  kalle@example.com to peter@partner.example "Drawings"
     08:01:56  notice    01M8B74F5CQ49FB4  held, to kalle@example.com: sent
-    08:01:57  list      newsletter  people=120 source=newsletter.csv
+    08:01:57  list      newsletter  read: 120 people of newsletter.csv
 
 A screen is narrow: of a message what everybody asks first, and the rest in JSON or by ``smtpguard held show``. Never here:
 what stands in a line (log.fields), or secrets and control characters, which are gone before.
@@ -29,6 +29,8 @@ def line(row: Mapping[str, Any], *, colours: bool) -> str:
         word, rest = _verdict(row)
     elif event in ("notice", "release") and "outcome" in row:
         word, rest = event, _delivery(row)
+    elif event == "list" and "people" in row:
+        word, rest = event, _list(row)
     else:
         word, rest = event, " ".join(f"{k}={_value(v)}" for k, v in row.items() if k not in _ALWAYS and v is not None)
     grave = "" if level == "info" else f"{level}: "
@@ -69,6 +71,12 @@ def _delivery(row: Mapping[str, Any]) -> str:
     what = f"{row['notice']}, " if row.get("notice") else ""
     answer = f": {row['comment']}" if row["outcome"] != "sent" and row.get("comment") else ""
     return f"{what}to {_several(row.get('recipients', ()))}: {row['outcome']}{answer}"
+
+
+def _list(row: Mapping[str, Any]) -> str:
+    bad = f", {row['bad_rows']:,} rows that are no address" if row.get("bad_rows") else ""
+    stale = ", too old to be relied on" if row.get("stale") else ""
+    return f"{row.get('problem') or 'read'}: {row['people']:,} people of {row.get('source') or 'no source'}{bad}{stale}"
 
 
 def _several(recipients: Iterable[str]) -> str:

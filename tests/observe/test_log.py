@@ -129,10 +129,17 @@ def test_what_else_happens_on_a_terminal() -> None:
     assert shown(Kind.RELEASE, late, recipients=("a@example.com",), comment=("450 Busy",)) == (
         "release   01  to a@example.com: retry: 450 Busy"
     )
-    assert shown(Kind.LIST, {"people": 120, "bad_rows": 0, "source": "a b.csv"}) == (
-        'list      01  people=120 bad_rows=0 source="a b.csv"'
+    assert (
+        shown(Kind.LIST, {"people": 1200, "bad_rows": 0, "source": "a.csv"})
+        == "list      01  read: 1,200 people of a.csv"
     )
-    assert shown(Kind.LIST, {"problem": "x", "of": ["a", "b"]}) == "error: list 01  problem=x of=a,b"
+    gone = {"people": 120, "bad_rows": 7, "source": "a.csv", "problem": "a.csv is empty", "stale": True}
+    assert shown(Kind.LIST, gone) == (
+        "error: list 01  a.csv is empty: 120 people of a.csv, 7 rows that are no address, too old to be relied on"
+    )
+    assert (
+        shown(Kind.STREAM, {"limit": 3, "of": ["a", "b"], "by": "a b"}) == 'warning: stream 01  limit=3 of=a,b by="a b"'
+    )
 
 
 def test_colours_for_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
