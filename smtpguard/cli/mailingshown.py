@@ -69,13 +69,14 @@ def told(mailing: Mailing, now: datetime) -> Iterator[str]:
     yield from _named("Refused", f"for {_many(people.refused)}, by the relay" if people.refused else "")
     if mailing.bounces or mailing.complaints:
         yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
-    if (grant := mailing.grant) is not None:
+    for grant in mailing.grants:
         by = f" by {', '.join(grant.by)}" if grant.by else ""
         how = " beforehand" if grant.beforehand else ""
+        to = f" in all, to {', '.join(sorted(grant.lists))}" if mailing.earlier else ""
         over = "" if now < grant.until else " (over)"
         yield from _named(
             "Approved",
-            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for at most {grant.people:,} people, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
+            f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for at most {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
     if (rejection := mailing.rejection) is not None:
         said = f": {rejection.sentence}" if rejection.sentence else ""

@@ -92,7 +92,7 @@ class Mailings:
             if not _may(who, mailing, in_force):
                 return f"!{who} is not one of those who decide on it"
             event = _event(mailing, now, "reopened", (who, by), comment)
-            return replace(mailing, grant=None, rejection=None, progress=None), Change(events=(event,))
+            return mailing.refused(), Change(events=(event,))
 
         return await self._changed(mailing_id, step)
 
@@ -144,7 +144,7 @@ class Mailings:
         made = await self._ledger.change_mailing(await self.named(mailing_id), step)
         if isinstance(made, str):
             raise NotEntitled(made[1:]) if made.startswith("!") else Conflict(made)
-        return made
+        return await self._ledger.mailing(made.mailing_id) or made  # with those whose copies have arrived
 
     def _who(self, approver: str) -> str:
         try:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from smtpguard.policy.staging import Progress
+from smtpguard.policy.staging import Progress, Stages
 from smtpguard.reading.fingerprint import Identity, covers
 
 DAY = 86_400
@@ -99,7 +99,8 @@ class Mailing:
     """``subject``, ``reverse_path``, ``sender``: of its first message; they go with the retention of addresses.
 
     ``entry``: the hold that people are to decide on, "" where none waits. ``copies``: messages stored under it.
-    ``customers``: distinct customers that it has come for in all, whatever became of them.
+    ``customers``: distinct customers that it has come for in all, whatever became of them. ``grant``: what was allowed last;
+    ``earlier``: what was allowed before it for other lists, and stands beside it.
     """
 
     mailing_id: str
@@ -115,6 +116,7 @@ class Mailing:
     copies: int = 0
     entry: str = ""
     grant: Grant | None = None
+    earlier: tuple[Grant, ...] = ()
     rejection: Rejection | None = None
     progress: Progress | None = None
     bounces: int = 0
@@ -137,18 +139,58 @@ class Mailing:
         """How many people it was let through to."""
         return self.people.admitted + self.people.relayed
 
-    def covers(self, identity: Identity | None, lists: Iterable[str], fresh: int, now: datetime) -> bool:
-        """Whether what people allowed takes in one more message, to these lists, with so many people who have nothing of it
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """All that was allowed, the newest first."""
+        return (self.grant, *self.earlier) if self.grant is not None else ()
+
+    def covering(self, identity: Identity | None, lists: Iterable[str], fresh: int, now: datetime) -> tuple[Grant, ...]:
+        """What people allowed that takes in one more message, to these lists, with so many people who have nothing of it
         yet."""
-        grant = self.grant
-        return (
-            grant is not None
-            and identity is not None
-            and now < grant.until
-            and grant.lists.issuperset(lists)
+        if identity is None:
+            return ()
+        wanted = frozenset(lists)
+        return tuple(
+            grant
+            for grant in self.grants
+            if now < grant.until
+            and grant.lists >= wanted
             and self.out + fresh <= grant.people
             and covers(grant.approved, identity)
         )
+
+    def standing(self, now: datetime) -> Mailing:
+        """Without what was decided, and begun, for a time that has passed."""
+        if self.grant is None and self.rejection is None and self.progress is None:
+            return self
+        grants = tuple(grant for grant in self.grants if now < grant.until)
+        progress = self.progress.timely(now) if self.progress is not None and grants else None
+        return replace(
+            self,
+            grant=next(iter(grants), None),
+            earlier=grants[1:],
+            rejection=self.rejected(now),
+            progress=progress,
+        )
+
+    def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime) -> Mailing:
+        """People have allowed it, which is let through to ``out`` people by now. For other lists than before, what was allowed for those stands beside it, and so many people
+        come on top; a release in stages that is not through goes on as it is."""
+        there = self.standing(now)
+        others = tuple(old for old in there.grants if not grant.lists >= old.lists)
+        progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
+        if others:
+            before = max(out, *(old.people for old in others))
+            others = tuple(replace(old, people=before + grant.people) for old in others)
+            grant = replace(grant, people=before + grant.people)
+            old = there.progress
+            if old is not None and (old.waits or not old.last or progress is None):
+                progress = old
+        return replace(self, grant=grant, earlier=others, rejection=None, progress=progress)
+
+    def refused(self, rejection: Rejection | None = None) -> Mailing:
+        """Nothing that was allowed stands any more."""
+        return replace(self, grant=None, earlier=(), rejection=rejection, progress=None)
 
     def rejected(self, now: datetime) -> Rejection | None:
         """The rejection that still stands."""

@@ -119,7 +119,7 @@ class Run:
             mailing = roll.view(row)
             if mailing.grant is not None:
                 fresh = roll.fresh(row, item)
-                approved = mailing.covers(item.identity, item.touches, fresh, batch.now)
+                approved = bool(mailing.covering(item.identity, item.touches, fresh, batch.now))
             entry = self._entry(mailing.entry)
         return Live(
             now=batch.now,

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, exists, func, select, update
 from smtpguard.policy.admission import Change, ContentMissing, Freeze, IntentKind, Lease
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
-from smtpguard.policy.staging import Move, Progress
+from smtpguard.policy.staging import Move
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.mailingrow import Row
@@ -74,11 +74,9 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
         entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
-        out, stages = roll.view(row).out, made.stages
-        progress = Progress.begun(stages, made.grant.people, now, out) if stages is not None else None
-        mailing = replace(mailing, grant=made.grant, rejection=None, progress=progress)
+        mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now)
     if made.rejection is not None:
-        mailing = replace(mailing, rejection=made.rejection, grant=None, progress=None)
+        mailing = mailing.refused(made.rejection)
     if mailing is not row.mailing:
         roll.change(row, mailing)
     if hold.state is not before.state and hold.state in _FATES:

@@ -6,7 +6,7 @@ decided about it in another, which mostly stays. Never here: finding the row (fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,29 +81,16 @@ class Row:
     def view(self, now: datetime) -> Mailing:
         """As it is, the items before in the batch included: a pause that is over has ended, and what was decided for a time that
         has passed stands no more."""
-        made, fates = self.mailing, self.fates
-        grant = made.grant if made.grant is not None and now < made.grant.until else None
-        progress = made.progress.timely(now) if made.progress is not None and grant is not None else None
-        return Mailing(
-            mailing_id=made.mailing_id,
+        fates = self.fates
+        return replace(
+            self.mailing,
             first_at=_EPOCH + timedelta(microseconds=self.first_us),
             last_at=_EPOCH + timedelta(microseconds=self.last_us),
-            subject=made.subject,
-            reverse_path=made.reverse_path,
-            sender=made.sender,
-            lists=made.lists,
             people=Tally(deferred=fates[Fate.DEFERRED], refused=fates[Fate.REFUSED], held=fates[Fate.HELD],
                          admitted=fates[Fate.ADMITTED], relayed=fates[Fate.RELAYED]),
             customers=self.customers,
             messages=self.messages,
-            copies=made.copies,
-            entry=made.entry,
-            grant=grant,
-            rejection=made.rejected(now),
-            progress=progress,
-            bounces=made.bounces,
-            complaints=made.complaints,
-        )  # fmt: skip
+        ).standing(now)  # fmt: skip
 
 
 def _doc(mailing: Mailing) -> str:

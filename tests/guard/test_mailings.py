@@ -181,6 +181,31 @@ async def test_an_approval_is_for_these_lists_and_this_time(campaign: Campaign) 
     assert kinds(await campaign.to_members(6, 12)) == "hhhddd", "and what waits for another decision waits"
 
 
+NEWS = "reader@example.org"
+
+
+async def test_an_approval_for_another_list_stands_beside_the_first(staged: Campaign) -> None:
+    """The text goes to a second list while it is sent to the first in stages: neither approval ends the other, and each is
+    for its lists, its rules and both together for so many people."""
+    await pass_(staged, minutes=31)
+    before = await staged.service.show((await staged.one())["id"])
+    assert before.progress is not None
+    assert before.grant is not None
+    other = await staged.send(NEWS)
+    assert isinstance(other, IsHeld)
+    await staged.approvals.vote(other.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    both = await staged.service.show(before.mailing_id)
+    assert [sorted(g.lists) for g in both.grants] == [["news"], ["ramadan"]]
+    assert {g.people for g in both.grants} == {before.grant.people + 2}, "as many as are on both"
+    assert both.progress == before.progress, "it is sent in stages still"
+    await pass_(staged, minutes=1)
+    left = before.progress.limit - (await staged.service.show(before.mailing_id)).out
+    given = kinds(await staged.to_members(20, 40))
+    assert given == "r" * left + "d" * (20 - left), "and nothing of it is held anew"
+    reopened = await staged.service.reopen(before.mailing_id, approver=EVA, by="test")
+    assert reopened.grants == ()
+
+
 async def test_another_rule_that_hits_is_held_anew(campaign: Campaign) -> None:
     await campaign.to_members(0, 6)
     (entry,) = await campaign.home.store.holds()
