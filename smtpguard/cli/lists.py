@@ -168,7 +168,7 @@ def overlap(context: Context, names: Sequence[str], as_json: bool) -> None:
         for row in rows:
             context.say(row)
     else:
-        for line in _overlapping(rows):
+        for line in _overlapping(rows) if rows or blind else ("There are no two lists to compare.",):
             click.echo(line)
     if blind:
         raise NotFine("not compared: " + "; ".join(blind))

@@ -236,6 +236,13 @@ def test_overlap(several: Path) -> None:
     assert (wrong.exit_code, wrong.stderr) == (2, 'smtpguard: no list is called "newz" (did you mean news?)\n')
 
 
+def test_one_list_has_nothing_to_be_compared_with(folder: Path) -> None:
+    run(folder, "sync")
+    alone = run(folder, "overlap")
+    assert (alone.exit_code, alone.stdout) == (0, "There are no two lists to compare.\n")
+    assert run(folder, "overlap", "--json").stdout == ""
+
+
 def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
     """What is printed, and what the person at the terminal sees beside it."""
     leader, follower = os.openpty()
