@@ -147,7 +147,7 @@ def _list(name: str, lists: Mapping[str, Mapping[str, Any]], delimiters: str) ->
         max_shrink=min(_given(own, "max_shrink"), default=0.2),
         max_bad=min(_given(own, "max_bad"), default=0.05),
         refresh_seconds=int(min(_given(sources, "refresh"), default=900)),
-        stale_after_seconds=int(min(_given(sources, "stale_after"), default=86_400)),
+        stale_after_seconds=int(min(map(_stale_after, sources), default=86_400)),
     )
 
 
@@ -205,6 +205,12 @@ def _several(value: Any) -> list[Any]:
 
 def _given(sources: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
     return [s[name] for s in sources if s.get(name) is not None]
+
+
+def _stale_after(source: Mapping[str, Any]) -> float:
+    """A day, or as long as three times between two looks are, where the policy does not say."""
+    given = source.get("stale_after")
+    return float(given if given is not None else max(86_400, 3 * (source.get("refresh") or 0)))
 
 
 def _address(value: Any) -> Address:

@@ -107,15 +107,22 @@ MapPath = Annotated[str, AfterValidator(_map)]
 
 
 class Members(Section):
-    """What every source may say of itself."""
+    """What every source may say of itself. ``stale_after`` is a day where it says nothing, and never less than ``refresh``
+    three times: a list that is read daily is not stale every day for want of a minute."""
 
     refresh: Seconds = 15 * 60
-    stale_after: Seconds = 86400
+    stale_after: Seconds | None = None
     at_least: int = Field(default=1, ge=1)
     max_shrink: float = Field(default=0.2, ge=0, le=1)
     max_bad: float = Field(default=0.05, ge=0, le=1)
 
     source: ClassVar[str]
+
+    @model_validator(mode="after")
+    def _read_before_it_is_stale(self) -> Members:
+        if self.stale_after is not None and self.stale_after <= self.refresh:
+            raise Invalid("the list would be stale before it is read again", "a stale_after longer than refresh")
+        return self
 
 
 class Remote(Members):

@@ -218,6 +218,13 @@ def test_who_is_due(house) -> None:
     assert [i.name for i in refresher.due(now - timedelta(days=2))] == ["news"], "the clock was set back"
 
 
+def test_a_list_that_is_read_daily_is_not_stale_every_day(house) -> None:
+    for refresh, stale_after in ((900, 86_400), (86_400, 3 * 86_400)):
+        house.list("news", PEOPLE, options={"refresh": refresh, "stale_after": None})
+        lists, _ = build(house.sections, {})
+        assert lists["news"].stale_after_seconds == stale_after
+
+
 def test_fingerprint_follows_the_declaration(house) -> None:
     house.list("news", PEOPLE)
     one = opened({"csv": "news.csv"}, house.path).fingerprint()
