@@ -179,21 +179,26 @@ def _with(verdict: Verdict, hit: Hit) -> Verdict:
 
 
 def _with_what_went_before(verdict: Verdict, mailing: Mailing) -> Verdict:
-    """What is out already is known, and is said."""
-    out = mailing.out
-    if not out:
-        return verdict
-    what = "One person" if out == 1 else f"{out:,} people"
-    reason = Reason(
-        fact="mailing.sent",
-        observed=str(out),
-        limit="",
-        public=f"{what} had got it before it was stopped.",
-        detail=f"relayed to {mailing.people.relayed}, and {mailing.people.admitted} more on the way",
-    )
+    """What is out already is known, and is said; and that it is no single message, so that one decides on more than one sees."""
+    out, reasons = mailing.out, []
+    sized = any(r.fact in OF_SIZE for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
+    if mailing.messages and sized:
+        public = "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
+        reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
+    if out:
+        what = "One person" if out == 1 else f"{out:,} people"
+        reasons.append(
+            Reason(
+                fact="mailing.sent",
+                observed=str(out),
+                limit="",
+                public=f"{what} had got it before it was stopped.",
+                detail=f"relayed to {mailing.people.relayed}, and {mailing.people.admitted} more on the way",
+            )
+        )
     first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
     hits = list(verdict.hits)
-    hits[first] = replace(hits[first], reasons=(*hits[first].reasons, reason))
+    hits[first] = replace(hits[first], reasons=(*hits[first].reasons, *reasons))
     return replace(verdict, hits=tuple(hits))
 
 

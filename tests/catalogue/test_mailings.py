@@ -103,6 +103,7 @@ async def test_held_from_the_threshold_on_and_decided_as_one(guard: Whole) -> No
     for m in notices:
         text = quopri.decodestring(m.content).decode()
         assert before.get(to(m)[0], "11 personer hade fått det innan det stoppades") in text
+        assert ("one of several" if to(m)[0] in before else "ett av flera meddelanden i ett utskick") in text
     await guard.office._approvals.vote(entry.hold_id, Choice.APPROVE, approver=EVA, by="test")
     assert len(await guard.deliver()) >= 5
     assert passed(await send(guard, first=THRESHOLD - 1 + 5, n=12)) == 12

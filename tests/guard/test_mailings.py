@@ -96,7 +96,10 @@ async def test_held_from_the_threshold_on_as_one(campaign: Campaign) -> None:
     (entry,) = await campaign.home.store.holds()
     assert (entry.copies, entry.reach) == (3, 8)
     (hit,) = (h for h in entry.verdict.hits if h.rule == "unapproved-mailing")
-    assert hit.reasons[-1].public == "4 people had got it before it was stopped."
+    assert [r.public for r in hit.reasons[-2:]] == [
+        "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes.",
+        "4 people had got it before it was stopped.",
+    ]
     await campaign.noted()
     assert (await campaign.one()).items() >= {
         "relayed": 4, "held": 4, "deferred": 4, "refused": 0, "customers": 12, "messages": 12, "copies": 3,
