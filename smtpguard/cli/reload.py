@@ -38,4 +38,5 @@ def command(context: Context, as_json: bool) -> None:
             f"policy {done.sha256[:12]} is in force" + (f", before it {done.before[:12]}" if done.before else "")
         )
     else:
-        click.echo(f"policy {done.sha256[:12]} was in force already")
+        settings_file = context.config.name  # whoever changed that hears that it was not this which they needed
+        click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")

@@ -276,3 +276,5 @@ def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Resul
     assert (checked.exit_code, checked.stderr.endswith(said)) == (0, True)
     reloaded = run("reload")
     assert (reloaded.exit_code, reloaded.stderr.endswith(said)) == (0, True)
+    again = run("reload").stdout
+    assert again.endswith("was in force already; smtpguard.yaml is read when serve starts\n")
