@@ -38,8 +38,10 @@ def messages(folders: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 def exact(content: bytes) -> bool:
-    """Whether an MTA has it as the client sent it: an MTA keeps no header with a line in it that is no field."""
+    """Whether an MTA has it as the client sent it: an MTA keeps no header with NUL in it, or a line that is no field."""
     fields, body = split(content)
+    if any(b"\0" in name + value for name, value in fields):
+        return False
     head = b"".join(name + b":" + value.replace(b"\n", b"\r\n") + b"\r\n" for name, value in fields)
     return head + b"\r\n" + body == content
 

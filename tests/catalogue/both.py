@@ -10,13 +10,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smtpguard.app import milter
+from smtpguard.audit.event import Kind
 from smtpguard.config.settings import MilterListener
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.milter.packet import Discard, SmtpReply
@@ -48,22 +49,44 @@ class Outcome:
 
 
 @dataclass
+class Reading:
+    """One guard's journal, as far as it was read: how many verdicts there are, and the last of them."""
+
+    guard: Whole
+    verdicts: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+    _after: int = 0
+
+    async def go_on(self) -> None:
+        while entries := await self.guard.office._store.entries(after=self._after):
+            self._after = entries[-1][0].seq
+            for entry, _ in entries:
+                if entry.kind == Kind.VERDICT.value:
+                    self.verdicts, self.last = self.verdicts + 1, dict(entry.data)
+
+
+@dataclass
 class Both:
     proxy: Whole
     by_milter: Whole
     speaking: Speaking
+
+    def __post_init__(self) -> None:
+        self._journals = Reading(self.proxy), Reading(self.by_milter)
 
     async def send(self, content: bytes, *recipients: str, sender: str = ANNA) -> tuple[Outcome, Outcome]:
         """The same message both ways: what became of it at the proxy, and at the milter."""
         said = await self.proxy.send(content, *recipients, sender=sender, mail=" BODY=8BITMIME")
         paths = [f"<{r}>".encode() for r in recipients]
         told = await self.speaking.send(content, *paths, mail=[f"<{sender}>".encode(), b"BODY=8BITMIME"])
-        return await self._outcome(self.proxy, _smtp(said)), await self._outcome(self.by_milter, _milter(told))
+        for journal in self._journals:
+            await journal.go_on()
+        by_proxy, by_milter = self._journals
+        return _outcome(by_proxy, _smtp(said)), _outcome(by_milter, _milter(told))
 
-    async def _outcome(self, guard: Whole, action: str) -> Outcome:
-        entries = await guard.verdicts()
-        last = entries[-1] if entries else {}
-        return Outcome(action, {key: last.get(key) for key in COMPARED} | {"entries": len(entries)})
+
+def _outcome(journal: Reading, action: str) -> Outcome:
+    return Outcome(action, {key: journal.last.get(key) for key in COMPARED} | {"entries": journal.verdicts})
 
 
 def _smtp(said: str) -> str:
