@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench setup dev peers lint types wheel lock clean
+.PHONY: demo test bench peers lint types wheel lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
