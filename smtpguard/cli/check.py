@@ -63,7 +63,8 @@ def summary(path: Path, checked: Checked) -> Iterator[str]:
 
 def _settings(settings: Settings) -> Iterator[str]:
     listening = ", ".join(f"{listener.address} port {listener.port}" for listener in settings.listen.smtp)
-    yield f"Listens on {listening or 'nothing'}; relays to {settings.relay.host} port {settings.relay.port}, TLS {settings.relay.tls}."
+    heard = f"Listens on {listening}; relays" if listening else "Releases what is held"
+    yield f"{heard} to {settings.relay.host} port {settings.relay.port}, TLS {settings.relay.tls}."
     for each in settings.listen.milter:
         yield f"A milter on {each.unix or f'{each.address} port {each.port}'}."
     if (console := settings.console) is not None:

@@ -139,6 +139,11 @@ def test_the_policy_of_the_first_page(run: Callable[..., Result], etc: Path) -> 
     assert "rule internal-to-list: holds where" in result.stdout
 
 
+def test_a_milter_alone_relays_nothing(run: Callable[..., Result], etc: Path) -> None:
+    (etc / "smtpguard.yaml").write_text("listen: {smtp: [], milter: [{port: 10027}]}\nrelay: {port: 10026}\n")
+    assert "Releases what is held to 127.0.0.1 port 10026, TLS opportunistic.\nA milter on" in run("check").stdout
+
+
 def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "  milter: []", "  milter: [{port: 10027}, {unix: /run/guard/milter.sock}]")
     with (etc / "smtpguard.yaml").open("a") as file:
