@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
+from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import MetaData
 
@@ -23,6 +23,7 @@ from smtpguard.policy.approval import State
 from smtpguard.store import migrate as migrating
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
+from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store, open_store
 from tests.store.making import CONTENT, SECRET, T0, Clock, a_hold, event, holds, item, recipient, relays, release
 
@@ -126,3 +127,32 @@ async def test_a_verdict_without_an_outcome_is_found_in_doubt(store: Store, cloc
 async def test_it_is_found_by_its_words(store: Store) -> None:
     found = await Archive(store).rows(states=[State.WAITING], words=("lunch",))
     assert [hold.hold_id for hold in found] == ["H1"]
+
+
+def test_a_step_that_fails_leaves_the_store_as_it_was(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore(url, tmp_path)
+    real = op.create_index
+
+    def broken(name: str, *args: Any, **more: Any) -> None:
+        if name == "hold_rows":  # of the last step: those before it are done
+            raise RuntimeError("the machine is gone")
+        real(name, *args, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "create_index", broken)
+        with pytest.raises(RuntimeError):
+            migrating.migrate(url)
+    assert schema(url) == "0001"
+    migrating.migrate(url)
+    assert schema(url) == SCHEMA
+
+
+def schema(url: str) -> str | None:
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            return migrating.revision(connection)
+    finally:
+        database.close()
