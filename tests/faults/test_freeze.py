@@ -29,8 +29,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 class Load:
     """Clients that send on and on, to both workers."""
 
-    def __init__(self, guard: Machine, sender: str, *, to: str, clients: int = 3) -> None:
-        self._guard, self._sender, self._to = guard, sender, to
+    def __init__(self, guard: Machine, sender: str, *, to: str, clients: int = 3, headers: str = "") -> None:
+        self._guard, self._sender, self._to, self._headers = guard, sender, to, headers
         self._over = threading.Event()
         self._numbers = itertools.count()
         self.answers: list[tuple[float, int, str]] = []
@@ -40,7 +40,9 @@ class Load:
         while not self._over.is_set():
             id = f"load-{time.monotonic_ns()}-{next(self._numbers)}@example.com"
             letter = (
-                campaign(id) if self._sender == CAMPAIGNS else mail(sender=self._sender, to=self._to, message_id=id)
+                campaign(id)
+                if self._sender == CAMPAIGNS
+                else mail(sender=self._sender, to=self._to, message_id=id, headers=self._headers)
             )
             began = time.monotonic()
             done = Mta(self._guard).once(letter, self._sender, self._to)
@@ -74,13 +76,19 @@ def frozen(guard: Machine, *words: str) -> dict[str, object]:
         (("--all",), ANNA, PETER),
         (("--list", "ramadan-greetings"), CAMPAIGNS, RAMADAN),
         (("--sender", "Anna@Example.com"), ANNA, PETER),
+        (("--mailing",), CAMPAIGNS, RAMADAN),
+        (("--thread", "root@example.com"), ANNA, PETER),
     ],
 )
 def test_after_freeze_has_returned_nothing_gets_through(
     home: Home, words: tuple[str, ...], sender: str, to: str
 ) -> None:
     guard, recorder = home
-    with Load(guard, sender, to=to) as load:
+    headers = "References: <root@example.com>\n" if "--thread" in words else ""
+    with Load(guard, sender, to=to, headers=headers) as load:
+        if words == ("--mailing",):
+            newest = guard.run("--json", "mailings", "list", "--least", "1").stdout.splitlines()[0]
+            words = ("--mailing", json.loads(newest)["id"][:9])
         said = frozen(guard, *words)
         returned = time.monotonic()
         there = len(count(recorder, sender))
