@@ -141,6 +141,9 @@ async def test_a_rejection_has_a_reason_that_the_writer_reads(here: Stage) -> No
     await votes(eva, hold, "reject", comment="Not to this list,\r\nplease")
     rejected = await again(here, hold.hold_id)
     assert (rejected.state, rejected.votes[-1].comment) == (State.REJECTED, "Not to this list,\nplease")
+    anna = await here.signed_in(ANNA)
+    assert "rejected it" in text(own := await anna.get(f"/held/{hold.hold_id}"))
+    assert "Not to this list, please" in text(own)
     told = [i.data for i in await here.home.outbox() if i.data.get("notice") == "decided"]
     assert "Not to this list,\nplease" in [data["comment"] for data in told]
 
