@@ -42,7 +42,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
     clock = SystemClock()
     make_state(settings)
     secret = installation_secret(settings)
-    store, digester = await undo.enter_async_context(opened(settings))
+    store, digester = await undo.enter_async_context(opened(settings, hot=True))
     ledger = TellingStore(store, lines.tell)
     policies = Following(ledger, settings, digester, clock, reading=True)
     await policies.follow()

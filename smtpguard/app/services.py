@@ -51,8 +51,10 @@ def term(settings: Settings) -> Term:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, migrate: bool = False) -> AsyncIterator[tuple[Store, Digester]]:
-    """The store and the digester of this installation. Raises CannotStart and LedgerError."""
+async def opened(
+    settings: Settings, *, migrate: bool = False, hot: bool = False
+) -> AsyncIterator[tuple[Store, Digester]]:
+    """The store and the digester of this installation; ``hot``: mail waits for it. Raises CannotStart and LedgerError."""
     if not migrate and not settings.secret_file.exists():
         raise CannotStart(f"{settings.secret_file} is not there yet: smtpguard serve makes it")
     if migrate:
@@ -66,6 +68,7 @@ async def opened(settings: Settings, *, migrate: bool = False) -> AsyncIterator[
             clock=SystemClock(),
             quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
             migrate=migrate,
+            hot=hot,
         ) as store:
             yield store, Digester(secret, settings.delimiters)
     except ValueError as e:  # a url that no database answers to

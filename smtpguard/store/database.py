@@ -8,6 +8,7 @@ before committed. Errors of a driver leave this file as LedgerError's kinds. Nev
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -28,6 +29,15 @@ BUSY_SECONDS = 15
 CONNECT_SECONDS = 5
 _ADVISORY_KEY = 0x536D7470  # any number, the same for everybody who writes here
 _BEGIN_SQLITE = "BEGIN IMMEDIATE"
+_LOG_PAGES = 8000  # how long the write-ahead log grows before it begins anew
+_ROOMY = 1 << 30  # octets
+_LAY_OUT = (  # its pages are written, and then belong to nobody; the last statement makes the disk have them
+    _BEGIN_SQLITE,
+    "CREATE TABLE laid_out (x)",
+    f"INSERT INTO laid_out VALUES (zeroblob({(_LOG_PAGES - 200) * 4092}))",
+    "ROLLBACK",
+    "PRAGMA user_version = 0",
+)
 _SQLITE_SAYS = {
     "SQLITE_NOTADB": "is no SQLite database",
     "SQLITE_CORRUPT": "is damaged",
@@ -49,10 +59,12 @@ class BadItem(Exception):
 class Database:
     """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, hot: bool = False) -> None:
+        """``hot``: clients wait for what is written here, so what can be done beforehand is."""
         self.url = _with_driver(make_url(url))
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._chamber: Chamber | None = None
+        self._hot = hot
         if self.sqlite:
             if not self.url.database or self.url.database == ":memory:":
                 raise ValueError("the store needs a file: sqlite:///path/to/file.db")
@@ -80,7 +92,7 @@ class Database:
                     f"busy_timeout={BUSY_SECONDS * 1000}",
                     "journal_mode=WAL",
                     "synchronous=FULL",
-                    "wal_autocheckpoint=8000",  # pages: fewer and longer, since counts touch pages here and there
+                    f"wal_autocheckpoint={_LOG_PAGES}",  # fewer and longer, since counts touch pages here and there
                     "foreign_keys=ON",
                     f"query_only={'OFF' if write else 'ON'}",
                 ):
@@ -146,13 +158,33 @@ class Database:
     def _begun(self) -> Connection:
         """The writing connection, in a transaction that the driver was told to begin: SQLAlchemy takes it for one that never
         ends, and does not go through its own ceremony around each batch."""
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = self._writer.connect()
-            connection.begin()
-            self._driver = connection.connection.driver_connection
+        connection = self._connection or self._connected()
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
         return connection
+
+    def _connected(self) -> Connection:
+        connection = self._connection = self._writer.connect()
+        connection.begin()
+        self._driver = connection.connection.driver_connection
+        return connection
+
+    def prepare(self) -> None:
+        """From the thread that will write, before anything is: the write-ahead log at its full length. A commit into a file
+        that still grows waits for the file system's own journal as well, and with it for whatever else goes to that disk.
+        Where room is scarce it grows as it is written."""
+        if self._chamber is None or not self._hot or self._free() < _ROOMY:
+            return
+        self._chamber.enter()
+        try:
+            log = Path(f"{self.path}-wal")
+            if not log.exists() or log.stat().st_size < _LOG_PAGES * 2048:
+                self._connected()
+                for statement in _LAY_OUT:
+                    self._driver.execute(statement)
+        except self.errors:
+            self._drop()
+        finally:
+            self._chamber.leave()
 
     @contextmanager
     def read(self, *, snapshot: bool = False) -> Iterator[Connection]:
@@ -208,7 +240,9 @@ class Database:
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
         first = next(iter(str(original).strip().splitlines()), "")
-        said = f" ({state})" if state else f": {first}" if first else ""  # without a state: of connecting, and no row is in it
+        said = (
+            f" ({state})" if state else f": {first}" if first else ""
+        )  # without a state: of connecting, and no row is in it
         return Unavailable(f"the database: {type(original).__name__}{said}")
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
@@ -221,11 +255,15 @@ class Database:
         return Unavailable(f"{self.path} {said} ({name})" if said else f"the database: {name}")
 
     def _no_space(self) -> bool:
+        return self._free() < 1 << 16
+
+    def _free(self) -> float:
+        """Octets that the disk has room for, as far as anybody can say."""
         try:
             room = os.statvfs(self.path.parent)
         except OSError:
-            return False
-        return room.f_bavail * room.f_frsize < 1 << 16
+            return math.inf
+        return room.f_bavail * room.f_frsize
 
     def close(self) -> None:
         """From the writer's thread, or after it has ended."""

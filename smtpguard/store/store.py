@@ -285,14 +285,16 @@ async def open_store(
     clock: Clock,
     quota_bytes: int = 0,
     migrate: bool = False,
+    hot: bool = False,
 ) -> AsyncIterator[Store]:
     """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
 
-    With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do.
+    With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do. ``hot``: mail waits
+    for what is written through it.
     """
 
     def connect() -> Database:
-        database = Database(url)
+        database = Database(url, hot=hot)
         try:
             if migrate:
                 bring(database)

@@ -128,6 +128,7 @@ class Writer:
     # -- in the thread
 
     def _run(self) -> None:
+        self._database.prepare()
         going = True
         while going:
             works, going = self._take()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import math
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +22,11 @@ from smtpguard.policy.admission import Admission, Busy, Change, Full, Gone, Unav
 from smtpguard.policy.approval import State
 from smtpguard.store import database, journal, work, writer
 from smtpguard.store.batch import Batch
-from smtpguard.store.store import Store
+from smtpguard.store.store import Store, open_store
 from tests.store.making import (
     CONTENT,
+    POLICY,
+    SECRET,
     Clock,
     Gathered,
     a_hold,
@@ -317,3 +323,24 @@ async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.Monk
         go.set()
     monkeypatch.undo()
     assert await store.due(Clock().now() + timedelta(days=1)) == []
+
+
+@pytest.mark.parametrize("room", ["plenty", "scarce", "none after all"])
+async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_there_is_room(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    """And nothing of it is ever seen."""
+    url, file, wal = f"sqlite:///{tmp_path}/guard.db", tmp_path / "guard.db", tmp_path / "guard.db-wal"
+    monkeypatch.setattr(database, "_ROOMY", math.inf if room == "scarce" else 0)
+    if room == "none after all":
+        full = (*database._LAY_OUT[:2], "PRAGMA max_page_count = 1", database._LAY_OUT[2])
+        monkeypatch.setattr(database, "_LAY_OUT", full)
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True, hot=True) as store:
+        await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))
+        await store.admit(item("T1"), relays("T1"))
+        log = wal.stat().st_size
+        assert log > 30_000_000 if room == "plenty" else log < 1_000_000
+        assert (await store.verify()).entries >= 2
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        assert not connection.execute("SELECT name FROM sqlite_master WHERE name = 'laid_out'").fetchall()
+    assert file.stat().st_size < 1_000_000
