@@ -85,6 +85,7 @@ class Scope(enum.Enum):
     """What a token may be used for, as far as its account may do it itself."""
 
     HELD_READ = "held:read"
+    HELD_TEXT = "held:text"  # what it says, as far as the policy shows it to its account
     HELD_DECIDE = "held:decide"
     HELD_WITHDRAW = "held:withdraw"  # what one wrote oneself
     MAILINGS_READ = "mailings:read"
@@ -99,6 +100,7 @@ class Scope(enum.Enum):
 
 SCOPE_ASKS: Mapping[Scope, May] = {
     Scope.HELD_READ: May.LOOK,
+    Scope.HELD_TEXT: May.LOOK,
     Scope.HELD_DECIDE: May.DECIDE,
     Scope.HELD_WITHDRAW: May.LOOK,
     Scope.MAILINGS_READ: May.LOOK,

@@ -62,21 +62,25 @@ async def listed(call: Call) -> Page[Held]:
 
 
 async def shown(call: Call) -> HeldDetail:
-    hold = await _looked_up(call)
+    hold = await looked_up(call)
+    await viewed(call, hold, "reasons")
+    return _detail(call, hold)
+
+
+async def viewed(call: Call, hold: Hold, what: str) -> None:
     event = Event(
         kind=Kind.VIEWED,
         id=hold.hold_id,
         at=call.desk.clock.now(),
-        data={"content": hold.content_sha256, "saw": "reasons", "by": "api"},
+        data={"content": hold.content_sha256, "saw": what, "by": "api"},
         private={"actor": (call.who.address, call.holder.by)},
     )
     await call.desk.ledger.record([event])
-    return _detail(call, hold)
 
 
 async def approve(call: Call) -> HeldDetail:
     body: Approve = call.body
-    hold = await _looked_up(call)
+    hold = await looked_up(call)
     ahead = outlook(hold, call.who, call.desk.policies.current(), call.desk.clock.now())
     if sorted(body.seen.lists) != sorted(hold.lists) and not _said(hold, call.who.address, Choice.APPROVE, body.seen):
         raise Refusal(409, "it goes to other lists than when it was looked at")
@@ -97,13 +101,13 @@ def _wrong(field: str, problem: str) -> Refusal:
 
 async def reject(call: Call) -> HeldDetail:
     body: Reject = call.body
-    return await _voted(call, await _looked_up(call), Choice.REJECT, body.seen, body.comment)
+    return await _voted(call, await looked_up(call), Choice.REJECT, body.seen, body.comment)
 
 
 async def withdraw(call: Call) -> HeldDetail:
     """For its writer, whose account the token acts as."""
     body: Withdraw = call.body
-    hold = await _looked_up(call)
+    hold = await looked_up(call)
     if call.who.address not in hold.senders:
         raise Refusal(403, "Only its writer takes it back.")
     try:
@@ -111,14 +115,14 @@ async def withdraw(call: Call) -> HeldDetail:
             hold.hold_id, sender=call.who.address, by=call.holder.by, comment=body.comment
         )
     except Conflict as conflict:
-        now = await _looked_up(call)
+        now = await looked_up(call)
         if now.state is State.WITHDRAWN:
             return _detail(call, now)
         raise Refusal(409, str(conflict)) from None
     return _detail(call, done.hold)
 
 
-async def _looked_up(call: Call) -> Hold:
+async def looked_up(call: Call) -> Hold:
     """What somebody may not know of is not there."""
     hold = await call.desk.ledger.hold(call.path["hold_id"][:100])
     if hold is None or (
@@ -147,7 +151,7 @@ async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: st
     except KeyError:
         raise Refusal(404) from None
     except Conflict as conflict:
-        now = await _looked_up(call)
+        now = await looked_up(call)
         if _said(now, call.who.address, choice, seen):
             return _detail(call, now)
         raise Refusal(409, str(conflict)) from None

@@ -51,10 +51,14 @@ async def go_on(call: Call) -> MailingRow:
     return await _moved(call, "go_on")
 
 
+async def reopen(call: Call) -> MailingRow:
+    return await _moved(call, "reopen")
+
+
 async def _moved(call: Call, what: str) -> MailingRow:
     body: Moved = call.body
     mailing, service = await _looked_up(call), call.desk.mailings
-    act = service.stop if what == "stop" else service.go_on
+    act = {"stop": service.stop, "go_on": service.go_on, "reopen": service.reopen}[what]
     try:
         made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
     except NotEntitled as refused:
@@ -104,4 +108,6 @@ OPERATIONS = (
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=stop, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=go_on, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back what was decided on it, as the token's account: the next message of it is judged anew",
+              scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=reopen, refuses=(404, 409)),
 )  # fmt: skip

@@ -138,6 +138,50 @@ class Withdraw(Sent):
     comment: Comment = ""
 
 
+class Question(Sent):
+    """Its writer reads it."""
+
+    question: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class Answer(Sent):
+    """Those who decide read it."""
+
+    words: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class AttachmentRow(BaseModel):
+    name: str
+    type: str
+    size_bytes: int
+
+
+class Text(BaseModel):
+    """``text`` and ``quoted``: what a reader sees; ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what
+    keeps the whole from being read."""
+
+    text: str
+    quoted: str
+    hidden: str
+    cut: bool
+    problem: str | None
+    attachments: list[AttachmentRow]
+
+
+class Happened(BaseModel):
+    """``kind``: as the journal has it; ``text``: in English. ``who`` and ``words`` are empty where they were erased."""
+
+    at: Time
+    kind: str
+    text: str
+    who: str
+    words: str
+
+
+class History(BaseModel):
+    items: list[Happened]
+
+
 # -- mailings
 
 MailingState = Literal["passing", "held", "approved", "paused", "rejected"]

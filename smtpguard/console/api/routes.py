@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount
 
-from smtpguard.console.api import held, mailings, reference, standing, trying
+from smtpguard.console.api import held, mailings, reference, standing, talking, trying
 from smtpguard.console.api.entry import Entry, Operation, Services
 from smtpguard.console.api.openapi import document
 
 OPERATIONS: tuple[Operation, ...] = (
     *reference.OPERATIONS,
     *held.OPERATIONS,
+    *talking.OPERATIONS,
     *mailings.OPERATIONS,
     *standing.OPERATIONS,
     *trying.OPERATIONS,

@@ -1,0 +1,89 @@
+"""What a held message says, what is asked and answered about it, and all that happened to it, through the API: as on the pages,
+with the same sight.
+
+Never here: decisions (held).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from smtpguard.audit.event import Kind
+from smtpguard.console.api.entry import Call, Operation
+from smtpguard.console.api.held import looked_up, viewed
+from smtpguard.console.api.models import Answer, AttachmentRow, Happened, History, Question, Text
+from smtpguard.console.api.problems import Refusal
+from smtpguard.console.pages.message import letter_of
+from smtpguard.console.sight import Sight, sight
+from smtpguard.console.speech import Speech
+from smtpguard.console.telling import told
+from smtpguard.guard.approvals import NotEntitled, Refused
+from smtpguard.guard.ports import ContentMissing
+from smtpguard.policy.people import Scope
+
+
+async def text(call: Call) -> Text:
+    """For whom the policy shows it to, and for nobody else is it there. Journalled before it is shown."""
+    hold = await looked_up(call)
+    if sight(hold, call.who, call.desk.policies.current()) < Sight.TEXT:
+        raise Refusal(404)
+    try:
+        letter = await letter_of(await call.desk.ledger.content(hold.content_sha256))
+    except ContentMissing:
+        raise Refusal(404, "Its text is not kept any more.") from None
+    await viewed(call, hold, "text")
+    attachments = [AttachmentRow(name=a.name, type=a.kind, size_bytes=a.size_bytes) for a in letter.attachments]
+    return Text(
+        text=letter.new,
+        quoted=letter.quoted,
+        hidden=letter.hidden,
+        cut=letter.cut,
+        problem=letter.why or None,
+        attachments=attachments,
+    )
+
+
+async def history(call: Call) -> History:
+    hold = await looked_up(call)
+    entries = [(e.kind, told(e, clear, Speech())) for e, clear in await call.desk.archive.history(hold.hold_id)]
+    return History(items=[Happened(at=t.at, kind=kind, text=t.text, who=t.who, words=t.words) for kind, t in entries])
+
+
+async def ask(call: Call) -> History:
+    body: Question = call.body
+    hold = await looked_up(call)
+    by = call.holder.by
+    return await _said(call, call.desk.talks.ask(hold.hold_id, body.question, approver=call.who.address, by=by))
+
+
+async def answer(call: Call) -> History:
+    """Its writer's, whose account the token acts as."""
+    body: Answer = call.body
+    hold = await looked_up(call)
+    by = call.holder.by
+    return await _said(call, call.desk.talks.answer(hold.hold_id, body.words, sender=call.who.address, by=by))
+
+
+async def _said(call: Call, saying: Awaitable[None]) -> History:
+    try:
+        await saying
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except Refused as refused:
+        raise Refusal(409, str(refused)) from None
+    found = await history(call)
+    spoken = (Kind.ASKED.value, Kind.ANSWERED.value)
+    return History(items=[one for one in found.items if one.kind in spoken])
+
+
+_ONE = "/held/{hold_id}"
+OPERATIONS = (
+    Operation(method="GET", path=f"{_ONE}/text", name="readHeld", summary="What it says, for whom the policy shows it to; that it was read is journalled",
+              scope=Scope.HELD_TEXT, answers=Text, do=text, refuses=(404,)),
+    Operation(method="GET", path=f"{_ONE}/history", name="historyOfHeld", summary="All that happened to it, from the journal, oldest first",
+              scope=Scope.HELD_READ, answers=History, do=history, refuses=(404,)),
+    Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Question, answers=History, do=ask, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer, or ask for its release, about a message that the token's account wrote",
+              scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=answer, refuses=(404, 409)),
+)  # fmt: skip
