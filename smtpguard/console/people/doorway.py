@@ -103,7 +103,8 @@ class Place:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        hosts = frozenset(h.lower() for h in {*self.hosts, parts.netloc})
+        usual = {"https": ":443", "http": ":80"}.get(parts.scheme, "")  # browsers leave it out (RFC 9110 section 7.2)
+        hosts = frozenset(h.lower().removesuffix(usual) for h in {*self.hosts, parts.netloc})
         object.__setattr__(self, "secure", parts.scheme == "https")
         object.__setattr__(self, "hosts", hosts)
         object.__setattr__(self, "origins", frozenset(f"{parts.scheme}://{host}" for host in hosts))

@@ -41,6 +41,18 @@ async def test_another_host_is_not_here(here: Stage, host: str) -> None:
     assert "evil" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://Guard.example.com:443", "guard.example.com"), ("http://guard.example.com:80", "guard.example.com"),
+        ("https://guard.example.com:80", "guard.example.com:80"), ("http://127.0.0.1:8080", "127.0.0.1:8080"),
+    ],
+)  # fmt: skip
+def test_the_usual_port_is_left_out_as_browsers_do(url: str, host: str) -> None:
+    place = Place(url=url)
+    assert (place.hosts, place.origins) == ({host}, {f"{url.partition(':')[0]}://{host}"})
+
+
 async def test_no_link_and_no_redirect_comes_from_the_host(here: Stage) -> None:
     browser = here.browser()
     answer = await browser.get("/me", **{"x-forwarded-host": "evil.example.net", "forwarded": "host=evil.example.net"})
