@@ -149,6 +149,9 @@ class Login:
     def close(self) -> None:
         """The client is gone, or somebody else."""
         self.user = self.line = None
+        self._part()
+
+    def _part(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.on_lost = None
@@ -212,16 +215,16 @@ class Login:
         if answer.code == 235:
             guesses.right(address, credentials.user)
             self._accepted(credentials.user)
-        elif answer.permanent:
+            return answer
+        self._part()  # a relay allows us so many connections: strangers are not to sit on them
+        if answer.permanent:
             guesses.wrong(address, credentials.user, credentials.secret)
             log.info("the relay refuses a login from %s: %d", self._client.client_ip, answer.code)
         return answer
 
     async def _passed_on(self, credentials: _Credentials) -> Reply:
         """The relay's word. Raises Lost."""
-        if self._connection is None or not self._connection.usable:
-            self._connection = await self._logins.connect()
-        connection = self._connection
+        connection = self._connection = await self._logins.connect()
         if credentials.mechanism not in sasl.mechanisms(connection.extensions.get("AUTH", "")):
             raise RelayUnavailable(f"the relay does not offer AUTH {credentials.mechanism} now")
         said = await self._exchange(connection, credentials)
