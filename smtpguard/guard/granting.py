@@ -39,6 +39,7 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | N
         until=now + timedelta(seconds=term.approval_seconds),
         by=tuple(sorted(v.approver for v in votes)),
         beforehand=hold.kind == TEST,
+        said=any(v.people for v in votes),
     )
 
 

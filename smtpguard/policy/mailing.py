@@ -46,7 +46,8 @@ class Fate(enum.IntEnum):
 class Grant:
     """What people allowed. ``hold_id``: the hold whose approval it is. ``rules``: those that had hit when they looked.
 
-    ``people``: how many distinct people it may reach in all. ``approved``: what they saw. ``beforehand``: of a test.
+    ``people``: how many distinct people it may reach in all; ``said``: because somebody said so. ``approved``: what they saw.
+    ``beforehand``: of a test.
     """
 
     hold_id: str
@@ -58,6 +59,7 @@ class Grant:
     until: datetime
     by: tuple[str, ...] = ()
     beforehand: bool = False
+    said: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +180,8 @@ class Mailing:
         come on top; a release in stages that is not through goes on as it is."""
         there = self.standing(now)
         others = tuple(old for old in there.grants if not grant.lists >= old.lists)
+        if not others and not grant.said and grant.people <= out:  # of another list, long after
+            grant = replace(grant, people=out + grant.people)
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
         if others:
             before = max(out, *(old.people for old in others))

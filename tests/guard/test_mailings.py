@@ -521,6 +521,7 @@ async def test_reports_stop_it(staged: Campaign) -> None:
     assert (await at(staged))[0] == "running"
     more = await staged.service.feedback(id, complaints=1, by="api")
     assert (more.bounces, more.complaints, more.state) == (2, 1, State.PAUSED)
+    assert more == await staged.service.show(id), "who has it by now is told so here too"
     with pytest.raises(Conflict):
         await staged.service.feedback(id, by="api")
 

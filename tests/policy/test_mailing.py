@@ -48,6 +48,13 @@ def test_where_more_had_got_it_already_those_are_the_beginning() -> None:
     assert {g.people for g in both.grants} == {170}
 
 
+@pytest.mark.parametrize(("said", "people"), [(False, 170), (True, 20)])
+def test_an_approval_lets_somebody_through_unless_it_says_for_how_many(said: bool, people: int) -> None:
+    """What was allowed for the first list is over, and 150 have it."""
+    made = replace(NEW, lists=("a", "b")).granted(allowed("b", people=20, said=said), None, 150, NOW)
+    assert [g.people for g in made.grants] == [people]
+
+
 def test_each_ends_at_its_own_time() -> None:
     both = NEW.granted(allowed("a", days=1), STAGES, 0, NOW).granted(allowed("b", people=20), None, 0, NOW)
     later = both.standing(NOW + timedelta(days=2))
