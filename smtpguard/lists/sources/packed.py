@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from abc import abstractmethod
 from typing import BinaryIO, Protocol, cast
 
 import zstandard
@@ -110,11 +111,13 @@ class _Packed(io.RawIOBase):
             raise SourceError(f"{self._name}: something else follows the {self.kind} data")
         self._begin()
 
+    @abstractmethod
     def _begin(self) -> None:
-        raise NotImplementedError
+        """A decoder of its kind."""
 
+    @abstractmethod
     def _unpack(self) -> None:
-        raise NotImplementedError
+        """Some of ``_packed`` through the decoder to ``_out``."""
 
 
 class _Gzip(_Packed):
