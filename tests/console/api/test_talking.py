@@ -30,7 +30,8 @@ async def test_for_others_it_is_not_there(here: Stage, who: str, role: Role) -> 
         b"approvals: {from: [communications]}\n",
         b"approvals: {from: [communications]}\npreviews: {compliance: reasons}\n",
     )
-    here.home.in_force = here.home.build({**DOCUMENTS, "policy.yaml": policy})
+    await here.home.put({**DOCUMENTS, "policy.yaml": policy})
+    await here.home.follow()
     hold_id = await held(here, RAMADAN)
     asks = await program(here, who, role)
     assert (await asks("GET", f"/held/{hold_id}/text")).status_code == 404
