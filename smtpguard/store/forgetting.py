@@ -1,7 +1,7 @@
 """Forgetting mailings: whom one has come for goes with the retention of addresses; what was a single letter goes after days.
 
 A mailing that was quiet for long is over: its keys go, so that the same text begins another. The newest row stays, since
-numbers are given from it on. Never here: other retention (retention).
+numbers are given from it on, but nothing of what it was. Never here: other retention (retention).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select, update
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.mailing import State
 from smtpguard.store.batch import Batch
-from smtpguard.store.mailingrow import COLUMNS, Row
+from smtpguard.store.mailingrow import COLUMNS, NOBODY, NOTHING, Row
 from smtpguard.store.roll import QUIET as OVER
 from smtpguard.store.schema import mailing, mailing_key, reached
 
@@ -30,9 +30,10 @@ def forget(batch: Batch, before: datetime) -> tuple[int, bool]:
     newest = batch.connection.execute(select(func.max(mailing.c.n))).scalar() or 0
     letters = _quiet(batch, LETTER, newest, small=True)
     gone, left = _erase(batch, [*letters, *_old(batch, before, newest)])
+    blank, more = _blank(batch, before, newest)
     ended = _quiet(batch, QUIET, newest, small=False)
     _unfile(batch, ended)
-    return gone, left or len(letters) >= SLICE or len(ended) >= SLICE
+    return gone + blank, left or more or len(letters) >= SLICE or len(ended) >= SLICE
 
 
 def _old(batch: Batch, before: datetime, newest: int) -> list[int]:
@@ -50,7 +51,7 @@ def _quiet(batch: Batch, since: timedelta, newest: int, *, small: bool) -> list[
     return list(batch.connection.execute(query.order_by(mailing.c.last_at).limit(SLICE)).scalars())
 
 
-def _erase(batch: Batch, ns: list[int]) -> tuple[int, bool]:
+def _erase(batch: Batch, ns: list[int], *, but_its_row: bool = False) -> tuple[int, bool]:
     """Their people first, so many at a time."""
     _unfile(batch, ns)
     room, done = CUT, []
@@ -60,9 +61,21 @@ def _erase(batch: Batch, ns: list[int]) -> tuple[int, bool]:
         if room <= 0:
             break
         done.append(n)
-    if done:
+    if done and not but_its_row:
         batch.connection.execute(delete(mailing).where(mailing.c.n.in_(done)))
     return len(done), len(done) < len(ns)
+
+
+def _blank(batch: Batch, before: datetime, newest: int) -> tuple[int, bool]:
+    """The newest, where it is old as well."""
+    old = mailing.c.n == newest, mailing.c.last_at < microseconds(before), mailing.c.doc != NOTHING
+    if batch.connection.execute(select(mailing.c.n).where(*old)).scalar() is None:
+        return 0, False
+    done, left = _erase(batch, [newest], but_its_row=True)
+    if done:
+        blank = {"state": State.PASSING.value, "people": 0, "sketch": b"", "counts": NOBODY, "doc": NOTHING}
+        batch.connection.execute(update(mailing).where(mailing.c.n == newest).values(**blank))
+    return done, left
 
 
 def _unfile(batch: Batch, ns: list[int]) -> None:

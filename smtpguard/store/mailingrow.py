@@ -113,3 +113,10 @@ def _called(id: str, doc: str) -> Mailing:
 def called(id: str, at: datetime) -> Mailing:
     """One that has just begun."""
     return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
+
+
+NOTHING = "{}"
+"""The document of a mailing of which all is forgotten but its number, and its counts."""
+NOBODY = orjson.dumps(
+    {"exact": None, "floor": 0, "sums": {}, "fates": [0] * len(Fate), "customers": 0, "messages": 0}
+).decode()

@@ -258,11 +258,20 @@ async def test_letters_go_after_days_and_the_rest_with_addresses(store: Store, c
     assert await counts(store, of("T5", "z", identity=Identity(exact="mailing"))) == (1, 1, 1), "it was over"
     [old] = [m for m in await store.mailings() if m.people.all == forgetting.FEW]
     assert len(await store.reached_by(old.mailing_id, [person(p).digest for p in many])) == forgetting.FEW
+    last = (await store.mailings())[0]
     clock.go(days=91)
     await store.retain(keep)
     assert await store.mailing(old.mailing_id) is None
     assert await store.reached_by(old.mailing_id, [person(p).digest for p in many]) == {}
     assert (await store.verify()).ok
+    assert await store.mailings() == []
+    newest = await store.mailing(last.mailing_id)
+    assert newest is not None
+    assert (newest.subject, newest.sender, newest.lists, newest.people.all) == ("", "", (), 0)
+    assert await store.reached_by(newest.mailing_id, [person(p).digest for p in "az"]) == {}
+    assert (await store.retain(keep)).mailings == 0, "once"
+    assert await counts(store, of("T6", "z", identity=Identity(exact="mailing"))) == (1, 1, 1)
+    assert len(await store.mailings()) == 1
 
 
 # against a model
