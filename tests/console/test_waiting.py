@@ -220,6 +220,17 @@ async def test_what_changed_meanwhile_is_named_and_not_decided(here: Stage) -> N
     assert (await again(here, other.hold_id)).state is State.APPROVED
 
 
+async def test_who_has_approved_some_of_them_already_is_told_so_in_their_language(here: Stage) -> None:
+    (hold,) = await several(here, 1)
+    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    eva.http.headers["Accept-Language"] = "sv"
+    await chosen(eva, "approve", [hold])
+    assert "Du har godkänt det." in text(await confirmed(eva, choice="approve", number="1"))
+    await chosen(eva, "reject", [hold])
+    assert "1 meddelande fick avslag." in text(await confirmed(eva, choice="reject", comment="Fel lista"))
+
+
 async def test_nothing_chosen_or_nothing_that_is_theirs_goes_back(here: Stage) -> None:
     hold = await held(here, NEWS)
     dpo = await here.signed_in(DPO, Role.APPROVER)

@@ -71,6 +71,7 @@ _WAITING = {
     "How many people do they reach together? Type the number, to be sure.": "Hur många personer når de tillsammans? Skriv antalet, för säkerhets skull.",
     "Type how many people they reach together, to be sure.": "Skriv hur många personer de når tillsammans, för säkerhets skull.",
     "it has changed since you looked": "det har ändrats sedan du tittade",
+    "you are not one of those who may decide on it": "du är inte en av dem som får bestämma om det",
     "the record cannot be written now": "journalen går inte att skriva just nu",
     "A note for the record (need not be)": "En anteckning till journalen (behövs inte)",
     "Approve # message": "Godkänn # meddelande",

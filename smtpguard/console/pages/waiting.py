@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.console import sayings
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.outlook import LARGE, Outlook, confirmed, outlook
@@ -21,7 +22,7 @@ from smtpguard.console.pages.message import spoken
 from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
-from smtpguard.guard.approvals import Refused, Seen
+from smtpguard.guard.approvals import NotEntitled, Refused, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Hold, State
 
@@ -154,6 +155,9 @@ async def decided(request: Request) -> Response:
     done: list[Hold] = []
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
+        if not ahead.may and (ahead.why_not, choice) != ("voted", Choice.REJECT):
+            left.append((hold, said(sayings.WHY_NOT[ahead.why_not])))
+            continue
         content, envelope, shown, lists = seen[hold.hold_id]
         looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=str(sent.get("policy", "")))
         most = confirmed(shown, hold.reach, ahead.people) if ahead.sends else 0
@@ -166,8 +170,10 @@ async def decided(request: Request) -> Response:
                 people=most or 0,
             )  # fmt: skip
             done.append(made.hold)
-        except (Refused, KeyError) as refused:
-            left.append((hold, str(refused)))
+        except NotEntitled:
+            left.append((hold, said("you are not one of those who may decide on it")))
+        except (Refused, KeyError):
+            left.append((hold, said("it has changed since you looked")))
         except LedgerError:
             left.append((hold, said("the record cannot be written now")))
     return await page(request, "decided.html", choice=choice.value, done=done, left=left)
