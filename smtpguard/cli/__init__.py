@@ -54,6 +54,7 @@ class _Commands(click.Group):
             return None
         command = importlib.import_module(f"smtpguard.cli.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
+        _take_config(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -90,6 +91,22 @@ class _Commands(click.Group):
             click.echo(sentence if _has_place(sentence) else f"smtpguard: {sentence}", err=True)
             status = 2
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _config_option(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.obj.config, ctx.obj.named = value, True
+
+
+def _take_config(command: click.Command) -> None:
+    """``-c FILE`` behind the command, and behind a group's, is heard as it is before them."""
+    if not any(p.name == "config" for p in command.params):
+        command.params.append(
+            click.Option(["-c", "--config", "config"], type=click.Path(path_type=Path), metavar="FILE",
+                         expose_value=False, callback=_config_option, help="The settings file.")
+        )  # fmt: skip
+    for each in getattr(command, "commands", {}).values():
+        _take_config(each)
 
 
 def _has_place(sentence: str) -> bool:

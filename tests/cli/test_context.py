@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,20 @@ def test_root_through_sudo_is_who_it_was(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Context(config=Path("smtpguard.yaml")).user == f"root (sudo by {2**31 - 7})"
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 9)
     assert Context(config=Path("smtpguard.yaml")).user == str(2**31 - 9), "only root was made so by sudo"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", "FILE", "lists", "show"],
+        ["lists", "-c", "FILE", "show"],
+        ["lists", "show", "-c", "FILE"],
+        ["check", "--config", "FILE"],
+        ["check", "--config=FILE"],
+    ],
+)
+def test_the_settings_are_named_before_or_behind_the_command(tmp_path: Path, words: list[str]) -> None:
+    file = str(tmp_path / "none.yaml")
+    command = [sys.executable, "-m", "smtpguard", *(word.replace("FILE", file) for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"smtpguard: {file}: no such file\n")
