@@ -41,7 +41,9 @@ def text(value: str | bytes, tag: int = 0x04) -> bytes:
 
 
 def number(value: int, tag: int = 0x02) -> bytes:
-    return tlv(tag, bytes([value]))
+    return tlv(
+        tag, value.to_bytes(value.bit_length() // 8 + 1, "big")
+    )  # ldap3 counts its messages over all connections
 
 
 def read(octets: bytes) -> tuple[int, bytes, bytes]:
