@@ -51,7 +51,7 @@ def _raw(body: Explain) -> bytes:
     if bool(body.message) == bool(body.message_base64):
         raise Refusal(422, errors=[Wrong(at="body.message", problem="either message or message_base64")])
     if body.message:
-        raw = body.message.encode().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        raw = body.message.encode()
     else:
         try:
             raw = base64.b64decode(body.message_base64, validate=True)
@@ -59,7 +59,7 @@ def _raw(body: Explain) -> bytes:
             raise Refusal(422, errors=[Wrong(at="body.message_base64", problem="no base64")]) from None
     if len(raw) > MOST_OCTETS:
         raise Refusal(413, f"At most {MOST_OCTETS} octets.")
-    return raw
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # as files have lines, and as mail does
 
 
 def _address(text: str, at: str, wrong: list[Wrong]) -> Address | None:
