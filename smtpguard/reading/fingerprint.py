@@ -21,7 +21,7 @@ KEYS = 8
 SAME = 0.42
 """Up to this distance two texts are the same mailing; ``SAME_SHORT`` where both have fewer than ``SHORT`` pieces, of which a
 name and a number spoil more. Measured (bench.mailings): copies 0.1 to 0.3, issues of one template from 0.5 on."""
-SAME_SHORT = 0.49
+SAME_SHORT = 0.55
 SHORT = 32
 COVERED = 0.3
 """Up to this distance a text is what people approved: nearer than to be counted together."""
