@@ -176,8 +176,9 @@ class Mailing:
         )
 
     def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime) -> Mailing:
-        """People have allowed it, which is let through to ``out`` people by now. For other lists than before, what was allowed for those stands beside it, and so many people
-        come on top; a release in stages that is not through goes on as it is."""
+        """People have allowed it, which is let through to ``out`` people by now. For other lists than before, what was allowed
+        for those stands beside it, and so many people come on top, since all are counted together; a release in stages that
+        is not through goes on as it is."""
         there = self.standing(now)
         others = tuple(old for old in there.grants if not grant.lists >= old.lists)
         if not others and not grant.said and grant.people <= out:  # of another list, long after
