@@ -266,15 +266,17 @@ class TestNothingIsLost:
             assert code in (501, 553), text
 
     def test_ten_thousand_are_accounted_for(self, chain: Chain) -> None:
-        before = len(chain.recorder.messages)
+        def arrived() -> int:  # the guard's own notices may come meanwhile
+            return sum(b"bulk@example.com" in message.mail for message in chain.recorder.messages)
+
         subprocess.run(
             ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "10000", "-l", "1024", "-f", "bulk@example.com",
              "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
             check=True, timeout=300, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        until(lambda: len(chain.recorder.messages) - before >= 10000, 240, why="10,000 messages at the recorder")
+        until(lambda: arrived() >= 10000, 240, why="10,000 messages at the recorder")
         until(chain.settled, 60)
-        assert len(chain.recorder.messages) - before == 10000
+        assert arrived() == 10000
 
     def test_swaks(self, chain: Chain) -> None:
         done = subprocess.run(
