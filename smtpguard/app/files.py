@@ -5,7 +5,6 @@ Imports nothing heavy, so that the command line is quick. Never here: what is in
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -14,6 +13,7 @@ from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
 from smtpguard.config.settings import read_settings as read_settings
 from smtpguard.lists.digest import BadKey, installation_key
+from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.verdict import Action
 
@@ -53,9 +53,7 @@ def make_state(settings: Settings) -> None:
             if folder.is_dir():
                 continue
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.geteuid() == 0 and folder != settings.state:  # what root has made is the guard's all the same
-                owner = settings.state.stat()
-                os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            hand_over(folder, settings.state)
     except OSError as e:
         raise CannotStart(f"{e.filename or settings.state}: {e.strerror}") from None
 

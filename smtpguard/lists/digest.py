@@ -12,6 +12,7 @@ import re
 import secrets
 from pathlib import Path
 
+from smtpguard.lists.ownership import hand_over
 from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, is_plain
 
 KEY_OCTETS = 32
@@ -82,9 +83,7 @@ def _make(path: Path) -> None:
             file.write(secrets.token_bytes(KEY_OCTETS))
             file.flush()
             os.fsync(file.fileno())
-        if os.geteuid() == 0:  # what root has made is the guard's all the same
-            owner = path.parent.stat()
-            os.chown(draft, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        hand_over(draft, path.parent)
         os.link(draft, path)
     except FileExistsError:
         pass  # another process was quicker: its key is the key

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from smtpguard.lists.ownership import hand_over
 from smtpguard.lists.shelf import report_path
 from smtpguard.lists.sources import BadRow, Tally
 
@@ -136,9 +137,7 @@ def keep(folder: Path, report: Report) -> None:
         descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
         with os.fdopen(descriptor, "w") as file:
             json.dump({k: v for k, v in asdict(report).items() if k not in _OF_THE_SYNC}, file, default=_plain)
-        if os.geteuid() == 0:
-            owner = folder.stat()
-            os.chown(draft, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        hand_over(Path(draft), folder)
         Path(draft).replace(path)
 
 

@@ -27,6 +27,7 @@ from smtpguard.lists.aside import build
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import BadIndex, Index
+from smtpguard.lists.ownership import hand_over
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder, too_old
 from smtpguard.lists.sources import Source, SourceError, Stop, Tally, cell_address, number_of, unfit, unforeseen
@@ -283,14 +284,13 @@ class _How:
         """Indexes of sources that the policy no longer declares, and what syncs that died have left behind."""
         declared = {part.path for part in parts}
         with suppress(OSError):
-            if os.geteuid() == 0:  # what root has made is the guard's all the same; where a link there leads is not
-                owner, sources = self.folder.stat(), sources_folder(self.folder, self.info.name)
-                for path in (sources, *sources.iterdir()):
-                    os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-            for path in sources_folder(self.folder, self.info.name).glob("*.index"):
+            sources = sources_folder(self.folder, self.info.name)
+            for path in (sources, *sources.iterdir()) if sources.is_dir() else ():
+                hand_over(path, self.folder)
+            for path in sources.glob("*.index"):
                 if path not in declared and all(part.index is not None for part in parts):
                     path.unlink()
-            for folder in (self.folder, sources_folder(self.folder, self.info.name)):
+            for folder in (self.folder, sources):
                 for draft in folder.glob(".*.index.*"):
                     if draft.stat().st_mtime < time.time() - DRAFT_SECONDS:
                         draft.unlink()

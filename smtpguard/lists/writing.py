@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO
 
 from smtpguard.lists.index import HEADER_OCTETS, LOW_END, OCTETS, Header, Index, tail_bits, walk
+from smtpguard.lists.ownership import hand_over
 
 KEPT = 1 << 19  # digests that memory holds before they spill
 BLOCK = 1 << 16  # octets of sorted digests that are laid out at a time
@@ -71,9 +72,7 @@ def version_of(digests: Iterable[bytes]) -> str:
 
 def swap(draft: Path, path: Path) -> None:
     """Put a written index in place, durably. Made by root, it belongs to whom the folder belongs, who has to read it."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(draft, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    hand_over(draft, path.parent)
     draft.replace(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

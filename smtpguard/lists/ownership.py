@@ -1,0 +1,16 @@
+"""Whose files the state folder's are: what root makes there belongs to the guard all the same, which has to read and replace it.
+
+Never here: what the files hold.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def hand_over(path: Path, folder: Path) -> None:
+    """Made by root, ``path`` belongs to whom ``folder`` belongs; where a link in its place leads stays as it is. Raises OSError."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
