@@ -13,7 +13,7 @@ from typing import Any
 from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers
-from smtpguard.guard.particulars import nameable
+from smtpguard.guard.particulars import nameable, time_of
 from smtpguard.guard.ports import Ledger
 from smtpguard.policy.approval import Hold, State
 
@@ -67,8 +67,8 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "subject": hold.subject,
         "from": hold.sender or "",
         "state": hold.state.value,
-        "held_at": _z(hold.held_at),
-        "expires_at": _z(hold.expires_at),
+        "held_at": time_of(hold.held_at),
+        "expires_at": time_of(hold.expires_at),
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
@@ -82,13 +82,9 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         "subject": next(iter(event.private.get("subject", ())), ""),
         "from": next(iter(event.private.get("from", ())), ""),
         "state": State.REJECTED.value,
-        "held_at": _z(event.at),
+        "held_at": time_of(event.at),
         "expires_at": None,
         "reach": int(event.data["counts"]["reach"]),
         "reach_at_least": bool(event.data.get("reach_at_least")),
         "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
     }
-
-
-def _z(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -19,6 +19,7 @@ from typing import Any
 
 from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.particulars import NONE
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
@@ -70,14 +71,13 @@ def daily(in_force: InForce, since: datetime, until: datetime) -> Iterable[Inten
 
 
 def _intent(person: Address, since: datetime, until: datetime) -> Intent:
-    blank = dict.fromkeys(("hold_id", "subject", "message_id", "from", "recipients", "reach", "reach_at_least"))
     tag = hashlib.sha256(str(person).lower().encode()).hexdigest()[:10]
     return Intent(
         intent_id=f"{OBSERVED}-{since:%Y%m%dT%H%M}-{tag}",
         kind=IntentKind.NOTICE,
         reverse_path=None,
         recipients=(Recipient(address=person, notify="NEVER"),),
-        data=blank | {"notice": OBSERVED, "language": "", "lists": [], "since": _z(since), "until": _z(until), "person": str(person)},
+        data={**NONE, "notice": OBSERVED, "since": _z(since), "until": _z(until), "person": str(person)},
         not_before=until,
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard import particulars
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address, BadAddress
@@ -71,8 +72,7 @@ def _intent(notice: str, report: Report, since: datetime, person: Address, in_fo
     info = in_force.registry.lists.get(report.list)
     tag = hashlib.sha256(f"{report.list}\0{str(person).lower()}".encode()).hexdigest()[:16]
     data: dict[str, Any] = {
-        "notice": notice, "hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-        "reach": None, "reach_at_least": None, "lists": [],
+        **particulars.NONE, "notice": notice,
         "list": (info.title if info is not None else "") or report.list, "list_name": report.list,
         "since": _z(since), "person": str(person), "problem": report.problem, "stale": report.stale,
         "size": report.people if report.version else None, "checked_at": _z(report.checked_at),
@@ -87,7 +87,7 @@ def _intent(notice: str, report: Report, since: datetime, person: Address, in_fo
 
 
 def _z(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if at is not None else None
+    return particulars.time_of(at) if at is not None else None
 
 
 def _address(text: str) -> Address | None:
