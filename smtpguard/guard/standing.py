@@ -46,7 +46,7 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
     counted = gathering.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
-    beside = gathering.streams or (not gathering.counted.customers.high and not waits)
+    beside = gathering.streams or (not counted.customers.high and not waits)
     if verdict.action is Action.RELAY and beside:
         return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
     rejection = mailing.rejected(live.now)

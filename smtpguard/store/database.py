@@ -174,8 +174,8 @@ class Database:
         Where room is scarce it grows as it is written."""
         if self._chamber is None or not self._hot or self._free() < _ROOMY:
             return
-        self._chamber.enter()
         try:
+            self._chamber.enter()
             log = Path(f"{self.path}-wal")
             if not log.exists() or log.stat().st_size < _LOG_PAGES * 2048:
                 self._connected()

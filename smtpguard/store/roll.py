@@ -207,8 +207,9 @@ class Roll:
     def record(
         self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: frozenset[bytes] = frozenset()
     ) -> bytes:
-        """Somebody's copy was decided on; ``spared`` get theirs whatever it was. Returns the people, for what becomes of it later. Who is let through a second time
-        while nobody has said that the first failed has it: too many are counted so, never too few."""
+        """Somebody's copy was decided on; ``spared`` get theirs whatever it was. Returns the people, for what becomes of it
+        later. Who is let through a second time while nobody has said that the first failed has it: too many are counted so,
+        never too few."""
         now, content = self._page.now_us, _content(item)
         lists = list(row.mailing.lists)
         counts = fate in (Fate.HELD, Fate.ADMITTED)
