@@ -7,6 +7,7 @@ Never here: what the verdict is (policy), or what is written with it (record).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
@@ -85,6 +86,9 @@ class Dispose:
                 return self._in_doubt(id, lost.reply)
             self._outcome(id, "lost", lost.reply)
             return Deferred(reply=lost.reply if lost.reply.transient else reply.RELAY_LOST)
+        except asyncio.CancelledError:
+            self._in_doubt(id, None)
+            raise
         except Exception:
             log.exception("transaction %s: the way to the relay failed", id)
             return self._in_doubt(id, None)  # nobody can say how far it came

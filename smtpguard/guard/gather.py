@@ -156,11 +156,14 @@ class Gathering:
         return None if self.text is None else Identity(exact=f"content {self.transaction.message.sha256}")
 
     async def _read(self, need: frozenset[Source]) -> Reading | Unknown:
-        return await _within(
-            self._sources.read_seconds,
-            lambda: self._sources.reader.read(self.transaction.message, need),
-            "the message could not be read",
-        )
+        reader, message, otherwise = self._sources.reader, self.transaction.message, "the message could not be read"
+        try:
+            seen = reader.at_once(message, need)
+        except Exception as error:
+            return _failed(otherwise, error)
+        if seen is not None:
+            return seen
+        return await _within(self._sources.read_seconds, lambda: reader.apart(message, need), otherwise)
 
     def _learn(self) -> None:
         if isinstance(self.reading, Reading):
@@ -275,7 +278,11 @@ async def _within(seconds: float, ask: Callable[[], Awaitable[T | Unknown]], oth
     except TimeoutError:
         return Unknown(why=f"{otherwise}: no answer within {seconds:g} s")
     except Exception as error:
-        return Unknown(why=f"{otherwise}: {type(error).__name__}")
+        return _failed(otherwise, error)
+
+
+def _failed(otherwise: str, error: Exception) -> Unknown:
+    return Unknown(why=f"{otherwise}: {type(error).__name__}")
 
 
 def _post(transaction: Transaction, in_force: InForce, key: bytes) -> TraceInfo | None:

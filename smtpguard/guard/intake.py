@@ -55,8 +55,12 @@ ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is ano
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    admit_seconds: float = 25.0
-    total_seconds: float = 240.0  # below the 5 minutes that a client waits at least (RFC 5321 section 4.5.3.2.5)
+    """Whatever is waited for has a limit of its own: reader and verifier (gather), the ledger, and the keeping of content here.
+    ``rounds_seconds``: after so long no other round begins. So the answer comes within the 5 minutes that a client waits at
+    least (RFC 5321 section 4.5.3.2.5), and no message needs a timer."""
+
+    keep_seconds: float = 60.0
+    rounds_seconds: float = 120.0
 
 
 class Intake:
@@ -85,38 +89,34 @@ class Intake:
         self._term = term
         self._notices = notices or Notices()
         self._limits = limits or Limits()
-        self._running: set[asyncio.Task[Disposition]] = set()
+        self._running = 0
+        self._idle: asyncio.Future[None] | None = None
         self._held = _HeldLately()
         self._beforehand = beforehand
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
-        """Runs to its end even if the caller is cancelled, which is how a client that leaves shows: the batch that it is in
-        completes, and the final dot is not sent."""
-        left = False
-
-        def gone() -> bool:
-            return left or transaction.gone()
-
-        task = asyncio.create_task(self._guarded(transaction, onward, gone))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        """To be left to run to its end, also where the client goes away meanwhile (``Transaction.gone``): the batch that it is in
+        completes, and the final dot is not sent. Cancelled, it says that it is in doubt."""
+        self._running += 1
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            left = True
-            raise
+            return await self._guarded(transaction, onward)
+        finally:
+            self._running -= 1
+            if not self._running and self._idle is not None:
+                self._idle.set_result(None)
+                self._idle = None
 
     async def drain(self) -> None:
-        """Wait for those whose callers have gone."""
-        while self._running:
-            await asyncio.wait(self._running)
+        """Wait for those that run, whose clients may have gone."""
+        if self._running:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
 
-    async def _guarded(self, transaction: Transaction, onward: Onward, gone: Callable[[], bool]) -> Disposition:
+    async def _guarded(self, transaction: Transaction, onward: Onward) -> Disposition:
         """Whatever happens inside, the client gets an answer of ours, and the relay no message."""
         way = _Once(onward)
         try:
-            async with asyncio.timeout(self._limits.total_seconds) as deadline:
-                return await self._straight(transaction, way, gone, deadline)
+            return await self._straight(transaction, way)
         except Full:
             answer = reply.DISK_FULL
         except Busy:
@@ -131,20 +131,23 @@ class Intake:
         await way.abandon()
         return Deferred(reply=answer)
 
-    async def _straight(
-        self, transaction: Transaction, onward: _Once, gone: Callable[[], bool], deadline: asyncio.Timeout
-    ) -> Disposition:
+    async def _straight(self, transaction: Transaction, onward: _Once) -> Disposition:
         if self._beforehand is not None and self._beforehand.asked(transaction):
-            return await self._beforehand(transaction, onward, gone)
+            async with asyncio.timeout(self._limits.rounds_seconds):
+                return await self._beforehand(transaction, onward, transaction.gone)
         keep = recalled = False
+        began = self._clock.monotonic()
         for _ in range(ROUNDS):
+            if self._clock.monotonic() - began > self._limits.rounds_seconds:
+                break
             in_force = self._policies.current()
             gathering, plan = await self._planned(transaction, in_force)
             likely = plan.expects_hold or self._held.knows(gathering.facts.identity)
             if keep or likely or self._watch.stops(gathering.facts):
-                await self._ledger.keep(transaction.message)
+                async with asyncio.timeout(self._limits.keep_seconds):
+                    await self._ledger.keep(transaction.message)
             try:
-                admission = await self._admitted(gathering, plan, gone)
+                admission = await self._admitted(gathering, plan)
             except PolicyMoved:
                 await self._policies.follow()
                 continue
@@ -153,14 +156,12 @@ class Intake:
                 continue
             except Gone:
                 break
-            deadline.reschedule(None)  # from here the relay's own times count, and RFC 5321 gives it 10 minutes
-            done = await self._dispose.carry_out(gathering, admission, onward, gone)
+            done = await self._dispose.carry_out(gathering, admission, onward, transaction.gone)
             if done is not None:
                 return done
             if recalled:
                 return Deferred(reply=reply.RECALLED)
-            recalled = True
-            deadline.reschedule(asyncio.get_running_loop().time() + self._limits.total_seconds)
+            recalled, began = True, self._clock.monotonic()
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED)
 
@@ -182,7 +183,7 @@ class Intake:
             plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
         return gathering, plan
 
-    async def _admitted(self, gathering: Gathering, plan: Plan, gone: Callable[[], bool]) -> Admission:
+    async def _admitted(self, gathering: Gathering, plan: Plan) -> Admission:
         streams = watched(gathering)
         asks: tuple[Ask, ...] = (*plan.asks, *(one.ask for one in streams))
         record = Record(
@@ -197,8 +198,7 @@ class Intake:
             verdict = with_fixed(plan.close(live), gathering, live, streams)
             return record.admission(standing(verdict, gathering, live, self._term), live, plan.stops(verdict, live))
 
-        async with asyncio.timeout(self._limits.admit_seconds):
-            admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests), gone), step)
+        admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests)), step)
         self._held.note(gathering.facts.identity, admission.verdict.action)
         return admission
 
@@ -256,7 +256,7 @@ def _keys(identity: Identity | None) -> tuple[int | str, ...]:
     return (identity.exact,) if identity.exact else identity.sketch.keys
 
 
-def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool]) -> Item:
+def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
     transaction, facts = gathering.transaction, gathering.facts
     reading = gathering.reading
     return Item(
@@ -273,7 +273,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...], gone: Callable[[], bool])
         senders=facts.senders,
         thread=facts.thread,
         identity=facts.identity,
-        gone=gone,
+        gone=transaction.gone,
     )
 
 

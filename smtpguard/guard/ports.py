@@ -47,7 +47,8 @@ class Ledger(Protocol):
         """Raises ContentMissing."""
 
     async def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
-        """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Raises LedgerError's kinds."""
+        """The one transaction. ``step`` is pure and cheap and runs in the writer's thread. Within half a minute it returns, or
+        raises LedgerError's kinds."""
 
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
         """Read the hold, let ``step`` say what becomes of it, write that. Raises KeyError where there is no such hold."""
@@ -142,7 +143,11 @@ class Ledger(Protocol):
 
 
 class Reader(Protocol):
-    async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown: ...
+    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
+        """What can be read here and now; None where that would take too long, and ``apart`` is to be asked."""
+
+    async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
+        """Within bounds of time and memory: what cannot be read is an answer, which the Reading gives."""
 
 
 class Verifier(Protocol):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.mail.message import Message
-from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.facts import Source
 from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.codec import BadReading, dump_request, load_reading
 from smtpguard.reading.looks import Looks, Readable, Reading
@@ -67,20 +67,24 @@ class BoundedReader:
         self._free = asyncio.Semaphore(self._pool.processes)
         self._idle: list[_Child] = []
 
-    async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
-        """Never Unknown of itself: what cannot be read is an answer, which the Reading gives."""
+    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
         policy, around = self._around()
         depth = Depth.TEXT if Source.TEXT in need else Depth.HEADERS
         for known in (Depth.TEXT, depth):  # who has read the text has read the header
             found = self._remembered((message.sha256, policy, known))
             if found is not None:
                 return found
-        if _small(message, depth, self._pool):
-            reading = read(message, around, depth, NARROW)
-            if reading.readable is not Readable.TOO_COMPLEX:
-                self._remember((message.sha256, policy, depth), reading)
-                return reading
-        return await self._elsewhere(message, policy, around, depth)
+        if not _small(message, depth, self._pool):
+            return None
+        reading = read(message, around, depth, NARROW)
+        if reading.readable is Readable.TOO_COMPLEX:
+            return None
+        self._remember((message.sha256, policy, depth), reading)
+        return reading
+
+    async def apart(self, message: Message, need: frozenset[Source]) -> Reading:
+        policy, around = self._around()
+        return await self._elsewhere(message, policy, around, Depth.TEXT if Source.TEXT in need else Depth.HEADERS)
 
     async def close(self) -> None:
         for task in self._underway.values():

@@ -137,7 +137,10 @@ class FakeReader:
     hangs: bool = False  # over the text
     sketch: Sketch = field(default_factory=Sketch)
 
-    async def read(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
+    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
+        return None
+
+    async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         self.asked.append(need)
         if self.text_fails and Source.TEXT in need:
             raise self.text_fails

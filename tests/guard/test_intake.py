@@ -360,13 +360,28 @@ async def test_a_reader_that_hangs_is_not_waited_for(home: House) -> None:
     assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
 
 
-async def test_an_admission_that_hangs_is_not_waited_for(home: House) -> None:
-    async def admit(*_: Any) -> Any:
+async def test_content_whose_keeping_hangs_is_not_waited_for(home: House) -> None:
+    async def keep(_: Any) -> None:
         await asyncio.Event().wait()
 
-    home.ledger = Broken(home, admit=admit)
-    done = await home.intake(limits=Limits(admit_seconds=0.01))(home.transaction(RAMADAN), Way())
+    home.ledger = Broken(home, keep=keep)
+    done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), Way())
     assert done == Deferred(reply=NOT_RECORDED)
+
+
+async def test_after_a_while_no_other_round_begins(home: House) -> None:
+    rounds = 0
+
+    async def admit(*_: Any) -> Any:
+        nonlocal rounds
+        rounds += 1
+        home.clock.pass_(seconds=61)
+        raise PolicyMoved("again and again")
+
+    home.ledger = Broken(home, admit=admit)
+    way = Way()
+    assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED)
+    assert (rounds, way.abandoned) == (2, 1)
 
 
 # -- the client
@@ -394,7 +409,7 @@ async def test_a_client_that_leaves_meanwhile_gets_nothing_sent(home: House) -> 
     assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "gone"]
 
 
-async def test_a_cancelled_call_completes_and_sends_nothing(home: House) -> None:
+async def test_a_cancelled_call_sends_nothing_and_is_in_doubt(home: House) -> None:
     reached = asyncio.Event()
     go_on = asyncio.Event()
 
@@ -410,10 +425,27 @@ async def test_a_cancelled_call_completes_and_sends_nothing(home: House) -> None
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    go_on.set()
     await intake.drain()
     assert not way.sent
-    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "gone"]
+    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "in-doubt"]
+
+
+async def test_the_end_waits_for_who_is_being_decided_on(home: House) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        reached.set()
+        await go_on.wait()
+
+    intake = home.intake()
+    call = asyncio.create_task(intake(home.transaction("ulf@example.com"), Way(before_dot=wait)))
+    await reached.wait()
+    draining = asyncio.create_task(intake.drain())
+    await asyncio.sleep(0)
+    assert not draining.done()
+    go_on.set()
+    await draining
+    assert isinstance(await call, Relayed)
 
 
 # -- the relay

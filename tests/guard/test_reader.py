@@ -48,7 +48,7 @@ NOBODY = child("raise SystemExit(3)")
 
 
 async def read(reader: BoundedReader, message: Message, need: frozenset[Source] = TEXT) -> Reading:
-    reading = await reader.read(message, need)
+    reading = reader.at_once(message, need) or await reader.apart(message, need)
     assert isinstance(reading, Reading)
     return reading
 
@@ -179,7 +179,7 @@ async def test_the_same_content_at_once_is_one_reading(make: Make) -> None:
 
 async def test_one_that_stops_waiting_disturbs_nobody(make: Make) -> None:
     reader = make()
-    impatient = asyncio.create_task(reader.read(LARGE, TEXT))
+    impatient = asyncio.create_task(reader.apart(LARGE, TEXT))
     patient = asyncio.create_task(read(reader, LARGE))
     await asyncio.sleep(0)
     impatient.cancel()

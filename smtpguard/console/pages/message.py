@@ -257,7 +257,8 @@ async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Sho
         content = await here.ledger.content(hold.content_sha256)
     except ContentMissing:
         return Shown(gone=True)
-    reading = await here.reader.read(content, frozenset({Source.HEADERS, Source.TEXT}))
+    need = frozenset({Source.HEADERS, Source.TEXT})
+    reading = here.reader.at_once(content, need) or await here.reader.apart(content, need)
     lists = here.policies.current().registry.lists
     avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
     blind = seen < Sight.TEXT
