@@ -18,10 +18,10 @@ from smtpguard.guard.provenance import Provenance
 from smtpguard.guard.sender import Sender
 from smtpguard.guard.threads import reply_of, threads_of
 from smtpguard.lists.declared import Stream
-from smtpguard.lists.recipients import Classification, Classified, Kind, Span
+from smtpguard.lists.recipients import Classification, Classified, Kind
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.facts import Count, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import NONE, ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Readable, Reading
 from smtpguard.reading.marks import Side
@@ -78,25 +78,25 @@ class Gathering:
         well: a trace with another text under it is somebody else's."""
         if self.post is not None and self.post.text:
             await self._confirm(self.post)
-        return await self.ask(frozenset({Source.HEADERS}))
+        return await self.ask(ONLY_HEADERS)
 
     async def ask(self, pending: frozenset[Source]) -> Facts:
         """Everything from these sources; unknown where they do not answer."""
         if Source.TEXT in pending and self.text is None:
-            self.text = await self._read(frozenset({Source.HEADERS, Source.TEXT}))
+            self.text = await self._read(_HEADERS_AND_TEXT)
             if isinstance(self.text, Reading) or self.reading is None:
                 self.reading = self.text  # where the text cannot be read, what the header said still stands
             if isinstance(self.text, Reading):
                 await self._consider_origin(self.text)
         elif Source.HEADERS in pending and self.reading is None:
-            self.reading = await self._read(frozenset({Source.HEADERS}))
+            self.reading = await self._read(ONLY_HEADERS)
         if Source.ORIGIN in pending:
             await self._verify()
         self._learn()
         return self.facts
 
     async def _confirm(self, post: TraceInfo) -> None:
-        text = await self._read(frozenset({Source.HEADERS, Source.TEXT}))
+        text = await self._read(_HEADERS_AND_TEXT)
         if isinstance(text, Reading):
             numbers = set(text.identity.sketch.numbers)
             if 2 * sum(n in numbers for n in post.text) >= len(post.text):
@@ -166,56 +166,60 @@ class Gathering:
         return await _within(self._sources.read_seconds, lambda: reader.apart(message, need), otherwise)
 
     def _learn(self) -> None:
-        if isinstance(self.reading, Reading):
-            self.sender = self.sender.read_as(self.reading.from_address, self.reading.from_ambiguous)
-        values: dict[str, Value] = {}
-        values.update(self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin))
-        self.streams = self.sender.proven_streams(self.transaction, self.counted, self.in_force.registry, self.origin)
-        evidence: dict[str, tuple[str, ...]] = {}
-        thread = ""
-        if isinstance(self.reading, Reading):
-            values.update(self._header(self.reading))
-            thread = self.reading.thread
-        elif self.reading is not None:
-            values.update(dict.fromkeys(_HEADER_FACTS, self.reading))
-        if isinstance(self.text, Reading):
-            values.update(self._text(self.text))
-            evidence["message.looks"] = _phrases(self.text)
-            evidence["message.unsuitable_topics"] = tuple(
-                dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in self.text.topics)
-            )
-        elif self.text is not None:
-            values.update(dict.fromkeys(_TEXT_FACTS, self.text))
-        known = self.facts.with_values(values, evidence)
+        reading, text, known, registry = self.reading, self.text, self.facts, self.in_force.registry
+        if isinstance(reading, Reading):
+            self.sender = self.sender.read_as(reading.from_address, reading.from_ambiguous)
+        values: dict[str, Value] = dict(known.values)
+        values.update(self.sender.facts(self.transaction, self.counted, registry, self.origin))
+        self.streams = self.sender.proven_streams(self.transaction, self.counted, registry, self.origin)
+        evidence, thread = known.evidence, ""
+        if isinstance(reading, Reading):
+            values.update(self._header(reading))
+            thread = reading.thread
+        elif reading is not None:
+            values.update(dict.fromkeys(_HEADER_FACTS, reading))
+        if isinstance(text, Reading):
+            values.update(self._text(text))
+            topics = dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in text.topics)
+            evidence = {**evidence, "message.looks": _phrases(text), "message.unsuitable_topics": tuple(topics)}
+        elif text is not None:
+            values.update(dict.fromkeys(_TEXT_FACTS, text))
         self.facts = Facts(
-            values=known.values,
-            evidence=known.evidence,
+            values=values,
+            evidence=evidence,
             lists=known.lists,
             senders=self.sender.everything,
             thread=thread,
-            threads=threads_of(self.reading, self.counted),
-            reply=reply_of(self.reading, self.transaction),
+            threads=threads_of(reading, self.counted),
+            reply=reply_of(reading, self.transaction),
             sizes=known.sizes,
             identity=self._identity(values.get("sender.proven") is True),
         )
 
     def _envelope(self) -> Mapping[str, Value]:
+        counted = self.counted
+        return {
+            "message.size_mb": Count.exactly(self.transaction.message.size_bytes / (1 << 20)),
+            "recipients.total": Count.exactly(self.everyone.total),
+            "recipients.internal": Count._make(counted.internal),
+            "recipients.outside": Count._make(counted.outside),
+            "recipients.list_addresses": Count._make(counted.list_addresses),
+            "recipients.members": Count._make(counted.members),
+            "recipients.customers": Count._make(counted.customers),
+            "recipients.reach": Count._make(counted.reach),
+            **(self._of_lists() if counted.touched else _NO_LIST),
+        }
+
+    def _of_lists(self) -> Mapping[str, Value]:
         counted, lists = self.counted, self.in_force.registry.lists
-        touched = [lists[name] for name in counted.lists]
-        maybe = [lists[name] for name in counted.touched.keys() - counted.lists]
+        certain = counted.lists
+        touched = [lists[name] for name in certain]
+        maybe = [lists[name] for name in counted.touched.keys() - certain]
 
         def words(certain: set[str], possible: set[str]) -> Value:
             return frozenset(certain) if certain or not possible else Unknown(why=_doubt(counted))
 
         return {
-            "message.size_mb": Count.exactly(self.transaction.message.size_bytes / (1 << 20)),
-            "recipients.total": Count.exactly(self.everyone.total),
-            "recipients.internal": _count(counted.internal),
-            "recipients.outside": _count(counted.outside),
-            "recipients.list_addresses": _count(counted.list_addresses),
-            "recipients.members": _count(counted.members),
-            "recipients.customers": _count(counted.customers),
-            "recipients.reach": _count(counted.reach),
             "recipients.share": _share(counted),
             "recipients.lists": words({i.name for i in touched}, {i.name for i in maybe}),
             "recipients.audience": words({i.audience for i in touched}, {i.audience for i in maybe}),
@@ -230,13 +234,15 @@ class Gathering:
         return {"recipients.customers": (f"copies of the post {self.post.id}, which was decided on before expansion",)}
 
     def _header(self, reading: Reading) -> Mapping[str, Value]:
-        hidden = [r for r in _distinct(self.counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
-        certain = sum(r.customers for r in hidden)
-        possible = certain + sum(r.perhaps for r in hidden)
+        undisclosed = NONE
+        if self.counted.touched or self.counted.crowds:
+            hidden = [r for r in _distinct(self.counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
+            certain = sum(r.customers for r in hidden)
+            undisclosed = Count(certain, certain + sum(r.perhaps for r in hidden))
         return {
             "message.labels": reading.labels,
             "message.automatic": reading.automatic,
-            "recipients.undisclosed": Count(certain, possible),
+            "recipients.undisclosed": undisclosed,
         }
 
     def _text(self, reading: Reading) -> Mapping[str, Value]:
@@ -261,6 +267,14 @@ class Gathering:
         }
 
 
+_HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
+_NOTHING: frozenset[str] = frozenset()
+_NO_LIST: Mapping[str, Value] = {
+    "recipients.share": NONE,
+    "recipients.lists": _NOTHING,
+    "recipients.audience": _NOTHING,
+    "recipients.sensitivity": _NOTHING,
+}
 _HEADER_FACTS = ("message.labels", "message.automatic", "recipients.undisclosed")
 _TEXT_FACTS = (
     "message.looks",
@@ -310,10 +324,6 @@ def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes
 def _bracketed(list_id: str) -> str:
     """The identifier of a List-Id field (RFC 2919 section 3)."""
     return list_id.rpartition("<")[2].partition(">")[0]
-
-
-def _count(span: Span) -> Count:
-    return Count(span.low, span.high)
 
 
 def _share(counted: Classified) -> Count:

@@ -43,13 +43,14 @@ from smtpguard.policy.admission import (
     PolicyMoved,
 )
 from smtpguard.policy.engine import Plan
-from smtpguard.policy.facts import Source
+from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Action, Deferred, Disposition
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 
 log = logging.getLogger(__name__)
 
+_SOURCES = len(Source)
 ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
 
 
@@ -171,16 +172,16 @@ class Intake:
         rules = in_force.rules
         gathering = Gathering(transaction, in_force, self._sources)
         plan = rules.plan(await gathering.open())
-        for _ in Source:
+        for _ in range(_SOURCES):
             if not plan.pending:
                 break
             plan = rules.plan(await gathering.ask(plan.pending))
         if gathering.uses_limited_stream:
-            plan = rules.plan(await gathering.ask(frozenset({Source.ORIGIN})))
+            plan = rules.plan(await gathering.ask(ONLY_ORIGIN))
         if plan.certain[0] is Action.HOLD:
-            plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
+            plan = rules.plan(await gathering.ask(ONLY_TEXT))
         if gathering.needs_identity or (gathering.facts.identity is None and self._watch.freezes_mailings):
-            plan = rules.plan(await gathering.ask(frozenset({Source.TEXT})))
+            plan = rules.plan(await gathering.ask(ONLY_TEXT))
         return gathering, plan
 
     async def _admitted(self, gathering: Gathering, plan: Plan) -> Admission:

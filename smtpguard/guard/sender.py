@@ -24,6 +24,7 @@ from smtpguard.reading.origin import Origin
 
 # One mailbox, alone or behind a plain display name: what nearly every From is, and nothing that needs a grammar.
 _USUAL = re.compile(r"""(?:[\w!#$%&'*+/=?^`{|}~ -]*<([\w.+-]+@[\w.-]+)>|([\w.+-]+@[\w.-]+))\Z""", re.ASCII)
+_NO_STREAM: frozenset[str] = frozenset()
 MAX_FIELD = 20_000  # octets of an address field that are looked at
 
 
@@ -44,28 +45,22 @@ class Sender:
         header, session = transaction.message.header, transaction.session
         written = mailboxes(header, "From")
         claims = {a.canonical(delimiters) for a in written}
-        doubled = len(header.all("From")) > 1 or len(claims) > 1
-        claimed = next(iter(claims)) if len(claims) == 1 and not doubled and not header.broken else None
-        why = ""
-        if claimed is None:
-            nothing = "From cannot be read" if "From" in header else "no From"
-            why = "the header is broken" if header.broken else "more than one From" if doubled else nothing
-        user = _user(session.auth_user, written, registry)
         shown = {*claims, *(a.canonical(delimiters) for a in mailboxes(header, "Sender"))}
         if transaction.envelope.reverse_path is not None:
             shown.add(transaction.envelope.reverse_path.canonical(delimiters))
+        user, proven = _user(session.auth_user, written, registry), None
         if user is not None:
-            shown.add(user.canonical(delimiters))
+            proven = user.canonical(delimiters)
+            shown.add(proven)
+        claimed = claims.pop() if len(claims) == 1 and len(header.all("From")) == 1 and not header.broken else None
         internal = claimed is not None and registry.is_internal(written[0])
-        verified = session.senders_verified and internal
         return cls(
             claimed=claimed,
-            why_unclear=why,
+            why_unclear="" if claimed is not None else _why_unclear(header),
             everything=frozenset(shown),
             internal=internal,
-            authenticated=claimed is not None
-            and (verified or (user is not None and user.canonical(delimiters) == claimed)),
-            told=_told(transaction, registry, user, written[0] if claimed else None),
+            authenticated=claimed is not None and ((session.senders_verified and internal) or proven == claimed),
+            told=_told(transaction, registry, user, written[0] if claimed is not None else None),
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
@@ -85,11 +80,14 @@ class Sender:
             unclear = Unknown(why=self.why_unclear)
             return {"sender.address": unclear, "sender.internal": unclear, "sender.proven": False,
                     "sender.is_writer": not classified.addressed, "stream": frozenset()}  # fmt: skip
+        streams = () if classified.list_addresses.high else registry.streams_from(self.claimed)
+        if not streams and not classified.touched:  # as nearly all mail is
+            return {"sender.address": self.claimed, "sender.internal": self.internal,
+                    "sender.proven": self.authenticated, "sender.is_writer": True, "stream": _NO_STREAM}  # fmt: skip
         values: dict[str, Value | None] = {
             "sender.address": self.claimed,
             "sender.internal": self.internal,
         }
-        streams = () if classified.list_addresses.high else registry.streams_from(self.claimed)
         by_stream = {s.name: _proves(s, transaction, origin) for s in streams}
         by_list = {
             name: _proves(registry.lists[name], transaction, origin)
@@ -107,7 +105,8 @@ class Sender:
         """The streams whose standing approval this message uses, and whose limits it therefore counts against."""
         if self.claimed is None or classified.list_addresses.high:
             return ()
-        return tuple(s for s in registry.streams_from(self.claimed) if _proves(s, transaction, origin) is True)
+        streams = registry.streams_from(self.claimed)
+        return tuple(s for s in streams if _proves(s, transaction, origin) is True) if streams else ()
 
     def _is_writer(
         self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]
@@ -121,12 +120,21 @@ class Sender:
         return _all(answers)
 
 
+def _why_unclear(header: Header) -> str:
+    if header.broken:
+        return "the header is broken"
+    if len(header.all("From")) > 1 or mailboxes(header, "From"):
+        return "more than one From"
+    return "From cannot be read" if "From" in header else "no From"
+
+
 def mailboxes(header: Header, *names: str) -> list[Address]:
     """Every mailbox in the fields of these names, doubled ones too. Total: what is no address is left out.
 
     Encoded words stay as they are: RFC 2047 has none in addresses, and a decoded display name may look like one.
     """
-    return [address for name in names for field in header.all(name) for address in _mailboxes(field.raw[:MAX_FIELD])]
+    fields = [field for name in names for field in header.all(name)]
+    return [address for field in fields for address in _mailboxes(field.raw[:MAX_FIELD])]
 
 
 @lru_cache(maxsize=4096)

@@ -26,6 +26,7 @@ class Span(NamedTuple):
 
 
 NOBODY = Span(0, 0)
+_NONE: frozenset[str] = frozenset()
 ONE = Span(1, 1)
 
 
@@ -108,9 +109,13 @@ class Classified:
     @property
     def addressed(self) -> tuple[str, ...]:
         """Lists reached by their address, nested ones included, or by another that expands to their members; by name."""
+        if not self.touched:
+            return ()
         return tuple(sorted(t.name for t in self.touched.values() if t.by_address or t.expanded))
 
     @property
     def lists(self) -> frozenset[str]:
         """Lists certainly touched, by address or by a member."""
+        if not self.touched:
+            return _NONE
         return frozenset(t.name for t in self.touched.values() if t.by_address or t.members.low)

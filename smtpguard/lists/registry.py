@@ -55,6 +55,10 @@ class Registry:
         list server themselves, at which their mailboxes answer too. ``expansions``: the policy says what else expands."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
+        self._streams_from: dict[str, tuple[Stream, ...]] = {}
+        for stream in self.streams.values():
+            for sender in stream.senders:
+                self._streams_from[sender] = (*self._streams_from.get(sender, ()), stream)
         self.digester = digester
         self.expanders = tuple(expanders)
         signs = every_delimiter(digester.delimiters)
@@ -148,7 +152,7 @@ class Registry:
 
     def streams_from(self, canonical: str) -> tuple[Stream, ...]:
         """Streams that this From may write; their origin is yet to be proven."""
-        return tuple(s for s in self.streams.values() if canonical in s.senders)
+        return self._streams_from.get(canonical, ())
 
     def _is_ours(self, domain: str) -> bool:
         return domain in self._domains or domain.endswith(self._parents)
@@ -261,6 +265,21 @@ class Registry:
                 outside += 1
             for name in one.doubt:
                 perhaps[name] = perhaps.get(name, 0) + 1
+        if not (list_addresses or surely or perhaps or crowds):  # as nearly all mail is
+            return Classified(
+                recipients=tuple(recipients),
+                total=len(recipients),
+                internal=Span(internal, internal),
+                outside=Span(outside, outside),
+                list_addresses=NOBODY,
+                members=NOBODY,
+                customers=NOBODY,
+                reach=Span(len(people), len(people)),
+                touched={},
+                people=(),
+                doubtful=(),
+                unsure={},
+            )
         touched = {
             n: self._touched(n, n in addressed, Span(surely.get(n, 0), surely.get(n, 0) + perhaps.get(n, 0)))
             for n in sorted({*addressed, *surely, *perhaps})

@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from smtpguard.audit.event import Event
 from smtpguard.mail.address import Address
@@ -71,8 +71,7 @@ class Gate:
     freezes: tuple[Freeze, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(NamedTuple):
     """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
 
     ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For what is counted of a mailing it is

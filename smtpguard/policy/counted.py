@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from smtpguard.policy.admission import Ask, Live
-from smtpguard.policy.facts import Count, Facts, Unknown, Value
+from smtpguard.policy.facts import NONE, Count, Facts, Unknown, Value
 from smtpguard.policy.mailing import DAY
 
-Keys = Callable[[Facts], "Sequence[str] | Value | None"]
+Keys = Callable[[Facts], "list[str] | Value | None"]
 """The keys of a count; a value where it is known without counting; None where they are not known yet."""
 
 
@@ -28,31 +28,31 @@ class Counted:
     lazy: bool = False
 
 
-def _sender(facts: Facts) -> Sequence[str] | Value | None:
+def _sender(facts: Facts) -> list[str] | Value | None:
     address = facts.get("sender.address")
     if address is None or isinstance(address, Unknown):
         return address
     return [address] if isinstance(address, str) and address else Unknown(why="the message names no sender")
 
 
-def _mailing(facts: Facts) -> Sequence[str] | Value | None:
+def _mailing(facts: Facts) -> list[str] | Value | None:
     """A message that can reach no customer is no part of a mailing to customers."""
     customers = facts.get("recipients.customers")
-    return Count(0, 0) if isinstance(customers, Count) and not customers.high else [""]
+    return NONE if isinstance(customers, Count) and not customers.high else [""]
 
 
-def _lists(facts: Facts) -> Sequence[str] | Value | None:
+def _lists(facts: Facts) -> list[str] | Value | None:
     """Each list that it touches, or may touch."""
-    return sorted(facts.sizes) or Count(0, 0)
+    return sorted(facts.sizes) or NONE
 
 
-def _thread(facts: Facts) -> Sequence[str] | Value | None:
+def _thread(facts: Facts) -> list[str] | Value | None:
     if facts.get("sender.address") is None:
         return None  # the header was not asked yet
-    return list(facts.threads) or Count(0, 0)
+    return list(facts.threads) or NONE
 
 
-def _reply(facts: Facts) -> Sequence[str] | Value | None:
+def _reply(facts: Facts) -> list[str] | Value | None:
     """What is no reply reaches whom it reaches."""
     if facts.get("sender.address") is None:
         return None
@@ -80,7 +80,7 @@ def _share(counts: Mapping[str, Count], facts: Facts) -> Value:
     """The largest share of any one list; of a list of which nobody knows how many are on it, up to all."""
     low = high = 0.0
     for name, count in counts.items():
-        size = facts.sizes.get(name, Count(0, 0))
+        size = facts.sizes.get(name, NONE)
         low = max(low, min(1.0, count.low / size.high) if size.high else 0.0)
         if count.high:
             high = max(high, min(1.0, count.high / size.low) if size.low else 1.0)
@@ -103,14 +103,13 @@ APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 
 
-def ask(fact: str, window_seconds: int, facts: Facts) -> tuple[Ask, ...] | Value | None:
+def ask(fact: str, window_seconds: int, facts: Facts) -> list[Ask] | Value | None:
     """What to ask the ledger, or the value where it is known already. None: the keys are not known yet."""
     counted = COUNTED[fact]
     keys = counted.keys(facts)
-    if isinstance(keys, (list, tuple)):
+    if isinstance(keys, list):
         seconds = counted.window_seconds or window_seconds
-        return tuple(Ask(fact=fact, key=key, window_seconds=seconds) for key in keys)
-    assert keys is None or isinstance(keys, (bool, str, frozenset, Count, Unknown))
+        return [Ask(fact, key, seconds) for key in keys]
     return keys
 
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from smtpguard.policy import counted, stopping
 from smtpguard.policy.admission import Ask, Freeze, Live, Selector
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
-from smtpguard.policy.facts import FACTS, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import FACTS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.rule import Rule, Strength
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Reason, Scope, Verdict
 
@@ -34,12 +34,14 @@ _NOBODY = Facts()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reckoning:
-    """What the rules make of some values, whichever message has them. ``settled``: what is not pending, in words."""
+    """What the rules make of some values, whichever message has them. ``settled``: what is not pending, in words. ``holding``:
+    what is asked by each rule that hangs and would hold. ``pending``: the cheapest source that any of them waits for."""
 
     answers: tuple[Answer, ...]
     certain: Strength
     hanging: frozenset[str]
-    sources: frozenset[Source]
+    holding: tuple[frozenset[str], ...]
+    pending: frozenset[Source]
     settled: tuple[Hit | Miss | None, ...]
     unknown: Mapping[str, str]
 
@@ -56,7 +58,7 @@ class RuleSet:
     quorums: Mapping[str, Quorum] = field(default_factory=dict)
     approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
-    _envelope: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _envelope: frozenset[str] = field(init=False, repr=False, compare=False)
     _counted: tuple[tuple[str, str, int], ...] = field(init=False, repr=False, compare=False)
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -72,25 +74,24 @@ class RuleSet:
         live = {(c.slot, c.fact.name, c.window_seconds) for c in conditions if c.fact.name in counted.COUNTED}
         lazy = frozenset(slot for slot, fact, _ in live if counted.COUNTED[fact].lazy)
         object.__setattr__(self, "_lazy", lazy)
-        object.__setattr__(self, "_lazies", tuple(lazy & {c.slot for c in rule.conditions} for rule in self.rules))
+        object.__setattr__(self, "_lazies", tuple(lazy & rule.slots for rule in self.rules))
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
-        object.__setattr__(self, "_envelope", tuple(sorted(envelope)))
+        object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(sorted(live)))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
 
     def plan(self, known: Facts) -> Plan:
         """How far the rules come with what is known, and what they still hang on."""
         values = dict(known.values)
-        for slot in self._envelope:
-            if values.get(slot) is None:
-                values[slot] = _NOT_GATHERED
+        for slot in self._envelope.difference(values):
+            values[slot] = _NOT_GATHERED
         asks: dict[str, tuple[Ask, ...]] = {}
         # whatever the rules do: a freeze of a sender or a thread looks at the header
-        headers = values.get("sender.address") is None
+        headers = "sender.address" not in values
         for slot, fact, window in self._counted:
             question = counted.ask(fact, window, known)
-            if isinstance(question, tuple):
-                asks[slot] = question
+            if isinstance(question, list):
+                asks[slot] = tuple(question)
                 values.pop(slot, None)  # a count is the ledger's to say
             elif question is not None:
                 values[slot] = question
@@ -105,11 +106,15 @@ class RuleSet:
                 slot for slots, a in zip(self._lazies, reckoned.answers, strict=True) if a is PENDING for slot in slots
             }
             asks = {slot: questions for slot, questions in asks.items() if slot not in self._lazy or slot in wanted}
-        sources = reckoned.sources | {Source.HEADERS} if headers else reckoned.sources
-        pending = frozenset([source for source in _PRICES if source in sources][:1])
         pauses = stopping.pauses(self.rules, reckoned.answers, known)
         return Plan(
-            rules=self, facts=known, values=values, reckoned=reckoned, pending=pending, questions=asks, pauses=pauses
+            rules=self,
+            facts=known,
+            values=values,
+            reckoned=reckoned,
+            pending=ONLY_HEADERS if headers else reckoned.pending,
+            questions=asks,
+            pauses=pauses,
         )
 
     def _reckon(self, known: tuple[Value | None, ...]) -> Reckoning:
@@ -122,11 +127,13 @@ class RuleSet:
             if answer is not NO and answer is not PENDING and not rule.observes:
                 certain = max(certain, rule.strength(answer))
         hanging = [r for r, answer in answered if answer is PENDING and (r.observes or r.strength() > certain)]
+        sources = {rule.waits_for(values) for rule in hanging}
         return Reckoning(
             answers=answers,
             certain=certain,
             hanging=frozenset(rule.rule_id for rule in hanging),
-            sources=frozenset(rule.waits_for(values) for rule in hanging),
+            holding=tuple(r.slots for r in hanging if r.then is Action.HOLD and not r.observes),
+            pending=frozenset([source for source in _PRICES if source in sources][:1]),
             settled=self._in_words(answers, values, _NOBODY),
             unknown={self._slots[slot]: value.why for slot, value in values.items() if isinstance(value, Unknown)},
         )
@@ -208,13 +215,7 @@ class Plan:
     def _may_hold(self, *, counting: bool) -> bool:
         if self.certain[0] is not Action.RELAY:
             return self.certain[0] is Action.HOLD
-        return any(
-            rule.then is Action.HOLD
-            and not rule.observes
-            and (counting or not any(c.slot in self.questions for c in rule.conditions))
-            for rule in self.rules.rules
-            if rule.rule_id in self.hanging
-        )
+        return any(counting or slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
 
     def close(self, live: Live) -> Verdict:
         """The verdict, with the counts, approvals and freezes of the admission. A rule that could not make it stricter is

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from smtpguard.reading.fingerprint import Identity
 
@@ -22,6 +23,9 @@ class Source(enum.Enum):
     TEXT = "text"
     ORIGIN = "origin"  # DKIM: needs DNS
     LIVE = "live"  # counts, freezes and approvals: read in the admission
+
+
+ONLY_HEADERS, ONLY_TEXT, ONLY_ORIGIN = (frozenset({s}) for s in (Source.HEADERS, Source.TEXT, Source.ORIGIN))
 
 
 class Type(enum.Enum):
@@ -39,9 +43,9 @@ class Unknown:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """At least ``low``, at most ``high`` (both inclusive). Shares are counts between 0 and 1."""
+class Count(NamedTuple):
+    """At least ``low``, at most ``high`` (both inclusive). Shares are counts between 0 and 1. A tuple, since each message has a
+    dozen, by which what the rules made of them is remembered."""
 
     low: float
     high: float
@@ -54,12 +58,11 @@ class Count:
     def exact(self) -> bool:
         return self.low == self.high
 
-    def __add__(self, other: Count) -> Count:
-        return Count(self.low + other.low, self.high + other.high)
-
     def __str__(self) -> str:
         return f"{self.low:.12g}" if self.exact else f"{self.low:.12g} to {self.high:.12g}"
 
+
+NONE = Count(0, 0)
 
 Value = bool | str | frozenset[str] | Count | Unknown
 
@@ -153,6 +156,3 @@ class Facts:
     def get(self, name: str) -> Value | None:
         """The value, Unknown, or None where it has not been asked yet."""
         return self.values.get(name)
-
-    def with_values(self, values: Mapping[str, Value], evidence: Mapping[str, tuple[str, ...]] | None = None) -> Facts:
-        return replace(self, values={**self.values, **values}, evidence={**self.evidence, **(evidence or {})})

@@ -43,10 +43,13 @@ class Rule:
     explain: bool = False
     stop_seconds: int = 0
     """For so long a conversation rests once the rule has taken effect in it."""
+    slots: frozenset[str] = field(init=False, repr=False, compare=False)
+    """What its conditions ask."""
     _when: _Tests = field(init=False, repr=False, compare=False)
     _unless: _Tests = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "slots", frozenset(c.slot for c in self.conditions))
         object.__setattr__(self, "_when", tuple((c.slot, c.test) for c in self.when))
         object.__setattr__(self, "_unless", tuple((c.slot, c.test) for c in self.unless))
 

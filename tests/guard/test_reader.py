@@ -124,7 +124,7 @@ async def test_larger_than_anything_that_is_read(make: Make) -> None:
 
 async def test_a_process_that_cannot_be_started_is_an_error_for_gather(make: Make) -> None:
     with pytest.raises(OSError):
-        await make(argv=("/nonexistent",)).read(LARGE, TEXT)
+        await make(argv=("/nonexistent",)).apart(LARGE, TEXT)
 
 
 async def test_a_content_is_read_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

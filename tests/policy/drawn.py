@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -104,6 +105,11 @@ def facts(draw: st.DrawFn) -> Facts:
     )
 
 
+def told(known: Facts, values: Mapping[str, Value]) -> Facts:
+    """The same message, of which this is known as well."""
+    return replace(known, values={**known.values, **values})
+
+
 @st.composite
 def blurred(draw: st.DrawFn, known: Facts) -> Facts:
     """The same message, of which less is known: values that have become unknown, and intervals around counts."""
@@ -114,7 +120,7 @@ def blurred(draw: st.DrawFn, known: Facts) -> Facts:
             less[name] = Unknown(why="nobody answered")
         elif how == "wide" and isinstance(value, Count):
             less[name] = Count(max(0, value.low - draw(_numbers)), value.high + draw(_numbers))
-    return known.with_values(less)
+    return told(known, less)
 
 
 MAILING = Mailing(mailing_id="mailing", first_at=NOW, last_at=NOW)

@@ -17,7 +17,7 @@ from smtpguard.policy.grammar import condition
 from smtpguard.policy.rule import Rule, soften
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope, Verdict
 from tests.policy import drawn
-from tests.policy.drawn import KNOWN, NOW
+from tests.policy.drawn import KNOWN, NOW, told
 
 LAW = settings(max_examples=150, deadline=None)
 LIVE = Live(now=NOW)
@@ -80,7 +80,7 @@ def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
             break
         (source,) = plan.pending
         asked = {source, *data.draw(st.frozensets(st.sampled_from([Source.HEADERS, Source.TEXT, Source.ORIGIN])))}
-        known = known.with_values({n: v for n, v in truth.values.items() if FACTS[n].source in asked})
+        known = told(known, {n: v for n, v in truth.values.items() if FACTS[n].source in asked})
     else:
         pytest.fail("it never came to an end")
     verdict = plan.close(live)
@@ -166,7 +166,7 @@ def test_the_cheapest_source_is_asked_first_and_a_dear_one_not_in_vain() -> None
     rules = ruleset(ORIGIN_RULE, TEXT_RULE)
     known = Facts(values=TO_A_LIST)
     assert rules.plan(known).pending == {Source.TEXT}
-    plan = rules.plan(known.with_values({"message.looks": "internal"}))
+    plan = rules.plan(told(known, {"message.looks": "internal"}))
     assert plan.pending == frozenset()
     verdict = plan.close(LIVE)
     assert (verdict.action, verdict.skipped) == (Action.HOLD, ("origin",))
@@ -295,7 +295,7 @@ def test_a_count_that_no_rule_wants_to_know_of_any_more_is_not_asked() -> None:
     storm = ruleset(rule("storm", {"thread.replies": ">= 5 in 10m", "recipients.reach": ">= 100"}))
     few = Facts(values={**SENDER, "recipients.reach": Count(3, 3)}, threads=("<t>",))
     assert storm.plan(few).asks == ()
-    (asked,) = storm.plan(few.with_values({"recipients.reach": Count(100, 100)})).asks
+    (asked,) = storm.plan(told(few, {"recipients.reach": Count(100, 100)})).asks
     assert asked.key == "<t>"
 
 
