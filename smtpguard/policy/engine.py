@@ -8,7 +8,7 @@ Never here: what one rule says (rule), or what is done about it (guard.dispose).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -31,8 +31,11 @@ _PRICES = (Source.HEADERS, Source.TEXT, Source.ORIGIN)
 _REMEMBERED = 1024
 _NOBODY = Facts()
 
+Values = tuple[Value | None, ...]
+"""One for each slot of the rules, None where it is yet to be asked."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reckoning:
     """What the rules make of some values, whichever message has them. ``settled``: what is not pending, in words. ``holding``:
     what is asked by each rule that hangs and would hold. ``pending``: the cheapest source that any of them waits for."""
@@ -64,8 +67,9 @@ class RuleSet:
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
     _lazies: tuple[frozenset[str], ...] = field(init=False, repr=False, compare=False)
     """The slots of counts that are asked for only where a rule still wants to know: all, and of each rule."""
-    _reckoned: Callable[[tuple[Value | None, ...]], Reckoning] = field(init=False, repr=False, compare=False)
-    """Remembered, since nearly every message has the values that one before it had."""
+    _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
+    _judged: Callable[[Reckoning, Values, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
+    """Both are remembered, since nearly every message has the values that one before it had."""
 
     def __post_init__(self) -> None:
         conditions = [c for rule in self.rules for c in rule.conditions]
@@ -79,6 +83,7 @@ class RuleSet:
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(sorted(live)))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
+        object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge))
 
     def plan(self, known: Facts) -> Plan:
         """How far the rules come with what is known, and what they still hang on."""
@@ -110,16 +115,18 @@ class RuleSet:
         return Plan(
             rules=self,
             facts=known,
-            values=values,
+            known=slots,
             reckoned=reckoned,
             pending=ONLY_HEADERS if headers else reckoned.pending,
             questions=asks,
             pauses=pauses,
         )
 
-    def _reckon(self, known: tuple[Value | None, ...]) -> Reckoning:
-        """``known``: a value for each slot, None where it is yet to be asked."""
-        values = {slot: value for slot, value in zip(self._slots, known, strict=True) if value is not None}
+    def _by_slot(self, known: Values) -> dict[str, Value]:
+        return {slot: value for slot, value in zip(self._slots, known, strict=True) if value is not None}
+
+    def _reckon(self, known: Values) -> Reckoning:
+        values = self._by_slot(known)
         answers = tuple(rule.answer(values) for rule in self.rules)
         answered = tuple(zip(self.rules, answers, strict=True))
         certain = _LOOSEST
@@ -146,6 +153,61 @@ class RuleSet:
             for rule, answer in zip(self.rules, answers, strict=True)
         )
 
+    def _judge(
+        self,
+        reckoned: Reckoning,
+        told: Values,
+        lists: frozenset[str],
+        settled: Sequence[Hit | Miss | None] | None = None,
+        facts: Facts = _NOBODY,
+        rests: frozenset[str] = frozenset(),
+        freeze: tuple[Freeze, Hit] | None = None,
+    ) -> Verdict:
+        """What is thought of a message of which the admission has ``told`` these values. A rule that could not make it stricter
+        is answered all the same where the admission happens to know all that it asks. ``rests``: the rules for which its
+        conversation rests; ``freeze``: what stops it whatever the rules say."""
+        known = self._by_slot(told)
+        values = dict.fromkeys(self._slots, _NOT_ASKED) | known
+        hits: list[Hit] = [freeze[1]] if freeze is not None else []
+        misses: list[Miss] = []
+        skipped: list[str] = []
+        doubts: dict[str, str] = {}
+        for rule, answer, words in zip(self.rules, reckoned.answers, settled or reckoned.settled, strict=True):
+            if answer is PENDING:
+                answer = rule.answer(values if rule.rule_id in reckoned.hanging else known)
+                if answer is PENDING:
+                    skipped.append(rule.rule_id)
+                    continue
+                words = in_words(rule, answer, values, facts)
+                if answer is NO and rule.rule_id in rests:
+                    answer, words = stopping.stopped(rule, values, words)
+            if answer is UNKNOWN:
+                doubts.update((c.fact.name, self._why(c.slot, values, facts)) for c in rule.doubts(values))
+            if isinstance(words, Hit):
+                hits.append(words)
+            elif words is not None:
+                misses.append(words)
+        enforced = max((h.action for h in hits if h.mode is Mode.ENFORCE), default=Action.RELAY)
+        doubts.update(reckoned.unknown)
+        return Verdict(
+            action=enforced,
+            hits=tuple(hits),
+            misses=tuple(misses),
+            skipped=tuple(skipped),
+            unknown=tuple(sorted(doubts.items())),
+            policy_sha256=self.sha256,
+            quorum=self.quorum(lists) if enforced is Action.HOLD else (),
+            observed=max((h.action for h in hits if h.mode is Mode.OBSERVE), default=Action.RELAY),
+            freeze_id=freeze[0].freeze_id if freeze is not None else None,
+        )
+
+    def _why(self, slot: str, values: Mapping[str, Value], facts: Facts) -> str:
+        value = values.get(slot, _NOT_ASKED)
+        if isinstance(value, Unknown):
+            return value.why
+        evidence = facts.evidence.get(self._slots[slot], ())
+        return "; ".join((f"known only to be {value}", *evidence[:5]))
+
     def counts(self, fact: str) -> bool:
         """Whether any rule asks for this count."""
         return any(name == fact for _, name, _ in self._counted)
@@ -163,7 +225,7 @@ class Plan:
 
     rules: RuleSet
     facts: Facts
-    values: Mapping[str, Value]
+    known: Values
     reckoned: Reckoning
     pending: frozenset[Source]
     questions: Mapping[str, tuple[Ask, ...]]
@@ -175,7 +237,8 @@ class Plan:
         """What is settled is put in words here, outside the admission's lock."""
         settled = self.reckoned.settled
         if not self.pending and not self.facts.evidence.keys().isdisjoint(self.rules._slots.values()):
-            settled = self.rules._in_words(self.reckoned.answers, self.values, self.facts)
+            values = self.rules._by_slot(self.known)
+            settled = self.rules._in_words(self.reckoned.answers, values, self.facts)
         object.__setattr__(self, "_settled", settled)
 
     @property
@@ -218,60 +281,21 @@ class Plan:
         return any(counting or slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
 
     def close(self, live: Live) -> Verdict:
-        """The verdict, with the counts, approvals and freezes of the admission. A rule that could not make it stricter is
-        answered all the same where the admission happens to know all that it asks."""
-        told = self._told(live)
-        values = dict.fromkeys(self.rules._slots, _NOT_ASKED) | told
-        hits: list[Hit] = []
-        misses: list[Miss] = []
-        skipped: list[str] = []
-        doubts: dict[str, str] = {}
-        for rule, answer, settled in zip(self.rules.rules, self.reckoned.answers, self._settled, strict=True):
-            if answer is PENDING:
-                answer = rule.answer(values if rule.rule_id in self.hanging else told)
-                if answer is PENDING:
-                    skipped.append(rule.rule_id)
-                    continue
-                settled = in_words(rule, answer, values, self.facts)
-                if answer is NO and stopping.rests(self.pauses.get(rule.rule_id, ()), live):
-                    answer, settled = stopping.stopped(rule, values, settled)
-            if answer is UNKNOWN:
-                doubts.update((c.fact.name, self._why(c.slot, values)) for c in rule.doubts(values))
-            if isinstance(settled, Hit):
-                hits.append(settled)
-            elif settled is not None:
-                misses.append(settled)
-        frozen = self._frozen(live)
-        if frozen is not None:
-            hits.insert(0, frozen[1])
-        enforced = max((h.action for h in hits if h.mode is Mode.ENFORCE), default=Action.RELAY)
-        doubts.update(self.reckoned.unknown)
-        return Verdict(
-            action=enforced,
-            hits=tuple(hits),
-            misses=tuple(misses),
-            skipped=tuple(skipped),
-            unknown=tuple(sorted(doubts.items())),
-            policy_sha256=self.rules.sha256,
-            quorum=self.rules.quorum(self.facts.lists) if enforced is Action.HOLD else (),
-            observed=max((h.action for h in hits if h.mode is Mode.OBSERVE), default=Action.RELAY),
-            freeze_id=frozen[0].freeze_id if frozen is not None else None,
-        )
+        """The verdict, with the counts, approvals and freezes of the admission."""
+        told, lists = self._told(live), self.facts.lists
+        if not (live.freezes or self.pauses or self.facts.evidence):
+            try:
+                return self.rules._judged(self.reckoned, told, lists)
+            except TypeError:
+                pass  # a value of no type that there is
+        rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
+        return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, self._frozen(live))
 
-    def _told(self, live: Live) -> dict[str, Value]:
+    def _told(self, live: Live) -> Values:
         """What is known, those values that the admission gives filled in."""
-        values = {slot: value for slot, value in self.values.items() if value is not None}
-        for slot, questions in self.questions.items():
-            values[slot] = counted.answered(questions, live, self.facts)
-        values[counted.APPROVED] = live.approved
-        return values
-
-    def _why(self, slot: str, values: Mapping[str, Value]) -> str:
-        value = values.get(slot, _NOT_ASKED)
-        if isinstance(value, Unknown):
-            return value.why
-        evidence = self.facts.evidence.get(self.rules._slots[slot], ())
-        return "; ".join((f"known only to be {value}", *evidence[:5]))
+        given: dict[str, Value] = {s: counted.answered(asks, live, self.facts) for s, asks in self.questions.items()}
+        given[counted.APPROVED] = live.approved
+        return tuple([given.get(slot, value) for slot, value in zip(self.rules._slots, self.known, strict=True)])
 
     def _frozen(self, live: Live) -> tuple[Freeze, Hit] | None:
         """The first freeze that stops it, or that nobody can say does not."""

@@ -6,12 +6,12 @@ what it gave that is not JSON. So a bad item fails alone. Never here: threads an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import update
 
+from smtpguard.audit.chain import canonical
 from smtpguard.policy.admission import Admission, Ask, ContentMissing, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
@@ -53,8 +53,7 @@ class Run:
         live = self._live(item, row)
         admission = step(live)
         sealed = batch.sealed(admission.events)
-        unasked = set(admission.counted) - set(item.asks)
-        if unasked:
+        if not set(item.asks).issuperset(admission.counted):
             raise ValueError("counted what was not asked for")
         intents = [outboxes.rows_of(intent, batch.now_us) for intent in admission.intents]
         contents_used = {i.content_sha256 for i in admission.intents if i.kind in OF_CONTENT}
@@ -71,9 +70,7 @@ class Run:
         marks = None
         if admission.disposition is None and admission.verdict.action is Action.RELAY:
             mailing = row.known.mailing_id if row is not None else ""
-            marks = json.dumps(
-                [sorted(item.touches), sorted(item.senders), mailing, item.thread], separators=(",", ":")
-            )
+            marks = canonical([sorted(item.touches), sorted(item.senders), mailing, item.thread])
         # from here on nothing is refused
         batch.append(sealed)
         people = self._recorded(item, row, admission) if row is not None else None

@@ -134,8 +134,8 @@ class Tally:
                 continue
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
-            new = sum(w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor)
-            counts[ask] = self._sums[scope][ask.window_seconds].total + new
+            new = [w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor]
+            counts[ask] = self._sums[scope][ask.window_seconds].total + sum(new)
         return counts
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:
@@ -191,6 +191,8 @@ def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody]
     if ask.fact == OF_A_LIST:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody if ask.key in p.lists]
+    if not (item.people or item.lists):
+        return []
     people = [(_pair(scope, b"p" + person), 1) for person in dict.fromkeys(item.people)]
     lists = {(name, version): people for name, version, people in item.lists}
     return people + [(_pair(scope, f"l{n}\0{v}".encode()), weight) for (n, v), weight in lists.items()]
