@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O, U: an id is read over the telephone
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 _TIME_DIGITS = 10
 _RANDOM_DIGITS = 6
 _RANDOM = 32**_RANDOM_DIGITS
@@ -49,9 +50,9 @@ def ids(now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> Call
 
 def _text(number: int, digits: int) -> str:
     text = ""
-    for _ in range(digits):
-        text = _DIGITS[number & 31] + text
-        number >>= 5
+    for _ in range(digits // 2):
+        text = _PAIRS[number & 1023] + text
+        number >>= 10
     return text
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from smtpguard.audit.event import Event
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
@@ -108,7 +107,8 @@ class TellingStore:
         self._store.note(event)
         verdict = self._relaying.pop(event.id, None)
         if verdict is not None:  # one line a message: what was decided, and what the relay said
-            event = replace(event, kind=verdict.kind, data={**verdict.data, **event.data}, private=verdict.private)
+            data = {**verdict.data, **event.data}
+            event = Event(kind=verdict.kind, id=event.id, at=event.at, data=data, private=verdict.private)
         self._tell(event)
 
     async def freeze(self, freeze: Freeze, event: Event) -> Gate:

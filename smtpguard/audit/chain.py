@@ -76,12 +76,14 @@ class Seal:
     """Keyed digests of private values, of one installation and one journal: two journals cannot be joined by them."""
 
     def __init__(self, secret: bytes, journal: str) -> None:
-        self._key = hmac.digest(secret, b"smtpguard journal private " + journal.encode(), "sha256")
+        key = hmac.digest(secret, b"smtpguard journal private " + journal.encode(), "sha256")
+        self._keyed = hashlib.blake2b(key=key, digest_size=16)
 
     def of(self, role: str, value: str) -> str:
         """16 bytes in hexadecimal."""
-        text = f"{role}\0{value}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(text, key=self._key, digest_size=16).hexdigest()
+        digest = self._keyed.copy()
+        digest.update(f"{role}\0{value}".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def all(self, private: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         return {role: [self.of(role, value) for value in values] for role, values in private.items()}

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from smtpguard.audit.event import Event, Kind
@@ -42,6 +42,7 @@ from smtpguard.policy.admission import (
     Live,
     PolicyMoved,
 )
+from smtpguard.policy.counted import OF_EVERYBODY
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Action, Deferred, Disposition
@@ -268,7 +269,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,
         people=gathering.counted.people,
-        everybody=everybody(gathering),
+        everybody=everybody(gathering) if facts.identity is not None or _of_everybody(asks) else (),
         lists=tuple(_whole(gathering.counted)),
         touches=facts.lists,
         senders=facts.senders,
@@ -276,6 +277,10 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         identity=facts.identity,
         gone=transaction.gone,
     )
+
+
+def _of_everybody(asks: Iterable[Ask]) -> bool:
+    return not OF_EVERYBODY.isdisjoint([ask.fact for ask in asks])
 
 
 def _whole(counted: Classified) -> Iterator[tuple[str, str, int]]:

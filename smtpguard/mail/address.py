@@ -54,10 +54,7 @@ class Address:
 
     def __str__(self) -> str:
         """The address as SMTP writes it, quoted only where it must be."""
-        if _DOT_ONLY.match(self.local):
-            return f"{self.local}@{self.domain}"
-        quoted = self.local.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{quoted}"@{self.domain}'
+        return _written(self.local, self.domain)
 
     @property
     def is_ascii(self) -> bool:
@@ -152,6 +149,14 @@ def every_delimiter(delimiters: str) -> frozenset[str]:
     """Each sign that ends a mailbox's name anywhere."""
     everywhere, *others = delimiters.split(" ")
     return frozenset(everywhere).union(*(other.split("=", 1)[1] for other in others))
+
+
+@lru_cache(maxsize=4096)
+def _written(local: str, domain: str) -> str:
+    if _DOT_ONLY.match(local):
+        return f"{local}@{domain}"
+    quoted = local.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"@{domain}'
 
 
 @lru_cache(maxsize=4096)

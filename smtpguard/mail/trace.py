@@ -53,9 +53,6 @@ def prepend(
 ) -> bytes:  # fmt: skip
     """Both fields, folded, each line ending in CRLF. ``lists``: names of the lists that are addressed; ``text``: its sketch."""
     session, envelope = transaction.session, transaction.envelope
-    helo = _UNSAFE.sub("?", session.helo)[:255] or "unknown"
-    literal = f"[IPv6:{session.client_ip}]" if ":" in session.client_ip else f"[{session.client_ip}]"
-    client = " ".join(filter(None, (_UNSAFE.sub("?", session.client_name)[:255], _UNSAFE.sub("?", literal))))
     shown = ""
     if len(envelope.recipients) == 1:  # with several, naming them would disclose a Bcc
         recipient = str(envelope.recipients[0].address)
@@ -67,12 +64,19 @@ def prepend(
     mac = _mac(transaction.id, policy, tags, words, transaction.message.header, key)
     addressed = (f"\tlists={tags};\r\n" if tags else "") + (f"\ttext={words};\r\n" if words else "")
     return (
-        f"Received: from {helo} ({client})\r\n"
+        f"Received: from {_client(session.helo, session.client_name, session.client_ip)}\r\n"
         f"\tby {hostname} (smtpguard) with {_protocol(transaction)} id {transaction.id}{shown};\r\n"
         f"\t{_date(now.replace(microsecond=0))}\r\n"
         f"{NAME}: id={transaction.id}; policy={policy};\r\n"
         f"{addressed}\tmac={mac}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _client(helo: str, name: str, ip: str) -> str:
+    literal = f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+    client = " ".join(filter(None, (_UNSAFE.sub("?", name)[:255], _UNSAFE.sub("?", literal))))
+    return f"{_UNSAFE.sub('?', helo)[:255] or 'unknown'} ({client})"
 
 
 @lru_cache(maxsize=4)

@@ -132,14 +132,14 @@ def _first_things_first(_: Any, __: str, line: MutableMapping[str, Any]) -> Muta
 
 
 @lru_cache(maxsize=1000)
-def _is_secret(name: str) -> bool:
-    return bool(_SECRET.search(name))
+def _secret(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of the names in a line those whose values are nobody's to read; lines of one kind have the same."""
+    return tuple(name for name in names if _SECRET.search(name))
 
 
 def _without_secrets(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in line:
-        if _is_secret(name):
-            line[name] = "(secret)"
+    for name in _secret(tuple(line)):
+        line[name] = "(secret)"
     return line
 
 

@@ -96,6 +96,9 @@ COUNTED: Mapping[str, Counted] = {
     "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True),
     "sender.customers": Counted(keys=_sender, answer=_only),
 }
+OF_EVERYBODY = frozenset({"list.customers", "thread.reach"})
+"""For these it is to be known who each recipient is; for the others, customers are enough."""
+
 RESTS = "thread.rests"
 """What is counted of a conversation that rests: the reply at which a rule with ``stop`` took effect."""
 
