@@ -72,9 +72,11 @@ class GateWatch:
         return self.gate is not None and any(f.selector is Selector.MAILING for f in self.gate.freezes)
 
     def _stopped(self, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str) -> bool:
-        now, gate = self._clock.now(), self.gate
-        return gate is not None and any(
-            f.stops(lists=lists, senders=senders, mailing=mailing, thread=thread, now=now) for f in gate.freezes
+        if self.gate is None or not self.gate.freezes:
+            return False
+        now = self._clock.now()
+        return any(
+            f.stops(lists=lists, senders=senders, mailing=mailing, thread=thread, now=now) for f in self.gate.freezes
         )
 
     def fence(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
@@ -72,6 +73,7 @@ class Listener:
     limits: Limits = field(default_factory=Limits)
 
 
+@lru_cache(maxsize=4096)
 def client_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IP address without zone, IPv4 also where it comes mapped into IPv6; None for a client that has none."""
     try:

@@ -156,10 +156,10 @@ class RelayPool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        now = asyncio.get_running_loop().time()
-        self._idle.append((connection, now))
+        loop = asyncio.get_running_loop()
+        self._idle.append((connection, loop.time()))
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(self.target.idle_seconds, self._sweep)
+            self._sweeper = loop.call_later(self.target.idle_seconds, self._sweep)
 
     def _was_reset(self, connection: RelayConnection, reply: asyncio.Future[Reply | None]) -> None:
         answered = reply.result()
