@@ -21,11 +21,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 from tests.peers.postfix import Postfix, free_port, missing
+from tests.store.conftest import a_server
 
+EMBEDDED = "sqlite:///var/smtpguard.db"
 SAMPLE = Path(__file__).parent.parent / "config"
 
 
@@ -97,16 +99,16 @@ def running(*argv: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes
             process.wait(10)
 
 
-def guard_settings(root: Path, listen: int, relay: int, workers: int) -> Path:
+def guard_settings(root: Path, listen: int, relay: int, workers: int, store: str = EMBEDDED) -> Path:
     """The sample policy with its sample lists, on ports of our own."""
-    folder = root / f"guard{workers}"
+    folder = root / f"guard{listen}-{workers}"
     shutil.copytree(SAMPLE, folder)
     settings = folder / "smtpguard.yaml"
     settings.write_text(
         f"""\
 listen: {{smtp: [{{address: 127.0.0.1, port: {listen}}}]}}
 relay: {{host: 127.0.0.1, port: {relay}, tls: none, connections: 100}}
-store: {{url: "sqlite:///var/smtpguard.db"}}
+store: {{url: "{store}"}}
 policy: policy.yaml
 trust: [127.0.0.1]
 workers: {workers}
@@ -259,6 +261,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10 KB alone, three runs")
     parser.add_argument("--all", action="store_true", help="every size with every number of recipients, kept and new")
     parser.add_argument("--workers", default="1,2")
+    parser.add_argument(
+        "--postgresql", action="store_true", help="the same once more on a PostgreSQL server of its own"
+    )
     args = parser.parse_args()
     why = missing()
     if why:
@@ -281,15 +286,18 @@ def main() -> None:
             Hop(QUEUE, queue.port, lambda: queue.queued() == 0),
             Hop(FILTER, filter_.port),
         ]
-        for workers in (int(w) for w in args.workers.split(",") if w):
+        stores = {"": EMBEDDED}
+        if args.postgresql:
+            stores[", PostgreSQL"] = stack.enter_context(a_server()).get_uri().replace(":@", "@")
+        for (where, store), workers in product(stores.items(), (int(w) for w in args.workers.split(",") if w)):
             port = free_port()
-            settings = guard_settings(root, port, sink, workers)
+            settings = guard_settings(root, port, sink, workers, store)
             guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))
             # or what comes before the lists are known is held, as it must be, and so are all copies of it that follow
             subprocess.run([*guard, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
             argv = (*guard, "serve", "--only", "proxy", "--only", "delivery")
-            stack.enter_context(running(*argv, port=port, log=root / f"guard{workers}.log"))
-            hops.append(Hop(f"smtpguard, {workers} worker" + "s" * (workers > 1), port))
+            stack.enter_context(running(*argv, port=port, log=root / f"guard{port}.log"))
+            hops.append(Hop(f"smtpguard, {workers} worker{'s' * (workers > 1)}{where}", port))
         print(f"python -m bench {' '.join(sys.argv[1:])}".rstrip())
         print(f"{os.cpu_count()} cores; one fdatasync of 4 KB takes {fdatasync_ms(root):.2f} ms on this disk")
         throughput(hops, loads, runs, root)
