@@ -7,6 +7,7 @@ the batch did is seen by the items after it, since they ask here. Never here: th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -180,7 +181,8 @@ class Batch:
 
     def flush(self) -> None:
         """Write what waits, so that a statement of one's own sees it."""
-        self._write_rows()
+        with self._together():
+            self._write_rows()
         if self._settled:
             settled = list(self._settled)
             self.roll.settle(self._settled)
@@ -198,10 +200,16 @@ class Batch:
     def finish(self) -> None:
         self.flush()
         self.roll.write()
-        self._write_rows()
-        if self.head != self._was:
-            head = self.head
-            self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
+        with self._together():
+            self._write_rows()
+            if self.head != self._was:
+                head = self.head
+                self.execute(_SET_HEAD, [(head.seq, head.hash, head.generation, head.policy, head.kept_bytes)])
+
+    def _together(self) -> AbstractContextManager[Any]:
+        """What is written inside goes to PostgreSQL in one go, and is answered in one: a mistake in it is raised at the end."""
+        driver: Any = self.connection.connection.driver_connection
+        return nullcontext() if self._sqlite else driver.pipeline()
 
 
 Step = Callable[[Batch], Any]
