@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import Iterable
 
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
@@ -19,10 +20,16 @@ from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.target import RelayTarget, Tls
 
 
+def try_relay(settings: Settings, parts: Iterable[str]) -> None:
+    """Whether these parts have what they need to speak to it, told once before they start. Raises CannotStart and Broken."""
+    if not {"proxy", "delivery"}.isdisjoint(parts):
+        relay_pool(settings)
+
+
 def relay_pool(settings: Settings) -> RelayPool:
-    """Raises CannotStart where a file of its TLS cannot be read. To be called in the event loop."""
+    """To be used in one event loop. Raises CannotStart where a file of its TLS cannot be read, and Broken for its password's."""
     try:
-        return RelayPool(relay_target(settings))
+        return RelayPool(_with_files(relay_target(settings)))
     except (OSError, ssl.SSLError) as e:
         raise _unreadable(e) from None
 
@@ -32,9 +39,17 @@ def relay_logins(settings: Settings) -> Logins | None:
     if not any(each.auth for each in settings.listen.smtp):
         return None
     try:
-        return Logins(relay_target(settings), Guesses(time.monotonic))
+        return Logins(_with_files(relay_target(settings)), Guesses(time.monotonic))
     except (OSError, ssl.SSLError) as e:
         raise _unreadable(e) from None
+
+
+def _with_files(target: RelayTarget) -> RelayTarget:
+    """Tried one by one, since ssl would not say which of them it is. Raises OSError."""
+    for path in (target.ca_file, target.client_certificate, target.client_key):
+        if path is not None:
+            path.open("rb").close()
+    return target
 
 
 def _unreadable(e: OSError) -> CannotStart:

@@ -33,6 +33,7 @@ _MANY = frozenset({"proxy", "milter"})  # a process for each worker
 def command(context: Context, only: Sequence[str]) -> None:
     """Run the guard until SIGTERM: proxy, milter, delivery and console in one process tree. SIGHUP reloads the policy."""
     from smtpguard.app import certificates, start
+    from smtpguard.app.relay import try_relay
     from smtpguard.observe import log
 
     settings = context.settings()
@@ -42,6 +43,7 @@ def command(context: Context, only: Sequence[str]) -> None:
         raise CannotRun(f"{context.config}: listen.milter names no place to listen")
     workers = settings.workers or len(os.sched_getaffinity(0))
     certificates.try_all(settings, kinds)
+    try_relay(settings, kinds)
     parts = [part for kind in kinds for part in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
         listeners = _listeners(settings, kinds)

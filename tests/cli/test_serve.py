@@ -164,6 +164,19 @@ def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pyt
     assert said() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
 
 
+def test_what_the_relay_needs_and_cannot_be_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told once, before anything starts, however many parts would speak to it."""
+    listening = "workers: 2\nlisten: {smtp: [{address: 127.0.0.1, port: 0}]}\n"
+    password, authorities = config.parent / "relay-password", config.parent / "ca.pem"
+    config.write_text(listening + "relay: {tls: require, auth: {user: guard, password_file: relay-password}}\n")
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err) == (2, f"{password}:1:1: cannot be read: No such file or directory\n")
+    password.write_text("secret of the relay")
+    config.write_text(listening + "relay: {tls: require, ca_file: ca.pem}\n")
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err) == (2, f"smtpguard: {authorities}: No such file or directory\n")
+
+
 def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     database = config.parent / "var" / "smtpguard.db"
     database.parent.mkdir(exist_ok=True)
