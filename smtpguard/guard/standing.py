@@ -15,7 +15,7 @@ from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Classification, Kind
 from smtpguard.policy.admission import Live
 from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.engine import FREEZE
+from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.mailing import Mailing, Person
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from smtpguard.policy import counted, stopping
-from smtpguard.policy.admission import Ask, Freeze, Live, Selector
+from smtpguard.policy.admission import Ask, Freeze, Live
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
 from smtpguard.policy.facts import FACTS, ONLY_HEADERS, Facts, Source, Unknown, Value
+from smtpguard.policy.freezing import frozen
 from smtpguard.policy.rule import Rule, Strength
-from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Reason, Scope, Verdict
-
-FREEZE = "freeze"
-"""The id of the hit that a freeze makes; no rule may have it."""
+from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not gathered")
 _NOT_ASKED = Unknown(why="it was not asked for")
@@ -289,52 +287,14 @@ class Plan:
             except TypeError:
                 pass  # a value of no type that there is
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
-        return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, self._frozen(live))
+        freeze = frozen(self.facts, live, self.rules.freeze_answer)
+        return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze)
 
     def _told(self, live: Live) -> Values:
         """What is known, those values that the admission gives filled in."""
         given: dict[str, Value] = {s: counted.answered(asks, live, self.facts) for s, asks in self.questions.items()}
         given[counted.APPROVED] = live.approved
         return tuple([given.get(slot, value) for slot, value in zip(self.rules._slots, self.known, strict=True)])
-
-    def _frozen(self, live: Live) -> tuple[Freeze, Hit] | None:
-        """The first freeze that stops it, or that nobody can say does not."""
-        if not live.freezes:
-            return None
-        facts, mailing = self.facts, live.mailing.mailing_id if live.mailing is not None else ""
-        for sure in (True, False):
-            for freeze in live.freezes:
-                stops = freeze.stops(
-                    lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now
-                )
-                if stops if sure else self._may_stop(freeze, live):
-                    return freeze, self._freeze_hit(freeze, uncertain=not sure)
-        return None
-
-    def _may_stop(self, freeze: Freeze, live: Live) -> bool:
-        if freeze.until is not None and live.now >= freeze.until:
-            return False
-        fact = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists", Selector.THREAD: "sender.address"}
-        name = fact.get(freeze.selector)
-        return name is not None and isinstance(self.facts.values.get(name, _NOT_ASKED), Unknown)
-
-    def _freeze_hit(self, freeze: Freeze, *, uncertain: bool) -> Hit:
-        what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
-        reason = Reason(
-            fact=FREEZE,
-            observed=what,
-            limit="",
-            public="Mail is being stopped at the moment, and waits until people let it go on.",
-            detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",
-        )
-        return Hit(
-            rule=FREEZE,
-            action=self.rules.freeze_answer,
-            description="A freeze is in force",
-            scope=Scope.ALL,
-            reasons=(reason,),
-            uncertain=uncertain,
-        )
 
 
 def in_words(rule: Rule, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit | Miss:

@@ -11,9 +11,9 @@ from typing import Any
 from smtpguard.config.problem import Invalid
 from smtpguard.config.yaml import Place
 from smtpguard.policy.condition import AtLeast, AtMost, Condition
-from smtpguard.policy.engine import FREEZE
 from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.findings import Findings
+from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import Known, condition, fact_named
 from smtpguard.policy.models import PolicyModel, RuleModel
 from smtpguard.policy.rule import FIXED, Rule

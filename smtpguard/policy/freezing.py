@@ -1,0 +1,48 @@
+"""Freezes, as a verdict meets them: which one stops a message, or may, and the hit that it makes.
+
+A freeze looks at what a message is, whatever the rules say; one that nobody can say it does not mean stops the message too.
+Pure. Never here: putting a freeze in force, or the fence before the final dot (guard.freezes).
+"""
+
+from __future__ import annotations
+
+from smtpguard.policy.admission import Freeze, Live, Selector
+from smtpguard.policy.facts import Facts, Unknown
+from smtpguard.policy.verdict import Action, Hit, Reason
+
+FREEZE = "freeze"
+"""The id of the hit that a freeze makes; no rule may have it."""
+
+_TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists", Selector.THREAD: "sender.address"}
+"""The fact without which nobody knows whether a freeze of that kind means a message."""
+
+
+def frozen(facts: Facts, live: Live, answer: Action) -> tuple[Freeze, Hit] | None:
+    """The first freeze that stops it, or that nobody can say does not. ``answer``: HOLD or DEFER."""
+    mailing = live.mailing.mailing_id if live.mailing is not None else ""
+    for freeze in live.freezes:
+        if freeze.stops(lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now):
+            return freeze, _hit(freeze, answer, uncertain=False)
+    for freeze in live.freezes:
+        if _may_stop(freeze, facts, live):
+            return freeze, _hit(freeze, answer, uncertain=True)
+    return None
+
+
+def _may_stop(freeze: Freeze, facts: Facts, live: Live) -> bool:
+    if freeze.until is not None and live.now >= freeze.until:
+        return False
+    name = _TOLD_BY.get(freeze.selector)
+    return name is not None and (name not in facts.values or isinstance(facts.values[name], Unknown))
+
+
+def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
+    what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
+    reason = Reason(
+        fact=FREEZE,
+        observed=what,
+        limit="",
+        public="Mail is being stopped at the moment, and waits until people let it go on.",
+        detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",
+    )
+    return Hit(rule=FREEZE, action=answer, description="A freeze is in force", reasons=(reason,), uncertain=uncertain)
