@@ -17,18 +17,17 @@ from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.guard.provenance import Provenance
 from smtpguard.guard.sender import Sender
 from smtpguard.guard.threads import reply_of, threads_of
+from smtpguard.guard.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_text
 from smtpguard.lists.declared import Stream
-from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
-from smtpguard.policy.facts import NONE, ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
+from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.reading.looks import Readable, Reading
-from smtpguard.reading.marks import Side
+from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
 
 T = TypeVar("T")
-FEW = 3  # customers to whom one writes a letter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ class Gathering:
         self.streams: tuple[Stream, ...] = ()
         """Those whose standing approval this message uses."""
         self.facts = Facts(
-            values=self._envelope(),
+            values=self._of_envelope(),
             evidence=self._expanded(),
             lists=self.everyone.lists,
             senders=self.sender.everything,
@@ -103,7 +102,11 @@ class Gathering:
                 self.reading = self.text = text
                 return
         self.post, self.counted = None, self.everyone
-        self.facts = replace(self.facts, values=self._envelope(), evidence={}, sizes=self._sizes())
+        self.facts = replace(self.facts, values=self._of_envelope(), evidence={}, sizes=self._sizes())
+
+    def _of_envelope(self) -> Mapping[str, Value]:
+        size, lists = self.transaction.message.size_bytes, self.in_force.registry.lists
+        return of_envelope(self.counted, self.everyone.total, size, lists)
 
     def _sizes(self) -> Mapping[str, Count]:
         return {t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()}
@@ -174,16 +177,15 @@ class Gathering:
         self.streams = self.sender.proven_streams(self.transaction, self.counted, registry, self.origin)
         evidence, thread = known.evidence, ""
         if isinstance(reading, Reading):
-            values.update(self._header(reading))
+            values.update(of_header(reading, self.counted))
             thread = reading.thread
         elif reading is not None:
-            values.update(dict.fromkeys(_HEADER_FACTS, reading))
+            values.update(dict.fromkeys(OF_HEADER, reading))
         if isinstance(text, Reading):
-            values.update(self._text(text))
-            topics = dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in text.topics)
-            evidence = {**evidence, "message.looks": _phrases(text), "message.unsuitable_topics": tuple(topics)}
+            values.update(of_text(text, self.counted, registry.lists, self.looks_unknown))
+            evidence = {**evidence, **evidence_of(text)}
         elif text is not None:
-            values.update(dict.fromkeys(_TEXT_FACTS, text))
+            values.update(dict.fromkeys(OF_TEXT, text))
         self.facts = Facts(
             values=values,
             evidence=evidence,
@@ -196,93 +198,13 @@ class Gathering:
             identity=self._identity(values.get("sender.proven") is True),
         )
 
-    def _envelope(self) -> Mapping[str, Value]:
-        counted = self.counted
-        return {
-            "message.size_mb": Count.exactly(self.transaction.message.size_bytes / (1 << 20)),
-            "recipients.total": Count.exactly(self.everyone.total),
-            "recipients.internal": Count._make(counted.internal),
-            "recipients.outside": Count._make(counted.outside),
-            "recipients.list_addresses": Count._make(counted.list_addresses),
-            "recipients.members": Count._make(counted.members),
-            "recipients.customers": Count._make(counted.customers),
-            "recipients.reach": Count._make(counted.reach),
-            **(self._of_lists() if counted.touched else _NO_LIST),
-        }
-
-    def _of_lists(self) -> Mapping[str, Value]:
-        counted, lists = self.counted, self.in_force.registry.lists
-        certain = counted.lists
-        touched = [lists[name] for name in certain]
-        maybe = [lists[name] for name in counted.touched.keys() - certain]
-
-        def words(certain: set[str], possible: set[str]) -> Value:
-            return frozenset(certain) if certain or not possible else Unknown(why=_doubt(counted))
-
-        return {
-            "recipients.share": _share(counted),
-            "recipients.lists": words({i.name for i in touched}, {i.name for i in maybe}),
-            "recipients.audience": words({i.audience for i in touched}, {i.audience for i in maybe}),
-            "recipients.sensitivity": words(
-                {i.sensitivity for i in touched if i.sensitivity}, {i.sensitivity for i in maybe if i.sensitivity}
-            ),
-        }
-
     def _expanded(self) -> Mapping[str, tuple[str, ...]]:
         if self.post is None:
             return {}
         return {"recipients.customers": (f"copies of the post {self.post.id}, which was decided on before expansion",)}
 
-    def _header(self, reading: Reading) -> Mapping[str, Value]:
-        undisclosed = NONE
-        if self.counted.touched or self.counted.crowds:
-            hidden = [r for r in _distinct(self.counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
-            certain = sum(r.customers for r in hidden)
-            undisclosed = Count(certain, certain + sum(r.perhaps for r in hidden))
-        return {
-            "message.labels": reading.labels,
-            "message.automatic": reading.automatic,
-            "recipients.undisclosed": undisclosed,
-        }
-
-    def _text(self, reading: Reading) -> Mapping[str, Value]:
-        values: dict[str, Value] = {"message.readable": reading.readable.value}
-        found = frozenset(t.vocabulary for t in reading.topics)
-        lists = self.in_force.registry.lists
-        certain = found & frozenset().union(*(lists[n].avoid for n in self.counted.lists))
-        possible = found & frozenset().union(*(lists[n].avoid for n in self.counted.touched))
-        if reading.readable is not Readable.YES:
-            unread = Unknown(why=reading.why_unreadable or f"the message is {reading.readable.value}")
-            return values | {
-                "message.looks": unread,
-                "message.correspondence": unread,
-                "message.topics": found or unread,
-                "message.unsuitable_topics": certain or unread,
-            }
-        return values | {
-            "message.looks": self.looks_unknown or reading.looks.value,
-            "message.correspondence": _correspondence(reading, self.counted),
-            "message.topics": found,
-            "message.unsuitable_topics": certain if certain or not possible else Unknown(why=_doubt(self.counted)),
-        }
-
 
 _HEADERS_AND_TEXT = ONLY_HEADERS | ONLY_TEXT
-_NOTHING: frozenset[str] = frozenset()
-_NO_LIST: Mapping[str, Value] = {
-    "recipients.share": NONE,
-    "recipients.lists": _NOTHING,
-    "recipients.audience": _NOTHING,
-    "recipients.sensitivity": _NOTHING,
-}
-_HEADER_FACTS = ("message.labels", "message.automatic", "recipients.undisclosed")
-_TEXT_FACTS = (
-    "message.looks",
-    "message.correspondence",
-    "message.topics",
-    "message.unsuitable_topics",
-    "message.readable",
-)
 
 
 async def _within(seconds: float, ask: Callable[[], Awaitable[T | Unknown]], otherwise: str) -> T | Unknown:
@@ -324,43 +246,3 @@ def _beside(post: TraceInfo, everyone: Classified, in_force: InForce, key: bytes
 def _bracketed(list_id: str) -> str:
     """The identifier of a List-Id field (RFC 2919 section 3)."""
     return list_id.rpartition("<")[2].partition(">")[0]
-
-
-def _share(counted: Classified) -> Count:
-    """The largest share of any one list: all of it where its address is among the recipients."""
-    low = high = 0.0
-    for touched in counted.touched.values():
-        if touched.by_address:
-            return Count.exactly(1)
-        if touched.size.high:
-            low = max(low, touched.members.low / touched.size.high)
-        if touched.members.high:
-            high = max(high, min(1.0, touched.members.high / touched.size.low) if touched.size.low else 1.0)
-    return Count(low, max(low, high))
-
-
-def _distinct(counted: Classified) -> list[Classification]:
-    return list({r.canonical: r for r in counted.recipients}.values())
-
-
-def _correspondence(reading: Reading, counted: Classified) -> Value:
-    """At most three customers, all of them in To or Cc, and not a thread of colleagues forwarded."""
-    if counted.list_addresses.high or reading.forwarded_thread:
-        return False
-    members = [r for r in _distinct(counted) if r.customers]
-    possible = [r for r in _distinct(counted) if r.customers or r.perhaps]
-    if sum(r.customers for r in members) > FEW or any(r.canonical not in reading.shown for r in members):
-        return False
-    if sum(r.customers + r.perhaps for r in possible) <= FEW and all(r.canonical in reading.shown for r in possible):
-        return True
-    return Unknown(why=_doubt(counted))
-
-
-def _doubt(counted: Classified) -> str:
-    return "; ".join(sorted(set(counted.unsure.values()))) or "a list cannot say who is on it"
-
-
-def _phrases(reading: Reading) -> tuple[str, ...]:
-    """What was found in it, in words: marks of internal mail first, the heaviest first."""
-    order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
-    return tuple(m.evidence for m in sorted(reading.marks, key=lambda m: (order[m.side], -m.weight)))

@@ -1,0 +1,144 @@
+"""What recipients, header and text come to as values of facts: pure, and of one message.
+
+What a list cannot say becomes an interval or Unknown with its reason; a fact that no list touches costs nothing to answer.
+Never here: asking anybody (gather), or what is known of the sender (sender).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.policy.facts import NONE, Count, Unknown, Value
+from smtpguard.reading.looks import Readable, Reading
+from smtpguard.reading.marks import Side
+
+FEW = 3  # customers to whom one writes a letter
+OF_HEADER = ("message.labels", "message.automatic", "recipients.undisclosed")
+OF_TEXT = (
+    "message.looks",
+    "message.correspondence",
+    "message.topics",
+    "message.unsuitable_topics",
+    "message.readable",
+)
+_NOTHING: frozenset[str] = frozenset()
+_NO_LIST: Mapping[str, Value] = {
+    "recipients.share": NONE,
+    "recipients.lists": _NOTHING,
+    "recipients.audience": _NOTHING,
+    "recipients.sensitivity": _NOTHING,
+}
+
+
+def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping[str, ListInfo]) -> dict[str, Value]:
+    """``counted``: those who are judged here; ``total``: all RCPTs."""
+    return {
+        "message.size_mb": Count.exactly(size_bytes / (1 << 20)),
+        "recipients.total": Count.exactly(total),
+        "recipients.internal": Count._make(counted.internal),
+        "recipients.outside": Count._make(counted.outside),
+        "recipients.list_addresses": Count._make(counted.list_addresses),
+        "recipients.members": Count._make(counted.members),
+        "recipients.customers": Count._make(counted.customers),
+        "recipients.reach": Count._make(counted.reach),
+        **(_of_lists(counted, lists) if counted.touched else _NO_LIST),
+    }
+
+
+def of_header(reading: Reading, counted: Classified) -> dict[str, Value]:
+    undisclosed = NONE
+    if counted.touched or counted.crowds:
+        hidden = [r for r in _distinct(counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
+        certain = sum(r.customers for r in hidden)
+        undisclosed = Count(certain, certain + sum(r.perhaps for r in hidden))
+    return {
+        "message.labels": reading.labels,
+        "message.automatic": reading.automatic,
+        "recipients.undisclosed": undisclosed,
+    }
+
+
+def of_text(
+    reading: Reading, counted: Classified, lists: Mapping[str, ListInfo], looks_unknown: Unknown | None
+) -> dict[str, Value]:
+    """``looks_unknown``: why nobody can say what it looks like although it was read."""
+    values: dict[str, Value] = {"message.readable": reading.readable.value}
+    found = frozenset(t.vocabulary for t in reading.topics)
+    certain = found & frozenset().union(*(lists[n].avoid for n in counted.lists))
+    possible = found & frozenset().union(*(lists[n].avoid for n in counted.touched))
+    if reading.readable is not Readable.YES:
+        unread = Unknown(why=reading.why_unreadable or f"the message is {reading.readable.value}")
+        return values | {
+            "message.looks": unread,
+            "message.correspondence": unread,
+            "message.topics": found or unread,
+            "message.unsuitable_topics": certain or unread,
+        }
+    return values | {
+        "message.looks": looks_unknown or reading.looks.value,
+        "message.correspondence": _correspondence(reading, counted),
+        "message.topics": found,
+        "message.unsuitable_topics": certain if certain or not possible else Unknown(why=_doubt(counted)),
+    }
+
+
+def evidence_of(reading: Reading) -> dict[str, tuple[str, ...]]:
+    """What was found in the text, in words: marks of internal mail first, the heaviest first."""
+    order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
+    marks = sorted(reading.marks, key=lambda m: (order[m.side], -m.weight))
+    topics = dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in reading.topics)
+    return {"message.looks": tuple(m.evidence for m in marks), "message.unsuitable_topics": tuple(topics)}
+
+
+def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, Value]:
+    certain = counted.lists
+    touched = [lists[name] for name in certain]
+    maybe = [lists[name] for name in counted.touched.keys() - certain]
+
+    def words(certain: set[str], possible: set[str]) -> Value:
+        return frozenset(certain) if certain or not possible else Unknown(why=_doubt(counted))
+
+    return {
+        "recipients.share": _share(counted),
+        "recipients.lists": words({i.name for i in touched}, {i.name for i in maybe}),
+        "recipients.audience": words({i.audience for i in touched}, {i.audience for i in maybe}),
+        "recipients.sensitivity": words(
+            {i.sensitivity for i in touched if i.sensitivity}, {i.sensitivity for i in maybe if i.sensitivity}
+        ),
+    }
+
+
+def _share(counted: Classified) -> Count:
+    """The largest share of any one list: all of it where its address is among the recipients."""
+    low = high = 0.0
+    for touched in counted.touched.values():
+        if touched.by_address:
+            return Count.exactly(1)
+        if touched.size.high:
+            low = max(low, touched.members.low / touched.size.high)
+        if touched.members.high:
+            high = max(high, min(1.0, touched.members.high / touched.size.low) if touched.size.low else 1.0)
+    return Count(low, max(low, high))
+
+
+def _distinct(counted: Classified) -> list[Classification]:
+    return list({r.canonical: r for r in counted.recipients}.values())
+
+
+def _correspondence(reading: Reading, counted: Classified) -> Value:
+    """At most three customers, all of them in To or Cc, and not a thread of colleagues forwarded."""
+    if counted.list_addresses.high or reading.forwarded_thread:
+        return False
+    members = [r for r in _distinct(counted) if r.customers]
+    possible = [r for r in _distinct(counted) if r.customers or r.perhaps]
+    if sum(r.customers for r in members) > FEW or any(r.canonical not in reading.shown for r in members):
+        return False
+    if sum(r.customers + r.perhaps for r in possible) <= FEW and all(r.canonical in reading.shown for r in possible):
+        return True
+    return Unknown(why=_doubt(counted))
+
+
+def _doubt(counted: Classified) -> str:
+    return "; ".join(sorted(set(counted.unsure.values()))) or "a list cannot say who is on it"
