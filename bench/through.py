@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -136,7 +137,14 @@ def send(hop: Hop, load: Load, file: Path) -> float:
     if load.kept:
         argv.append("-d")
     start = time.monotonic()
-    subprocess.run([*argv, f"127.0.0.1:{hop.port}"], check=True, timeout=600, stdout=subprocess.DEVNULL)
+    # not by run(timeout=...), which looks for the end every 50 ms only
+    source = subprocess.Popen([*argv, f"127.0.0.1:{hop.port}"], stdout=subprocess.DEVNULL)
+    late = threading.Timer(600, source.kill)
+    late.start()
+    status = source.wait()
+    late.cancel()
+    if status:
+        raise SystemExit(f"bench: smtp-source through {hop.name} ended with {status}")
     while not hop.drained():
         time.sleep(0.005)
     return time.monotonic() - start
