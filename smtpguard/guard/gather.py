@@ -73,20 +73,22 @@ class Gathering:
         self._sources = sources
 
     async def open(self) -> Facts:
-        """The header's facts: cheap, and needed for the record whatever the rules say. Of a list server's copy the text as
-        well: a trace with another text under it is somebody else's."""
+        """The header's facts: cheap, and needed for the record whatever the rules say. With the text where it is going to be
+        asked for: of all that may reach a customer; and of a list server's copy, since a trace with another text under it is
+        somebody else's."""
         if self.post is not None and self.post.text:
             await self._confirm(self.post)
-        return await self.ask(ONLY_HEADERS)
+        return await self.ask(ONLY_TEXT if self.needs_identity else ONLY_HEADERS)
 
     async def ask(self, pending: frozenset[Source]) -> Facts:
         """Everything from these sources; unknown where they do not answer."""
         if Source.TEXT in pending and self.text is None:
             self.text = await self._read(_HEADERS_AND_TEXT)
-            if isinstance(self.text, Reading) or self.reading is None:
-                self.reading = self.text  # where the text cannot be read, what the header said still stands
             if isinstance(self.text, Reading):
+                self.reading = self.text
                 await self._consider_origin(self.text)
+            elif self.reading is None:  # where the text cannot be read, what the header says still stands
+                self.reading = await self._read(ONLY_HEADERS)
         elif Source.HEADERS in pending and self.reading is None:
             self.reading = await self._read(ONLY_HEADERS)
         if Source.ORIGIN in pending:

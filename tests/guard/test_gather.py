@@ -42,9 +42,19 @@ async def test_every_fact_is_given_by_its_source(home: House) -> None:
     values = await facts(home, RAMADAN, MEMBERS[0], "ulf@example.com", "x@example.org")
     asked = {f.name for f in FACTS.values() if f.source is not Source.LIVE}
     assert asked <= values.keys()
-    opened = await facts(home, RAMADAN, ask=frozenset())
+    opened = await facts(home, "x@example.org", ask=frozenset())
     assert {*ENVELOPE, *HEADERS} <= opened.keys()
     assert "message.looks" not in opened
+
+
+async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(home: House) -> None:
+    assert "message.looks" in await facts(home, RAMADAN, ask=frozenset())
+    home.reader.asked.clear()
+    home.reader.text_fails = RuntimeError("cannot")
+    opened = await facts(home, RAMADAN, ask=frozenset())
+    assert isinstance(opened["message.looks"], Unknown)
+    assert opened["message.automatic"] is False  # what the header says still stands
+    assert home.reader.asked == [frozenset({Source.HEADERS, Source.TEXT}), frozenset({Source.HEADERS})]
 
 
 async def test_recipients(home: House) -> None:
@@ -387,7 +397,7 @@ async def test_a_gathering_asks_each_source_once(home: House) -> None:
     await gathering.open()
     for _ in range(3):
         await gathering.ask(ALL)
-    assert len(home.reader.asked) == 2
+    assert len(home.reader.asked) == 1
     assert home.verifier.asked == 1
 
 
