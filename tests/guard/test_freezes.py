@@ -159,9 +159,9 @@ async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
     assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
 
 
-async def test_who_was_recalled_and_who_was_past_recall(home: House) -> None:
+async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are under way: one before its final dot, one whose dot has been sent and whose reply has not come."""
-    waiting, past = asyncio.Event(), asyncio.Event()
+    waiting, past, looked = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     class Past(Way):
         async def send(self, prepend: bytes, fence: Any) -> Any:
@@ -184,8 +184,18 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House) -> None:
     while len(await home.store.in_flight(stopped, home.clock.at - timedelta(minutes=1))) < 3:  # noqa: ASYNC110
         await asyncio.sleep(0)
 
+    in_flight = home.store.in_flight
+
+    async def look(*asked: Any) -> Any:
+        found = await in_flight(*asked)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(home.store, "in_flight", look)
+
     async def recall() -> None:
-        """The fences fall, what they drop is noted, and then the time is up."""
+        """It was seen who is under way; the fences fall, what they drop is noted, and then the time is up."""
+        await looked.wait()
         while not (await home.watch.read()).freezes:  # noqa: ASYNC110
             await asyncio.sleep(0)
         waiting.set()
