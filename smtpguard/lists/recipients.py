@@ -37,6 +37,14 @@ class Kind(enum.Enum):
     OUTSIDE = "outside"
 
 
+INTERNAL = frozenset({Kind.INTERNAL})
+LIST = frozenset({Kind.LIST})
+MEMBER = frozenset({Kind.MEMBER})
+OUTSIDE = frozenset({Kind.OUTSIDE})
+INTERNAL_MEMBER = frozenset({Kind.INTERNAL, Kind.MEMBER})
+"""What ``kinds`` of a recipient may be, each one and the same object: to ask what is in it is what would take the time."""
+
+
 class Classification(NamedTuple):
     """One recipient: a tuple, since one is made for each of a thousand. ``kinds`` has one, or both INTERNAL and MEMBER. ``lists``: that it addresses, or is known to be on.
 

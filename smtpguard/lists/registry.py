@@ -7,20 +7,19 @@ what a class means for the message (policy).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from smtpguard.lists.crowds import with_crowds
 from smtpguard.lists.declared import ListInfo, Network, Stream, within
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Together
-from smtpguard.lists.recipients import NOBODY, Classification, Classified, Kind, Span, Touched
+from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
 from smtpguard.lists.shelf import Shelf, Standing, State
+from smtpguard.lists.summing import summed
 from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter
 
 # What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
@@ -120,7 +119,14 @@ class Registry:
             if key not in seen:
                 seen[key] = self._of_list(address, canonical, name) if name else self._of_person(address, canonical)
             recipients.append(seen[key])
-        return self._count(recipients, seen.values())
+        return summed(
+            recipients,
+            seen.values(),
+            lists=self.lists,
+            standings=self.standings,
+            nested=self._nested,
+            blind=self._blind,
+        )
 
     def numbers(self) -> dict[int, str]:
         """Of every list's addresses, the digests as integers."""
@@ -177,7 +183,7 @@ class Registry:
         return self._addresses.get(f"{local}@{domain if '.' in domain and domain[0] != '[' else _HERE}")
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
-        return Classification(address, canonical, _LIST, tuple(sorted(self._nested[name])))
+        return Classification(address, canonical, LIST, tuple(sorted(self._nested[name])))
 
     def _moved(self, address: Address, canonical: str, seen: dict[str, Classification]) -> Classification:
         """In a domain that may stand for another: as the mailbox there, under its own name."""
@@ -199,9 +205,9 @@ class Registry:
         lists = self.members.naming(int.from_bytes(digest, "big"))
         if self._is_ours(canonical.rpartition("@")[2]):
             # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
-            return Classification(address, canonical, _INTERNAL_MEMBER if lists else _INTERNAL, lists, (), digest)
+            return Classification(address, canonical, INTERNAL_MEMBER if lists else INTERNAL, lists, (), digest)
         doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()
-        return Classification(address, canonical, _MEMBER if lists else _OUTSIDE, lists, doubt, digest)
+        return Classification(address, canonical, MEMBER if lists else OUTSIDE, lists, doubt, digest)
 
     def _behind(self, digest: bytes, canonical: str) -> Expansion | None:
         """Who gets what is sent there; a domain may have somebody for whoever is not there."""
@@ -217,106 +223,13 @@ class Registry:
         lists = tuple(behind.lists)
         if behind.is_list:
             reached = {n for name in behind.addressed for n in self._nested.get(name, ())}
-            return Classification(
-                address, canonical, _LIST, tuple(sorted({*lists, *reached})), self._blind, b"", behind
-            )
+            return Classification(address, canonical, LIST, tuple(sorted({*lists, *reached})), self._blind, b"", behind)
         alone = behind.members[0] if len(behind.members) == 1 else digest
         if self._is_ours(canonical.rpartition("@")[2]):
-            kinds = _INTERNAL_MEMBER if lists else _INTERNAL
+            kinds = INTERNAL_MEMBER if lists else INTERNAL
         else:
-            kinds = _MEMBER if lists else _OUTSIDE
+            kinds = MEMBER if lists else OUTSIDE
         return Classification(address, canonical, kinds, lists, self._blind if behind.unplaced else (), alone, behind)
-
-    def _count(self, recipients: list[Classification], distinct: Iterable[Classification]) -> Classified:
-        internal = outside = list_addresses = 0
-        addressed: set[str] = set()
-        people: list[Classification] = []
-        known: list[Classification] = []  # to be customers; and those who may be
-        doubtful: list[Classification] = []
-        surely: dict[str, int] = {}
-        perhaps: dict[str, int] = {}
-        crowds: list[Classification] = []
-        for one in distinct:
-            kinds = one.kinds  # one of the sets below: to ask what is in it is what takes the time here
-            if one.behind is not None:
-                crowds.append(one)
-                for name in one.lists:
-                    surely.setdefault(name, 0)
-                for name in one.doubt:
-                    perhaps.setdefault(name, 0)
-                if kinds is _LIST:
-                    list_addresses += 1
-                    addressed.update(n for name in one.behind.addressed for n in self._nested.get(name, ()))
-                continue
-            if kinds is _LIST:
-                list_addresses += 1
-                addressed.update(one.lists)
-                continue
-            people.append(one)
-            if kinds is _INTERNAL or kinds is _INTERNAL_MEMBER:
-                internal += 1
-            if one.lists:
-                known.append(one)
-                for name in one.lists:
-                    surely[name] = surely.get(name, 0) + 1
-            elif one.doubt:
-                doubtful.append(one)
-            elif kinds is _OUTSIDE:
-                outside += 1
-            for name in one.doubt:
-                perhaps[name] = perhaps.get(name, 0) + 1
-        if not (list_addresses or surely or perhaps or crowds):  # as nearly all mail is
-            return Classified(
-                recipients=tuple(recipients),
-                total=len(recipients),
-                internal=Span(internal, internal),
-                outside=Span(outside, outside),
-                list_addresses=NOBODY,
-                members=NOBODY,
-                customers=NOBODY,
-                reach=Span(len(people), len(people)),
-                touched={},
-                people=(),
-                doubtful=(),
-                unsure={},
-            )
-        touched = {
-            n: self._touched(n, n in addressed, Span(surely.get(n, 0), surely.get(n, 0) + perhaps.get(n, 0)))
-            for n in sorted({*addressed, *surely, *perhaps})
-        }
-        behind = behind_customers = NOBODY
-        for name in addressed:
-            behind += touched[name].size
-            behind_customers += touched[name].size if self.lists[name].of_customers else NOBODY
-        # Who is on an addressed list already is counted there, and once.
-        there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
-        beside, single = len(people) - there, len(known) - there
-        counted = Classified(
-            recipients=tuple(recipients),
-            total=len(recipients),
-            internal=Span(internal, internal),
-            outside=Span(outside, outside + len(doubtful)),
-            list_addresses=Span(list_addresses, list_addresses),
-            members=Span(len(known), len(known) + len(doubtful)),
-            customers=behind_customers + Span(single, single + len(doubtful)),
-            reach=behind + Span(beside, beside),
-            touched=touched,
-            people=tuple([one.digest for one in known]),
-            doubtful=tuple([one.digest for one in doubtful]),
-            unsure={n: self.standings[n].why for n in self._blind if n in touched},
-        )
-        return with_crowds(counted, crowds) if crowds else counted
-
-    def _touched(self, name: str, by_address: bool, members: Span) -> Touched:
-        standing = self.standings[name]
-        index = standing.index
-        if index is None:
-            size = Span(self.lists[name].at_least, math.inf)
-        else:
-            size = Span(index.people, index.people if standing.state is State.READY else math.inf)
-        return Touched(
-            name=name, by_address=by_address, members=members, size=size, version=index.version if index else ""
-        )
 
     def _nest(self) -> dict[str, frozenset[str]]:
         """Which lists each list's address reaches: itself, the lists that it is declared to include, and every list whose
@@ -338,13 +251,6 @@ class Registry:
                     ahead.append(inner)
             nested[name] = frozenset(reached)
         return nested
-
-
-_INTERNAL = frozenset({Kind.INTERNAL})
-_LIST = frozenset({Kind.LIST})
-_MEMBER = frozenset({Kind.MEMBER})
-_OUTSIDE = frozenset({Kind.OUTSIDE})
-_INTERNAL_MEMBER = frozenset({Kind.INTERNAL, Kind.MEMBER})
 
 
 def _domain(name: str) -> str:

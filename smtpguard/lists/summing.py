@@ -1,0 +1,129 @@
+"""What the recipients of one message come to together: how many people of which kind, each counted once, and which lists.
+
+Nearly all mail touches no list, and is summed up without asking any. Never here: what each recipient is (registry), or the
+people behind addresses that expand (crowds).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from smtpguard.lists.crowds import with_crowds
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.recipients import (
+    INTERNAL,
+    INTERNAL_MEMBER,
+    LIST,
+    NOBODY,
+    OUTSIDE,
+    Classification,
+    Classified,
+    Span,
+    Touched,
+)
+from smtpguard.lists.shelf import Standing, State
+
+
+def summed(
+    recipients: Sequence[Classification],
+    distinct: Iterable[Classification],
+    *,
+    lists: Mapping[str, ListInfo],
+    standings: Mapping[str, Standing],
+    nested: Mapping[str, frozenset[str]],
+    blind: Sequence[str],
+) -> Classified:
+    """``recipients``: one for each RCPT; ``distinct``: each mailbox of them once. ``nested``: which lists each list's address
+    reaches; ``blind``: those that cannot say who is on them."""
+    internal = outside = list_addresses = 0
+    addressed: set[str] = set()
+    people: list[Classification] = []
+    known: list[Classification] = []  # to be customers; and those who may be
+    doubtful: list[Classification] = []
+    surely: dict[str, int] = {}
+    perhaps: dict[str, int] = {}
+    crowds: list[Classification] = []
+    for one in distinct:
+        kinds = one.kinds  # one of a few objects: to ask what is in it is what would take the time
+        if one.behind is not None:
+            crowds.append(one)
+            for name in one.lists:
+                surely.setdefault(name, 0)
+            for name in one.doubt:
+                perhaps.setdefault(name, 0)
+            if kinds is LIST:
+                list_addresses += 1
+                addressed.update(n for name in one.behind.addressed for n in nested.get(name, ()))
+            continue
+        if kinds is LIST:
+            list_addresses += 1
+            addressed.update(one.lists)
+            continue
+        people.append(one)
+        if kinds is INTERNAL or kinds is INTERNAL_MEMBER:
+            internal += 1
+        if one.lists:
+            known.append(one)
+            for name in one.lists:
+                surely[name] = surely.get(name, 0) + 1
+        elif one.doubt:
+            doubtful.append(one)
+        elif kinds is OUTSIDE:
+            outside += 1
+        for name in one.doubt:
+            perhaps[name] = perhaps.get(name, 0) + 1
+    if not (list_addresses or surely or perhaps or crowds):  # as nearly all mail is
+        return Classified(
+            recipients=tuple(recipients),
+            total=len(recipients),
+            internal=Span(internal, internal),
+            outside=Span(outside, outside),
+            list_addresses=NOBODY,
+            members=NOBODY,
+            customers=NOBODY,
+            reach=Span(len(people), len(people)),
+            touched={},
+            people=(),
+            doubtful=(),
+            unsure={},
+        )
+    touched = {
+        n: _touched(
+            lists[n], standings[n], n in addressed, Span(surely.get(n, 0), surely.get(n, 0) + perhaps.get(n, 0))
+        )
+        for n in sorted({*addressed, *surely, *perhaps})
+    }
+    behind = behind_customers = NOBODY
+    for name in addressed:
+        behind += touched[name].size
+        behind_customers += touched[name].size if lists[name].of_customers else NOBODY
+    # Who is on an addressed list already is counted there, and once.
+    there = sum(not addressed.isdisjoint(one.lists) for one in known) if addressed else 0
+    beside, single = len(people) - there, len(known) - there
+    counted = Classified(
+        recipients=tuple(recipients),
+        total=len(recipients),
+        internal=Span(internal, internal),
+        outside=Span(outside, outside + len(doubtful)),
+        list_addresses=Span(list_addresses, list_addresses),
+        members=Span(len(known), len(known) + len(doubtful)),
+        customers=behind_customers + Span(single, single + len(doubtful)),
+        reach=behind + Span(beside, beside),
+        touched=touched,
+        people=tuple([one.digest for one in known]),
+        doubtful=tuple([one.digest for one in doubtful]),
+        unsure={n: standings[n].why for n in blind if n in touched},
+    )
+    return with_crowds(counted, crowds) if crowds else counted
+
+
+def _touched(info: ListInfo, standing: Standing, by_address: bool, members: Span) -> Touched:
+    index = standing.index
+    if index is None:
+        size = Span(info.at_least, math.inf)
+    else:
+        size = Span(index.people, index.people if standing.state is State.READY else math.inf)
+    return Touched(
+        name=info.name, by_address=by_address, members=members, size=size, version=index.version if index else ""
+    )
