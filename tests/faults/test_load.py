@@ -6,7 +6,8 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from smtpguard.policy.approval import State
@@ -53,7 +54,7 @@ class Killer:
         self._guard.keep()
 
 
-def all_at_once(work: list[Callable[[], None]], threads: int = 6) -> None:
+def all_at_once(work: Iterable[Callable[[], None]], threads: int = 6) -> None:
     waiting = iter(work)
     lock = threading.Lock()
     failures: list[BaseException] = []
@@ -100,10 +101,17 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
             send(n)
             answered.append(n)
 
+        def until_struck(killer: Killer) -> Iterator[Callable[[], None]]:
+            """150 messages, and more where the guard is quicker than its killer."""
+            for n in range(1500):
+                if n >= 150 and killer.struck >= 5:
+                    return
+                yield partial(one, n)
+
         with Killer(guard, chance, "proxy", lambda: len(answered), 22) as killer:
-            all_at_once([lambda i=i: one(i) for i in range(150)])  # type: ignore[misc]
+            all_at_once(until_struck(killer))
         assert killer.struck >= 5
-        assert len(sent) == len(answered) == 150
+        assert len(sent) == len(answered) >= 150
         holds = {hold.message_id.strip("<>"): hold for hold in guard.holds()}
         assert len(holds) == len(held) == len(guard.holds()), "one hold each"
 
