@@ -17,17 +17,24 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """For the side that answers; TLS 1.2 and later. Raises CannotStart."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for path in (certificate, key):
-        try:
-            path.open("rb").close()
-        except OSError as e:  # ssl would not say which of the two
-            raise CannotStart(f"{path}: {e.strerror}") from None
+    readable(certificate, key)
     try:
         context.load_cert_chain(certificate, key)
     except ssl.SSLError as e:
         why = "the key is not the certificate's" if e.reason == "KEY_VALUES_MISMATCH" else "not PEM that can be used"
         raise CannotStart(f"{certificate}, {key}: {why}") from None
     return context
+
+
+def readable(*paths: Path | None) -> None:
+    """Tried one by one, since ssl would not say which of them it is. Raises CannotStart."""
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            path.open("rb").close()
+        except OSError as e:
+            raise CannotStart(f"{path}: {e.strerror}") from None
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Iterable
 
+from smtpguard.app.certificates import readable
 from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
@@ -45,10 +46,7 @@ def relay_logins(settings: Settings) -> Logins | None:
 
 
 def _with_files(target: RelayTarget) -> RelayTarget:
-    """Tried one by one, since ssl would not say which of them it is. Raises OSError."""
-    for path in (target.ca_file, target.client_certificate, target.client_key):
-        if path is not None:
-            path.open("rb").close()
+    readable(target.ca_file, target.client_certificate, target.client_key)
     return target
 
 

@@ -105,8 +105,7 @@ class Sender:
         """The streams whose standing approval this message uses, and whose limits it therefore counts against."""
         if self.claimed is None or classified.list_addresses.high:
             return ()
-        streams = registry.streams_from(self.claimed)
-        return tuple(s for s in streams if _proves(s, transaction, origin) is True) if streams else ()
+        return tuple(s for s in registry.streams_from(self.claimed) if _proves(s, transaction, origin) is True)
 
     def _is_writer(
         self, classified: Classified, registry: Registry, by_list: Mapping[str, Value | None]
@@ -133,8 +132,7 @@ def mailboxes(header: Header, *names: str) -> list[Address]:
 
     Encoded words stay as they are: RFC 2047 has none in addresses, and a decoded display name may look like one.
     """
-    fields = [field for name in names for field in header.all(name)]
-    return [address for field in fields for address in _mailboxes(field.raw[:MAX_FIELD])]
+    return [address for name in names for field in header.all(name) for address in _mailboxes(field.raw[:MAX_FIELD])]
 
 
 @lru_cache(maxsize=4096)

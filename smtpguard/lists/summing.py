@@ -1,7 +1,6 @@
 """What the recipients of one message come to together: how many people of which kind, each counted once, and which lists.
 
-Nearly all mail touches no list, and is summed up without asking any. Never here: what each recipient is (registry), or the
-people behind addresses that expand (crowds).
+Never here: what each recipient is (registry), or the people behind addresses that expand (crowds).
 """
 
 from __future__ import annotations
@@ -73,21 +72,6 @@ def summed(
             outside += 1
         for name in one.doubt:
             perhaps[name] = perhaps.get(name, 0) + 1
-    if not (list_addresses or surely or perhaps or crowds):  # as nearly all mail is
-        return Classified(
-            recipients=tuple(recipients),
-            total=len(recipients),
-            internal=Span(internal, internal),
-            outside=Span(outside, outside),
-            list_addresses=NOBODY,
-            members=NOBODY,
-            customers=NOBODY,
-            reach=Span(len(people), len(people)),
-            touched={},
-            people=(),
-            doubtful=(),
-            unsure={},
-        )
     touched = {
         n: _touched(
             lists[n], standings[n], n in addressed, Span(surely.get(n, 0), surely.get(n, 0) + perhaps.get(n, 0))

@@ -20,12 +20,14 @@ Keys = Callable[[Facts], "list[str] | Value | None"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """``lazy``: asked, and counted, only of messages of which a rule still wants to know."""
+    """``lazy``: asked, and counted, only of messages of which a rule still wants to know. ``everybody``: to count it, it is to
+    be known who each recipient is; else customers are enough."""
 
     keys: Keys
     answer: Callable[[Mapping[str, Count], Facts], Value]
     window_seconds: int = 0
     lazy: bool = False
+    everybody: bool = False
 
 
 def _sender(facts: Facts) -> list[str] | Value | None:
@@ -91,13 +93,12 @@ COUNTED: Mapping[str, Counted] = {
     "mailing.customers": Counted(keys=_mailing, answer=_only, window_seconds=DAY),
     "mailing.reach": Counted(keys=lambda facts: [""], answer=_only, window_seconds=DAY),
     "mailing.share": Counted(keys=_lists, answer=_share, window_seconds=DAY),
-    "list.customers": Counted(keys=_lists, answer=_most),
+    "list.customers": Counted(keys=_lists, answer=_most, everybody=True),
     "thread.replies": Counted(keys=_thread, answer=_most, lazy=True),
-    "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True),
+    "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True, everybody=True),
     "sender.customers": Counted(keys=_sender, answer=_only),
 }
-OF_EVERYBODY = frozenset({"list.customers", "thread.reach"})
-"""For these it is to be known who each recipient is; for the others, customers are enough."""
+OF_EVERYBODY = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
 
 RESTS = "thread.rests"
 """What is counted of a conversation that rests: the reply at which a rule with ``stop`` took effect."""

@@ -134,8 +134,8 @@ class Tally:
                 continue
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
-            new = [w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor]
-            counts[ask] = self._sums[scope][ask.window_seconds].total + sum(new)
+            new = sum(w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor)
+            counts[ask] = self._sums[scope][ask.window_seconds].total + new
         return counts
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:
