@@ -263,20 +263,12 @@ class Plan:
         return stopping.begun(self.pauses, verdict, live)
 
     @property
-    def may_hold(self) -> bool:
-        """Whether its rules can still come to a hold. A freeze may hold anything."""
-        return self._may_hold(counting=True)
-
-    @property
     def expects_hold(self) -> bool:
-        """The same, counts aside, by which few messages are held: then content is kept first. Content that is missed costs
-        another round."""
-        return self._may_hold(counting=False)
-
-    def _may_hold(self, *, counting: bool) -> bool:
+        """Whether its rules can still come to a hold, counts aside, by which few messages are held: then content is kept first.
+        Content that is missed costs another round."""
         if self.certain[0] is not Action.RELAY:
             return self.certain[0] is Action.HOLD
-        return any(counting or slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
+        return any(slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
 
     def close(self, live: Live) -> Verdict:
         """The verdict, with the counts, approvals and freezes of the admission."""
