@@ -42,7 +42,7 @@ from smtpguard.policy.admission import (
     Live,
     PolicyMoved,
 )
-from smtpguard.policy.counted import OF_EVERYBODY
+from smtpguard.policy.counted import OF_EACH_RECIPIENT
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
 from smtpguard.policy.verdict import Action, Deferred, Disposition
@@ -269,7 +269,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,
         people=gathering.counted.people,
-        everybody=everybody(gathering) if facts.identity is not None or _of_everybody(asks) else (),
+        everybody=everybody(gathering) if facts.identity is not None or _of_each_recipient(asks) else (),
         lists=tuple(_whole(gathering.counted)),
         touches=facts.lists,
         senders=facts.senders,
@@ -279,8 +279,8 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
     )
 
 
-def _of_everybody(asks: Iterable[Ask]) -> bool:
-    return not OF_EVERYBODY.isdisjoint([ask.fact for ask in asks])
+def _of_each_recipient(asks: Iterable[Ask]) -> bool:
+    return not OF_EACH_RECIPIENT.isdisjoint([ask.fact for ask in asks])
 
 
 def _whole(counted: Classified) -> Iterator[tuple[str, str, int]]:

@@ -24,7 +24,8 @@ from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
 MOST_TOLD = 50
 """Writers of one mailing's copies who are told what becomes of it."""
 OF_SIZE = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
-OF_EVERYBODY = frozenset({"mailing.reach"})
+OF_REACH = frozenset({"mailing.reach"})
+"""Of these sizes, those in which everybody is counted, not only customers."""
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing takes away."""
 
@@ -73,7 +74,7 @@ def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> 
     surely reaches no customer waits where everybody was counted, not only customers. ``sure``: every list can say of this
     copy whom it reaches; then it does not wait for what only a doubt has held, since a template of a shop's would wait with
     one evening's mail long after the list is well."""
-    facts = OF_SIZE if customers else OF_EVERYBODY
+    facts = OF_SIZE if customers else OF_REACH
     sizes = {h.rule: {r.fact for r in h.reasons} & facts for h in entry.verdict.hits if h.mode is Mode.ENFORCE}
     doubted = _doubted(entry.verdict) if sure else frozenset()
     return any(size for rule, size in sizes.items() if rule not in doubted)

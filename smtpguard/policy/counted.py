@@ -98,7 +98,8 @@ COUNTED: Mapping[str, Counted] = {
     "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True, everybody=True),
     "sender.customers": Counted(keys=_sender, answer=_only),
 }
-OF_EVERYBODY = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
+OF_EACH_RECIPIENT = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
+"""Counts for which it is to be known who each recipient is."""
 
 RESTS = "thread.rests"
 """What is counted of a conversation that rests: the reply at which a rule with ``stop`` took effect."""
