@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from smtpguard.mail.address import Address
-
-Network = IPv4Network | IPv6Network
+from smtpguard.mail.client import Network, within
 
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 """Audiences that are no customers: such a list counts in reach, never in customers or members."""
@@ -93,21 +91,6 @@ class Stream:
     max: Limit | None = None
     max_per_person: Limit | None = None
     owner: str | None = None
-
-
-def within(client_ip: str, networks: Iterable[Network]) -> bool:
-    """Whether a client is in one of these networks; an IPv4 address mapped into IPv6 is the IPv4 address."""
-    ip = _ip(client_ip)
-    return ip is not None and any(ip in network for network in networks)
-
-
-@lru_cache(maxsize=1024)
-def _ip(text: str) -> IPv4Address | IPv6Address | None:
-    try:
-        ip = ip_address(text)
-    except ValueError:
-        return None
-    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def build(

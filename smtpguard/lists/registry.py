@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from smtpguard.lists.declared import ListInfo, Network, Stream, within
+from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expansions import Expansion, Expansions
@@ -21,6 +21,7 @@ from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, 
 from smtpguard.lists.shelf import Shelf, Standing, State
 from smtpguard.lists.summing import summed
 from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter
+from smtpguard.mail.client import Network, within
 
 # What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
 _ADMINISTRATIVE = re.compile(

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from smtpguard.mail import reply
+from smtpguard.mail.client import client_address, within
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar, sasl
 from smtpguard.wire.desk import Client, Desk
-from smtpguard.wire.listener import client_address, within
 from smtpguard.wire.login import Login
 from smtpguard.wire.proxy import Lines
 from smtpguard.wire.xclient import parse_xclient

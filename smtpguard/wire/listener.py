@@ -8,13 +8,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from smtpguard.mail.address import Address
-
-Network = IPv4Network | IPv6Network
+from smtpguard.mail.client import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +68,3 @@ class Listener:
     here: Callable[[Address], bool] = lambda address: False
     """Addresses that the guard itself answers, and that the relay never hears of."""
     limits: Limits = field(default_factory=Limits)
-
-
-@lru_cache(maxsize=4096)
-def client_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An IP address without zone, IPv4 also where it comes mapped into IPv6; None for a client that has none."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def within(text: str, networks: tuple[Network, ...]) -> bool:
-    """Whether the address is in one of the networks."""
-    if not networks:
-        return False
-    address = client_address(text)
-    return address is not None and any(address in network for network in networks)

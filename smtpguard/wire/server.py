@@ -23,12 +23,12 @@ from typing import Any, Protocol, cast
 from aiosmtpd.smtp import SMTP
 
 from smtpguard.mail import reply
+from smtpguard.mail.client import client_address, within
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire.commands import Commands
 from smtpguard.wire.desk import Desk, Over
 from smtpguard.wire.incoming import Incoming, Overlong
-from smtpguard.wire.listener import client_address, within
 
 MOST_REPLIES = 1000
 """So many commands of one client are answered before others have their turn."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smtpguard.mail import reply
+from smtpguard.mail.client import Network, client_address, within
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.wire import grammar
 from smtpguard.wire.data import Arrived
-from smtpguard.wire.listener import Limits, Network, client_address, within
+from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.content import Assembling
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
 

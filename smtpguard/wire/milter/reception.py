@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from smtpguard.mail import reply
+from smtpguard.mail.client import Network, client_address, within
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
-from smtpguard.wire.listener import Network, client_address, within
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.link import Link, Patience

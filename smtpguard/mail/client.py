@@ -1,0 +1,31 @@
+"""The client that mail comes from, as an IP address: what a peer or a trusted proxy says it is, and in which networks that is.
+
+IPv4 is IPv4 also where it comes mapped into IPv6 (RFC 4291 section 2.5.5.2), and a zone (RFC 4007) says nothing here. Never
+here: who a client is besides its address (envelope.Session), or what those in a network may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+
+
+@lru_cache(maxsize=4096)
+def client_address(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address without zone, IPv4 also where it comes mapped into IPv6; None for a client that has none."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def within(text: str, networks: Sequence[Network]) -> bool:
+    """Whether the address is in one of the networks."""
+    if not networks:
+        return False
+    address = client_address(text)
+    return address is not None and any(address in network for network in networks)
