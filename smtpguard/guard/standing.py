@@ -53,7 +53,7 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     rejection = mailing.rejected(live.now)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
-    if live.approved and _covered(verdict, gathering, live, mailing):
+    if live.approved and _covered(verdict, live):
         return _in_turn(_excused(verdict), mailing, live)
     if entry is not None and verdict.action is Action.RELAY and not waits:
         return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
@@ -151,10 +151,8 @@ def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
     return not holding & NEVER_COVERED and holding - {WAITS} <= rules
 
 
-def _covered(verdict: Verdict, gathering: Gathering, live: Live, mailing: Mailing) -> bool:
-    facts = gathering.facts
-    grants = mailing.covering(facts.identity, facts.lists, live.fresh, live.now)
-    return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in grants)
+def _covered(verdict: Verdict, live: Live) -> bool:
+    return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in live.grants)
 
 
 def _excused(verdict: Verdict) -> Verdict:

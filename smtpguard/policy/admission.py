@@ -88,8 +88,9 @@ class Live:
     """What is read in the admission itself. ``counts`` include this very item; ``maybe``: how many more they may be, since a
     list could not say. ``twin``: a hold of the same content and envelope that is live, void, or was released within a day.
 
-    ``mailing``: what the item is a copy of, as it was before it, ``fresh``: how many people it would reach who have
-    nothing of it yet; ``approved``: whether what people allowed of the mailing takes it in; ``entry``: the hold under which people are to decide on it, if one waits.
+    ``mailing``: what the item is a copy of, as it was before it; ``fresh``: how many people it would reach who have nothing of
+    it yet; ``grants``: what people allowed of the mailing that takes it in; ``approved``: whether anything does; ``entry``: the
+    hold under which people are to decide on it, if one waits.
     """
 
     now: datetime
@@ -98,6 +99,7 @@ class Live:
     maybe: Mapping[Ask, int] = field(default_factory=dict)
     mailing: Mailing | None = None
     fresh: int = 0
+    grants: tuple[Grant, ...] = ()
     approved: bool = False
     entry: Hold | None = None
     twin: Hold | None = None

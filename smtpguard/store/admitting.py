@@ -14,7 +14,7 @@ from sqlalchemy import update
 from smtpguard.audit.chain import canonical
 from smtpguard.policy.admission import Admission, Ask, ContentMissing, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Fate, Mailing
+from smtpguard.policy.mailing import Fate, Grant, Mailing
 from smtpguard.policy.verdict import Action, Held
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
@@ -109,14 +109,15 @@ class Run:
         batch, roll = self._batch, self._batch.roll
         counts = self._tally.counts(item) if item.asks else {}
         maybe: dict[Ask, int] = {}
-        mailing, entry, fresh, approved = None, None, 0, False
+        mailing, entry, fresh = None, None, 0
+        grants: tuple[Grant, ...] = ()
         if row is not None:
             of_mailing, maybe = roll.counts(row, item)
             counts |= of_mailing
             mailing = roll.view(row)
             if mailing.grant is not None:
                 fresh = roll.fresh(row, item)
-                approved = bool(mailing.covering(item.identity, item.touches, fresh, batch.now))
+                grants = mailing.covering(item.identity, item.touches, fresh, batch.now)
             entry = self._entry(mailing.entry)
         return Live(
             now=batch.now,
@@ -125,7 +126,8 @@ class Run:
             maybe=maybe,
             mailing=mailing,
             fresh=fresh,
-            approved=approved,
+            grants=grants,
+            approved=bool(grants),
             entry=entry,
             twin=self._twins.get(item.key),
             generation=batch.head.generation,
