@@ -11,20 +11,19 @@ from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.console.api.entry import Call, Operation
-from smtpguard.console.api.models import (
+from smtpguard.console.api.heldmessage import (
     Approve,
     Held,
     HeldDetail,
     HeldQuery,
     ListRef,
-    Page,
     QuorumRow,
-    ReasonRow,
     Reject,
     Seen,
     VoteRow,
     Withdraw,
 )
+from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.pages.waiting import cursor, cut

@@ -1,6 +1,6 @@
 """What is sent and what comes back, as JSON: times are UTC with Z, what is absent is null. The OpenAPI document is made of these.
 
-Never here: where the values come from (operations).
+Never here: a held message (heldmessage), or where the values come from (operations).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ def _z(at: datetime) -> str:
 
 
 Time = Annotated[datetime, PlainSerializer(_z, return_type=str, when_used="json")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Comment = Annotated[str, Field(max_length=2000)]
 
 
@@ -40,146 +39,10 @@ class PageQuery(Sent):
     cursor: str = Field(default="", max_length=200)
 
 
-# -- held messages
-
-StateName = Literal["waiting", "approved", "releasing", "released", "rejected", "withdrawn", "expired", "void"]
-
-
-class ListRef(BaseModel):
-    name: str
-    title: str
-
-
-class VoteRow(BaseModel):
-    approver: str
-    choice: Literal["approve", "reject"]
-    at: Time
-    comment: str
-
-
-class Held(BaseModel):
-    """One held message."""
-
-    id: str
-    state: StateName
-    held_at: Time
-    expires_at: Time
-    sender: str | None
-    subject: str
-    recipients: int
-    reach: int = Field(description="people after expansion")
-    lists: list[ListRef]
-    rules: list[str]
-    mailing: str | None
-    decided_with: str | None = Field(description="the message that stands for its mailing, if it is another")
-    url: str | None = Field(description="its page, for people")
-
-
-class Seen(Sent):
-    """What somebody had before their eyes. Send back what you showed: if it is another by now, the answer is 409."""
-
-    content_sha256: Sha256
-    envelope_sha256: Sha256
-    policy_sha256: Sha256
-    lists: Annotated[list[str], Field(max_length=1000)]
-
-
-class QuorumRow(BaseModel):
-    """``each`` of every group."""
-
-    groups: list[str]
-    each: int
-    out_of_hours: QuorumRow | None = None
-
-
 class ReasonRow(BaseModel):
     rule: str
     description: str
     sentences: list[str]
-
-
-class HeldDetail(Held):
-    """With why, who decides, and what one's own decision would do."""
-
-    reasons: list[ReasonRow]
-    votes: list[VoteRow]
-    missing: list[QuorumRow]
-    may_decide: bool
-    why_not: Literal["", "own", "voted", "decided", "role", "group"]
-    approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
-    reach_must_be_said: bool
-    people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
-    seen: Seen
-
-
-class HeldQuery(PageQuery):
-    state: StateName | None = "waiting"
-    list: str = Field(default="", max_length=100)
-
-
-class Approve(Sent):
-    """``reach``: how many people it goes to, said by whoever approves; needed where ``reach_must_be_said``. ``people``: how many
-    its mailing may reach in all, up to ``people_at_most``; where it is not given those whom it goes to now, and more of it is held."""
-
-    seen: Seen
-    comment: Comment = ""
-    reach: int | None = None
-    people: int | None = None
-
-
-class Reject(Sent):
-    """``comment``: why; its writer reads it."""
-
-    seen: Seen
-    comment: Annotated[str, Field(min_length=1, max_length=2000)]
-
-
-class Withdraw(Sent):
-    comment: Comment = ""
-
-
-class Question(Sent):
-    """Its writer reads it."""
-
-    question: Annotated[str, Field(min_length=1, max_length=2000)]
-
-
-class Answer(Sent):
-    """Those who decide read it."""
-
-    words: Annotated[str, Field(min_length=1, max_length=2000)]
-
-
-class AttachmentRow(BaseModel):
-    name: str
-    type: str
-    size_bytes: int
-
-
-class Text(BaseModel):
-    """``text`` and ``quoted``: what a reader sees; ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what
-    keeps the whole from being read."""
-
-    text: str
-    quoted: str
-    hidden: str
-    cut: bool
-    problem: str | None
-    attachments: list[AttachmentRow]
-
-
-class Happened(BaseModel):
-    """``kind``: as the journal has it; ``text``: in English. ``who`` and ``words`` are empty where they were erased."""
-
-    at: Time
-    kind: str
-    text: str
-    who: str
-    words: str
-
-
-class History(BaseModel):
-    items: list[Happened]
 
 
 # -- mailings

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from smtpguard.audit.event import Kind
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
-from smtpguard.console.api.models import Answer, AttachmentRow, Happened, History, Question, Text
+from smtpguard.console.api.heldmessage import Answer, AttachmentRow, Happened, History, Question, Text
 from smtpguard.console.api.problems import Refusal
 from smtpguard.console.pages.message import letter_of
 from smtpguard.console.sight import Sight, sight
