@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from smtpguard.policy.admission import Ask, Item
-from smtpguard.policy.mailing import DAY, Fate, Mailing, Person
+from smtpguard.policy.mailing import DAY, Fate, Mailing
 from smtpguard.policy.staging import Move
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.finding import Finder
+from smtpguard.store.kinds import CUSTOMER, CUSTOMERS, MAYBE, kinds, on_list, renewed
 from smtpguard.store.mailingrow import COLUMNS, Copy, Row, called
 from smtpguard.store.memory import Memory
 
@@ -26,9 +27,6 @@ WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
 """A mailing of which nothing has come for so long is over."""
 _MANY = 500  # values in one IN (...)
-_CUSTOMER, _MAYBE, _FIRST_LIST = 1, 2, 2  # of a kind: two bits, then one for each list
-_CUSTOMERS = _CUSTOMER | _MAYBE
-_MOST_LISTS = 60  # beyond these, lists share the last bit
 
 
 class Page(Protocol):
@@ -170,10 +168,10 @@ class Roll:
             return {}, {}
         sums = dict(row.sums)
         lists = list(row.mailing.lists)
-        for person, kind in self._kinds(lists, item.everybody):
+        for person, kind in kinds(lists, item.everybody):
             old = row.people.get(person.digest)
             if old is not None and old.at > row.floor:
-                kind = _known(old.kind, kind)
+                kind = renewed(old.kind, kind)
                 if kind == old.kind:
                     continue
                 sums[old.kind] = sums.get(old.kind, 0) - old.weight
@@ -184,23 +182,13 @@ class Roll:
             if ask.fact == "mailing.reach":
                 counts[ask] = sum(sums.values())
             elif ask.fact == "mailing.customers":
-                counts[ask] = sum(w for k, w in sums.items() if k & _CUSTOMER)
-                maybe[ask] = sum(w for k, w in sums.items() if k & _CUSTOMERS) - counts[ask]
+                counts[ask] = sum(w for k, w in sums.items() if k & CUSTOMER)
+                maybe[ask] = sum(w for k, w in sums.items() if k & CUSTOMERS) - counts[ask]
             else:
-                bit = _bit(lists, ask.key)
+                bit = on_list(lists, ask.key)
                 counts[ask] = sum(w for k, w in sums.items() if k & bit)
-                maybe[ask] = sum(w for k, w in sums.items() if k & _MAYBE and not k & bit)
+                maybe[ask] = sum(w for k, w in sums.items() if k & MAYBE and not k & bit)
         return counts, maybe
-
-    def _kinds(self, lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, int]]:
-        """Each person with its kind; ``lists`` grows by those that are new to the mailing."""
-        for person in people:
-            kind = (_CUSTOMER if person.customer else 0) | (_MAYBE if person.maybe else 0)
-            for name in person.lists:
-                if name not in lists:
-                    lists.append(name)
-                kind |= _bit(lists, name)
-            yield person, kind
 
     # -- what is written
 
@@ -214,19 +202,19 @@ class Roll:
         lists = list(row.mailing.lists)
         counts = fate in (Fate.HELD, Fate.ADMITTED)
         digests = []
-        for person, kind in self._kinds(lists, item.everybody):
+        for person, kind in kinds(lists, item.everybody):
             digests.append(person.digest)
             old = row.people.get(person.digest)
             before = old or Copy(0, 0, person.weight, Fate.NONE, b"")
             inside = before.at > row.floor
-            kind = _known(before.kind, kind)
+            kind = renewed(before.kind, kind)
             retry = old is not None and before.content == content
             at = now if counts and not (retry and inside) else before.at
             if inside:
                 row.sums[before.kind] = row.sums.get(before.kind, 0) - before.weight
             if at > row.floor:
                 row.sums[kind] = row.sums.get(kind, 0) + before.weight
-            row.customers += before.weight * (bool(kind & _CUSTOMERS) - bool(before.kind & _CUSTOMERS))
+            row.customers += before.weight * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
             became = Fate.ADMITTED if person.digest in spared else fate
             if before.fate is Fate.RELAYED or (before.fate is became is Fate.ADMITTED):
                 became = Fate.RELAYED
@@ -336,17 +324,6 @@ _LET_THROUGH = frozenset({Fate.ADMITTED, Fate.RELAYED})
 
 def split(people: bytes) -> list[bytes]:
     return [people[at : at + 8] for at in range(0, len(people), 8)]
-
-
-def _known(before: int, kind: int) -> int:
-    """A person's kind after another copy: who was once a customer, or on a list, stays that; whether it may be one is as the lists
-    say now, since one that has its index again says no more than it knows."""
-    return kind | (before & ~_MAYBE)
-
-
-def _bit(lists: Sequence[str], name: str) -> int:
-    at = min(lists.index(name), _MOST_LISTS - 1) if name in lists else 0
-    return 1 << (_FIRST_LIST + at) if name in lists else 0
 
 
 def _content(item: Item) -> bytes:
