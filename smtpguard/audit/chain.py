@@ -43,9 +43,14 @@ class Entry:
     hash: bytes
 
     @property
+    def content(self) -> Mapping[str, Mapping[str, Any]]:
+        """``data``, and ``private`` as keyed digests."""
+        content: Mapping[str, Mapping[str, Any]] = json.loads(self.body)
+        return content
+
+    @property
     def data(self) -> Mapping[str, Any]:
-        data: Mapping[str, Any] = json.loads(self.body)["data"]
-        return data
+        return self.content["data"]
 
     @property
     def time(self) -> datetime:

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "freeze": ("freeze", "Stand still: everything, a list, a sender, a mailing, a conversation."),
     "thaw": ("thaw", "Lift a freeze."),
     "audit": ("audit", "Verify or export the journal."),
+    "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
     "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
     "reload": ("reload", "Put the policy file in force."),

@@ -38,8 +38,8 @@ def verify(context: Context, as_json: bool) -> None:
         from smtpguard.app.services import opened
 
         async with opened(context.settings()) as (store, _):
-            with _progress() as progress:
-                return await store.verify(progress)
+            with progress("Verifying") as told:
+                return await store.verify(told)
 
     proof = context.run(work())
     bad = proof.first_bad
@@ -105,12 +105,12 @@ def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
+def progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error, for people; the walk over a year takes minutes."""
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label="Verifying", file=sys.stderr) as bar:
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
 
         def told(done: int, of: int) -> None:
             bar.length = of

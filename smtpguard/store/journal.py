@@ -103,7 +103,7 @@ def observed(
     connection: Connection, since: int, until: int, limit: int
 ) -> tuple[int, list[tuple[Entry, Clear | None]]]:
     """How many verdicts there were in that time, and those in which a rule only observed; the newest first."""
-    first, end = _first_at(connection, since), _first_at(connection, until)
+    first, end = first_at(connection, since), first_at(connection, until)
     verdicts = (entry.c.seq >= first, entry.c.seq < end, entry.c.kind == Kind.VERDICT.value)
     judged = connection.execute(select(func.count()).select_from(entry).where(*verdicts)).scalar_one()
     query = (
@@ -117,7 +117,7 @@ def observed(
     return judged, [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
 
 
-def _first_at(connection: Connection, at: int) -> int:
+def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by halves: entries are in order of time, and have no index of it."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from smtpguard.audit.chain import Clear, Entry, Proof, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.report import About
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
@@ -35,7 +36,7 @@ from smtpguard.policy.admission import (
 )
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
-from smtpguard.store import contents, deciding, gates, holds, journal, mailings, outboxes, retention
+from smtpguard.store import contents, deciding, gates, holds, incident, journal, mailings, outboxes, retention
 from smtpguard.store.batch import Batch
 from smtpguard.store.database import Database
 from smtpguard.store.migrate import bring, check
@@ -267,6 +268,17 @@ class Store:
             lines = journal.lines_of(self._state_dir)
             with self._database.read(snapshot=True) as connection:
                 return journal.prove(connection, self._secret, lines, progress)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    async def incident(self, about: About, *, prove: bool, progress: incident.Progress | None = None) -> incident.Found:
+        """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``."""
+        now = self._clock.now()
+
+        def run() -> incident.Found:
+            lines = journal.lines_of(self._state_dir)
+            with self._database.read(snapshot=True) as connection:
+                return incident.find(connection, about, self._secret, lines, now, prove=prove, progress=progress)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 

@@ -1,0 +1,416 @@
+"""The incident report: who sent what, when, to how many, what became of it, and who decided, all from the journal.
+
+What is asked (``About``) picks verdicts; whatever happened to those messages and their mailings belongs to the case, and so
+do the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages: it is added up as its entries
+come, and of what came in masses the timeline keeps the first and the last. Where nobody can know, the report says so.
+Pure. Never here: where entries are kept (store), or how a report looks (cli).
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.chain import Clear, Entry, Seal, instant
+from smtpguard.audit.event import Kind
+
+DAY = 86_400 * 1_000_000
+"""Microseconds. So long after the last that happened to its messages, a freeze, a policy or a list still belongs to a case."""
+SHOWN = 20
+"""Of what came in masses the timeline keeps so many entries at the beginning, and at the end."""
+
+_NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
+"""Roles of a verdict's private part that say who wrote a message."""
+_MASSES = frozenset(
+    {Kind.VERDICT.value, Kind.OUTCOME.value, Kind.RELEASE.value, Kind.RELEASED.value, Kind.NOTICE.value}
+)
+AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
+                     Kind.STREAM.value})  # fmt: skip
+
+
+class End(enum.Enum):
+    """What has become of a message."""
+
+    DELIVERED = "delivered"  # the relay took it: its 250
+    RELEASED = "released"  # held, approved, and delivered then
+    IN_DOUBT = "in doubt"  # nobody knows whether the relay took it
+    ON_ITS_WAY = "on its way"  # approved, not delivered yet
+    WAITING = "waiting"  # held, for people to decide
+    DECLINED = "declined"  # held, and people decided that it does not go out
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    VOID = "void"  # held, but its client was told to try again
+    REJECTED = "rejected"  # by a rule
+    DEFERRED = "deferred"  # its client keeps it, and tries again
+    REFUSED = "refused"  # by the relay
+    NOT_SENT = "not sent"  # decided to relay, and stopped before the final dot
+
+
+REACHED = (End.DELIVERED, End.RELEASED)
+OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
+"""What may still reach people, or may have."""
+
+_FIRST = {"relay": End.IN_DOUBT, "hold": End.WAITING, "defer": End.DEFERRED, "reject": End.REJECTED}
+_OUTCOMES = {"relayed": End.DELIVERED, "refused": End.REFUSED}
+_OF_A_HOLD = {
+    Kind.APPROVED.value: End.ON_ITS_WAY,
+    Kind.RELEASED.value: End.RELEASED,
+    Kind.REJECTED.value: End.DECLINED,
+    Kind.WITHDRAWN.value: End.WITHDRAWN,
+    Kind.EXPIRED.value: End.EXPIRED,
+    Kind.VOIDED.value: End.VOID,
+    Kind.ADOPTED.value: End.WAITING,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is asked; a verdict must fit all that is given. ``ids``: transactions, holds, mailings, freezes, or contents by their
+    SHA-256, of which one must fit. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it. ``since``,
+    ``until``: microseconds since 1970. ``whole``: with every other message of the mailings that the messages in ``ids`` are part of."""
+
+    ids: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    subject: str = ""
+    since: int | None = None
+    until: int | None = None
+    whole: bool = True
+
+    def fits(self, entry: Entry, clear: Clear | None, digests: Digests) -> bool:
+        if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
+            return False
+        content = entry.content
+        data = content["data"]
+        if self.ids and self.ids.isdisjoint(names_of(entry, data)):
+            return False
+        if self.lists and self.lists.isdisjoint(data.get("lists", ())):
+            return False
+        if self.subject and not any(
+            self.subject.casefold() in text.casefold() for text in (clear or {}).get("subject", ())
+        ):
+            return False
+        return not self.senders or digests.wrote(content["private"], clear)
+
+
+def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
+    """Whatever a message may be called by."""
+    named = (data.get(key) for key in ("hold", "mailing", "with", "freeze", "content"))
+    return {entry.id, *(name for name in named if isinstance(name, str))}
+
+
+class Digests:
+    """Whether one of these people wrote a message. Of an erased address the keyed digest stands for it in the chain."""
+
+    def __init__(self, senders: Iterable[str], seal: Seal) -> None:
+        self._plain = {address.casefold() for address in senders}
+        spellings = {spelling for address in senders for spelling in (address, address.lower())}
+        self._sealed = {role: {seal.of(role, address) for address in spellings} for role in _NAMES}
+
+    def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
+        """``sealed``: the verdict's private part as it stands in the chain."""
+        if clear is not None:
+            return any(value.casefold() in self._plain for role in _NAMES for value in clear.get(role, ()))
+        return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
+
+
+@dataclass(slots=True, kw_only=True)
+class Sum:
+    """``people``: as each message counted its own, so that one who got two is counted twice. ``at_least``: a list could not say
+    who is on it."""
+
+    messages: int = 0
+    people: int = 0
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An entry of the timeline; ``left_out``: how many like it come between it and the next."""
+
+    entry: Entry
+    clear: Clear | None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """``again``: how often a message that was held came once more. ``ends``: only those that there were. ``writers``: role and
+    address to messages; ``rules``: name and mode to messages; ``reasons``: of rules that were enforced, what they saw. ``policies``:
+    SHA-256 to messages. ``undelivered``: recipients of released messages whom the relay refused for good. ``erased``: messages
+    whose names are erased; ``unsettled``: ids that nobody knows the end of."""
+
+    first: datetime
+    last: datetime
+    messages: int
+    again: int
+    ends: Mapping[End, Sum]
+    lists: Counter[str]
+    mailings: Counter[str]
+    writers: Counter[tuple[str, str]]
+    clients: Counter[str]
+    subjects: Counter[str]
+    contents: Counter[str]
+    rules: Counter[tuple[str, str]]
+    reasons: Counter[tuple[str, str, str, str]]
+    policies: Counter[str]
+    undelivered: int
+    parts: int
+    erased: int
+    unsettled: Sequence[str]
+    steps: Sequence[Step]
+
+    @property
+    def reached(self) -> Sum:
+        return _added(self.ends, REACHED)
+
+    @property
+    def open(self) -> Sum:
+        return _added(self.ends, OPEN)
+
+
+def _added(ends: Mapping[End, Sum], which: Iterable[End]) -> Sum:
+    some = [ends[end] for end in which if end in ends]
+    return Sum(
+        messages=sum(s.messages for s in some),
+        people=sum(s.people for s in some),
+        at_least=any(s.at_least for s in some),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Message:
+    people: int
+    at_least: bool
+    end: End
+    held: bool
+
+
+@dataclass(slots=True)
+class _Masses:
+    """Of entries of one kind the first and the last, and how many there were."""
+
+    first: list[tuple[int, Step]] = field(default_factory=list)  # a heap of the lowest, negated
+    last: list[tuple[int, Step]] = field(default_factory=list)
+    many: int = 0
+
+    def add(self, step: Step) -> None:
+        self.many += 1
+        _keep(self.first, (-step.entry.seq, step))
+        _keep(self.last, (step.entry.seq, step))
+
+    def steps(self) -> Iterator[Step]:
+        kept = {abs(n): step for n, step in (*self.first, *self.last)}
+        between = self.many - len(kept)
+        at = max((-n for n, _ in self.first), default=0)
+        for seq, step in kept.items():
+            yield Step(entry=step.entry, clear=step.clear, left_out=between if seq == at else 0)
+
+
+def _keep(heap: list[tuple[int, Step]], one: tuple[int, Step]) -> None:
+    if len(heap) < SHOWN:
+        heapq.heappush(heap, one)
+    elif one[0] > heap[0][0]:
+        heapq.heapreplace(heap, one)
+
+
+class Case:
+    """Made for one report. First every verdict that may fit goes to ``judge``; ``ids`` then names all whose history is wanted
+    (``add``); what happened around it at last goes to ``around``. Entries may come in any order within each of the three, save
+    that those of one id come in theirs."""
+
+    def __init__(self, about: About, seal: Seal) -> None:
+        self._about = about
+        self._digests = Digests(about.senders, seal)
+        self._messages: dict[str, _Message] = {}
+        self._masses: dict[str, _Masses] = {}
+        self._rare: dict[int, Step] = {}
+        self._counters: dict[str, Counter[Any]] = {
+            name: Counter()
+            for name in (
+                "lists",
+                "mailings",
+                "writers",
+                "clients",
+                "subjects",
+                "contents",
+                "rules",
+                "reasons",
+                "policies",
+            )
+        }
+        self._holds: set[str] = set()  # also those under which copies are stored
+        self._freezes: set[str] = set()
+        self._streams: set[str] = set()
+        self._writers: set[str] = set()  # as keyed digests
+        self._again = self._erased = self._undelivered = self._parts = 0
+        self._from = self._to = 0
+        self._end = 0  # of all that happened
+
+    @property
+    def mailings(self) -> frozenset[str]:
+        return frozenset(self._counters["mailings"])
+
+    @property
+    def messages(self) -> int:
+        return len(self._messages)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All to which something may have happened: messages, holds, mailings, and the freezes that stopped them."""
+        return frozenset().union(self._messages, self._holds, self._counters["mailings"], self._freezes)
+
+    # the verdicts
+
+    def judge(self, entry: Entry, clear: Clear | None) -> bool:
+        """Whether this verdict is one of the case; then it is counted."""
+        if self._about.fits(entry, clear, self._digests):
+            self._take(entry, clear)
+            return True
+        return False
+
+    def _take(self, entry: Entry, clear: Clear | None) -> None:
+        content = entry.content
+        data, sealed = content["data"], content["private"]
+        self._from = min(self._from, entry.at) if self._from else entry.at
+        self._to = max(self._to, entry.at)
+        self._noted(entry, clear)
+        hold = data.get("hold")
+        if hold:
+            self._holds.update(name for name in (hold, data.get("with")) if name)
+        if data.get("freeze"):
+            self._freezes.add(str(data["freeze"]))
+        id = str(hold) if data.get("retry") and hold else entry.id
+        if id in self._messages:  # a client that did not hear our 250 has come once more
+            self._again += 1
+            return
+        people = data.get("counts", {})
+        held = data.get("action") == "hold"
+        self._messages[id] = _Message(
+            people=int(people.get("reach", 0)),
+            at_least=bool(data.get("reach_at_least")),
+            end=_FIRST.get(str(data.get("action")), End.DEFERRED),
+            held=held,
+        )
+        self._count(data, sealed, clear)
+
+    def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
+        counters = self._counters
+        counters["lists"].update(data.get("lists", ()))
+        counters["mailings"].update([data["mailing"]] if data.get("mailing") else ())
+        counters["clients"].update([data["client"]] if data.get("client") else ())
+        counters["contents"].update([data["content"]] if data.get("content") else ())
+        counters["policies"].update([data["policy"]] if data.get("policy") else ())
+        for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
+            counters["rules"].update((rule, mode) for rule in data.get(key, ()))
+        enforced = set(data.get("rules", ()))
+        counters["reasons"].update(
+            (r["rule"], r["fact"], _said(r.get("observed")), _said(r.get("limit")))
+            for r in data.get("reasons", ())
+            if r["rule"] in enforced
+        )
+        self._streams.update(data.get("streams", ()))
+        self._writers.update(digest for role in _NAMES for digest in sealed.get(role, ()))
+        if clear is None:
+            self._erased += bool(sealed)
+            return
+        counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject)
+        for role, said in _NAMES.items():
+            counters["writers"].update((said, address) for address in clear.get(role, ()) if address)
+
+    # what happened to them
+
+    def add(self, entry: Entry, clear: Clear | None) -> None:
+        """Something that happened to one of ``ids``, verdicts aside."""
+        message = self._messages.get(entry.id)
+        self._noted(entry, clear)
+        if message is None:
+            return
+        data, kind = entry.data, entry.kind
+        if kind == Kind.IN_DOUBT.value:
+            message.end = End.IN_DOUBT
+        elif kind == Kind.OUTCOME.value:
+            if message.held:  # the colleagues' part of it, which the client brought itself
+                self._parts += data.get("outcome") == "relayed"
+            else:
+                message.end = _OUTCOMES.get(str(data.get("outcome")), End.NOT_SENT)
+        elif kind == Kind.RELEASE.value:
+            self._undelivered += int(data.get("recipients", 0)) if data.get("outcome") == "failed" else 0
+            self._parts += str(data.get("intent", "")).endswith("-part") and data.get("outcome") == "sent"
+        elif kind in _OF_A_HOLD and message.held:
+            message.end = _OF_A_HOLD[kind]
+
+    # and around them
+
+    def period(self) -> tuple[int, int]:
+        """In microseconds: from its first message to a day after the last that happened to any."""
+        return self._from, self._end + DAY
+
+    def around(self, entry: Entry, clear: Clear | None) -> None:
+        """A freeze, thaw, policy, list or stream of any time: noted where it concerns the case."""
+        begin, end = self.period()
+        data, kind = entry.data, entry.kind
+        if kind not in AROUND or entry.seq in self._rare:
+            return
+        within = begin <= entry.at <= end
+        if kind == Kind.POLICY.value:
+            concerns = data.get("sha256") in self._counters["policies"] or within
+        elif kind == Kind.LIST.value:
+            concerns = within and entry.id in self._counters["lists"]
+        elif kind == Kind.STREAM.value:
+            concerns = within and entry.id in self._streams
+        else:
+            concerns = within and self._stopped(entry, data)
+        if concerns:
+            self._rare[entry.seq] = Step(entry=entry, clear=clear)
+
+    def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
+        value = str(data.get("value", ""))
+        return entry.id in self._freezes or {
+            "all": True,
+            "list": value in self._counters["lists"],
+            "sender": not self._writers.isdisjoint(entry.content["private"].get("from", ())),
+            "mailing": value in self._counters["mailings"],
+        }.get(str(data.get("selector")), False)
+
+    def _noted(self, entry: Entry, clear: Clear | None) -> None:
+        self._end = max(self._end, entry.at)
+        step = Step(entry=entry, clear=clear)
+        if entry.kind in _MASSES:
+            self._masses.setdefault(entry.kind, _Masses()).add(step)
+        else:
+            self._rare[entry.seq] = step
+
+    def report(self) -> Report:
+        """Raises ValueError where there is no message."""
+        if not self._from:
+            raise ValueError("no message fits")
+        ends: dict[End, Sum] = {}
+        for message in self._messages.values():
+            some = ends.setdefault(message.end, Sum())
+            some.messages += 1
+            some.people += message.people
+            some.at_least |= message.at_least
+        steps = [*self._rare.values(), *(step for masses in self._masses.values() for step in masses.steps())]
+        return Report(
+            first=instant(self._from),
+            last=instant(self._to),
+            messages=len(self._messages),
+            again=self._again,
+            ends={end: ends[end] for end in End if end in ends},
+            undelivered=self._undelivered,
+            parts=self._parts,
+            erased=self._erased,
+            unsettled=[id for id, message in self._messages.items() if message.end is End.IN_DOUBT],
+            steps=sorted(steps, key=lambda step: step.entry.seq),
+            **self._counters,
+        )
+
+
+def _said(value: object) -> str:
+    return "" if value is None else str(value)

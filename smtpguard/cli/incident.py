@@ -1,0 +1,124 @@
+"""smtpguard incident report: who sent what, when, to how many, what became of it and who decided, with its proof.
+
+Never here: what belongs to an incident (audit.report), where it is read (store.incident), or how it looks (incidentshown).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.report import About
+from smtpguard.cli.audit import progress
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.incidentshown import row, told
+from smtpguard.config.problem import Invalid
+from smtpguard.config.quantity import seconds
+
+_ID = 16  # characters of an id of ours
+
+if TYPE_CHECKING:
+    from smtpguard.store.incident import Found
+    from smtpguard.store.store import Store
+
+
+@click.group()
+def command() -> None:
+    """The facts of an incident, from the journal."""
+
+
+@command.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--list", "lists", multiple=True, metavar="NAME", help="What touched this list.")
+@click.option("--sender", "senders", multiple=True, metavar="ADDRESS", help="What this address wrote or sent.")
+@click.option("--subject", default="", metavar="TEXT", help="What has this in its subject.")
+@click.option("--since", metavar="WHEN", help='From then on: "2026-11-26 09:30" in UTC, or "2h" ago.')
+@click.option("--until", metavar="WHEN", help="Before then.")
+@click.option("--alone", is_flag=True, help="Without the other messages of the mailings that the IDs are part of.")
+@click.option("--no-names", is_flag=True, help="Without addresses, subjects and what people wrote: to be passed on.")
+@click.option(
+    "--no-proof", is_flag=True, help="Without the walk over the whole journal, which takes a while in a large one."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def report(
+    context: Context,
+    ids: tuple[str, ...],
+    lists: tuple[str, ...],
+    senders: tuple[str, ...],
+    subject: str,
+    since: str | None,
+    until: str | None,
+    alone: bool,
+    no_names: bool,
+    no_proof: bool,
+    as_json: bool,
+) -> None:
+    """Who sent what, when, to how many, what became of it, who decided; and the proof that the journal is whole.
+
+    An ID is that of a held message, of any other as the log has it, of a mailing, of a freeze, or the SHA-256 of a content.
+    Whatever is given must all fit. Exit 1 where nothing does, or the journal is not whole. That names were shown is journalled.
+    """  # fmt: skip
+    now = datetime.now(UTC)
+    asked = About(
+        ids=frozenset(ids),
+        lists=frozenset(lists),
+        senders=frozenset(senders),
+        subject=subject,
+        since=None if since is None else microseconds(_when("--since", since, now)),
+        until=None if until is None else microseconds(_when("--until", until, now)),
+        whole=not alone,
+    )
+    if asked == About(whole=not alone):
+        raise click.UsageError("say what it is about: an ID, --list, --sender, --subject, or --since")
+
+    async def work() -> tuple[About, Found]:
+        from smtpguard.app.services import opened
+
+        settings = context.settings()
+        async with opened(settings) as (store, _):
+            if not no_names:
+                data = {"what": "incident report", "about": [*ids, *lists]}
+                private = {"actor": (context.user,)} | ({"from": senders} if senders else {})
+                exported = Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data=data, private=private)
+                await store.record([exported])
+            named = replace(asked, ids=frozenset([await _whole(store, id) for id in asked.ids]))
+            with progress("Proving the journal") as moved:
+                return named, await store.incident(named, prove=not no_proof, progress=moved)
+
+    about, found = context.run(work())
+    if found.report is None:
+        raise NotFine("nothing in the journal fits")
+    if as_json or context.json:
+        context.say(row(found, found.report, about, now, names=not no_names))
+    else:
+        for line in told(found, found.report, about, now, context.user, names=not no_names):
+            click.echo(line)
+    if found.proof is not None and not found.proof.ok:
+        raise click.exceptions.Exit(1)
+
+
+async def _whole(store: Store, id: str) -> str:
+    """Of a mailing a beginning is enough that no other has."""
+    named = await store.mailings_named(id) if len(id) < _ID else ()
+    return named[0] if len(named) == 1 else id
+
+
+def _when(option: str, text: str, now: datetime) -> datetime:
+    """A moment, or so long ago. Raises CannotRun."""
+    try:
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except ValueError:
+        pass
+    try:
+        return now - timedelta(seconds=seconds(text))
+    except (Invalid, OverflowError):
+        raise CannotRun(
+            f'{option}: "{text}" is no time; expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
+        ) from None
