@@ -2,8 +2,7 @@
 
 There is no timer: a lone item waits for nothing, and while one batch is being committed the next one gathers. Every item is
 answered: with its result after the commit, with its own error, or with the storage's. Nobody waits longer than 20 s, and
-where an answer came too late or the commit's outcome is unknown, what was written is not releasable and its verdict to relay
-gets the outcome ``unanswered``.
+where an answer came too late or the commit's outcome is unknown, what was written is put right (unanswered).
 
 Never here: what an item does in the batch (admitting, outboxes, gates), or asyncio beyond answering its futures.
 """
@@ -21,17 +20,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.event import Event
 from smtpguard.policy.admission import Admission, Busy, Gate, Gone, Item, LedgerError, Live, Unavailable
 from smtpguard.store import counting, holds, journal
 from smtpguard.store.admitting import Run, answered_as
 from smtpguard.store.batch import Batch, Step
 from smtpguard.store.database import BadItem, CommitUnknown, Database
 from smtpguard.store.memory import Memory
-from smtpguard.store.schema import underway
+from smtpguard.store.unanswered import Unanswered
 from smtpguard.store.work import WAIT_SECONDS, Clock, Waiting, Work
 
 log = logging.getLogger(__name__)
@@ -61,7 +58,7 @@ class Writer:
         self._coming: list[Work] = []
         self._notes: deque[Event] = deque()
         self._waker: asyncio.TimerHandle | None = None
-        self._unanswered: deque[Work] = deque()  # written, or perhaps written, while their clients were told 451
+        self._unanswered = Unanswered()
         self._gate: Gate | None = None
         self._memory = Memory()  # of mailings
         self._kept_house = clock.monotonic()
@@ -211,7 +208,7 @@ class Writer:
                 memory=self._memory,
             )
             batch.record(notes)
-            unanswered = self._settle_unanswered(batch)
+            unanswered = self._unanswered.settle(batch)
             for admitting, some in itertools.groupby(works, key=lambda w: w.item is not None):
                 if admitting:
                     self._admit(batch, list(some))
@@ -223,8 +220,8 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
-        for _ in range(unanswered):
-            self._unanswered.popleft()
+        if unanswered:
+            self._unanswered.forget(unanswered)
         self._unsigned = (self._unsigned or batch.grew) and not batch.signed
         for made in batch.signed:
             self._write_line(made)
@@ -292,7 +289,7 @@ class Writer:
         told = error if isinstance(error, LedgerError) else Unavailable(f"the store failed: {type(error).__name__}")
         if isinstance(error, CommitUnknown):
             told = Unavailable(str(error))
-            self._unanswered.extend(w for w in works if w.item is not None and w.error is None)
+            self._unanswered.add(w for w in works if w.item is not None and w.error is None)
         self._notes.extendleft(reversed(notes))  # an outcome twice is better than none
         for work in works:
             work.error = work.error or told
@@ -311,22 +308,7 @@ class Writer:
         except Exception:
             for work in held:
                 work.error = work.error or Unavailable("the hold could not be acknowledged")
-            self._unanswered.extend(held)
-
-    def _settle_unanswered(self, batch: Batch) -> int:
-        """A verdict to relay whose client was told 451 was not carried out, and a hold is its client's still. Returns of how
-        many that is written in this batch."""
-        works = list(self._unanswered)
-        items = [w.item.id for w in works if w.item is not None]
-        if not items:
-            return 0
-        query = select(underway.c.id).where(underway.c.id.in_(items), underway.c.doubt.is_(False))
-        for id in batch.connection.execute(query.order_by(underway.c.id)).scalars().all():
-            batch.record([Event(kind=Kind.OUTCOME, id=id, at=batch.now, data={"outcome": "unanswered"})])
-        new = [w.result.hold.hold_id for w in works if isinstance(w.result, Admission) and w.result.hold is not None]
-        if new:
-            holds.acknowledge(batch.connection, new, False)
-        return len(works)
+            self._unanswered.add(held)
 
     def _answer(self, works: Sequence[Work]) -> None:
         loops: dict[asyncio.AbstractEventLoop, list[Work]] = {}
@@ -343,7 +325,7 @@ class Writer:
         for work in works:
             if work.future.done():  # by the clock, or cancelled: too late
                 if work.error is None and work.item is not None:
-                    self._unanswered.append(work)
+                    self._unanswered.add([work])
             elif work.error is not None:
                 work.future.set_exception(work.error)
             else:
