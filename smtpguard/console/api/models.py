@@ -6,7 +6,7 @@ Never here: a held message (heldmessage), or where the values come from (operati
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -245,6 +245,3 @@ class Me(BaseModel):
     token: str
     scopes: list[str] = Field(description="those that the account's roles make worth something")
     expires_at: Time
-
-
-Json = dict[str, Any]
