@@ -5,19 +5,20 @@ come back in the same order and answer the oldest command that waits. The conten
 room for it, and the final dot last of all, if the fence still stands: as long as the dot is in our own buffers it can be
 recalled, by dropping the connection. A connection that failed in any way is never used again.
 
-Never here: how a connection is opened (handshake), who may have it (pool), what is sent through it (proxy, deliveries).
+Never here: which replies are waited for, and how long (awaited); how a connection is opened (handshake), who may have it (pool),
+what is sent through it (proxy, deliveries).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.wire.awaited import Awaited
 from smtpguard.wire.replies import BadReply, Replies
 from smtpguard.wire.target import Timeouts
 
@@ -52,7 +53,7 @@ class RelayConnection(asyncio.Protocol):
         self.timeouts = timeouts or Timeouts()
         self._loop = asyncio.get_running_loop()
         self._replies = Replies()
-        self._awaited: deque[asyncio.Future[Reply | None]] = deque()
+        self._awaited = Awaited(self._loop, lambda: self.abort("timed out"))
         self._greeting: asyncio.Future[Reply | None] | None = None
         self._transport: asyncio.Transport | None = None
         self._beneath: asyncio.Transport | None = None
@@ -64,8 +65,6 @@ class RelayConnection(asyncio.Protocol):
         self._deaf_after_reply = False
         self._leaving = False
         self._resumed: asyncio.Future[None] | None = None
-        self._deadline = math.inf
-        self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<RelayConnection messages={self.messages} tls={self.tls} lost={self._why_lost}>"
@@ -80,7 +79,7 @@ class RelayConnection(asyncio.Protocol):
     @property
     def clean(self) -> bool:
         """Whether a new transaction can begin at once: usable, nothing begun, no reply waited for."""
-        return self._fresh and self.usable and not self._awaited
+        return self._fresh and self.usable and not self._awaited.places
 
     # what its users do
 
@@ -129,7 +128,7 @@ class RelayConnection(asyncio.Protocol):
 
     def quit(self) -> None:
         """Part in peace, without waiting: QUIT, and close at its reply or soon after (RFC 5321 section 4.1.1.10)."""
-        if not self.usable or self._awaited:
+        if not self.usable or self._awaited.places:
             self.abort("not needed any more")
             return
         self._send((b"QUIT",), self.timeouts.quit)
@@ -186,7 +185,7 @@ class RelayConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # nothing is kept in buffers here beyond the block being written, so that the dot is not promised too early
         self._transport.set_write_buffer_limits(high=0)
-        self._greeting = self._expect(self.timeouts.greeting)
+        self._greeting = self._awaited.expect(self.timeouts.greeting)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -196,9 +195,10 @@ class RelayConnection(asyncio.Protocol):
         except BadReply as error:
             self.abort(f"protocol error: {error}")
             return
+        places = self._awaited.places
         for reply in replies:
-            if self._awaited:
-                waiting = self._awaited.popleft()
+            if places:
+                waiting = places.popleft()
                 if not waiting.done():
                     waiting.set_result(reply)
                 if self._deaf_after_reply:
@@ -208,11 +208,11 @@ class RelayConnection(asyncio.Protocol):
             else:
                 self.abort(f"said {reply.code} unasked")  # mostly a 421 to the idle
                 return
-            if self._leaving and not self._awaited:
+            if self._leaving and not places:
                 self.abort("parted")
                 return
-        if not self._awaited:
-            self._deadline = math.inf
+        if not places:
+            self._awaited.deadline = math.inf
 
     def pause_writing(self) -> None:
         if self._resumed is None:
@@ -239,13 +239,7 @@ class RelayConnection(asyncio.Protocol):
         if self._ended:
             return
         self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        while self._awaited:
-            waiting = self._awaited.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
+        self._awaited.end()
         self.resume_writing()
         if self.on_lost is not None:
             self.on_lost(self)
@@ -258,37 +252,10 @@ class RelayConnection(asyncio.Protocol):
             raise self._lost()
         self._transport.write(b"\r\n".join(lines) + b"\r\n")
         self._fresh = False
-        return [self._expect(timeout) for _ in lines]
+        return [self._awaited.expect(timeout) for _ in lines]
 
     def _send(self, lines: tuple[bytes], timeout: float) -> asyncio.Future[Reply | None]:
         return self._send_all(lines, timeout)[0]
-
-    def _expect(self, timeout: float) -> asyncio.Future[Reply | None]:
-        """A place in the queue of replies. One timer serves them all, and is set anew only when it would be too late."""
-        future: asyncio.Future[Reply | None] = self._loop.create_future()
-        if self._ended:
-            future.set_result(None)
-            return future
-        self._awaited.append(future)
-        self._arm(timeout)
-        return future
-
-    def _arm(self, timeout: float) -> None:
-        self._deadline = self._loop.time() + timeout
-        if self._deadline == math.inf or (self._timer is not None and self._timer.when() <= self._deadline):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._tick)
-
-    def _tick(self) -> None:
-        self._timer = None
-        if self._deadline == math.inf:
-            return
-        if self._loop.time() >= self._deadline:
-            self.abort("timed out")
-        else:
-            self._timer = self._loop.call_at(self._deadline, self._tick)
 
     async def _reply(self, future: asyncio.Future[Reply | None], *, after_dot: bool = False) -> Reply:
         reply = await future
@@ -304,7 +271,7 @@ class RelayConnection(asyncio.Protocol):
     async def _content(
         self, parts: Iterable[bytes | memoryview], fence: Callable[[], bool], final_timeout: float
     ) -> Reply:
-        final = self._expect(math.inf)  # now, so that a reply before its time is seen
+        final = self._awaited.expect(math.inf)  # now, so that a reply before its time is seen
         block: list[bytes | memoryview] = []
         size, tail = 0, b"\r\n"
         for part in parts:
@@ -327,7 +294,7 @@ class RelayConnection(asyncio.Protocol):
             raise Recalled
         block.append(b".\r\n")
         self._write(block)
-        self._arm(final_timeout)
+        self._awaited.arm(final_timeout)
         while self._unsent() and not final.done():
             if not fence():
                 raise Recalled
