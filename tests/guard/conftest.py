@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guard.campaign import Campaign, documents
 from tests.guard.house import House, house
 from tests.guard.office import Office
 
@@ -20,3 +21,9 @@ async def home(tmp_path: Path) -> AsyncIterator[House]:
 @pytest.fixture
 async def office(home: House) -> Office:
     return Office(home)
+
+
+@pytest.fixture
+async def campaign(tmp_path: Path) -> AsyncIterator[Campaign]:
+    async with house(tmp_path, documents=documents()) as home:
+        yield Campaign(home)

@@ -1,0 +1,84 @@
+"""A tool that sends one mailing to one member after the other, through the guard of a house; and people who decide on it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from smtpguard.guard.mailings import Mailings, row
+from smtpguard.guard.term import Term
+from smtpguard.policy.admission import Selector
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
+from smtpguard.policy.verdict import Held as IsHeld
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way
+from tests.guard.office import Office
+
+UNAPPROVED = """
+  - id: unapproved-mailing
+    description: A mailing to many customers is approved first
+    when: {mailing.customers: ">= 5", mailing.approved: false}
+    then: hold
+"""
+
+DPO, EVA, OMAR, ANNA = "dpo@example.com", "eva@example.com", "omar@example.com", "anna@example.com"
+
+
+def documents(*, stages: str = "") -> dict[str, bytes]:
+    policy = POLICY + UNAPPROVED
+    if stages:
+        policy = policy.replace("    avoid: [pork]\n", f"    avoid: [pork]\n    stages: {stages}\n")
+    return {**DOCUMENTS, "policy.yaml": policy.encode()}
+
+
+class Campaign:
+    """A guard, and a tool that sends one mailing to one member after the other."""
+
+    def __init__(self, home: House, *, copies: int = 3) -> None:
+        self.home, self.office = home, Office(home)
+        self.term = Term(copies=copies)
+        self.service = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+        self._intake = home.intake()
+        self._intake._term = self.term
+        self.approvals = home.approvals()
+        self.approvals._term = self.term
+        self._number = itertools.count()
+        self.ways: list[Way] = []
+
+    async def send(self, *to: str, mailing: str = "spring", **more: Any) -> Disposition:
+        n = next(self._number)
+        headers = {"X_Looks": "mailing", "X_Mailing": mailing, "Message_ID": f"<{n}@example.com>", "body": f"Copy {n}"}
+        transaction = self.home.transaction(*to, **headers | more)
+        way = Way()
+        self.ways.append(way)
+        return await self._intake(transaction, way)
+
+    async def to_members(self, first: int, last: int, **more: Any) -> list[Disposition]:
+        return [await self.send(MEMBERS[n], **more) for n in range(first, last)]
+
+    async def decide(self, hold_id: str, choice: Choice = Choice.APPROVE, **more: Any) -> None:
+        for who in (EVA, DPO)[: 1 if choice is Choice.REJECT else 2]:
+            await self.approvals.vote(hold_id, choice, approver=who, by="test", **more)
+
+    async def one(self) -> dict[str, Any]:
+        """The one mailing that there is, as programs see it."""
+        (mailing,) = await self.service.list(least=1)
+        return dict(row(mailing))
+
+    async def noted(self) -> None:
+        """Outcomes are written with a later batch."""
+        await self.home.store.record([])
+
+
+def kinds(given: list[Disposition]) -> str:
+    letters = {Relayed: "r", IsHeld: "h", Deferred: "d", Rejected: "x"}
+    return "".join(letters[type(one)] for one in given)
+
+
+def frozen(campaign: Campaign, id: str) -> tuple[Any, Any]:
+    from smtpguard.audit.event import Event, Kind
+    from smtpguard.policy.admission import Freeze
+
+    now = campaign.home.clock.now()
+    freeze = Freeze(freeze_id="F1", selector=Selector.MAILING, value=id, reason="a fire", by="root", at=now)
+    return freeze, Event(kind=Kind.FREEZE, id="F1", at=now)

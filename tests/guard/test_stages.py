@@ -1,0 +1,138 @@
+"""A release in stages: on by time, on and stopped by people, by refusals, by reports and by a freeze; and nothing is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.mail.reply import Reply
+from smtpguard.policy.admission import IntentKind
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import State as Held
+from smtpguard.policy.mailing import State
+from smtpguard.policy.staging import At
+from smtpguard.policy.verdict import Held as IsHeld
+from tests.guard.campaign import ANNA, EVA, Campaign, documents, frozen, kinds
+from tests.guard.house import MEMBERS, house
+
+
+@pytest.fixture
+async def staged(tmp_path: Path) -> AsyncIterator[Campaign]:
+    async with house(tmp_path, documents=documents(stages='{steps: [5, "20%", rest], pause: 30m}')) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12)
+        (entry,) = await home.store.holds()
+        await made.decide(entry.hold_id)
+        yield made
+
+
+async def pass_(campaign: Campaign, **time: float) -> None:
+    campaign.home.clock.pass_(**time)
+    await campaign.home.watch.read()
+    await campaign.approvals.follow()
+
+
+async def at(campaign: Campaign) -> tuple[Any, ...]:
+    one = await campaign.one()
+    return one["stage"]["at"], one["stage"]["stage"], one["state"]
+
+
+async def test_stages_go_on_by_time(staged: Campaign) -> None:
+    """Four were relayed before; the first stage takes five of the eight that wait, then there is a pause."""
+    assert await at(staged) == ("paused", 1, "paused")
+    assert sum(1 for i in await staged.home.outbox() if i.kind is IntentKind.RELEASE) == 5
+    assert kinds(await staged.to_members(12, 14)) == "dd"
+    await pass_(staged, minutes=31)
+    assert sum(1 for i in await staged.home.outbox() if i.kind is IntentKind.RELEASE) == 8
+    assert kinds(await staged.to_members(12, 30)) == "r" * 9 + "d" * 9, "twelve in all: a fifth of sixty"
+    assert await at(staged) == ("paused", 2, "paused")
+    await pass_(staged, minutes=31)
+    assert kinds(await staged.to_members(21, 60)) == "r" * 39
+    assert (await at(staged))[:2] == ("running", 3)
+
+
+async def test_stages_stop_and_go_on_by_a_person(staged: Campaign) -> None:
+    id = (await staged.one())["id"]
+    with pytest.raises(NotEntitled):
+        await staged.service.stop(id, approver=ANNA, by="test")
+    stopped = await staged.service.stop(id, approver=EVA, by="test", comment="wait")
+    assert stopped.progress is not None
+    assert (stopped.progress.at, stopped.progress.why, stopped.state) == (At.STOPPED, "wait", State.PAUSED)
+    await pass_(staged, hours=2)
+    assert kinds(await staged.to_members(12, 13)) == "d"
+    with pytest.raises(Conflict):
+        await staged.service.stop(id, approver=EVA, by="test")
+    await staged.service.go_on(id, approver=EVA, by="test")
+    assert kinds(await staged.to_members(12, 13)) == "r"
+
+
+async def test_reports_stop_it(staged: Campaign) -> None:
+    id = (await staged.one())["id"]
+    await pass_(staged, minutes=31)
+    await staged.service.feedback(id, bounces=2, by="api")
+    assert (await at(staged))[0] == "running"
+    more = await staged.service.feedback(id, complaints=1, by="api")
+    assert (more.bounces, more.complaints, more.state) == (2, 1, State.PAUSED)
+    assert more == await staged.service.show(id), "who has it by now is told so here too"
+    with pytest.raises(Conflict):
+        await staged.service.feedback(id, by="api")
+
+
+async def test_refusals_stop_it(staged: Campaign) -> None:
+    await pass_(staged, minutes=31)
+    staged.office.relay.says = {m: Reply.of(550, "5.7.1", "No") for m in MEMBERS}
+    await staged.office.until_quiet(steps=1)
+    assert (await at(staged))[0] == "stopped"
+    assert (await staged.one())["refused"] == 8
+
+
+async def test_a_freeze_stops_it_and_a_thaw_does_not_set_it_going(staged: Campaign) -> None:
+    await pass_(staged, minutes=31)
+    await staged.home.store.freeze(*frozen(staged, (await staged.one())["id"]))
+    await staged.home.store.thaw("F1", frozen(staged, "")[1])
+    await staged.home.watch.read()
+    assert (await at(staged))[0] == "stopped"
+    assert kinds(await staged.to_members(12, 13)) == "d"
+
+
+NEWS = "reader@example.org"
+
+
+async def test_an_approval_for_another_list_stands_beside_the_first(staged: Campaign) -> None:
+    """The text goes to a second list while it is sent to the first in stages: neither approval ends the other, and each is
+    for its lists, its rules and both together for so many people."""
+    await pass_(staged, minutes=31)
+    before = await staged.service.show((await staged.one())["id"])
+    assert before.progress is not None
+    assert before.grant is not None
+    other = await staged.send(NEWS)
+    assert isinstance(other, IsHeld)
+    await staged.approvals.vote(other.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    both = await staged.service.show(before.mailing_id)
+    assert [sorted(g.lists) for g in both.grants] == [["news"], ["ramadan"]]
+    assert {g.people for g in both.grants} == {before.grant.people + 2}, "as many as are on both"
+    assert both.progress == before.progress, "it is sent in stages still"
+    await pass_(staged, minutes=1)
+    left = before.progress.limit - (await staged.service.show(before.mailing_id)).out
+    given = kinds(await staged.to_members(20, 40))
+    assert given == "r" * left + "d" * (20 - left), "and nothing of it is held anew"
+    reopened = await staged.service.reopen(before.mailing_id, approver=EVA, by="test")
+    assert reopened.grants == ()
+
+
+async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) -> None:
+    """Nothing that is stored is forgotten."""
+    await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
+    await staged.approvals.follow()
+    (anew,) = await staged.home.store.holds(states=[Held.WAITING])
+    assert (anew.copies, anew.lead) == (2, "")
+    assert (await staged.one())["hold"] == anew.hold_id
+    await staged.decide(anew.hold_id)
+    await staged.office.until_quiet(steps=2)
+    await pass_(staged, minutes=31)
+    await staged.office.until_quiet(steps=2)
+    assert all(staged.office.relay.has(m) == 1 for m in MEMBERS[4:12])
