@@ -129,6 +129,7 @@ Or try it from another terminal:
   {guard} held show ID
   {guard} freeze --all --reason "trying it out"
   {guard} audit verify
+  {guard} incident report --subject Dieten
 """
     )
     with contextlib.suppress(KeyboardInterrupt, OSError):  # OSError: the terminal is gone

@@ -109,7 +109,7 @@ def _mailings(found: Found, names: bool) -> Iterator[str]:
             (people.deferred, "wait at the client"),
             (people.refused, "refused by the relay"),
         )
-        said = ", ".join(f"{n:,} {word}" for n, word in counts if n) or "nobody"
+        said = ", ".join(f"{n:,} {word}" for n, word in counts if n) or "nobody got it"
         reported = (
             f"; {one.bounces:,} bounces and {one.complaints:,} complaints" if one.bounces or one.complaints else ""
         )

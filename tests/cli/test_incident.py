@@ -1,0 +1,170 @@
+"""incident report, as whoever answers for it types it, over the story as the guard recorded it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.policy.approval import Choice
+from tests.guard.house import KEY, MEMBERS, RAMADAN, Way, house
+
+HOLD = "T000000000000001"
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """Held for a list of 60, voted on; sent again by its client; an ordinary message beside it."""
+    (tmp_path / "secret").write_bytes(KEY)
+    (tmp_path / "secret").chmod(0o600)
+    settings = f'store: {{url: "sqlite:///{tmp_path}/guard.db"}}\nstate: {tmp_path}\nsecret_file: {tmp_path}/secret\n'
+    (tmp_path / "smtpguard.yaml").write_text(settings)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            intake = home.intake()
+            await intake(home.transaction(RAMADAN), Way())
+            home.clock.pass_(minutes=5)
+            await intake(home.transaction(RAMADAN), Way())
+            await intake(
+                home.transaction("otto@partner.example", Subject="Drawings", Message_ID="<2@example.com>"), Way()
+            )
+            await home.approvals().vote(
+                HOLD, Choice.REJECT, approver="eva@example.com", by="eva", comment="Not to them"
+            )
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def run(story: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "incident", "report", *args])
+
+
+def page(story: Path, *args: str) -> str:
+    result = run(story, *args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def row(story: Path, *args: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(page(story, *args, "--json"))
+    return made
+
+
+def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) -> None:
+    said = page(story, HOLD)
+    for line in (
+        f"About: {HOLD}",
+        "1 message came between 2026-03-02 09:00:00 UTC and 2026-03-02 09:05:00 UTC. Nothing of it went out through this guard.",
+        "  1 message, for 60 people: held, and people decided that it does not go out",
+        "  once what was held already came again, which counts as the same message",
+        "  From: anna@example.com",
+        "  subject: SV: lunch",
+        "  list: ramadan",
+    ):
+        assert line in said.splitlines(), f"{line!r} is not in\n{said}"
+    assert "the journal is whole, each of its" in said
+    assert f'{HOLD}  A vote: reject, by eva@example.com: "Not to them"' in said
+    assert "Drawings" not in said
+
+
+def test_the_row_for_programs(story: Path) -> None:
+    made = row(story, HOLD)
+    assert made["about"] == [HOLD]
+    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None}
+    assert (made["messages"], made["again"], made["open"]["messages"]) == (1, 1, 0)
+    assert made["ends"] == [{"end": "declined", "messages": 1, "people": 60, "at_least": False}]
+    assert made["writers"][0] == {"role": "From", "address": "anna@example.com", "messages": 1}
+    seqs = [step["seq"] for step in made["timeline"]]
+    assert seqs == sorted(seqs)
+    assert {"verdict", "vote", "rejected"} <= {step["kind"] for step in made["timeline"]}
+    assert not any("recipients" in (step["private"] or {}) for step in made["timeline"])
+
+
+NAMING = ("anna@example.com", "eva@example.com", "lunch", "Not to them", "192.0.2.1", MEMBERS[0])
+
+
+def test_without_names_nobody_is_named(story: Path) -> None:
+    for args in ([HOLD], [HOLD, "--json"], ["--sender", "anna@example.com"], ["--subject", "lunch", "--json"]):
+        named, unnamed = page(story, *args), page(story, *args, "--no-names")
+        assert "anna@example.com" in named
+        assert [name for name in NAMING if name in unnamed] == []
+
+
+def test_that_names_were_shown_is_journalled(story: Path) -> None:
+    before = row(story, HOLD, "--no-names")["journal"]["seq"]
+    assert row(story, HOLD, "--no-names")["journal"]["seq"] == before
+    assert row(story, HOLD)["journal"]["seq"] == before + 1
+    exported = CliRunner().invoke(
+        main, ["-c", str(story / "smtpguard.yaml"), "audit", "export", "--after", str(before)]
+    )
+    entry = json.loads(exported.stdout)
+    assert (entry["kind"], entry["data"]) == ("exported", {"what": "incident report", "about": [HOLD]})
+
+
+@pytest.mark.parametrize(
+    ("args", "messages"),
+    [
+        (["--sender", "ANNA@example.com"], 2),
+        (["--subject", "drawings"], 1),
+        (["--list", "ramadan"], 1),
+        (["--since", "2026-03-02"], 2),
+        (["--since", "2026-03-02 10:03+01:00"], 2),
+        (["--until", "2026-03-02T09:01:00"], 1),
+        (["--since", "30000d"], 2),
+    ],
+)
+def test_what_may_be_asked(story: Path, args: list[str], messages: int) -> None:
+    assert row(story, *args)["messages"] == messages
+
+
+WRONG = {
+    (): "say what it is about: an ID, --list, --sender, --subject, or --since",
+    (
+        "--since",
+        "blah",
+    ): '--since: "blah" is no time; expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago',
+    ("--until", "2026-13-01"): '--until: "2026-13-01" is no time',
+}
+
+
+@pytest.mark.parametrize("args", WRONG, ids=" ".join)
+def test_wrong_use(story: Path, args: tuple[str, ...]) -> None:
+    result = run(story, *args)
+    assert result.exit_code == 2
+    assert WRONG[args] in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_in_the_journal_fits(story: Path) -> None:
+    result = run(story, "nobody")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "smtpguard: nothing in the journal fits\n")
+
+
+def test_a_journal_that_is_not_whole_is_the_first_thing_said(story: Path) -> None:
+    with sqlite3.connect(story / "guard.db") as connection:
+        connection.execute("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
+    connection.close()
+    result = run(story, "--subject", "drawings")
+    assert result.exit_code == 1
+    assert "Proof: THE JOURNAL IS NOT WHAT WAS WRITTEN: entry 2: edited" in result.stdout.splitlines()[2]
+    assert run(story, "--subject", "drawings", "--no-proof").exit_code == 0
+
+
+def test_what_came_in_a_message_steers_no_terminal(story: Path) -> None:
+    async def work() -> None:
+        async with house(story) as home:
+            transaction = home.transaction("otto@partner.example", Subject="Red \x1b[31malert", id="X" * 16)
+            await home.intake()(transaction, Way())
+
+    asyncio.run(work())
+    said = page(story, "X" * 16)
+    assert "alert" in said
+    assert "\x1b" not in said

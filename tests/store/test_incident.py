@@ -1,0 +1,139 @@
+"""An incident looked up in a real journal: what fits is found, whatever it is called, and in pages of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.chain import microseconds
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.report import About, End
+from smtpguard.policy.approval import State
+from smtpguard.store import incident
+from smtpguard.store.incident import Found
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.store.making import Clock, a_freeze, event, held
+from tests.store.test_journal import tamper
+from tests.store.test_mailings import admit, of, outcome
+
+
+def verdict(store: Store, id: str, **data: Any) -> Event:
+    private = {"from": (str(data.pop("sender", "anna@example.com")),), "subject": (str(data.pop("subject", "lunch")),)}
+    return Event(kind=Kind.VERDICT, id=id, at=store.now(), data={"action": "relay", **data}, private=private)
+
+
+async def ids(store: Store, **about: Any) -> set[str]:
+    """Of which transactions the report tells."""
+    found = await store.incident(About(**about), prove=False)
+    return {step.entry.id for step in found.report.steps if step.entry.kind == "verdict"} if found.report else set()
+
+
+async def found(store: Store, **about: Any) -> Found:
+    return await store.incident(About(**about), prove=True)
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident, "_PAGE", 3)
+    monkeypatch.setattr(incident, "_MANY", 2)
+
+
+async def test_what_may_fit_is_found_over_pages(store: Store) -> None:
+    await store.record([verdict(store, f"T{n}", lists=["news" if n % 2 else "ads"]) for n in range(20)])
+    assert await ids(store, lists=frozenset({"news"})) == {f"T{n}" for n in range(1, 20, 2)}
+    one = await found(store, lists=frozenset({"news"}))
+    assert one.report is not None
+    assert (one.report.messages, one.seq) == (10, 21)
+    assert one.proof is not None
+    assert one.proof.ok
+
+
+@pytest.mark.parametrize("name", ["100%", "a_b", 'the "big" one', "back\\slash", "Nyhetsbrev på svenska", "*"])
+async def test_a_name_is_no_pattern(store: Store, name: str) -> None:
+    await store.record(
+        [verdict(store, "T1", lists=[name]), verdict(store, "T2", lists=["another", "axb", "100 people"])]
+    )
+    assert await ids(store, lists=frozenset({name})) == {"T1"}
+
+
+async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
+    await store.record([verdict(store, "T1", lists=["news"]), verdict(store, "T2", subject="Möte")])
+    clock.go(hours=1)
+    await store.record([verdict(store, "T3", lists=["news"]), verdict(store, "T4", sender="otto@example.com")])
+    then = microseconds(clock.now())
+    assert await ids(store, since=then) == {"T3", "T4"}
+    assert await ids(store, until=then, lists=frozenset({"news"})) == {"T1"}
+    assert await ids(store, subject="möte") == {"T2"}
+    assert await ids(store, senders=frozenset({"otto@example.com"})) == {"T4"}
+    assert await ids(store, senders=frozenset({"otto@example.com"}), lists=frozenset({"news"})) == set()
+
+
+async def test_nothing_fits(store: Store) -> None:
+    none = await found(store, ids=frozenset({"nobody"}))
+    assert none.report is None
+    assert none.proof is not None
+
+
+async def test_a_message_brings_its_mailing_unless_it_is_wanted_alone(store: Store) -> None:
+    for n in range(1, 8):
+        await store.record([verdict(store, f"T{n}", mailing="M1" if n < 6 else "M2")])
+    assert await ids(store, ids=frozenset({"T2"})) == {"T1", "T2", "T3", "T4", "T5"}
+    assert await ids(store, ids=frozenset({"T2"}), whole=False) == {"T2"}
+    assert await ids(store, ids=frozenset({"M2"})) == {"T6", "T7"}
+
+
+async def test_a_mailing_counts_distinct_people(store: Store) -> None:
+    await admit(store, of("T1", "a", "b"))
+    await admit(store, of("T2", "b", "c"))
+    for id in ("T1", "T2"):
+        await outcome(store, id, "relayed")
+    (mailing,) = await store.mailings()
+    await store.record([verdict(store, id, mailing=mailing.mailing_id, counts={"reach": 2}) for id in ("T3", "T4")])
+    looked = await found(store, ids=frozenset({mailing.mailing_id}))
+    assert [(one.mailing_id, one.people.relayed) for one in looked.mailings] == [(mailing.mailing_id, 3)]
+
+
+async def test_a_hold_with_what_people_did(store: Store) -> None:
+    hold = await held(store, "H1")
+    await store.record([event(Kind.VOTE, "H1", choice="approve"), event(Kind.APPROVED, "H1"), event(Kind.VOTE, "H2")])
+    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1", selector="all", value=""))
+    looked = await found(store, ids=frozenset({"H1"}))
+    assert hold.state is State.WAITING
+    assert looked.report is not None
+    assert list(looked.report.ends) == [End.ON_ITS_WAY]
+    kinds = [step.entry.kind for step in looked.report.steps]
+    assert kinds == ["policy", "verdict", "vote", "approved", "freeze"]
+
+
+async def test_what_retention_has_erased_is_found_by_its_writer_all_the_same(store: Store, clock: Clock) -> None:
+    await store.record([verdict(store, "T1", sender="otto@example.com"), verdict(store, "T2")])
+    clock.go(days=91)
+    while (await store.retain(Retention())).more:
+        pass
+    looked = await found(store, senders=frozenset({"otto@example.com"}))
+    assert looked.report is not None
+    assert (looked.report.messages, looked.report.erased, dict(looked.report.writers)) == (1, 1, {})
+    assert looked.proof is not None
+    assert looked.proof.ok
+
+
+async def test_a_journal_that_was_edited_is_named_in_the_report(store: Store) -> None:
+    await store.record([verdict(store, f"T{n}", lists=["news"]) for n in range(5)])
+    await tamper(store, "UPDATE entry SET body = replace(body, 'relay', 'hold') WHERE seq = 3")
+    looked = await found(store, ids=frozenset({"T4"}))
+    assert looked.report is not None
+    assert looked.proof is not None
+    assert looked.proof.first_bad is not None
+    assert looked.proof.first_bad.seq == 3
+
+
+async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
+    await store.record([verdict(store, "T1")])
+    made = await store.checkpoint()
+    await store.record([verdict(store, "T2")])
+    looked = await store.incident(About(ids=frozenset({"T1"})), prove=False)
+    assert made is not None
+    assert looked.checkpoint is not None
+    assert (looked.checkpoint.seq, looked.seq, looked.proof) == (made.seq, made.seq + 1, None)
