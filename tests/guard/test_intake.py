@@ -1,4 +1,4 @@
-"""The straight line, through a real store: the story, the ordinary day, and everything that can go wrong on the way."""
+"""The straight line, through a real store: the story, the ordinary day, and what can go wrong on the way."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.intake import Limits
 from smtpguard.mail.message import parse_header
-from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, RECALLED, RELAY_LOST, Reply
+from smtpguard.mail.reply import INTERNAL_ERROR, RECALLED, RELAY_LOST, Reply
 from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import Busy, ContentMissing, Freeze, Full, PolicyMoved, Selector, Unavailable
+from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import State
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way
@@ -208,61 +207,6 @@ async def test_a_stream_above_its_limit_is_told_to_wait(home: House) -> None:
 # -- what can go wrong
 
 
-class Broken:
-    """The store, with one method replaced."""
-
-    def __init__(self, home: House, **methods: Any) -> None:
-        self._home, self._methods = home, methods
-
-    def __getattr__(self, name: str) -> Any:
-        return self._methods.get(name) or getattr(self._home.store, name)
-
-
-@pytest.mark.parametrize(
-    ("error", "reply"),
-    [
-        (Busy(), BUSY),
-        (Full(), DISK_FULL),
-        (Unavailable(), NOT_RECORDED),
-        (RuntimeError("surprise"), INTERNAL_ERROR),
-    ],
-)
-async def test_without_a_record_nothing_is_sent(home: House, error: Exception, reply: Reply) -> None:
-    async def admit(*_: Any) -> Any:
-        raise error
-
-    home.ledger = Broken(home, admit=admit)
-    way = Way()
-    done = await home.intake()(home.transaction("ulf@example.com"), way)
-    assert done == Deferred(reply=reply)
-    assert reply.transient
-    assert not way.sent
-    assert way.abandoned == 1
-
-
-async def test_content_that_cannot_be_kept_is_not_held(home: House) -> None:
-    async def keep(_: Any) -> None:
-        raise Full
-
-    home.ledger = Broken(home, keep=keep)
-    assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL)
-    assert await home.store.holds() == []
-
-
-async def test_content_that_was_swept_is_kept_again(home: House) -> None:
-    kept = 0
-
-    async def keep(message: Any) -> None:
-        nonlocal kept
-        kept += 1
-        if kept > 1:
-            await home.store.keep(message)
-
-    home.ledger = Broken(home, keep=keep)
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
-    assert kept == 2
-
-
 async def test_a_policy_that_moved_is_planned_under_anew(home: House) -> None:
     stricter = DOCUMENTS | {
         "policy.yaml": DOCUMENTS["policy.yaml"]
@@ -306,25 +250,6 @@ async def test_a_reply_does_not_say_what_single_people_are_to_be_spared(home: Ho
     assert "No pork for them." in done.reply.text
 
 
-async def test_a_policy_that_never_stands_still_defers(home: House) -> None:
-    async def admit(*_: Any) -> Any:
-        raise PolicyMoved
-
-    home.ledger = Broken(home, admit=admit)
-    way = Way()
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Deferred)
-    assert way.abandoned == 1
-
-
-@pytest.mark.parametrize("error", [ContentMissing, PolicyMoved, Unavailable])
-async def test_a_ledger_that_fails_without_end(home: House, error: type[Exception]) -> None:
-    async def admit(*_: Any) -> Any:
-        raise error
-
-    home.ledger = Broken(home, admit=admit)
-    assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Deferred)
-
-
 async def test_a_list_that_cannot_be_asked_defers(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def classify(_: Any) -> Any:
         raise OSError("the disk is gone")
@@ -358,30 +283,6 @@ async def test_a_reader_that_hangs_is_not_waited_for(home: House) -> None:
         reader=home.reader, verifier=home.verifier, trace_key=KEY, read_seconds=0.01, verify_seconds=0.01
     )
     assert isinstance(await home.intake()(home.transaction(RAMADAN), Way()), Held)
-
-
-async def test_content_whose_keeping_hangs_is_not_waited_for(home: House) -> None:
-    async def keep(_: Any) -> None:
-        await asyncio.Event().wait()
-
-    home.ledger = Broken(home, keep=keep)
-    done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), Way())
-    assert done == Deferred(reply=NOT_RECORDED)
-
-
-async def test_after_a_while_no_other_round_begins(home: House) -> None:
-    rounds = 0
-
-    async def admit(*_: Any) -> Any:
-        nonlocal rounds
-        rounds += 1
-        home.clock.pass_(seconds=61)
-        raise PolicyMoved("again and again")
-
-    home.ledger = Broken(home, admit=admit)
-    way = Way()
-    assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED)
-    assert (rounds, way.abandoned) == (2, 1)
 
 
 # -- the client
