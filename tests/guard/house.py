@@ -303,6 +303,11 @@ class House:
     async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:
         return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.history(id)]
 
+    async def settled(self, id: str) -> list[tuple[str, dict[str, Any]]]:
+        """The events with the notes that nobody waited for."""
+        await self.store.record(())
+        return await self.events(id)
+
     async def outbox(self) -> list[Any]:
         """Everything that may be leased now, left there."""
         leases = await self.store.lease("test", 1000, 1)

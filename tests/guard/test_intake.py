@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from smtpguard.mail.message import parse_header
-from smtpguard.mail.reply import INTERNAL_ERROR, RECALLED, RELAY_LOST, Reply
+from smtpguard.mail.reply import INTERNAL_ERROR
 from smtpguard.mail.trace import trusted
-from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import State
 from smtpguard.policy.verdict import Deferred, Held, Rejected, Relayed
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, House, Way
@@ -57,7 +55,7 @@ async def test_ordinary_mail_goes_through(home: House) -> None:
     header = parse_header(sent)
     assert [f.name for f in header][:2] == ["Received", "X-Smtpguard"]
     assert trusted(header, KEY) is not None
-    kinds = [k for k, _ in await _settled(home, transaction.id)]
+    kinds = [k for k, _ in await home.settled(transaction.id)]
     assert kinds == ["verdict", "outcome"]
     assert await home.store.hold(transaction.id) is None
 
@@ -120,6 +118,19 @@ async def test_what_is_automatic_never_reaches_a_list(home: House, how: dict[str
 async def test_what_is_automatic_reaches_anybody_else(home: House) -> None:
     done = await home.intake()(home.transaction(MEMBERS[0], reverse_path="", Auto_Submitted="auto-replied"), Way())
     assert isinstance(done, Relayed)
+
+
+async def test_observing_policies_hold_nothing(home: House) -> None:
+    observing = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
+    await home.put(observing)
+    transaction = home.transaction(RAMADAN, reverse_path="")
+    assert isinstance(await home.intake()(transaction, Way()), Deferred | Relayed)
+    await home.watch.read()
+    transaction = home.transaction(RAMADAN, reverse_path="", body="again")
+    assert isinstance(await home.intake()(transaction, Way()), Relayed)
+    (_, data), *_ = await home.events(transaction.id)
+    assert data["rules"] == []
+    assert "automatic-to-list" in data["observed"]
 
 
 # -- retries
@@ -259,7 +270,7 @@ async def test_a_list_that_cannot_be_asked_defers(home: House, monkeypatch: pyte
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, way) == Deferred(reply=INTERNAL_ERROR)
     assert not way.sent
-    [(kind, data)] = await _settled(home, transaction.id)
+    [(kind, data)] = await home.settled(transaction.id)
     assert (kind, data["action"], data["failure"]) == ("verdict", "defer", "OSError")
 
 
@@ -296,41 +307,6 @@ async def test_a_client_that_has_gone_is_not_admitted(home: House) -> None:
     assert way.abandoned == 1
 
 
-async def test_a_client_that_leaves_meanwhile_gets_nothing_sent(home: House) -> None:
-    gone = False
-
-    def leave() -> None:
-        nonlocal gone
-        gone = True
-
-    transaction = home.transaction("ulf@example.com", gone=lambda: gone)
-    way = Way(before_dot=leave)
-    await home.intake()(transaction, way)
-    assert not way.sent
-    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "gone"]
-
-
-async def test_a_cancelled_call_sends_nothing_and_is_in_doubt(home: House) -> None:
-    reached = asyncio.Event()
-    go_on = asyncio.Event()
-
-    async def wait() -> None:
-        reached.set()
-        await go_on.wait()
-
-    intake = home.intake()
-    transaction = home.transaction("ulf@example.com")
-    way = Way(before_dot=wait)
-    call = asyncio.create_task(intake(transaction, way))
-    await reached.wait()
-    call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
-    await intake.drain()
-    assert not way.sent
-    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "in-doubt"]
-
-
 async def test_the_end_waits_for_who_is_being_decided_on(home: House) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -347,128 +323,6 @@ async def test_the_end_waits_for_who_is_being_decided_on(home: House) -> None:
     go_on.set()
     await draining
     assert isinstance(await call, Relayed)
-
-
-# -- the relay
-
-
-async def test_the_relays_own_refusal_is_the_answer(home: House) -> None:
-    refusal = Reply(554, ("5.7.1 no",))
-    transaction = home.transaction("ulf@example.com")
-    assert await home.intake()(transaction, Way(replies=(refusal,))) == Relayed(replies=(refusal,))
-    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "refused"]
-
-
-async def test_a_relay_lost_before_the_dot(home: House) -> None:
-    transaction = home.transaction("ulf@example.com")
-    done = await home.intake()(transaction, Way(raises=Lost(Reply(451, ("4.4.2 lost",)))))
-    assert isinstance(done, Deferred)
-    assert [d.get("outcome") for _, d in await _settled(home, transaction.id)] == [None, "lost"]
-
-
-@pytest.mark.parametrize("error", [Lost(RELAY_LOST, after_dot=True), RuntimeError("a fault on the way")])
-async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home: House, error: Exception) -> None:
-    home.verifier.domains = frozenset({"campaigns.example.com"})
-    campaign = {"sender": "campaigns@example.com", "X_Looks": "mailing"}
-    transaction = home.transaction(RAMADAN, **campaign)
-    done = await home.intake()(transaction, Way(raises=error))
-    assert done == Deferred(reply=RELAY_LOST)
-    assert [k for k, _ in await _settled(home, transaction.id)] == ["verdict", "in-doubt"]
-    again = await home.intake()(home.transaction(RAMADAN, **campaign), Way())
-    assert isinstance(again, Held)
-    hold = await home.store.hold(again.hold_id)
-    assert hold is not None
-    assert [h.rule for h in hold.verdict.hits] == ["in-doubt-retry"]
-    assert hold.verdict.quorum
-
-
-async def test_in_doubt_to_somebody_else_is_simply_tried_again(home: House) -> None:
-    lost = Lost(RELAY_LOST, after_dot=True)
-    await home.intake()(home.transaction("ulf@example.com"), Way(raises=lost))
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way()), Relayed)
-
-
-# -- freezes
-
-
-async def freeze(home: House, selector: Selector = Selector.ALL, value: str = "") -> None:
-    from smtpguard.audit.event import Event, Kind
-
-    stop = Freeze(
-        freeze_id=f"F{value}", selector=selector, value=value, reason="an incident", by="root", at=home.clock.now()
-    )
-    await home.store.freeze(stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=home.clock.now()))
-
-
-async def test_frozen_mail_is_held_although_nobody_kept_it(home: House) -> None:
-    await freeze(home)  # the watch has not seen it yet
-    transaction = home.transaction("ulf@example.com")
-    assert await home.intake()(transaction, Way()) == Held(hold_id=transaction.id)
-
-
-async def test_a_freeze_before_the_last_dot_recalls(home: House) -> None:
-    async def stop() -> None:
-        await freeze(home, Selector.SENDER, "anna@example.com")
-        await home.watch.read()
-
-    transaction = home.transaction("ulf@example.com")
-    way = Way(before_dot=stop)
-    done = await home.intake()(transaction, way)
-    assert done == Held(hold_id=transaction.id)
-    assert not way.sent
-    events = await _settled(home, transaction.id)
-    assert [(k, d.get("outcome") or d.get("action")) for k, d in events] == [
-        ("verdict", "relay"),
-        ("outcome", "recalled"),
-        ("verdict", "hold"),
-    ]
-
-
-async def test_a_freeze_of_somebody_else_recalls_nothing(home: House) -> None:
-    async def stop() -> None:
-        await freeze(home, Selector.SENDER, "someone-else@example.com")
-        await home.watch.read()
-
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way(before_dot=stop)), Relayed)
-
-
-async def test_a_gate_that_is_not_read_recalls(home: House) -> None:
-    way = Way(before_dot=lambda: home.clock.pass_(seconds=1))
-    transaction = home.transaction("ulf@example.com")
-    assert await home.intake()(transaction, way) == Deferred(reply=RECALLED)
-    assert not way.sent
-    assert way.abandoned == 0  # it was dropped with the recall
-
-
-async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> None:
-    moved = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + b"# another\n"}
-
-    async def move() -> None:
-        await home.put(moved)
-        await home.watch.read()
-
-    way = Way(before_dot=move)
-    assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=RECALLED)
-    assert not way.sent
-
-
-async def test_observing_policies_hold_nothing(home: House) -> None:
-    observing = DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"].replace(b"enforce: true", b"enforce: false")}
-    await home.put(observing)
-    transaction = home.transaction(RAMADAN, reverse_path="")
-    assert isinstance(await home.intake()(transaction, Way()), Deferred | Relayed)
-    await home.watch.read()
-    transaction = home.transaction(RAMADAN, reverse_path="", body="again")
-    assert isinstance(await home.intake()(transaction, Way()), Relayed)
-    (_, data), *_ = await home.events(transaction.id)
-    assert data["rules"] == []
-    assert "automatic-to-list" in data["observed"]
-
-
-async def _settled(home: House, id: str) -> list[tuple[str, dict[str, Any]]]:
-    """The events with the notes that nobody waited for."""
-    await home.store.record(())
-    return await home.events(id)
 
 
 def _voided(hold: Any) -> Any:
