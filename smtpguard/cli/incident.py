@@ -5,6 +5,7 @@ Never here: what belongs to an incident (audit.report), where it is read (store.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from smtpguard.audit.report import About
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.incidentshown import row, told
-from smtpguard.config.problem import Invalid
+from smtpguard.config.problem import Broken, Invalid
 from smtpguard.config.quantity import seconds
 
 _ID = 16  # characters of an id of ours
@@ -77,7 +78,7 @@ def report(
     if asked == About(whole=not alone):
         raise click.UsageError("say what it is about: an ID, --list, --sender, --subject, or --since")
 
-    async def work() -> tuple[About, Found]:
+    async def work() -> tuple[About, Found, Mapping[str, str]]:
         from smtpguard.app.services import opened
 
         settings = context.settings()
@@ -89,15 +90,17 @@ def report(
                 await store.record([exported])
             named = replace(asked, ids=frozenset([await _whole(store, id) for id in asked.ids]))
             with progress("Proving the journal") as moved:
-                return named, await store.incident(named, prove=not no_proof, progress=moved)
+                found = await store.incident(named, prove=not no_proof, progress=moved)
+            policies = found.report.policies if found.report is not None else ()
+            return named, found, await _purposes(store, policies, settings.delimiters)
 
-    about, found = context.run(work())
+    about, found, purposes = context.run(work())
     if found.report is None:
         raise NotFine("nothing in the journal fits")
     if as_json or context.json:
         context.say(row(found, found.report, about, now, names=not no_names))
     else:
-        for line in told(found, found.report, about, now, context.user, names=not no_names):
+        for line in told(found, found.report, about, purposes, now, context.user, names=not no_names):
             click.echo(line)
     if found.proof is not None and not found.proof.ok:
         raise click.exceptions.Exit(1)
@@ -107,6 +110,20 @@ async def _whole(store: Store, id: str) -> str:
     """Of a mailing a beginning is enough that no other has."""
     named = await store.mailings_named(id) if len(id) < _ID else ()
     return named[0] if len(named) == 1 else id
+
+
+async def _purposes(store: Store, policies: Iterable[str], delimiters: str) -> dict[str, str]:
+    """Rule to what it is for, in English where its admin wrote that: by the policies that decided, as they were put in force."""
+    from smtpguard.policy.parse import parse
+
+    purposes: dict[str, str] = {}
+    for sha256 in policies:
+        try:
+            rules = parse(await store.policy(sha256), delimiters=delimiters).rules.rules
+        except (KeyError, Broken):  # not kept any more, or written for a version of long ago
+            continue
+        purposes |= {rule.rule_id: rule.descriptions.get("en", rule.description) for rule in rules}
+    return purposes
 
 
 def _when(option: str, text: str, now: datetime) -> datetime:

@@ -14,6 +14,7 @@ from smtpguard.audit.chain import Clear, Entry, instant
 from smtpguard.audit.event import Kind
 from smtpguard.audit.report import About, End, Report, Step, Sum
 from smtpguard.cli.shown import plain
+from smtpguard.console.rulewords import FACTS
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.guard.mailings import row as mailing_row
@@ -46,8 +47,10 @@ _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "clien
 _MODES = {"enforce": "", "observe": " (observes)", "approved": " (approved)"}
 
 
-def told(found: Found, report: Report, about: About, made: datetime, by: str, *, names: bool) -> Iterator[str]:
-    """The page, line by line."""
+def told(
+    found: Found, report: Report, about: About, purposes: Mapping[str, str], made: datetime, by: str, *, names: bool
+) -> Iterator[str]:
+    """The page, line by line. ``purposes``: rule to what it is for, as far as that is known."""
     yield f"INCIDENT REPORT, made {_moment(made)} by {by}"
     yield f"About: {'; '.join(_asked(about, names))}"
     yield f"Proof: {_proof(found)}"
@@ -57,7 +60,7 @@ def told(found: Found, report: Report, about: About, made: datetime, by: str, *,
     yield from _titled("Mailings, in distinct people over all of their time", _mailings(found, names))
     yield from _titled("Who", _who(report, names))
     yield from _titled("What", _what(report, names))
-    yield from _titled("Why", _why(report))
+    yield from _titled("Why", _why(report, purposes))
     yield from _titled("When, by the numbers of the journal", _when(report, names))
     yield from _titled("What is not known", _not_known(found, report))
 
@@ -132,13 +135,15 @@ def _what(report: Report, names: bool) -> Iterator[str]:
     yield from _counted("content, SHA-256", report.contents, most=FEW)
 
 
-def _why(report: Report) -> Iterator[str]:
+def _why(report: Report, purposes: Mapping[str, str]) -> Iterator[str]:
     for (rule, mode), n in report.rules.most_common():
-        yield f"rule {rule}{_MODES.get(mode, '')}: {n:,}"
+        many = f" ({n:,})" if report.messages > 1 else ""
+        purpose = f": {purposes[rule]}" if purposes.get(rule) else ""
+        yield plain(f"rule {rule}{_MODES.get(mode, '')}{purpose}{many}")
         seen = [(one, m) for one, m in report.reasons.most_common() if one[0] == rule and mode == "enforce"]
         for (_, fact, observed, limit), m in seen[:FEW]:
             values = f"{observed or 'not shown'}, the limit {limit}" if limit else observed or "not shown"
-            yield plain(f"  {fact}: {values[:200]}" + (f" ({m:,})" if m != n else ""))
+            yield plain(f"  {FACTS.get(fact, fact)}: {values[:200]}" + (f" ({m:,})" if m != n else ""))
     yield from _counted("policy", report.policies)
 
 

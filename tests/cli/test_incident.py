@@ -168,3 +168,18 @@ def test_what_came_in_a_message_steers_no_terminal(story: Path) -> None:
     said = page(story, "X" * 16)
     assert "alert" in said
     assert "\x1b" not in said
+
+
+def test_a_rule_is_told_by_what_it_is_for_as_the_policy_of_then_has_it(story: Path) -> None:
+    assert (
+        "  rule internal-to-list: Mail between colleagues never goes to a customer list"
+        in page(story, HOLD).splitlines()
+    )
+
+
+def test_a_policy_of_long_ago_takes_nothing_from_the_report(story: Path) -> None:
+    for change in ("UPDATE document SET data = x'00'", "DELETE FROM document"):
+        with sqlite3.connect(story / "guard.db") as connection:
+            connection.execute(change)
+        connection.close()
+        assert "  rule internal-to-list" in page(story, HOLD).splitlines()
