@@ -9,9 +9,7 @@ import pytest
 
 from smtpguard.wire.listener import ServerAuth, ServerTls
 from tests.wire.proxied import Client
-from tests.wire.test_login import ca, client_tls, plain, server_tls, start_tls, submission
-
-__all__ = ["ca", "client_tls", "server_tls"]
+from tests.wire.submitting import plain, start_tls, submission
 
 RIGHT, WRONG = f"AUTH PLAIN {plain()}", f"AUTH PLAIN {plain(password='wrong')}"
 COMMANDS = {

@@ -6,30 +6,8 @@ import ssl
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-import trustme
-
 from smtpguard.wire.listener import Listener, ServerTls
 from tests.wire.proxied import Client, proxied, until
-
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def server_tls(ca: trustme.CA) -> ServerTls:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("localhost").configure_cert(context)
-    return ServerTls(context=context)
-
-
-@pytest.fixture
-def client_tls(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context
 
 
 async def up(client: Client, context: ssl.SSLContext) -> None:

@@ -13,7 +13,7 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.listener import Limits, ServerAuth
 from smtpguard.wire.xclient import parse_xclient
 from tests.wire.proxied import Client, Proxied, proxied
-from tests.wire.test_login import ANNA, plain, submission
+from tests.wire.submitting import ANNA, plain, submission
 
 HERE = (ip_network("127.0.0.0/8"),)
 ALL = "XCLIENT NAME=desk.example ADDR=192.0.2.7 PORT=4711 PROTO=SMTP HELO=desk LOGIN=anna+40example.com DESTADDR=192.0.2.1 DESTPORT=25"

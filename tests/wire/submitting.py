@@ -1,0 +1,74 @@
+"""A guard at which mail clients log in, before a relay that knows its people; for tests."""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from smtpguard.wire.guesses import Guesses
+from smtpguard.wire.listener import ServerAuth
+from smtpguard.wire.login import Logins
+from smtpguard.wire.target import RelayTarget, Tls
+from tests.scripted_relay import ScriptedRelay
+from tests.wire.proxied import Client, Proxied, pass_on, proxied
+
+ANNA, SECRET = "anna@example.com", "corréct horse"
+PEOPLE = {ANNA: SECRET, "bo": "hunter2"}
+CLEAR = ServerAuth(without_tls=True)
+
+
+def coded(text: str | bytes) -> str:
+    return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
+
+
+def plain(user: str = ANNA, password: str = SECRET, authorize: str = "") -> str:
+    return coded(f"{authorize}\0{user}\0{password}")
+
+
+def xoauth2(user: str = ANNA, token: str = SECRET) -> str:
+    return coded(f"user={user}\x01auth=Bearer {token}\x01\x01")
+
+
+class Slept:
+    """Time for the logins: asked for, and passed at once."""
+
+    def __init__(self) -> None:
+        self.now, self.naps = 1000.0, list[float]()
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.now += seconds
+
+
+@asynccontextmanager
+async def submission(
+    spool: Path,
+    *,
+    relay: ScriptedRelay | None = None,
+    mechanisms: str = "PLAIN LOGIN XOAUTH2 OAUTHBEARER",
+    target: dict[str, Any] | None = None,
+    time: Slept | None = None,
+    decide: Any = pass_on,
+    **listener: Any,
+) -> AsyncIterator[Proxied]:
+    there = relay or ScriptedRelay(auth=PEOPLE)
+    there.mechanisms = mechanisms
+    time = time or Slept()
+    async with there:
+        own = RelayTarget(host=there.host, port=there.port, **{"tls": Tls.NONE, **(target or {})})
+        logins = Logins(own, Guesses(time), sleep=time.sleep)
+        listener.setdefault("auth", CLEAR)
+        async with proxied(spool, decide, relay=there, running=True, logins=logins, **listener) as world:
+            yield world
+
+
+async def start_tls(client: Client, context: ssl.SSLContext) -> None:
+    assert (await client.ask("STARTTLS")).startswith("220")
+    await client.writer.start_tls(context, server_hostname="localhost")
