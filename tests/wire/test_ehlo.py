@@ -1,10 +1,15 @@
-"""What EHLO offers."""
+"""What EHLO offers, by itself and in a dialog, while the relay is there and while it is not."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from smtpguard.wire.ehlo import largest, offer
+from smtpguard.wire.listener import Limits
+from tests.scripted_relay import ScriptedRelay
+from tests.wire.proxied import proxied
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,74 @@ def test_only_what_we_carry() -> None:
 
 def test_smtputf8_needs_8bitmime() -> None:
     assert "SMTPUTF8" not in offer("g", {"SMTPUTF8": ""}, 1, starttls=False, trusted=False).lines
+
+
+# in a dialog
+
+
+async def test_ehlo_mirrors_the_relay(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect(greeted=False)
+        assert await client.hear() == "220 guard.example ESMTP"
+        assert (await client.ask("EHLO x.example")).split("\n") == [
+            "250-guard.example", "250-PIPELINING", "250-SIZE 52428800", "250-8BITMIME", "250-SMTPUTF8", "250-DSN",
+            "250 ENHANCEDSTATUSCODES",
+        ]  # fmt: skip
+        assert await client.ask("HELO x.example") == "250 guard.example"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "offered"),
+    [
+        ((), {"PIPELINING", "SIZE 1000"}),
+        (("SIZE 0", "8BITMIME"), {"PIPELINING", "SIZE 1000", "8BITMIME"}),
+        (("SIZE 10", "SMTPUTF8", "CHUNKING", "AUTH PLAIN", "XCLIENT NAME"), {"PIPELINING", "SIZE 10"}),
+        (("SIZE 99999",), {"PIPELINING", "SIZE 1000"}),
+    ],
+)
+async def test_ehlo_offers_only_what_both_can(keywords: tuple[str, ...], offered: set[str], tmp_path: Path) -> None:
+    limits = Limits(message_octets=1000)
+    async with proxied(tmp_path, relay=ScriptedRelay(keywords=keywords), limits=limits) as world:
+        client = await world.connect()
+        said = (await client.ask("EHLO x.example")).split("\n")[1:]
+        assert {line[4:] for line in said} == offered
+
+
+async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
+    async with proxied(tmp_path, relay=ScriptedRelay(keywords=("SIZE 100",))) as world:
+        client = await world.connect()
+        for parameter in ("SMTPUTF8", "BODY=8BITMIME", "RET=FULL", "ENVID=x"):
+            assert (await client.ask(f"MAIL FROM:<a@example.com> {parameter}")).startswith("555 5.5.4")
+        assert (await client.ask("MAIL FROM:<a@example.com> SIZE=101")).startswith("552 5.3.4")
+        assert (await client.ask("MAIL FROM:<a@example.com> BODY=7BIT SIZE=100 AUTH=<>")).startswith("250")
+        assert (await client.ask("RCPT TO:<b@example.net> NOTIFY=NEVER")).startswith("555 5.5.4")
+        assert world.relay.commands[1:] == [b"MAIL FROM:<a@example.com> SIZE=100"]
+
+
+async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
+    """To offer less would make a client bounce what needs more, and so would a HELO after a refusal: it is sent away."""
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
+        await relay.stop()
+        client = await world.connect(greeted=False)
+        await client.hear()
+        client.say(b"EHLO x.example\r\nHELO x.example\r\n")
+        assert (await client.hear()).startswith("421 4.4.1")
+        assert await client.hear_end() == b""
+        plain = await world.connect(greeted=False)
+        await plain.hear()
+        assert (await plain.ask("HELO x.example")).startswith("250")
+        assert (await plain.ask("MAIL FROM:<a@example.com>")).startswith("451 4.4.1")
+        await relay.start()
+        client = await world.connect()
+        assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_ehlo_while_the_relay_is_down_offers_what_it_offered(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 60, "down_seconds": 0}) as world:
+        offered = await (await world.connect()).ask("EHLO client.example")
+        await relay.stop()
+        client = await world.connect()
+        assert await client.ask("EHLO client.example") == offered
+        assert (await client.ask("MAIL FROM:<a@example.com> SMTPUTF8")).startswith("451 4.4.1")
