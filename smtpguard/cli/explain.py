@@ -5,20 +5,15 @@ FILEs are messages, folders of them, mboxes, or ``-`` for standard input. Never 
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from email.utils import getaddresses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.mailfiles import envelope_of, mails
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Session
-from smtpguard.mail.message import Header, Message
 from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:
@@ -27,15 +22,7 @@ if TYPE_CHECKING:
     from smtpguard.policy.verdict import Hit, Quorum, Reason
 
 ACTIONS = ("relay", "hold", "defer", "reject")
-_MBOX = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\r\n]*\r?\n")
-_MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
 _MOST_CONTEXT = 90
-
-
-@dataclass(frozen=True, slots=True)
-class _Mail:
-    name: str
-    message: Message
 
 
 @click.command()
@@ -76,7 +63,7 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
 
     count = unexpected = 0
     async with explainer(context.settings()) as guard:
-        for mail in _mails(files):
+        for mail in mails(files):
             path, people = envelope_of(mail.message.header)
             reverse_path = sender[0] if sender else path
             recipients = [a for a in to if a is not None] or people
@@ -100,62 +87,6 @@ def _addresses(texts: Iterable[str]) -> list[Address | None]:
         except BadAddress as error:
             raise CannotRun(f"{text}: {error}") from None
     return found
-
-
-def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
-    """The envelope as far as the header knows it: Return-Path and X-Envelope-*, then From, To and Cc."""
-    path: Address | None = None
-    for name in ("Return-Path", "X-Envelope-From", "From"):
-        if name in header:
-            path = next(iter(_mailboxes(header, name)), None)
-            break
-    people: list[Address] = []
-    for names in (("X-Envelope-To",), ("To", "Cc", "Bcc")):
-        people = [a for name in names for a in _mailboxes(header, name)]
-        if people:
-            break
-    return path, list(dict.fromkeys(people))
-
-
-def _mailboxes(header: Header, name: str) -> list[Address]:
-    found: list[Address] = []
-    for _, text in getaddresses([f.raw.decode("utf-8", "replace") for f in header.all(name)]):
-        try:
-            found.append(Address.parse(text))
-        except BadAddress:
-            continue
-    return found
-
-
-def _mails(files: Sequence[str]) -> Iterator[_Mail]:
-    for name in files:
-        if name == "-":
-            yield from _split("-", sys.stdin.buffer.read())
-            continue
-        path = Path(name)
-        if path.is_dir():
-            for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-                yield from _split(str(inner), inner.read_bytes())
-        elif path.exists():
-            yield from _split(name, path.read_bytes())
-        else:
-            raise CannotRun(f"{name}: no such file")
-
-
-def _split(name: str, raw: bytes) -> Iterator[_Mail]:
-    """One message, or those of an mbox, with the line ends of SMTP."""
-    if not raw.startswith(b"From "):
-        if raw.strip():
-            yield _Mail(name, Message.of(_crlf(raw)))
-        return
-    pieces = [p for p in _MBOX.split(raw) if p.strip()]
-    for i, piece in enumerate(pieces, 1):
-        content = _MBOX_QUOTED.sub(rb"\1", piece.rstrip(b"\r\n") + b"\n")
-        yield _Mail(name if len(pieces) == 1 else f"{name}:{i}", Message.of(_crlf(content)))
-
-
-def _crlf(raw: bytes) -> bytes:
-    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def row(name: str, told: Explained) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""Messages in files, as people have them: single ones, folders of them, mboxes (RFC 4155), or standard input.
+
+Never here: what is done with them (explain, replay).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email.utils import getaddresses
+from pathlib import Path
+
+from smtpguard.cli.context import CannotRun
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.message import Header, Message
+
+_MBOX = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\r\n]*\r?\n")
+_MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """``name``: its file, and its place in there where that has several."""
+
+    name: str
+    message: Message
+
+
+def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
+    """The envelope as far as the header knows it: Return-Path and X-Envelope-*, then From, To and Cc."""
+    path: Address | None = None
+    for name in ("Return-Path", "X-Envelope-From", "From"):
+        if name in header:
+            path = next(iter(_mailboxes(header, name)), None)
+            break
+    people: list[Address] = []
+    for names in (("X-Envelope-To",), ("To", "Cc", "Bcc")):
+        people = [a for name in names for a in _mailboxes(header, name)]
+        if people:
+            break
+    return path, list(dict.fromkeys(people))
+
+
+def _mailboxes(header: Header, name: str) -> list[Address]:
+    found: list[Address] = []
+    for _, text in getaddresses([f.raw.decode("utf-8", "replace") for f in header.all(name)]):
+        try:
+            found.append(Address.parse(text))
+        except BadAddress:
+            continue
+    return found
+
+
+def mails(files: Sequence[str]) -> Iterator[Mail]:
+    """Those of each FILE in order. Raises CannotRun where there is no such file."""
+    for name in files:
+        if name == "-":
+            yield from _split("-", sys.stdin.buffer.read())
+            continue
+        path = Path(name)
+        if path.is_dir():
+            for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+                yield from _split(str(inner), inner.read_bytes())
+        elif path.exists():
+            yield from _split(name, path.read_bytes())
+        else:
+            raise CannotRun(f"{name}: no such file")
+
+
+def _split(name: str, raw: bytes) -> Iterator[Mail]:
+    """One message, or those of an mbox, with the line ends of SMTP."""
+    if not raw.startswith(b"From "):
+        if raw.strip():
+            yield Mail(name, Message.of(_crlf(raw)))
+        return
+    pieces = [p for p in _MBOX.split(raw) if p.strip()]
+    for i, piece in enumerate(pieces, 1):
+        content = _MBOX_QUOTED.sub(rb"\1", piece.rstrip(b"\r\n") + b"\n")
+        yield Mail(name if len(pieces) == 1 else f"{name}:{i}", Message.of(_crlf(content)))
+
+
+def _crlf(raw: bytes) -> bytes:
+    return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
