@@ -1,18 +1,16 @@
 """What each SMTP command does, and in what order they may come (RFC 5321 sections 3.3, 4.1 and 4.1.4).
 
-Here lives the state of one client's session and of its transaction. MAIL and RCPT are not answered at once: they wait until
-nothing more has come in, or an answer is needed, and are then asked of the relay together; replies leave in the order of
-the commands all the same. Never here: octets and time (server), the grammar (grammar), the relay's side (proxy).
+Here lives the state of one client's session. Never here: octets and time (server), the grammar (grammar), what waits for a reply
+and what a transaction has come to so far (pipeline), the relay's side (proxy).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from smtpguard.mail import reply
-from smtpguard.mail.envelope import Body, Envelope, Recipient
+from smtpguard.mail.envelope import Body, Recipient
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire import grammar
@@ -20,28 +18,22 @@ from smtpguard.wire.data import Arrived, Arriving
 from smtpguard.wire.desk import Client, Desk, Over
 from smtpguard.wire.ehlo import largest, offer
 from smtpguard.wire.identity import Identity
-from smtpguard.wire.proxy import Ask, Passage
+from smtpguard.wire.pipeline import Pipeline
+from smtpguard.wire.proxy import Passage
 from smtpguard.wire.relay import RelayUnavailable
 
 
 class Commands:
-    """``out``: replies not yet written, None for what the relay is yet to say. ``asks``: what it is yet to be asked.
-    ``transaction_deadline``: until when its transaction must be complete."""
+    """One client's. ``pipeline``: its transaction, and the replies that wait."""
 
     def __init__(self, client: Client, desk: Desk) -> None:
-        self.out: list[Reply | None] = []
-        self.asks: list[Ask] = []
-        self.transaction_deadline = math.inf
         self._client, self._desk, self._listener = client, desk, desk.listener
         self._limits = desk.listener.limits
-        self._asked_at = math.inf
         self._errors = 0
         self._identity = Identity(client, desk, self._challenge)
+        self.pipeline = Pipeline(self._identity, desk)
         self._offered: Mapping[str, str] = {}
         self._largest = self._limits.message_octets
-        self._mail: Envelope | None = None  # accepted, or not yet answered
-        self._recipients: list[Recipient] = []
-        self._passage: Passage | None = None
 
     # what the dialog asks
 
@@ -61,84 +53,48 @@ class Commands:
         method = _METHODS.get(verb)
         if method is None:
             if verb in _ANOTHER_PROTOCOL:
-                self.say(reply.TOO_MANY_ERRORS)
+                self.pipeline.say(reply.TOO_MANY_ERRORS)
                 raise Over
             raise grammar.Refused(reply.NOT_IMPLEMENTED if verb in _KNOWN else reply.SYNTAX)
-        if self.asks:
+        if self.pipeline.asks:
             return self._after_the_relay(method, argument)
         return method(self, argument)
 
     async def _after_the_relay(self, method: Method, argument: bytes) -> None:
         """What a command means may hang on what the relay answers to those before it."""
-        await self.settle()
+        await self.pipeline.settle()
         todo = method(self, argument)
         if todo is not None:
             await todo
 
-    def say(self, answer: Reply) -> None:
-        self.out.append(answer)
-
     def wrong(self, answer: Reply) -> None:
         """A refusal that the client itself is to blame for; too many of them end the dialog."""
         self._errors += 1
-        self.say(answer if self._errors <= self._limits.errors else reply.TOO_MANY_ERRORS)
+        self.pipeline.say(answer if self._errors <= self._limits.errors else reply.TOO_MANY_ERRORS)
         if self._errors > self._limits.errors:
             raise Over
 
-    def take_replies(self) -> bytes:
-        out, self.out = self.out, []
-        if len(out) == 1:
-            return out[0].wire() if out[0] is not None else b""
-        return b"".join([said.wire() for said in out if said is not None])
-
-    async def settle(self) -> None:
-        """Ask the relay what is to be asked, and put its answers where they belong."""
-        if not self.asks:
-            return
-        asks, self.asks = self.asks, []
-        assert self._passage is not None
-        answers = await self._passage.ask(asks)
-        self._asked_at = self._desk.monotonic()
-        if len(asks) == len(self.out) == 1:  # a client that waits for each reply
-            self.out[0] = self._answered(asks[0], answers[0])
-        else:
-            answered = zip(asks, answers, strict=True)
-            self.out = [self._answered(*next(answered)) if said is None else said for said in self.out]
-        if self._mail is None:
-            self._reset()
-
     def failed(self, *, in_command: bool) -> None:
-        """An error of ours: a 451 for all it struck, and no word of it. In mid-content the dialog cannot go on."""
-        self.out = [said or reply.INTERNAL_ERROR for said in self.out]
-        if in_command:
-            self.say(reply.INTERNAL_ERROR)
-        self.asks = []
-        self._reset()
+        """An error of ours. In mid-content the dialog cannot go on."""
+        self.pipeline.fail(in_command=in_command)
         if self._client.in_data:
             raise Over
 
-    def dawdling(self, now: float) -> None:
-        """The client is waited for: let others have the relay connection if that takes long."""
-        if self._passage is None or now - self._asked_at < self._limits.dawdle_seconds:
-            return
-        if self._identity.line is None:
-            self._passage.park()
-
     def end(self) -> None:
         self._identity.log_out()  # first: its QUIT ends its transaction as well
-        self._reset()
+        self.pipeline.reset()
 
     # the session
 
     def _greeted(self, helo: str, offered: Mapping[str, str], *, extended: bool) -> None:
-        self._reset()
+        self.pipeline.reset()
         self._identity.greeted(helo, extended=extended)
         self._offered = offered
         self._largest = largest(offered, self._limits.message_octets)
 
     def _helo_command(self, argument: bytes) -> None:
         self._greeted(grammar.parse_helo(argument), {}, extended=False)
-        self.say(Reply(250, (self._listener.hostname,)))
+        self.pipeline.say(Reply(250, (self._listener.hostname,)))
 
     async def _ehlo(self, argument: bytes) -> None:
         helo = grammar.parse_helo(argument)
@@ -148,14 +104,14 @@ class Commands:
             # No session with the relay in this process yet, so nobody knows what it offers. To offer less would make
             # clients bounce what needs more, and after a 451 they go on with HELO, which comes to the same. Once it was
             # known it goes on being offered while the relay is down: then MAIL is answered 451.
-            self.say(reply.NO_RELAY_YET)
+            self.pipeline.say(reply.NO_RELAY_YET)
             raise Over from None
         self._greeted(helo, offered, extended=True)
         starttls = self._listener.tls is not None and not self._client.tls
         host, trusted, auth = self._listener.hostname, self._client.trusted, self._identity.mechanisms(offered)
         if auth:
             self._client.incoming.longest = grammar.MAX_AUTH_COMMAND
-        return self.say(
+        return self.pipeline.say(
             offer(host, offered, self._limits.message_octets, starttls=starttls, trusted=trusted, auth=auth)
         )
 
@@ -163,11 +119,11 @@ class Commands:
         tls = self._listener.tls
         if tls is None:
             raise grammar.Refused(reply.NOT_IMPLEMENTED)
-        if self._client.tls or self._mail is not None or self._identity.user is not None:
+        if self._client.tls or self.pipeline.mail is not None or self._identity.user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         if argument:
             raise grammar.Refused(reply.BAD_PARAMETER)
-        self.say(reply.START_TLS)
+        self.pipeline.say(reply.START_TLS)
         await self._client.flush()
         await self._client.start_tls(tls.context, tls.handshake_seconds)
         self._identity.log_out()
@@ -175,78 +131,79 @@ class Commands:
 
     async def _auth(self, argument: bytes) -> None:
         who = self._identity
-        if not who.extended or self._mail is not None or who.user is not None:
+        if not who.extended or self.pipeline.mail is not None or who.user is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         answer = await who.log_in(argument, self._offered)
         if answer.code == 421:
-            self.say(answer)
+            self.pipeline.say(answer)
             raise Over
         if who.user is None:
             return self.wrong(answer)
-        return self.say(answer)
+        return self.pipeline.say(answer)
 
     async def _challenge(self, challenge: Reply) -> None:
-        self.say(challenge)
+        self.pipeline.say(challenge)
         await self._client.flush()
 
     def _xclient(self, argument: bytes) -> None:
-        if self._client.trusted and self._mail is not None:
+        if self._client.trusted and self.pipeline.mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         refusal = self._identity.speak_for(argument)
         self._greeted("", {}, extended=False)
-        self.say(refusal or self._desk.greeting)
+        self.pipeline.say(refusal or self._desk.greeting)
         if refusal is not None:
             raise Over
 
     def _xforward_command(self, argument: bytes) -> None:
-        if self._client.trusted and (not self._identity.extended or self._mail is not None):
+        if self._client.trusted and (not self._identity.extended or self.pipeline.mail is not None):
             raise grammar.Refused(reply.BAD_SEQUENCE)
         self._identity.forward(argument)
-        self.say(reply.OK)
+        self.pipeline.say(reply.OK)
 
     def _noop(self, argument: bytes) -> None:
-        self.say(reply.OK)
+        self.pipeline.say(reply.OK)
 
     def _vrfy(self, argument: bytes) -> None:
         if not argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
-        self.say(reply.CANNOT_VERIFY)
+        self.pipeline.say(reply.CANNOT_VERIFY)
 
     def _help(self, argument: bytes) -> None:
-        self.say(reply.HELP)
+        self.pipeline.say(reply.HELP)
 
     def _rset(self, argument: bytes) -> None:
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
-        self._reset()
-        self.say(reply.OK)
+        self.pipeline.reset()
+        self.pipeline.say(reply.OK)
 
     def _quit(self, argument: bytes) -> None:
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
-        self.say(reply.BYE)
+        self.pipeline.say(reply.BYE)
         raise Over
 
     # the transaction
 
     def _mail_command(self, argument: bytes) -> None:
+        pipeline = self.pipeline
         who = self._identity
         lacking = who.lacks()
         if lacking is not None:
             raise grammar.Refused(lacking)
-        if not who.helo or self._mail is not None:
+        if not who.helo or pipeline.mail is not None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         mail = grammar.parse_mail(argument, extended=self._identity.extended)
         self._check_offered("SMTPUTF8", mail.smtputf8)
         self._check_offered("8BITMIME", mail.body is Body.EIGHTBITMIME)
         self._check_offered("DSN", mail.ret or mail.envid)
         if mail.size_bytes is not None and mail.size_bytes > self._largest:
-            self.say(reply.TOO_BIG)
+            pipeline.say(reply.TOO_BIG)
             return
         if mail.auth is not None and not self._client.trusted:
             mail = replace(mail, auth="<>")  # RFC 4954 section 5
-        self._mail = mail
-        self._passage = Passage(
+        pipeline.mail = mail
+        pipeline.passage = Passage(
             who.line or self._desk.pool,
             who.session,
             mail,
@@ -254,45 +211,51 @@ class Commands:
             gone=self._client.gone,
             here=self._listener.here,
         )
-        self.transaction_deadline = self._desk.monotonic() + self._limits.transaction_seconds
-        self._ask(mail)
+        pipeline.deadline = self._desk.monotonic() + self._limits.transaction_seconds
+        pipeline.ask(mail)
 
     def _rcpt(self, argument: bytes) -> Awaitable[None] | None:
-        if self._mail is None:
+        pipeline = self.pipeline
+        if pipeline.mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         recipient, path = grammar.parse_rcpt(
-            argument, extended=self._identity.extended, smtputf8=self._mail.smtputf8, here=self._listener.hostname
+            argument,
+            extended=self._identity.extended,
+            smtputf8=pipeline.mail.smtputf8,
+            here=self._listener.hostname,
         )
         self._check_offered("DSN", recipient.notify or recipient.orcpt)
-        if len(self._recipients) + len(self.asks) >= self._limits.recipients:
+        if len(pipeline.recipients) + len(pipeline.asks) >= self._limits.recipients:
             return self._rcpt_at_the_limit(recipient, path)
-        self._ask((recipient, path))
+        pipeline.ask((recipient, path))
         return None
 
     async def _rcpt_at_the_limit(self, recipient: Recipient, path: bytes) -> None:
         """Some of those before may be refused."""
-        await self.settle()
-        if self._mail is None:
+        pipeline = self.pipeline
+        await pipeline.settle()
+        if pipeline.mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
-        if len(self._recipients) >= self._limits.recipients:
-            self.say(reply.TOO_MANY_RECIPIENTS)
+        if len(pipeline.recipients) >= self._limits.recipients:
+            pipeline.say(reply.TOO_MANY_RECIPIENTS)
         else:
-            self._ask((recipient, path))
+            pipeline.ask((recipient, path))
 
     async def _data(self, argument: bytes) -> None:
-        if self._mail is None or self._passage is None:
+        pipeline = self.pipeline
+        if pipeline.mail is None or pipeline.passage is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         if argument.strip():
             raise grammar.Refused(reply.BAD_PARAMETER)
-        if self._passage.broken is not None:
-            self.say(self._passage.broken)
-            return self._reset()
-        if not self._recipients:
+        if pipeline.passage.broken is not None:
+            pipeline.say(pipeline.passage.broken)
+            return pipeline.reset()
+        if not pipeline.recipients:
             raise grammar.Refused(reply.NO_RECIPIENTS)
         if self._client.incoming.pending:
-            self.say(reply.TOO_EARLY)
+            pipeline.say(reply.TOO_EARLY)
             raise Over  # what came is content, and must not be taken for commands
-        self.say(reply.START_MAIL)
+        pipeline.say(reply.START_MAIL)
         await self._client.flush()
         self._client.in_data = True
         arrived = await self._content()
@@ -301,7 +264,7 @@ class Commands:
         else:
             await self._carry(arrived)
         self._client.in_data = False
-        self._reset()
+        pipeline.reset()
         return None
 
     async def _content(self) -> Arrived | Reply:
@@ -325,54 +288,29 @@ class Commands:
 
     async def _carry(self, arrived: Arrived) -> None:
         """Let the guard decide, and say what it did. A client that goes away meanwhile does not cut that short."""
-        assert self._mail is not None
-        assert self._passage is not None
-        passage, self._passage = self._passage, None
+        pipeline = self.pipeline
+        assert pipeline.mail is not None
+        assert pipeline.passage is not None
+        passage, pipeline.passage = pipeline.passage, None
         passage.content = arrived
         transaction = Transaction(
             id=self._desk.new_id(),
             session=self._identity.session,
-            envelope=replace(self._mail, recipients=tuple(self._recipients)),
+            envelope=replace(pipeline.mail, recipients=tuple(pipeline.recipients)),
             message=arrived.message,
             gone=self._client.gone,
         )
         self._client.deciding = True
         answer, drop = await self._desk.carry(transaction, passage)
         self._client.deciding = False
-        self.say(answer)
+        pipeline.say(answer)
         self._errors = 0
         if drop:
             raise Over
 
-    # within
-
-    def _ask(self, ask: Ask) -> None:
-        self.asks.append(ask)
-        self.out.append(None)
-
-    def _answered(self, ask: Ask, answer: Reply) -> Reply:
-        if isinstance(ask, Envelope):
-            if not answer.positive:
-                self._mail = None
-        elif answer.positive:
-            if self._mail is None:
-                return reply.BAD_SEQUENCE  # whatever the relay thinks of a recipient without a reverse-path
-            self._recipients.append(ask[0])
-        return answer
-
     def _check_offered(self, keyword: str, used: object) -> None:
         if used and keyword not in self._offered:
             raise grammar.Refused(reply.UNKNOWN_PARAMETER)
-
-    def _reset(self) -> None:
-        """No transaction; at the relay neither."""
-        if self._passage is not None:
-            self._passage.close()
-            self._passage = None
-        self._mail = None
-        self._recipients = []
-        self.transaction_deadline = math.inf
-        self._identity.transaction_over()
 
 
 Method = Callable[[Commands, bytes], Awaitable[None] | None]

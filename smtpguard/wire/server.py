@@ -8,7 +8,7 @@ aiosmtpd's SMTP protocol, with every override of it in this file. Kept of it: ho
 - nothing is reflected upon and no host name looked up for a connection; no exception is shown to a client; no log of
   aiosmtpd's is written, since it holds addresses and content.
 
-Never here: where connections come from (reception), what a command does (commands) or says (grammar).
+Never here: where connections come from (reception), what a command does (commands) or says (grammar), what waits (pipeline).
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Dialog(SMTP):
         self._farewell: Reply | None = None
         self._waiting = False
         self._commands = Commands(self, desk)
+        self._pipeline = self._commands.pipeline
 
     # aiosmtpd's, kept or made to do nothing
 
@@ -142,7 +143,7 @@ class Dialog(SMTP):
     async def _handle_client(self) -> None:
         try:
             refusal = self._desk.refusal(self)
-            self._commands.say(refusal or self._desk.greeting)
+            self._pipeline.say(refusal or self._desk.greeting)
             if refusal is not None:
                 raise Over
             while True:
@@ -161,22 +162,22 @@ class Dialog(SMTP):
 
     async def _talk(self) -> None:
         """Command after command, until one is refused or fails. Where nothing more has come, all are answered at once."""
-        commands, incoming = self._commands, self.incoming
+        commands, pipeline, incoming = self._commands, self._pipeline, self.incoming
         line: bytes | None = None
         try:
             while True:
                 line = incoming.line()
-                if line is not None and len(commands.out) < MOST_REPLIES:
+                if line is not None and len(pipeline.out) < MOST_REPLIES:
                     todo = commands.do(line)
                     if todo is not None:
                         await todo
                     continue
-                if commands.asks:
-                    await commands.settle()
-                if commands.out:
+                if pipeline.asks:
+                    await pipeline.settle()
+                if pipeline.out:
                     await self.flush()
                 if self._farewell is not None:
-                    commands.say(self._farewell)
+                    pipeline.say(self._farewell)
                     raise Over
                 if line is None:
                     await self.more()
@@ -197,7 +198,7 @@ class Dialog(SMTP):
         """Wait for the client to send, no longer than it may take: for a whole command, or for any piece of content."""
         if self.deadline == math.inf:
             idle = self._desk.monotonic() + self._limits.idle_seconds
-            self.deadline = min(idle, self._commands.transaction_deadline)
+            self.deadline = min(idle, self._pipeline.deadline)
         self._waiting = True
         alive = await self.incoming.more()
         self._waiting = False
@@ -208,7 +209,7 @@ class Dialog(SMTP):
 
     async def flush(self) -> None:
         """All replies so far in one write; a client that does not read is waited for like one that does not write."""
-        out = self._commands.take_replies()
+        out = self._pipeline.take_replies()
         if not out:
             return
         if self.transport is None:
@@ -222,7 +223,7 @@ class Dialog(SMTP):
 
     async def _last_words(self) -> None:
         try:
-            await self._commands.settle()
+            await self._pipeline.settle()
             await self.flush()
         except (ConnectionError, asyncio.CancelledError):
             pass  # nobody hears them
@@ -267,7 +268,7 @@ class Dialog(SMTP):
             else:
                 self._part(reply.TIMED_OUT)
         elif self._waiting:
-            self._commands.dawdling(now)
+            self._pipeline.dawdling(now)
 
     def stop(self) -> None:
         """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""

@@ -1,0 +1,100 @@
+"""What one client's commands come to before they are answered: the mail transaction that they make up (RFC 5321 section 3.3), and
+the replies that wait (RFC 2920 section 3).
+
+MAIL and RCPT are not answered at once: they wait until nothing more has come in, or an answer is needed, and are then asked of
+the relay together; replies leave in the order of the commands all the same. Never here: what a command does and when it may come
+(commands), or the transaction at the relay (proxy).
+"""
+
+from __future__ import annotations
+
+import math
+
+from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.reply import Reply
+from smtpguard.wire.desk import Desk
+from smtpguard.wire.identity import Identity
+from smtpguard.wire.proxy import Ask, Passage
+
+
+class Pipeline:
+    """``out``: replies not yet written, None for what the relay is yet to say. ``asks``: what it is yet to be asked.
+
+    ``mail``: of the transaction, accepted or not yet answered; ``recipients``: those that were accepted; ``passage``: to the
+    relay; ``deadline``: until when it must be complete.
+    """
+
+    def __init__(self, identity: Identity, desk: Desk) -> None:
+        self.out: list[Reply | None] = []
+        self.asks: list[Ask] = []
+        self.mail: Envelope | None = None
+        self.recipients: list[Recipient] = []
+        self.passage: Passage | None = None
+        self.deadline = math.inf
+        self._identity, self._desk = identity, desk
+        self._asked_at = math.inf
+
+    def say(self, answer: Reply) -> None:
+        self.out.append(answer)
+
+    def ask(self, ask: Ask) -> None:
+        self.asks.append(ask)
+        self.out.append(None)
+
+    def take_replies(self) -> bytes:
+        out, self.out = self.out, []
+        if len(out) == 1:
+            return out[0].wire() if out[0] is not None else b""
+        return b"".join([said.wire() for said in out if said is not None])
+
+    async def settle(self) -> None:
+        """Ask the relay what is to be asked, and put its answers where they belong."""
+        if not self.asks:
+            return
+        asks, self.asks = self.asks, []
+        assert self.passage is not None
+        answers = await self.passage.ask(asks)
+        self._asked_at = self._desk.monotonic()
+        if len(asks) == len(self.out) == 1:  # a client that waits for each reply
+            self.out[0] = self._answered(asks[0], answers[0])
+        else:
+            answered = zip(asks, answers, strict=True)
+            self.out = [self._answered(*next(answered)) if said is None else said for said in self.out]
+        if self.mail is None:
+            self.reset()
+
+    def fail(self, *, in_command: bool) -> None:
+        """An error of ours: a 451 for all it struck, and no word of it. ``in_command``: for the one that is being done, too."""
+        self.out = [said or reply.INTERNAL_ERROR for said in self.out]
+        if in_command:
+            self.say(reply.INTERNAL_ERROR)
+        self.asks = []
+        self.reset()
+
+    def reset(self) -> None:
+        """No transaction; at the relay neither."""
+        if self.passage is not None:
+            self.passage.close()
+            self.passage = None
+        self.mail = None
+        self.recipients = []
+        self.deadline = math.inf
+        self._identity.transaction_over()
+
+    def dawdling(self, now: float) -> None:
+        """The client is waited for: let others have the relay connection if that takes long."""
+        if self.passage is None or now - self._asked_at < self._desk.listener.limits.dawdle_seconds:
+            return
+        if self._identity.line is None:
+            self.passage.park()
+
+    def _answered(self, ask: Ask, answer: Reply) -> Reply:
+        if isinstance(ask, Envelope):
+            if not answer.positive:
+                self.mail = None
+        elif answer.positive:
+            if self.mail is None:
+                return reply.BAD_SEQUENCE  # whatever the relay thinks of a recipient without a reverse-path
+            self.recipients.append(ask[0])
+        return answer
