@@ -66,8 +66,14 @@ class Explainer:
         self._new_id = ids()
 
     async def explain(
-        self, message: Message, reverse_path: Address | None, recipients: Sequence[Address], session: Session
+        self,
+        message: Message,
+        reverse_path: Address | None,
+        recipients: Sequence[Address],
+        session: Session,
+        counted: Mapping[str, int] | None = None,
     ) -> Explained:
+        """``counted``: what is known to have been counted by a fact, where this message alone comes to less."""
         envelope = Envelope(reverse_path=reverse_path, recipients=tuple(Recipient(address=a) for a in recipients))
         transaction = Transaction(id=self._new_id(), session=session, envelope=envelope, message=message)
         gathering = Gathering(transaction, self._in_force, self._sources)
@@ -80,6 +86,8 @@ class Explainer:
         streams = watched(gathering)
         asks = (*plan.asks, *(one.ask for one in streams))
         counts, maybe = alone(asks, gathering)
+        if counted:
+            counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
         live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
         verdict = with_fixed(plan.close(live), gathering, live, streams)
         reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)

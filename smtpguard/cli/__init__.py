@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("check", "Check settings and policy, every error at once."),
     "explain": ("explain", "Say what would become of messages, and why."),
     "test": ("policytest", "Run a policy's own test cases."),
+    "replay": ("replay", "Say what the policy file would decide otherwise than the policy in force."),
     "lists": ("lists", "Customer lists: sync, show, match, overlap."),
     "held": ("held", "Held mail: list, show, approve, reject, withdraw, export."),
     "mailings": ("mailings", "Mailings: list, show, people, approve, reject, go-on, stop, reopen."),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -16,10 +16,10 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.report import About
 from smtpguard.cli.audit import progress
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.incidentshown import row, told
-from smtpguard.config.problem import Broken, Invalid
-from smtpguard.config.quantity import seconds
+from smtpguard.cli.times import moment
+from smtpguard.config.problem import Broken
 
 _ID = 16  # characters of an id of ours
 
@@ -71,8 +71,8 @@ def report(
         lists=frozenset(lists),
         senders=frozenset(senders),
         subject=subject,
-        since=None if since is None else microseconds(_when("--since", since, now)),
-        until=None if until is None else microseconds(_when("--until", until, now)),
+        since=None if since is None else microseconds(moment("--since", since, now)),
+        until=None if until is None else microseconds(moment("--until", until, now)),
         whole=not alone,
     )
     if asked == About(whole=not alone):
@@ -124,18 +124,3 @@ async def _purposes(store: Store, policies: Iterable[str], delimiters: str) -> d
             continue
         purposes |= {rule.rule_id: rule.descriptions.get("en", rule.description) for rule in rules}
     return purposes
-
-
-def _when(option: str, text: str, now: datetime) -> datetime:
-    """A moment, or so long ago. Raises CannotRun."""
-    try:
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-    except ValueError:
-        pass
-    try:
-        return now - timedelta(seconds=seconds(text))
-    except (Invalid, OverflowError):
-        raise CannotRun(
-            f'{option}: "{text}" is no time; expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
-        ) from None

@@ -1,0 +1,205 @@
+"""smtpguard replay: what the policy file, as it is now, would decide otherwise than the policy in force.
+
+On what was held and is kept still, or on messages in files. Each message is thought over twice, as ``explain`` does it; nothing is
+decided, sent or written. Never here: the deciding (app.explaining binds it), or the messages in files (mailfiles).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.mailfiles import envelope_of, mails
+from smtpguard.cli.shown import plain
+from smtpguard.cli.times import moment
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.message import Message
+from smtpguard.policy.admission import ContentMissing
+from smtpguard.policy.verdict import Mode, Verdict
+
+if TYPE_CHECKING:
+    from smtpguard.policy.approval import Hold
+    from smtpguard.store.store import Store
+
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One message to think over. ``counted``: of its mailing, by fact."""
+
+    name: str
+    subject: str
+    message: Message
+    reverse_path: Address | None
+    recipients: Sequence[Address]
+    session: Session
+    counted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Tally:
+    same: int = 0
+    by_other_rules: int = 0
+    moved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missing: int = 0
+    in_force: bool = False
+
+    @property
+    def all(self) -> int:
+        return self.same + self.by_other_rules + self.moved.total()
+
+
+@click.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option("--since", metavar="WHEN", help='Only what was held since then: "2026-11-26 09:30" in UTC, or "30d" ago.')
+@click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if anything would be decided otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a message, those that stay the same too.")
+@click.pass_obj
+def command(context: Context, files: Sequence[str], since: str | None, expect: str | None, as_json: bool) -> None:
+    """Say what the policy file would decide otherwise than the policy in force, before it is put in force.
+
+    Of what was held and is kept still; with FILEs (messages, folders of them, mboxes, - for standard input), of those. Counts are
+    of the message alone, of held mail at least what its mailing has come to. What passed is not kept, so it cannot be replayed.
+    """  # fmt: skip
+    if files and since is not None:
+        raise click.UsageError("--since is for what was held; with FILEs it says nothing")
+    after = None if since is None else moment("--since", since, datetime.now(UTC))
+    tally = context.run(_replay(context, files, after, as_json or context.json))
+    if not tally.all:
+        raise CannotRun(f"there is no message in {', '.join(files)}" if files else "nothing that was held is kept")
+    if not (as_json or context.json):
+        for line in _in_all(tally):
+            click.echo(line)
+    if expect and tally.moved:
+        raise click.exceptions.Exit(1)
+
+
+async def _replay(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> _Tally:
+    from smtpguard.app.explaining import explainer
+    from smtpguard.app.files import parse_policy, read_policy
+    from smtpguard.app.services import opened
+
+    settings, tally = context.settings(), _Tally()
+    planned = read_policy(settings)
+    async with AsyncExitStack() as undo:
+        store, _ = await undo.enter_async_context(opened(settings))
+        gate = await store.gate()
+        try:
+            documents = await store.policy(gate.policy_sha256)
+        except KeyError:
+            raise CannotRun("no policy is in force yet: smtpguard serve or reload puts one in force") from None
+        tally.in_force = planned.sha256 == gate.policy_sha256
+        before = await undo.enter_async_context(explainer(settings, parse_policy(settings, dict(documents))))
+        then = await undo.enter_async_context(explainer(settings, planned))
+        cases = _of_files(files) if files else _held(store, after, tally)
+        async for one in cases:
+            asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
+            was, will = (await before.explain(*asked)).verdict, (await then.explain(*asked)).verdict
+            _count(tally, was, will)
+            if as_json:
+                context.say(_row(one, was, will))
+            else:
+                for line in _lines(one, was, will):
+                    click.echo(line)
+    return tally
+
+
+async def _of_files(files: Sequence[str]) -> AsyncIterator[_Case]:
+    for mail in mails(files):
+        path, people = envelope_of(mail.message.header)
+        subject = mail.message.header.get("Subject") or ""
+        yield _Case(
+            name=mail.name, subject=subject, message=mail.message, reverse_path=path, recipients=people,
+            session=Session(client_ip="127.0.0.1"),
+        )  # fmt: skip
+
+
+async def _held(store: Store, after: datetime | None, tally: _Tally) -> AsyncIterator[_Case]:
+    """The newest first, copies of a mailing aside, which are decided on with it."""
+    last: Hold | None = None
+    while page := await store.holds(
+        limit=PAGE, before=last.held_at if last else None, after_id=last.hold_id if last else None
+    ):
+        for hold in page:
+            if after is not None and hold.held_at < after:
+                return
+            try:
+                yield await _case(store, hold)
+            except ContentMissing:
+                tally.missing += 1
+        last = page[-1]
+
+
+async def _case(store: Store, hold: Hold) -> _Case:
+    mailing = await store.mailing(hold.mailing_id) if hold.mailing_id else None
+    counted = {} if mailing is None else {
+        "mailing.customers": mailing.customers, "mailing.reach": mailing.people.all, "mailing.messages": mailing.messages,
+    }  # fmt: skip
+    return _Case(
+        name=hold.hold_id,
+        subject=hold.subject,
+        message=await store.content(hold.content_sha256),
+        reverse_path=hold.envelope.reverse_path,
+        recipients=hold.envelope.addresses,
+        session=hold.session,
+        counted=counted,
+    )
+
+
+def _rules(verdict: Verdict) -> list[str]:
+    """Those that take effect, and those that only observe."""
+    return sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
+
+
+def _count(tally: _Tally, was: Verdict, will: Verdict) -> None:
+    if was.action is not will.action:
+        tally.moved[was.action.word, will.action.word] += 1
+    elif _rules(was) != _rules(will):
+        tally.by_other_rules += 1
+    else:
+        tally.same += 1
+
+
+def _row(one: _Case, was: Verdict, will: Verdict) -> dict[str, Any]:
+    def told(verdict: Verdict) -> dict[str, Any]:
+        return {"action": verdict.action.word, "rules": _rules(verdict), "policy_sha256": verdict.policy_sha256}
+
+    return {
+        "message": one.name,
+        "subject": one.subject,
+        "same": was.action is will.action and _rules(was) == _rules(will),
+        "in_force": told(was),
+        "file": told(will),
+    }
+
+
+def _lines(one: _Case, was: Verdict, will: Verdict) -> Iterator[str]:
+    before, then = _rules(was), _rules(will)
+    if was.action is will.action and before == then:
+        return
+    moved = was.action.word if was.action is will.action else f"{was.action.word} -> {will.action.word}"
+    yield plain(f'{one.name}: {moved}  "{one.subject}"')
+    for sign, some in (("-", [r for r in before if r not in then]), ("+", [r for r in then if r not in before])):
+        for rule in some:
+            yield f"  {sign} {rule}"
+
+
+def _in_all(tally: _Tally) -> Iterator[str]:
+    moved = ", ".join(f"{was} -> {will}: {n:,}" for (was, will), n in sorted(tally.moved.items()))
+    yield (
+        f"{tally.all:,} message{'s' * (tally.all != 1)}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
+        f"other rules, {tally.moved.total():,} otherwise" + (f" ({moved})" if moved else "")
+    )
+    if tally.in_force:
+        yield "the policy file is the policy in force"
+    if tally.missing:
+        yield f"{tally.missing:,} more were held, whose content is not kept any more"

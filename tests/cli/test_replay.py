@@ -1,0 +1,200 @@
+"""replay, as an admin types it before a change of the policy is put in force."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.config.documents import policy_documents
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, Way, house
+
+LIST, MANY = "T000000000000001", "T000000000000002"
+"""What was held: to the list's address, and to a third of its members, each with a message of their own."""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_bytes(KEY)
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "smtpguard.yaml").write_text(
+        f'store: {{url: "sqlite:///{tmp_path}/guard.db"}}\nstate: {tmp_path}\nsecret_file: {tmp_path}/secret\n'
+    )
+    (tmp_path / "vocabularies").mkdir()
+    for name, data in DOCUMENTS.items():
+        (tmp_path / name).write_bytes(data)
+    for name in ("ramadan", "news"):
+        (tmp_path / f"{name}.csv").write_text("email\n")
+
+    async def work() -> None:
+        async with house(tmp_path, documents=policy_documents(tmp_path / "policy.yaml")) as home:
+            intake = home.intake()
+            await intake(home.transaction(RAMADAN), Way())
+            home.clock.pass_(days=3)
+            await intake(home.transaction(*MEMBERS[:30], Subject="SV: Beer", Message_ID="<2@example.com>"), Way())
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def change(installed: Path, *pairs: tuple[str, str]) -> None:
+    text = POLICY
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    (installed / "policy.yaml").write_text(text)
+
+
+def run(installed: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", *args])
+
+
+def said(installed: Path, *args: str) -> list[str]:
+    result = run(installed, *args)
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
+def rows(installed: Path, *args: str) -> dict[str, Any]:
+    return {row["message"]: row for row in map(json.loads, said(installed, *args, "--json"))}
+
+
+FEWER = ('mailing.customers: ">= 20"', 'mailing.customers: ">= 200"')
+SHOWN = ('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 100"')
+OPEN = ("[internal, unclear]", "[unclear]")
+
+
+def test_a_file_that_changes_nothing(installed: Path) -> None:
+    assert said(installed) == [
+        "2 messages: 2 decided as now, 0 by other rules, 0 otherwise",
+        "the policy file is the policy in force",
+    ]
+
+
+def test_what_would_not_be_held_any_more(installed: Path) -> None:
+    change(installed, FEWER, SHOWN)
+    assert said(installed) == [
+        f'{MANY}: hold -> relay  "SV: Beer"',
+        "  - internal-to-hidden-members",
+        "  - internal-to-many-customers",
+        "2 messages: 1 decided as now, 0 by other rules, 1 otherwise (hold -> relay: 1)",
+    ]
+
+
+def test_what_would_be_held_for_another_reason(installed: Path) -> None:
+    change(installed, ("id: internal-to-list", "id: never-to-a-list"))
+    assert said(installed) == [
+        f'{LIST}: hold  "SV: lunch"',
+        "  - internal-to-list",
+        "  + never-to-a-list",
+        "2 messages: 1 decided as now, 1 by other rules, 0 otherwise",
+    ]
+
+
+def test_a_rule_that_only_observes_now(installed: Path) -> None:
+    observing = "id: internal-to-list\n    mode: observe"
+    change(installed, ("id: internal-to-list", observing))
+    assert "  + internal-to-list (observes)" in said(installed)
+
+
+def test_the_rows_for_programs_have_all_messages(installed: Path) -> None:
+    change(installed, FEWER, SHOWN)
+    told = rows(installed)
+    assert {name: row["same"] for name, row in told.items()} == {LIST: True, MANY: False}
+    assert told[MANY]["in_force"]["rules"] == ["internal-to-hidden-members", "internal-to-many-customers"]
+    assert (told[MANY]["in_force"]["action"], told[MANY]["file"]["action"]) == ("hold", "relay")
+    assert told[LIST]["in_force"]["policy_sha256"] != told[LIST]["file"]["policy_sha256"]
+
+
+def test_since(installed: Path) -> None:
+    assert set(rows(installed, "--since", "2026-03-04")) == {MANY}
+
+
+def test_expecting_no_change(installed: Path) -> None:
+    assert run(installed, "--expect", "same").exit_code == 0
+    change(installed, FEWER, SHOWN)
+    assert run(installed, "--expect", "same").exit_code == 1
+
+
+def test_a_copy_counts_as_its_mailing_does(installed: Path) -> None:
+    """Sent one by one, no message alone comes to what its rule asks for."""
+
+    async def work() -> None:
+        async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:
+            home.clock.pass_(days=10)
+            for n in range(25):
+                own = {
+                    "Message_ID": f"<w{n}@example.com>",
+                    "id": f"W{n:015}",
+                    "X_Mailing": "wine",
+                    "To": "all@example.com",
+                }
+                await home.intake()(home.transaction(MEMBERS[n], Subject="SV: Wine", **own), Way())
+
+    asyncio.run(work())
+    told = [row for row in rows(installed).values() if row["subject"] == "SV: Wine"]
+    assert [row["in_force"]["rules"] for row in told] == [["internal-to-many-customers"]]
+
+
+def test_messages_in_files(installed: Path) -> None:
+    folder = installed / "mail"
+    folder.mkdir()
+    (folder / "one.eml").write_bytes(
+        b"From: anna@example.com\nTo: ramadan@lists.example.com\nSubject: Re: x\n\nSee you\n"
+    )
+    (folder / "two.eml").write_bytes(b"From: anna@example.com\nTo: bo@example.com\nSubject: Re: x\n\nSee you\n")
+    change(installed, OPEN)
+    lines = said(installed, str(folder))
+    assert lines[0] == f'{folder}/one.eml: hold  "Re: x"'
+    assert lines[-1].startswith("2 messages: 1 decided as now, 1 by other rules")
+
+
+def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:
+    with sqlite3.connect(installed / "guard.db") as connection:
+        (sha256,) = connection.execute("SELECT content FROM hold WHERE hold_id = ?", (LIST,)).fetchone()
+        connection.execute("DELETE FROM chunk WHERE sha256 = ?", (sha256,))
+        connection.execute("DELETE FROM content WHERE sha256 = ?", (sha256,))
+    connection.close()
+    assert said(installed)[-1] == "1 more were held, whose content is not kept any more"
+
+
+WRONG = {
+    ("--since", "2h", "x.eml"): "--since is for what was held; with FILEs it says nothing",
+    ("--since", "soon"): '--since: "soon" is no time',
+    ("nothing.eml",): "nothing.eml: no such file",
+    ("--since", "2100-01-01"): "nothing that was held is kept",
+}
+
+
+@pytest.mark.parametrize("args", WRONG, ids=" ".join)
+def test_wrong_use(installed: Path, args: tuple[str, ...]) -> None:
+    result = run(installed, *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert WRONG[args] in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_policy_that_cannot_be_read_says_where(installed: Path) -> None:
+    change(installed, ("then: reject", "then: rejct"))
+    result = run(installed)
+    assert result.exit_code == 2
+    assert "policy.yaml:" in result.stderr
+    assert "did you mean reject?" in result.stderr
+
+
+def test_nothing_is_written(installed: Path) -> None:
+    def journal() -> int:
+        with sqlite3.connect(installed / "guard.db") as connection:
+            (n,) = connection.execute("SELECT COUNT(*) FROM entry").fetchone()
+        connection.close()
+        return int(n)
+
+    before = journal()
+    said(installed)
+    assert journal() == before
