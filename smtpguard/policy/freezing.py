@@ -38,9 +38,10 @@ def _may_stop(freeze: Freeze, facts: Facts, live: Live) -> bool:
 
 def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
     what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
+    named = freeze.selector is Selector.SENDER  # what is observed is chained for good; whom it names, only the detail says
     reason = Reason(
         fact=FREEZE,
-        observed=what,
+        observed=freeze.selector.value if named else what,
         limit="",
         public="Mail is being stopped at the moment, and waits until people let it go on.",
         detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",

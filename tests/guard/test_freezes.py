@@ -12,7 +12,7 @@ import pytest
 
 from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.policy.admission import Freeze, Gate, Selector, Unavailable
-from smtpguard.policy.verdict import Relayed
+from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.house import MEMBERS, Clock, House, Way
 
 
@@ -146,6 +146,21 @@ async def test_freeze_and_thaw(home: House) -> None:
     assert await freezes.standing() == ()
     with pytest.raises(KeyError):
         await freezes.thaw(frozen.freeze.freeze_id, by="root")
+
+
+async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) -> None:
+    """Entries stay as long as the journal, names only as long as addresses may."""
+    ids = iter(("F1", "F2"))
+    freezes = Freezes(home.store, home.clock, new_id=lambda: next(ids), recall_seconds=0)
+    await freezes.freeze(Selector.SENDER, "anna@example.com", reason="taken over", by="root")
+    held = await home.intake()(home.transaction("otto@partner.example"), Way())
+    assert isinstance(held, Held)
+    entries = await home.store.entries()
+    assert [entry.kind for entry, _ in entries][-2:] == ["freeze", "verdict"]
+    assert "anna@example.com" not in "".join(entry.body for entry, _ in entries)
+    hold = await home.store.hold(held.hold_id)
+    assert hold is not None
+    assert "sender anna@example.com" in hold.verdict.hits[0].reasons[0].detail, "people are told"
 
 
 async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:
