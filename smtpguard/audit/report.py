@@ -1,6 +1,6 @@
 """The incident report: who sent what, when, to how many, what became of it, and who decided, all from the journal.
 
-What is asked (``About``) picks verdicts; whatever happened to those messages and their mailings belongs to the case, and so
+What is asked (about.py) picks verdicts; whatever happened to those messages and their mailings belongs to the case, and so
 do the freezes, policies and lists of that time. A case may be a mailing of 400,000 messages: it is added up as its entries
 come, and of what came in masses the timeline keeps the first and the last. Where nobody can know, the report says so.
 Pure. Never here: where entries are kept (store), or how a report looks (cli).
@@ -9,26 +9,19 @@ Pure. Never here: where entries are kept (store), or how a report looks (cli).
 from __future__ import annotations
 
 import enum
-import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from smtpguard.audit.about import NAMES, About, Digests
 from smtpguard.audit.chain import Clear, Entry, Seal, instant
 from smtpguard.audit.event import Kind
+from smtpguard.audit.timeline import Step, Timeline
 
 DAY = 86_400 * 1_000_000
 """Microseconds. So long after the last that happened to its messages, a freeze, a policy or a list still belongs to a case."""
-SHOWN = 20
-"""Of what came in masses the timeline keeps so many entries at the beginning, and at the end."""
-
-_NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
-"""Roles of a verdict's private part that say who wrote a message."""
-_MASSES = frozenset(
-    {Kind.VERDICT.value, Kind.OUTCOME.value, Kind.RELEASE.value, Kind.RELEASED.value, Kind.NOTICE.value}
-)
 AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, Kind.POLICY.value, Kind.LIST.value,
                      Kind.STREAM.value})  # fmt: skip
 
@@ -68,57 +61,6 @@ _OF_A_HOLD = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
-    """What is asked; a verdict must fit all that is given. ``ids``: transactions, holds, mailings, freezes, or contents by their
-    SHA-256, of which one must fit. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it. ``since``,
-    ``until``: microseconds since 1970. ``whole``: with every other message of the mailings that the messages in ``ids`` are part of."""
-
-    ids: frozenset[str] = frozenset()
-    lists: frozenset[str] = frozenset()
-    senders: frozenset[str] = frozenset()
-    subject: str = ""
-    since: int | None = None
-    until: int | None = None
-    whole: bool = True
-
-    def fits(self, entry: Entry, clear: Clear | None, digests: Digests) -> bool:
-        if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
-            return False
-        content = entry.content
-        data = content["data"]
-        if self.ids and self.ids.isdisjoint(names_of(entry, data)):
-            return False
-        if self.lists and self.lists.isdisjoint(data.get("lists", ())):
-            return False
-        if self.subject and not any(
-            self.subject.casefold() in text.casefold() for text in (clear or {}).get("subject", ())
-        ):
-            return False
-        return not self.senders or digests.wrote(content["private"], clear)
-
-
-def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
-    """Whatever a message may be called by."""
-    named = (data.get(key) for key in ("hold", "mailing", "with", "freeze", "content"))
-    return {entry.id, *(name for name in named if isinstance(name, str))}
-
-
-class Digests:
-    """Whether one of these people wrote a message. Of an erased address the keyed digest stands for it in the chain."""
-
-    def __init__(self, senders: Iterable[str], seal: Seal) -> None:
-        self._plain = {address.casefold() for address in senders}
-        spellings = {spelling for address in senders for spelling in (address, address.lower())}
-        self._sealed = {role: {seal.of(role, address) for address in spellings} for role in _NAMES}
-
-    def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
-        """``sealed``: the verdict's private part as it stands in the chain."""
-        if clear is not None:
-            return any(value.casefold() in self._plain for role in _NAMES for value in clear.get(role, ()))
-        return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
-
-
 @dataclass(slots=True, kw_only=True)
 class Sum:
     """``people``: as each message counted its own, so that one who got two is counted twice. ``at_least``: a list could not say
@@ -127,15 +69,6 @@ class Sum:
     messages: int = 0
     people: int = 0
     at_least: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """An entry of the timeline; ``left_out``: how many like it come between it and the next."""
-
-    entry: Entry
-    clear: Clear | None
-    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,34 +124,6 @@ class _Message:
     held: bool
 
 
-@dataclass(slots=True)
-class _Masses:
-    """Of entries of one kind the first and the last, and how many there were."""
-
-    first: list[tuple[int, Step]] = field(default_factory=list)  # a heap of the lowest, negated
-    last: list[tuple[int, Step]] = field(default_factory=list)
-    many: int = 0
-
-    def add(self, step: Step) -> None:
-        self.many += 1
-        _keep(self.first, (-step.entry.seq, step))
-        _keep(self.last, (step.entry.seq, step))
-
-    def steps(self) -> Iterator[Step]:
-        kept = {abs(n): step for n, step in (*self.first, *self.last)}
-        between = self.many - len(kept)
-        at = max((-n for n, _ in self.first), default=0)
-        for seq, step in kept.items():
-            yield Step(entry=step.entry, clear=step.clear, left_out=between if seq == at else 0)
-
-
-def _keep(heap: list[tuple[int, Step]], one: tuple[int, Step]) -> None:
-    if len(heap) < SHOWN:
-        heapq.heappush(heap, one)
-    elif one[0] > heap[0][0]:
-        heapq.heapreplace(heap, one)
-
-
 class Case:
     """Made for one report. First every verdict that may fit goes to ``judge``; ``ids`` then names all whose history is wanted
     (``add``); what happened around it at last goes to ``around``. Entries may come in any order within each of the three, save
@@ -228,8 +133,7 @@ class Case:
         self._about = about
         self._digests = Digests(about.senders, seal)
         self._messages: dict[str, _Message] = {}
-        self._masses: dict[str, _Masses] = {}
-        self._rare: dict[int, Step] = {}
+        self._timeline = Timeline()
         self._counters: dict[str, Counter[Any]] = {
             name: Counter()
             for name in (
@@ -315,12 +219,12 @@ class Case:
             if r["rule"] in enforced
         )
         self._streams.update(data.get("streams", ()))
-        self._writers.update(digest for role in _NAMES for digest in sealed.get(role, ()))
+        self._writers.update(digest for role in NAMES for digest in sealed.get(role, ()))
         if clear is None:
             self._erased += bool(sealed)
             return
         counters["subjects"].update(subject for subject in clear.get("subject", ()) if subject)
-        for role, said in _NAMES.items():
+        for role, said in NAMES.items():
             counters["writers"].update((said, address) for address in clear.get(role, ()) if address)
 
     # what happened to them
@@ -355,7 +259,7 @@ class Case:
         """A freeze, thaw, policy, list or stream of any time: noted where it concerns the case."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
-        if kind not in AROUND or entry.seq in self._rare:
+        if kind not in AROUND:
             return
         within = begin <= entry.at <= end
         if kind == Kind.POLICY.value:
@@ -367,7 +271,7 @@ class Case:
         else:
             concerns = within and self._stopped(entry, data)
         if concerns:
-            self._rare[entry.seq] = Step(entry=entry, clear=clear)
+            self._timeline.add(entry, clear)
 
     def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
         value = str(data.get("value", ""))
@@ -380,11 +284,7 @@ class Case:
 
     def _noted(self, entry: Entry, clear: Clear | None) -> None:
         self._end = max(self._end, entry.at)
-        step = Step(entry=entry, clear=clear)
-        if entry.kind in _MASSES:
-            self._masses.setdefault(entry.kind, _Masses()).add(step)
-        else:
-            self._rare[entry.seq] = step
+        self._timeline.add(entry, clear)
 
     def report(self) -> Report:
         """Raises ValueError where there is no message."""
@@ -396,7 +296,6 @@ class Case:
             some.messages += 1
             some.people += message.people
             some.at_least |= message.at_least
-        steps = [*self._rare.values(), *(step for masses in self._masses.values() for step in masses.steps())]
         return Report(
             first=instant(self._from),
             last=instant(self._to),
@@ -407,7 +306,7 @@ class Case:
             parts=self._parts,
             erased=self._erased,
             unsettled=[id for id, message in self._messages.items() if message.end is End.IN_DOUBT],
-            steps=sorted(steps, key=lambda step: step.entry.seq),
+            steps=self._timeline.steps(),
             **self._counters,
         )
 

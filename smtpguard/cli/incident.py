@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.report import About
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.incidentshown import row, told

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, instant
 from smtpguard.audit.event import Kind
-from smtpguard.audit.report import About, End, Report, Step, Sum
+from smtpguard.audit.report import End, Report, Sum
+from smtpguard.audit.timeline import Step
 from smtpguard.cli.shown import plain
 from smtpguard.console.rulewords import FACTS
 from smtpguard.console.speech import Speech

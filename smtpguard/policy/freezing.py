@@ -38,7 +38,8 @@ def _may_stop(freeze: Freeze, facts: Facts, live: Live) -> bool:
 
 def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
     what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
-    named = freeze.selector is Selector.SENDER  # what is observed is chained for good; whom it names, only the detail says
+    # what is observed is chained for good, so whom it names only the detail says
+    named = freeze.selector is Selector.SENDER
     reason = Reason(
         fact=FREEZE,
         observed=freeze.selector.value if named else what,

@@ -13,10 +13,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, or_, select
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, Proof, Seal, canonical
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Kind
-from smtpguard.audit.report import AROUND, About, Case, Report
+from smtpguard.audit.report import AROUND, Case, Report
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store import journal, mailings
 from smtpguard.store.batch import read_head

@@ -17,10 +17,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, Proof, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.report import About
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, Seal, body_of, microseconds
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.report import SHOWN, About, Case, End, Report, Sum
+from smtpguard.audit.report import Case, End, Report, Sum
+from smtpguard.audit.timeline import SHOWN
 
 SEAL = Seal(b"a secret of thirty-two bytes, ok", "journal")
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

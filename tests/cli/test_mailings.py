@@ -31,8 +31,8 @@ from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing, Tally
+from tests.guard.campaign import documents
 from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN, House, Way, house
-from tests.guard.test_mailings import documents
 
 EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
 

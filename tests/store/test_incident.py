@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.report import About, End
+from smtpguard.audit.report import End
 from smtpguard.policy.approval import State
 from smtpguard.store import incident
 from smtpguard.store.incident import Found

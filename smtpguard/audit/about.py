@@ -1,0 +1,66 @@
+"""What an incident is asked about, and which verdicts fit: by what a message is called, whom it touched, who wrote it, and when.
+
+Pure. Never here: what became of those messages (report), or where entries are looked for (store).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smtpguard.audit.chain import Clear, Entry, Seal
+
+NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
+"""Roles of a verdict's private part that say who wrote a message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What is asked; a verdict must fit all that is given. ``ids``: transactions, holds, mailings, freezes, or contents by their
+    SHA-256, of which one must fit. ``senders``: addresses in From, reverse-path or login. ``subject``: a part of it. ``since``,
+    ``until``: microseconds since 1970. ``whole``: with every other message of the mailings that the messages in ``ids`` are part of."""
+
+    ids: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    senders: frozenset[str] = frozenset()
+    subject: str = ""
+    since: int | None = None
+    until: int | None = None
+    whole: bool = True
+
+    def fits(self, entry: Entry, clear: Clear | None, digests: Digests) -> bool:
+        if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
+            return False
+        content = entry.content
+        data = content["data"]
+        if self.ids and self.ids.isdisjoint(names_of(entry, data)):
+            return False
+        if self.lists and self.lists.isdisjoint(data.get("lists", ())):
+            return False
+        if self.subject and not any(
+            self.subject.casefold() in text.casefold() for text in (clear or {}).get("subject", ())
+        ):
+            return False
+        return not self.senders or digests.wrote(content["private"], clear)
+
+
+def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:
+    """Whatever a message may be called by."""
+    named = (data.get(key) for key in ("hold", "mailing", "with", "freeze", "content"))
+    return {entry.id, *(name for name in named if isinstance(name, str))}
+
+
+class Digests:
+    """Whether one of these people wrote a message. Of an erased address the keyed digest stands for it in the chain."""
+
+    def __init__(self, senders: Iterable[str], seal: Seal) -> None:
+        self._plain = {address.casefold() for address in senders}
+        spellings = {spelling for address in senders for spelling in (address, address.lower())}
+        self._sealed = {role: {seal.of(role, address) for address in spellings} for role in NAMES}
+
+    def wrote(self, sealed: Mapping[str, Sequence[str]], clear: Clear | None) -> bool:
+        """``sealed``: the verdict's private part as it stands in the chain."""
+        if clear is not None:
+            return any(value.casefold() in self._plain for role in NAMES for value in clear.get(role, ()))
+        return any(not known.isdisjoint(sealed.get(role, ())) for role, known in self._sealed.items())
