@@ -20,6 +20,8 @@ from smtpguard.console.rulewords import FACTS
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.guard.mailings import row as mailing_row
+from smtpguard.policy.admission import Selector
+from smtpguard.policy.freezing import FREEZE
 
 if TYPE_CHECKING:
     from smtpguard.store.incident import Found
@@ -62,7 +64,7 @@ def told(
     yield from _titled("Mailings, in distinct people over all of their time", _mailings(found, names))
     yield from _titled("Who", _who(report, names))
     yield from _titled("What", _what(report, names))
-    yield from _titled("Why", _why(report, purposes))
+    yield from _titled("Why", _why(report, purposes, names))
     yield from _titled("When, by the numbers of the journal", _when(report, names))
     yield from _titled("What is not known", _not_known(found, report))
 
@@ -137,13 +139,14 @@ def _what(report: Report, names: bool) -> Iterator[str]:
     yield from _counted("content, SHA-256", report.contents, most=FEW)
 
 
-def _why(report: Report, purposes: Mapping[str, str]) -> Iterator[str]:
+def _why(report: Report, purposes: Mapping[str, str], names: bool) -> Iterator[str]:
     for (rule, mode), n in report.rules.most_common():
         many = f" ({n:,})" if report.messages > 1 else ""
         purpose = f": {purposes[rule]}" if purposes.get(rule) else ""
         yield plain(f"rule {rule}{_MODES.get(mode, '')}{purpose}{many}")
         seen = [(one, m) for one, m in report.reasons.most_common() if one[0] == rule and mode == "enforce"]
         for (_, fact, observed, limit), m in seen[:FEW]:
+            observed = observed if names or fact != FREEZE else _what_is_frozen(observed)
             values = f"{observed or 'not shown'}, the limit {limit}" if limit else observed or "not shown"
             yield plain(f"  {FACTS.get(fact, fact)}: {values[:200]}" + (f" ({m:,})" if m != n else ""))
     yield from _counted("policy", report.policies)
@@ -304,9 +307,21 @@ def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
 
 def _unnamed(value: Any, names: bool) -> Any:
     """Without what names people or is their words, however deep."""
-    if names or not isinstance(value, Mapping):
+    if names:
         return value
-    return {key: None if key in _NAMING else _unnamed(some, names) for key, some in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_unnamed(some, names) for some in value]
+    if not isinstance(value, Mapping):
+        return value
+    shown = {key: None if key in _NAMING else _unnamed(some, names) for key, some in value.items()}
+    if value.get("fact") == FREEZE:
+        shown["observed"] = _what_is_frozen(str(value.get("observed") or ""))
+    return shown
+
+
+def _what_is_frozen(observed: str) -> str:
+    """ "sender": entries of earlier versions have the address behind it."""
+    return observed.partition(" ")[0] if observed.startswith(f"{Selector.SENDER.value} ") else observed
 
 
 def _step(step: Step, names: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.policy.approval import Choice
 from tests.guard.house import KEY, MEMBERS, RAMADAN, Way, house
@@ -183,3 +184,20 @@ def test_a_policy_of_long_ago_takes_nothing_from_the_report(story: Path) -> None
             connection.execute(change)
         connection.close()
         assert "  rule internal-to-list" in page(story, HOLD).splitlines()
+
+
+def test_an_entry_of_an_earlier_version_that_names_a_frozen_sender(story: Path) -> None:
+    """Chained as it is, it cannot be mended; but it is not to be passed on."""
+
+    async def work() -> None:
+        async with house(story) as home:
+            why = {"rule": "freeze", "fact": "freeze", "observed": "sender anna@example.com", "limit": ""}
+            data = {"action": "hold", "hold": "H" * 16, "rules": ["freeze"], "reasons": [why]}
+            await home.store.record([Event(kind=Kind.VERDICT, id="H" * 16, at=home.clock.now(), data=data)])
+
+    asyncio.run(work())
+    assert "sender anna@example.com" in page(story, "H" * 16)
+    for args in ([], ["--json"]):
+        told = page(story, "H" * 16, "--no-names", *args)
+        assert "sender" in told
+        assert "anna@" not in told
