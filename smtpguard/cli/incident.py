@@ -1,11 +1,11 @@
 """smtpguard incident report: who sent what, when, to how many, what became of it and who decided, with its proof.
 
-Never here: what belongs to an incident (audit.report), where it is read (store.incident), or how it looks (incidentshown).
+Never here: what belongs to an incident (audit.report), where it is read (store.incident), or how it is told (console.incident).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import Context, NotFine
-from smtpguard.cli.incidentshown import row, told
 from smtpguard.cli.times import moment
 from smtpguard.config.problem import Broken
+from smtpguard.console.incident import Told, row, told
+from smtpguard.console.speech import LANGUAGES, Speech
 
 _ID = 16  # characters of an id of ours
 
@@ -45,6 +46,7 @@ def command() -> None:
 @click.option(
     "--no-proof", is_flag=True, help="Without the walk over the whole journal, which takes a while in a large one."
 )
+@click.option("--language", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of the page.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def report(
@@ -58,6 +60,7 @@ def report(
     alone: bool,
     no_names: bool,
     no_proof: bool,
+    language: str,
     as_json: bool,
 ) -> None:
     """Who sent what, when, to how many, what became of it, who decided; and the proof that the journal is whole.
@@ -92,7 +95,7 @@ def report(
             with progress("Proving the journal") as moved:
                 found = await store.incident(named, prove=not no_proof, progress=moved)
             policies = found.report.policies if found.report is not None else ()
-            return named, found, await _purposes(store, policies, settings.delimiters)
+            return named, found, await _purposes(store, policies, settings.delimiters, language)
 
     about, found, purposes = context.run(work())
     if found.report is None:
@@ -100,10 +103,23 @@ def report(
     if as_json or context.json:
         context.say(row(found, found.report, about, now, names=not no_names))
     else:
-        for line in told(found, found.report, about, purposes, now, context.user, names=not no_names):
+        said = told(found, found.report, about, purposes, Speech(language), names=not no_names)
+        for line in _page(said, Speech(language), now, context.user):
             click.echo(line)
     if found.proof is not None and not found.proof.ok:
         raise click.exceptions.Exit(1)
+
+
+def _page(page: Told, said: Speech, made: datetime, by: str) -> Iterator[str]:
+    yield said("INCIDENT REPORT, made {when} by {who}", when=f"{made:%Y-%m-%d %H:%M:%S} UTC", who=by)
+    yield said("About: {what}", what=page.about)
+    yield said("Proof: {what}", what=page.proof)
+    yield ""
+    yield page.short
+    for title, lines in page.sections:
+        yield ""
+        yield title.upper()
+        yield from (f"  {line}" for line in lines)
 
 
 async def _whole(store: Store, id: str) -> str:
@@ -112,8 +128,8 @@ async def _whole(store: Store, id: str) -> str:
     return named[0] if len(named) == 1 else id
 
 
-async def _purposes(store: Store, policies: Iterable[str], delimiters: str) -> dict[str, str]:
-    """Rule to what it is for, in English where its admin wrote that: by the policies that decided, as they were put in force."""
+async def _purposes(store: Store, policies: Iterable[str], delimiters: str, language: str) -> dict[str, str]:
+    """Rule to what it is for, in this language where its admin wrote that: by the policies that decided, as they were put in force."""
     from smtpguard.policy.parse import parse
 
     purposes: dict[str, str] = {}
@@ -122,5 +138,5 @@ async def _purposes(store: Store, policies: Iterable[str], delimiters: str) -> d
             rules = parse(await store.policy(sha256), delimiters=delimiters).rules.rules
         except (KeyError, Broken):  # not kept any more, or written for a version of long ago
             continue
-        purposes |= {rule.rule_id: rule.descriptions.get("en", rule.description) for rule in rules}
+        purposes |= {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in rules}
     return purposes

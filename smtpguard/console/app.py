@@ -22,11 +22,22 @@ from starlette.staticfiles import StaticFiles
 from smtpguard.console import screen
 from smtpguard.console.access import NotSignedIn
 from smtpguard.console.desk import Desk
-from smtpguard.console.pages import deciding, history, mailings, message, mine, policy, preview, still, waiting
+from smtpguard.console.pages import (
+    deciding,
+    history,
+    incident,
+    mailings,
+    message,
+    mine,
+    policy,
+    preview,
+    still,
+    waiting,
+)
 
 PAGES = tuple(
     route
-    for page in (waiting, message, preview, deciding, still, mine, history, mailings, policy)
+    for page in (waiting, message, preview, deciding, still, mine, history, incident, mailings, policy)
     for route in page.ROUTES
 )
 _STATIC = Path(__file__).parent / "static"

@@ -5,7 +5,8 @@ Never here: a page, or who is asking.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from smtpguard.console.ports import Archive, Trial
 from smtpguard.guard.approvals import Approvals
@@ -31,3 +32,5 @@ class Desk:
     trial: Trial
     clock: Clock
     url: str = ""
+    reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a report is made: one at a time, since it may take a while."""

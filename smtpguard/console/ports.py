@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.about import About
+from smtpguard.audit.chain import Clear, Entry, Proof
+from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event
+from smtpguard.audit.report import Report
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.address import Address
 from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
@@ -52,6 +56,32 @@ class Grown(Protocol):
     def held(self) -> int: ...
 
 
+class Found(Protocol):
+    """What the journal has on an incident. ``report``: None where no message fits. ``mailings``: as they are now. ``seq``, ``hash``:
+    the journal's last entry; ``checkpoint``: the last one signed. ``proof``: None where nobody asked for it."""
+
+    @property
+    def report(self) -> Report | None: ...
+
+    @property
+    def mailings(self) -> Sequence[Mailing]: ...
+
+    @property
+    def journal(self) -> str: ...
+
+    @property
+    def seq(self) -> int: ...
+
+    @property
+    def hash(self) -> bytes: ...
+
+    @property
+    def checkpoint(self) -> Checkpoint | None: ...
+
+    @property
+    def proof(self) -> Proof | None: ...
+
+
 class Archive(Protocol):
     """What the pages ask of the record, beyond the ledger."""
 
@@ -79,6 +109,9 @@ class Archive(Protocol):
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
+
+    async def incident(self, about: About, *, prove: bool) -> Found:
+        """All that the journal has on it. Long, and with ``prove`` longer: the walk over the whole journal."""
 
 
 class People(Protocol):

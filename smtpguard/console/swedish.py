@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from smtpguard.console.pages.swedish import TEXTS as _PAGES
+from smtpguard.console.pages.swedish_incident import TEXTS as _INCIDENT
 from smtpguard.console.pages.swedish_record import TEXTS as _RECORD
 from smtpguard.console.people.swedish import TEXTS as _PEOPLE
 
-TEXTS: Mapping[str, str] = {**_PEOPLE, **_PAGES, **_RECORD}
+TEXTS: Mapping[str, str] = {**_INCIDENT, **_PEOPLE, **_PAGES, **_RECORD}

@@ -10,11 +10,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store import holds, journal, seeking
 from smtpguard.store.growth import Grown, growth
+from smtpguard.store.incident import Found
 from smtpguard.store.store import Store
 
 
@@ -53,3 +55,6 @@ class Archive:
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.history(id)
+
+    async def incident(self, about: About, *, prove: bool) -> Found:
+        return await self._store.incident(about, prove=prove)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jinja2 import nodes
 
 from smtpguard.audit.event import Kind
-from smtpguard.console import rulewords, sayings, telling
+from smtpguard.console import incident, rulewords, sayings, telling
 from smtpguard.console.screen import environment
 from smtpguard.console.speech import Speech, choose
 from smtpguard.console.swedish import TEXTS
@@ -27,7 +27,7 @@ from smtpguard.policy.verdict import Action
 ROOM = Path(sayings.__file__).parent
 TABLES: list[Mapping[object, str]] = [
     table
-    for module in (sayings, telling, rulewords)
+    for module in (sayings, telling, rulewords, incident)
     for name, table in vars(module).items()
     if name.isupper() and isinstance(table, Mapping)
 ]

@@ -27,6 +27,7 @@ async def test_the_red_button_is_on_every_page(here: Stage) -> None:
         "/held",
         f"/held/{hold.hold_id}",
         "/history",
+        "/incident",
         "/mailings",
         "/policy",
         "/policy/try",

@@ -231,7 +231,7 @@ async def everything(web: Site, language: str) -> list[str]:
     mailings = await web.here.home.store.mailings(least=1, state=None, limit=1)
     return [
         "/held", f"/held/{hold.hold_id}", f"/held/{done.hold_id}", "/history", f"/history/{hold.hold_id}", "/history/freezes",
-        "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/still", "/me", "/me/factor", "/people",
+        f"/incident?id={hold.hold_id}", "/mailings", f"/mailings/{mailings[0].mailing_id}", "/policy", "/policy/try", "/still", "/me", "/me/factor", "/people",
         "/held/NOSUCHHOLD",
     ]  # fmt: skip
 
@@ -264,6 +264,12 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
     await signs_in(page, "adam@example.com")
     for path in await everything(web, language):
         await _examined(page, path, phone)
+    await page.goto("/incident")
+    await page.locator("#i-subject").fill("everything")
+    async with page.expect_navigation():
+        await page.locator("form[action='/incident'] button").click()
+    await page.locator("article.report").wait_for()
+    await _examined(page, "", phone)
     assert await page.evaluate("document.documentElement.lang") == language[:2]
 
 

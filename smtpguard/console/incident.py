@@ -1,0 +1,405 @@
+"""An incident report in words: on a page that can be read out at a desk, in the reader's language, or as one object for programs.
+
+Times are UTC, so that all copies of a report say the same. Never here: what belongs to an incident (audit.report), or who may
+ask for one (pages.incident, cli.incident).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.about import NAMES, About
+from smtpguard.audit.chain import Clear, Entry, instant
+from smtpguard.audit.event import Kind
+from smtpguard.audit.report import End, Report, Sum
+from smtpguard.audit.timeline import Step
+from smtpguard.console import sayings
+from smtpguard.console.ports import Found
+from smtpguard.console.rulewords import FACTS
+from smtpguard.console.speech import Speech
+from smtpguard.console.telling import told as in_words
+from smtpguard.guard.mailings import row as mailing_row
+from smtpguard.policy.admission import Selector
+from smtpguard.policy.freezing import FREEZE
+
+MOST = 10
+"""Of addresses, subjects and the like so many are shown, those with the most messages."""
+FEW = 4
+"""Of what a rule saw, and of contents."""
+BECAME: Mapping[End, str] = {
+    End.DELIVERED: "delivered: the relay took it",
+    End.RELEASED: "delivered after people had approved it",
+    End.IN_DOUBT: "in doubt: nobody knows whether the relay took it",
+    End.ON_ITS_WAY: "approved, and on its way",
+    End.WAITING: "held: people are still to decide",
+    End.DECLINED: "held, and people decided that it does not go out",
+    End.WITHDRAWN: "held, and withdrawn by its writer",
+    End.EXPIRED: "held, and nobody decided in time: it does not go out",
+    End.VOID: "not taken: its client was told to try again",
+    End.REJECTED: "rejected by a rule",
+    End.DEFERRED: "put off: its client has it still",
+    End.REFUSED: "refused by the relay",
+    End.NOT_SENT: "stopped before it was sent",
+}
+ROLES: Mapping[str, str] = {said: said for said in NAMES.values()}
+MODES: Mapping[str, str] = {
+    "enforce": "rule {name}",
+    "observe": "rule {name} (observes)",
+    "approved": "rule {name} (approved)",
+}
+FROZEN: Mapping[str, str] = {
+    "all": "everything",
+    "list": "the list {name}",
+    "sender": "mail from {name}",
+    "mailing": "the mailing {name}",
+    "thread": "a conversation",
+}
+_ENGLISH = Speech()
+_SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
+_NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
+"""What names people, or may, in a row of a mailing and in the data of an entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """``short``: what to say first. ``sections``: titles, each with its lines; none is empty. ``whole``: False for a journal
+    that is not what was written."""
+
+    about: str
+    proof: str
+    whole: bool
+    short: str
+    sections: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def told(found: Found, report: Report, about: About, purposes: Mapping[str, str], said: Speech, *, names: bool) -> Told:
+    """``purposes``: rule to what it is for, as far as that is known."""
+    telling = _Telling(found, report, purposes, said, names)
+    sections = (
+        (said("What became of it"), telling.ends()),
+        (said("Mailings, in distinct people over all of their time"), telling.mailings()),
+        (said("Who"), telling.who()),
+        (said("What"), telling.what()),
+        (said("Why"), telling.why()),
+        (said("When, by the numbers of the journal"), telling.when()),
+        (said("What is not known"), telling.not_known()),
+    )
+    return Told(
+        about="; ".join(_asked(about, said, names)),
+        proof=telling.proof(),
+        whole=found.proof is None or found.proof.ok,
+        short=telling.short(),
+        sections=tuple((title, lines) for title, some in sections if (lines := tuple(some))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """The parts of one page."""
+
+    found: Found
+    report: Report
+    purposes: Mapping[str, str]
+    said: Speech
+    names: bool
+
+    def short(self) -> str:
+        report, said = self.report, self.said
+        first, last = _moment(report.first), _moment(report.last)
+        many = said.many(report.messages, "# message", "# messages")
+        parts = [
+            said("{messages} came at {when}.", messages=many, when=first)
+            if first == last
+            else said("{messages} came between {first} and {last}.", messages=many, first=first, last=last)
+        ]
+        reached, still = report.reached, report.open
+        if reached.messages:
+            parts.append(said("{messages} went out, to {people}.", **self._sum(reached)))
+        elif End.IN_DOUBT in report.ends:
+            parts.append(said("It is not known that anything went out."))
+        else:
+            parts.append(said("Nothing of it went out through this guard."))
+        if still.messages:
+            parts.append(said("Still open: {messages}, for {people}.", **self._sum(still)))
+        return " ".join(parts)
+
+    def ends(self) -> Iterator[str]:
+        report, said = self.report, self.said
+        for end, some in report.ends.items():
+            yield said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
+        if report.again:
+            yield said.many(
+                report.again,
+                "once what was held already came again, which counts as the same message",
+                "# times what was held already came again, which counts as the same message",
+            )
+        if report.parts:
+            yield said.many(
+                report.parts,
+                "once the colleagues among its recipients got it while the customers' part was held",
+                "# times the colleagues among its recipients got it while the customers' part was held",
+            )
+        if report.undelivered:
+            yield said.many(
+                report.undelivered,
+                "# recipient of what was approved was refused by the relay",
+                "# recipients of what was approved were refused by the relay",
+            )
+
+    def mailings(self) -> Iterator[str]:
+        said = self.said
+        for one in self.found.mailings[:MOST]:
+            people = one.people
+            counts = (
+                (people.relayed, said("{n} got it", n=said.number(people.relayed))),
+                (people.admitted, said("{n} have it on the way", n=said.number(people.admitted))),
+                (people.held, said("{n} held", n=said.number(people.held))),
+                (people.deferred, said("{n} wait at the client", n=said.number(people.deferred))),
+                (people.refused, said("{n} refused by the relay", n=said.number(people.refused))),
+                (one.bounces, said("{n} bounces", n=said.number(one.bounces))),
+                (one.complaints, said("{n} complaints", n=said.number(one.complaints))),
+            )
+            titled = f' "{_plain(one.subject)}"' if one.subject and self.names else ""
+            reached = ", ".join(text for n, text in counts if n) or said("nobody got it")
+            yield f"{one.mailing_id}{titled}: {reached}. {said(sayings.MAILING_STATES[one.state.value])}"
+        if len(self.found.mailings) > MOST:
+            yield said("and {n} more", n=said.number(len(self.found.mailings) - MOST))
+
+    def who(self) -> Iterator[str]:
+        if not self.names:
+            return
+        writers = self.report.writers
+        for role in dict.fromkeys(role for role, _ in writers):
+            yield from self._counted(
+                self.said(ROLES[role]), Counter({a: n for (r, a), n in writers.items() if r == role})
+            )
+        yield from self._counted(self.said("client"), self.report.clients)
+
+    def what(self) -> Iterator[str]:
+        if self.names:
+            yield from self._counted(self.said("subject"), self.report.subjects)
+        yield from self._counted(self.said("list"), self.report.lists)
+        yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
+
+    def why(self) -> Iterator[str]:
+        report, said = self.report, self.said
+        for (rule, mode), n in report.rules.most_common():
+            many = f" ({said.number(n)})" if report.messages > 1 else ""
+            purpose = f": {self.purposes[rule]}" if self.purposes.get(rule) else ""
+            yield _plain(f"{said(MODES[mode], name=rule)}{purpose}{many}")
+            seen = [(one, m) for one, m in report.reasons.most_common() if one[0] == rule and mode == "enforce"]
+            for (_, fact, observed, limit), m in seen[:FEW]:
+                observed = observed if self.names or fact != FREEZE else _what_is_frozen(observed)
+                value = (observed or said("not shown"))[:200]
+                asked = said("{value}, the limit {limit}", value=value, limit=limit[:200]) if limit else value
+                fact = said(FACTS[fact]) if fact in FACTS else fact
+                yield _plain(f"  {fact}: {asked}" + (f" ({said.number(m)})" if m != n else ""))
+        yield from self._counted(said("policy"), report.policies)
+
+    def when(self) -> Iterator[str]:
+        for step in self.report.steps:
+            moment = _moment(instant(step.entry.at), zone=False)
+            yield _plain(f"{step.entry.seq:>8}  {moment}  {self._step(step)}")
+            if step.left_out:
+                more = self.said.number(step.left_out)
+                yield f"{'':>8}  " + self.said("... and {n} more of this kind, before the next of it", n=more)
+
+    def not_known(self) -> Iterator[str]:
+        report, said = self.report, self.said
+        if report.unsettled:
+            shown = ", ".join(report.unsettled[:MOST])
+            if len(report.unsettled) > MOST:
+                shown += f" {said('and {n} more', n=said.number(len(report.unsettled) - MOST))}"
+            yield said("whether the relay took {ids}: look in its own log", ids=shown)
+        if any(some.messages > 1 for some in report.ends.values()) or report.reached.messages > 1:
+            yield said(
+                "above, each message counts its own people: who got two of them is counted twice, save where it says distinct"
+            )
+        if any(some.at_least for some in report.ends.values()):
+            yield said("how many people exactly: of some messages a list could not say who is on it")
+        if report.erased:
+            yield said.many(
+                report.erased,
+                "who wrote # of the messages, and its subject: retention has erased it",
+                "who wrote # of the messages, and their subjects: retention has erased it",
+            )
+        if self.found.proof is None:
+            yield said("whether the journal is whole: nobody asked for the proof")
+        if End.DEFERRED in report.ends:
+            yield said(
+                "what became of what was put off: a client that came again with it is counted once more, by what became of that"
+            )
+        yield said("what went another way than through this guard, and who read what was delivered")
+
+    def proof(self) -> str:
+        found, said = self.found, self.said
+        if found.proof is None:
+            first = said("not looked for")
+        elif found.proof.first_bad is None:
+            first = said("the journal is whole, each of its {n} entries checked", n=said.number(found.proof.entries))
+        else:
+            bad = found.proof.first_bad
+            first = said(
+                "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}",
+                seq=said.number(bad.seq),
+                problem=bad.problem,
+            )
+        parts = [first, said("last entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
+        if (mark := found.checkpoint) is not None:
+            parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=_moment(instant(mark.at))))
+        return "; ".join(parts)
+
+    def _sum(self, some: Sum) -> dict[str, str]:
+        people = self.said.many(some.people, "# person", "# people")
+        if some.at_least:
+            people = self.said("at least {people}", people=people)
+        return {"messages": self.said.many(some.messages, "# message", "# messages"), "people": people}
+
+    def _counted(self, what: str, counter: Counter[str], *, most: int = MOST) -> Iterator[str]:
+        for value, n in counter.most_common(most):
+            yield _plain(f"{what}: {value}" + (f" ({self.said.number(n)})" if len(counter) > 1 else ""))
+        if len(counter) > most:
+            yield f"{what}: {self.said('and {n} more', n=self.said.number(len(counter) - most))}"
+
+    def _step(self, step: Step) -> str:
+        entry, said = step.entry, self.said
+        words = in_words(entry, step.clear, said)
+        parts = [words.text, *self._details(entry, step.clear or {})]
+        if self.names and words.who:
+            to = entry.kind in (Kind.NOTICE.value, Kind.RELEASE.value)
+            parts.append(said("to {who}", who=words.who) if to else said("by {who}", who=words.who))
+        text = f"{entry.id}  {', '.join(parts)}"
+        return f'{text}: "{words.words}"' if self.names and words.words else text
+
+    def _details(self, entry: Entry, clear: Clear) -> Iterator[str]:
+        """What the words for its kind do not say."""
+        data, said = entry.data, self.said
+        if entry.kind == Kind.VERDICT.value:
+            yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
+            yield from (said("rule {name}", name=rule) for rule in data.get("rules", ()))
+        elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
+            if (selector := str(data.get("selector"))) in FROZEN:
+                whom = next(iter(clear.get("from", ())), "") if self.names else ""
+                yield said(FROZEN[selector], name=data.get("value") or whom or "…")
+        elif entry.kind == Kind.POLICY.value:
+            yield str(data.get("sha256", ""))[:12]
+        elif entry.kind == Kind.MAILING.value:
+            yield str(data.get("what", ""))
+        elif "with" in data:
+            yield said("with {id}", id=data["with"])
+
+
+def _asked(about: About, said: Speech, names: bool) -> Iterator[str]:
+    yield from sorted(about.ids)
+    yield from (said("the list {name}", name=name) for name in sorted(about.lists))
+    if names:
+        yield from (said("mail from {name}", name=_plain(address)) for address in sorted(about.senders))
+        if about.subject:
+            yield said('a subject with "{words}"', words=_plain(about.subject))
+    elif about.senders or about.subject:
+        yield said("what somebody wrote")
+    if about.since is not None:
+        yield said("since {when}", when=_moment(instant(about.since)))
+    if about.until is not None:
+        yield said("until {when}", when=_moment(instant(about.until)))
+
+
+def _moment(at: datetime, *, zone: bool = True) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}{' UTC' * zone}"
+
+
+def _plain(text: str) -> str:
+    """Without what could steer a terminal: what came in a message is not to be trusted with one."""
+    return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def row(found: Found, report: Report, about: About, made: datetime, *, names: bool) -> dict[str, Any]:
+    """One object; the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit export``."""
+    proof = found.proof
+    return {
+        "about": list(_asked(about, _ENGLISH, names)),
+        "made_at": made,
+        "journal": {
+            "id": found.journal,
+            "seq": found.seq,
+            "hash": found.hash.hex(),
+            "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
+            "signed_at": instant(found.checkpoint.at) if found.checkpoint is not None else None,
+        },
+        "proof": None if proof is None else {
+            "ok": proof.ok,
+            "entries": proof.entries,
+            "first_bad": None if proof.first_bad is None else {"seq": proof.first_bad.seq, "problem": proof.first_bad.problem},
+        },
+        "first_at": report.first,
+        "last_at": report.last,
+        "messages": report.messages,
+        "again": report.again,
+        "reached": _sum(report.reached),
+        "open": _sum(report.open),
+        "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
+        "undelivered": report.undelivered,
+        "parts": report.parts,
+        "lists": _counts("name", report.lists),
+        "mailings": [_unnamed(mailing_row(one), names) for one in found.mailings],
+        "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
+        "clients": _counts("address", report.clients) * names,
+        "subjects": _counts("text", report.subjects) * names,
+        "contents": _counts("sha256", report.contents),
+        "rules": [{"rule": rule, "mode": mode, "messages": n} for (rule, mode), n in report.rules.most_common()],
+        "policies": _counts("sha256", report.policies),
+        "erased": report.erased,
+        "unsettled": list(report.unsettled),
+        "timeline": [_step(step, names) for step in report.steps],
+    }  # fmt: skip
+
+
+def _sum(some: Sum) -> dict[str, Any]:
+    return {"messages": some.messages, "people": some.people, "at_least": some.at_least}
+
+
+def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
+    return [{name: value, "messages": n} for value, n in counter.most_common()]
+
+
+def _unnamed(value: Any, names: bool) -> Any:
+    """Without what names people or is their words, however deep."""
+    if names:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_unnamed(some, names) for some in value]
+    if not isinstance(value, Mapping):
+        return value
+    shown = {key: None if key in _NAMING else _unnamed(some, names) for key, some in value.items()}
+    if value.get("fact") == FREEZE:
+        shown["observed"] = _what_is_frozen(str(value.get("observed") or ""))
+    return shown
+
+
+def _what_is_frozen(observed: str) -> str:
+    """ "sender": entries of earlier versions have the address behind it."""
+    return observed.partition(" ")[0] if observed.startswith(f"{Selector.SENDER.value} ") else observed
+
+
+def _step(step: Step, names: bool) -> dict[str, Any]:
+    entry, clear = step.entry, step.clear
+    return {
+        "seq": entry.seq,
+        "at": entry.time,
+        "kind": entry.kind,
+        "id": entry.id,
+        "data": _unnamed(entry.data, names),
+        "private": _shown(clear) if names else None,
+        "text": in_words(entry, clear, _ENGLISH).text,
+        "hash": entry.hash.hex(),
+        "left_out": step.left_out,
+    }
+
+
+def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
+    """Recipients are people who had no part in it: their number is enough."""
+    return None if clear is None else {role: list(v) for role, v in clear.items() if role != "recipients"}

@@ -1,0 +1,164 @@
+"""The incident report at the console: who may ask, what the form takes, and what the page says in both languages."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console.desk import Desk
+from smtpguard.policy.admission import Unavailable
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, EVA, NEWS, held, text
+from tests.console.stage import Browser, Stage
+
+OLA = "ola@example.com"
+ALL = {"names": "on", "proof": "on"}
+
+
+def desk(here: Stage) -> Desk:
+    found: Desk = here.app.state.desk
+    return found
+
+
+async def at_the_form(here: Stage, role: Role = Role.OPERATOR) -> Browser:
+    browser = await here.signed_in(OLA, role)
+    await browser.get("/incident")
+    return browser
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.APPROVER])
+async def test_for_others_it_is_not_there(here: Stage, role: Role) -> None:
+    other = await here.signed_in(OLA, role)
+    await other.get("/me")  # for its token
+    assert (await other.get("/incident")).status_code == 404
+    assert (await other.post("/incident", subject="lunch")).status_code == 404
+    assert 'href="/incident' not in (await other.get("/history")).text
+
+
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.ADMIN])
+async def test_the_way_there(here: Stage, role: Role) -> None:
+    hold = await held(here, NEWS)
+    browser = await here.signed_in(OLA, role)
+    assert 'href="/incident"' in (await browser.get("/history")).text
+    assert f'href="/incident?id={hold.hold_id}"' in (await browser.get(f"/held/{hold.hold_id}")).text
+    form = await browser.get(f"/incident?id={hold.hold_id}")
+    assert f'value="{hold.hold_id}"' in form.text
+    assert form.text.count(" checked") == 2, "with names and with the proof, unless somebody says otherwise"
+
+
+async def test_the_report(here: Stage) -> None:
+    hold = await held(here, NEWS, Subject="SV: <b>lunch</b>")
+    await here.home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="a test", comment="Not <i>now</i>")
+    operator = await at_the_form(here)
+    answer = await operator.post("/incident", id=hold.hold_id, **ALL)
+    said = text(answer)
+    assert answer.status_code == 200
+    for words in (
+        "1 message came at 2026-03-02 09:00:00 UTC. Nothing of it went out through this guard.",
+        "1 message, for 2 people: held, and people decided that it does not go out",
+        "the journal is whole, each of its",
+        f"From: {ANNA}",
+        "subject: SV: <b>lunch</b>",
+        'A vote: reject, by eva@example.com: "Not <i>now</i>"',
+        "rule internal-to-list: Mail between colleagues never goes to a customer list",
+        f"by {OLA}",
+    ):
+        assert words in said, words
+    assert "<b>lunch" not in answer.text
+    assert "<i>now" not in answer.text
+
+
+async def test_in_swedish(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    operator = await at_the_form(here)
+    said = text(await operator.post("/incident", {"Accept-Language": "sv"}, id=hold.hold_id, **ALL))
+    assert "1 meddelande kom 2026-03-02 09:00:00 UTC. Inget av det gick ut genom den här vakten." in said
+    assert "Ännu inte avgjort: 1 meddelande, till 2 personer." in said
+    assert "Vad som inte är känt" in said
+
+
+async def test_numbers_as_they_are_written_in_swedish(here: Stage) -> None:
+    data = {"action": "relay", "counts": {"reach": 412318}, "lists": ["news"]}
+    await here.home.store.record([Event(kind=Kind.VERDICT, id="T" * 16, at=here.home.clock.now(), data=data)])
+    operator = await at_the_form(here)
+    answer = await operator.post("/incident", {"Accept-Language": "sv"}, id="T" * 16)
+    assert answer.text.count("412\N{NO-BREAK SPACE}318") == 3
+    assert "\N{REPLACEMENT CHARACTER}" not in answer.text
+
+
+async def test_without_names_and_without_the_proof(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    operator = await at_the_form(here)
+    before = (await here.home.store.entries())[-1][0].seq
+    answer = await operator.post("/incident", id=hold.hold_id)
+    report = text(answer).partition("What is it about?")[0]
+    assert "nobody asked for the proof" in report
+    assert ANNA not in report
+    assert "lunch" not in report
+    assert (await here.home.store.entries())[-1][0].seq == before
+
+
+async def test_that_names_were_shown_is_journalled(here: Stage) -> None:
+    await held(here, NEWS)
+    operator = await at_the_form(here)
+    await operator.post("/incident", sender=ANNA, names="on")
+    entry, clear = (await here.home.store.entries())[-1]
+    assert (entry.kind, entry.data["what"]) == (Kind.EXPORTED.value, "incident report")
+    assert clear == {"actor": [OLA], "from": [ANNA]}
+    assert ANNA not in entry.body
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({}, 422, "Say what it is about."),
+        ({"alone": "on"}, 422, "Say what it is about."),
+        ({"since": "yesterday"}, 422, "That is no time: write 2026-11-26 09:30, in UTC."),
+        ({"id": "nobody"}, 404, "Nothing in the journal fits."),
+        ({"subject": "lunch", "since": "2026-03-03"}, 404, "Nothing in the journal fits."),
+        ({"subject": "lunch", "until": "2026-03-03"}, 200, "1 message came"),
+        ({"list": "news", "sender": ANNA}, 200, "1 message came"),
+        ({"since": "2026-03-02 10:00+01:00"}, 200, "1 message came"),
+    ],
+)
+async def test_what_may_be_asked(here: Stage, fields: dict[str, str], status: int, words: str) -> None:
+    await held(here, NEWS)
+    operator = await at_the_form(here)
+    answer = await operator.post("/incident", **fields)
+    assert answer.status_code == status
+    assert words in text(answer)
+    for name, value in fields.items():
+        assert name == "alone" or value.replace("+", "&#43;") in answer.text or value in answer.text
+
+
+async def test_one_at_a_time(here: Stage) -> None:
+    await held(here, NEWS)
+    operator = await at_the_form(here)
+    async with desk(here).reporting:
+        answer = await operator.post("/incident", subject="lunch")
+    assert answer.status_code == 409
+    assert "Another report is being made" in text(answer)
+
+
+async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("away")
+
+    operator = await at_the_form(here)
+    monkeypatch.setattr(desk(here).archive, "incident", away)
+    answer = await operator.post("/incident", subject="lunch")
+    assert answer.status_code == 503
+    assert "The record cannot be read at the moment." in text(answer)
+
+
+async def test_a_journal_that_is_not_whole_is_said_before_anything_else(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    await here.home.store.write(
+        lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
+    )
+    operator = await at_the_form(here)
+    answer = await operator.post("/incident", id=hold.hold_id, proof="on")
+    assert 'role="alert"' in answer.text
+    said = text(answer)
+    assert said.index("THE JOURNAL IS NOT WHAT WAS WRITTEN") < said.index("In short")
