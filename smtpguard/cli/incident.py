@@ -19,7 +19,8 @@ from smtpguard.cli.audit import progress
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.times import moment
 from smtpguard.config.problem import Broken
-from smtpguard.console.incident import Told, row, told
+from smtpguard.console.incident import Told, told
+from smtpguard.console.incidentrow import row
 from smtpguard.console.speech import LANGUAGES, Speech
 
 _ID = 16  # characters of an id of ours

@@ -1,7 +1,7 @@
-"""An incident report in words: on a page that can be read out at a desk, in the reader's language, or as one object for programs.
+"""An incident report in words: on a page that can be read out at a desk, in the reader's language.
 
-Times are UTC, so that all copies of a report say the same. Never here: what belongs to an incident (audit.report), or who may
-ask for one (pages.incident, cli.incident).
+Times are UTC, so that all copies of a report say the same. Never here: what belongs to an incident (audit.report), the
+same for programs (incidentrow), or who may ask for one (pages.incident, cli.incident).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from smtpguard.audit.about import NAMES, About
 from smtpguard.audit.chain import Clear, Entry, instant
@@ -22,7 +21,6 @@ from smtpguard.console.ports import Found
 from smtpguard.console.rulewords import FACTS
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
-from smtpguard.guard.mailings import row as mailing_row
 from smtpguard.policy.admission import Selector
 from smtpguard.policy.freezing import FREEZE
 
@@ -58,10 +56,7 @@ FROZEN: Mapping[str, str] = {
     "mailing": "the mailing {name}",
     "thread": "a conversation",
 }
-_ENGLISH = Speech()
 _SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
-_NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
-"""What names people, or may, in a row of a mailing and in the data of an entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +84,7 @@ def told(found: Found, report: Report, about: About, purposes: Mapping[str, str]
         (said("What is not known"), telling.not_known()),
     )
     return Told(
-        about="; ".join(_asked(about, said, names)),
+        about="; ".join(asked_in_words(about, said, names)),
         proof=telling.proof(),
         whole=found.proof is None or found.proof.ok,
         short=telling.short(),
@@ -193,7 +188,7 @@ class _Telling:
             yield _plain(f"{said(MODES[mode], name=rule)}{purpose}{many}")
             seen = [(one, m) for one, m in report.reasons.most_common() if one[0] == rule and mode == "enforce"]
             for (_, fact, observed, limit), m in seen[:FEW]:
-                observed = observed if self.names or fact != FREEZE else _what_is_frozen(observed)
+                observed = observed if self.names or fact != FREEZE else what_is_frozen(observed)
                 value = (observed or said("not shown"))[:200]
                 asked = said("{value}, the limit {limit}", value=value, limit=limit[:200]) if limit else value
                 fact = said(FACTS[fact]) if fact in FACTS else fact
@@ -293,7 +288,7 @@ class _Telling:
             yield said("with {id}", id=data["with"])
 
 
-def _asked(about: About, said: Speech, names: bool) -> Iterator[str]:
+def asked_in_words(about: About, said: Speech, names: bool) -> Iterator[str]:
     yield from sorted(about.ids)
     yield from (said("the list {name}", name=name) for name in sorted(about.lists))
     if names:
@@ -317,89 +312,6 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() or c in _SPACES else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def row(found: Found, report: Report, about: About, made: datetime, *, names: bool) -> dict[str, Any]:
-    """One object; the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit export``."""
-    proof = found.proof
-    return {
-        "about": list(_asked(about, _ENGLISH, names)),
-        "made_at": made,
-        "journal": {
-            "id": found.journal,
-            "seq": found.seq,
-            "hash": found.hash.hex(),
-            "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
-            "signed_at": instant(found.checkpoint.at) if found.checkpoint is not None else None,
-        },
-        "proof": None if proof is None else {
-            "ok": proof.ok,
-            "entries": proof.entries,
-            "first_bad": None if proof.first_bad is None else {"seq": proof.first_bad.seq, "problem": proof.first_bad.problem},
-        },
-        "first_at": report.first,
-        "last_at": report.last,
-        "messages": report.messages,
-        "again": report.again,
-        "reached": _sum(report.reached),
-        "open": _sum(report.open),
-        "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
-        "undelivered": report.undelivered,
-        "parts": report.parts,
-        "lists": _counts("name", report.lists),
-        "mailings": [_unnamed(mailing_row(one), names) for one in found.mailings],
-        "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
-        "clients": _counts("address", report.clients) * names,
-        "subjects": _counts("text", report.subjects) * names,
-        "contents": _counts("sha256", report.contents),
-        "rules": [{"rule": rule, "mode": mode, "messages": n} for (rule, mode), n in report.rules.most_common()],
-        "policies": _counts("sha256", report.policies),
-        "erased": report.erased,
-        "unsettled": list(report.unsettled),
-        "timeline": [_step(step, names) for step in report.steps],
-    }  # fmt: skip
-
-
-def _sum(some: Sum) -> dict[str, Any]:
-    return {"messages": some.messages, "people": some.people, "at_least": some.at_least}
-
-
-def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
-    return [{name: value, "messages": n} for value, n in counter.most_common()]
-
-
-def _unnamed(value: Any, names: bool) -> Any:
-    """Without what names people or is their words, however deep."""
-    if names:
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_unnamed(some, names) for some in value]
-    if not isinstance(value, Mapping):
-        return value
-    shown = {key: None if key in _NAMING else _unnamed(some, names) for key, some in value.items()}
-    if value.get("fact") == FREEZE:
-        shown["observed"] = _what_is_frozen(str(value.get("observed") or ""))
-    return shown
-
-
-def _what_is_frozen(observed: str) -> str:
+def what_is_frozen(observed: str) -> str:
     """ "sender": entries of earlier versions have the address behind it."""
     return observed.partition(" ")[0] if observed.startswith(f"{Selector.SENDER.value} ") else observed
-
-
-def _step(step: Step, names: bool) -> dict[str, Any]:
-    entry, clear = step.entry, step.clear
-    return {
-        "seq": entry.seq,
-        "at": entry.time,
-        "kind": entry.kind,
-        "id": entry.id,
-        "data": _unnamed(entry.data, names),
-        "private": _shown(clear) if names else None,
-        "text": in_words(entry, clear, _ENGLISH).text,
-        "hash": entry.hash.hex(),
-        "left_out": step.left_out,
-    }
-
-
-def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
-    """Recipients are people who had no part in it: their number is enough."""
-    return None if clear is None else {role: list(v) for role, v in clear.items() if role != "recipients"}

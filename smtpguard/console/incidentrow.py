@@ -1,0 +1,106 @@
+"""An incident report as one object, for programs. Never here: the same in words (incident)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.about import About
+from smtpguard.audit.chain import Clear, instant
+from smtpguard.audit.report import Report, Sum
+from smtpguard.audit.timeline import Step
+from smtpguard.console.incident import asked_in_words, what_is_frozen
+from smtpguard.console.ports import Found
+from smtpguard.console.speech import Speech
+from smtpguard.console.telling import told as in_words
+from smtpguard.guard.mailings import row as mailing_row
+from smtpguard.policy.freezing import FREEZE
+
+_ENGLISH = Speech()
+_NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
+"""What names people, or may, in a row of a mailing and in the data of an entry."""
+
+
+def row(found: Found, report: Report, about: About, made: datetime, *, names: bool) -> dict[str, Any]:
+    """One object; the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit export``."""
+    proof = found.proof
+    return {
+        "about": list(asked_in_words(about, _ENGLISH, names)),
+        "made_at": made,
+        "journal": {
+            "id": found.journal,
+            "seq": found.seq,
+            "hash": found.hash.hex(),
+            "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
+            "signed_at": instant(found.checkpoint.at) if found.checkpoint is not None else None,
+        },
+        "proof": None if proof is None else {
+            "ok": proof.ok,
+            "entries": proof.entries,
+            "first_bad": None if proof.first_bad is None else {"seq": proof.first_bad.seq, "problem": proof.first_bad.problem},
+        },
+        "first_at": report.first,
+        "last_at": report.last,
+        "messages": report.messages,
+        "again": report.again,
+        "reached": _sum(report.reached),
+        "open": _sum(report.open),
+        "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
+        "undelivered": report.undelivered,
+        "parts": report.parts,
+        "lists": _counts("name", report.lists),
+        "mailings": [_unnamed(mailing_row(one), names) for one in found.mailings],
+        "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
+        "clients": _counts("address", report.clients) * names,
+        "subjects": _counts("text", report.subjects) * names,
+        "contents": _counts("sha256", report.contents),
+        "rules": [{"rule": rule, "mode": mode, "messages": n} for (rule, mode), n in report.rules.most_common()],
+        "policies": _counts("sha256", report.policies),
+        "erased": report.erased,
+        "unsettled": list(report.unsettled),
+        "timeline": [_step(step, names) for step in report.steps],
+    }  # fmt: skip
+
+
+def _sum(some: Sum) -> dict[str, Any]:
+    return {"messages": some.messages, "people": some.people, "at_least": some.at_least}
+
+
+def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:
+    return [{name: value, "messages": n} for value, n in counter.most_common()]
+
+
+def _unnamed(value: Any, names: bool) -> Any:
+    """Without what names people or is their words, however deep."""
+    if names:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_unnamed(some, names) for some in value]
+    if not isinstance(value, Mapping):
+        return value
+    shown = {key: None if key in _NAMING else _unnamed(some, names) for key, some in value.items()}
+    if value.get("fact") == FREEZE:
+        shown["observed"] = what_is_frozen(str(value.get("observed") or ""))
+    return shown
+
+
+def _step(step: Step, names: bool) -> dict[str, Any]:
+    entry, clear = step.entry, step.clear
+    return {
+        "seq": entry.seq,
+        "at": entry.time,
+        "kind": entry.kind,
+        "id": entry.id,
+        "data": _unnamed(entry.data, names),
+        "private": _shown(clear) if names else None,
+        "text": in_words(entry, clear, _ENGLISH).text,
+        "hash": entry.hash.hex(),
+        "left_out": step.left_out,
+    }
+
+
+def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
+    """Recipients are people who had no part in it: their number is enough."""
+    return None if clear is None else {role: list(v) for role, v in clear.items() if role != "recipients"}
