@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.chain import Clear, Entry, Seal
+from smtpguard.audit.event import Event, Kind
 
 NAMES = {"from": "From", "reverse_path": "reverse-path", "actor": "logged in as"}
 """Roles of a verdict's private part that say who wrote a message."""
@@ -43,6 +45,12 @@ class About:
         ):
             return False
         return not self.senders or digests.wrote(content["private"], clear)
+
+    def exported(self, actor: str, at: datetime) -> Event:
+        """For the journal: that somebody was shown names."""
+        data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
+        private = {"actor": (actor,)} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
+        return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
 
 
 def names_of(entry: Entry, data: Mapping[str, Any]) -> set[str]:

@@ -14,7 +14,6 @@ import click
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
-from smtpguard.audit.event import Event, Kind
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.times import moment
@@ -88,10 +87,7 @@ def report(
         settings = context.settings()
         async with opened(settings) as (store, _):
             if not no_names:
-                data = {"what": "incident report", "about": [*ids, *lists]}
-                private = {"actor": (context.user,)} | ({"from": senders} if senders else {})
-                exported = Event(kind=Kind.EXPORTED, id="journal", at=store.now(), data=data, private=private)
-                await store.record([exported])
+                await store.record([asked.exported(context.user, store.now())])
             named = replace(asked, ids=frozenset([await _whole(store, id) for id in asked.ids]))
             with progress("Proving the journal") as moved:
                 found = await store.incident(named, prove=not no_proof, progress=moved)

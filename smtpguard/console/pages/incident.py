@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
-from smtpguard.audit.event import Event, Kind
 from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.incident import Told, told
@@ -53,7 +52,7 @@ async def report(request: Request) -> Response:
     async with here.reporting:
         try:
             if names:
-                await here.ledger.record([_exported(here, about, who.address)])
+                await here.ledger.record([about.exported(who.address, here.clock.now())])
             found = await here.archive.incident(about, prove="proof" in asked)
         except LedgerError:
             return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
@@ -97,12 +96,6 @@ def _time(text: str) -> int | None:
         return None
     at = datetime.fromisoformat(text)
     return microseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
-
-
-def _exported(here: Desk, about: About, who: str) -> Event:
-    data = {"what": "incident report", "about": sorted(about.ids | about.lists)}
-    private = {"actor": (who,)} | ({"from": tuple(about.senders)} if about.senders else {})
-    return Event(kind=Kind.EXPORTED, id="journal", at=here.clock.now(), data=data, private=private)
 
 
 async def _shown(
