@@ -26,6 +26,14 @@ AROUND = frozenset({Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value, K
                      Kind.STREAM.value})  # fmt: skip
 
 
+MOST = 1_000_000
+"""Messages of one case; a mailing of 400,000 takes 300 MB of memory while it is added up."""
+
+
+class TooMany(Exception):
+    """More messages fit than a report is made of."""
+
+
 class End(enum.Enum):
     """What has become of a message."""
 
@@ -172,7 +180,7 @@ class Case:
     # the verdicts
 
     def judge(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether this verdict is one of the case; then it is counted."""
+        """Whether this verdict is one of the case; then it is counted. Raises TooMany."""
         if self._about.fits(entry, clear, self._digests):
             self._take(entry, clear)
             return True
@@ -201,6 +209,8 @@ class Case:
             end=_FIRST.get(str(data.get("action")), End.DEFERRED),
             held=held,
         )
+        if len(self._messages) > MOST:
+            raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
         self._count(data, sealed, clear)
 
     def _count(self, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:

@@ -14,8 +14,9 @@ import click
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
+from smtpguard.audit.report import TooMany
 from smtpguard.cli.audit import progress
-from smtpguard.cli.context import Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
 from smtpguard.config.problem import Broken
 from smtpguard.console.incident import Told, told
@@ -90,7 +91,10 @@ def report(
                 await store.record([asked.exported(context.user, store.now())])
             named = replace(asked, ids=frozenset([await _whole(store, id) for id in asked.ids]))
             with progress("Proving the journal") as moved:
-                found = await store.incident(named, prove=not no_proof, progress=moved)
+                try:
+                    found = await store.incident(named, prove=not no_proof, progress=moved)
+                except TooMany as error:
+                    raise CannotRun(str(error)) from None
             policies = found.report.policies if found.report is not None else ()
             return named, found, await _purposes(store, policies, settings.delimiters, language)
 

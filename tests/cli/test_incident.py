@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.audit import report
 from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.policy.approval import Choice
@@ -142,6 +143,13 @@ def test_wrong_use(story: Path, args: tuple[str, ...]) -> None:
     assert result.exit_code == 2
     assert WRONG[args] in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_more_than_a_report_is_made_of(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST", 1)
+    result = run(story, "--since", "2026-03-02")
+    assert result.exit_code == 2
+    assert result.stderr == "smtpguard: more than 1 messages fit: ask for less at a time\n"
 
 
 def test_nothing_in_the_journal_fits(story: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from smtpguard.audit import report
 from smtpguard.audit.event import Event, Kind
 from smtpguard.console.desk import Desk
 from smtpguard.policy.admission import Unavailable
@@ -139,6 +140,15 @@ async def test_one_at_a_time(here: Stage) -> None:
         answer = await operator.post("/incident", subject="lunch")
     assert answer.status_code == 409
     assert "Another report is being made" in text(answer)
+
+
+async def test_more_than_a_report_is_made_of(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST", 0)
+    await held(here, NEWS)
+    operator = await at_the_form(here)
+    answer = await operator.post("/incident", subject="lunch")
+    assert answer.status_code == 422
+    assert "Too many messages fit: ask for less at a time." in text(answer)
 
 
 async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from smtpguard.audit import report
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
@@ -69,6 +70,14 @@ async def test_all_that_is_given_must_fit(store: Store, clock: Clock) -> None:
     assert await ids(store, subject="möte") == {"T2"}
     assert await ids(store, senders=frozenset({"otto@example.com"})) == {"T4"}
     assert await ids(store, senders=frozenset({"otto@example.com"}), lists=frozenset({"news"})) == set()
+
+
+async def test_more_than_a_report_is_made_of(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST", 4)
+    await store.record([verdict(store, f"T{n}", lists=["news" if n else "ads"]) for n in range(5)])
+    assert len(await ids(store, lists=frozenset({"news"}))) == 4
+    with pytest.raises(report.TooMany):
+        await ids(store, since=0)
 
 
 async def test_nothing_fits(store: Store) -> None:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
+from smtpguard.audit.report import TooMany
 from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.incident import Told, told
@@ -54,6 +55,8 @@ async def report(request: Request) -> Response:
             if names:
                 await here.ledger.record([about.exported(who.address, here.clock.now())])
             found = await here.archive.incident(about, prove="proof" in asked)
+        except TooMany:
+            return await _shown(request, asked, 422, said("Too many messages fit: ask for less at a time."))
         except LedgerError:
             return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
     if found.report is None:

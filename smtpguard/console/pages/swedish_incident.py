@@ -23,6 +23,7 @@ _PAGE = {
     "That is no time: write 2026-11-26 09:30, in UTC.": "Det är ingen tidpunkt: skriv 2026-11-26 09:30, i UTC.",
     "Say what it is about.": "Ange vad det gäller.",
     "Another report is being made: ask again in a minute.": "En annan rapport görs just nu: fråga igen om en minut.",
+    "Too many messages fit: ask for less at a time.": "För många meddelanden stämmer: fråga efter färre åt gången.",
     "The record cannot be read at the moment.": "Journalen kan inte läsas just nu.",
     "Nothing in the journal fits.": "Inget i journalen stämmer.",
 }
