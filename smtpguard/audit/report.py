@@ -165,8 +165,9 @@ class Case:
         self._end = 0  # of all that happened
 
     @property
-    def mailings(self) -> frozenset[str]:
-        return frozenset(self._counters["mailings"])
+    def mailings(self) -> list[str]:
+        """Those with the most messages first."""
+        return [name for name, _ in self._counters["mailings"].most_common()]
 
     @property
     def messages(self) -> int:

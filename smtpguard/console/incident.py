@@ -161,8 +161,8 @@ class _Telling:
             titled = f' "{_plain(one.subject)}"' if one.subject and self.names else ""
             reached = ", ".join(text for n, text in counts if n) or said("nobody got it")
             yield f"{one.mailing_id}{titled}: {reached}. {said(sayings.MAILING_STATES[one.state.value])}"
-        if len(self.found.mailings) > MOST:
-            yield said("and {n} more", n=said.number(len(self.found.mailings) - MOST))
+        if len(self.report.mailings) > MOST:
+            yield said("and {n} more", n=said.number(len(self.report.mailings) - MOST))
 
     def who(self) -> Iterator[str]:
         if not self.names:

@@ -23,6 +23,8 @@ from smtpguard.store import journal, mailings
 from smtpguard.store.batch import read_head
 from smtpguard.store.schema import clear, entry
 
+MOST_MAILINGS = 100
+"""Of so many the figures are told, those with the most messages."""
 _PAGE = 1000
 _MANY = 500
 _VERDICT = Kind.VERDICT.value
@@ -68,7 +70,9 @@ def find(
     marks = journal.marks(connection, secret, head.journal, lines)
     return Found(
         report=case.report() if case.messages else None,
-        mailings=[one for name in sorted(case.mailings) if (one := mailings.find(connection, name, now)) is not None],
+        mailings=[
+            one for name in case.mailings[:MOST_MAILINGS] if (one := mailings.find(connection, name, now)) is not None
+        ],
         journal=head.journal,
         seq=head.seq,
         hash=head.hash,

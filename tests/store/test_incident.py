@@ -12,6 +12,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.report import End
 from smtpguard.policy.approval import State
+from smtpguard.reading.fingerprint import Identity
 from smtpguard.store import incident
 from smtpguard.store.incident import Found
 from smtpguard.store.retention import Retention
@@ -103,6 +104,20 @@ async def test_a_mailing_counts_distinct_people(store: Store) -> None:
     await store.record([verdict(store, id, mailing=mailing.mailing_id, counts={"reach": 2}) for id in ("T3", "T4")])
     looked = await found(store, ids=frozenset({mailing.mailing_id}))
     assert [(one.mailing_id, one.people.relayed) for one in looked.mailings] == [(mailing.mailing_id, 3)]
+
+
+async def test_of_many_mailings_the_largest_are_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incident, "MOST_MAILINGS", 2)
+    for n in range(3):
+        await admit(store, of(f"T{n}", f"p{n}", identity=Identity(exact=f"mailing {n}")))
+    names = [one.mailing_id for one in await store.mailings()]
+    assert len(names) == 3
+    many = [verdict(store, f"V{n}-{m}", mailing=name) for n, name in enumerate(names) for m in range(n + 1)]
+    await store.record(many)
+    looked = await found(store, since=0)
+    assert [one.mailing_id for one in looked.mailings] == [names[2], names[1]]
+    assert looked.report is not None
+    assert len(looked.report.mailings) == 3
 
 
 async def test_a_hold_with_what_people_did(store: Store) -> None:
