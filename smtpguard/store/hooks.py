@@ -5,7 +5,6 @@ Never here: what is told, or when to try again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,7 +16,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.told import Place
 from smtpguard.store import journal
 from smtpguard.store.batch import Batch, read_head
-from smtpguard.store.schema import clear, entry
+from smtpguard.store.schema import entry
 from smtpguard.store.schema import hook as table
 from smtpguard.store.store import Store
 
@@ -75,9 +74,7 @@ def _news(
     """Of verdicts those that hold, since there are so many others."""
     end = read_head(connection).seq
     query = (
-        select(entry, clear.c.doc)
-        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-        .where(
+        journal.ROWS.where(
             entry.c.seq > after,
             entry.c.seq <= end,
             entry.c.kind.in_([kind.value for kind in kinds]),
@@ -86,9 +83,7 @@ def _news(
         .order_by(entry.c.seq)
         .limit(limit)
     )
-    found = [
-        (journal.entry_of(row), None if row.doc is None else json.loads(row.doc)) for row in connection.execute(query)
-    ]
+    found = list(map(journal.pair, connection.execute(query)))
     return found, found[-1][0].seq if len(found) == limit else max(end, after)
 
 

@@ -6,12 +6,11 @@ proof that the journal is whole. Never here: what belongs to a case, or what a r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, or_
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, Proof, Seal, canonical
@@ -21,7 +20,7 @@ from smtpguard.audit.report import AROUND, Case, Report
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store import journal, mailings
 from smtpguard.store.batch import read_head
-from smtpguard.store.schema import clear, entry
+from smtpguard.store.schema import entry
 
 MOST_MAILINGS = 100
 """Of so many the figures are told, those with the most messages."""
@@ -81,9 +80,6 @@ def find(
     )
 
 
-_ROWS = select(entry, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-
-
 def _verdicts(connection: Connection, about: About) -> Iterator[tuple[Entry, Clear | None]]:
     """Those that may fit, in order."""
     wanted: list[ColumnElement[bool]] = [entry.c.kind == _VERDICT]
@@ -97,14 +93,14 @@ def _verdicts(connection: Connection, about: About) -> Iterator[tuple[Entry, Cle
         wanted.append(or_(*(_says(name) for name in about.lists)))
     after = 0
     while rows := connection.execute(
-        _ROWS.where(*wanted, entry.c.seq > after).order_by(entry.c.seq).limit(_PAGE)
+        journal.ROWS.where(*wanted, entry.c.seq > after).order_by(entry.c.seq).limit(_PAGE)
     ).all():
-        yield from map(_pair, rows)
+        yield from map(journal.pair, rows)
         after = rows[-1].seq
 
 
 def _mailings_of(connection: Connection, ids: Collection[str]) -> set[str]:
-    query = _ROWS.where(entry.c.id.in_(sorted(ids)), entry.c.kind == _VERDICT)
+    query = journal.ROWS.where(entry.c.id.in_(sorted(ids)), entry.c.kind == _VERDICT)
     return {str(name) for one, _ in _pairs(connection, query) if (name := one.data.get("mailing"))}
 
 
@@ -118,17 +114,12 @@ def _history(connection: Connection, ids: Collection[str]) -> Iterator[tuple[Ent
     wanted = sorted(ids)
     for start in range(0, len(wanted), _MANY):
         some = wanted[start : start + _MANY]
-        yield from _pairs(connection, _ROWS.where(entry.c.id.in_(some), entry.c.kind != _VERDICT))
+        yield from _pairs(connection, journal.ROWS.where(entry.c.id.in_(some), entry.c.kind != _VERDICT))
 
 
 def _of_kinds(connection: Connection, kinds: Collection[str]) -> Iterator[tuple[Entry, Clear | None]]:
-    yield from _pairs(connection, _ROWS.where(entry.c.kind.in_(sorted(kinds))))
+    yield from _pairs(connection, journal.ROWS.where(entry.c.kind.in_(sorted(kinds))))
 
 
 def _pairs(connection: Connection, query: Select[tuple[object, ...]]) -> Iterator[tuple[Entry, Clear | None]]:
-    yield from map(_pair, connection.execute(query.order_by(entry.c.seq)).all())
-
-
-def _pair(row: object) -> tuple[Entry, Clear | None]:
-    doc = row.doc  # type: ignore[attr-defined]
-    return journal.entry_of(row), None if doc is None else json.loads(doc)
+    yield from map(journal.pair, connection.execute(query.order_by(entry.c.seq)).all())

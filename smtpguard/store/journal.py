@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
@@ -20,6 +21,8 @@ from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.schema import checkpoint, clear, entry
 
 FILE = "checkpoints"
+ROWS = select(entry, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
+"""Entries with their clear values; each row is a ``pair``."""
 _PAGE = 1000
 
 
@@ -28,16 +31,10 @@ def read(connection: Connection, *, after: int = 0, limit: int | None = None) ->
     left = limit
     while left is None or left > 0:
         size = _PAGE if left is None else min(_PAGE, left)
-        query = (
-            select(entry, clear.c.doc)
-            .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-            .where(entry.c.seq > after)
-            .order_by(entry.c.seq)
-            .limit(size)
-        )
+        query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(size)
         rows = connection.execute(query).all()
         for row in rows:
-            yield entry_of(row), None if row.doc is None else json.loads(row.doc)
+            yield pair(row)
         if len(rows) < size:
             return
         after = rows[-1].seq
@@ -46,25 +43,14 @@ def read(connection: Connection, *, after: int = 0, limit: int | None = None) ->
 
 def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
     """What happened to one transaction, hold or freeze, in order."""
-    query = (
-        select(entry, clear.c.doc)
-        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-        .where(entry.c.id == id)
-        .order_by(entry.c.seq)
-    )
-    return [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    query = ROWS.where(entry.c.id == id).order_by(entry.c.seq)
+    return list(map(pair, connection.execute(query)))
 
 
 def of_kinds(connection: Connection, kinds: Sequence[Kind], limit: int) -> list[tuple[Entry, Clear | None]]:
     """The newest entries of these kinds."""
-    query = (
-        select(entry, clear.c.doc)
-        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-        .where(entry.c.kind.in_([kind.value for kind in kinds]))
-        .order_by(entry.c.seq.desc())
-        .limit(limit)
-    )
-    return [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    query = ROWS.where(entry.c.kind.in_([kind.value for kind in kinds])).order_by(entry.c.seq.desc()).limit(limit)
+    return list(map(pair, connection.execute(query)))
 
 
 def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
@@ -85,9 +71,7 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
 def rejected(connection: Connection, first: str, until: int, limit: int) -> list[tuple[Entry, Clear | None]]:
     """Verdicts to reject from that of ``first`` on, before ``until``; the database looks for them, whatever lies between."""
     query = (
-        select(entry, clear.c.doc)
-        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-        .where(
+        ROWS.where(
             entry.c.seq >= select(func.min(entry.c.seq)).where(entry.c.id == first).scalar_subquery(),
             entry.c.at < until,
             entry.c.kind == Kind.VERDICT.value,
@@ -96,7 +80,7 @@ def rejected(connection: Connection, first: str, until: int, limit: int) -> list
         .order_by(entry.c.seq)
         .limit(limit)
     )
-    return [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    return list(map(pair, connection.execute(query)))
 
 
 def observed(
@@ -107,14 +91,12 @@ def observed(
     verdicts = (entry.c.seq >= first, entry.c.seq < end, entry.c.kind == Kind.VERDICT.value)
     judged = connection.execute(select(func.count()).select_from(entry).where(*verdicts)).scalar_one()
     query = (
-        select(entry, clear.c.doc)
-        .select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
-        .where(*verdicts, ~entry.c.body.contains('"observed":[]', autoescape=True))
+        ROWS.where(*verdicts, ~entry.c.body.contains('"observed":[]', autoescape=True))
         .where(entry.c.body.contains('"observed":[', autoescape=True))
         .order_by(entry.c.seq.desc())
         .limit(limit)
     )
-    return judged, [(entry_of(r), None if r.doc is None else json.loads(r.doc)) for r in connection.execute(query)]
+    return judged, list(map(pair, connection.execute(query)))
 
 
 def first_at(connection: Connection, at: int) -> int:
@@ -132,7 +114,11 @@ def first_at(connection: Connection, at: int) -> int:
     return int(low)
 
 
-def entry_of(row: object) -> Entry:
+def pair(row: Any) -> tuple[Entry, Clear | None]:
+    return _entry_of(row), None if row.doc is None else json.loads(row.doc)
+
+
+def _entry_of(row: object) -> Entry:
     return Entry(
         seq=row.seq,  # type: ignore[attr-defined]
         at=row.at,  # type: ignore[attr-defined]
