@@ -31,10 +31,12 @@ class About:
     until: int | None = None
     whole: bool = True
 
-    def fits(self, entry: Entry, clear: Clear | None, digests: Digests) -> bool:
+    def fits(
+        self, entry: Entry, content: Mapping[str, Mapping[str, Any]], clear: Clear | None, digests: Digests
+    ) -> bool:
+        """``content``: the entry's."""
         if (self.since is not None and entry.at < self.since) or (self.until is not None and entry.at >= self.until):
             return False
-        content = entry.content
         data = content["data"]
         if self.ids and self.ids.isdisjoint(names_of(entry, data)):
             return False

@@ -182,14 +182,13 @@ class Case:
 
     def judge(self, entry: Entry, clear: Clear | None) -> bool:
         """Whether this verdict is one of the case; then it is counted. Raises TooMany."""
-        if self._about.fits(entry, clear, self._digests):
-            self._take(entry, clear)
-            return True
-        return False
-
-    def _take(self, entry: Entry, clear: Clear | None) -> None:
         content = entry.content
-        data, sealed = content["data"], content["private"]
+        if not self._about.fits(entry, content, clear, self._digests):
+            return False
+        self._take(entry, content["data"], content["private"], clear)
+        return True
+
+    def _take(self, entry: Entry, data: Mapping[str, Any], sealed: Mapping[str, Any], clear: Clear | None) -> None:
         self._from = min(self._from, entry.at) if self._from else entry.at
         self._to = max(self._to, entry.at)
         self._noted(entry, clear)

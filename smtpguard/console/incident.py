@@ -182,11 +182,12 @@ class _Telling:
 
     def why(self) -> Iterator[str]:
         report, said = self.report, self.said
+        reasons = report.reasons.most_common()
         for (rule, mode), n in report.rules.most_common():
             many = f" ({said.number(n)})" if report.messages > 1 else ""
             purpose = f": {self.purposes[rule]}" if self.purposes.get(rule) else ""
             yield _plain(f"{said(MODES[mode], name=rule)}{purpose}{many}")
-            seen = [(one, m) for one, m in report.reasons.most_common() if one[0] == rule and mode == "enforce"]
+            seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
             for (_, fact, observed, limit), m in seen[:FEW]:
                 observed = observed if self.names or fact != FREEZE else what_is_frozen(observed)
                 value = (observed or said("not shown"))[:200]

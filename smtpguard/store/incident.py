@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, or_
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, Proof, Seal, canonical
@@ -64,7 +64,7 @@ def find(
     if case.messages:
         for pair in _history(connection, case.ids):
             case.add(*pair)
-        for pair in _of_kinds(connection, AROUND):
+        for pair in _around(connection, *case.period()):
             case.around(*pair)
     marks = journal.marks(connection, secret, head.journal, lines)
     return Found(
@@ -117,8 +117,11 @@ def _history(connection: Connection, ids: Collection[str]) -> Iterator[tuple[Ent
         yield from _pairs(connection, journal.ROWS.where(entry.c.id.in_(some), entry.c.kind != _VERDICT))
 
 
-def _of_kinds(connection: Connection, kinds: Collection[str]) -> Iterator[tuple[Entry, Clear | None]]:
-    yield from _pairs(connection, journal.ROWS.where(entry.c.kind.in_(sorted(kinds))))
+def _around(connection: Connection, begin: int, end: int) -> Iterator[tuple[Entry, Clear | None]]:
+    """What may have happened around a case of that time: policies however old, since one of them decided."""
+    then = (entry.c.seq >= journal.first_at(connection, begin), entry.c.seq < journal.first_at(connection, end + 1))
+    of_then = and_(entry.c.kind.in_(sorted(AROUND)), *then)
+    yield from _pairs(connection, journal.ROWS.where(or_(entry.c.kind == Kind.POLICY.value, of_then)))
 
 
 def _pairs(connection: Connection, query: Select[tuple[object, ...]]) -> Iterator[tuple[Entry, Clear | None]]:
