@@ -22,8 +22,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
 from smtpguard.console.speech import LANGUAGES, Speech
-
-_ID = 16  # characters of an id of ours
+from smtpguard.guard.mailings import whole_ids
 
 if TYPE_CHECKING:
     from smtpguard.store.incident import Found
@@ -89,7 +88,7 @@ def report(
         async with opened(settings) as (store, _):
             if not no_names:
                 await store.record([asked.exported(context.user, store.now())])
-            named = replace(asked, ids=frozenset([await _whole(store, id) for id in asked.ids]))
+            named = replace(asked, ids=await whole_ids(store, asked.ids))
             with progress("Proving the journal") as moved:
                 try:
                     found = await store.incident(named, prove=not no_proof, progress=moved)
@@ -104,8 +103,9 @@ def report(
     if as_json or context.json:
         context.say(row(found, found.report, about, now, names=not no_names))
     else:
-        said = told(found, found.report, about, purposes, Speech(language), names=not no_names)
-        for line in _page(said, Speech(language), now, context.user):
+        said = Speech(language)
+        page = told(found, found.report, about, purposes, said, names=not no_names)
+        for line in _page(page, said, now, context.user):
             click.echo(line)
     if found.proof is not None and not found.proof.ok:
         raise click.exceptions.Exit(1)
@@ -123,12 +123,6 @@ def _page(page: Told, said: Speech, made: datetime, by: str) -> Iterator[str]:
         yield from (f"  {line}" for line in lines)
 
 
-async def _whole(store: Store, id: str) -> str:
-    """Of a mailing a beginning is enough that no other has."""
-    named = await store.mailings_named(id) if len(id) < _ID else ()
-    return named[0] if len(named) == 1 else id
-
-
 async def _purposes(store: Store, policies: Iterable[str], delimiters: str, language: str) -> dict[str, str]:
     """Rule to what it is for, in this language where its admin wrote that: by the policies that decided, as they were put in force."""
     from smtpguard.policy.parse import parse
@@ -136,8 +130,8 @@ async def _purposes(store: Store, policies: Iterable[str], delimiters: str, lang
     purposes: dict[str, str] = {}
     for sha256 in policies:
         try:
-            rules = parse(await store.policy(sha256), delimiters=delimiters).rules.rules
+            rules = parse(await store.policy(sha256), delimiters=delimiters).rules
         except (KeyError, Broken):  # not kept any more, or written for a version of long ago
             continue
-        purposes |= {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in rules}
+        purposes |= rules.purposes(language)
     return purposes

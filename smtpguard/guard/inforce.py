@@ -72,7 +72,7 @@ class InForce:
 
     def purposes(self) -> Mapping[str, str]:
         """Rule -> what it is for, in English where its admin wrote that."""
-        return {rule.rule_id: rule.descriptions.get("en", rule.description) for rule in self.rules.rules}
+        return self.rules.purposes()
 
     def open_at(self, at: datetime) -> bool:
         """Whether it is working hours."""

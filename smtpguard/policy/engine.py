@@ -210,6 +210,10 @@ class RuleSet:
         """Whether any rule asks for this count."""
         return any(name == fact for _, name, _ in self._counted)
 
+    def purposes(self, language: str = "en") -> Mapping[str, str]:
+        """Rule -> what it is for, in this language where its admin wrote that."""
+        return {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in self.rules}
+
     def quorum(self, lists: Iterable[str]) -> tuple[Quorum, ...]:
         """What must be satisfied to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]

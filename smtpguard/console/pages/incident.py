@@ -21,10 +21,10 @@ from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.incident import Told, told
 from smtpguard.console.screen import desk, form, page, speech
+from smtpguard.guard.mailings import whole_ids
 from smtpguard.guard.ports import LedgerError
 
 _MOST = 500  # characters of a field
-_ID = 16
 _FIELDS = ("id", "list", "sender", "subject", "since", "until")
 Asked = dict[str, str]
 
@@ -61,8 +61,7 @@ async def report(request: Request) -> Response:
             return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
     if found.report is None:
         return await _shown(request, asked, 404, said("Nothing in the journal fits."))
-    rules = here.policies.current().rules.rules
-    purposes = {rule.rule_id: rule.descriptions.get(said.language, rule.description) for rule in rules}
+    purposes = here.policies.current().rules.purposes(said.language)
     made = told(found, found.report, about, purposes, said, names=names)
     return await _shown(request, asked, made=made)
 
@@ -87,11 +86,7 @@ async def _about(here: Desk, asked: Asked) -> About:
         until=_time(asked["until"]),
         whole="alone" not in asked,
     )
-    ids = set()
-    for id in about.ids:
-        named = await here.ledger.mailings_named(id) if len(id) < _ID else ()
-        ids.add(named[0] if len(named) == 1 else id)
-    return replace(about, ids=frozenset(ids))
+    return replace(about, ids=await whole_ids(here.ledger, about.ids))
 
 
 def _time(text: str) -> int | None:
