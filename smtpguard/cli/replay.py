@@ -45,6 +45,39 @@ class _Case:
     counted: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thought:
+    """What one policy thinks of a message. ``rules``: those that take effect, and those that only observe."""
+
+    action: str
+    rules: tuple[str, ...]
+    policy_sha256: str
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> _Thought:
+        rules = sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
+        return cls(action=verdict.action.word, rules=tuple(rules), policy_sha256=verdict.policy_sha256)
+
+    def row(self) -> dict[str, Any]:
+        return {"action": self.action, "rules": list(self.rules), "policy_sha256": self.policy_sha256}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """By the policy in force, and by the file."""
+
+    was: _Thought
+    will: _Thought
+
+    @property
+    def moved(self) -> bool:
+        return self.was.action != self.will.action
+
+    @property
+    def same(self) -> bool:
+        return not self.moved and self.was.rules == self.will.rules
+
+
 @dataclass(slots=True)
 class _Tally:
     same: int = 0
@@ -56,6 +89,14 @@ class _Tally:
     @property
     def all(self) -> int:
         return self.same + self.by_other_rules + self.moved.total()
+
+    def add(self, change: _Change) -> None:
+        if change.moved:
+            self.moved[change.was.action, change.will.action] += 1
+        elif change.same:
+            self.same += 1
+        else:
+            self.by_other_rules += 1
 
 
 @click.command()
@@ -103,12 +144,13 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
         cases = _of_files(files) if files else _held(store, after, tally)
         async for one in cases:
             asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
-            was, will = (await before.explain(*asked)).verdict, (await then.explain(*asked)).verdict
-            _count(tally, was, will)
+            was, will = await before.explain(*asked), await then.explain(*asked)
+            change = _Change(was=_Thought.of(was.verdict), will=_Thought.of(will.verdict))
+            tally.add(change)
             if as_json:
-                context.say(_row(one, was, will))
+                context.say(_row(one, change))
             else:
-                for line in _lines(one, was, will):
+                for line in _lines(one, change):
                     click.echo(line)
     return tally
 
@@ -155,42 +197,24 @@ async def _case(store: Store, hold: Hold) -> _Case:
     )
 
 
-def _rules(verdict: Verdict) -> list[str]:
-    """Those that take effect, and those that only observe."""
-    return sorted(hit.rule + (" (observes)" if hit.mode is Mode.OBSERVE else "") for hit in verdict.hits)
-
-
-def _count(tally: _Tally, was: Verdict, will: Verdict) -> None:
-    if was.action is not will.action:
-        tally.moved[was.action.word, will.action.word] += 1
-    elif _rules(was) != _rules(will):
-        tally.by_other_rules += 1
-    else:
-        tally.same += 1
-
-
-def _row(one: _Case, was: Verdict, will: Verdict) -> dict[str, Any]:
-    def told(verdict: Verdict) -> dict[str, Any]:
-        return {"action": verdict.action.word, "rules": _rules(verdict), "policy_sha256": verdict.policy_sha256}
-
+def _row(one: _Case, change: _Change) -> dict[str, Any]:
     return {
         "message": one.name,
         "subject": one.subject,
-        "same": was.action is will.action and _rules(was) == _rules(will),
-        "in_force": told(was),
-        "file": told(will),
+        "same": change.same,
+        "in_force": change.was.row(),
+        "file": change.will.row(),
     }
 
 
-def _lines(one: _Case, was: Verdict, will: Verdict) -> Iterator[str]:
-    before, then = _rules(was), _rules(will)
-    if was.action is will.action and before == then:
+def _lines(one: _Case, change: _Change) -> Iterator[str]:
+    if change.same:
         return
-    moved = was.action.word if was.action is will.action else f"{was.action.word} -> {will.action.word}"
+    was, will = change.was, change.will
+    moved = f"{was.action} -> {will.action}" if change.moved else was.action
     yield plain(f'{one.name}: {moved}  "{one.subject}"')
-    for sign, some in (("-", [r for r in before if r not in then]), ("+", [r for r in then if r not in before])):
-        for rule in some:
-            yield f"  {sign} {rule}"
+    for sign, some, others in (("-", was.rules, will.rules), ("+", will.rules, was.rules)):
+        yield from (f"  {sign} {rule}" for rule in some if rule not in others)
 
 
 def _in_all(tally: _Tally) -> Iterator[str]:
