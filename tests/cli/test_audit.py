@@ -15,6 +15,7 @@ from smtpguard.audit.chain import link
 from smtpguard.audit.event import Kind
 from smtpguard.cli import main
 from smtpguard.store.store import Store, open_store
+from tests.cli.installing import install
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
 
 
@@ -29,10 +30,7 @@ def within(tmp_path: Path, work: Callable[[Store], Awaitable[object]]) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    (tmp_path / "secret").write_bytes(SECRET)
-    (tmp_path / "secret").chmod(0o600)
-    settings = f'store: {{url: "sqlite:///{tmp_path}/guard.db"}}\nstate: {tmp_path}\nsecret_file: {tmp_path}/secret\n'
-    (tmp_path / "smtpguard.yaml").write_text(settings)
+    install(tmp_path, SECRET)
 
     async def some(store: Store) -> None:
         await store.put_policy(POLICY, {}, event(Kind.POLICY, POLICY))

@@ -15,6 +15,7 @@ from smtpguard.audit import report
 from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.policy.approval import Choice
+from tests.cli.installing import install
 from tests.guard.house import KEY, MEMBERS, RAMADAN, Way, house
 
 HOLD = "T000000000000001"
@@ -23,10 +24,7 @@ HOLD = "T000000000000001"
 @pytest.fixture
 def story(tmp_path: Path) -> Path:
     """Held for a list of 60, voted on; sent again by its client; an ordinary message beside it."""
-    (tmp_path / "secret").write_bytes(KEY)
-    (tmp_path / "secret").chmod(0o600)
-    settings = f'store: {{url: "sqlite:///{tmp_path}/guard.db"}}\nstate: {tmp_path}\nsecret_file: {tmp_path}/secret\n'
-    (tmp_path / "smtpguard.yaml").write_text(settings)
+    install(tmp_path, KEY)
 
     async def work() -> None:
         async with house(tmp_path) as home:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
+from tests.cli.installing import install
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, Way, house
 
 LIST, MANY = "T000000000000001", "T000000000000002"
@@ -21,11 +22,7 @@ LIST, MANY = "T000000000000001", "T000000000000002"
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    (tmp_path / "secret").write_bytes(KEY)
-    (tmp_path / "secret").chmod(0o600)
-    (tmp_path / "smtpguard.yaml").write_text(
-        f'store: {{url: "sqlite:///{tmp_path}/guard.db"}}\nstate: {tmp_path}\nsecret_file: {tmp_path}/secret\n'
-    )
+    install(tmp_path, KEY)
     (tmp_path / "vocabularies").mkdir()
     for name, data in DOCUMENTS.items():
         (tmp_path / name).write_bytes(data)
