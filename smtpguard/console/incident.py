@@ -49,13 +49,6 @@ MODES: Mapping[str, str] = {
     "observe": "rule {name} (observes)",
     "approved": "rule {name} (approved)",
 }
-FROZEN: Mapping[str, str] = {
-    "all": "everything",
-    "list": "the list {name}",
-    "sender": "mail from {name}",
-    "mailing": "the mailing {name}",
-    "thread": "a conversation",
-}
 _SPACES = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # as they stand in numbers
 
 
@@ -278,9 +271,9 @@ class _Telling:
             yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
             yield from (said("rule {name}", name=rule) for rule in data.get("rules", ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
-            if (selector := str(data.get("selector"))) in FROZEN:
+            if (selector := str(data.get("selector"))) in sayings.FROZEN:
                 whom = next(iter(clear.get("from", ())), "") if self.names else ""
-                yield said(FROZEN[selector], name=data.get("value") or whom or "…")
+                yield said(sayings.FROZEN[selector], name=data.get("value") or whom or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
         elif entry.kind == Kind.MAILING.value:

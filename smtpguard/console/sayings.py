@@ -56,6 +56,14 @@ DONE: Mapping[str, str] = {
     "thawed": "It is lifted. Mail goes on.",
     "thaw-asked": "Somebody else must agree now, and then it is lifted.",
 }
+FROZEN: Mapping[str, str] = {
+    "all": "everything",
+    "list": "the list {name}",
+    "sender": "mail from {name}",
+    "mailing": "the mailing {name}",
+    "thread": "a conversation",
+}
+"""What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
     "passing": "It goes, or went. Nobody had to decide.",
     "held": "It waits for a decision.",

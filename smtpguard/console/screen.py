@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from smtpguard.console import sayings
 from smtpguard.console.desk import Desk
 from smtpguard.console.ports import Person
 from smtpguard.console.speech import Speech, choose
@@ -73,17 +74,12 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
 
 def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
     """What a freeze stops, in words."""
-    match freeze.selector:
-        case Selector.ALL:
-            return said("everything")
-        case Selector.LIST:
-            return said("the list {name}", name=titles.get(freeze.value, freeze.value))
-        case Selector.SENDER:
-            return said("mail from {name}", name=freeze.value)
-        case Selector.MAILING:
-            return said("the mailing {name}", name=freeze.value[:12])
-        case Selector.THREAD:
-            return said("a conversation")
+    name = freeze.value
+    if freeze.selector is Selector.LIST:
+        name = titles.get(name, name)
+    elif freeze.selector is Selector.MAILING:
+        name = name[:12]
+    return said(sayings.FROZEN[freeze.selector.value], name=name)
 
 
 async def form(request: Request) -> FormData:
