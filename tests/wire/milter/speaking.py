@@ -22,6 +22,7 @@ from tests.wire.milter.mta import POSTFIX, Mta, Told
 from tests.wire.proxied import Clock
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
+MAIL = b"From: Anna <anna@example.com>\r\nSubject: x\r\n\r\nHej\r\n"
 TRACE = b"Received: from x (y)\r\n\tby guard;\r\n\tnow\r\nX-Smtpguard: id=1; policy=;\r\n\tmac=0\r\n"
 
 
