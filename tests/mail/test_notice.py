@@ -16,14 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.mail import compose, swedish
 from smtpguard.mail.address import Address
-from smtpguard.mail.message import Message
 from smtpguard.mail.notice import KINDS, LANGUAGES, SAMPLE, Letterhead, Notice, Stationery, choose_language
-from smtpguard.policy.facts import FACTS, Count, Type, Unknown
-from smtpguard.policy.sentence import sentence
-from smtpguard.reading.read import read as reading
-from smtpguard.reading.surroundings import Surroundings
 
 AT = datetime(2026, 3, 3, 13, 5, tzinfo=UTC)
 HOUSE: dict[str, Any] = {
@@ -295,123 +289,6 @@ def test_a_kind_that_does_not_exist() -> None:
 )  # fmt: skip
 def test_the_readers_language_then_the_organisations(wanted: str, organization: tuple[str, ...], chosen: str) -> None:
     assert choose_language(wanted, organization) == chosen
-
-
-def _values(type_: Type, words: tuple[str, ...]) -> list[Any]:
-    match type_:
-        case Type.TRUTH:
-            return [True, False]
-        case Type.WORD:
-            return list(words) or ["x"]
-        case Type.WORDS:
-            return [frozenset(), frozenset({"x"})]
-        case Type.SHARE:
-            return [Count(0.25, 0.25), Count(0.1, 0.5)]
-    return [Count.exactly(n) for n in (0, 1, 2, 1234567)] + [Count(0, 3), Count(1, float("inf"))]
-
-
-@pytest.mark.parametrize("name", sorted(FACTS))
-def test_every_sentence_of_every_fact_is_said_in_swedish(name: str) -> None:
-    fact = FACTS[name]
-    for value in [*_values(fact.type, fact.words), Unknown(why="the list secret-list has no index")]:
-        for window in ("", "10m"):
-            said = sentence(name, value, window)
-            swedish_said = swedish.sentence(said)
-            assert swedish_said != said, said
-            assert "#" not in swedish_said
-            assert "secret-list" not in swedish_said
-
-
-def test_numbers_and_windows_in_swedish() -> None:
-    assert swedish.sentence("It reaches 1,234,567 customers.") == "Det når 1\u00a0234\u00a0567 kunder."
-    assert swedish.sentence("It reaches between 0 and 3 customers.") == "Det når mellan 0 och 3 kunder."
-    assert (
-        swedish.sentence("The same mailing reaches 25 % of a customer list.")
-        == "Samma utskick når 25 % av en kundlista."
-    )
-    assert (
-        swedish.sentence("Its sender wrote to at least 300 customers in 1h.")
-        == "Avsändaren har skrivit till minst 300 kunder på 1 timme."
-    )
-    assert (
-        swedish.english("There were 6 messages in this conversation in 10m.")
-        == "There were 6 messages in this conversation in 10 minutes."
-    )
-    assert (
-        swedish.english("There was one message in this conversation.") == "There was one message in this conversation."
-    )
-    assert swedish.sentence("Something else entirely in 1h.") == "Something else entirely in 1h."
-    assert swedish.mark("unheard of") == "unheard of"
-    assert swedish.mark('the subject begins with "#*"') == 'ämnesraden börjar med "#*"'
-
-
-@pytest.mark.parametrize(
-    ("english", "said"),
-    [
-        ("it is made from a template (12 tables, 3 pictures)", "det är gjort efter en mall (12 tabeller, 3 bilder)"),
-        ('it begins as a letter: "Hi (you)"', 'det börjar som ett personligt brev: "Hi (you)"'),
-        ("bo@example.com and 2 more is shown in To or Cc and is a colleague", "bo@example.com och 2 till står i Till eller Kopia och är kollegor"),
-        ('"fläsk" (pork, in the text)', '"fläsk" (fläsk, i texten)'),
-        ('"tips" (gambling, in the subject)', '"tips" (hasardspel, i ämnesraden)'),
-        ('"tips" (horses, in the subject)', '"tips" (horses, i ämnesraden)'),
-        ("Mailchimp put a X-MC-User field on it", "Mailchimp har lagt till fältet X-MC-User"),
-        ("a platform put a X-SG-EID field on it", "ett utskickssystem har lagt till fältet X-SG-EID"),
-    ],
-)  # fmt: skip
-def test_what_was_found_is_told_in_swedish(english: str, said: str) -> None:
-    assert swedish.mark(english) == said
-
-
-ANSWER = """\
-From: Anna Ek <anna@example.com>\r
-To: bo@example.com, cia@example.com\r
-Subject: SV: fredag\r
-Message-ID: <a1@mail.example.com>\r
-In-Reply-To: <b2@mail.example.com>\r
-Thread-Index: AdABCDEF\r
-X-Mailer: Microsoft Outlook 16.0\r
-X-MS-Exchange-Organization-AuthAs: Internal\r
-X-MS-Has-Attach: yes\r
-\r
-Hej Bo,\r
-\r
-Jag tar med mig offerten till mötet. Den är intern och ska inte spridas.\r
-\r
-Med vänlig hälsning\r
-Anna Ek\r
-Mobil: +46 70 123 45 67\r
-\r
------Ursprungligt meddelande-----\r
-Från: Bo Al <bo@example.com>\r
-Skickat: den 2 mars 2026 09:00\r
-Till: Anna Ek\r
-Ämne: fredag\r
-\r
-Kan du?\r
-"""
-
-
-def test_what_a_reading_finds_in_an_ordinary_answer_is_told_in_swedish() -> None:
-    around = Surroundings(domains=frozenset({"example.com"}))
-    marks = [mark.evidence for mark in reading(Message.of(ANSWER.encode()), around).marks]
-    assert len(marks) > 5
-    assert [evidence for evidence in marks if swedish.mark(evidence) == evidence] == []
-
-
-def test_both_tables_have_as_many_signs_on_both_sides() -> None:
-    for english, said in {**swedish.SENTENCES, **swedish.MARKS}.items():
-        wanted = re.findall(r"[#*]", english)
-        assert re.findall(r"[#*]", said) in (wanted, wanted[1:]), english
-
-
-def test_text_is_made_safe_in_bounds() -> None:
-    assert compose.one_line("a\u202eb\u200bc\u00a0d\x00\r\ne") == "a\\u202ebc d\\u0000 e"
-    assert compose.one_line("x" * 400).endswith("…")
-    assert len(compose.one_line("x" * 400)) == 300
-    assert compose.some_lines("a\r\nb\rc").split("\n") == ["a", "b", "c"]
-    assert compose.some_lines("\n".join("x" * 99)).endswith("…")
-    assert compose.shown_address("no address\r\n") == "no address"
-    assert compose.message_ids("junk <a@b> <c d@e> <f@g>") == "<a@b>\r\n <f@g>"
 
 
 def test_several_rules_say_what_they_went_by_once_and_each_in_the_readers_language() -> None:
