@@ -101,8 +101,8 @@ class Archive(Protocol):
     async def counts(self) -> Mapping[State, int]:
         """How many are in each state."""
 
-    async def freezes(self, *, limit: int) -> Sequence[tuple[Entry, Clear | None]]:
-        """The newest entries that say what was frozen and thawed."""
+    async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
+        """The newest entries that say what was frozen and thawed; those ``before`` one, by its number."""
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         """How many people a mailing had come for by when, in at most a hundred points."""

@@ -19,6 +19,8 @@ from smtpguard.store.growth import Grown, growth
 from smtpguard.store.incident import Found
 from smtpguard.store.store import Store
 
+_STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)
+
 
 class Archive:
     """Fits console.ports.Archive."""
@@ -47,8 +49,8 @@ class Archive:
     async def counts(self) -> Mapping[State, int]:
         return await self._store.hold_counts()
 
-    async def freezes(self, *, limit: int) -> Sequence[tuple[Entry, Clear | None]]:
-        return await self._store.ask(lambda c: journal.of_kinds(c, (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW), limit))
+    async def freezes(self, *, limit: int, before: int | None = None) -> Sequence[tuple[Entry, Clear | None]]:
+        return await self._store.ask(lambda c: journal.of_kinds(c, _STOOD_STILL, limit, before))
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         return await self._store.ask(lambda c: growth(c, mailing_id))

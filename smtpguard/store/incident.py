@@ -120,8 +120,8 @@ def _history(connection: Connection, ids: Collection[str]) -> Iterator[tuple[Ent
 def _around(connection: Connection, begin: int, end: int) -> Iterator[tuple[Entry, Clear | None]]:
     """What may have happened around a case of that time: policies however old, since one of them decided."""
     then = (entry.c.seq >= journal.first_at(connection, begin), entry.c.seq < journal.first_at(connection, end + 1))
-    of_then = and_(entry.c.kind.in_(sorted(AROUND)), *then)
-    yield from _pairs(connection, journal.ROWS.where(or_(entry.c.kind == Kind.POLICY.value, of_then)))
+    in_time = or_(entry.c.kind == Kind.POLICY.value, and_(*then))
+    yield from _pairs(connection, journal.ROWS.where(journal.of_kind(*map(Kind, AROUND)), in_time))
 
 
 def _pairs(connection: Connection, query: Select[tuple[object, ...]]) -> Iterator[tuple[Entry, Clear | None]]:

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text
 
 from smtpguard.audit.chain import Bad, Clear, Entry, Proof, Seal, verify
 from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.audit.event import Kind
 from smtpguard.store.batch import Batch, read_head
-from smtpguard.store.schema import checkpoint, clear, entry
+from smtpguard.store.schema import RARE, checkpoint, clear, entry
 
 FILE = "checkpoints"
 ROWS = select(entry, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
 """Entries with their clear values; each row is a ``pair``."""
 _PAGE = 1000
+_EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
 def read(connection: Connection, *, after: int = 0, limit: int | None = None) -> Iterator[tuple[Entry, Clear | None]]:
@@ -47,9 +48,19 @@ def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
     return list(map(pair, connection.execute(query)))
 
 
-def of_kinds(connection: Connection, kinds: Sequence[Kind], limit: int) -> list[tuple[Entry, Clear | None]]:
-    """The newest entries of these kinds."""
-    query = ROWS.where(entry.c.kind.in_([kind.value for kind in kinds])).order_by(entry.c.seq.desc()).limit(limit)
+def of_kind(*kinds: Kind) -> ColumnElement[bool]:
+    """What a query asks for entries of these kinds, by the index of what is rare where they all are."""
+    asked = entry.c.kind.in_(sorted(kind.value for kind in kinds))
+    return asked if _EVERYDAY.intersection(kinds) else and_(asked, text(f"entry.{RARE}"))
+
+
+def of_kinds(
+    connection: Connection, kinds: Sequence[Kind], limit: int, before: int | None = None
+) -> list[tuple[Entry, Clear | None]]:
+    """The newest entries of these kinds; those ``before`` one, by its number."""
+    query = ROWS.where(of_kind(*kinds)).order_by(entry.c.seq.desc()).limit(limit)
+    if before is not None:
+        query = query.where(entry.c.seq < before)
     return list(map(pair, connection.execute(query)))
 
 
@@ -198,7 +209,7 @@ def marks(connection: Connection, secret: bytes, journal: str, lines: Sequence[s
 
 def erased_through(connection: Connection) -> int:
     """Up to which entry retention says it has erased the clear values. Believed only if the chain holds."""
-    query = select(entry.c.body).where(entry.c.kind == Kind.ERASED.value).order_by(entry.c.seq.desc())
+    query = select(entry.c.body).where(of_kind(Kind.ERASED)).order_by(entry.c.seq.desc())
     return max(
         (int(json.loads(b)["data"].get("private_through", 0)) for b in connection.execute(query).scalars()), default=0
     )

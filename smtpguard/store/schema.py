@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -53,6 +53,10 @@ head = Table(  # one row: the gate and the chain's head, read once a batch
     _big("kept_bytes"),
 )
 
+RARE = "kind NOT IN ('verdict', 'outcome')"
+"""Nearly all of the journal's entries are verdicts and outcomes: the others are found by an index without them, but only by a
+query that says so in these very words (journal.of_kind)."""
+
 entry = Table(
     "entry",
     metadata,
@@ -64,6 +68,7 @@ entry = Table(
     _blob("prev"),
     _blob("hash"),
     Index("entry_id", "id"),
+    Index("entry_rare", "kind", "seq", sqlite_where=text(RARE), postgresql_where=text(RARE)),
 )
 
 clear = Table(  # private values in clear, erasable without touching the chain

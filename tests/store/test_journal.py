@@ -8,12 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import ColumnElement, Connection, select
 
 from smtpguard.audit.chain import link
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Change, Delivered, Outcome, Selector
 from smtpguard.policy.approval import State
-from smtpguard.store import journal
+from smtpguard.store import journal, schema
 from smtpguard.store.batch import Batch
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store, open_store
@@ -23,6 +24,35 @@ from tests.store.making import POLICY, SECRET, Clock, a_freeze, a_hold, event, h
 async def filled(store: Store, n: int = 30) -> None:
     for i in range(n):
         await store.admit(item(f"T{i}"), relays(f"T{i}"))
+
+
+async def test_what_is_rare_is_found_without_a_walk_over_all_verdicts(store: Store) -> None:
+    await filled(store)
+    for n in range(3):
+        await store.freeze(a_freeze(f"F{n}"), event(Kind.FREEZE, f"F{n}"))
+    await filled(store)
+    stood_still = (Kind.FREEZE, Kind.THAW)
+
+    def found(connection: Connection) -> tuple[list[str], str]:
+        newest = journal.of_kinds(connection, stood_still, 2)
+        rest = journal.of_kinds(connection, stood_still, 5, before=newest[-1][0].seq)
+        return [one.id for one, _ in newest + rest], _plan(connection, journal.of_kind(*stood_still))
+
+    ids, plan = await store.ask(found)
+    assert ids == ["F2", "F1", "F0"]
+    assert "entry_rare" in plan
+    everything = await store.ask(lambda c: journal.of_kinds(c, (Kind.FREEZE, Kind.VERDICT), 1000))
+    assert len(everything) == 63
+
+
+def _plan(connection: Connection, where: ColumnElement[bool]) -> str:
+    """How the database looks for these; PostgreSQL not by reading all because it is little."""
+    query = select(schema.entry.c.seq).where(where).compile(connection, compile_kwargs={"literal_binds": True})
+    sqlite = connection.dialect.name == "sqlite"
+    if not sqlite:
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+    rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' * sqlite}{query}")
+    return str(rows.all())
 
 
 async def tamper(store: Store, *statements: str) -> None:
