@@ -6,7 +6,7 @@ Pure. Never here: whether somebody may decide (policy.approval), or that a view 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, VIEWER
 from smtpguard.console.ports import Person
@@ -43,7 +43,12 @@ def sees_all(who: Person) -> bool:
 
 def asked(hold: Hold) -> frozenset[str]:
     """The groups that may decide on it, at whatever hour."""
-    return frozenset(group for quorum in hold.verdict.quorum for group in _groups(quorum))
+    return groups_of(hold.verdict.quorum)
+
+
+def groups_of(quorums: Iterable[Quorum]) -> frozenset[str]:
+    """All that are asked, in hours or out of them."""
+    return frozenset(group for quorum in quorums for group in _groups(quorum))
 
 
 def _groups(quorum: Quorum) -> Iterator[str]:

@@ -57,10 +57,18 @@ class Mailings:
         self._clock = clock
         self._digester = digester
 
-    async def list(self, *, least: int = FEW, state: State | None = None, limit: int = 100) -> tuple[Mailing, ...]:
-        """The latest first: those that came for so many people at least, or of which something waits or was decided."""
-        found = await self._ledger.mailings(least=least, state=state.value if state is not None else None, limit=limit)
-        return tuple(found)
+    async def list(
+        self,
+        *,
+        least: int = FEW,
+        state: State | None = None,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> tuple[Mailing, ...]:
+        """The latest first: those that came for so many people at least, or of which something waits or was decided. ``before``:
+        ``last_at`` and id of the one after which to go on."""
+        wanted = state.value if state is not None else None
+        return tuple(await self._ledger.mailings(least=least, state=wanted, limit=limit, before=before))
 
     async def show(self, mailing_id: str) -> Mailing:
         """By its id, or a beginning of it that no other has. Raises NoSuch."""

@@ -64,8 +64,16 @@ class Ledger(Protocol):
 
     async def mailing(self, mailing_id: str) -> Mailing | None: ...
 
-    async def mailings(self, *, least: int = 1, state: str | None = None, limit: int = 100) -> Sequence[Mailing]:
-        """The latest first: those that came for so many people at least, or of which something waits or was decided."""
+    async def mailings(
+        self,
+        *,
+        least: int = 1,
+        state: str | None = None,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> Sequence[Mailing]:
+        """The latest first: those that came for so many people at least, or of which something waits or was decided. ``before``:
+        only those behind the one whose last message came then, and that has this id."""
 
     async def mailings_named(self, prefix: str) -> Sequence[str]:
         """Ids that begin so, at most ten."""

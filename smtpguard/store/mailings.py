@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
+from smtpguard.audit.chain import microseconds
 from smtpguard.policy.mailing import Fate, Mailing, State
 from smtpguard.store.mailingrow import Row
 from smtpguard.store.roll import split
@@ -28,13 +29,25 @@ def find(connection: Connection, mailing_id: str, now: datetime) -> Mailing | No
     return None if row is None else next(iter(_shown(connection, [row], now)))
 
 
-def newest(connection: Connection, least: int, state: str | None, limit: int, now: datetime) -> list[Mailing]:
-    """The latest first: with so many people at least, or of which something waits or was decided."""
+def newest(
+    connection: Connection,
+    least: int,
+    state: str | None,
+    limit: int,
+    now: datetime,
+    before: tuple[datetime, str] | None = None,
+) -> list[Mailing]:
+    """The latest first: with so many people at least, or of which something waits or was decided. ``before``: the time and id of
+    the last one on the page before."""
     query = select(*_COLUMNS).order_by(table.c.last_at.desc(), table.c.n.desc()).limit(limit)
     if state is not None:
         query = query.where(table.c.state == state)
     else:
         query = query.where(or_(table.c.people >= least, table.c.state != State.PASSING.value))
+    if before is not None:
+        at = microseconds(before[0])
+        n = select(table.c.n).where(table.c.id == before[1]).scalar_subquery()
+        query = query.where(table.c.last_at <= at, or_(table.c.last_at < at, table.c.n < n))
     return _shown(connection, connection.execute(query).all(), now)
 
 

@@ -108,9 +108,16 @@ class Store:
         now = self._clock.now()
         return await self._read(lambda c: mailings.find(c, mailing_id, now))
 
-    async def mailings(self, *, least: int = 1, state: str | None = None, limit: int = 100) -> Sequence[Mailing]:
+    async def mailings(
+        self,
+        *,
+        least: int = 1,
+        state: str | None = None,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> Sequence[Mailing]:
         now = self._clock.now()
-        return await self._read(lambda c: mailings.newest(c, least, state, limit, now))
+        return await self._read(lambda c: mailings.newest(c, least, state, limit, now, before))
 
     async def mailings_named(self, prefix: str) -> Sequence[str]:
         return await self._read(lambda c: mailings.named(c, prefix))

@@ -26,6 +26,18 @@ async def held(here: Stage, *to: str, **more: Any) -> Hold:
     return await again(here, transaction.id)
 
 
+async def several(here: Stage, n: int, *to: str, first: int = 0) -> list[Hold]:
+    """So many messages that have nothing in common, a second apart."""
+    holds = []
+    for number in range(first, first + n):
+        here.home.clock.pass_(seconds=1)
+        words = f"word{number}"
+        holds.append(
+            await held(here, *to, Subject=f"SV: {words}", body=f"Bacon {words}", Message_ID=f"<{words}@example.com>")
+        )
+    return holds
+
+
 async def again(here: Stage, hold_id: str) -> Hold:
     hold = await here.home.store.hold(hold_id)
     assert hold is not None, "it was not held"
@@ -42,6 +54,11 @@ def text(answer: httpx2.Response) -> str:
     """What a reader sees, on one line."""
     bare = re.sub(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", " ", answer.text, flags=re.S)
     return " ".join(html.unescape(bare).split())
+
+
+def subjects(page: str) -> list[str]:
+    """Of the rows on a page, from the top."""
+    return re.findall(r'class="subject"[^>]*>([^<]*)<', page)
 
 
 async def views(here: Stage, hold: Hold) -> list[tuple[str, str]]:

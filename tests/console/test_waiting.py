@@ -9,24 +9,9 @@ import pytest
 
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
-from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
+from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, several, subjects, text
 from tests.console.stage import Browser, Stage
 from tests.guard.house import MEMBERS, RAMADAN
-
-
-async def several(here: Stage, n: int, *to: str) -> list[Any]:
-    holds = []
-    for number in range(n):
-        here.home.clock.pass_(seconds=1)
-        words = f"word{number}"
-        holds.append(
-            await held(here, *to, Subject=f"SV: {words}", body=f"Bacon {words}", Message_ID=f"<{words}@example.com>")
-        )
-    return holds
-
-
-def subjects(page: str) -> list[str]:
-    return re.findall(r'class="subject"[^>]*>([^<]*)<', page)
 
 
 async def test_newest_first_with_who_to_whom_how_many_why_and_how_long_still(here: Stage) -> None:

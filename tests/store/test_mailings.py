@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,23 @@ REACH = Ask(fact="mailing.reach", key="", window_seconds=DAY)
 NEWS = Ask(fact="mailing.share", key="news", window_seconds=DAY)
 ALL = (CUSTOMERS, REACH, NEWS)
 SPRING = Identity(exact="spring")
+
+
+async def test_page_by_page_each_is_met_once_also_those_of_one_instant(store: Store, clock: Clock) -> None:
+    for n in range(7):
+        if n % 3 == 0:
+            clock.go(seconds=1)
+        await admit(store, of(f"T{n}", "a", identity=Identity(exact=f"mailing {n}")))
+    whole = [one.mailing_id for one in await store.mailings()]
+    assert len(whole) == 7
+    found: list[str] = []
+    before: tuple[datetime, str] | None = None
+    while page := await store.mailings(limit=2, before=before):
+        found += [one.mailing_id for one in page]
+        before = page[-1].last_at, page[-1].mailing_id
+    assert found == whole
+    assert before is not None
+    assert await store.mailings(before=(before[0], "one that was forgotten meanwhile")) == []
 
 
 def person(name: str, **more: Any) -> Person:

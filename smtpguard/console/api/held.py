@@ -26,7 +26,7 @@ from smtpguard.console.api.heldmessage import (
 from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.outlook import LARGE, outlook
-from smtpguard.console.pages.waiting import cursor, cut
+from smtpguard.console.paging import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
 from smtpguard.guard import approvals, particulars
 from smtpguard.guard.approvals import Conflict, NotEntitled
@@ -37,7 +37,7 @@ from smtpguard.policy.verdict import Mode, Quorum
 
 async def listed(call: Call) -> Page[Held]:
     query: HeldQuery = call.query
-    before, after_id = cut(query.cursor)
+    before, after_id = cut(query.cursor) or (None, None)
     if query.cursor and before is None:
         raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not one that was given here")])
     who, in_force = call.who, call.desk.policies.current()
@@ -55,9 +55,8 @@ async def listed(call: Call) -> Page[Held]:
     )
     holds = list(rows[: query.limit])
     shown = [hold for hold in holds if sight(hold, who, in_force) is not Sight.NOTHING]
-    return Page[Held](
-        items=[Held(**_row(call, hold)) for hold in shown], next=cursor(holds[-1]) if len(rows) > query.limit else None
-    )
+    further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
+    return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
 
 
 async def shown(call: Call) -> HeldDetail:

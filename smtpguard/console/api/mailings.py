@@ -6,21 +6,25 @@ Never here: whether a message is part of one (store), or the votes on it, which 
 from __future__ import annotations
 
 from smtpguard.console.api.entry import Call, Operation
-from smtpguard.console.api.models import Feedback, MailingRow, MailingRows, MailingsQuery, Moved
-from smtpguard.console.api.problems import Refusal
-from smtpguard.console.sight import sees_all
+from smtpguard.console.api.models import Feedback, MailingRow, MailingsQuery, Moved, Page
+from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.console.mailings import listed, sees
+from smtpguard.console.paging import cut
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.guard.mailings import NoSuch, row
 from smtpguard.policy.mailing import Mailing, State
 from smtpguard.policy.people import Scope
-from smtpguard.policy.verdict import Quorum
 
 
-async def listed(call: Call) -> MailingRows:
+async def rows(call: Call) -> Page[MailingRow]:
     query: MailingsQuery = call.query
     state = State(query.state) if query.state is not None else None
-    found = await call.desk.mailings.list(least=query.least, state=state, limit=query.limit)
-    return MailingRows(items=[_row(mailing) for mailing in found if _sees(call, mailing)])
+    if query.cursor and cut(query.cursor) is None:
+        raise Refusal(422, errors=[Wrong(at="query.cursor", problem="not one that was given here")])
+    found, further = await listed(
+        call.desk, call.who, limit=query.limit, after=query.cursor, least=query.least, state=state
+    )
+    return Page[MailingRow](items=[_row(mailing) for mailing in found], next=further or None)
 
 
 async def shown(call: Call) -> MailingRow:
@@ -75,21 +79,9 @@ async def _looked_up(call: Call) -> Mailing:
         mailing = await call.desk.mailings.show(wanted)
     except NoSuch:
         raise Refusal(404) from None
-    if mailing.mailing_id != wanted or not _sees(call, mailing):
+    if mailing.mailing_id != wanted or not sees(call.who, mailing, call.desk.policies.current()):
         raise Refusal(404)
     return mailing
-
-
-def _sees(call: Call, mailing: Mailing) -> bool:
-    """As with its messages: who looks on sees all of them, who decides those of their groups."""
-    in_force = call.desk.policies.current()
-    groups = {group for quorum in in_force.rules.quorum(mailing.lists) for group in _groups(quorum)}
-    return sees_all(call.who) or bool(groups & in_force.groups_of(call.who.address))
-
-
-def _groups(quorum: Quorum) -> set[str]:
-    late = _groups(quorum.out_of_hours) if quorum.out_of_hours is not None else set()
-    return {*quorum.groups, *late}
 
 
 def _row(mailing: Mailing) -> MailingRow:
@@ -99,7 +91,7 @@ def _row(mailing: Mailing) -> MailingRow:
 _ONE = "/mailings/{mailing_id}"
 OPERATIONS = (
     Operation(method="GET", path="/mailings", name="listMailings", summary="Mailings, the latest first",
-              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=MailingRows, do=listed),
+              scope=Scope.MAILINGS_READ, query=MailingsQuery, answers=Page[MailingRow], do=rows),
     Operation(method="GET", path=_ONE, name="showMailing", summary="One mailing: how many people it came for, and what became of it",
               scope=Scope.MAILINGS_READ, answers=MailingRow, do=shown, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/feedback", name="reportOnMailing", summary="Say how many more bounces or complaints there are; too many stop a release in stages",

@@ -102,16 +102,11 @@ class MailingRow(BaseModel):
     stage: StageRow | None
 
 
-class MailingRows(BaseModel):
-    items: list[MailingRow]
-
-
-class MailingsQuery(Sent):
+class MailingsQuery(PageQuery):
     """``least``: those that came for so many people at least, or on which somebody decides or decided."""
 
     state: MailingState | None = None
     least: int = Field(default=20, ge=0)
-    limit: int = Field(default=50, ge=1, le=200)
 
 
 class Feedback(Sent):

@@ -12,13 +12,13 @@ from starlette.routing import Route
 from smtpguard.console import sayings
 from smtpguard.console.access import ROLES, for_roles, person
 from smtpguard.console.pages.message import looked_up
-from smtpguard.console.pages.waiting import PAGE, Wanted, cursor, rows
+from smtpguard.console.pages.waiting import Wanted, rows
+from smtpguard.console.paging import PAGE, cursor
 from smtpguard.console.screen import desk, page, speech
 from smtpguard.console.telling import told
 from smtpguard.policy.approval import State
 
 DECIDED = (State.APPROVED, State.RELEASING, State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED)
-_FREEZES = 30
 
 
 @for_roles(*ROLES)
@@ -33,7 +33,7 @@ async def history(request: Request) -> Response:
         "history.html",
         rows=found,
         wanted=wanted,
-        further=wanted.url(cursor(found[-1]), path="/history") if more else "",
+        further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
         lists=sorted((title, name) for name, title in titles(request).items()),
         states=sayings.SHORT_STATES,
     )
@@ -42,10 +42,17 @@ async def history(request: Request) -> Response:
 @for_roles(*ROLES)
 async def frozen(request: Request) -> Response:
     """What was frozen and thawed, by whom and why."""
-    entries = await desk(request).archive.freezes(limit=_FREEZES)
+    after = request.query_params.get("after", "")[:20]
+    before = int(after) if after.isascii() and after.isdecimal() else None
+    entries = await desk(request).archive.freezes(limit=PAGE + 1, before=before)
+    more = len(entries) > PAGE
+    entries = entries[:PAGE]
     said, names = speech(request), titles(request)
     return await page(
-        request, "freezes.html", entries=[(told(e, clear, said), _what(e.data, names)) for e, clear in entries]
+        request,
+        "freezes.html",
+        entries=[(told(e, clear, said), _what(e.data, names)) for e, clear in entries],
+        further=entries[-1][0].seq if more else "",
     )
 
 

@@ -15,23 +15,19 @@ from starlette.routing import Route
 from smtpguard.console import sayings
 from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.chart import drawn
-from smtpguard.console.ports import Person
+from smtpguard.console.mailings import decides, listed, sees
+from smtpguard.console.paging import PAGE
 from smtpguard.console.screen import desk, form, page, see_other, speech
-from smtpguard.console.sight import sees_all
 from smtpguard.guard.approvals import Conflict, NotEntitled
-from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.mailing import Mailing
-
-_MOST = 100
 
 
 @for_roles(*ROLES)
 async def mailings(request: Request) -> Response:
-    here, who = desk(request), person(request)
-    in_force = here.policies.current()
-    found = [m for m in await here.mailings.list(limit=_MOST) if _sees(who, m, in_force)]
-    return await page(request, "mailings.html", mailings=found, states=sayings.MAILING_STATES)
+    after = request.query_params.get("after", "")[:100]
+    found, further = await listed(desk(request), person(request), limit=PAGE, after=after)
+    return await page(request, "mailings.html", mailings=found, further=further, states=sayings.MAILING_STATES)
 
 
 @for_roles(*ROLES)
@@ -83,9 +79,7 @@ async def _shown(request: Request, status: int = 200, problem: str = "") -> Resp
         progress=progress,
         state=sayings.MAILING_STATES[found.state.value],
         chart=drawn(await here.archive.growth(found.mailing_id)),
-        may=APPROVER in who.roles
-        and who.address != found.sender
-        and bool(_asked(found, in_force) & in_force.groups_of(who.address)),
+        may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
         done=speech(request)(text) if text else "",
         problem=problem,
     )
@@ -97,20 +91,9 @@ async def _found(request: Request) -> Mailing:
         found = await here.mailings.show(request.path_params["mailing_id"][:100])
     except KeyError:
         raise HTTPException(404) from None
-    if not _sees(who, found, here.policies.current()):
+    if not sees(who, found, here.policies.current()):
         raise HTTPException(404)
     return found
-
-
-def _sees(who: Person, found: Mailing, in_force: InForce) -> bool:
-    return sees_all(who) or bool(_asked(found, in_force) & in_force.groups_of(who.address))
-
-
-def _asked(found: Mailing, in_force: InForce) -> frozenset[str]:
-    """The groups that decide on mailings to these lists."""
-    quorums = in_force.rules.quorum(found.lists)
-    asked = [q for quorum in quorums for q in (quorum, quorum.out_of_hours) if q is not None]
-    return frozenset(group for q in asked for group in q.groups)
 
 
 ROUTES = [

@@ -11,19 +11,22 @@ from starlette.routing import Route
 
 from smtpguard.console import sayings
 from smtpguard.console.access import for_roles, person
+from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.screen import desk, page
 from smtpguard.policy.approval import State
-
-_MOST = 100
 
 
 @for_roles()
 async def mine(request: Request) -> Response:
-    """The newest, whatever became of them. What was never taken is not theirs to see to."""
+    """The newest first, whatever became of them. What was never taken is not theirs to see to."""
     states = [state for state in State if state is not State.VOID]
     marks = [[f"from:{person(request).address}"]]
-    rows = await desk(request).archive.rows(states=states, marks=marks, limit=_MOST)
-    return await page(request, "mine.html", rows=rows, states=sayings.SHORT_STATES)
+    before, after_id = cut(request.query_params.get("after", "")[:100]) or (None, None)
+    rows = await desk(request).archive.rows(
+        states=states, marks=marks, limit=PAGE + 1, before=before, after_id=after_id
+    )
+    further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
+    return await page(request, "mine.html", rows=rows[:PAGE], further=further, states=sayings.SHORT_STATES)
 
 
 ROUTES = [Route("/mine", mine, methods=["GET"])]

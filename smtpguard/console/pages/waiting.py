@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from smtpguard.console.access import APPROVER, ROLES, for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.outlook import LARGE, Outlook, confirmed, outlook
 from smtpguard.console.pages.message import spoken
+from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
@@ -26,9 +26,7 @@ from smtpguard.guard.approvals import NotEntitled, Refused, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Hold, State
 
-PAGE = 50
 MOST_AT_ONCE = 200
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +76,7 @@ async def waiting(request: Request) -> Response:
         rows=[(hold, purpose(hold, request), _may(hold, who, here)) for hold in found],
         wanted=wanted,
         here=wanted.url(wanted.after),
-        further=wanted.url(cursor(found[-1])) if more else "",
+        further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id)) if more else "",
         lists=sorted((info.title or name, name) for name, info in in_force.registry.lists.items()),
         total=(await here.archive.counts()).get(State.WAITING, 0) if sees_all(who) else None,
         decides=APPROVER in who.roles,
@@ -179,18 +177,6 @@ async def decided(request: Request) -> Response:
     return await page(request, "decided.html", choice=choice.value, done=done, left=left)
 
 
-def cursor(hold: Hold) -> str:
-    """Where a page ends, so that the next one goes on there."""
-    return f"{(hold.held_at - _EPOCH) // timedelta(microseconds=1)}-{hold.hold_id}"
-
-
-def cut(after: str) -> tuple[datetime | None, str | None]:
-    at, _, id = after.partition("-")
-    if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
-        return None, None
-    return _EPOCH + timedelta(microseconds=int(at)), id
-
-
 def purpose(hold: Hold, request: Request) -> str:
     """Why it is held, in one sentence: what the first rule is for, else what that saw."""
     told = spoken(hold.verdict, desk(request).policies.current(), speech(request).language)
@@ -199,7 +185,7 @@ def purpose(hold: Hold, request: Request) -> str:
 
 async def rows(here: Desk, who: Person, wanted: Wanted, states: Sequence[State]) -> Sequence[Hold]:
     """Those that this person may know of, one more than fit on the page."""
-    before, after_id = cut(wanted.after)
+    before, after_id = cut(wanted.after) or (None, None)
     marks: list[list[str]] = []
     if wanted.list:
         marks.append([f"list:{wanted.list}"])

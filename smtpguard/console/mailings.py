@@ -1,0 +1,47 @@
+"""The mailings that somebody may know of: those who look on all of them, those who decide the ones of their groups.
+
+For the pages and the API. Never here: what is shown of one (pages.mailings, api.mailings), or what is decided on it (guard).
+"""
+
+from __future__ import annotations
+
+from smtpguard.console.desk import Desk
+from smtpguard.console.paging import cursor, cut
+from smtpguard.console.ports import Person
+from smtpguard.console.sight import groups_of, sees_all
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.mailings import FEW
+from smtpguard.policy.mailing import Mailing, State
+
+_LOOKS = 20
+"""So many pages of others' mailings are passed over for one page of somebody's own."""
+
+
+def sees(who: Person, mailing: Mailing, in_force: InForce) -> bool:
+    return sees_all(who) or decides(who, mailing, in_force)
+
+
+def decides(who: Person, mailing: Mailing, in_force: InForce) -> bool:
+    """Whether they are in a group that decides on mailings to these lists, at whatever hour."""
+    asked = groups_of(in_force.rules.quorum(mailing.lists))
+    return bool(asked & in_force.groups_of(who.address))
+
+
+async def listed(
+    here: Desk, who: Person, *, limit: int, after: str = "", least: int = FEW, state: State | None = None
+) -> tuple[list[Mailing], str]:
+    """A page of at most ``limit``, the latest first, and the cursor of the next one: "" on the last. A page may be short
+    although more follow, where many others lie between."""
+    in_force, last = here.policies.current(), cut(after)
+    found: list[Mailing] = []
+    for _ in range(_LOOKS):
+        some = await here.mailings.list(least=least, state=state, limit=limit + 1, before=last)
+        for mailing in some:
+            if len(found) == limit and last is not None:
+                return found, cursor(*last)
+            last = mailing.last_at, mailing.mailing_id
+            if sees(who, mailing, in_force):
+                found.append(mailing)
+        if len(some) <= limit:
+            return found, ""
+    return found, cursor(*last) if last is not None else ""

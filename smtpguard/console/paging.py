@@ -1,0 +1,25 @@
+"""Where a page of a list ends, so that the next one goes on there: the newest first, by time and id.
+
+Pure. Never here: what is on a page.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from smtpguard.audit.chain import instant, microseconds
+
+PAGE = 50
+
+
+def cursor(at: datetime, id: str) -> str:
+    """Of the last one looked at."""
+    return f"{microseconds(at)}-{id}"
+
+
+def cut(after: str) -> tuple[datetime, str] | None:
+    """None for what is no cursor of ours."""
+    at, _, id = after.partition("-")
+    if not (at.isascii() and at.isdecimal() and len(at) < 18 and id):
+        return None
+    return instant(int(at)), id

@@ -1,0 +1,119 @@
+"""Lists that are longer than a page: each thing stands on one of the pages, and nobody meets what is not theirs to see."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtpguard.console import mailings as lists_of_mailings
+from smtpguard.console.pages import history, mailings, mine
+from smtpguard.console.paging import cursor, cut
+from smtpguard.policy.people import Role
+from tests.console.api.program import program
+from tests.console.holding import ANNA, DPO, EVA, NEWS, several, subjects, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import RAMADAN
+
+OLDER = re.compile(r'href="([^"]+)">Older<')
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of two."""
+    for room in (history, mailings, mine):
+        monkeypatch.setattr(room, "PAGE", 2)
+
+
+async def pages(browser: Browser, path: str) -> list[list[str]]:
+    """The subjects on each page, as far as there is an older one."""
+    found = []
+    while path:
+        page = (await browser.get(path)).text
+        found.append(subjects(page))
+        older = OLDER.search(page)
+        path = older[1].replace("&amp;", "&") if older else ""
+        assert len(found) < 20
+    return found
+
+
+@given(st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2999, 1, 1)), st.text("ABC-123", min_size=1))
+def test_a_cursor_says_where_it_was(naive: datetime, id: str) -> None:
+    at = naive.replace(tzinfo=UTC)
+    assert cut(cursor(at, id)) == (at, id)
+
+
+@pytest.mark.parametrize("given", ["", "-", "1-", "-A", "x-A", "1" * 18 + "-A", "\u0661-A"])
+def test_what_is_no_cursor(given: str) -> None:
+    assert cut(given) is None
+
+
+@pytest.mark.usefixtures("short")
+async def test_every_mailing_is_on_one_page(here: Stage) -> None:
+    await several(here, 5)
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
+    assert await pages(eva, "/mailings") == [["SV: word4", "SV: word3"], ["SV: word2", "SV: word1"], ["SV: word0"]]
+    assert await pages(eva, "/mailings?after=rubbish") == await pages(eva, "/mailings")
+
+
+@pytest.mark.usefixtures("short")
+async def test_ones_own_mailings_are_found_behind_those_of_others(here: Stage) -> None:
+    await several(here, 3, RAMADAN)
+    await several(here, 4, NEWS, first=3)
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    assert await pages(dpo, "/mailings") == [["SV: word2", "SV: word1"], ["SV: word0"]]
+
+
+@pytest.mark.usefixtures("short")
+async def test_where_many_others_lie_between_a_page_is_short_and_says_that_there_is_more(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists_of_mailings, "_LOOKS", 1)
+    await several(here, 1, RAMADAN)
+    await several(here, 7, NEWS, first=1)
+    dpo = await here.signed_in(DPO, Role.APPROVER)
+    first = await dpo.get("/mailings")
+    assert "Nothing yet." not in text(first)
+    assert await pages(dpo, "/mailings") == [[], [], ["SV: word0"]]
+
+
+async def test_the_api_goes_through_mailings_page_by_page(here: Stage) -> None:
+    await several(here, 5)
+    asks = await program(here, EVA, Role.APPROVER)
+    found: list[str] = []
+    further: str | None = ""
+    while further is not None:
+        page = (await asks("GET", "/mailings", limit=2, cursor=further)).json()
+        found += [row["subject"] for row in page["items"]]
+        further = page["next"]
+    assert found == [f"SV: word{n}" for n in (4, 3, 2, 1, 0)]
+    wrong = await asks("GET", "/mailings", cursor="rubbish")
+    assert (wrong.status_code, wrong.json()["errors"][0]["at"]) == (422, "query.cursor")
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_writer_reaches_the_oldest_of_their_messages(here: Stage) -> None:
+    await several(here, 3)
+    anna = await here.signed_in(ANNA)
+    assert await pages(anna, "/mine") == [["SV: word2", "SV: word1"], ["SV: word0"]]
+
+
+@pytest.mark.usefixtures("short")
+async def test_what_was_frozen_long_ago_can_be_read(here: Stage) -> None:
+    eva = await here.signed_in(EVA, Role.OPERATOR)
+    await eva.get("/still")
+    for n in range(3):
+        here.home.clock.pass_(seconds=1)
+        await eva.post("/freeze", selector="all", reason=f"reason {n}")
+    said = []
+    path = "/history/freezes"
+    while path:
+        answer = await eva.get(path)
+        said.append(re.findall(r"<q>(reason \d)", answer.text))
+        older = OLDER.search(answer.text)
+        path = older[1] if older else ""
+    assert said == [["reason 2", "reason 1"], ["reason 0"]]
+    assert "reason 2" in text(await eva.get("/history/freezes?after=rubbish"))
