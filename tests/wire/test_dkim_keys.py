@@ -1,0 +1,157 @@
+"""Keys of DKIM: which count, how they come from the DNS and what it means when they do not; and our own (RFC 6376 section 3.6, RFC 8301).
+
+What a signature must cover, and what was changed: test_dkim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import dkim
+import dns.asyncresolver
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from smtpguard.mail.message import Message
+from smtpguard.policy.facts import Unknown
+from smtpguard.reading.origin import Origin
+from smtpguard.wire.dkim import MAX_KEY_OCTETS, DkimSigner, DkimVerifier, Resolver, Unresolved
+from tests.wire.signed import (
+    DOMAIN,
+    NAME,
+    PEM,
+    PRIVATE,
+    PUBLIC,
+    RAW,
+    RECORD,
+    SIGNED,
+    SIGNER,
+    fails,
+    origin,
+    proves,
+    sign,
+)
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (None, "no key"),
+        ("", "revoked"),
+        ("v=DKIM1; p=", "revoked"),
+        ("v=DKIM1; k=rsa", "revoked"),
+        (f"v=DKIM1; t=y; p={PUBLIC}", "testing"),
+        (f"v=DKIM1; h=sha1; p={PUBLIC}", "SHA-256"),
+        (f"v=DKIM2; p={PUBLIC}", "does not match"),
+        (f"v=DKIM1; k=dsa; p={PUBLIC}", "another type"),
+        ("v=DKIM1; p=AAAA", ""),
+        ("v=DKIM1; p=%%%", ""),
+        ("v=DKIM1; p=" + "A" * MAX_KEY_OCTETS, "too long"),
+        ("spam spam", "not a DKIM"),
+    ],
+)
+async def test_keys_that_are_none(record: str | None, why: str) -> None:
+    assert fails(await origin(SIGNED, record), why)
+
+
+async def test_a_small_key_does_not_count() -> None:
+    small = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    tiny_pem = small.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    public = small.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    record = "v=DKIM1; p=" + base64.b64encode(public).decode()
+    signed = DkimSigner(domain=DOMAIN, selector="s1", key=tiny_pem).sign(RAW) + RAW
+    assert proves(await origin(signed, record))  # 1024 is the least that counts (RFC 8301)
+    assert fails(await origin(signed, RECORD), "does not match")
+
+
+async def test_a_key_for_the_domain_alone_does_not_sign_for_its_subdomains() -> None:
+    signed = sign(RAW, identity=b"@news." + DOMAIN.encode())
+    assert proves(await origin(signed))
+    assert fails(await origin(signed, f"v=DKIM1; t=s; p={PUBLIC}"), "subdomains")
+
+
+async def test_a_resolver_that_cannot_say_is_unknown_never_no() -> None:
+    answer = await origin(SIGNED, raises=True)
+    assert isinstance(answer, Unknown)
+    assert DOMAIN in answer.why
+    # pinned keys need no resolver; what else was signed is told apart
+    other = dkim.DKIM(RAW).sign(b"x", b"esp.example", PEM)
+    answer = await origin(other + SIGNED, raises=True, pinned={NAME: RECORD})
+    assert answer == Origin(domains=frozenset({DOMAIN}), unresolved=frozenset({"esp.example"}))
+
+
+class FakeDns(asyncio.DatagramProtocol):
+    """Answers TXT for NAME; SERVFAIL for names with "broken", nothing for "silent"."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.asked = 0
+
+    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
+        self.asked += 1
+        query = dns.message.from_wire(data)
+        name = query.question[0].name.to_text()
+        reply = dns.message.make_response(query)
+        if "silent" in name:
+            return
+        if "broken" in name:
+            reply.set_rcode(dns.rcode.SERVFAIL)
+        elif name == NAME + ".":
+            halves = f'"{RECORD[:200]}" "{RECORD[200:]}"'
+            reply.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", halves))
+        else:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        self.transport.sendto(reply.to_wire(), address)  # type: ignore[attr-defined]
+
+
+async def test_keys_from_the_dns() -> None:
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(FakeDns, local_addr=("127.0.0.1", 0))
+    client = dns.asyncresolver.Resolver(configure=False)
+    client.nameservers = ["127.0.0.1"]
+    client.port = transport.get_extra_info("sockname")[1]
+    client.cache = dns.resolver.LRUCache(10)
+    resolver = Resolver(client, seconds=0.3)
+    try:
+        assert await resolver.txt(NAME) == RECORD.encode()
+        assert await resolver.txt(NAME) == RECORD.encode()
+        assert server.asked == 1  # remembered
+        assert await resolver.txt("nothing._domainkey.example.com") is None
+        assert await resolver.txt("x" * 70 + "._domainkey.example.com") is None
+        assert await resolver.txt("a..b") is None
+        for name in ("broken.example.com", "silent.example.com"):
+            with pytest.raises(Unresolved):
+                await resolver.txt(name)
+        checker = DkimVerifier(resolver.txt)
+        assert proves(await checker.origin(Message.of(SIGNED)))
+        await checker.close()
+    finally:
+        transport.close()
+
+
+def test_a_key_that_is_none_is_refused_and_never_shown() -> None:
+    for key in (b"", b"secret", b"-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----\n"):
+        with pytest.raises(ValueError) as error:
+            DkimSigner(domain=DOMAIN, selector="s1", key=key)
+        assert "secret" not in str(error.value)
+    assert "PRIVATE" not in repr(SIGNER)
+
+
+async def test_a_key_in_pkcs8_signs_too() -> None:
+    pem = PRIVATE.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    signed = DkimSigner(domain=DOMAIN, selector="s1", key=pem).sign(RAW)
+    assert signed.endswith(b"\r\n")
+    assert b"\n" not in signed.replace(b"\r\n ", b"").removesuffix(b"\r\n")
+    assert proves(await origin(signed + RAW))
