@@ -61,6 +61,13 @@ class Message:
     def content(self) -> bytes:
         return (b"\r\n" + self.raw).replace(b"\r\n.", b"\r\n")[2:]
 
+    def field(self, name: bytes) -> bytes:
+        """What a header field says on its first line; nothing where there is none."""
+        for line in self.content.partition(b"\r\n\r\n")[0].split(b"\r\n"):
+            if line.startswith(name + b": "):
+                return line.removeprefix(name + b": ")
+        return b""
+
 
 @dataclass
 class _Rule:

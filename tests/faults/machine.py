@@ -1,7 +1,7 @@
 """A machine to break: ``smtpguard serve`` in a folder of its own, started again when it ends, as a service manager does it.
 
-``Machine`` is the guard with all that can be done to it; ``Mta`` a client that tries again until it has an answer, as mail
-servers do, and remembers what became of every attempt.
+``Machine`` is the guard with all that people, time and faults can do to it. Never here: who sends to it (mta), or what is
+behind it (peers.chain.Recorder).
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +30,6 @@ from smtpguard.store.schema import hold, outbox
 from smtpguard.store.store import Store
 from tests.peers.chain import Recorder, member, rules, until
 from tests.peers.postfix import free_port
-from tests.scripted_relay import Message
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -323,110 +320,6 @@ class Machine:
 _OPEN = select(func.count()).select_from(outbox).where(outbox.c.done.is_(False), outbox.c.doc.not_like('%"digest"%'))
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """``code`` 0: no answer. ``dot``: the final dot had gone."""
-
-    code: int
-    text: str
-    dot: bool
-
-
-@dataclass(slots=True)
-class Mta:
-    """A client that keeps a message until it is told that somebody else has it."""
-
-    machine: Machine
-    timeout: float = 60
-    attempts: list[Attempt] = field(default_factory=list)
-
-    @property
-    def unheard(self) -> int:
-        """Attempts of which it cannot know whether they were taken (RFC 1047): each may be a duplicate."""
-        return sum(a.dot and a.code == 0 for a in self.attempts)
-
-    def deliver(
-        self,
-        mail: bytes,
-        sender: str,
-        *recipients: str,
-        seconds: float = 60,
-        between: Callable[[], None] = lambda: None,
-    ) -> Attempt:
-        """Again and again until it is answered finally. ``between``: after an attempt that was not."""
-        deadline = time.monotonic() + seconds
-        while True:
-            done = self.once(mail, sender, *recipients)
-            if done.code // 100 in (2, 5):
-                return done
-            assert time.monotonic() < deadline, f"{self.attempts[-3:]}\n{self.machine.said()}"
-            between()
-            self.machine.keep()
-            time.sleep(0.1)
-
-    def once(self, mail: bytes, sender: str, *recipients: str) -> Attempt:
-        done = self._once(mail, sender, recipients)
-        self.attempts.append(done)
-        return done
-
-    def _once(self, mail: bytes, sender: str, recipients: Sequence[str]) -> Attempt:
-        dot = False
-        try:
-            with socket.create_connection(("127.0.0.1", self.machine.port), timeout=self.timeout) as s:
-                lines = replies(s)
-                if next(lines)[0] != 220:
-                    return Attempt(0, "no greeting", False)
-                for command in (
-                    "EHLO desk.example.com",
-                    f"MAIL FROM:<{sender}> BODY=8BITMIME",
-                    *(f"RCPT TO:<{r}>" for r in recipients),
-                    "DATA",
-                ):
-                    s.sendall(f"{command}\r\n".encode())
-                    code, text = next(lines)
-                    if code >= 400:
-                        return Attempt(code, text, False)
-                dot = True
-                s.sendall(mail.replace(b"\r\n.", b"\r\n..") + b".\r\n")
-                code, text = next(lines)
-                return Attempt(code, text, True)
-        except (OSError, StopIteration) as error:
-            return Attempt(0, type(error).__name__, dot)
-
-
-def replies(s: socket.socket) -> Iterator[tuple[int, str]]:
-    """The replies as they come; ends with the connection."""
-    buffer, text = b"", ""
-    while True:
-        while b"\r\n" not in buffer:
-            more = s.recv(1 << 16)
-            if not more:
-                return
-            buffer += more
-        line, _, buffer = buffer.partition(b"\r\n")
-        text += line[4:].decode()
-        if line[3:4] != b"-":
-            yield int(line[:3]), text
-            text = ""
-
-
-def releases(recorder: Recorder, message_id: str) -> list[bytes]:
-    """The release id of every copy at the relay, "" where people did not release it."""
-    return [_field(m, b"X-Smtpguard-Release") for m in recorder.with_id(message_id)]
-
-
-def transaction_of(message: Message) -> str:
-    """The id that the trace header gives."""
-    return _field(message, b"X-Smtpguard").split(b";")[0].removeprefix(b"id=").decode()
-
-
-def _field(message: Message, name: bytes) -> bytes:
-    for line in message.content.split(b"\r\n\r\n")[0].split(b"\r\n"):
-        if line.startswith(name + b": "):
-            return line.removeprefix(name + b": ")
-    return b""
-
-
 @contextmanager
 def machine(root: Path, **more: Any) -> Iterator[tuple[Machine, Recorder]]:
     """One with its relay; afterwards the journal is proved whole."""
@@ -440,13 +333,3 @@ def machine(root: Path, **more: Any) -> Iterator[tuple[Machine, Recorder]]:
 
 def synced(built: Machine) -> None:
     built.run("lists", "sync")
-
-
-def go_on(recorder: Recorder) -> None:
-    """The relay forgets its script, and whatever it was silent about is answered."""
-
-    async def resume() -> None:
-        recorder.relay.forget()
-        recorder.relay.resume()
-
-    recorder.call(resume())

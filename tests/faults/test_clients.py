@@ -10,7 +10,8 @@ from pathlib import Path
 
 from smtpguard.policy.approval import State
 from smtpguard.store.store import Store
-from tests.faults.machine import ANNA, RAMADAN, Machine, Mta, machine, replies
+from tests.faults.machine import ANNA, RAMADAN, Machine, machine
+from tests.faults.mta import Mta, replies
 from tests.peers.letters import story
 
 

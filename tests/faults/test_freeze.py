@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, Mta, go_on, machine, transaction_of
+from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
+from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import campaign, mail
 from tests.scripted_relay import DOT, STALL, Message
@@ -62,6 +63,11 @@ class Load:
 
 def count(recorder: Recorder, sender: str) -> list[Message]:
     return [m for m in recorder.messages if m.mail.startswith(f"MAIL FROM:<{sender}>".encode())]
+
+
+def transaction_of(message: Message) -> str:
+    """The id that the trace header gives."""
+    return message.field(b"X-Smtpguard").split(b";")[0].removeprefix(b"id=").decode()
 
 
 def frozen(guard: Machine, *words: str) -> dict[str, object]:
@@ -122,7 +128,7 @@ def test_past_recall_is_counted_and_the_rest_is_recalled(home: Home) -> None:
         assert said["past_recall_ids"] == [transaction_of(recorder.with_id("past@example.com")[0])]
         assert said["past_recall"] == 1
     finally:
-        go_on(recorder)
+        recorder.go_on()
         sending.join(60)
         guard.run("thaw", "--all")
     assert client.attempts[0].code == 250, "the relay's own word"

@@ -12,7 +12,8 @@ import pytest
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import State
 from smtpguard.policy.verdict import Mode
-from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, Mta, go_on, machine, releases
+from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
+from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import campaign, mail, story
 from tests.scripted_relay import DOT, STALL
@@ -68,10 +69,10 @@ def test_killed_while_holding(home: Home, when: str, commit: int) -> None:
     assert done.text.endswith(hold.hold_id)
     assert not seen or seen == [hold.hold_id], "the same hold"
     guard.idle()
-    assert releases(recorder, id) == []
+    assert recorder.releases(id) == []
     guard.approve(hold.hold_id)
     guard.until(lambda: guard.state(hold.hold_id) is State.RELEASED, "the release")
-    assert releases(recorder, id) == [f"{hold.hold_id}-release".encode()]
+    assert recorder.releases(id) == [f"{hold.hold_id}-release".encode()]
     kinds = [k for k, _ in guard.history(hold.hold_id)]
     assert (kinds.count(Kind.APPROVED), kinds.count(Kind.RELEASED)) == (1, 1), "one decision"
 
@@ -89,7 +90,7 @@ def test_killed_while_approving(home: Home, when: str) -> None:
         assert guard.state(hold_id) is State.WAITING
         guard.run(*last)
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
-    assert releases(recorder, id) == [f"{hold_id}-release".encode()]
+    assert recorder.releases(id) == [f"{hold_id}-release".encode()]
     assert [k for k, _ in guard.history(hold_id)].count(Kind.APPROVED) == 1
     assert guard.run(*last, exits=1).stderr.endswith("it is released already\n")
 
@@ -106,7 +107,7 @@ def test_killed_while_releasing(home: Home, when: str, commit: int) -> None:
     until(guard.fired, 30, "somebody to be killed")
     guard.hours_pass()
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
-    copies = releases(recorder, id)
+    copies = recorder.releases(id)
     assert set(copies) == {f"{hold_id}-release".encode()}
     assert len(copies) == 1 if commit == 1 else len(copies) <= 2
     kinds = [k for k, _ in guard.history(hold_id)]
@@ -120,14 +121,14 @@ def test_killed_after_the_relays_250_before_the_mark(home: Home) -> None:
     hold_id = held(guard, id)
     recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"])
     guard.approve(hold_id)
-    until(lambda: releases(recorder, id), 30, "the release")
+    until(lambda: recorder.releases(id), 30, "the release")
     guard.arm("before-commit")
-    go_on(recorder)
+    recorder.go_on()
     until(guard.fired, 30, "somebody to be killed")
     guard.hours_pass()
     assert guard.state(hold_id) is State.RELEASING
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
-    assert releases(recorder, id) == [f"{hold_id}-release".encode()] * 2, "one duplicate, with the same ids"
+    assert recorder.releases(id) == [f"{hold_id}-release".encode()] * 2, "one duplicate, with the same ids"
     assert [d["code"] for k, d in guard.history(hold_id) if k is Kind.IN_DOUBT] == ["again"]
 
 
@@ -154,7 +155,7 @@ def test_killed_between_the_dot_and_the_reply(home: Home) -> None:
 
         striking = threading.Thread(target=strike)
         striking.start()
-        done = mta.deliver(letter, sender, to, between=lambda: go_on(recorder))
+        done = mta.deliver(letter, sender, to, between=recorder.go_on)
         striking.join()
         assert mta.unheard == 1
         assert done.code == 250

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from smtpguard.policy.approval import State
-from tests.faults.machine import ANNA, RAMADAN, Machine, Mta, machine, releases
+from tests.faults.machine import ANNA, RAMADAN, Machine, machine
+from tests.faults.mta import Mta
 from tests.peers.chain import until
 from tests.peers.letters import mail, story
 
@@ -136,6 +137,6 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
 
         guard.until(released, "the releases")
         for id, hold_id in some:
-            copies = releases(recorder, id)
+            copies = recorder.releases(id)
             assert set(copies) == {f"{hold_id}-release".encode()}
             assert len(copies) <= 2, "one duplicate at most, with the same id"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from smtpguard.audit.event import Kind
-from tests.faults.machine import ANNA, Machine, Mta, machine, members
+from tests.faults.machine import ANNA, Machine, machine, members
+from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, member, until
 from tests.peers.letters import mail
 

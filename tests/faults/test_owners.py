@@ -15,7 +15,8 @@ import pytest
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import State
-from tests.faults.machine import ANNA, RAMADAN, Machine, Mta, go_on, machine, releases
+from tests.faults.machine import ANNA, RAMADAN, Machine, machine
+from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import story
 from tests.scripted_relay import DOT, STALL
@@ -68,7 +69,7 @@ def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
         until(first.fired, 30, "the lease")
         stopped = stop(first)
         try:
-            assert releases(recorder, "lease@example.com") == []
+            assert recorder.releases("lease@example.com") == []
             guard.hours_pass()
             with node(proxy):
                 released(guard, hold_id)
@@ -80,7 +81,7 @@ def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
         finally:
             wake(stopped)
         until(lambda: b"ready" in first.log.read_bytes() and first.parts(), 10)
-    assert releases(recorder, "lease@example.com") == [f"{hold_id}-release".encode()], "once"
+    assert recorder.releases("lease@example.com") == [f"{hold_id}-release".encode()], "once"
     assert [k for k, _ in guard.history(hold_id)].count(Kind.RELEASED) == 1
 
 
@@ -91,10 +92,10 @@ def test_stopped_after_its_dot(proxy: Any) -> None:
         guard.idle()
         recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"])
         guard.approve(hold_id)
-        until(lambda: releases(recorder, "dot@example.com"), 30, "the dot")
+        until(lambda: recorder.releases("dot@example.com"), 30, "the dot")
         stopped = stop(first)
         try:
-            go_on(recorder)
+            recorder.go_on()
             guard.hours_pass()
             with node(proxy):
                 released(guard, hold_id)
@@ -103,7 +104,7 @@ def test_stopped_after_its_dot(proxy: Any) -> None:
                 guard.idle()
         finally:
             wake(stopped)
-    copies = releases(recorder, "dot@example.com")
+    copies = recorder.releases("dot@example.com")
     assert copies == [f"{hold_id}-release".encode()] * 2, "one duplicate, with the same ids"
     history = guard.history(hold_id)
     assert [k for k, _ in history].count(Kind.RELEASED) == 1

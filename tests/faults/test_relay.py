@@ -8,7 +8,8 @@ import pytest
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import State
-from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, Mta, go_on, machine, releases
+from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
+from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, member, until
 from tests.peers.letters import campaign, mail, story
 from tests.scripted_relay import DOT, DROP
@@ -75,7 +76,7 @@ def test_down_for_hours(home: Home) -> None:
 
     guard.until(all_settled, "the relay to have everything")
     assert guard.state(hold_id) is State.RELEASED
-    assert len(releases(recorder, "down@example.com")) == 1
+    assert len(recorder.releases("down@example.com")) == 1
     assert (
         mta.deliver(
             mail(to="peter@partner.example", message_id="later@example.com"), ANNA, "peter@partner.example"
@@ -109,7 +110,7 @@ def test_some_recipients(home: Home) -> None:
     )
     guard.waits_pass()
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
-    go_on(recorder)
+    recorder.go_on()
     copies = [m for m in recorder.with_id(id) if m.mail.startswith(b"MAIL FROM:<anna@")]  # a DSN shows its header too
     got = [r.decode().partition("<")[2].partition(">")[0] for m in copies for r in m.rcpts]
     assert sorted(got) == sorted(set(to) - {never}), "everybody once"

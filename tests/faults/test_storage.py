@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.machine import ANNA, RAMADAN, Attempt, Machine, Mta, machine, synced
+from tests.faults.machine import ANNA, RAMADAN, Machine, machine, synced
+from tests.faults.mta import Attempt, Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import mail, story
 from tests.store.conftest import a_server

@@ -107,6 +107,19 @@ class Recorder:
         """What carries this Message-ID of its own; notices only refer to it."""
         return [m for m in self.messages if f"\r\nMessage-ID: <{message_id}>\r\n".encode() in m.content]
 
+    def releases(self, message_id: str) -> list[bytes]:
+        """The release id of every copy of it, "" where people did not release it."""
+        return [m.field(b"X-Smtpguard-Release") for m in self.with_id(message_id)]
+
+    def go_on(self) -> None:
+        """The relay forgets its script, and whatever it was silent about is answered."""
+
+        async def resume() -> None:
+            self.relay.forget()
+            self.relay.resume()
+
+        self.call(resume())
+
 
 class Guard:
     """``smtpguard serve`` in a folder of its own."""

@@ -1,0 +1,100 @@
+"""A mail server that sends to a machine: it keeps a message until it has an answer, and remembers what became of every attempt.
+
+Never here: what the machine did with it (machine), or what arrived at the relay (peers.chain.Recorder).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tests.faults.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """``code`` 0: no answer. ``dot``: the final dot had gone."""
+
+    code: int
+    text: str
+    dot: bool
+
+
+@dataclass(slots=True)
+class Mta:
+    """A client that keeps a message until it is told that somebody else has it."""
+
+    machine: Machine
+    timeout: float = 60
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def unheard(self) -> int:
+        """Attempts of which it cannot know whether they were taken (RFC 1047): each may be a duplicate."""
+        return sum(a.dot and a.code == 0 for a in self.attempts)
+
+    def deliver(
+        self,
+        mail: bytes,
+        sender: str,
+        *recipients: str,
+        seconds: float = 60,
+        between: Callable[[], None] = lambda: None,
+    ) -> Attempt:
+        """Again and again until it is answered finally. ``between``: after an attempt that was not."""
+        deadline = time.monotonic() + seconds
+        while True:
+            done = self.once(mail, sender, *recipients)
+            if done.code // 100 in (2, 5):
+                return done
+            assert time.monotonic() < deadline, f"{self.attempts[-3:]}\n{self.machine.said()}"
+            between()
+            self.machine.keep()
+            time.sleep(0.1)
+
+    def once(self, mail: bytes, sender: str, *recipients: str) -> Attempt:
+        done = self._once(mail, sender, recipients)
+        self.attempts.append(done)
+        return done
+
+    def _once(self, mail: bytes, sender: str, recipients: Sequence[str]) -> Attempt:
+        dot = False
+        try:
+            with socket.create_connection(("127.0.0.1", self.machine.port), timeout=self.timeout) as s:
+                lines = replies(s)
+                if next(lines)[0] != 220:
+                    return Attempt(0, "no greeting", False)
+                for command in (
+                    "EHLO desk.example.com",
+                    f"MAIL FROM:<{sender}> BODY=8BITMIME",
+                    *(f"RCPT TO:<{r}>" for r in recipients),
+                    "DATA",
+                ):
+                    s.sendall(f"{command}\r\n".encode())
+                    code, text = next(lines)
+                    if code >= 400:
+                        return Attempt(code, text, False)
+                dot = True
+                s.sendall(mail.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+                code, text = next(lines)
+                return Attempt(code, text, True)
+        except (OSError, StopIteration) as error:
+            return Attempt(0, type(error).__name__, dot)
+
+
+def replies(s: socket.socket) -> Iterator[tuple[int, str]]:
+    """The replies as they come; ends with the connection."""
+    buffer, text = b"", ""
+    while True:
+        while b"\r\n" not in buffer:
+            more = s.recv(1 << 16)
+            if not more:
+                return
+            buffer += more
+        line, _, buffer = buffer.partition(b"\r\n")
+        text += line[4:].decode()
+        if line[3:4] != b"-":
+            yield int(line[:3]), text
+            text = ""
