@@ -13,9 +13,12 @@ import jsonschema
 from smtpguard.console.api.tokens import Tokens
 from smtpguard.policy.people import SCOPE_ASKS, Role, Scope
 from smtpguard.store.people import People
+from tests.console import holding
+from tests.console.holding import NEWS
 from tests.console.stage import URL, Stage
 
 EVERYTHING = tuple(Scope)
+LETTER = "From: anna@example.com\nTo: ramadan@lists.example.com\nSubject: SV: lunch\n\nBacon at noon?\n"
 
 
 class Program:
@@ -48,10 +51,18 @@ class Program:
         self.asked.add((method, place, answer.status_code))
 
 
+def tokens(stage: Stage) -> Tokens:
+    return Tokens(People(stage.home.store), stage.home.clock, new_id=lambda: next(stage.ids))
+
+
+async def held(stage: Stage, *to: str, **more: Any) -> str:
+    """A message that waits, by the id that a program names it with; to a list that any approver decides on."""
+    return (await holding.held(stage, *(to or (NEWS,)), **more)).hold_id
+
+
 async def program(stage: Stage, address: str, *roles: Role, scopes: Sequence[Scope] = EVERYTHING) -> Program:
     """One that acts as a new account with these roles; the scopes are cut to what those allow."""
     account = await stage.person(address, *roles)
-    tokens = Tokens(People(stage.home.store), stage.home.clock, new_id=lambda: next(stage.ids))
     wanted = [s for s in scopes if account.may(SCOPE_ASKS[s])]
-    _, text = await tokens.add(address, name="test", scopes=wanted, good_for=timedelta(days=30), by="root")
+    _, text = await tokens(stage).add(address, name="test", scopes=wanted, good_for=timedelta(days=30), by="root")
     return Program(stage, text)

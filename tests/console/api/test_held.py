@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,27 +10,10 @@ import pytest
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role, Scope
-from tests.console.api.program import Program, program
-from tests.console.stage import Stage, stage
-from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, Way, index
-
-EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
-NEWS = "news@lists.example.com"
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as made:
-        yield made
-
-
-async def held(here: Stage, *to: str, **more: Any) -> str:
-    home = here.home
-    transaction = home.transaction(*(to or (NEWS,)), **more)
-    await home.intake()(transaction, Way())
-    hold = await home.store.hold(transaction.id)
-    assert hold is not None, "it was not held"
-    return transaction.id
+from tests.console.api.program import Program, held, program
+from tests.console.holding import DPO, EVA, NEWS
+from tests.console.stage import Stage
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, index
 
 
 async def looked(asks: Program, hold_id: str) -> dict[str, Any]:

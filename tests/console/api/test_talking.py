@@ -5,13 +5,10 @@ from __future__ import annotations
 import pytest
 
 from smtpguard.policy.people import Role
-from tests.console.api.program import program
-from tests.console.api.test_held import ANNA, DPO, EVA, held, here
-from tests.console.holding import again, views
+from tests.console.api.program import held, program
+from tests.console.holding import ANNA, DPO, EVA, again, views
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, RAMADAN
-
-__all__ = ["here"]
 
 
 async def test_the_text_is_there_for_whom_the_policy_shows_it_and_reading_it_is_journalled(here: Stage) -> None:

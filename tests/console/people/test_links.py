@@ -9,11 +9,9 @@ import pytest
 from smtpguard.guard.links import Link, Links
 from smtpguard.policy.approval import State
 from smtpguard.policy.people import Role
-from tests.console.api.test_held import held
+from tests.console.holding import ANNA, NEWS, again, held
 from tests.console.stage import Stage
 from tests.guard.house import KEY
-
-ANNA, NEWS = "anna@example.com", "news@lists.example.com"
 
 
 def link(here: Stage, hold_id: str, address: str = ANNA, **more: timedelta) -> str:
@@ -22,13 +20,11 @@ def link(here: Stage, hold_id: str, address: str = ANNA, **more: timedelta) -> s
 
 
 async def state(here: Stage, hold_id: str) -> State:
-    hold = await here.home.store.hold(hold_id)
-    assert hold is not None
-    return hold.state
+    return (await again(here, hold_id)).state
 
 
 async def test_opening_it_shows_and_acting_takes_the_form(here: Stage) -> None:
-    hold_id = await held(here)
+    hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id), here.browser()
     page = await browser.get(at)
     assert page.status_code == 200
@@ -40,8 +36,10 @@ async def test_opening_it_shows_and_acting_takes_the_form(here: Stage) -> None:
 
 
 async def test_a_link_leads_to_its_message_alone(here: Stage) -> None:
-    hold_id = await held(here)
-    other = await held(here, body="Another one altogether, about the budget of next year", Subject="Budget")
+    hold_id = (await held(here, NEWS)).hold_id
+    other = (
+        await held(here, NEWS, body="Another one altogether, about the budget of next year", Subject="Budget")
+    ).hold_id
     browser = here.browser()
     await browser.get(link(here, hold_id))
     for path in (f"/held/{other}", f"/held/{hold_id}", "/held", "/me", "/people", "/still", "/history", "/policy"):
@@ -54,7 +52,7 @@ async def test_a_link_leads_to_its_message_alone(here: Stage) -> None:
 
 @pytest.mark.parametrize("what", ["expired", "changed", "another installation", "rubbish"])
 async def test_a_link_that_is_none(here: Stage, what: str) -> None:
-    hold_id = await held(here)
+    hold_id = (await held(here, NEWS)).hold_id
     good = link(here, hold_id)
     bad = {
         "expired": link(here, hold_id, good_for=timedelta(0)),
@@ -74,7 +72,7 @@ async def test_a_link_that_is_none(here: Stage, what: str) -> None:
 
 async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) -> None:
     """As when a hold is made by another's address: the link proves a mailbox, and no more."""
-    hold_id = await held(here)
+    hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id, "omar@example.com"), here.browser()
     assert (await browser.get(at)).status_code == 404
     await browser.get("/login")
@@ -83,7 +81,7 @@ async def test_a_link_for_somebody_who_did_not_write_it_is_nothing(here: Stage) 
 
 
 async def test_nobody_decides_by_a_link(here: Stage) -> None:
-    hold_id = await held(here)
+    hold_id = (await held(here, NEWS)).hold_id
     at, browser = link(here, hold_id, "eva@example.com"), here.browser()
     assert (await browser.get(at)).status_code == 404
     await browser.get("/login")
@@ -94,7 +92,7 @@ async def test_nobody_decides_by_a_link(here: Stage) -> None:
 
 
 async def test_a_form_of_one_link_is_no_form_of_another_browser(here: Stage) -> None:
-    hold_id = await held(here)
+    hold_id = (await held(here, NEWS)).hold_id
     at, anna, mallory = link(here, hold_id), here.browser(), here.browser()
     await anna.get(at)
     await mallory.get(at)
@@ -102,7 +100,7 @@ async def test_a_form_of_one_link_is_no_form_of_another_browser(here: Stage) -> 
 
 
 async def test_whoever_is_signed_in_acts_there_as_the_writer_and_not_as_themselves(here: Stage) -> None:
-    hold_id = await held(here)
+    hold_id = (await held(here, NEWS)).hold_id
     browser = await here.signed_in("eva@example.com", Role.APPROVER)
     at = link(here, hold_id)
     await browser.get(at)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pyotp
@@ -14,16 +12,10 @@ from smtpguard.audit.event import Kind
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.signing import PER_CLIENT, PER_PAIR, WINDOW_SECONDS
 from smtpguard.policy.people import Role
-from tests.console.stage import PASSWORD, Browser, Stage, stage
+from tests.console.stage import PASSWORD, Browser, Stage
 from tests.guard.house import KEY
 
 EVA = "eva@example.com"
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as made:
-        yield made
 
 
 def shown(text: str, browser: Browser) -> str:

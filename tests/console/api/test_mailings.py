@@ -1,0 +1,39 @@
+"""Mailings through the API: shown, reported on, and not there for who may not see their lists."""
+
+from __future__ import annotations
+
+from smtpguard.policy.people import Role
+from tests.console.api.program import held, program
+from tests.console.holding import DPO, EVA, NEWS, OMAR
+from tests.console.stage import Stage
+from tests.guard.house import RAMADAN
+
+
+async def test_a_mailing_is_shown_and_reported_on(here: Stage) -> None:
+    hold_id = await held(here, RAMADAN)
+    asks = await program(here, EVA, Role.APPROVER)
+    listed = (await asks("GET", "/mailings")).json()["items"]
+    assert [(row["state"], row["hold"]) for row in listed] == [("held", hold_id)]
+    mailing_id = listed[0]["id"]
+    assert (await asks("GET", f"/mailings/{mailing_id}")).json() == listed[0]
+    told = await asks("POST", f"/mailings/{mailing_id}/feedback", {"complaints": 3})
+    assert (told.status_code, told.json()["complaints"]) == (200, 3)
+    for what in ("stop", "go-on"):
+        assert (await asks("POST", f"/mailings/{mailing_id}/{what}", {})).status_code == 409
+    assert (await asks("POST", f"/mailings/{mailing_id}/feedback", {})).status_code == 422
+
+
+async def test_a_mailing_to_lists_of_others_is_not_there(here: Stage) -> None:
+    await held(here, NEWS)
+    omar = await program(here, OMAR, Role.VIEWER)
+    mailing_id = (await omar("GET", "/mailings")).json()["items"][0]["id"]
+    asks = await program(here, DPO, Role.APPROVER)
+    assert (await asks("GET", "/mailings")).json()["items"] == []
+    for method, tail, body in [
+        ("GET", "", None),
+        ("POST", "/feedback", {"bounces": 1}),
+        ("POST", "/stop", {}),
+        ("POST", "/go-on", {}),
+    ]:
+        for id in (mailing_id, mailing_id[:3], "NOSUCH"):
+            assert (await asks(method, f"/mailings/{id}{tail}", body)).status_code == 404

@@ -1,0 +1,49 @@
+"""What a program looks up: lists, the policy, itself, and whether the journal is whole."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from smtpguard.audit.chain import Proof
+from smtpguard.policy.people import Role
+from tests.console.api.program import program
+from tests.console.holding import EVA
+from tests.console.stage import Stage
+from tests.guard.house import MEMBERS
+
+
+async def test_lists_policy_and_oneself(here: Stage) -> None:
+    asks = await program(here, EVA, Role.VIEWER)
+    lists = {row["name"]: row for row in (await asks("GET", "/lists")).json()["items"]}
+    assert (lists["ramadan"]["people"], lists["ramadan"]["state"]) == (len(MEMBERS), "ready")
+    policy = await asks("GET", "/policy")
+    assert "internal-to-list" in [rule["id"] for rule in policy.json()["rules"]]
+    assert policy.json()["groups"] == {"communications": 2, "compliance": 1, "duty": 1}
+    assert "@" not in policy.text
+    assert (await asks("GET", "/me")).json()["address"] == EVA
+
+
+async def test_the_journal_is_verified_one_at_a_time(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks = await program(here, EVA, Role.OPERATOR)
+    answer = await asks("GET", "/audit/verify")
+    assert (answer.json()["ok"], answer.json()["first_bad"]) == (True, None)
+    assert answer.json()["entries"] >= 3
+    await here.home.store.write(
+        lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'added', 'faked')")
+    )
+    entered, go = asyncio.Event(), asyncio.Event()
+    verify = here.home.store.verify
+
+    async def slow() -> Proof:
+        entered.set()
+        await go.wait()
+        return await verify()
+
+    monkeypatch.setattr(here.home.store, "verify", slow)
+    first = asyncio.create_task(asks("GET", "/audit/verify"))
+    await entered.wait()
+    assert (await asks("GET", "/audit/verify")).status_code == 409
+    go.set()
+    assert (await first).json()["ok"] is False

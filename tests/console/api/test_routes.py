@@ -1,0 +1,88 @@
+"""The whole table of operations: each asks for its scope, and is and answers as the OpenAPI document says."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from smtpguard.console.api import entry
+from smtpguard.console.api.routes import OPERATIONS
+from smtpguard.policy.people import ALLOWED, SCOPE_ASKS, May, Role, Scope
+from tests.console.api.program import LETTER, Program, held, program
+from tests.console.holding import EVA
+from tests.console.stage import URL, Stage
+from tests.guard.house import RAMADAN
+
+
+def body_of(name: str) -> Any:
+    seen = {"content_sha256": "0" * 64, "envelope_sha256": "0" * 64, "policy_sha256": "0" * 64, "lists": []}
+    return {
+        "approveHeld": {"seen": seen}, "rejectHeld": {"seen": seen, "comment": "x"}, "withdrawHeld": {},
+        "freeze": {"selector": "all", "reason": "x"}, "reportOnMailing": {"bounces": 1}, "stopMailing": {},
+        "continueMailing": {}, "reopenMailing": {}, "askAboutHeld": {"question": "Why?"}, "answerAboutHeld": {"words": "Because."}, "explain": {"message": LETTER, "recipients": [RAMADAN]},
+    }.get(name)  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.scope], ids=lambda o: o.name)
+async def test_every_operation_asks_for_its_scope(here: Stage, operation: entry.Operation) -> None:
+    asks = await program(here, EVA, *Role, scopes=[s for s in Scope if s is not operation.scope])
+    path = re.sub(r"{\w+}", "NOSUCH", operation.path)
+    answer = await asks(operation.method, path, body_of(operation.name))
+    assert answer.status_code == 403
+    assert operation.scope is not None
+    assert operation.scope.value in answer.headers["www-authenticate"]
+
+
+def test_every_scope_is_somebodys_and_worth_something() -> None:
+    assert set(SCOPE_ASKS) == set(Scope)
+    assert {o.scope for o in OPERATIONS} - {None} == set(Scope)
+    assert {may for allowed in ALLOWED.values() for may in allowed} == set(May)
+    assert May.DECIDE not in ALLOWED[Role.ADMIN]
+
+
+async def test_the_document_is_whole(here: Stage) -> None:
+    """Every reference leads somewhere, every operation has its own name, and the routes are those of the document."""
+    asks = Program(here, "")
+    answer = await asks.http.get("/openapi.json")
+    document = answer.json()
+    assert document["openapi"] == "3.1.0"
+    assert document["servers"] == [{"url": f"{URL}/api/v1"}]
+    for ref in re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(document)):
+        assert ref in document["components"]["schemas"], ref
+    names = [o["operationId"] for path in document["paths"].values() for o in path.values()]
+    assert len(names) == len(set(names)) == len(OPERATIONS)
+    assert {(o.method, o.path) for o in OPERATIONS} == {
+        (method.upper(), path) for path, operations in document["paths"].items() for method in operations
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert [p["name"] for p in operation["parameters"] if p["in"] == "path"] == re.findall(r"{(\w+)}", path)
+
+
+async def test_every_operation_answers_as_the_document_says(here: Stage) -> None:
+    """Each once as it should go; ``Program`` compares every answer with the document."""
+    hold_id = await held(here, RAMADAN)
+    mine = await held(here, RAMADAN, sender=EVA, reverse_path=EVA, body="Mine")
+    asks = await program(here, EVA, *Role)
+    mailing_id = (await asks("GET", "/mailings")).json()["items"][0]["id"]
+    freeze_id = (await asks("POST", "/freezes", {"selector": "list", "value": "news", "reason": "x"})).json()["freeze"][
+        "id"
+    ]
+    deciding = ("approveHeld", "rejectHeld", "withdrawHeld")
+    for operation in sorted(OPERATIONS, key=lambda o: o.name in deciding):
+        body = body_of(operation.name)
+        if operation.name in ("approveHeld", "rejectHeld"):
+            body["seen"] = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
+        id = mine if operation.name in ("withdrawHeld", "answerAboutHeld") else hold_id
+        path = (
+            operation.path.format(hold_id=id, mailing_id=mailing_id, freeze_id=freeze_id)
+            if "{" in operation.path
+            else operation.path
+        )
+        await asks(operation.method, path, body)
+    done = {(method, path) for method, path, status in asks.asked if status == 200}
+    missed = {(o.method, o.path) for o in OPERATIONS} - done
+    assert missed == {("POST", f"/mailings/{{mailing_id}}/{move}") for move in ("stop", "go-on", "reopen")}

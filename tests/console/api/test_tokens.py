@@ -1,0 +1,91 @@
+"""Tokens of programs: kept as hashes, worth no more than their account, and worth nothing once they end."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.console.api.tokens import NoToken
+from smtpguard.policy.people import Role, Scope
+from tests.console.api.program import program, tokens
+from tests.console.holding import EVA, OMAR
+from tests.console.stage import Stage
+
+
+async def test_a_token_is_kept_as_a_hash_alone(here: Stage) -> None:
+    asks = await program(here, EVA, Role.VIEWER)
+    assert re.fullmatch(r"smtpguard_[0-9A-Z]{16}_[\w-]{43}", asks.token)
+    secret = asks.token.split("_", 2)[2]  # which may have such a sign in it
+    docs = await here.home.store.ask(lambda c: [str(row) for row in c.exec_driver_sql("SELECT * FROM token")])
+    entries = await here.home.store.entries()
+    assert secret not in f"{docs}{entries}"
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", "Bearer ", "Bearer rubbish", "Basic dXNlcjp3b3Jk", "other", "id", "longer"]
+)
+async def test_without_a_right_token_nothing_is_said(here: Stage, given: str) -> None:
+    asks = await program(here, EVA, Role.VIEWER)
+    right = asks.token
+    wrong = {
+        "other": f"Bearer {right[:-1]}x",
+        "id": "Bearer " + right.replace("A0", "A1", 1),
+        "longer": f"Bearer {right}x",
+    }
+    answer = await asks.http.get("/me", headers={"Authorization": wrong.get(given, given)})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert EVA not in answer.text
+
+
+async def test_a_token_ends(here: Stage) -> None:
+    asks = await program(here, EVA, Role.VIEWER)
+    assert (await asks("GET", "/me")).status_code == 200
+    here.home.clock.pass_(days=30)
+    assert (await asks("GET", "/me")).status_code == 401
+
+
+async def test_a_revoked_token_is_worth_nothing_at_once(here: Stage) -> None:
+    asks = await program(here, EVA, Role.VIEWER)
+    token_id = asks.token.split("_")[1]
+    await tokens(here).revoke(token_id, by="root")
+    assert (await asks("GET", "/me")).status_code == 401
+    with pytest.raises(NoToken, match="already"):
+        await tokens(here).revoke(token_id, by="root")
+    with pytest.raises(NoToken, match="no token"):
+        await tokens(here).revoke("NOSUCH", by="root")
+
+
+async def test_a_disabled_account_s_tokens_are_worth_nothing(here: Stage) -> None:
+    asks = await program(here, EVA, Role.VIEWER)
+    await here.accounts.disable(await here.accounts.at(EVA), by="root")
+    assert (await asks("GET", "/me")).status_code == 401
+    await here.accounts.enable(await here.accounts.at(EVA), by="root")
+    assert (await asks("GET", "/me")).status_code == 200
+
+
+async def test_a_token_gets_no_more_than_its_account_may(here: Stage) -> None:
+    await here.person(EVA, Role.VIEWER)
+    month = timedelta(days=30)
+    with pytest.raises(NoToken, match="may not do that itself: held:decide"):
+        await tokens(here).add(EVA, name="x", scopes=[Scope.HELD_DECIDE], good_for=month, by="root")
+    with pytest.raises(NoToken, match="no account"):
+        await tokens(here).add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=month, by="root")
+
+
+async def test_a_role_that_is_taken_away_is_taken_from_its_tokens(here: Stage) -> None:
+    asks = await program(here, EVA, Role.OPERATOR)
+    assert "freezes:lift" in (await asks("GET", "/me")).json()["scopes"]
+    await here.accounts.set_roles(await here.accounts.at(EVA), [Role.VIEWER], by="root")
+    assert "freezes:lift" not in (await asks("GET", "/me")).json()["scopes"]
+    assert (await asks("DELETE", "/freezes/F1")).status_code == 403
+
+
+async def test_a_browser_s_session_is_no_token(here: Stage) -> None:
+    """So that no form of another site can use the API with somebody's cookies."""
+    browser = await here.signed_in(EVA, *Role)
+    assert (await browser.http.get("/api/v1/me")).status_code == 401
+    assert (await browser.http.post("/api/v1/freezes", json={"selector": "all", "reason": "x"})).status_code == 401
