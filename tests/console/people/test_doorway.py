@@ -1,11 +1,13 @@
-"""What every request passes: hosts, forms that are ours, headers, and that looking changes nothing."""
+"""What every request passes: hosts, headers, where it goes on and who asks; and that looking changes nothing.
+
+Forms: test_forms.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -16,18 +18,9 @@ from smtpguard.console.people.doorway import HEADERS, Place, safe_path
 from smtpguard.guard.links import Link, Links
 from smtpguard.policy.admission import Full, Unavailable
 from smtpguard.policy.people import Role
-from tests.console.api.test_held import held
-from tests.console.stage import PASSWORD, Stage, stage
+from tests.console.holding import ANNA, EVA, NEWS, OMAR, held
+from tests.console.stage import Stage, stage
 from tests.guard.house import KEY
-
-EVA = "eva@example.com"
-
-
-@pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with stage(tmp_path) as made:
-        yield made
-
 
 # -- hosts
 
@@ -109,99 +102,6 @@ async def test_no_page_of_ours_needs_a_script_or_a_style_of_its_own(here: Stage)
         assert "<script>" not in text
 
 
-# -- forms
-
-
-async def signed_in(here: Stage) -> object:
-    browser = await here.signed_in(EVA, Role.VIEWER)
-    await browser.get("/me")
-    return browser
-
-
-BAD_FORMS = [
-    {"csrf": ""},
-    {"csrf": "0" * 40},
-    {"headers": {"Origin": "https://evil.example.net"}},
-    {"headers": {"Origin": "null"}},
-    {"headers": {"Origin": "http://guard.example.com"}},
-    {"headers": {"Sec-Fetch-Site": "cross-site"}},
-    {"headers": {"Sec-Fetch-Site": "same-site"}},
-    {"headers": {"Sec-Fetch-Site": "none"}},
-]
-
-
-@pytest.mark.parametrize("wrong", BAD_FORMS, ids=str)
-async def test_a_form_that_is_not_ours_does_nothing(here: Stage, wrong: dict[str, object]) -> None:
-    browser = await here.signed_in(EVA, Role.VIEWER)
-    await browser.get("/me")
-    answer = await browser.post("/me/language", language="sv", **wrong)  # type: ignore[arg-type]
-    assert answer.status_code == 403
-    assert (await here.accounts.at(EVA)).language == ""
-    assert (await browser.get("/me")).status_code == 200
-
-
-async def test_a_browser_that_sends_neither_header_still_needs_the_token(here: Stage) -> None:
-    browser = await here.signed_in(EVA, Role.VIEWER)
-    await browser.get("/me")
-    bare = {"Origin": "", "Sec-Fetch-Site": ""}
-    assert (await browser.post("/me/language", bare, language="sv", csrf="")).status_code == 403
-    assert (await browser.post("/me/language", bare, language="sv")).status_code == 303
-    assert (await here.accounts.at(EVA)).language == "sv"
-
-
-async def test_the_token_may_come_in_a_header(here: Stage) -> None:
-    browser = await here.signed_in(EVA, Role.VIEWER)
-    await browser.get("/me")
-    answer = await browser.post("/me/language", {"X-CSRF-Token": browser.csrf}, language="sv", csrf="")
-    assert answer.status_code == 303
-
-
-async def test_a_token_is_its_sessions_alone(here: Stage) -> None:
-    eva = await here.signed_in(EVA, Role.VIEWER)
-    omar = await here.signed_in("omar@example.com", Role.VIEWER)
-    await eva.get("/me")
-    await omar.get("/me")
-    assert (await eva.post("/me/language", language="sv", csrf=omar.csrf)).status_code == 403
-
-
-async def test_nobody_is_signed_in_by_another_site(here: Stage) -> None:
-    await here.person("mallory@example.com")
-    answer = await here.browser().post("/login", address="mallory@example.com", password=PASSWORD)
-    assert answer.status_code == 403
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"content-length": "999999999"}, 413),
-        ({"content-length": "70000"}, 413),
-        ({"transfer-encoding": "chunked"}, 411),
-    ],
-)
-async def test_a_form_is_bounded_before_it_is_read(here: Stage, headers: dict[str, str], status: int) -> None:
-    browser = here.browser()
-
-    async def endless() -> AsyncIterator[bytes]:
-        raise AssertionError("it was read")
-        yield b""
-
-    request = browser.http.build_request("POST", "/login", content=endless(), headers={"origin": browser.origin})
-    request.headers.pop("transfer-encoding", None)
-    request.headers.update(headers)
-    answer = await browser.http.send(request)
-    assert answer.status_code == status
-
-
-async def test_a_form_with_a_thousand_files_is_refused(here: Stage) -> None:
-    browser = here.browser()
-    await browser.get("/login")
-    files = [("f", (f"{n}.txt", b"x")) for n in range(5)]
-    answer = await browser.http.post(
-        "/login", files=files, data={"csrf": browser.csrf}, headers={"origin": browser.origin}
-    )
-    assert answer.status_code == 400
-
-
 # -- looking changes nothing
 
 
@@ -231,13 +131,13 @@ async def everything(here: Stage) -> dict[str, list[object]]:
 
 async def test_get_and_head_change_nothing_on_any_route(here: Stage) -> None:
     """Mail scanners follow links: with every role, with a writer's link, and with nobody signed in."""
-    hold_id = await held(here, "news@lists.example.com")
+    hold = await held(here, NEWS)
     until = here.home.clock.now().replace(year=2030)
-    link = Links(KEY).sign(Link(hold_id=hold_id, address="anna@example.com", until=until))
-    account = await here.person("omar@example.com", Role.VIEWER)
+    link = Links(KEY).sign(Link(hold_id=hold.hold_id, address=ANNA, until=until))
+    account = await here.person(OMAR, Role.VIEWER)
     signed = await here.signed_in(EVA, *Role)
     await here.front.sessions.write()
-    values = {"hold_id": hold_id, "link": link, "account_id": account.account_id, "freeze_id": "F1", "token": link}
+    values = {"hold_id": hold.hold_id, "link": link, "account_id": account.account_id, "freeze_id": "F1", "token": link}
     routes = walked(list(here.app.routes))
     paths = sorted({_filled(route.path, values) for route in routes})
     assert len(paths) > 20
@@ -284,8 +184,6 @@ def test_a_path_of_ours_is_gone_on_to(path: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="/\\.:?#@ae\t\r\n ", max_size=12).map(lambda t: "/" + t))
 def test_whatever_it_is_a_browser_stays_here(path: str) -> None:
-    from urllib.parse import urljoin, urlsplit
-
     found = urlsplit(urljoin("https://guard.example.com/login", safe_path(path).replace("\\", "/")))
     assert (found.scheme, found.netloc) == ("https", "guard.example.com")
 
@@ -312,7 +210,7 @@ def test_only_our_proxies_say_for_whom_they_ask(peer: str, said: str, client: st
     assert place.client({"client": (peer, 1), "headers": headers}) == client
 
 
-# what fails
+# -- what fails
 
 
 @pytest.mark.parametrize(
@@ -322,31 +220,18 @@ async def test_a_page_that_fails_is_a_page_with_all_its_headers(
     here: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, status: int
 ) -> None:
     """A view that cannot be written down is not shown."""
-    hold_id = await held(here, body="A sentence that is only in the text")
+    hold = await held(here, NEWS, body="A sentence that is only in the text")
     eva = await here.signed_in(EVA, Role.APPROVER)
 
     async def fails(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(here.home.store, "record", fails)
-    answer = await eva.get(f"/held/{hold_id}")
+    answer = await eva.get(f"/held/{hold.hold_id}")
     assert answer.status_code == status
     assert "A sentence that is only in the text" not in answer.text
     assert "That did not work" in answer.text
     for name in HEADERS:
         assert name in answer.headers
     assert "/held" in caplog.text
-    assert hold_id not in caplog.text
-
-
-async def test_a_form_that_does_not_end_is_given_up(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.console.people.doorway.FORM_SECONDS", 0.05)
-    eva = await here.signed_in(EVA, Role.APPROVER)
-
-    async def drips() -> AsyncIterator[bytes]:
-        yield b"csrf="
-        await asyncio.Event().wait()
-
-    sent = {"content-length": "100", "content-type": "application/x-www-form-urlencoded", "origin": eva.origin}
-    answer = await eva.http.post("/freeze", content=drips(), headers=sent)
-    assert answer.status_code == 408
+    assert hold.hold_id not in caplog.text

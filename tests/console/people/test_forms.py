@@ -1,0 +1,112 @@
+"""Forms at the door: only ours do anything, by their token and where the browser says it is; and they are bounded.
+
+Everything else that a request passes: test_doorway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from smtpguard.policy.people import Role
+from tests.console.holding import EVA, OMAR
+from tests.console.stage import PASSWORD, Browser, Stage
+
+
+@pytest.fixture
+async def eva(here: Stage) -> Browser:
+    """A browser of hers on a page with a form."""
+    browser = await here.signed_in(EVA, Role.VIEWER)
+    await browser.get("/me")
+    return browser
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"csrf": ""},
+        {"csrf": "0" * 40},
+        {"headers": {"Origin": "https://evil.example.net"}},
+        {"headers": {"Origin": "null"}},
+        {"headers": {"Origin": "http://guard.example.com"}},
+        {"headers": {"Sec-Fetch-Site": "cross-site"}},
+        {"headers": {"Sec-Fetch-Site": "same-site"}},
+        {"headers": {"Sec-Fetch-Site": "none"}},
+    ],
+    ids=str,
+)
+async def test_a_form_that_is_not_ours_does_nothing(here: Stage, eva: Browser, wrong: dict[str, object]) -> None:
+    answer = await eva.post("/me/language", language="sv", **wrong)  # type: ignore[arg-type]
+    assert answer.status_code == 403
+    assert (await here.accounts.at(EVA)).language == ""
+    assert (await eva.get("/me")).status_code == 200
+
+
+async def test_a_browser_that_sends_neither_header_still_needs_the_token(here: Stage, eva: Browser) -> None:
+    bare = {"Origin": "", "Sec-Fetch-Site": ""}
+    assert (await eva.post("/me/language", bare, language="sv", csrf="")).status_code == 403
+    assert (await eva.post("/me/language", bare, language="sv")).status_code == 303
+    assert (await here.accounts.at(EVA)).language == "sv"
+
+
+async def test_the_token_may_come_in_a_header(eva: Browser) -> None:
+    answer = await eva.post("/me/language", {"X-CSRF-Token": eva.csrf}, language="sv", csrf="")
+    assert answer.status_code == 303
+
+
+async def test_a_token_is_its_sessions_alone(here: Stage, eva: Browser) -> None:
+    omar = await here.signed_in(OMAR, Role.VIEWER)
+    await omar.get("/me")
+    assert (await eva.post("/me/language", language="sv", csrf=omar.csrf)).status_code == 403
+
+
+async def test_nobody_is_signed_in_by_another_site(here: Stage) -> None:
+    await here.person("mallory@example.com")
+    answer = await here.browser().post("/login", address="mallory@example.com", password=PASSWORD)
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-length": "999999999"}, 413),
+        ({"content-length": "70000"}, 413),
+        ({"transfer-encoding": "chunked"}, 411),
+    ],
+)
+async def test_a_form_is_bounded_before_it_is_read(here: Stage, headers: dict[str, str], status: int) -> None:
+    browser = here.browser()
+
+    async def endless() -> AsyncIterator[bytes]:
+        raise AssertionError("it was read")
+        yield b""
+
+    request = browser.http.build_request("POST", "/login", content=endless(), headers={"origin": browser.origin})
+    request.headers.pop("transfer-encoding", None)
+    request.headers.update(headers)
+    answer = await browser.http.send(request)
+    assert answer.status_code == status
+
+
+async def test_a_form_with_a_thousand_files_is_refused(here: Stage) -> None:
+    browser = here.browser()
+    await browser.get("/login")
+    files = [("f", (f"{n}.txt", b"x")) for n in range(5)]
+    answer = await browser.http.post(
+        "/login", files=files, data={"csrf": browser.csrf}, headers={"origin": browser.origin}
+    )
+    assert answer.status_code == 400
+
+
+async def test_a_form_that_does_not_end_is_given_up(eva: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtpguard.console.people.doorway.FORM_SECONDS", 0.05)
+
+    async def drips() -> AsyncIterator[bytes]:
+        yield b"csrf="
+        await asyncio.Event().wait()
+
+    sent = {"content-length": "100", "content-type": "application/x-www-form-urlencoded", "origin": eva.origin}
+    answer = await eva.http.post("/freeze", content=drips(), headers=sent)
+    assert answer.status_code == 408
