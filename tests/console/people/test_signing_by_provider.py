@@ -1,0 +1,82 @@
+"""Accounts and roles of people who come in by single sign-on: made, changed and kept apart by what the provider says of them.
+
+What a provider must say before it is believed: test_oidc.
+"""
+
+from __future__ import annotations
+
+from smtpguard.policy.people import Role
+from tests.console.holding import EVA
+from tests.console.people.signon import SignOn
+
+
+async def test_somebody_whom_the_provider_knows_comes_in(sso: SignOn) -> None:
+    browser = sso.stage.browser()
+    answer = await sso.signs_on(browser)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/me")
+    assert EVA in (await browser.get("/me")).text
+    account = await sso.eva()
+    assert (account.roles, account.name, account.password) == ((Role.APPROVER,), "Eva", "")
+    assert account.subject == f"{sso.at.issuer} u-17"
+    assert sso.stage.kinds("account")[0]["change"] == "added"
+    assert sso.stage.kinds("signed-in") == [{"how": "sso", "second_factor": False}]
+
+
+async def test_the_door_offers_it(sso: SignOn) -> None:
+    text = (await sso.stage.browser().get("/login?next=/held")).text
+    assert 'href="/login/sso?next=/held"' in text
+    assert "Example ID" in text
+
+
+async def test_roles_follow_the_groups_at_every_sign_on(sso: SignOn) -> None:
+    first = sso.stage.browser()
+    await sso.signs_on(first)
+    sso.at.claims = {"groups": ["bosses", "guards", "others"]}
+    await sso.signs_on()
+    assert (await sso.eva()).roles == (Role.APPROVER, Role.OPERATOR, Role.ADMIN)
+    assert (await first.get("/me")).status_code == 303  # under other roles they sign in again
+    sso.at.claims = {"groups": "guards"}
+    await sso.signs_on()
+    assert (await sso.eva()).roles == (Role.APPROVER,)
+
+
+async def test_the_same_groups_end_no_other_session(sso: SignOn) -> None:
+    first = sso.stage.browser()
+    await sso.signs_on(first)
+    await sso.signs_on()
+    assert (await first.get("/me")).status_code == 200
+
+
+async def test_an_address_may_change_a_subject_does_not(sso: SignOn) -> None:
+    await sso.signs_on()
+    sso.at.claims = {"email": "eva.berg@example.com"}
+    await sso.signs_on()
+    assert (await sso.stage.accounts.at("eva.berg@example.com")).subject == f"{sso.at.issuer} u-17"
+
+
+async def test_an_account_made_for_them_becomes_theirs(sso: SignOn) -> None:
+    await sso.stage.accounts.add(EVA, roles=[Role.VIEWER], by="root")
+    assert (await sso.stage.browser().sign_in(EVA, "")).status_code == 401
+    assert (await sso.signs_on()).status_code == 303
+    assert (await sso.eva()).roles == (Role.APPROVER,)
+    assert len(await sso.stage.accounts.everybody()) == 1
+
+
+async def test_an_account_with_a_password_is_nobody_elses(sso: SignOn) -> None:
+    await sso.stage.person(EVA, Role.ADMIN)
+    assert (await sso.signs_on()).status_code == 401
+    assert (await sso.eva()).subject == ""
+    assert sso.stage.kinds("sign-in-refused")[-1]["why"] == "the address is another account's"
+
+
+async def test_another_subject_with_the_same_address_is_not_let_in(sso: SignOn) -> None:
+    await sso.signs_on()
+    sso.at.claims = {"sub": "u-18"}
+    assert (await sso.signs_on()).status_code == 401
+
+
+async def test_a_disabled_account_stays_out(sso: SignOn) -> None:
+    await sso.signs_on()
+    await sso.stage.accounts.disable(await sso.eva(), by="root")
+    assert (await sso.signs_on()).status_code == 401
+    assert sso.stage.kinds("sign-in-refused")[-1]["why"] == "disabled"
