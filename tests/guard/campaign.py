@@ -7,7 +7,6 @@ from typing import Any
 
 from smtpguard.guard.mailings import Mailings, row
 from smtpguard.guard.term import Term
-from smtpguard.policy.admission import Selector
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
@@ -73,12 +72,3 @@ class Campaign:
 def kinds(given: list[Disposition]) -> str:
     letters = {Relayed: "r", IsHeld: "h", Deferred: "d", Rejected: "x"}
     return "".join(letters[type(one)] for one in given)
-
-
-def frozen(campaign: Campaign, id: str) -> tuple[Any, Any]:
-    from smtpguard.audit.event import Event, Kind
-    from smtpguard.policy.admission import Freeze
-
-    now = campaign.home.clock.now()
-    freeze = Freeze(freeze_id="F1", selector=Selector.MAILING, value=id, reason="a fire", by="root", at=now)
-    return freeze, Event(kind=Kind.FREEZE, id="F1", at=now)

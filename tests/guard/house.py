@@ -1,17 +1,17 @@
 """The rooms around the guard, real where they can be: a policy from YAML, a registry over indexes, a store on SQLite.
 
-What reads and verifies answers as a test tells it; the way to the relay remembers what went through it.
+What it asks answers as a test tells it (sources); the way to the relay remembers what went through it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,17 @@ from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Recalled, Transaction
-from smtpguard.policy.facts import Source, Unknown
+from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.reading.looks import Looks, Readable, Reading, Topic
-from smtpguard.reading.marks import Mark, Side
-from smtpguard.reading.origin import Origin
 from smtpguard.store.store import Store, open_store
+from tests.guard.sources import FakeReader, FakeVerifier
 
 KEY = b"0123456789abcdef0123456789abcdef"
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a working morning
 RAMADAN = "ramadan@lists.example.com"
 MEMBERS = [f"customer{n}@example.net" for n in range(60)]
+EVERYTHING = frozenset({Source.HEADERS, Source.TEXT, Source.ORIGIN})
 
 POLICY = """
 version: 1
@@ -125,74 +124,6 @@ class Clock:
     def pass_(self, **time: float) -> None:
         self.at += timedelta(**time)
         self.ticks += timedelta(**time).total_seconds()
-
-
-@dataclass
-class FakeReader:
-    """Reads a header that says what to read: X-Looks, X-Topics, X-Labels. ``fails``: what to raise, or answer, instead."""
-
-    asked: list[frozenset[Source]] = field(default_factory=list)
-    fails: Exception | Unknown | None = None
-    text_fails: Exception | None = None
-    hangs: bool = False  # over the text
-    sketch: Sketch = field(default_factory=Sketch)
-
-    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
-        return None
-
-    async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
-        self.asked.append(need)
-        if self.text_fails and Source.TEXT in need:
-            raise self.text_fails
-        if self.hangs and Source.TEXT in need:
-            await asyncio.Event().wait()
-        if isinstance(self.fails, Exception):
-            raise self.fails
-        if self.fails is not None:
-            return self.fails
-        header = message.header
-        shown = [a for name in ("To", "Cc") for f in header.all(name) for a in f.text.split(",")]
-        froms = [parseaddr(f.text)[1].lower() for f in header.all("From")]
-        readable = Readable(header.get("X-Readable") or "yes")
-        return Reading(
-            looks=Looks(header.get("X-Looks") or "internal"),
-            score=1,
-            marks=(Mark(name="prefix", side=Side.INTERNAL, weight=2, evidence='the subject begins with "SV:"'),),
-            readable=readable,
-            why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
-            topics=tuple(
-                Topic(vocabulary=t, term="bacon", where="text", word="bacon")
-                for t in (header.get("X-Topics") or "").split()
-            ),
-            subject=header.get("Subject") or "",
-            from_address=froms[0] if len(set(froms)) == 1 else None,
-            from_ambiguous=len(froms) > 1,
-            shown=frozenset(parseaddr(a)[1].lower() for a in shown),
-            message_id=header.get("Message-ID") or "",
-            thread=header.get("References") or header.get("Message-ID") or "",
-            conversation=header.get("X-Conversation") or "",
-            answers="References" in header or "X-Answers" in header,
-            campaign=header.get("X-Campaign") or "",
-            labels=frozenset((header.get("X-Labels") or "").split()),
-            automatic="Auto-Submitted" in header,
-            forwarded_thread="X-Forwarded-Thread" in header,
-            language="en",
-            excerpt="Shall we have bacon",
-            identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
-        )
-
-
-@dataclass
-class FakeVerifier:
-    domains: frozenset[str] = frozenset()
-    fails: Exception | None = None
-    asked: int = 0
-
-    async def origin(self, message: Message) -> Origin | Unknown:
-        self.asked += 1
-        if self.fails:
-            raise self.fails
-        return Origin(domains=self.domains)
 
 
 @dataclass
@@ -300,6 +231,24 @@ class House:
     def gathering(self, transaction: Transaction) -> Gathering:
         return Gathering(transaction, self.in_force, self.sources)
 
+    async def facts(self, *to: str, ask: frozenset[Source] = EVERYTHING, **more: Any) -> dict[str, Value]:
+        """Of such a message (see ``transaction``), once ``ask`` was asked."""
+        gathering = self.gathering(self.transaction(*to, **more))
+        await gathering.open()
+        return dict((await gathering.ask(ask)).values) if ask else dict(gathering.facts.values)
+
+    async def freeze(self, selector: Selector = Selector.ALL, value: str = "", *, seen: bool = True) -> None:
+        """``seen``: the watch has read of it."""
+        now = self.clock.now()
+        stop = Freeze(freeze_id="F1", selector=selector, value=value, reason="a fire", by="root", at=now)
+        await self.store.freeze(stop, Event(kind=Kind.FREEZE, id="F1", at=now))
+        if seen:
+            await self.watch.read()
+
+    async def thaw(self) -> None:
+        await self.store.thaw("F1", Event(kind=Kind.THAW, id="F1", at=self.clock.now()))
+        await self.watch.read()
+
     async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:
         return [(entry.kind, dict(entry.data)) for entry, _ in await self.store.history(id)]
 
@@ -331,8 +280,6 @@ def mail(*to: str, sender: str = "Anna <anna@example.com>", body: str = "Bacon a
 
 
 def index(folder: Path, name: str, members: Iterable[str], at: datetime = MONDAY) -> None:
-    import os
-
     digester = Digester(KEY, "+")
     path = index_path(folder, name)
     digests = [digester.of(Address.parse(m)) for m in members]

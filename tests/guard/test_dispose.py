@@ -9,7 +9,7 @@ import pytest
 
 from smtpguard.mail.reply import RECALLED, RELAY_LOST, Reply
 from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.admission import Selector
 from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way
 
@@ -91,28 +91,15 @@ async def test_a_cancelled_call_sends_nothing_and_is_in_doubt(home: House) -> No
 # -- freezes
 
 
-async def freeze(home: House, selector: Selector = Selector.ALL, value: str = "") -> None:
-    from smtpguard.audit.event import Event, Kind
-
-    stop = Freeze(
-        freeze_id=f"F{value}", selector=selector, value=value, reason="an incident", by="root", at=home.clock.now()
-    )
-    await home.store.freeze(stop, Event(kind=Kind.FREEZE, id=stop.freeze_id, at=home.clock.now()))
-
-
 async def test_frozen_mail_is_held_although_nobody_kept_it(home: House) -> None:
-    await freeze(home)  # the watch has not seen it yet
+    await home.freeze(seen=False)
     transaction = home.transaction("ulf@example.com")
     assert await home.intake()(transaction, Way()) == Held(hold_id=transaction.id)
 
 
 async def test_a_freeze_before_the_last_dot_recalls(home: House) -> None:
-    async def stop() -> None:
-        await freeze(home, Selector.SENDER, "anna@example.com")
-        await home.watch.read()
-
     transaction = home.transaction("ulf@example.com")
-    way = Way(before_dot=stop)
+    way = Way(before_dot=lambda: home.freeze(Selector.SENDER, "anna@example.com"))
     done = await home.intake()(transaction, way)
     assert done == Held(hold_id=transaction.id)
     assert not way.sent
@@ -125,11 +112,8 @@ async def test_a_freeze_before_the_last_dot_recalls(home: House) -> None:
 
 
 async def test_a_freeze_of_somebody_else_recalls_nothing(home: House) -> None:
-    async def stop() -> None:
-        await freeze(home, Selector.SENDER, "someone-else@example.com")
-        await home.watch.read()
-
-    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), Way(before_dot=stop)), Relayed)
+    way = Way(before_dot=lambda: home.freeze(Selector.SENDER, "someone-else@example.com"))
+    assert isinstance(await home.intake()(home.transaction("ulf@example.com"), way), Relayed)
 
 
 async def test_a_gate_that_is_not_read_recalls(home: House) -> None:

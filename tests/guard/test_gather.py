@@ -1,4 +1,7 @@
-"""The facts of a message: every one of them, from rooms that are there, that are not, and that lie."""
+"""The facts of a message: every one of them, from rooms that are there, that are not, and that lie.
+
+Who wrote it: test_sender.
+"""
 
 from __future__ import annotations
 
@@ -13,52 +16,39 @@ from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Sketch, sketch
-from tests.guard.house import KEY, MEMBERS, MONDAY, RAMADAN, House, mail
+from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, MONDAY, RAMADAN, House, mail
 
-ALL = frozenset({Source.HEADERS, Source.TEXT, Source.ORIGIN})
 ENVELOPE = [f.name for f in FACTS.values() if f.source is Source.ENVELOPE]
 HEADERS = [f.name for f in FACTS.values() if f.source is Source.HEADERS]
-
-
-async def facts(home: House, *to: str, ask: frozenset[Source] = ALL, **more: Any) -> dict[str, Value]:
-    gathering = home.gathering(home.transaction(*to, **more))
-    await gathering.open()
-    return dict((await gathering.ask(ask)).values) if ask else dict(gathering.facts.values)
 
 
 def blind(home: House, name: str = "ramadan") -> None:
     """The list's index is gone."""
     index_path(home.folder, name).unlink()
-    home.in_force = home.build(home_documents())
-
-
-def home_documents() -> dict[str, bytes]:
-    from tests.guard.house import DOCUMENTS
-
-    return DOCUMENTS
+    home.in_force = home.build(DOCUMENTS)
 
 
 async def test_every_fact_is_given_by_its_source(home: House) -> None:
-    values = await facts(home, RAMADAN, MEMBERS[0], "ulf@example.com", "x@example.org")
+    values = await home.facts(RAMADAN, MEMBERS[0], "ulf@example.com", "x@example.org")
     asked = {f.name for f in FACTS.values() if f.source is not Source.LIVE}
     assert asked <= values.keys()
-    opened = await facts(home, "x@example.org", ask=frozenset())
+    opened = await home.facts("x@example.org", ask=frozenset())
     assert {*ENVELOPE, *HEADERS} <= opened.keys()
     assert "message.looks" not in opened
 
 
 async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(home: House) -> None:
-    assert "message.looks" in await facts(home, RAMADAN, ask=frozenset())
+    assert "message.looks" in await home.facts(RAMADAN, ask=frozenset())
     home.reader.asked.clear()
     home.reader.text_fails = RuntimeError("cannot")
-    opened = await facts(home, RAMADAN, ask=frozenset())
+    opened = await home.facts(RAMADAN, ask=frozenset())
     assert isinstance(opened["message.looks"], Unknown)
     assert opened["message.automatic"] is False  # what the header says still stands
     assert home.reader.asked == [frozenset({Source.HEADERS, Source.TEXT}), frozenset({Source.HEADERS})]
 
 
 async def test_recipients(home: House) -> None:
-    values = await facts(home, RAMADAN, MEMBERS[0], "reader@example.org", "ulf@example.com", "x@example.org")
+    values = await home.facts(RAMADAN, MEMBERS[0], "reader@example.org", "ulf@example.com", "x@example.org")
     assert values["recipients.total"] == Count(5, 5)
     assert values["recipients.list_addresses"] == Count(1, 1)
     assert values["recipients.members"] == Count(2, 2)
@@ -73,14 +63,14 @@ async def test_recipients(home: House) -> None:
 
 
 async def test_share_of_a_list_by_single_members(home: House) -> None:
-    assert (await facts(home, *MEMBERS[:15]))["recipients.share"] == Count(0.25, 0.25)
-    assert (await facts(home, "x@example.org"))["recipients.share"] == Count(0, 0)
+    assert (await home.facts(*MEMBERS[:15]))["recipients.share"] == Count(0.25, 0.25)
+    assert (await home.facts("x@example.org"))["recipients.share"] == Count(0, 0)
 
 
 async def test_undisclosed_members_are_those_whom_neither_to_nor_cc_shows(home: House) -> None:
-    hidden = await facts(home, *MEMBERS[:6], To=MEMBERS[0], Cc=f"Somebody <{MEMBERS[1]}>")
+    hidden = await home.facts(*MEMBERS[:6], To=MEMBERS[0], Cc=f"Somebody <{MEMBERS[1]}>")
     assert hidden["recipients.undisclosed"] == Count(4, 4)
-    assert (await facts(home, "x@example.org", To="y@example.org"))["recipients.undisclosed"] == Count(0, 0)
+    assert (await home.facts("x@example.org", To="y@example.org"))["recipients.undisclosed"] == Count(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +87,14 @@ async def test_undisclosed_members_are_those_whom_neither_to_nor_cc_shows(home: 
     ],
 )
 async def test_correspondence(home: House, to: list[str], more: dict[str, str], expected: bool) -> None:
-    assert (await facts(home, *to, **more))["message.correspondence"] is expected
+    assert (await home.facts(*to, **more))["message.correspondence"] is expected
 
 
 async def test_unsuitable_topics_are_those_that_an_addressed_list_is_to_be_spared(home: House) -> None:
     pork = {"X_Topics": "pork weather"}
-    assert (await facts(home, MEMBERS[0], **pork))["message.topics"] == frozenset({"pork", "weather"})
-    assert (await facts(home, MEMBERS[0], **pork))["message.unsuitable_topics"] == frozenset({"pork"})
-    assert (await facts(home, "reader@example.org", **pork))["message.unsuitable_topics"] == frozenset()
+    assert (await home.facts(MEMBERS[0], **pork))["message.topics"] == frozenset({"pork", "weather"})
+    assert (await home.facts(MEMBERS[0], **pork))["message.unsuitable_topics"] == frozenset({"pork"})
+    assert (await home.facts("reader@example.org", **pork))["message.unsuitable_topics"] == frozenset()
 
 
 # -- what cannot be found out
@@ -112,7 +102,7 @@ async def test_unsuitable_topics_are_those_that_an_addressed_list_is_to_be_spare
 
 async def test_with_no_index_counts_are_intervals_and_ordinary_mail_is_few(home: House) -> None:
     blind(home)
-    values = await facts(home, "a@example.org", "b@example.org", "ulf@example.com", X_Topics="pork")
+    values = await home.facts("a@example.org", "b@example.org", "ulf@example.com", X_Topics="pork")
     assert values["recipients.customers"] == Count(0, 2)
     assert values["recipients.members"] == Count(0, 2)
     assert values["recipients.undisclosed"] == Count(0, 0)
@@ -128,7 +118,7 @@ async def test_with_no_index_counts_are_intervals_and_ordinary_mail_is_few(home:
 
 async def test_with_no_index_a_list_address_still_is_one(home: House) -> None:
     blind(home)
-    values = await facts(home, RAMADAN)
+    values = await home.facts(RAMADAN)
     assert values["recipients.list_addresses"] == Count(1, 1)
     assert values["recipients.lists"] == frozenset({"ramadan"})
     reach = values["recipients.reach"]
@@ -138,13 +128,13 @@ async def test_with_no_index_a_list_address_still_is_one(home: House) -> None:
 
 async def test_with_no_index_many_strangers_may_be_a_mailing(home: House) -> None:
     blind(home)
-    values = await facts(home, *(f"p{n}@example.org" for n in range(30)), To="x@example.org")
+    values = await home.facts(*(f"p{n}@example.org" for n in range(30)), To="x@example.org")
     assert values["recipients.undisclosed"] == Count(0, 30)
     assert isinstance(values["message.correspondence"], Unknown)
 
 
 async def test_what_cannot_be_read_is_unknown_with_its_reason(home: House) -> None:
-    values = await facts(home, RAMADAN, X_Readable="unreadable")
+    values = await home.facts(RAMADAN, X_Readable="unreadable")
     assert values["message.readable"] == "unreadable"
     for name in ("message.looks", "message.topics", "message.unsuitable_topics", "message.correspondence"):
         value = values[name]
@@ -153,166 +143,16 @@ async def test_what_cannot_be_read_is_unknown_with_its_reason(home: House) -> No
 
 
 async def test_what_was_found_in_the_subject_of_what_cannot_be_read_counts(home: House) -> None:
-    values = await facts(home, RAMADAN, X_Readable="unreadable", X_Topics="pork")
+    values = await home.facts(RAMADAN, X_Readable="unreadable", X_Topics="pork")
     assert values["message.unsuitable_topics"] == frozenset({"pork"})
 
 
 async def test_a_verifier_that_fails(home: House) -> None:
     home.verifier.fails = OSError("no network")
-    values = await facts(home, RAMADAN, sender="campaigns@example.com")
+    values = await home.facts(RAMADAN, sender="campaigns@example.com")
     assert isinstance(values["sender.is_writer"], Unknown)
     assert isinstance(values["sender.proven"], Unknown)
     assert "no network" not in values["sender.proven"].why
-
-
-# -- who wrote it
-
-
-CAMPAIGN = {"sender": "Campaigns <campaigns@example.com>"}
-
-
-@pytest.mark.parametrize(
-    ("to", "more", "signed", "proven", "writer"),
-    [
-        ("ulf@example.com", {}, "", False, True),
-        ("ulf@example.com", {"session": {"auth_user": "anna@example.com"}}, "", True, True),
-        ("ulf@example.com", {"session": {"auth_user": "Anna+x@EXAMPLE.com"}}, "", True, True),
-        ("ulf@example.com", {"session": {"auth_user": "anna"}}, "", True, True),
-        ("ulf@example.com", {"session": {"auth_user": "ulf@example.com"}}, "", False, True),
-        ("ulf@example.com", {"session": {"senders_verified": True}}, "", True, True),
-        ("ulf@example.com", {"sender": "x@example.org", "session": {"senders_verified": True}}, "", False, True),
-        (RAMADAN, {"session": {"auth_user": "anna@example.com"}}, "", True, False),
-        (RAMADAN, CAMPAIGN, "", False, False),
-        (RAMADAN, CAMPAIGN, "campaigns.example.com", True, True),
-        (RAMADAN, CAMPAIGN, "example.com", False, False),
-        # where a list says from where its mail must come, nothing else proves it
-        (RAMADAN, CAMPAIGN | {"session": {"auth_user": "campaigns@example.com"}}, "", True, False),
-        ("news@lists.example.com", {"sender": "eva@example.com"}, "", False, False),
-        (
-            "news@lists.example.com",
-            {"sender": "eva@example.com", "session": {"senders_verified": True}},
-            "",
-            True,
-            True,
-        ),
-        # a writer of one of two lists is none
-        (f"{RAMADAN} news@lists.example.com", CAMPAIGN, "campaigns.example.com", True, False),
-        # one by one to members of a list that it may write to
-        (MEMBERS[0], CAMPAIGN, "campaigns.example.com", True, True),
-    ],
-)
-async def test_proof(home: House, to: str, more: dict[str, Any], signed: str, proven: bool, writer: bool) -> None:
-    home.verifier.domains = frozenset(signed.split())
-    values = await facts(home, *to.split(), **more)
-    assert values["sender.proven"] is proven
-    assert values["sender.is_writer"] is writer
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"sender": "anna@example.com, campaigns@example.com"},
-        {"sender": "anna@example.com\r\nFrom: campaigns@example.com"},
-        {"From": None},
-        {"sender": "nobody"},
-        {"sender": "campaigns@example.com\r\nbroken line"},
-    ],
-)
-async def test_a_from_that_is_not_one_is_nobodys(home: House, more: dict[str, Any]) -> None:
-    home.verifier.domains = frozenset({"campaigns.example.com"})
-    session = {"auth_user": "campaigns@example.com", "senders_verified": True}
-    values = await facts(home, RAMADAN, session=session, **more)
-    assert isinstance(values["sender.address"], Unknown)
-    assert values["sender.proven"] is False
-    assert values["sender.is_writer"] is False
-
-
-@pytest.mark.parametrize(
-    ("sender", "expected"),
-    [
-        ("anna@example.com", "anna@example.com"),
-        ("Anna Andersson <Anna+x@EXAMPLE.com>", "anna@example.com"),
-        ('"Andersson, Anna" <anna@example.com>', "anna@example.com"),
-        ("Andersson, Anna <anna@example.com>", "anna@example.com"),
-        ("=?utf-8?q?=C3=85sa?= <asa@example.com>", "asa@example.com"),
-        ("anna@example.com (Anna)", "anna@example.com"),
-        ("<anna@example.com>", "anna@example.com"),
-        ('"anna b"@example.com', "anna b@example.com"),
-        ("Åsa <åsa@exämple.com>", "åsa@xn--exmple-cua.com"),
-    ],
-)
-async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> None:
-    gathering = home.gathering(home.transaction(RAMADAN, sender=sender))
-    assert gathering.sender.claimed == expected
-    assert gathering.sender.facts(gathering.transaction, gathering.counted, home.in_force.registry, None)
-
-
-async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
-    values = await facts(home, RAMADAN, sender="=?utf-8?q?<eva=40example.com>?= <campaigns@example.com>")
-    assert values["sender.address"] in (  # by how strict this Python's reading of addresses is
-        "campaigns@example.com",
-        Unknown(why="From can be read in two ways"),
-        Unknown(why="From cannot be read"),
-    )
-    gathering = home.gathering(home.transaction(RAMADAN))
-    read = gathering.sender.read_as("eva@example.com", False)
-    assert read.claimed is None
-    assert not read.authenticated
-    assert {"anna@example.com", "eva@example.com"} <= read.everything
-    assert gathering.sender.read_as("anna@example.com", False) is gathering.sender
-
-
-async def test_origin_is_not_asked_where_it_cannot_matter(home: House) -> None:
-    values = await facts(home, RAMADAN, ask=frozenset())
-    assert values["sender.is_writer"] is False  # Anna is no writer, whatever the signatures say
-    assert "sender.is_writer" not in await facts(home, RAMADAN, ask=frozenset(), **CAMPAIGN)
-
-
-@pytest.mark.parametrize(
-    ("to", "ip", "signed", "expected"),
-    [
-        (MEMBERS[0], "10.1.2.3", "shop.example.com", {"receipts"}),
-        (MEMBERS[0], "10.1.2.3", "", set()),
-        (MEMBERS[0], "10.9.9.9", "shop.example.com", set()),
-        (RAMADAN, "10.1.2.3", "shop.example.com", set()),  # never for a list's address
-    ],
-)
-async def test_streams(home: House, to: str, ip: str, signed: str, expected: set[str]) -> None:
-    home.verifier.domains = frozenset(signed.split())
-    values = await facts(home, to, sender="noreply@example.com", session={"client_ip": ip})
-    assert values["stream"] == frozenset(expected)
-
-
-@pytest.mark.parametrize(
-    ("more", "told"),
-    [
-        ({}, "anna@example.com"),
-        ({"session": {"auth_user": "ulf@example.com"}}, "ulf@example.com"),
-        ({"session": {"auth_user": "ulf@elsewhere.example"}}, "anna@example.com"),
-        ({"session": {"auth_user": "ulf"}}, "anna@example.com"),
-        ({"sender": "x@example.org"}, None),  # never an outsider
-        ({"sender": "x@example.org", "reverse_path": "anna@example.com"}, None),  # never the reverse-path
-        ({"reverse_path": ""}, None),
-        ({"Auto_Submitted": "auto-generated"}, None),
-        ({"Auto_Submitted": "no"}, "anna@example.com"),
-        ({"sender": RAMADAN}, None),  # never a list
-    ],
-)
-async def test_who_is_told(home: House, more: dict[str, Any], told: str | None) -> None:
-    assert home.gathering(home.transaction(RAMADAN, **more)).sender.told == told
-
-
-async def test_every_address_of_its_writer(home: House) -> None:
-    transaction = home.transaction(
-        RAMADAN,
-        Sender="Secretary+x@example.com",
-        reverse_path="bounces+anna=x@example.com",
-        session={"auth_user": "SMTP-user@example.com"},
-    )
-    gathering = home.gathering(transaction)
-    expected = {"anna@example.com", "secretary@example.com", "bounces@example.com", "smtp-user@example.com"}
-    assert gathering.sender.everything == expected
-    assert (await gathering.open()).senders == expected
 
 
 # -- what comes back from a list server
@@ -393,10 +233,10 @@ async def test_another_text_under_the_trace_of_a_post_is_judged_as_it_is(home: H
 
 
 async def test_a_gathering_asks_each_source_once(home: House) -> None:
-    gathering: Gathering = home.gathering(home.transaction(RAMADAN, **CAMPAIGN))
+    gathering: Gathering = home.gathering(home.transaction(RAMADAN, sender="Campaigns <campaigns@example.com>"))
     await gathering.open()
     for _ in range(3):
-        await gathering.ask(ALL)
+        await gathering.ask(EVERYTHING)
     assert len(home.reader.asked) == 1
     assert home.verifier.asked == 1
 
@@ -405,6 +245,6 @@ async def test_a_stale_index_keeps_its_yes(home: House) -> None:
     old = MONDAY.timestamp() - 3 * 86_400
     os.utime(index_path(home.folder, "ramadan"), (old, old))
     home.clock.pass_(seconds=2)
-    values = await facts(home, MEMBERS[0], "x@example.org")
+    values = await home.facts(MEMBERS[0], "x@example.org")
     assert values["recipients.members"] == Count(1, 2)
     assert values["recipients.lists"] == frozenset({"ramadan"})

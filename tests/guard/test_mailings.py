@@ -10,13 +10,13 @@ from smtpguard.guard.mailings import NoSuch
 from smtpguard.guard.term import Term
 from smtpguard.lists.shelf import index_path
 from smtpguard.mail.reply import Reply
-from smtpguard.policy.admission import IntentKind
+from smtpguard.policy.admission import IntentKind, Selector
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.approval import State as Held
 from smtpguard.policy.mailing import Fate
 from smtpguard.policy.verdict import Deferred
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, frozen, kinds
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, kinds
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index
 
 
@@ -167,11 +167,7 @@ async def test_a_mailing_is_frozen_and_recalled(campaign: Campaign) -> None:
     await campaign.to_members(0, 3)
     id = (await campaign.one())["id"]
 
-    async def freeze() -> None:
-        await campaign.home.store.freeze(*frozen(campaign, id))
-        await campaign.home.watch.read()
-
-    way = Way(before_dot=freeze)
+    way = Way(before_dot=lambda: campaign.home.freeze(Selector.MAILING, id))
     transaction = campaign.home.transaction(MEMBERS[3], X_Looks="mailing", X_Mailing="spring")
     given = await campaign._intake(transaction, way)
     assert (kinds([given]), way.sent) == ("h", [])

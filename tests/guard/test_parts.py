@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from smtpguard.audit.event import Event, Kind
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled, Transaction
-from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.verdict import Deferred, Held
 from tests.guard.house import MEMBERS, House, Way
 
@@ -40,14 +38,6 @@ class Mta:
 
 def transaction(home: House, mta: Mta, to: Sequence[str] = TO, **more: Any) -> Transaction:
     return replace(home.transaction(*to, **({"To": ", ".join(to)} | more)), pass_rest=mta.pass_rest)
-
-
-async def freeze(home: House) -> None:
-    stop = Freeze(
-        freeze_id="F", selector=Selector.ALL, value="", reason="stop", by="eva@example.com", at=home.clock.now(), until=None
-    )  # fmt: skip
-    await home.store.freeze(stop, Event(kind=Kind.FREEZE, id="F", at=home.clock.now()))
-    await home.watch.read()
 
 
 async def test_the_mta_keeps_the_colleagues_part(home: House) -> None:
@@ -85,7 +75,7 @@ async def test_a_retry_meets_its_hold_and_the_rest_goes_on(home: House) -> None:
 
 
 async def test_a_freeze_before_the_rest_stops_it(home: House) -> None:
-    mta = Mta(before=lambda: freeze(home))
+    mta = Mta(before=home.freeze)
     done = await home.intake()(transaction(home, mta), Way())
     assert isinstance(done, Deferred)
     assert str(done.reply).startswith("451 4.7.1")
@@ -94,7 +84,6 @@ async def test_a_freeze_before_the_rest_stops_it(home: House) -> None:
     assert isinstance(again, Deferred), "as long as everything stands still"
     assert mta.told == []
     assert len(await home.store.holds()) == 1
-    await home.store.thaw("F", Event(kind=Kind.THAW, id="F", at=home.clock.now()))
-    await home.watch.read()
+    await home.thaw()
     assert isinstance(await home.intake()(transaction(home, mta), Way()), Held)
     assert len(mta.told) == 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +12,11 @@ from smtpguard.guard.provenance import Provenance
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.looks import Looks, Reading
 from smtpguard.reading.origin import Origin
-from tests.guard.house import MEMBERS, RAMADAN, House, house
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House
 
 SIGNED = {"DKIM_Signature": "v=1; a=rsa-sha256; d=campaigns.example.com; s=s; h=from; bh=x; b=y"}
 NEWS = "news@lists.example.com"
 TEXT = frozenset({Source.HEADERS, Source.TEXT})
-
-
-@pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
-        yield made
 
 
 async def gathered(home: House, *to: str, **more: Any) -> Gathering:
@@ -126,16 +118,10 @@ async def test_admins_weigh_the_origin_and_switch_it_off(home: House) -> None:
 
 async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
     origin = b"{dkim: [campaigns.example.com, example.com]}"
-    policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in home_documents().items()}
+    policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
     home.in_force = home.build(policy)
     reading, provenance = await reading_of(home)
     vouched = replace(provenance, reading=replace(reading, vouched=frozenset({"example.com"})))
     proven = vouched.proven(Origin())
     assert isinstance(proven, Reading)
     assert {"shared-origin"} == {m.name for m in proven.marks} & {"shared-origin", "declared-origin"}
-
-
-def home_documents() -> dict[str, bytes]:
-    from tests.guard.house import DOCUMENTS
-
-    return DOCUMENTS

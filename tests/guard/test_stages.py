@@ -10,13 +10,13 @@ import pytest
 
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.mail.reply import Reply
-from smtpguard.policy.admission import IntentKind
+from smtpguard.policy.admission import IntentKind, Selector
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.approval import State as Held
 from smtpguard.policy.mailing import State
 from smtpguard.policy.staging import At
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.campaign import ANNA, EVA, Campaign, documents, frozen, kinds
+from tests.guard.campaign import ANNA, EVA, Campaign, documents, kinds
 from tests.guard.house import MEMBERS, house
 
 
@@ -92,9 +92,8 @@ async def test_refusals_stop_it(staged: Campaign) -> None:
 
 async def test_a_freeze_stops_it_and_a_thaw_does_not_set_it_going(staged: Campaign) -> None:
     await pass_(staged, minutes=31)
-    await staged.home.store.freeze(*frozen(staged, (await staged.one())["id"]))
-    await staged.home.store.thaw("F1", frozen(staged, "")[1])
-    await staged.home.watch.read()
+    await staged.home.freeze(Selector.MAILING, (await staged.one())["id"])
+    await staged.home.thaw()
     assert (await at(staged))[0] == "stopped"
     assert kinds(await staged.to_members(12, 13)) == "d"
 

@@ -1,0 +1,82 @@
+"""What a house asks, and what answers as a test tells it: a reader of messages, and a verifier of signatures."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from email.utils import parseaddr
+
+from smtpguard.mail.message import Message
+from smtpguard.policy.facts import Source, Unknown
+from smtpguard.reading.fingerprint import Identity, Sketch
+from smtpguard.reading.looks import Looks, Readable, Reading, Topic
+from smtpguard.reading.marks import Mark, Side
+from smtpguard.reading.origin import Origin
+
+
+@dataclass
+class FakeReader:
+    """Reads a header that says what to read: X-Looks, X-Topics, X-Labels. ``fails``: what to raise, or answer, instead."""
+
+    asked: list[frozenset[Source]] = field(default_factory=list)
+    fails: Exception | Unknown | None = None
+    text_fails: Exception | None = None
+    hangs: bool = False  # over the text
+    sketch: Sketch = field(default_factory=Sketch)
+
+    def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
+        return None
+
+    async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
+        self.asked.append(need)
+        if self.text_fails and Source.TEXT in need:
+            raise self.text_fails
+        if self.hangs and Source.TEXT in need:
+            await asyncio.Event().wait()
+        if isinstance(self.fails, Exception):
+            raise self.fails
+        if self.fails is not None:
+            return self.fails
+        header = message.header
+        shown = [a for name in ("To", "Cc") for f in header.all(name) for a in f.text.split(",")]
+        froms = [parseaddr(f.text)[1].lower() for f in header.all("From")]
+        readable = Readable(header.get("X-Readable") or "yes")
+        return Reading(
+            looks=Looks(header.get("X-Looks") or "internal"),
+            score=1,
+            marks=(Mark(name="prefix", side=Side.INTERNAL, weight=2, evidence='the subject begins with "SV:"'),),
+            readable=readable,
+            why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
+            topics=tuple(
+                Topic(vocabulary=t, term="bacon", where="text", word="bacon")
+                for t in (header.get("X-Topics") or "").split()
+            ),
+            subject=header.get("Subject") or "",
+            from_address=froms[0] if len(set(froms)) == 1 else None,
+            from_ambiguous=len(froms) > 1,
+            shown=frozenset(parseaddr(a)[1].lower() for a in shown),
+            message_id=header.get("Message-ID") or "",
+            thread=header.get("References") or header.get("Message-ID") or "",
+            conversation=header.get("X-Conversation") or "",
+            answers="References" in header or "X-Answers" in header,
+            campaign=header.get("X-Campaign") or "",
+            labels=frozenset((header.get("X-Labels") or "").split()),
+            automatic="Auto-Submitted" in header,
+            forwarded_thread="X-Forwarded-Thread" in header,
+            language="en",
+            excerpt="Shall we have bacon",
+            identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
+        )
+
+
+@dataclass
+class FakeVerifier:
+    domains: frozenset[str] = frozenset()
+    fails: Exception | None = None
+    asked: int = 0
+
+    async def origin(self, message: Message) -> Origin | Unknown:
+        self.asked += 1
+        if self.fails:
+            raise self.fails
+        return Origin(domains=self.domains)

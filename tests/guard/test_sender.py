@@ -1,0 +1,156 @@
+"""Who wrote a message, what proves it, by which stream it came, and who is told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smtpguard.policy.facts import Unknown
+from tests.guard.house import MEMBERS, RAMADAN, House
+
+CAMPAIGN = {"sender": "Campaigns <campaigns@example.com>"}
+
+
+@pytest.mark.parametrize(
+    ("to", "more", "signed", "proven", "writer"),
+    [
+        ("ulf@example.com", {}, "", False, True),
+        ("ulf@example.com", {"session": {"auth_user": "anna@example.com"}}, "", True, True),
+        ("ulf@example.com", {"session": {"auth_user": "Anna+x@EXAMPLE.com"}}, "", True, True),
+        ("ulf@example.com", {"session": {"auth_user": "anna"}}, "", True, True),
+        ("ulf@example.com", {"session": {"auth_user": "ulf@example.com"}}, "", False, True),
+        ("ulf@example.com", {"session": {"senders_verified": True}}, "", True, True),
+        ("ulf@example.com", {"sender": "x@example.org", "session": {"senders_verified": True}}, "", False, True),
+        (RAMADAN, {"session": {"auth_user": "anna@example.com"}}, "", True, False),
+        (RAMADAN, CAMPAIGN, "", False, False),
+        (RAMADAN, CAMPAIGN, "campaigns.example.com", True, True),
+        (RAMADAN, CAMPAIGN, "example.com", False, False),
+        # where a list says from where its mail must come, nothing else proves it
+        (RAMADAN, CAMPAIGN | {"session": {"auth_user": "campaigns@example.com"}}, "", True, False),
+        ("news@lists.example.com", {"sender": "eva@example.com"}, "", False, False),
+        (
+            "news@lists.example.com",
+            {"sender": "eva@example.com", "session": {"senders_verified": True}},
+            "",
+            True,
+            True,
+        ),
+        # a writer of one of two lists is none
+        (f"{RAMADAN} news@lists.example.com", CAMPAIGN, "campaigns.example.com", True, False),
+        # one by one to members of a list that it may write to
+        (MEMBERS[0], CAMPAIGN, "campaigns.example.com", True, True),
+    ],
+)
+async def test_proof(home: House, to: str, more: dict[str, Any], signed: str, proven: bool, writer: bool) -> None:
+    home.verifier.domains = frozenset(signed.split())
+    values = await home.facts(*to.split(), **more)
+    assert values["sender.proven"] is proven
+    assert values["sender.is_writer"] is writer
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sender": "anna@example.com, campaigns@example.com"},
+        {"sender": "anna@example.com\r\nFrom: campaigns@example.com"},
+        {"From": None},
+        {"sender": "nobody"},
+        {"sender": "campaigns@example.com\r\nbroken line"},
+    ],
+)
+async def test_a_from_that_is_not_one_is_nobodys(home: House, more: dict[str, Any]) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    session = {"auth_user": "campaigns@example.com", "senders_verified": True}
+    values = await home.facts(RAMADAN, session=session, **more)
+    assert isinstance(values["sender.address"], Unknown)
+    assert values["sender.proven"] is False
+    assert values["sender.is_writer"] is False
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        ("anna@example.com", "anna@example.com"),
+        ("Anna Andersson <Anna+x@EXAMPLE.com>", "anna@example.com"),
+        ('"Andersson, Anna" <anna@example.com>', "anna@example.com"),
+        ("Andersson, Anna <anna@example.com>", "anna@example.com"),
+        ("=?utf-8?q?=C3=85sa?= <asa@example.com>", "asa@example.com"),
+        ("anna@example.com (Anna)", "anna@example.com"),
+        ("<anna@example.com>", "anna@example.com"),
+        ('"anna b"@example.com', "anna b@example.com"),
+        ("Åsa <åsa@exämple.com>", "åsa@xn--exmple-cua.com"),
+    ],
+)
+async def test_how_from_is_spelled(home: House, sender: str, expected: str) -> None:
+    gathering = home.gathering(home.transaction(RAMADAN, sender=sender))
+    assert gathering.sender.claimed == expected
+    assert gathering.sender.facts(gathering.transaction, gathering.counted, home.in_force.registry, None)
+
+
+async def test_a_from_that_two_readings_take_for_two_is_nobodys(home: House) -> None:
+    values = await home.facts(RAMADAN, sender="=?utf-8?q?<eva=40example.com>?= <campaigns@example.com>")
+    assert values["sender.address"] in (  # by how strict this Python's reading of addresses is
+        "campaigns@example.com",
+        Unknown(why="From can be read in two ways"),
+        Unknown(why="From cannot be read"),
+    )
+    gathering = home.gathering(home.transaction(RAMADAN))
+    read = gathering.sender.read_as("eva@example.com", False)
+    assert read.claimed is None
+    assert not read.authenticated
+    assert {"anna@example.com", "eva@example.com"} <= read.everything
+    assert gathering.sender.read_as("anna@example.com", False) is gathering.sender
+
+
+async def test_origin_is_not_asked_where_it_cannot_matter(home: House) -> None:
+    values = await home.facts(RAMADAN, ask=frozenset())
+    assert values["sender.is_writer"] is False  # Anna is no writer, whatever the signatures say
+    assert "sender.is_writer" not in await home.facts(RAMADAN, ask=frozenset(), **CAMPAIGN)
+
+
+@pytest.mark.parametrize(
+    ("to", "ip", "signed", "expected"),
+    [
+        (MEMBERS[0], "10.1.2.3", "shop.example.com", {"receipts"}),
+        (MEMBERS[0], "10.1.2.3", "", set()),
+        (MEMBERS[0], "10.9.9.9", "shop.example.com", set()),
+        (RAMADAN, "10.1.2.3", "shop.example.com", set()),  # never for a list's address
+    ],
+)
+async def test_streams(home: House, to: str, ip: str, signed: str, expected: set[str]) -> None:
+    home.verifier.domains = frozenset(signed.split())
+    values = await home.facts(to, sender="noreply@example.com", session={"client_ip": ip})
+    assert values["stream"] == frozenset(expected)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "anna@example.com"),
+        ({"session": {"auth_user": "ulf@example.com"}}, "ulf@example.com"),
+        ({"session": {"auth_user": "ulf@elsewhere.example"}}, "anna@example.com"),
+        ({"session": {"auth_user": "ulf"}}, "anna@example.com"),
+        ({"sender": "x@example.org"}, None),  # never an outsider
+        ({"sender": "x@example.org", "reverse_path": "anna@example.com"}, None),  # never the reverse-path
+        ({"reverse_path": ""}, None),
+        ({"Auto_Submitted": "auto-generated"}, None),
+        ({"Auto_Submitted": "no"}, "anna@example.com"),
+        ({"sender": RAMADAN}, None),  # never a list
+    ],
+)
+async def test_who_is_told(home: House, more: dict[str, Any], told: str | None) -> None:
+    assert home.gathering(home.transaction(RAMADAN, **more)).sender.told == told
+
+
+async def test_every_address_of_its_writer(home: House) -> None:
+    transaction = home.transaction(
+        RAMADAN,
+        Sender="Secretary+x@example.com",
+        reverse_path="bounces+anna=x@example.com",
+        session={"auth_user": "SMTP-user@example.com"},
+    )
+    gathering = home.gathering(transaction)
+    expected = {"anna@example.com", "secretary@example.com", "bounces@example.com", "smtp-user@example.com"}
+    assert gathering.sender.everything == expected
+    assert (await gathering.open()).senders == expected
