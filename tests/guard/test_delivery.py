@@ -1,4 +1,7 @@
-"""The delivery worker on the real store, with a relay that does as told: what goes well, each recipient by itself, time, freezes."""
+"""The delivery worker on the real store, with a relay that does as told: what goes well, retries, time, freezes, and its loop.
+
+What the writer is told of a failure: test_bounces.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,16 @@ from typing import Any
 
 import pytest
 
-from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.attempt import Pace
 from smtpguard.guard.delivery import RELEASE_FIELD
-from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
-from smtpguard.policy.admission import (
-    ContentMissing,
-    Freeze,
-    Lease,
-    Selector,
-    Unavailable,
-)
+from smtpguard.policy.admission import ContentMissing, Lease, Selector, Unavailable
 from smtpguard.policy.approval import Hold, State
 from tests.guard.house import KEY, RAMADAN, House, Way
-from tests.guard.office import BO, LATER, NO, ULF, Flaky, Office
+from tests.guard.office import BO, LATER, ULF, Flaky, Office
 
 # what goes well
 
@@ -96,9 +90,6 @@ async def test_notices_are_rendered_and_journalled(office: Office, home: House) 
     assert await office.step(hours=1) == 0
 
 
-# recipients, each by itself
-
-
 async def test_only_those_answered_4xx_are_tried_again(office: Office) -> None:
     hold_id = await office.approved(ULF, BO)
     office.relay.says = {BO: LATER}
@@ -114,57 +105,6 @@ async def test_only_those_answered_4xx_are_tried_again(office: Office) -> None:
     assert office.dsns() == []
 
 
-async def test_a_5xx_is_reported_to_the_sender_and_settles_the_recipient(office: Office) -> None:
-    office.relay.says = {BO: NO}
-    hold_id = await office.approved(ULF, BO, envelope={"envid": "QQ1", "ret": "HDRS"})
-    await office.step()
-    assert await office.state(hold_id) is State.RELEASED
-    await office.step()
-    (dsn,) = office.dsns()
-    assert dsn.data["action"] == "failed"
-    assert [r["address"] for r in dsn.data["recipients"]] == [BO]
-    assert dsn.data["recipients"][0]["reply"] == str(NO)
-    assert (dsn.data["envid"], dsn.data["ret"]) == ("QQ1", "HDRS")
-    assert [str(r.address) for r in dsn.recipients] == ["anna@example.com"]
-    assert office.relay.taken[-1][0].reverse_path is None
-    assert (await office.journal(hold_id))[-1] == "notice sent 250 2.0.0"
-
-
-@pytest.mark.parametrize(
-    ("notify", "told"), [(None, True), ("NEVER", False), ("SUCCESS,Delay", False), ("failure", True)]
-)
-async def test_notify_is_honoured(office: Office, notify: str | None, told: bool) -> None:
-    recipients = tuple(Recipient(address=Address.parse(a), notify=notify, orcpt="rfc822;x") for a in (RAMADAN, BO))
-    hold_id = await office.approved(envelope={"recipients": recipients})
-    office.relay.says = {BO: NO}
-    await office.step()
-    await office.step()
-    assert len(office.dsns()) == told
-    assert "release failed 550 5.1.1" in await office.journal(hold_id)
-
-
-async def test_a_null_reverse_path_gets_no_dsn_but_the_journal_knows(office: Office) -> None:
-    members = [f"customer{n}@example.net" for n in range(20)]
-    office.relay.says = {members[0]: NO}
-    hold_id = await office.approved(*members, envelope={"reverse_path": None}, to_list=False, To=ULF)
-    await office.step()
-    await office.step()
-    assert office.dsns() == []
-    failed = [data for kind, data in await office.home.events(hold_id) if data.get("outcome") == "failed"]
-    assert [(d["why"], d["dsn"]) for d in failed] == [("refused", False)]
-
-
-async def test_what_we_wrote_ourselves_makes_no_dsn_when_it_fails(office: Office, home: House) -> None:
-    office.relay.says = {"anna@example.com": NO}
-    transaction = home.transaction(RAMADAN)
-    await home.intake()(transaction, Way())
-    await office.step()
-    await office.step()
-    assert office.dsns() == []
-    assert "notice failed 550 5.1.1" in await office.journal(transaction.id)
-    assert await office.step(hours=1) == 0
-
-
 # time
 
 
@@ -174,21 +114,6 @@ def test_the_waits_double_up_to_an_hour_give_or_take_a_fifth() -> None:
     assert pace.again(0, 0) == timedelta(seconds=48)
     assert pace.again(0, 1) == timedelta(seconds=72)
     assert pace.again(10_000, 1) == timedelta(minutes=72)
-
-
-async def test_a_4xx_is_given_up_after_two_days_and_the_sender_heard_of_the_delay(office: Office) -> None:
-    office.relay.says = {RAMADAN: LATER}
-    hold_id = await office.approved()
-    await office.until_quiet(timedelta(hours=4), 11)
-    assert await office.state(hold_id) is State.RELEASING
-    (delayed,) = office.dsns()
-    assert delayed.data["action"] == "delayed"
-    assert delayed.data["retry_until"] == "2026-03-04T09:00:00Z"
-    await office.until_quiet(timedelta(hours=2), 3)
-    assert await office.state(hold_id) is State.RELEASED
-    assert [d.data["action"] for d in office.dsns()] == ["delayed", "failed"]
-    assert "release failed 451 4.7.1" in await office.journal(hold_id)
-    assert office.relay.has(RAMADAN) == 0
 
 
 async def test_a_relay_that_is_down_for_days_costs_nothing(office: Office) -> None:
@@ -206,18 +131,6 @@ async def test_a_relay_that_is_down_for_days_costs_nothing(office: Office) -> No
 # freezes
 
 
-async def freeze(office: Office, selector: Selector = Selector.ALL, value: str = "") -> None:
-    now = office.clock.now()
-    stop = Freeze(freeze_id="F1", selector=selector, value=value, reason="stop", by="eva", at=now)
-    await office.store.freeze(stop, Event(kind=Kind.FREEZE, id="F1", at=now))
-    await office.home.watch.read()
-
-
-async def thaw(office: Office) -> None:
-    await office.store.thaw("F1", Event(kind=Kind.THAW, id="F1", at=office.clock.now()))
-    await office.home.watch.read()
-
-
 @pytest.mark.parametrize(
     ("selector", "value"),
     [(Selector.ALL, ""), (Selector.LIST, "ramadan"), (Selector.SENDER, "anna@example.com")],
@@ -226,14 +139,14 @@ async def test_a_freeze_recalls_a_release_under_way_and_a_thaw_lets_it_go(
     office: Office, selector: Selector, value: str
 ) -> None:
     hold_id = await office.approved()
-    office.relay.before_dot = lambda: freeze(office, selector, value)
+    office.relay.before_dot = lambda: office.home.freeze(selector, value)
     await office.step()
     office.relay.before_dot = lambda: None
     assert office.relay.taken == []
     assert (await office.journal(hold_id))[-1] == "release retry recalled"
     await office.until_quiet(steps=5)
     assert office.relay.taken == []
-    await thaw(office)
+    await office.home.thaw()
     await office.step(seconds=16)
     assert office.relay.has(RAMADAN) == 1
     assert await office.state(hold_id) is State.RELEASED
@@ -241,7 +154,7 @@ async def test_a_freeze_recalls_a_release_under_way_and_a_thaw_lets_it_go(
 
 async def test_a_freeze_of_something_else_lets_it_go(office: Office) -> None:
     await office.approved()
-    office.relay.before_dot = lambda: freeze(office, Selector.LIST, "news")
+    office.relay.before_dot = lambda: office.home.freeze(Selector.LIST, "news")
     await office.step()
     assert office.relay.has(RAMADAN) == 1
 
@@ -249,7 +162,7 @@ async def test_a_freeze_of_something_else_lets_it_go(office: Office) -> None:
 async def test_a_freeze_between_lease_and_sending_costs_no_attempt(office: Office) -> None:
     await office.approved()
     (lease,) = await office.store.lease("one", 10, 60)
-    await freeze(office)
+    await office.home.freeze()
     await office.worker.carry_out(lease)
     assert office.relay.asked == []
 

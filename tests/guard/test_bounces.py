@@ -1,0 +1,79 @@
+"""What the writer of a released message is told of recipients who could not have it, or not yet (RFC 3461, RFC 3464)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Recipient
+from smtpguard.policy.approval import State
+from tests.guard.house import RAMADAN, House, Way
+from tests.guard.office import BO, LATER, NO, ULF, Office
+
+
+async def test_a_5xx_is_reported_to_the_sender_and_settles_the_recipient(office: Office) -> None:
+    office.relay.says = {BO: NO}
+    hold_id = await office.approved(ULF, BO, envelope={"envid": "QQ1", "ret": "HDRS"})
+    await office.step()
+    assert await office.state(hold_id) is State.RELEASED
+    await office.step()
+    (dsn,) = office.dsns()
+    assert dsn.data["action"] == "failed"
+    assert [r["address"] for r in dsn.data["recipients"]] == [BO]
+    assert dsn.data["recipients"][0]["reply"] == str(NO)
+    assert (dsn.data["envid"], dsn.data["ret"]) == ("QQ1", "HDRS")
+    assert [str(r.address) for r in dsn.recipients] == ["anna@example.com"]
+    assert office.relay.taken[-1][0].reverse_path is None
+    assert (await office.journal(hold_id))[-1] == "notice sent 250 2.0.0"
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"), [(None, True), ("NEVER", False), ("SUCCESS,Delay", False), ("failure", True)]
+)
+async def test_notify_is_honoured(office: Office, notify: str | None, told: bool) -> None:
+    recipients = tuple(Recipient(address=Address.parse(a), notify=notify, orcpt="rfc822;x") for a in (RAMADAN, BO))
+    hold_id = await office.approved(envelope={"recipients": recipients})
+    office.relay.says = {BO: NO}
+    await office.step()
+    await office.step()
+    assert len(office.dsns()) == told
+    assert "release failed 550 5.1.1" in await office.journal(hold_id)
+
+
+async def test_a_null_reverse_path_gets_no_dsn_but_the_journal_knows(office: Office) -> None:
+    members = [f"customer{n}@example.net" for n in range(20)]
+    office.relay.says = {members[0]: NO}
+    hold_id = await office.approved(*members, envelope={"reverse_path": None}, to_list=False, To=ULF)
+    await office.step()
+    await office.step()
+    assert office.dsns() == []
+    failed = [data for kind, data in await office.home.events(hold_id) if data.get("outcome") == "failed"]
+    assert [(d["why"], d["dsn"]) for d in failed] == [("refused", False)]
+
+
+async def test_what_we_wrote_ourselves_makes_no_dsn_when_it_fails(office: Office, home: House) -> None:
+    office.relay.says = {"anna@example.com": NO}
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    await office.step()
+    await office.step()
+    assert office.dsns() == []
+    assert "notice failed 550 5.1.1" in await office.journal(transaction.id)
+    assert await office.step(hours=1) == 0
+
+
+async def test_a_4xx_is_given_up_after_two_days_and_the_sender_heard_of_the_delay(office: Office) -> None:
+    office.relay.says = {RAMADAN: LATER}
+    hold_id = await office.approved()
+    await office.until_quiet(timedelta(hours=4), 11)
+    assert await office.state(hold_id) is State.RELEASING
+    (delayed,) = office.dsns()
+    assert delayed.data["action"] == "delayed"
+    assert delayed.data["retry_until"] == "2026-03-04T09:00:00Z"
+    await office.until_quiet(timedelta(hours=2), 3)
+    assert await office.state(hold_id) is State.RELEASED
+    assert [d.data["action"] for d in office.dsns()] == ["delayed", "failed"]
+    assert "release failed 451 4.7.1" in await office.journal(hold_id)
+    assert office.relay.has(RAMADAN) == 0
