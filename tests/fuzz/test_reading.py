@@ -16,8 +16,7 @@ from smtpguard.reading.fold import fold, plainly
 from smtpguard.reading.looks import Looks
 from smtpguard.reading.markup import seen
 from smtpguard.reading.quoting import split
-from tests.reading.letters import GROWN_THREAD, OUTLOOK, around, letter, look, parts
-from tests.reading.test_story import CAMPAIGN, STORY
+from tests.reading.letters import CAMPAIGN, GROWN_THREAD, OUTLOOK, STORY, around, letter, look, parts
 
 SEEDS = [
     letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten", "Thread-Index": GROWN_THREAD}),

@@ -36,6 +36,29 @@ PLATFORM = {
     "X-Campaign": "autumn-17",
 }
 
+STORY = """Hej alla,
+
+jag har kört lågkolhydratkost i tre veckor nu och det är fantastiskt: baconsvarv till frukost, julskinkan
+som mellanmål och en stor whisky före läggdags. Vem är på en sprit- och fläskkväll på fredag?
+
+Hälsningar
+Bo
+
+________________________________
+Från: Anna Ek <anna@example.com>
+Skickat: den 3 mars 2025 09:12
+Till: Bo Alm <bo@example.com>
+Ämne: Dieten
+
+Hur går det med dieten?
+"""
+CAMPAIGN = """<html><head><meta name="viewport" content="width=device-width"><title>Höst</title></head><body>
+<table role="presentation"><tr><td><a href="https://news.example.com/v?utm_source=x">Visa i webbläsaren</a></td></tr>
+<tr><td><img src="https://news.example.com/h.png" alt="Höstens nyheter"></td></tr></table>
+<p>Kära kund! Höstens erbjudanden är här. Läs mer om rabatten.</p>
+<p>Du får detta mejl eftersom du är kund. <a href="https://news.example.com/unsubscribe/123">Avprenumerera</a></p>
+<img src="https://news.example.com/o.gif" width="1" height="1"></body></html>"""
+
 
 @cache
 def vocabularies() -> Vocabularies:

@@ -16,8 +16,7 @@ from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.codec import BadReading, dump_reading, dump_request, load_reading, load_request
 from smtpguard.reading.marks import Side
 from smtpguard.reading.surroundings import Custom, Surroundings
-from tests.reading.letters import OUTLOOK, PLATFORM, around, letter, look
-from tests.reading.test_story import STORY
+from tests.reading.letters import OUTLOOK, PLATFORM, STORY, around, letter, look
 
 
 def block(data: bytes) -> bytes:

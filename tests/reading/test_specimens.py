@@ -138,7 +138,8 @@ def test_8_a_report_is_known_by_its_type_whatever_list_headers_it_carries() -> N
         headers={**ONE_CLICK, "Precedence": "list", "List-Id": "<talk.lists.example.org>"},
     )
     reading = look(report, STRANGERS)
-    assert reading.looks is Looks.UNCLEAR
+    assert (reading.looks, reading.score) == (Looks.UNCLEAR, 0)
+    assert reading.automatic
     assert "report" in names(reading)
 
 

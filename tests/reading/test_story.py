@@ -1,18 +1,21 @@
-"""The story, the ordinary day and the catalogue's disguises, as the reader sees them."""
+"""The story, campaigns and the ordinary day, as the reader sees them: what each looks like, and by what marks.
+
+Content in disguise: test_disguises.
+"""
 
 from __future__ import annotations
 
-import base64
-import quopri
-
 import pytest
 
-from smtpguard.reading.looks import Looks, Readable, from_declared_origin
+from smtpguard.reading.looks import Looks, from_declared_origin
+from smtpguard.reading.surroundings import Surroundings
 from tests.reading.letters import (
+    CAMPAIGN,
     GROWN_THREAD,
     NEW_THREAD,
     OUTLOOK,
     PLATFORM,
+    STORY,
     around,
     letter,
     look,
@@ -20,29 +23,6 @@ from tests.reading.letters import (
     parts,
     topics,
 )
-
-STORY = """Hej alla,
-
-jag har kört lågkolhydratkost i tre veckor nu och det är fantastiskt: baconsvarv till frukost, julskinkan
-som mellanmål och en stor whisky före läggdags. Vem är på en sprit- och fläskkväll på fredag?
-
-Hälsningar
-Bo
-
-________________________________
-Från: Anna Ek <anna@example.com>
-Skickat: den 3 mars 2025 09:12
-Till: Bo Alm <bo@example.com>
-Ämne: Dieten
-
-Hur går det med dieten?
-"""
-CAMPAIGN = """<html><head><meta name="viewport" content="width=device-width"><title>Höst</title></head><body>
-<table role="presentation"><tr><td><a href="https://news.example.com/v?utm_source=x">Visa i webbläsaren</a></td></tr>
-<tr><td><img src="https://news.example.com/h.png" alt="Höstens nyheter"></td></tr></table>
-<p>Kära kund! Höstens erbjudanden är här. Läs mer om rabatten.</p>
-<p>Du får detta mejl eftersom du är kund. <a href="https://news.example.com/unsubscribe/123">Avprenumerera</a></p>
-<img src="https://news.example.com/o.gif" width="1" height="1"></body></html>"""
 
 
 def test_the_story() -> None:
@@ -94,11 +74,6 @@ def test_a_newsletter_written_in_outlook_is_a_mailing_or_unclear() -> None:
     fields = {"Thread-Index": NEW_THREAD, "X-Mailer": "Microsoft Outlook 16.0"}
     assert look(letter(body, fields, kind="text/html")).looks is not Looks.INTERNAL
     assert look(letter(body, {**fields, **PLATFORM}, kind="text/html")).looks is Looks.MAILING
-
-
-def test_delivery_preferences_are_a_way_to_leave() -> None:
-    body = "This week's digest\n\nYou are receiving this because you signed up. Change your delivery preferences: https://d.example.net/p\n"
-    assert look(letter(body, {"From": "digest@example.net", "To": "kim@example.org"})).looks is Looks.MAILING
 
 
 def test_a_forged_list_unsubscribe_on_an_outlook_thread_makes_no_mailing() -> None:
@@ -156,21 +131,6 @@ def test_a_colleagues_mail_that_our_list_server_expanded_is_no_mailing() -> None
     assert look(letter(STORY, fields)).looks is Looks.INTERNAL
 
 
-def test_a_delivery_report_is_neither_whatever_list_headers_it_carries() -> None:
-    message = parts(
-        ("Content-Type: text/plain", "Your mail could not be delivered."),
-        ("Content-Type: message/delivery-status", "Reporting-MTA: dns; mx.example.net"),
-        ("Content-Type: text/rfc822-headers", "Subject: SV: Dieten"),
-        kind="multipart/report; report-type=delivery-status",
-        headers={**PLATFORM, "From": "MAILER-DAEMON@mx.example.net"},
-    )
-    reading = look(message)
-    assert reading.looks is Looks.UNCLEAR
-    assert reading.score == 0
-    assert reading.automatic
-    assert "report" in names(reading)
-
-
 def test_the_declared_origin_makes_an_unclear_mail_a_mailing_and_spares_no_conversation() -> None:
     plain = look(
         letter(
@@ -224,178 +184,7 @@ def test_wine_at_six_is_found_and_internal() -> None:
     assert reading.looks is Looks.INTERNAL
 
 
-# Content in disguise.
-
-
-@pytest.mark.parametrize(
-    "twice",
-    ["From: x@example.org", "Subject: again", "Sender: x@example.org\r\nSender: y@example.org", "Message-ID: <2@x>"],
-)
-def test_a_field_that_stands_twice_is_unreadable_and_read_anyway(twice: str) -> None:
-    message = letter(STORY)
-    reading = look(type(message).of(twice.encode() + b"\r\n" + message.raw[:]))
-    assert reading.readable is Readable.UNREADABLE
-    assert "more than one" in reading.why_unreadable
-    assert topics(reading) == {"pork", "alcohol", "diets"}
-
-
-def test_a_broken_header_block_is_unreadable_and_the_text_is_read() -> None:
-    message = letter(STORY)
-    reading = look(type(message).of(b"no field at all\r\n" + message.raw[:]))
-    assert reading.readable is Readable.UNREADABLE
-    assert topics(reading) == {"pork", "alcohol", "diets"}
-
-
-@pytest.mark.parametrize(
-    ("content_type", "why"),
-    [
-        ('multipart/encrypted; protocol="application/pgp-encrypted"; boundary=bb', "encrypted"),
-        ("application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m", "S/MIME"),
-        ("application/x-pkcs7-mime; name=smime.p7m", "S/MIME"),
-        ("application/pkcs7-mime; smime-type=signed-data", "S/MIME"),
-        ("application/ms-tnef; name=winmail.dat", "TNEF"),
-        ('application/octet-stream; name="winmail.dat"', "TNEF"),
-        ('message/partial; id="1"; number=1', "fragment"),
-        ("message/external-body; access-type=URL", "elsewhere"),
-        ("multipart/mixed; boundary=aa; boundary=bb", "two boundaries"),
-        ("multipart/mixed", "cannot be told apart"),
-        ("multipart/mixed; boundary=other", "cannot be told apart"),
-    ],
-)
-def test_what_nobody_here_can_read_is_named(content_type: str, why: str) -> None:
-    reading = look(letter("--bb\n\nBacon\n--bb--\n", {"Content-Type": content_type, **PLATFORM}))
-    assert reading.readable is Readable.UNREADABLE
-    assert why in reading.why_unreadable
-
-
-def test_an_unreadable_message_is_a_mailing_by_its_way_off_a_list_alone_and_never_by_more() -> None:
-    sealed = {"Content-Type": "application/pkcs7-mime; smime-type=enveloped-data"}
-    assert look(letter("x", {**sealed, **PLATFORM})).looks is Looks.MAILING  # what its header looks like
-    assert look(letter("x", {**sealed, "Precedence": "bulk", "X-MC-User": "1"})).looks is Looks.UNCLEAR
-    assert look(letter("x", {**sealed, **PLATFORM, **OUTLOOK})).looks is not Looks.MAILING
-
-
-def test_pgp_within_the_text_is_unreadable() -> None:
-    assert (
-        look(letter("-----BEGIN PGP MESSAGE-----\n\nhQEM\n-----END PGP MESSAGE-----\n")).readable is Readable.UNREADABLE
-    )
-
-
-def test_a_multipart_whose_parts_cannot_be_found_is_read_as_it_stands() -> None:
-    assert topics(look(letter("Bacon\n", {"Content-Type": "multipart/mixed; boundary=other"}))) == {"pork"}
-
-
-def test_two_content_types_that_differ_are_unreadable() -> None:
-    message = letter(STORY)
-    reading = look(type(message).of(b"Content-Type: text/html\r\n" + message.raw[:]))
-    assert "two Content-Type" in reading.why_unreadable
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        base64.encodebytes("Vi äter fläsket".encode()).decode(),
-        base64.encodebytes("Vi äter fläsket".encode()).decode().replace("\n", "!\n*"),
-        base64.b64encode(b"Vi ").decode() + "=" + base64.b64encode("äter fläsket".encode()).decode(),
-        base64.b64encode("Vi äter fläsket".encode()).decode().rstrip("=") + "A",
-    ],
-    ids=["right", "junk in it", "padding in the middle", "cut off"],
-)
-def test_base64_good_and_bad_is_read(body: str) -> None:
-    reading = look(letter(body, {"Content-Transfer-Encoding": "base64"}))
-    assert topics(reading) == {"pork"}
-
-
-@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-7", "mac-roman", "cp850"])
-def test_charsets(charset: str) -> None:
-    body = base64.encodebytes("Vi äter fläsket".encode(charset)).decode()
-    message = letter(body, {"Content-Type": f"text/plain; charset={charset}", "Content-Transfer-Encoding": "base64"})
-    assert topics(look(message)) == {"pork"}
-
-
-@pytest.mark.parametrize("charset", ["x-klingon", "punycode", "zlib", "idna", "base64", "unicode_escape", "\x00"])
-def test_an_unknown_charset_is_named_and_the_text_is_read(charset: str) -> None:
-    reading = look(letter("Vi äter fläsket", {"Content-Type": f'text/plain; charset="{charset}"'}))
-    assert topics(reading) == {"pork"}
-    if charset != "\x00":
-        assert "unknown charset" in next(m.evidence for m in reading.marks if m.name == "defect")
-
-
-def test_an_encoded_word_cut_in_mid_character_is_read() -> None:
-    first, second = (base64.b64encode(piece).decode() for piece in (b"fl\xc3", b"\xa4sk"))
-    reading = look(letter("Hej", {"Subject": f"=?utf-8?B?{first}?=\r\n =?utf-8?B?{second}?="}))
-    assert reading.subject == "fläsk"
-    assert topics(reading) == {"pork"}
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        "<p>fl&auml;sk</p>", "<p>fl&#228;<b></b>sk</p>", "<p>f<i>l</i>ä<span>sk</span></p>", "<p>fl\u00adä\u200bsk</p>", "<p>fla\u0308sk</p>",
-        '<p style="display:none">fläsk</p>', "<p>f l ä s k</p>", '<img alt="fläsk">', "<!-- --><p>fläsk", "<p>ｆläsk</p>", "<p>b\u0430con</p>", "<p>b4c0n</p>",
-        "<textarea>fläsk</textarea>", "<noscript>fläsk</noscript>", "<table><td>fläsk", "<svg></svg><p>fläsk", "<title>x</title><h1>FLÄSK</h1>",
-    ],
-)  # fmt: skip
-def test_a_word_in_disguise_in_html(html: str) -> None:
-    assert topics(look(letter(html, kind="text/html"))) == {"pork"}
-
-
-def test_quoted_printable_in_mid_word_is_read() -> None:
-    body = quopri.encodestring("Vi äter fläsket".encode()).decode().replace("fl", "f=\nl")
-    assert topics(look(letter(body, {"Content-Transfer-Encoding": "quoted-printable"}))) == {"pork"}
-
-
-def test_text_in_an_attached_message_and_in_a_file_is_read() -> None:
-    inner = "From: Bo <bo@example.com>\nSubject: Lunch\nContent-Type: text/plain; charset=utf-8\n\nBacon"
-    reading = look(parts(("Content-Type: text/plain", "Se nedan"), ("Content-Type: message/rfc822", inner)))
-    assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "attached text")]
-    assert "colleague-quoted" in names(reading)
-    file = look(
-        parts(
-            ("Content-Type: text/plain", "x"),
-            ("Content-Type: text/plain\nContent-Disposition: attachment; filename=a.txt", "Bacon"),
-        )
-    )
-    assert topics(file) == {"pork"}
-    eml = look(
-        parts(("Content-Type: text/plain", "x"), ('Content-Type: application/octet-stream; name="m.eml"', inner))
-    )
-    assert topics(eml) == {"pork"}
-
-
-def test_the_name_of_an_attachment_is_read_in_every_spelling() -> None:
-    for name in (
-        'filename="fläsk.pdf"',
-        "filename*=utf-8''fl%C3%A4sk.pdf",
-        "filename*0=fl; filename*1*=%C3%A4sk.pdf",
-        'filename="=?utf-8?Q?fl=C3=A4sk.pdf?="',
-    ):
-        reading = look(
-            parts(
-                ("Content-Type: text/plain", "x"),
-                (f"Content-Type: application/pdf\nContent-Disposition: attachment; {name}", "%PDF"),
-            )
-        )
-        assert [(t.vocabulary, t.where) for t in reading.topics] == [("pork", "attachment name")], name
-
-
-def test_both_alternatives_are_read() -> None:
-    html = "Content-Type: text/html; charset=utf-8", "<p>Hej</p>"
-    reading = look(parts(("Content-Type: text/plain; charset=utf-8", "Bacon"), html, kind="multipart/alternative"))
-    assert topics(reading) == {"pork"}
-
-
-def test_hidden_text_does_not_make_a_mailing() -> None:
-    hidden = '<div style="DISPLAY: none">unsubscribe, view in browser, all rights reserved, dear customer</div>'
-    reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{hidden}", kind="text/html"))
-    assert reading.looks is not Looks.MAILING
-    assert "hidden-text" in names(reading)
-    assert "unsubscribe-words" not in names(reading)
-
-
 def test_the_surroundings_may_be_empty() -> None:
-    from smtpguard.reading.surroundings import Surroundings
-
     assert look(letter(STORY, {**OUTLOOK, "Subject": "SV: Dieten"}), Surroundings()).looks is Looks.INTERNAL
     assert around().is_colleague("anna@sub.example.com")
     assert not around().is_colleague("customers@example.com")
