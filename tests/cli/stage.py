@@ -1,0 +1,108 @@
+"""Commands as people type them, over a real store in a folder; each opens it anew, as a real one does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import held
+from smtpguard.cli.context import Context
+from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.mailings import Mailings
+from smtpguard.store.store import Store
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, House, Way, house
+
+T = TypeVar("T")
+EVA, DPO, ANNA = "eva@example.com", "dpo@example.com", "anna@example.com"
+
+
+class Stage:
+    """``hooks``: what freezing runs. ``raw``: the message that was held last. Commands come five minutes after the mail."""
+
+    def __init__(self, folder: Path, documents: dict[str, bytes] = DOCUMENTS) -> None:
+        self.folder, self.documents = folder, documents
+        self.hooks: tuple[tuple[str, ...], ...] = ()
+        self.raw = b""
+        self._numbers = itertools.count(1)
+        (folder / "ramadan.csv").write_text("email\n" + "\n".join(f"{m.upper()}" for m in MEMBERS) + "\nno address\n")
+
+    @asynccontextmanager
+    async def services(self) -> AsyncIterator[Any]:
+        async with house(self.folder, documents=self.documents) as home:
+            home.clock.pass_(minutes=5)
+            yield SimpleNamespace(
+                store=home.store,
+                policies=home,
+                approvals=home.approvals(),
+                mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
+                freezes=Freezes(
+                    home.store, home.clock, new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
+                    recall_seconds=0,
+                ),
+                clock=home.clock,
+                settings=SimpleNamespace(policy=self.folder / "policy.yaml"),
+                new_id=lambda: "X",
+            )  # fmt: skip
+
+    def hold(self, *to: str, **more: Any) -> None:
+        """One message from Anna, to the list where nobody else is named."""
+
+        async def work(home: House) -> None:
+            transaction = home.transaction(*(to or (RAMADAN,)), **more)
+            self.raw = bytes(transaction.message.raw[:])
+            await home.intake()(transaction, Way())
+
+        asyncio.run(self._in(work))
+
+    def send(self, *to: str, n: int = 0, **more: Any) -> None:
+        """One message to each, of one mailing; ``n`` numbers the first."""
+
+        async def work(home: House) -> None:
+            intake = home.intake()
+            for number, one in enumerate(to, n):
+                home.ids = iter([f"T{number:015d}"])
+                headers = {"X_Looks": "mailing", "X_Mailing": "spring", "Message_ID": f"<{number}@example.com>"}
+                text = {"body": f"Copy {number}", "Subject": "Spring is here"}
+                await intake(home.transaction(one, **headers | text | more), Way())
+
+        asyncio.run(self._in(work))
+
+    async def _in(self, work: Callable[[House], Awaitable[None]]) -> None:
+        async with house(self.folder, documents=self.documents) as home:
+            await work(home)
+
+    def ask(self, question: Callable[[Store], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with self.services() as services:
+                return await question(services.store)
+
+        return asyncio.run(run())
+
+    def run(self, command: Any, *args: str) -> Result:
+        stage = self
+
+        class Here(Context):
+            @asynccontextmanager
+            async def services(self) -> AsyncIterator[Any]:
+                async with stage.services() as services:
+                    yield services
+
+        return CliRunner().invoke(command, args, obj=Here(config=Path("none")))
+
+    def rows(self, command: Any, *args: str) -> list[dict[str, Any]]:
+        """What it says to programs."""
+        result = self.run(command, *args, "--json")
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    def state(self) -> list[str]:
+        """Of all that is or was held."""
+        return [row["state"] for row in self.rows(held.command, "list")]
