@@ -6,8 +6,7 @@ It needs no mail credentials and opens no connection to the relay. Never here: a
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from starlette.applications import Starlette
@@ -35,12 +34,11 @@ from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.observe import log as lines
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
+from smtpguard.processes.part import Part
 from smtpguard.store.archive import Archive
 
 
-class Console:
-    """processes.part.Part"""
-
+class Console(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
@@ -55,7 +53,7 @@ class Console:
             raise CannotStart(str(e)) from None
         self._undo.callback(listener.close)
         application = await self._application(listener.getsockname()[1])
-        self._server = Server(configured(application, wanted))
+        self._server = Server(configured(application, proxies=wanted.proxies, tls=wanted.tls))
         self._serving = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
@@ -68,13 +66,6 @@ class Console:
             tasks.create_task(self._watch.run())
             tasks.create_task(self._front.run())
             await self._serving
-
-    def take(
-        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
-    ) -> None:
-        """Nobody hands one to this part."""
-        connection.close()
-        closed()
 
     async def stop(self, grace_seconds: float) -> None:
         self._server.should_exit = True

@@ -19,7 +19,7 @@ from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
-from smtpguard.app.relay import relay_pool
+from smtpguard.app.relay import found, relay_pool
 from smtpguard.app.services import opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.problem import Broken
@@ -36,6 +36,8 @@ from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.observe import log as lines
 from smtpguard.policy.admission import LedgerError
+from smtpguard.processes.numbers import Said
+from smtpguard.processes.part import Part
 from smtpguard.store.retention import Retention
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.dkim import DkimSigner
@@ -48,9 +50,7 @@ RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
 
 
-class Deliverer:
-    """processes.part.Part"""
-
+class Deliverer(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clock = SystemClock()
@@ -67,7 +67,7 @@ class Deliverer:
         await self._policies.follow()
         self._watch = GateWatch(self._ledger, clock, moved=self._policies.moved)
         await self._watch.read()
-        pool = relay_pool(settings)
+        self._pool = pool = relay_pool(settings)
         self._undo.push_async_callback(pool.close)
         desk = _Desk(settings, self._policies)
         try:
@@ -115,12 +115,8 @@ class Deliverer:
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 
-    def take(
-        self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
-    ) -> None:
-        """Nobody hands one to this part."""
-        connection.close()
-        closed()
+    def said(self) -> Said:
+        return Said(found=found(self._pool))
 
     async def stop(self, grace_seconds: float) -> None:
         self._delivery.stop()

@@ -5,6 +5,7 @@ Never here: a wire (proxy, milter), or a step of the line (guard).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -73,6 +74,11 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
         beforehand=beforehand,
     )
     return Line(intake=intake, watch=watch, hostname=hostname)
+
+
+def undecided(intake: Intake) -> Mapping[str, int]:
+    """What a process with a wire says along with its beats (processes.numbers)."""
+    return {f"undecided {why}": count for why, count in intake.undecided.items()}
 
 
 def dkim_verifier(settings: Settings) -> DkimVerifier:

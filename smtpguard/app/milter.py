@@ -13,8 +13,10 @@ from contextlib import AsyncExitStack
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.line import straight_line
+from smtpguard.app.line import straight_line, undecided
 from smtpguard.config.settings import MilterListener, Settings
+from smtpguard.processes.numbers import Said
+from smtpguard.processes.part import Part
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.reception import MilterReception
@@ -22,9 +24,7 @@ from smtpguard.wire.milter.reception import MilterReception
 log = logging.getLogger(__name__)
 
 
-class Milter:
-    """processes.part.Part"""
-
+class Milter(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
@@ -49,6 +49,9 @@ class Milter:
         task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
+
+    def said(self) -> Said:
+        return Said(counts=undecided(self._intake))
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

@@ -15,20 +15,20 @@ from contextlib import AsyncExitStack
 from smtpguard.app.certificates import server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.line import straight_line
-from smtpguard.app.relay import relay_logins, relay_pool
+from smtpguard.app.line import straight_line, undecided
+from smtpguard.app.relay import found, relay_logins, relay_pool
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.guard.beforehand import name_at
 from smtpguard.mail.address import Address
+from smtpguard.processes.numbers import Said
+from smtpguard.processes.part import Part
 from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
 log = logging.getLogger(__name__)
 
 
-class Proxy:
-    """processes.part.Part"""
-
+class Proxy(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
@@ -39,9 +39,9 @@ class Proxy:
         settings, new_id = self._settings, ids()
         line = await straight_line(settings, self._undo)
         self._watch, self._intake, name = line.watch, line.intake, line.hostname
-        pool = relay_pool(settings)
+        self._pool = pool = relay_pool(settings)
         self._undo.push_async_callback(pool.close)
-        logins = relay_logins(settings)
+        logins = relay_logins(settings, pool.target)
         self._receptions = [
             Reception(listener(settings, each, name), pool, self._intake, new_id=new_id, logins=logins)
             for each in settings.listen.smtp
@@ -56,6 +56,9 @@ class Proxy:
         task = asyncio.create_task(self._settle(self._receptions[listener], connection, closed, client))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
+
+    def said(self) -> Said:
+        return Said(counts=undecided(self._intake), found=found(self._pool))
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from smtpguard.app.certificates import readable
 from smtpguard.app.clock import host_name
@@ -35,14 +35,20 @@ def relay_pool(settings: Settings) -> RelayPool:
         raise _unreadable(e) from None
 
 
-def relay_logins(settings: Settings) -> Logins | None:
-    """Where mail clients log in, if any listener lets them. Raises CannotStart."""
+def relay_logins(settings: Settings, target: RelayTarget) -> Logins | None:
+    """Where mail clients log in, if any listener lets them: at the relay that the pool has. Raises CannotStart."""
     if not any(each.auth for each in settings.listen.smtp):
         return None
     try:
-        return Logins(_with_files(relay_target(settings)), Guesses(time.monotonic))
+        return Logins(target, Guesses(time.monotonic))
     except (OSError, ssl.SSLError) as e:
         raise _unreadable(e) from None
+
+
+def found(pool: RelayPool) -> Mapping[str, tuple[float, int]]:
+    """What this process says of the relay along with its beats (processes.numbers): whether it answered last, and when."""
+    heard = pool.target.reachability
+    return {"relay": (heard.found[0], int(heard.found[1]))} if heard is not None and heard.found is not None else {}
 
 
 def _with_files(target: RelayTarget) -> RelayTarget:

@@ -1,4 +1,4 @@
-"""The web server under the console: uvicorn, with what it lacks to stand in the open.
+"""The web server under console and metrics: uvicorn, with what it lacks to stand in the open.
 
 A client that connects and says nothing, or says it a byte at a time, is let go; and one client has a share of the connections
 only, so that nobody keeps those who decide from the button that stops everything. Never here: the application.
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from smtpguard.app.certificates import server_context
-from smtpguard.config.web import Console
+from smtpguard.config.web import Certificate
 
 HEAD_SECONDS = 20.0  # for a whole header (RFC 9112), from its first byte or from connecting on
 CONNECTIONS = 500
@@ -32,11 +32,19 @@ class Server(uvicorn.Server):
         yield
 
 
-def patient(proxies: Sequence[IPv4Network | IPv6Network], *, seconds: float = HEAD_SECONDS, each: int = EACH) -> type:
-    """The protocol for one kind of neighbourhood: a class, since uvicorn makes one of it for each connection."""
+def patient(
+    proxies: Sequence[IPv4Network | IPv6Network],
+    *,
+    seconds: float = HEAD_SECONDS,
+    each: int = EACH,
+    lasts: float | None = None,
+) -> type:
+    """The protocol for one kind of neighbourhood: a class, since uvicorn makes one of it for each connection. ``lasts``: how long
+    a connection may at most, whatever is done over it."""
 
     class Patient(H11Protocol):
         _late: asyncio.TimerHandle | None = None
+        _end: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -46,6 +54,7 @@ def patient(proxies: Sequence[IPv4Network | IPv6Network], *, seconds: float = HE
                 transport.abort()
             else:
                 self._late = self.loop.call_later(seconds, self._give_up)
+                self._end = self.loop.call_later(lasts, transport.abort) if lasts is not None else None
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -56,6 +65,8 @@ def patient(proxies: Sequence[IPv4Network | IPv6Network], *, seconds: float = HE
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._cancel()
+            if self._end is not None:
+                self._end.cancel()
             super().connection_lost(exc)
 
         def _is_answering(self) -> bool:
@@ -74,22 +85,30 @@ def patient(proxies: Sequence[IPv4Network | IPv6Network], *, seconds: float = HE
     return Patient
 
 
-def configured(application: ASGIApp, wanted: Console) -> uvicorn.Config:
+def configured(
+    application: ASGIApp,
+    *,
+    proxies: Sequence[IPv4Network | IPv6Network] = (),
+    tls: Certificate | None = None,
+    connections: int = CONNECTIONS,
+    each: int = EACH,
+    lasts: float | None = None,
+) -> uvicorn.Config:
     """Raises CannotStart where the certificate cannot be used."""
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
     config = uvicorn.Config(
         application,
-        http=patient(wanted.proxies),
+        http=patient(proxies, each=each, lasts=lasts),
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=3,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=connections,
         h11_max_incomplete_event_size=64 << 10,
         **settings,
     )
-    if wanted.tls is not None:
+    if tls is not None:
         config.load()
-        config.ssl = server_context(wanted.tls.certificate, wanted.tls.key)
+        config.ssl = server_context(tls.certificate, tls.key)
     return config
 
 

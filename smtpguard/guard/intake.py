@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 _SOURCES = len(Source)
 ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
+UNDECIDED = ("full", "busy", "store", "rounds", "failed")
+"""No space; too many waiting; the store away, or too slow; another policy or another recall each time; an error of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,8 @@ class Intake:
         self._idle: asyncio.Future[None] | None = None
         self._held = _HeldLately()
         self._beforehand = beforehand
+        self.undecided: Counter[str] = Counter()
+        """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """To be left to run to its end, also where the client goes away meanwhile (``Transaction.gone``): the batch that it is in
@@ -120,16 +124,17 @@ class Intake:
         try:
             return await self._straight(transaction, way)
         except Full:
-            answer = reply.DISK_FULL
+            why, answer = "full", reply.DISK_FULL
         except Busy:
-            answer = reply.BUSY
+            why, answer = "busy", reply.BUSY
         except (LedgerError, TimeoutError) as error:
             log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
-            answer = reply.NOT_RECORDED
+            why, answer = "store", reply.NOT_RECORDED
         except Exception as error:
             log.exception("transaction %s: unexpected", transaction.id)
             self._failed(transaction, error)
-            answer = reply.INTERNAL_ERROR
+            why, answer = "failed", reply.INTERNAL_ERROR
+        self.undecided[why] += 1
         await way.abandon()
         return Deferred(reply=answer)
 
@@ -157,13 +162,15 @@ class Intake:
                 keep = True
                 continue
             except Gone:
-                break
+                await onward.abandon()
+                return Deferred(reply=reply.NOT_RECORDED)
             done = await self._dispose.carry_out(gathering, admission, onward, transaction.gone)
             if done is not None:
                 return done
             if recalled:
                 return Deferred(reply=reply.RECALLED)
             recalled, began = True, self._clock.monotonic()
+        self.undecided["rounds"] += 1
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED)
 

@@ -10,12 +10,13 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message, pair
 from smtpguard.processes.listeners import Listener
+from smtpguard.processes.numbers import Said
 
 MOST_UNACKNOWLEDGED = 64
 """A part that lets so many connections wait is not given more: it is busy, or stuck."""
@@ -51,6 +52,8 @@ class Watcher(Protocol):
     def took(self, child: Child) -> None: ...
 
     def closed(self, child: Child, connections: Sequence[int]) -> None: ...
+
+    def said(self, child: Child, said: Said) -> None: ...
 
     def exited(self, child: Child, status: int) -> None: ...
 
@@ -110,6 +113,11 @@ class Child:
             message["client"] = offered.told
         self._channel.send(message, offered.connection)
 
+    def tell(self, numbers: Mapping[str, Any]) -> None:
+        """The next are newer: they do not wait for one that does not read."""
+        if self._channel is not None and self.ready and not self._channel.waiting:
+            self._channel.send({"numbers": numbers})
+
     def stop(self, grace_seconds: float) -> None:
         self._leaving = True
         if self._channel is not None:
@@ -160,6 +168,8 @@ class Child:
                 self._watcher.took(self)
             case "closed":
                 self._watcher.closed(self, value)
+            case "beat":
+                self._watcher.said(self, Said.of(value))
 
     def _reap(self) -> None:
         assert self._process is not None

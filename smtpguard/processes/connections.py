@@ -36,7 +36,8 @@ class Connections:
     """Open connections by id. ``part`` is whatever the supervisor knows its parts by."""
 
     limits: Limits
-    _open: dict[int, tuple[Hashable, str]] = field(default_factory=dict)
+    by_listener: Counter[str] = field(default_factory=Counter)
+    _open: dict[int, tuple[Hashable, str, str]] = field(default_factory=dict)
     _by_client: Counter[str] = field(default_factory=Counter)
     _by_part: Counter[Hashable] = field(default_factory=Counter)
     _next: int = 0
@@ -54,17 +55,18 @@ class Connections:
         """The one with the fewest open connections; the first of equals, so the caller rotates them."""
         return min(parts, key=lambda part: self._by_part[part], default=None)
 
-    def opened(self, part: Hashable, client: str) -> int:
+    def opened(self, part: Hashable, client: str, listener: str) -> int:
         self._next += 1
-        self._open[self._next] = (part, client)
+        self._open[self._next] = (part, client, listener)
+        self.by_listener[listener] += 1
         self._by_client[client] += 1
         self._by_part[part] += 1
         return self._next
 
     def moved(self, connection: int, part: Hashable) -> None:
         """Handed to another part: the first one died before it had taken it."""
-        before, client = self._open[connection]
-        self._open[connection] = (part, client)
+        before, client, listener = self._open[connection]
+        self._open[connection] = (part, client, listener)
         self._by_part[before] -= 1
         self._by_part[part] += 1
 
@@ -73,14 +75,15 @@ class Connections:
         found = self._open.pop(connection, None)
         if found is None:
             return
-        part, client = found
+        part, client, listener = found
+        self.by_listener[listener] -= 1
         self._by_part[part] -= 1
         self._by_client[client] -= 1
         if not self._by_client[client]:
             del self._by_client[client]
 
     def of(self, part: Hashable) -> list[int]:
-        return [connection for connection, (its, _) in self._open.items() if its == part]
+        return [connection for connection, (its, _, _) in self._open.items() if its == part]
 
     def load(self, part: Hashable) -> int:
         return self._by_part[part]

@@ -10,11 +10,13 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message
+from smtpguard.processes.numbers import Said
 
 BEAT_SECONDS = 1.0
 GRACE_SECONDS = 30.0
@@ -25,7 +27,8 @@ LAST_SECONDS = 8.0
 
 
 class Part(Protocol):
-    """What app builds for each kind of part."""
+    """What app builds for each kind of part. One that is given no connections, says nothing of itself or is told nothing of the
+    tree leaves that as it is here."""
 
     async def start(self) -> None:
         """Ready for work when it returns."""
@@ -38,6 +41,16 @@ class Part(Protocol):
     ) -> None:
         """Serve an accepted connection; ``closed`` is called once, when it is over. ``client``: the address of whose it is, where
         a proxy has said it; "" where it could not. Never raises."""
+        connection.close()
+        closed()
+
+    def said(self) -> Said:
+        """What goes along with each beat, once it is ready. Never raises."""
+        return Said()
+
+    def told(self, numbers: Mapping[str, Any]) -> None:
+        """The tree in numbers (numbers.Numbers), once a second, for the part that shows them."""
+        return
 
     async def stop(self, grace_seconds: float) -> None:
         """No new work; what is in hand is finished within the grace, and then dropped. ``serve`` goes on meanwhile."""
@@ -58,6 +71,7 @@ class _Life:
         self._stop: asyncio.Future[float] = self._loop.create_future()
         self._took: list[int] = []
         self._over: list[int] = []
+        self._ready = False
         self._channel = Channel(sock, self._received, self._orphaned)
 
     async def run(self) -> None:
@@ -74,6 +88,7 @@ class _Life:
 
     async def _live(self) -> None:
         await self._part.start()
+        self._ready = True
         self._channel.send({"ready": True})
         serving = asyncio.create_task(self._part.serve())
         try:
@@ -90,7 +105,7 @@ class _Life:
 
     async def _beat(self) -> None:
         while True:
-            self._channel.send({"beat": True})
+            self._channel.send({"beat": asdict(self._part.said()) if self._ready else {}})
             await asyncio.sleep(BEAT_SECONDS)
 
     def _received(self, message: Message, connection: socket.socket | None) -> None:
@@ -105,6 +120,8 @@ class _Life:
             self._say(self._took, "took", number)  # said before the first word to the client
             over = partial(self._say, self._over, "closed", number)
             self._part.take(connection, int(message["listener"]), over, message.get("client"))
+        elif "numbers" in message:
+            self._part.told(message["numbers"])
 
     def _say(self, gathered: list[int], word: str, number: int) -> None:
         """What happens within one turn of the loop is one message."""

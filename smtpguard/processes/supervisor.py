@@ -13,8 +13,8 @@ import asyncio
 import os
 import resource
 import signal
-import subprocess
-from collections import deque
+import socket
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -25,7 +25,9 @@ from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
+from smtpguard.processes.numbers import Numbers, Said
 from smtpguard.processes.refusal import refuse, refuse_backlog
+from smtpguard.processes.reloads import Reloads
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
@@ -47,13 +49,18 @@ class Supervisor:
         notifier: Notifier,
         reload: Sequence[str] = (),
         timing: Timing | None = None,
+        shows: str = "",
     ) -> None:
+        """``shows``: the kind of part that is told the tree's numbers. Nothing else hangs on it: nobody waits until it is ready,
+        and however often it dies, mail goes on."""
         self._timing = timing or Timing()
+        self._shows = shows
+        self._numbers = Numbers()
         self._listeners = listeners
         self._connections = Connections(limits)
         self._introductions = Introductions(self._introduced)
         self._notifier = notifier
-        self._reload_command = reload
+        self._reloads = Reloads(reload, begins=notifier.reloading, over=self._announce)
         self._children = [
             Child(name=_name(parts, index), part=part, command=command, watcher=self, timing=self._timing)
             for index, part in enumerate(parts)
@@ -68,8 +75,6 @@ class Supervisor:
         self._announced = False
         self._stopping = False
         self._status = 0
-        self._reloading: asyncio.Task[None] | None = None
-        self._reload_again = False
         self._refused = 0
 
     async def run(self) -> int:
@@ -86,8 +91,7 @@ class Supervisor:
             await self._done.wait()
         finally:
             ticking.cancel()
-            if self._reloading is not None:
-                self._reloading.cancel()
+            self._reloads.cancel()
             self._deaf()
             for child in self._children:
                 child.kill()
@@ -121,8 +125,7 @@ class Supervisor:
             elif self._connections.admits(client, len(self._introductions)):
                 self._introductions.begin(Arrival(connection=connection, listener=listener, peer=client))
             else:
-                self._refused += 1
-                refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
+                self._turn_away(connection, listener)
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
         """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
@@ -137,12 +140,16 @@ class Supervisor:
 
     def _admit(self, offered: Offered) -> None:
         if not self._connections.admits(offered.client, len(self._introductions)):
-            self._refused += 1
-            refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
+            self._turn_away(offered.connection, offered.listener)
         elif self._taken(offered.listener.part):
             self._hand_over(None, offered)
         else:
             self._homeless.append((None, offered))
+
+    def _turn_away(self, connection: socket.socket, listener: Listener) -> None:
+        self._refused += 1
+        self._numbers.refused[listener.name] += 1
+        refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
         """To the least loaded of its parts; ``number`` if it has one already, since its first part died."""
@@ -151,7 +158,8 @@ class Supervisor:
         child = self._connections.least_loaded(child for child in takers if child.takes)
         assert isinstance(child, Child)
         if number is None:
-            number = self._connections.opened(child, offered.client)
+            number = self._connections.opened(child, offered.client, offered.listener.name)
+            self._numbers.accepted[offered.listener.name] += 1
         else:
             self._connections.moved(number, child)
         child.offer(number, offered)
@@ -194,7 +202,7 @@ class Supervisor:
     def became_ready(self, child: Child) -> None:
         _log.info("ready", part=child.name, pid=child.pid)
         self._ready_for_more(child)
-        if not self._announced and all(each.ready for each in self._children):
+        if not self._announced and all(each.ready for each in self._children if each.part != self._shows):
             self._announced = True
             self._announce()
 
@@ -205,12 +213,16 @@ class Supervisor:
         for number in connections:
             self._connections.closed(number)
 
+    def said(self, child: Child, said: Said) -> None:
+        self._numbers.heard(child.name, said)
+
     def exited(self, child: Child, status: int) -> None:
         offered, child.offered = child.offered, {}
         for number in self._connections.of(child):
             if number not in offered:
                 self._connections.closed(number)
         self._homeless.extend(offered.items())
+        self._numbers.ended(child.name, child.part, died=not self._stopping)
         if self._stopping:
             if not any(each.running for each in self._children):
                 self._refuse_homeless()
@@ -221,7 +233,8 @@ class Supervisor:
             return
         now = self._loop.time()
         _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
-        self._deaths.append(now)
+        if child.part != self._shows:
+            self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > self._timing.deaths_seconds:
             self._deaths.popleft()
         if len(self._deaths) >= self._timing.deaths:
@@ -256,15 +269,28 @@ class Supervisor:
                     child.kill()
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
+            self._tell_numbers()
             if self._refused:
                 _log.warning("too many connections", refused=self._refused, connections=len(self._connections))
                 self._refused = 0
+
+    def _tell_numbers(self) -> None:
+        if not self._shows:
+            return
+        ready = Counter({child.part: 0 for child in self._children})
+        ready.update(child.part for child in self._children if child.ready)
+        names = [listener.name for listener in self._listeners]
+        numbers = self._numbers.told(self._connections.by_listener, names, ready)
+        for child in self._children:
+            if child.part == self._shows:
+                child.tell(numbers)
 
     def _announce(self) -> None:
         smtp = [listener.name for listener in self._listeners if listener.part == "proxy"]
         milter = [listener.name for listener in self._listeners if listener.part == "milter"]
         where = [f"{what} on {', '.join(names)}" for what, names in (("SMTP", smtp), ("milter", milter)) if names]
-        self._notifier.ready("; ".join([f"{', '.join(child.name for child in self._children)} ready", *where]))
+        ready = ", ".join(child.name for child in self._children if child.ready)
+        self._notifier.ready("; ".join([f"{ready} ready", *where]))
         _log.info("serving", smtp=smtp, **({"milter": milter} if milter else {}), parts=len(self._children))
 
     # signals
@@ -299,31 +325,8 @@ class Supervisor:
             refuse(offered.connection, reply.SHUTTING_DOWN, clear=offered.listener.in_clear)
 
     def _told_to_reload(self) -> None:
-        """Told while one is under way: that one may have read the file before it was changed, so another follows it."""
-        if not self._reload_command or self._stopping:
-            return
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload())
-        else:
-            self._reload_again = True
-
-    async def _reload(self) -> None:
-        self._reload_again = True
-        while self._reload_again:
-            self._reload_again = False
-            await self._reload_once()
-
-    async def _reload_once(self) -> None:
-        self._notifier.reloading()
-        done = await asyncio.to_thread(
-            subprocess.run, self._reload_command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        said = (done.stderr or done.stdout).strip().splitlines()
-        if done.returncode == 0:
-            _log.info("reloaded", said=said)
-        else:
-            _log.error("reload failed; the policy in force stays", status=done.returncode, said=said)
-        self._announce()
+        if not self._stopping:
+            self._reloads.asked()
 
 
 def _name(parts: Sequence[str], index: int) -> str:

@@ -1,8 +1,9 @@
-"""The console's web server against clients that hold their connections and say nothing: real sockets on loopback."""
+"""The web server of console and metrics against clients that hold their connections and say nothing: real sockets on loopback."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,15 +14,16 @@ import pytest
 import uvicorn
 
 from smtpguard.app.webserver import Server, configured, patient
-from smtpguard.config.web import Console
 
 SOON = 0.3
+LARGE = 64 << 20  # more than the kernel keeps for who does not read
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.sleep(2 * SOON if scope["path"] == "/slow" else 0)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"ok"})
+    body = bytes(LARGE) if scope["path"] == "/large" else b"ok"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
 
 
 @asynccontextmanager
@@ -81,8 +83,26 @@ async def test_one_address_has_a_share_and_a_proxy_has_all(proxies: Any, let_in:
             writer.close()
 
 
+@pytest.mark.parametrize("said", [b"", b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["idle", "does not read"])
+async def test_no_connection_lasts_longer_than_it_may(said: bytes) -> None:
+    async with served(lasts=SOON) as port:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(said)
+            client.settimeout(20)
+            await asyncio.sleep(3 * SOON)  # what it would read by then is what the kernel has for it
+            read = 0
+            with contextlib.suppress(ConnectionResetError):
+                while more := await asyncio.to_thread(client.recv, 1 << 20):
+                    read += len(more)
+            assert read < LARGE
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await ended(reader)).endswith(b"ok"), "nobody else is kept waiting"
+        writer.close()
+
+
 def test_the_settings_make_such_a_server() -> None:
-    config = configured(application, Console(address="127.0.0.1"))
+    config = configured(application, connections=7)
     config.load()
     assert config.http_protocol_class.__name__ == "Patient"
-    assert config.limit_concurrency is not None
+    assert config.limit_concurrency == 7

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.intake import Limits
+from smtpguard.guard.intake import UNDECIDED, Limits
 from smtpguard.mail.reply import BUSY, DISK_FULL, INTERNAL_ERROR, NOT_RECORDED, Reply
 from smtpguard.policy.admission import Busy, ContentMissing, Full, PolicyMoved, Unavailable
 from smtpguard.policy.verdict import Deferred, Held
@@ -25,22 +25,24 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("error", "reply"),
+    ("error", "reply", "why"),
     [
-        (Busy(), BUSY),
-        (Full(), DISK_FULL),
-        (Unavailable(), NOT_RECORDED),
-        (RuntimeError("surprise"), INTERNAL_ERROR),
+        (Busy(), BUSY, "busy"),
+        (Full(), DISK_FULL, "full"),
+        (Unavailable(), NOT_RECORDED, "store"),
+        (RuntimeError("surprise"), INTERNAL_ERROR, "failed"),
     ],
 )
-async def test_without_a_record_nothing_is_sent(home: House, error: Exception, reply: Reply) -> None:
+async def test_without_a_record_nothing_is_sent(home: House, error: Exception, reply: Reply, why: str) -> None:
     async def admit(*_: Any) -> Any:
         raise error
 
     home.ledger = Broken(home, admit=admit)
-    way = Way()
-    done = await home.intake()(home.transaction("ulf@example.com"), way)
+    way, intake = Way(), home.intake()
+    done = await intake(home.transaction("ulf@example.com"), way)
     assert done == Deferred(reply=reply)
+    assert intake.undecided == {why: 1}
+    assert why in UNDECIDED
     assert reply.transient
     assert not way.sent
     assert way.abandoned == 1
@@ -107,6 +109,7 @@ async def test_after_a_while_no_other_round_begins(home: House) -> None:
         raise PolicyMoved("again and again")
 
     home.ledger = Broken(home, admit=admit)
-    way = Way()
-    assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED)
+    way, intake = Way(), home.intake()
+    assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED)
     assert (rounds, way.abandoned) == (2, 1)
+    assert intake.undecided == {"rounds": 1}

@@ -67,12 +67,12 @@ def test_trusted_clients_are_not_counted_one_by_one() -> None:
     table = Connections(Limits(total=4, per_client=1, trusted=(ipaddress.ip_network("10.0.0.0/8"),)))
     for _ in range(2):
         assert table.admits("10.1.1.1")
-        table.opened("p", "10.1.1.1")
+        table.opened("p", "10.1.1.1", "smtp")
     assert table.admits("::ffff:10.1.1.1"), "the same, mapped into IPv6"
-    table.opened("p", "192.0.2.1")
+    table.opened("p", "192.0.2.1", "smtp")
     assert not table.admits("192.0.2.1")
     assert table.admits("192.0.2.2")
-    table.opened("p", "192.0.2.2")
+    table.opened("p", "192.0.2.2", "smtp")
     assert not table.admits("10.1.1.1"), "the total holds for everybody"
 
 
@@ -84,29 +84,32 @@ def test_trusted_clients_are_not_counted_one_by_one() -> None:
             st.integers(0, 8),
             st.sampled_from("ab"),
             st.sampled_from(["192.0.2.1", "2001:db8::2"]),
+            st.sampled_from(["smtp", "milter"]),
         )
     )
 )
-def test_counts_are_what_is_open(steps: list[tuple[str, int, str, str]]) -> None:
+def test_counts_are_what_is_open(steps: list[tuple[str, int, str, str, str]]) -> None:
     table = Connections(Limits(total=5, per_client=3))
-    model: dict[int, tuple[str, str]] = {}
-    for step, number, part, client in steps:
+    model: dict[int, tuple[str, str, str]] = {}
+    for step, number, part, client, listener in steps:
         if step == "o":
-            clients = [c for _, c in model.values()]
+            clients = [c for _, c, _ in model.values()]
             allowed = len(model) < 5 and clients.count(client) < 3
             assert table.admits(client) == allowed
             if allowed:
-                model[table.opened(part, client)] = (part, client)
+                model[table.opened(part, client, listener)] = (part, client, listener)
         elif step == "c":
             table.closed(number)
             model.pop(number, None)
         elif number in model:
             table.moved(number, part)
-            model[number] = (part, model[number][1])
+            model[number] = (part, *model[number][1:])
         assert len(table) == len(model)
         for each in "ab":
-            assert table.load(each) == sum(p == each for p, _ in model.values())
-            assert sorted(table.of(each)) == sorted(n for n, (p, _) in model.items() if p == each)
+            assert table.load(each) == sum(p == each for p, _, _ in model.values())
+            assert sorted(table.of(each)) == sorted(n for n, (p, _, _) in model.items() if p == each)
+        for name in ("smtp", "milter"):
+            assert table.by_listener[name] == sum(at == name for _, _, at in model.values())
 
 
 class TestUnixSockets:

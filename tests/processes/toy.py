@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -22,20 +22,23 @@ from smtpguard.processes.child import Timing
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
+from smtpguard.processes.numbers import Said
 from smtpguard.processes.supervisor import CANNOT_RUN, Supervisor
 
 STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
 
 
-class Toy:
+class Toy(life.Part):
     def __init__(self, name: str) -> None:
         self.name = name
         self.busy: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
         self.slow = 0
+        self.words = 0
+        self.found: dict[str, tuple[float, int]] = {}
 
     async def start(self) -> None:
-        if self.name == "broken":
+        if self.name == "broken" or (self.name == "shows" and os.environ.get("TOY_NUMBERS") == "broken"):
             os._exit(3)
         if self.name == "late":
             time.sleep(2.5)  # noqa: ASYNC251 - as a machine that is busy
@@ -70,6 +73,9 @@ class Toy:
                     await loop.sock_sendall(connection, b"421 stopping\r\n")
                     break
                 word = read.result().strip()
+                self.words += bool(word)
+                if word in (b"up", b"down"):
+                    self.found["relay"] = time.monotonic(), word == b"up"
                 if word == b"hang":
                     time.sleep(60)  # noqa: ASYNC251 - that is the fault
                 elif word == b"freeze":
@@ -83,6 +89,15 @@ class Toy:
                 else:
                     break
         closed()
+
+    def said(self) -> Said:
+        return Said(counts={"words": self.words} if self.name == "proxy" else {}, found=self.found)
+
+    def told(self, numbers: Mapping[str, object]) -> None:
+        """Kept where a test may look."""
+        new = Path(os.environ["TOY_NUMBERS"] + ".new")
+        new.write_text(json.dumps(numbers))
+        new.rename(os.environ["TOY_NUMBERS"])
 
     async def stop(self, grace_seconds: float) -> None:
         self.stopping.set()
@@ -108,6 +123,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         trusted=[ip_network(str(options.pop("trust")))] if "trust" in options else [],
     )
     reload = options.pop("reload", [])
+    shows = str(options.pop("shows", ""))
     proxy = bool(options.pop("proxy", False))
     introduction.SECONDS = float(str(options.pop("proxy_seconds", introduction.SECONDS)))
     wanted = [Wanted(address="127.0.0.1", port=port, proxy=proxy) for port in ports]
@@ -122,6 +138,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         limits=limits,
         notifier=Notifier(),
         reload=reload,  # type: ignore[arg-type]
+        shows=shows,
         timing=Timing(**options),  # type: ignore[arg-type]
     ).run()
 

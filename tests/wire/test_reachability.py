@@ -26,7 +26,9 @@ def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFix
     caplog.set_level(logging.INFO, "smtpguard")
     time = Time()
     relay = Reachability("relay.example.com port 25", time)
+    assert relay.found is None
     relay.reached()
+    assert relay.found == (100.0, True)
     assert not caplog.messages
     for _ in range(5):
         relay.lost("Connection refused")
@@ -34,6 +36,7 @@ def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFix
     assert caplog.messages == [
         "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: Connection refused"
     ]
+    assert relay.found == (104.0, False), "told or not"
     time.passed += AGAIN_SECONDS
     relay.lost("timed out")
     assert caplog.messages[1:] == [

@@ -1,0 +1,67 @@
+"""The tree in numbers, for the part that shows them to operations: connections, refusals, deaths, and what parts say of themselves.
+
+Pure bookkeeping, from the supervisor's beginning on. A part says its own numbers with each beat; what they mean is app's.
+Never here: who is connected (connections), or how anybody gets to see it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a process says of itself. ``counts``: since it began. ``found``: what it has found out last about something that
+    others ask about too, and when, by the machine's monotonic clock."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    found: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, beat: Mapping[str, Any]) -> Said:
+        """As it comes from the channel; empty until the part is ready."""
+        found = {what: (float(at), int(value)) for what, (at, value) in beat.get("found", {}).items()}
+        return cls(counts=beat.get("counts", {}), found=found)
+
+
+@dataclass(slots=True, kw_only=True)
+class Numbers:
+    """``accepted`` and ``refused`` by the listener's name, ``deaths`` by the kind of part."""
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)
+    _ended: Counter[str] = field(default_factory=Counter)  # counts of processes that are no more
+    _living: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    _found: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def heard(self, process: str, said: Said) -> None:
+        self._living[process] = said.counts
+        for what, found in said.found.items():
+            self._found[what] = max(found, self._found.get(what, found))
+
+    def ended(self, process: str, part: str, *, died: bool) -> None:
+        """Its counts stay; what it counted after its last beat is lost with it."""
+        self._ended.update(self._living.pop(process, {}))
+        self.deaths[part] += died
+
+    def told(
+        self, connections: Mapping[str, int], listeners: Iterable[str], ready: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """As JSON. ``connections`` that are open, by listener; ``ready``: how many processes of each kind of part are."""
+        counts = Counter(self._ended)
+        for living in self._living.values():
+            counts.update(living)
+        names = list(listeners)
+        return {
+            "connections": {name: connections.get(name, 0) for name in names},
+            "accepted": {name: self.accepted[name] for name in names},
+            "refused": {name: self.refused[name] for name in names},
+            "ready": dict(ready),
+            "deaths": {part: self.deaths[part] for part in ready},
+            "counts": dict(counts),
+            "found": dict(self._found),
+        }
