@@ -1,15 +1,11 @@
 """A relay on loopback that answers as it is told and remembers what it was sent, byte by byte. For tests of every room.
 
     async with ScriptedRelay() as relay:
-        relay.on("RCPT TO:<bob@", "550 5.1.1 No such user")     # by the beginning of a command, case-blind
-        relay.on("MAIL", "451 4.3.0 Later", times=1)            # once, then as usual
-        relay.on(DOT, DROP)                                     # the content came, the connection goes
+        relay.on("RCPT TO:<bob@", "550 5.1.1 No such user")
         ... relay.port ...
         relay.messages[0].content
 
-What is not told goes well. Steps: text (a reply, more than one line with \\n), bytes (sent as they are), DROP (FIN), RESET
-(RST), STALL (silence until ``relay.resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT,
-and BLOCK (each piece of content that arrives before the dot).
+What it can be told is in script. Never here: a real relay's ways (peers).
 """
 
 from __future__ import annotations
@@ -19,28 +15,11 @@ import base64
 import socket
 import ssl
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CONNECT = "<connect>"
-DOT = "<dot>"
-BLOCK = "<block>"
-
-
-class _Step:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-DROP = _Step("DROP")
-RESET = _Step("RESET")
-STALL = _Step("STALL")
-
-Answer = str | bytes | _Step | Sequence[str | bytes | _Step]
+from tests.script import BLOCK, CONNECT, DOT, RESET, STALL, Script, wire
 
 KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
 
@@ -70,13 +49,6 @@ class Message:
 
 
 @dataclass
-class _Rule:
-    point: str
-    answer: Answer
-    left: float
-
-
-@dataclass
 class _Session:
     number: int
     tls: bool = False
@@ -90,7 +62,7 @@ class _Gone(Exception):
     pass
 
 
-class ScriptedRelay:
+class ScriptedRelay(Script):
     """``lenient``: ends of data that it takes besides CRLF.CRLF, as some relays do. ``tls_keywords``: EHLO under TLS, if other.
 
     ``auth``: user to password, or to token; AUTH with ``mechanisms`` is then offered, PLAIN and LOGIN if nothing else is said.
@@ -108,6 +80,7 @@ class ScriptedRelay:
         host: str = "127.0.0.1",
         receive_buffer: int | None = None,
     ) -> None:
+        super().__init__()
         self.keywords = tuple(keywords)
         self.tls_keywords = self.keywords if tls_keywords is None else tuple(tls_keywords)
         self.starttls, self.implicit, self.auth = starttls, implicit, dict(auth or {})
@@ -124,27 +97,9 @@ class ScriptedRelay:
         """What was answered to challenges of AUTH."""
         self.client_certificates: list[dict[str, Any]] = []
         self._receive_buffer = receive_buffer
-        self._rules: list[_Rule] = []
-        self._resumed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Event()
-
-    # the script
-
-    def on(self, point: str, answer: Answer, *, times: float = float("inf")) -> None:
-        """From now on; a later rule goes before an earlier one."""
-        if answer is STALL or (not isinstance(answer, str | bytes | _Step) and STALL in answer):
-            self._resumed.clear()
-        self._rules.insert(0, _Rule(point, answer, times))
-
-    def forget(self) -> None:
-        """All goes well again."""
-        self._rules.clear()
-
-    def resume(self) -> None:
-        """What STALLs goes on, now and later, until another STALL is told."""
-        self._resumed.set()
 
     # what came
 
@@ -308,13 +263,7 @@ class ScriptedRelay:
     ) -> str:
         """Answer as told, or as usual; the first text that was said. A message counts as taken once a 250 is about to be said,
         or once nothing is going to be said any more."""
-        answer: Answer = usual
-        for rule in self._rules:
-            if rule.left > 0 and point.upper().startswith(rule.point.upper()):
-                rule.left -= 1
-                answer = rule.answer
-                break
-        steps = [answer] if isinstance(answer, str | bytes | _Step) else list(answer)
+        steps = self.answer(point, usual)
         if taking is not None and not (isinstance(steps[0], str) and steps[0][:1] in "45"):
             session, raw = taking
             self.messages.append(
@@ -323,19 +272,18 @@ class ScriptedRelay:
             self._arrived.set()
         said = ""
         for step in steps:
-            if step is DROP:
+            if isinstance(step, str | bytes):
+                octets = wire(step)
+                said = said or octets.decode("utf-8", "replace")
+                writer.write(octets)
+                await writer.drain()
+            elif step is STALL:
+                await self.resumed()
+            else:
+                if step is RESET:
+                    sock = writer.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 raise _Gone
-            if step is RESET:
-                sock = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                raise _Gone
-            if step is STALL:
-                await self._resumed.wait()
-                continue
-            step = step if isinstance(step, bytes) else _wire(str(step))
-            said = said or step.decode("utf-8", "replace")
-            writer.write(step)
-            await writer.drain()
         return said
 
     async def _log_in(
@@ -371,12 +319,3 @@ class ScriptedRelay:
         tls = writer.get_extra_info("ssl_object")
         if tls is not None and (certificate := tls.getpeercert()):
             self.client_certificates.append(certificate)
-
-
-def _wire(reply: str) -> bytes:
-    if not reply:
-        return b""
-    lines = reply.split("\n")
-    code = lines[0][:3]
-    texts = [line.removeprefix(code)[1:] if line.startswith(code) else line for line in lines]
-    return b"".join(f"{code}{' ' if i == len(texts) - 1 else '-'}{text}\r\n".encode() for i, text in enumerate(texts))

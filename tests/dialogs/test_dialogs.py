@@ -41,7 +41,8 @@ from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from smtpguard.wire.login import Logins
 from smtpguard.wire.target import RelayTarget, Tls
-from tests.scripted_relay import DOT, KEYWORDS, ScriptedRelay
+from tests.script import DOT
+from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import pass_on, proxied, until
 
 DIALOGS = sorted(Path(__file__).parent.glob("*.dialog"))

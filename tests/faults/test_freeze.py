@@ -14,7 +14,8 @@ from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import campaign, mail
-from tests.scripted_relay import DOT, STALL, Message
+from tests.script import DOT, STALL
+from tests.scripted_relay import Message
 
 Home = tuple[Machine, Recorder]
 PETER = "peter@partner.example"

@@ -16,7 +16,7 @@ from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import campaign, mail, story
-from tests.scripted_relay import DOT, STALL
+from tests.script import DOT, STALL
 
 Home = tuple[Machine, Recorder]
 

@@ -19,7 +19,7 @@ from tests.faults.machine import ANNA, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import story
-from tests.scripted_relay import DOT, STALL
+from tests.script import DOT, STALL
 from tests.store.conftest import a_server
 
 

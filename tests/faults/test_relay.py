@@ -12,7 +12,7 @@ from tests.faults.machine import ANNA, CAMPAIGNS, RAMADAN, Machine, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, member, until
 from tests.peers.letters import campaign, mail, story
-from tests.scripted_relay import DOT, DROP
+from tests.script import DOT, DROP
 
 Home = tuple[Machine, Recorder]
 

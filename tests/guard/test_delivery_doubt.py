@@ -17,7 +17,8 @@ from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls
 from tests.guard.house import RAMADAN
 from tests.guard.office import BO, DI, LATER, Flaky, Office
-from tests.scripted_relay import DOT, DROP, ScriptedRelay
+from tests.script import DOT, DROP
+from tests.scripted_relay import ScriptedRelay
 
 # doubt
 

@@ -17,7 +17,8 @@ from tests.peers import letters, postfix
 from tests.peers.chain import POLICY, Guard, Recorder, rules, until
 from tests.peers.postfix import Postfix, free_port
 from tests.peers.recipe import parameters, recipe
-from tests.scripted_relay import DOT, STALL, Message
+from tests.script import DOT, STALL
+from tests.scripted_relay import Message
 
 SECRET = "hunter2"
 REFUSED = """

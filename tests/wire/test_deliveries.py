@@ -19,7 +19,8 @@ from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.deliveries import Deliveries, stuff
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls
-from tests.scripted_relay import DOT, DROP, KEYWORDS, ScriptedRelay
+from tests.script import DOT, DROP
+from tests.scripted_relay import KEYWORDS, ScriptedRelay
 
 PLAIN = Message.of(b"Subject: Hello\r\n\r\n.a dot\r\n..two\r\n")
 EIGHT = Message.of("Subject: Hello\r\n\r\nHej då\r\n".encode())

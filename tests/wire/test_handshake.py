@@ -12,7 +12,8 @@ import trustme
 from smtpguard.wire.handshake import open_connection
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
-from tests.scripted_relay import CONNECT, DROP, ScriptedRelay
+from tests.script import CONNECT, DROP
+from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import BODY, begin, connected, stands
 
 

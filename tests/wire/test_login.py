@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
-from tests.scripted_relay import DROP, KEYWORDS, STALL, ScriptedRelay
+from tests.script import DROP, STALL
+from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import until
 from tests.wire.submitting import ANNA, SECRET, Slept, coded, plain, start_tls, submission, xoauth2
 

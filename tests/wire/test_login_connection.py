@@ -15,7 +15,8 @@ from smtpguard.wire.listener import ServerTls
 from smtpguard.wire.login import Logins
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
-from tests.scripted_relay import DOT, DROP, ScriptedRelay
+from tests.script import DOT, DROP
+from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import until
 from tests.wire.submitting import ANNA, PEOPLE, plain, start_tls, submission
 

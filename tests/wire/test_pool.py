@@ -11,7 +11,8 @@ import pytest
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
-from tests.scripted_relay import BLOCK, CONNECT, DROP, STALL, ScriptedRelay
+from tests.script import BLOCK, CONNECT, DROP, STALL
+from tests.scripted_relay import ScriptedRelay
 
 MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
 

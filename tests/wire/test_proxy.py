@@ -12,7 +12,8 @@ from smtpguard.mail import reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
-from tests.scripted_relay import BLOCK, DOT, DROP, KEYWORDS, RESET, STALL, ScriptedRelay
+from tests.script import BLOCK, DOT, DROP, RESET, STALL
+from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import pass_on, proxied, until
 
 HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")

@@ -14,7 +14,8 @@ from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.relay import RelayConnection
 from smtpguard.wire.replies import MAX_LINE_OCTETS, MAX_REPLY_LINES, BadReply, Replies
 from smtpguard.wire.target import Timeouts
-from tests.scripted_relay import BLOCK, DOT, DROP, RESET, STALL, ScriptedRelay
+from tests.script import BLOCK, DOT, DROP, RESET, STALL
+from tests.scripted_relay import ScriptedRelay
 from tests.wire.relayed import BODY, MAIL, RCPT, begin, connected, stands
 
 # replies

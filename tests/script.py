@@ -1,0 +1,90 @@
+"""What a relay of the tests is told to answer, by points of a session. What is not told goes well.
+
+    script.on("RCPT TO:<bob@", "550 5.1.1 No such user")     # by the beginning of a command, case-blind
+    script.on("MAIL", "451 4.3.0 Later", times=1)            # once, then as usual
+    script.on(DOT, DROP)                                     # the content came, the connection goes
+
+Steps: text (a reply, more than one line with \\n), bytes (sent as they are), DROP (FIN), RESET (RST), STALL (silence until
+``resume()``), or several of these in a list. Points: a command's beginning, CONNECT, DOT, and BLOCK (each piece of content
+that arrives before the dot). Never here: a session (scripted_relay).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONNECT = "<connect>"
+DOT = "<dot>"
+BLOCK = "<block>"
+
+
+class _Silent:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+DROP = _Silent("DROP")
+RESET = _Silent("RESET")
+STALL = _Silent("STALL")
+
+Step = str | bytes | _Silent
+Answer = Step | Sequence[Step]
+
+
+@dataclass
+class _Rule:
+    point: str
+    answer: Answer
+    left: float
+
+
+class Script:
+    def __init__(self) -> None:
+        self._rules: list[_Rule] = []
+        self._resumed = asyncio.Event()
+
+    def on(self, point: str, answer: Answer, *, times: float = float("inf")) -> None:
+        """From now on; a later rule goes before an earlier one."""
+        if STALL in _steps(answer):
+            self._resumed.clear()
+        self._rules.insert(0, _Rule(point, answer, times))
+
+    def forget(self) -> None:
+        """All goes well again."""
+        self._rules.clear()
+
+    def resume(self) -> None:
+        """What STALLs goes on, now and later, until another STALL is told."""
+        self._resumed.set()
+
+    async def resumed(self) -> None:
+        await self._resumed.wait()
+
+    def answer(self, point: str, usual: str) -> list[Step]:
+        """As told, or as usual. A rule that holds for a number of times is used up by it."""
+        for rule in self._rules:
+            if rule.left > 0 and point.upper().startswith(rule.point.upper()):
+                rule.left -= 1
+                return _steps(rule.answer)
+        return [usual]
+
+
+def _steps(answer: Answer) -> list[Step]:
+    return [answer] if isinstance(answer, str | bytes | _Silent) else list(answer)
+
+
+def wire(step: str | bytes) -> bytes:
+    """A reply with its line ends, whose code may stand on each line or on the first alone; bytes as they are."""
+    if isinstance(step, bytes):
+        return step
+    if not step:
+        return b""
+    lines = step.split("\n")
+    code = lines[0][:3]
+    texts = [line.removeprefix(code)[1:] if line.startswith(code) else line for line in lines]
+    return b"".join(f"{code}{' ' if i == len(texts) - 1 else '-'}{text}\r\n".encode() for i, text in enumerate(texts))
