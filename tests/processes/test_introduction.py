@@ -9,9 +9,7 @@ import socket
 import pytest
 
 from tests.processes.test_proxyline import binary
-from tests.processes.test_supervisor import PATIENCE, Tree, ask, grow
-
-__all__ = ["grow"]
+from tests.processes.tree import PATIENCE, Grow, Tree, ask
 
 LINE = b"PROXY TCP4 192.0.2.7 192.0.2.8 56324 25\r\n"
 
@@ -23,8 +21,8 @@ def through(tree: Tree, header: bytes) -> socket.socket:
 
 
 @pytest.fixture
-def tree(grow) -> Tree:
-    tree: Tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", per_client=2, total=6)
+def tree(grow: Grow) -> Tree:
+    tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", per_client=2, total=6)
     tree.until("READY=1")
     return tree
 
@@ -63,8 +61,8 @@ def test_no_header_is_no_connection(tree: Tree) -> None:
         assert heard(sock) == b""
 
 
-def test_a_look_at_the_port(grow) -> None:
-    tree: Tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8")
+def test_a_look_at_the_port(grow: Grow) -> None:
+    tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8")
     tree.until("READY=1")
     for _ in range(20):
         through(tree, b"").close()
@@ -72,15 +70,15 @@ def test_a_look_at_the_port(grow) -> None:
         assert sock.recv(100).startswith(b"220")
 
 
-def test_who_says_nothing_is_not_waited_for(grow) -> None:
-    tree: Tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", proxy_seconds=0.1)
+def test_who_says_nothing_is_not_waited_for(grow: Grow) -> None:
+    tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", proxy_seconds=0.1)
     tree.until("READY=1")
     with through(tree, LINE[:-1]) as sock:
         assert heard(sock) == b""
 
 
-def test_a_stranger_is_no_proxy(grow) -> None:
-    tree: Tree = grow(["proxy"], proxy=True, trust="10.0.0.0/8")
+def test_a_stranger_is_no_proxy(grow: Grow) -> None:
+    tree = grow(["proxy"], proxy=True, trust="10.0.0.0/8")
     tree.until("READY=1")
     with through(tree, b"") as sock:
         assert heard(sock).startswith(b"421 4.7.0 This port is for trusted proxies")

@@ -1,13 +1,19 @@
-"""The tree's numbers: added up over processes and their lives, and the newest of what several have found."""
+"""The tree's numbers: added up over processes and their lives, and the newest of what several have found; and a real tree's."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smtpguard.processes.numbers import Numbers, Said
+from tests.processes.tree import PATIENCE, Grow, ask
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["proxy-1", "proxy-2"]), st.sampled_from(["counts", "beats", "ends", "dies"]))
@@ -61,3 +67,66 @@ def test_a_beat_says_it_as_json_or_says_nothing() -> None:
     said = Said(counts={"words": 3}, found={"relay": (5.5, 1)})
     assert Said.of(json.loads(json.dumps({"counts": said.counts, "found": said.found}))) == said
     assert Said.of({}) == Said()
+
+
+class TestTree:
+    """What one kind of part is told of a real one."""
+
+    def test_it_is_told_what_happens(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
+        tree = grow(
+            ["proxy", "proxy", "shows"], shows="shows", silence_seconds=4, first_pause_seconds=0.01, per_client=3
+        )
+        name = f"127.0.0.1:{tree.port}"
+
+        def told() -> dict[str, object]:
+            return json.loads((tmp_path / "numbers").read_text()) if (tmp_path / "numbers").exists() else {}
+
+        def until(**numbers: object) -> None:
+            deadline = time.monotonic() + PATIENCE
+            while {key: told().get(key) for key in numbers} != numbers:
+                assert time.monotonic() < deadline, told()
+                time.sleep(0.02)  # another process is to tell a third one
+
+        tree.until("READY=1")
+        until(connections={name: 0}, accepted={name: 0}, refused={name: 0}, deaths={"proxy": 0, "shows": 0},
+              ready={"proxy": 2, "shows": 1})  # fmt: skip
+        first, victim = tree.connect()
+        second, _ = tree.connect()
+        third, _ = tree.connect()
+        for sock, word in ((first, "down"), (second, "up"), (third, "hello")):
+            assert ask(sock, word).startswith(b"250")
+        one_too_many, _ = tree.connect()
+        one_too_many.close()
+        until(connections={name: 3}, accepted={name: 3}, refused={name: 1}, counts={"words": 3})
+        assert told()["found"]["relay"][1] == 1  # type: ignore[index]
+        os.kill(victim, signal.SIGKILL)
+        until(deaths={"proxy": 1, "shows": 0}, ready={"proxy": 2, "shows": 1}, counts={"words": 3})
+        for sock in (first, second, third):
+            sock.close()
+        until(connections={name: 0}, accepted={name: 3})
+
+    def test_however_often_it_dies_nothing_else_ends_or_waits(
+        self, grow: Grow, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TOY_NUMBERS", "broken")
+        tree = grow(["proxy", "shows"], shows="shows", deaths=2, first_pause_seconds=0.001, longest_pause_seconds=0.01)
+        tree.until("READY=1\nSTATUS=proxy ready; ")
+        died = 0
+        while died < 6:
+            line = tree.process.stdout.readline()
+            assert line, "it has ended"
+            died += "part died" in line
+        sock, pid = tree.connect()
+        with sock:
+            assert pid
+        tree.process.send_signal(signal.SIGTERM)
+        assert tree.wait() == 0
+
+    def test_it_alone(self, grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a unit of its own there is nothing else to wait for."""
+        monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
+        tree = grow(["shows"], shows="shows", ports=[])
+        tree.until("READY=1\nSTATUS=shows ready")
+        tree.process.send_signal(signal.SIGTERM)
+        assert tree.wait() == 0

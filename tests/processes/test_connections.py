@@ -1,0 +1,113 @@
+"""Connections in a real tree: each to the least loaded of its own parts, none lost while there is no part, and exact limits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+from tests.processes.tree import PATIENCE, Grow
+
+
+def test_the_least_loaded_gets_the_next(grow: Grow) -> None:
+    tree = grow(["proxy", "proxy"])
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        opened = [tree.connect() for _ in range(6)]
+        emptied = opened[0][1]
+        for sock, pid in opened:
+            undo.enter_context(sock)
+            if pid == emptied:
+                sock.close()
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:  # "closed" travels beside us; then three in a row go to the same part
+            again = [tree.connect() for _ in range(3)]
+            for sock, _ in again:
+                sock.close()
+            if {pid for _, pid in again} == {emptied}:
+                break
+        assert {pid for _, pid in again} == {emptied}
+
+
+def test_with_no_part_ready_the_backlog_keeps_connections(grow: Grow) -> None:
+    tree = grow(["proxy"], first_pause_seconds=0.3)
+    tree.until("READY=1")
+    sock, victim = tree.connect()
+    os.kill(victim, signal.SIGKILL)
+    with contextlib.suppress(ConnectionResetError):
+        sock.recv(1)
+    sock.close()
+    again, pid = tree.connect()
+    again.close()
+    assert pid not in (0, victim)
+
+
+def test_limits_are_exact(grow: Grow) -> None:
+    tree = grow(["proxy", "proxy"], total=5)
+    tree.until("READY=1")
+    open_ = [tree.connect() for _ in range(5)]
+    assert all(pid for _, pid in open_)
+    with socket.create_connection(("127.0.0.1", tree.port), timeout=PATIENCE) as one_too_many:
+        assert one_too_many.recv(200).startswith(b"421 4.7.0 ")
+        assert one_too_many.recv(1) == b""
+    open_[0][0].close()
+    tree.greets(bool)
+    for sock, _ in open_:
+        sock.close()
+
+
+def test_a_limit_a_client(grow: Grow) -> None:
+    tree = grow(["proxy"], per_client=2)
+    tree.until("READY=1")
+    open_ = [tree.connect() for _ in range(3)]
+    assert [bool(pid) for _, pid in open_] == [True, True, False]
+    with socket.socket() as other:
+        other.settimeout(PATIENCE)
+        other.bind(("127.0.0.2", 0))
+        other.connect(("127.0.0.1", tree.port))
+        assert other.recv(100).startswith(b"220 ")
+    for sock, _ in open_:
+        sock.close()
+
+
+def test_each_kind_of_connection_goes_to_its_own_parts(grow: Grow, tmp_path: Path) -> None:
+    """And an MTA's milter connections are no client's: they are not counted as one, and hear no SMTP."""
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "milter"], unix=str(path), per_client=1, total=4)
+    tree.until("READY=1")
+    with contextlib.ExitStack() as undo:
+        smtp, proxy = tree.connect()
+        undo.enter_context(smtp)
+        said = []
+        for _ in range(4):
+            mta = undo.enter_context(socket.socket(socket.AF_UNIX))
+            mta.settimeout(PATIENCE)
+            mta.connect(str(path))
+            said.append(mta.recv(100))
+    assert len(set(said[:3])) == 1
+    assert said[0].startswith(b"220 ")
+    assert int(said[0].split()[1]) != proxy
+    assert said[3] == b"", "one too many in all is closed, without a word of SMTP"
+    tree.process.send_signal(signal.SIGTERM)
+    assert tree.wait() == 0
+    assert not path.exists()
+
+
+def test_milters_wait_for_their_part_while_smtp_goes_on(grow: Grow, tmp_path: Path) -> None:
+    path = tmp_path / "milter.sock"
+    tree = grow(["proxy", "milter"], unix=str(path))
+    tree.until("READY=1")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for sock in (first, second):
+            sock.settimeout(PATIENCE)
+        first.connect(str(path))
+        before = int(first.recv(100).split()[1])
+        os.kill(before, signal.SIGKILL)
+        smtp, pid = tree.connect()
+        with smtp:
+            assert pid
+        second.connect(str(path))
+        assert int(second.recv(100).split()[1]) != before
