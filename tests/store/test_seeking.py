@@ -116,7 +116,8 @@ def test_an_older_database_gets_its_words(url: str) -> None:
         )  # fmt: skip
         written(database, hold)
         with database.write() as connection:
-            connection.execute(text("DROP INDEX hold_rows"))
+            for index in ("hold_rows", "entry_rare"):
+                connection.execute(text(f"DROP INDEX {index}"))
             for column in ("sought", "marks"):
                 connection.execute(text(f"ALTER TABLE hold DROP COLUMN {column}"))
             connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
