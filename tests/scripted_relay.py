@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import socket
 import ssl
 import struct
@@ -39,6 +40,11 @@ class Message:
     @property
     def content(self) -> bytes:
         return (b"\r\n" + self.raw).replace(b"\r\n.", b"\r\n")[2:]
+
+    @property
+    def recipients(self) -> list[str]:
+        """Their addresses, in the order of the alphabet."""
+        return sorted(re.findall("<(.*?)>", b" ".join(self.rcpts).decode()))
 
     def field(self, name: bytes) -> bytes:
         """What a header field says on its first line; nothing where there is none."""

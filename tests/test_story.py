@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -134,7 +133,7 @@ def test_a_second_guard_on_the_same_port_says_so_in_one_line(guard: Stage) -> No
     assert done.stderr == f"smtpguard: cannot listen on 127.0.0.1:{guard.port}: the port is in use\n"
 
 
-def test_graceful_stop_finishes_what_is_in_data_and_parts_from_the_idle(tmp_path: Path) -> None:
+def test_graceful_stop_finishes_what_is_in_data_and_parts_from_the_idle() -> None:
     with stage() as guard:
         idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=30)
         busy = socket.create_connection(("127.0.0.1", guard.port), timeout=30)

@@ -40,7 +40,7 @@ async def test_lists_are_known_before_the_parts_start(settings: Settings) -> Non
     assert await journalled(settings) == ["list", "list"], "what was read once has its turn"
 
 
-async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings, tmp_path: Path) -> None:
+async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> None:
     source = settings.policy.parent / "lists" / "newsletter.csv"
     source.unlink()
     os.mkfifo(source)  # to open it is to wait for somebody who writes

@@ -29,7 +29,7 @@ def campaign(body: str = "", mime: str = "", subject: str = "Ramadan mubarak!", 
     return signed(letter(sender=WRITER, subject=subject, head=CAMPAIGN + head, body=body + FOOTER, mime=mime))
 
 
-def parts(kind: str, *each: str) -> str:
+def parts(*each: str) -> str:
     """A multipart's body, each part with its own header."""
     return "".join(f"--=_b\r\n{part}\r\n" for part in each) + "--=_b--\r\n"
 
@@ -87,21 +87,21 @@ FOUND = {
     "with a zero width space": campaign("Tonight: ba\u200bcon"),
     "in full width": campaign("Tonight: ｂａｃｏｎ"),
     "in one alternative only": campaign(
-        parts("", PLAIN + "Hello", "Content-Type: text/html\r\n\r\n<p>bacon</p>"), mixed("multipart/alternative")
+        parts(PLAIN + "Hello", "Content-Type: text/html\r\n\r\n<p>bacon</p>"), mixed("multipart/alternative")
     ),
     "in an attached message": campaign(
-        parts("", PLAIN + "Hello", f"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\n{PORK}"), mixed()
+        parts(PLAIN + "Hello", f"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\n{PORK}"), mixed()
     ),
     "in an attached text": campaign(
-        parts("", PLAIN + "Hello", f'Content-Type: text/plain; name="a.txt"\r\nContent-Disposition: attachment\r\n\r\n{PORK}'),
+        parts(PLAIN + "Hello", f'Content-Type: text/plain; name="a.txt"\r\nContent-Disposition: attachment\r\n\r\n{PORK}'),
         mixed(),
     ),
     "in the name of an attachment": campaign(
-        parts("", PLAIN + "Hello", 'Content-Type: application/pdf; name="bacon.pdf"\r\nContent-Disposition: attachment\r\n\r\nx'),
+        parts(PLAIN + "Hello", 'Content-Type: application/pdf; name="bacon.pdf"\r\nContent-Disposition: attachment\r\n\r\nx'),
         mixed(),
     ),
     "in a multipart in a multipart": campaign(
-        parts("", 'Content-Type: multipart/mixed; boundary="=_c"\r\n\r\n--=_c\r\n' + PLAIN + PORK + "\r\n--=_c--"), mixed()
+        parts('Content-Type: multipart/mixed; boundary="=_c"\r\n\r\n--=_c\r\n' + PLAIN + PORK + "\r\n--=_c--"), mixed()
     ),
     "in the preamble of nothing": campaign("no parts here\r\n" + PORK, mixed()),
 }  # fmt: skip
@@ -121,9 +121,9 @@ UNREADABLE = {
     "two content types": campaign("Hello", 'MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Type: text/html\r\n'),
     "message/partial": campaign("Hello", 'MIME-Version: 1.0\r\nContent-Type: message/partial; id="1"; number=1; total=2\r\n'),
     "an external body": campaign("Content-Type: text/plain\r\n\r\n", "MIME-Version: 1.0\r\nContent-Type: message/external-body; access-type=URL; URL=\"https://x.example/\"\r\n"),
-    "TNEF": campaign(parts("", PLAIN + "Hello", 'Content-Type: application/ms-tnef; name="winmail.dat"\r\n\r\nx'), mixed()),
+    "TNEF": campaign(parts(PLAIN + "Hello", 'Content-Type: application/ms-tnef; name="winmail.dat"\r\n\r\nx'), mixed()),
     "S/MIME": campaign("aGVsbG8=\r\n", "MIME-Version: 1.0\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\nContent-Transfer-Encoding: base64\r\n"),
-    "PGP/MIME": campaign(parts("", "Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1", "Content-Type: application/octet-stream\r\n\r\nx"), mixed('multipart/encrypted; protocol="application/pgp-encrypted"')),
+    "PGP/MIME": campaign(parts("Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1", "Content-Type: application/octet-stream\r\n\r\nx"), mixed('multipart/encrypted; protocol="application/pgp-encrypted"')),
     "PGP in the text": campaign("-----BEGIN PGP MESSAGE-----\r\n\r\nhQEMA\r\n-----END PGP MESSAGE-----\r\n"),
     "nesting of 2,000": campaign("".join(f'Content-Type: multipart/mixed; boundary="{n}"\r\n\r\n--{n}\r\n' for n in range(2000)), 'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="x"\r\n'),
     "parts without end": campaign("--=_b\r\n\r\nx\r\n" * 20_000, mixed()),

@@ -101,8 +101,13 @@ class Stage:
         """What it says to programs."""
         result = self.run(command, *args, "--json")
         assert result.exit_code == 0, result.output
-        return [json.loads(line) for line in result.stdout.splitlines()]
+        return rows(result)
 
     def state(self) -> list[str]:
         """Of all that is or was held."""
         return [row["state"] for row in self.rows(held.command, "list")]
+
+
+def rows(result: Result) -> list[dict[str, Any]]:
+    """What was said to programs."""
+    return [json.loads(line) for line in result.stdout.splitlines()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
+from tests.cli.stage import rows
 from tests.reading.letters import OUTLOOK, letter
 from tests.reading.test_story import STORY
 
@@ -53,10 +53,6 @@ def quote(tmp_path: Path) -> Path:
         letter("Hej Kim,\n\noffert bifogas.\n\nMvh\nAnna\n", {**OUTLOOK, "To": "kim@customer.example"}).raw[:]
     )
     return path
-
-
-def rows(result: Result) -> list[dict[str, object]]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_the_story_for_people(run: Run, story: Path) -> None:

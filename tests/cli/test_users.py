@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pty
 import subprocess
@@ -17,6 +16,7 @@ from click.testing import CliRunner, Result
 from smtpguard.app.services import opened
 from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
+from tests.cli.stage import rows
 
 PASSWORD = "a password that is long"
 
@@ -40,10 +40,6 @@ def run(config: Path, *words: str, input: str | None = None) -> Result:
 
 def add(config: Path, address: str = "eva@example.com", *words: str) -> Result:
     return run(config, "users", "add", address, *words, "--password-file", "-", input=PASSWORD + "\n")
-
-
-def rows(result: Result) -> list[dict[str, object]]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def entries(config: Path) -> list[tuple[str, dict[str, object], object]]:

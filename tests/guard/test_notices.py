@@ -224,7 +224,7 @@ async def test_another_process_writes_no_second_digest(home: House) -> None:
     assert set(told.values()) == {1}
 
 
-async def test_after_the_window_notices_come_singly_again(home: House) -> None:
+async def test_after_the_window_notices_come_singly_again() -> None:
     flood = Flood(singly=1, window=timedelta(minutes=10))
     assert [flood.takes("a", MONDAY), flood.takes("a", MONDAY), flood.takes("b", MONDAY)] == [True, False, True]
     assert flood.takes("a", MONDAY + timedelta(minutes=10))

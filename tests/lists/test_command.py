@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from smtpguard.app.files import read_settings
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
+from tests.cli.stage import rows
 
 FROM = {"ramadan": ["ramadan.csv"]}
 POLICY = """\
@@ -43,10 +44,6 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *words: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(folder / "smtpguard.yaml"), "lists", *words])
-
-
-def rows(result: Result) -> list[dict[str, object]]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_sync_show_match(folder: Path) -> None:

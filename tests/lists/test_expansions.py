@@ -209,9 +209,7 @@ def test_what_cannot_be_read_leaves_what_was_known(
     assert News.WELL in maps(aliases=FINE).news
 
 
-def test_a_map_that_has_lost_most_is_not_believed_unless_somebody_says_so(
-    house: House, maps: Callable[..., Report]
-) -> None:
+def test_a_map_that_has_lost_most_is_not_believed_unless_somebody_says_so(maps: Callable[..., Report]) -> None:
     maps({**ALIASES, "domains": ["example.com"]}, aliases="".join(f"a{n}: k1@kund.se\n" for n in range(30)))
     report = maps({**ALIASES, "domains": ["example.com"]}, aliases="a1: k1@kund.se\n")
     assert "1 address expands, where 30 did before" in report.problem

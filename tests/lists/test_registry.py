@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from smtpguard.lists.declared import Origin
 from smtpguard.lists.recipients import Kind, Span
 from smtpguard.lists.shelf import State, index_path
 from smtpguard.mail.address import Address
@@ -293,9 +294,7 @@ def test_declarations(ready) -> None:
         ("10.1.2.3", set(), False),
     ],
 )
-def test_an_origin_holds_in_each_kind(house, client: str, signed: set[str], proven: bool) -> None:
-    from smtpguard.lists.declared import Origin
-
+def test_an_origin_holds_in_each_kind(client: str, signed: set[str], proven: bool) -> None:
     origin = Origin(dkim=frozenset({"shop.example.com"}), clients=(ip_network("10.1.2.0/24"),))
     assert origin.proven(client_ip=client, signed_by=frozenset(signed)) is proven
     below = Origin(dkim=frozenset({"*.example.com"}))

@@ -28,6 +28,7 @@ from tests.peers.recipe import parameters, recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "milter.md"
 ANNA, SECRET = "anna@example.com", "hunter2"
+CUSTOMERS = ["customer1@mailbox1.example.org", "customer2@mailbox2.example.org"]
 EXPANDED = "eid@lists.example.com"
 """Another address of the list: one that the MTA expands itself."""
 NEWS = """\

@@ -27,7 +27,6 @@ from tests.peers.directory import (
 
 pytestmark = pytest.mark.xdist_group("directory")
 
-ODD = 'Eva *(Ek)\\2C "dr"'
 DATA = entries(
     [
         person("Lena", more="mail: lena@kund.se\n"),

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from smtpguard.mail import swedish
-from smtpguard.reading import looks
 from smtpguard.reading.looks import Reading, from_declared_origin
 from smtpguard.reading.marks import KINDS
 from tests.reading import specimens
 from tests.reading.letters import around, letter, look, parts
 from tests.reading.test_marks import EXAMPLES, HTML, ICS
-
-READING = Path(looks.__file__).parent
-PROSE = re.compile(r'KINDS\[[^\]]+\]\.mark\(\s*(?:f?"|f?\')')
 
 
 def readings() -> Iterator[Reading]:

@@ -16,7 +16,6 @@ from smtpguard.store.store import Store
 from tests.store.making import (
     CONTENT,
     T0,
-    Clock,
     Gathered,
     a_freeze,
     a_hold,
@@ -239,7 +238,7 @@ async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
         await store.admit(item("T1"), relays("T1", counted=(ask,)))
 
 
-async def test_a_change_may_refuse_and_needs_a_hold(store: Store, clock: Clock) -> None:
+async def test_a_change_may_refuse_and_needs_a_hold(store: Store) -> None:
     await held(store, "H1")
     made = await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED), refused="too late"))
     assert made.refused == "too late"

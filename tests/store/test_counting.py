@@ -111,7 +111,7 @@ async def test_replies_are_counted_by_message_id(store: Store) -> None:
     assert await count(store, item("U2", asks=(THREAD,))) == {THREAD: 3}  # none: its own key
 
 
-async def test_nothing_in_the_tables_names_anybody(store: Store, tmp_path: Path) -> None:
+async def test_nothing_in_the_tables_names_anybody(store: Store) -> None:
     await count(store, to("T1", "somebody"))
     rows: list[Any] = []
     await store._writer.submit(lambda b: rows.extend(b.select("SELECT pair, scope FROM seen")))

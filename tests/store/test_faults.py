@@ -151,7 +151,7 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
 
 
 async def test_a_database_that_hangs_is_answered_for(
-    server: Any, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server's process is stopped, not ended: no error comes, only silence. The clock answers in its place."""
     url = server.get_uri()

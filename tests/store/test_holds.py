@@ -33,7 +33,7 @@ async def test_newest_first_and_by_state(store: Store, clock: Clock) -> None:
     assert (counts[State.WAITING], counts[State.REJECTED], counts[State.VOID]) == (3, 1, 0)
 
 
-async def test_pages_lose_nobody_of_the_same_moment(store: Store, clock: Clock) -> None:
+async def test_pages_lose_nobody_of_the_same_moment(store: Store) -> None:
     for i in range(7):
         await held(store, f"H{i}", at=T0)
     seen: list[str] = []
@@ -44,7 +44,7 @@ async def test_pages_lose_nobody_of_the_same_moment(store: Store, clock: Clock) 
     assert seen == [f"H{i}" for i in reversed(range(7))]
 
 
-async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store, clock: Clock) -> None:
+async def test_due_are_the_waiting_that_somebody_must_look_at(store: Store) -> None:
     await held(store, "late", expires_at=T0 + timedelta(hours=2))  # a quarter: half an hour
     await held(store, "soon", expires_at=T0 + timedelta(hours=1))
     await held(store, "told", attend_at=T0 + timedelta(hours=5))  # said by the guard

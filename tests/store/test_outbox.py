@@ -75,7 +75,7 @@ async def test_an_intent_is_written_once_whoever_comes_first(store: Store) -> No
     assert await store.lease("me", 10, 60) == ()
 
 
-async def test_a_lease_is_one_owners(store: Store, clock: Clock) -> None:
+async def test_a_lease_is_one_owners(store: Store) -> None:
     for n in range(5):
         await approved(store, f"H{n}")
     first, second = await asyncio.gather(store.lease("a", 3, 60), store.lease("b", 3, 60))

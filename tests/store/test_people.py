@@ -139,7 +139,7 @@ async def test_seen_moves_forward_and_what_is_over_is_swept(people: People) -> N
     assert await people.session("t1") is None
 
 
-async def test_tokens(people: People, store: Store) -> None:
+async def test_tokens(people: People) -> None:
     await put(people)
     token = Token(token_id="K1", account_id="A1", name="bot", secret="hash", scopes=(Scope.HELD_READ, Scope.FREEZES_SET),
                   created_at=T0, expires_at=T0 + timedelta(days=1))  # fmt: skip
@@ -155,7 +155,7 @@ async def test_tokens(people: People, store: Store) -> None:
 # -- the hooks' cursors
 
 
-async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store, clock: Clock) -> None:
+async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) -> None:
     cursors = Cursors(store)
     start = (await cursors.at("chat")).told
     assert start > 0

@@ -84,9 +84,7 @@ async def test_notes_survive_a_failed_batch(store: Store, monkeypatch: pytest.Mo
     assert await outcome(store, "T1") == "relayed"
 
 
-async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_storage_error_answers_all_of_the_batch_and_then_it_goes_on(store: Store) -> None:
     def fails(batch: Batch) -> None:
         raise OSError(errno.EIO, "fsync")
 
@@ -302,7 +300,7 @@ async def test_a_checkpoint_is_signed_every_minute(store: Store, clock: Clock, t
     assert (await store.verify()).ok
 
 
-async def test_a_fault_of_ours_does_not_end_the_writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_ours_does_not_end_the_writer(store: Store) -> None:
     def left() -> bool:
         raise RuntimeError("a fault in the caller")
 

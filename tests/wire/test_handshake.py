@@ -127,7 +127,7 @@ async def test_a_certificate_that_does_not_verify_sends_nothing(
         nothing_was_sent(relay)
 
 
-async def test_opportunistic_tls_takes_any_certificate_and_goes_on_without(ca: trustme.CA, tmp_path: Path) -> None:
+async def test_opportunistic_tls_takes_any_certificate_and_goes_on_without() -> None:
     async with ScriptedRelay(starttls=server_tls(trustme.CA(), "x.example")) as relay:
         async with connected(relay, tls=Tls.OPPORTUNISTIC) as connection:
             assert connection.tls

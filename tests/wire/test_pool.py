@@ -13,8 +13,7 @@ from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Timeouts, Tls
 from tests.script import BLOCK, CONNECT, DROP, STALL
 from tests.scripted_relay import ScriptedRelay
-
-MAIL, RCPT = b"MAIL FROM:<anna@example.com>", b"RCPT TO:<bo@example.net>"
+from tests.wire.relayed import MAIL, RCPT
 
 
 @asynccontextmanager

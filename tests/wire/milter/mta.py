@@ -41,7 +41,6 @@ from smtpguard.wire.milter.packet import (
 )
 
 POSTFIX = Negotiate(6, 0x1FF, 0x1FFFFF)
-SENDMAIL = Negotiate(6, 0x1FF, 0x1FFFFF)
 OLD = Negotiate(6, int(Actions.ADD_HEADERS | Actions.DELETE_RECIPIENTS), 0)
 """One that offers nothing that could be left out: it waits for an answer to everything."""
 
