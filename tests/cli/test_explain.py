@@ -12,8 +12,7 @@ from click.testing import CliRunner, Result
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from tests.cli.stage import rows
-from tests.reading.letters import OUTLOOK, letter
-from tests.reading.test_story import STORY
+from tests.reading.letters import OUTLOOK, STORY, letter
 
 KEYS = {
     "file", "action", "hits", "misses", "skipped", "unknown", "looks", "score", "marks", "recipients", "topics", "quorum", "policy_sha256",

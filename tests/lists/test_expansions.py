@@ -16,6 +16,7 @@ from smtpguard.lists.recipients import Classified, Kind, Span
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import News, Report
 from smtpguard.mail.address import Address
+from tests.cli.stage import rows
 from tests.lists.conftest import House
 
 CUSTOMERS = [f"k{n}@kund.se" for n in range(20)]
@@ -302,7 +303,7 @@ def test_what_nobody_has_thought_of_leaves_what_was_last_read(
 
 
 def test_at_the_command_line(tmp_path: Path) -> None:
-    from tests.lists.test_command import POLICY, rows, run
+    from tests.lists.test_command import POLICY, run
 
     (tmp_path / "smtpguard.yaml").write_text("policy: policy.yaml\n")
     expands = "expansions: {aliases: aliases, domains: [example.com]}\n"
