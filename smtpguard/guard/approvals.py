@@ -122,6 +122,10 @@ class Approvals:
             move = Move.APPROVE if choice is Choice.APPROVE else Move.REJECT
             if after(hold.state, move) is None:
                 return _refuse(Conflict, f"it is {hold.state.value} already")
+            if (
+                choice is Choice.APPROVE and self._passed() >= hold.expires_at
+            ):  # whoever sees to what expires may be late
+                return _refuse(Conflict, "its time is over, it will not be sent")
             if seen is not None and (
                 (seen.content_sha256, seen.envelope_sha256) != (hold.content_sha256, hold.envelope.sha256)
                 or seen.policy_sha256 not in (None, in_force.policy_sha256)

@@ -52,6 +52,8 @@ from smtpguard.reading.looks import Reading
 log = logging.getLogger(__name__)
 
 _SOURCES = len(Source)
+_NOT_RECORDED = "store", reply.NOT_RECORDED
+_UNRECORDED = {Full: ("full", reply.DISK_FULL), Busy: ("busy", reply.BUSY)}
 ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
 UNDECIDED = ("full", "busy", "store", "rounds", "failed")
 """No space; too many waiting; the store away, or too slow; another policy or another recall each time; an error of ours."""
@@ -123,13 +125,9 @@ class Intake:
         way = _Once(onward)
         try:
             return await self._straight(transaction, way)
-        except Full:
-            why, answer = "full", reply.DISK_FULL
-        except Busy:
-            why, answer = "busy", reply.BUSY
         except (LedgerError, TimeoutError) as error:
             log.warning("transaction %s: not recorded: %s: %s", transaction.id, type(error).__name__, error)
-            why, answer = "store", reply.NOT_RECORDED
+            why, answer = next((told for kind, told in _UNRECORDED.items() if isinstance(error, kind)), _NOT_RECORDED)
         except Exception as error:
             log.exception("transaction %s: unexpected", transaction.id)
             self._failed(transaction, error)

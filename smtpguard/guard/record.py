@@ -133,7 +133,7 @@ class Record:
         return Admission(
             verdict=verdict,
             events=tuple(events),
-            disposition=Held(hold_id=twin.hold_id, taken=taken),
+            disposition=Held(hold_id=twin.hold_id, taken=taken, released=twin.state is State.RELEASED),
             adopt=twin.hold_id if void else None,
             spared=self._spared(twin.verdict),
             counted=self.asks,

@@ -63,7 +63,7 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
         verdict = replace(verdict, quorum=verdict.quorum or quorum)
     if verdict.action is not Action.HOLD:
         return Standing(verdict=verdict, entry=entry)
-    verdict = _with_what_went_before(verdict, mailing)
+    verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is not None and mailing.copies >= term.copies:
         return Standing(verdict=_with(verdict, _stored_enough(mailing)), entry=entry)
     return Standing(verdict=verdict, entry=entry)
@@ -177,8 +177,9 @@ def _with(verdict: Verdict, hit: Hit) -> Verdict:
     return replace(verdict, action=max(verdict.action, hit.action), hits=(*verdict.hits, hit))
 
 
-def _with_what_went_before(verdict: Verdict, mailing: Mailing) -> Verdict:
-    """What is out already is known, and is said; and that it is no single message, so that one decides on more than one sees."""
+def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool) -> Verdict:
+    """What is out already is known, and is said; and that it is no single message, so that one decides on more than one sees.
+    ``in_doubt``: nobody knows what became of this very message before."""
     out, reasons = mailing.out, []
     sized = any(r.fact in OF_SIZE for h in verdict.hits if h.mode is Mode.ENFORCE for r in h.reasons)
     if mailing.messages and sized:
@@ -191,7 +192,7 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing) -> Verdict:
                 fact="mailing.sent",
                 observed=str(out),
                 limit="",
-                public=f"{what} had got it before it was stopped.",
+                public=f"{what} may have got it already." if in_doubt else f"{what} had got it before it was stopped.",
                 detail=f"relayed to {mailing.people.relayed}, and {mailing.people.admitted} more on the way",
             )
         )

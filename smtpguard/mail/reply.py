@@ -143,6 +143,10 @@ def held(hold_id: str) -> Reply:
     return Reply.of(250, "2.0.0", f"Held for review as {hold_id}")
 
 
+def released(hold_id: str) -> Reply:
+    return Reply.of(250, "2.0.0", f"Approved and sent already as {hold_id}")
+
+
 def rejected(sentence: str) -> Reply:
     return Reply.of(550, "5.7.1", *_lines(sentence))
 

@@ -73,6 +73,8 @@ SENTENCES: Mapping[str, str] = {
     "One person had got it before it was stopped": "En person hade fått det innan det stoppades",
     "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes":
         "Det är ett av flera meddelanden i ett utskick: det som bestäms gäller alla, och det som ännu kommer",
+    "One person may have got it already": "En person kan redan ha fått det",
+    "# people may have got it already": "# personer kan redan ha fått det",
     "# people had got it before it was stopped": "# personer hade fått det innan det stoppades",
     "Other copies of it are held, and people are to decide on all of them at once": "Andra exemplar av det väntar, och man avgör alla på en gång",
     "It was sent to be approved beforehand: nothing of it is sent on": "Det skickades för att godkännas på förhand: inget av det skickas vidare",

@@ -116,10 +116,12 @@ class Relayed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """``taken``: who waits, where the wire itself passes the message on to the rest; empty for all, or if the outbox does."""
+    """``taken``: who waits, where the wire itself passes the message on to the rest; empty for all, or if the outbox does.
+    ``released``: it waits no more, it was sent; its client tries again."""
 
     hold_id: str
     taken: tuple[Recipient, ...] = ()
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

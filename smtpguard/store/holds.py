@@ -24,7 +24,9 @@ _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, ta
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
- AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state = 'released' AND attend_at > ?)) ORDER BY held_at"""
+ AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state = 'released' AND attend_at > ? AND NOT EXISTS (
+  SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
+  WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state = 'failed'))) ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
 
@@ -113,7 +115,7 @@ def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
 
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
     """Of each key the hold that a retry is: a live one before a void one, the newest first; or one that was released within a
-    day, before its client tried again."""
+    day, before its client tried again, and reached everybody: for those whom it did not, nobody has it any more."""
     found: dict[str, Hold] = {}
     for key, *row in batch.select(_TWINS.format(", ".join("?" * len(keys))), (*keys, batch.now_us - _RELEASED_LATELY)):
         hold, before = _read(*row), found.get(key)

@@ -179,8 +179,8 @@ class Reception:
         match disposition:
             case Relayed(replies=(first, *_)):
                 return first, False
-            case Held(hold_id=hold_id):
-                return reply.held(hold_id), False
+            case Held(hold_id=hold_id, released=released):
+                return reply.released(hold_id) if released else reply.held(hold_id), False
             case Rejected(reply=answer):
                 return answer, False
             case Deferred(reply=answer, drop=drop):

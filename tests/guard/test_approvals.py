@@ -250,6 +250,17 @@ async def test_a_hold_whose_client_was_never_answered_is_void(home: House) -> No
     assert early.hold.state is State.WAITING
 
 
+async def test_what_ought_to_have_expired_is_not_sent_for_the_sweep_being_late(home: House) -> None:
+    hold = await held(home)
+    approvals = home.approvals()
+    home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
+    with pytest.raises(Conflict, match="its time is over"):
+        await approvals.vote(hold.hold_id, Choice.APPROVE, approver="eva@example.com", by="test")
+    assert (await again(home, hold.hold_id)).votes == ()
+    await approvals.sweep()
+    assert (await again(home, hold.hold_id)).state is State.EXPIRED
+
+
 async def test_what_was_decided_meanwhile_does_not_expire(home: House) -> None:
     hold = await held(home)
     change = home.approvals()._in_time(replace(hold, state=State.APPROVED), home.in_force, hold.expires_at)

@@ -20,6 +20,7 @@ from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import ContentMissing, Lease, Selector, Unavailable
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.verdict import Relayed
 from tests.guard.house import KEY, RAMADAN, House, Way
 from tests.guard.office import BO, LATER, ULF, Flaky, Office
 
@@ -46,6 +47,19 @@ async def test_a_release_goes_to_all_it_was_addressed_to_byte_by_byte(office: Of
     assert await office.state(hold_id) is State.RELEASED
     assert await office.journal(hold_id) == ["release attempt attempt", "release sent 250 2.0.0", "released"]
     assert await office.step(hours=1) == 0
+
+
+@pytest.mark.parametrize("refused", [(RAMADAN,), (ULF,), (RAMADAN, ULF)])
+async def test_a_retry_of_what_did_not_reach_everybody_is_judged_anew(office: Office, refused: Sequence[str]) -> None:
+    """To say 250 for the sake of the released hold would lose it: nobody has it any more for those it did not reach. What people
+    approved stands, so that it is the relay that answers."""
+    office.relay.says = {address: Reply.of(550, "5.1.1", "No such user") for address in refused}
+    first = await office.approved(ULF)
+    await office.until_quiet(steps=2)
+    assert await office.state(first) is State.RELEASED
+    still = Reply.of(550, "5.1.1", "No such user")
+    done = await office.home.intake()(office.home.transaction(RAMADAN, ULF), way := Way(replies=(still,)))
+    assert (done, len(way.sent)) == (Relayed(replies=(still,)), 1)
 
 
 async def test_the_hold_is_releasing_and_the_attempt_journalled_before_the_relay_hears_anything(office: Office) -> None:

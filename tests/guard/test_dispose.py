@@ -42,6 +42,9 @@ async def test_lost_after_the_dot_is_in_doubt_and_a_retry_to_a_list_is_held(home
     assert hold is not None
     assert [h.rule for h in hold.verdict.hits] == ["in-doubt-retry"]
     assert hold.verdict.quorum
+    said = " ".join(reason.public for hit in hold.verdict.hits for reason in hit.reasons)
+    assert "60 people may have got it already." in said
+    assert "had got it" not in said
 
 
 async def test_in_doubt_to_somebody_else_is_simply_tried_again(home: House) -> None:

@@ -170,7 +170,7 @@ async def test_a_retry_of_what_was_released_is_that(campaign: Campaign) -> None:
     await campaign.decide(held.hold_id)
     await campaign.office.until_quiet(steps=2)
     again = await campaign._intake(replace(transaction, id="AGAIN"), way := Way())
-    assert (again, way.sent) == (held, [])
+    assert (again, way.sent) == (replace(held, released=True), [])
     campaign.home.clock.pass_(hours=25)
     await campaign.home.watch.read()
     assert kinds([await campaign._intake(replace(transaction, id="LATER"), Way())]) == "r"

@@ -33,7 +33,9 @@ class Broken:
         (RuntimeError("surprise"), INTERNAL_ERROR, "failed"),
     ],
 )
-async def test_without_a_record_nothing_is_sent(home: House, error: Exception, reply: Reply, why: str) -> None:
+async def test_without_a_record_nothing_is_sent_and_the_log_says_why(
+    home: House, error: Exception, reply: Reply, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def admit(*_: Any) -> Any:
         raise error
 
@@ -46,15 +48,18 @@ async def test_without_a_record_nothing_is_sent(home: House, error: Exception, r
     assert reply.transient
     assert not way.sent
     assert way.abandoned == 1
+    (line,) = caplog.records
+    assert type(error).__name__ in f"{line.getMessage()} {line.exc_info}"
 
 
-async def test_content_that_cannot_be_kept_is_not_held(home: House) -> None:
+async def test_content_that_cannot_be_kept_is_not_held(home: House, caplog: pytest.LogCaptureFixture) -> None:
     async def keep(_: Any) -> None:
-        raise Full
+        raise Full("the quota for held content is used up")
 
     home.ledger = Broken(home, keep=keep)
     assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL)
     assert await home.store.holds() == []
+    assert "not recorded: Full: the quota for held content is used up" in caplog.text
 
 
 async def test_content_that_was_swept_is_kept_again(home: House) -> None:

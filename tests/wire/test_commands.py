@@ -149,11 +149,12 @@ async def test_held_and_deferred(tmp_path: Path) -> None:
         await onward.abandon()
         if transaction.message.raw == b"drop\r\n":
             return Deferred(reply=deferred("Later"), drop=True)
-        return Held(hold_id=transaction.id)
+        return Held(hold_id=transaction.id, released=transaction.message.raw == b"again\r\n")
 
     async with proxied(tmp_path, decide) as world:
         client = await world.connect()
         assert await client.send(b"x\r\n") == "250 2.0.0 Held for review as 0000000000000001"
+        assert await client.send(b"again\r\n") == "250 2.0.0 Approved and sent already as 0000000000000002"
         await client.begin()
         client.say(b"drop\r\n.\r\nNOOP\r\n")
         assert await client.hear_end() == b"451 4.7.1 Later\r\n"
