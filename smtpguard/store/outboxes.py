@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, bindparam, false, func, or_, select, update
+from sqlalchemy import Connection, FromClause, and_, bindparam, false, func, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.audit.chain import microseconds
@@ -52,19 +52,20 @@ def write(batch: Batch, rows: Iterable[tuple[tuple[object, ...], list[tuple[obje
         batch.rows("delivery").extend(recipients)
 
 
-def _leasable(now_us: int, *, all_frozen: bool = False) -> ColumnElement[bool]:
-    """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go."""
+def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox) -> ColumnElement[bool]:
+    """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go. ``some``: the outbox, or
+    a part of it."""
     live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
     released = hold.c.state.in_([State.APPROVED.value, State.RELEASING.value])
     of_content = or_(
-        and_(outbox.c.kind == IntentKind.RELEASE.value, live, released),
-        and_(outbox.c.kind == IntentKind.PART.value, live),
+        and_(some.c.kind == IntentKind.RELEASE.value, live, released),
+        and_(some.c.kind == IntentKind.PART.value, live),
     )
-    told = and_(outbox.c.kind.not_in(_OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
+    told = and_(some.c.kind.not_in(_OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
     return and_(
-        outbox.c.done.is_(False),
-        outbox.c.next_at <= now_us,
-        outbox.c.leased_until <= now_us,
+        some.c.done.is_(False),
+        some.c.next_at <= now_us,
+        some.c.leased_until <= now_us,
         or_(told, false() if all_frozen else of_content),
     )
 
@@ -73,7 +74,7 @@ def any_due(connection: Connection, now_us: int) -> bool:
     """Whether there may be something to lease: asked outside the writer, since the answer is mostly no."""
     joined = outbox.outerjoin(hold, hold.c.hold_id == outbox.c.hold_id)
     return (
-        connection.execute(select(outbox.c.intent_id).select_from(joined).where(_leasable(now_us)).limit(1)).first()
+        connection.execute(select(outbox.c.intent_id).select_from(joined).where(leasable(now_us)).limit(1)).first()
         is not None
     )
 
@@ -133,7 +134,7 @@ def _choose(batch: Batch, n: int) -> list[str]:
     query = (
         select(outbox.c.intent_id, outbox.c.kind, outbox.c.next_at, hold.c.doc)
         .select_from(joined)
-        .where(_leasable(batch.now_us, all_frozen=everything))
+        .where(leasable(batch.now_us, all_frozen=everything))
         .order_by(outbox.c.next_at, outbox.c.intent_id)
     )
     chosen: list[str] = []

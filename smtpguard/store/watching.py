@@ -1,0 +1,145 @@
+"""What operations watch: how much waits, and since when; and what is new in the journal, without a name of anybody.
+
+Every query walks along an index and ends after so many rows, however much there is: what is counted is counted to ``MOST``.
+Never here: what the numbers are called and who sees them (observe.metrics).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+from sqlalchemy import Connection, Select, and_, func, select, true
+
+from smtpguard.audit.chain import instant, microseconds
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.admission import Freeze
+from smtpguard.policy.approval import State
+from smtpguard.store.batch import read_freezes, read_head
+from smtpguard.store.outboxes import leasable
+from smtpguard.store.schema import entry, hold, outbox, underway
+
+MOST = 10_000
+LONGEST_WAITING = 1000
+"""Holds of which the deadline is looked at: it stands in their documents."""
+_WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """``entries``: the number of the journal's last one. ``holds`` that people have to decide on, the first since ``held_at``, those of
+    them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that could be sent and that nobody is at work on,
+    the first since ``due_at``; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
+    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``."""
+
+    entries: int
+    policy_sha256: str
+    kept_bytes: int
+    freezes: tuple[Freeze, ...]
+    holds: int
+    held_at: datetime | None
+    near: int
+    overdue: int
+    due: int
+    due_at: datetime | None
+    later: int
+    relaying: int
+    unsettled: int
+
+
+def look(connection: Connection, now: datetime, *, near: timedelta, settled_within: timedelta) -> Waiting:
+    head = read_head(connection)
+    freezes = tuple(f for f in read_freezes(connection) if f.until is None or now < f.until)
+    deadlines = _deadlines(connection, now + near)
+    due, due_at = _due(connection, microseconds(now), frozen=bool(freezes))
+    relaying, unsettled = _underway(connection, microseconds(now - settled_within))
+    return Waiting(
+        entries=head.seq,
+        policy_sha256=head.policy,
+        kept_bytes=head.kept_bytes,
+        freezes=freezes,
+        holds=_counted(connection, select(true()).where(_WAITING).limit(MOST)),
+        held_at=_first(connection.execute(select(func.min(hold.c.held_at)).where(_WAITING)).scalar()),
+        near=len(deadlines),
+        overdue=sum(at <= now for at in deadlines),
+        due=due,
+        due_at=due_at,
+        later=_counted(
+            connection,
+            select(true()).where(outbox.c.done.is_(False), outbox.c.next_at > microseconds(now)).limit(MOST),
+        ),
+        relaying=relaying,
+        unsettled=unsettled,
+    )
+
+
+def news(connection: Connection, after: int, limit: int) -> tuple[Sequence[Event], int]:
+    """What happened after that entry, in order, without what names a person; and the number of the last of it. A kind that only
+    a newer version knows is passed over."""
+    query = select(entry.c.seq, entry.c.at, entry.c.kind, entry.c.id, entry.c.body).where(entry.c.seq > after)
+    found, last = [], after
+    for seq, at, kind, id, body in connection.execute(query.order_by(entry.c.seq).limit(limit)):
+        last = seq
+        if kind in _KINDS:
+            found.append(Event(kind=_KINDS[kind], id=id, at=instant(at), data=_body(body)["data"]))
+    return found, last
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+def _body(text: str) -> dict[str, dict[str, object]]:
+    try:
+        body: dict[str, dict[str, object]] = orjson.loads(text)
+    except orjson.JSONDecodeError:  # a lone surrogate
+        body = json.loads(text)
+    return body
+
+
+def _deadlines(connection: Connection, until: datetime) -> list[datetime]:
+    """Of those that have waited longest, the deadlines that are not later. Nobody looks at a hold after its deadline, so that
+    most need not be read for it."""
+    longest = (
+        select(hold.c.attend_at, hold.c.doc)
+        .where(_WAITING)
+        .order_by(hold.c.held_at, hold.c.hold_id)
+        .limit(LONGEST_WAITING)
+        .subquery()
+    )
+    query = select(longest.c.doc).where(longest.c.attend_at <= microseconds(until))
+    found = [datetime.fromisoformat(json.loads(doc)["expires_at"]) for doc in connection.execute(query).scalars()]
+    return [at for at in found if at <= until]
+
+
+def _due(connection: Connection, now_us: int, *, frozen: bool) -> tuple[int, datetime | None]:
+    first = (
+        select(outbox.c.kind, outbox.c.hold_id, outbox.c.done, outbox.c.next_at, outbox.c.leased_until)
+        .where(outbox.c.done.is_(False), outbox.c.next_at <= now_us)
+        .order_by(outbox.c.next_at, outbox.c.intent_id)
+        .limit(MOST)
+        .subquery()
+    )
+    joined = first.outerjoin(hold, hold.c.hold_id == first.c.hold_id)
+    query = select(func.count(), func.min(first.c.next_at)).select_from(joined)
+    count, at = connection.execute(query.where(leasable(now_us, all_frozen=frozen, some=first))).one()
+    return count, _first(at)
+
+
+def _underway(connection: Connection, before: int) -> tuple[int, int]:
+    """Doubts stay in the table for a while, and are counted to the same bound."""
+    some = select(underway.c.at, underway.c.doubt).limit(MOST).subquery()
+    open_ = some.c.doubt.is_(False)
+    query = select(func.count().filter(open_), func.count().filter(open_, some.c.at < before)).select_from(some)
+    relaying, unsettled = connection.execute(query).one()
+    return relaying, unsettled
+
+
+def _counted(connection: Connection, query: Select[bool]) -> int:
+    return connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
+
+
+def _first(at: int | None) -> datetime | None:
+    return None if at is None else instant(at)
