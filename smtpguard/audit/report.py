@@ -265,12 +265,12 @@ class Case:
         """In microseconds: from its first message to a day after the last that happened to any."""
         return self._from, self._end + DAY
 
-    def around(self, entry: Entry, clear: Clear | None) -> None:
-        """A freeze, thaw, policy, list or stream of any time: noted where it concerns the case."""
+    def around(self, entry: Entry, clear: Clear | None) -> bool:
+        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
         if kind not in AROUND:
-            return
+            return False
         within = begin <= entry.at <= end
         if kind == Kind.POLICY.value:
             concerns = data.get("sha256") in self._counters["policies"] or within
@@ -282,6 +282,7 @@ class Case:
             concerns = within and self._stopped(entry, data)
         if concerns:
             self._timeline.add(entry, clear)
+        return concerns
 
     def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
         value = str(data.get("value", ""))

@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from smtpguard.audit.chain import Clear, Entry, Proof
+from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.proof import Proof
 from smtpguard.cli.context import Context
 
 PAGE = 1000

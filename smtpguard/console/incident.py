@@ -237,7 +237,7 @@ class _Telling:
                 seq=said.number(bad.seq),
                 problem=bad.problem,
             )
-        parts = [first, said("last entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
+        parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
         if (mark := found.checkpoint) is not None:
             parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=_moment(instant(mark.at))))
         return "; ".join(parts)

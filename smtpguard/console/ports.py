@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Protocol
 
 from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry, Proof
+from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event
+from smtpguard.audit.proof import Proof
 from smtpguard.audit.report import Report
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.address import Address
@@ -58,7 +59,8 @@ class Grown(Protocol):
 
 class Found(Protocol):
     """What the journal has on an incident. ``report``: None where no message fits. ``mailings``: as they are now. ``seq``, ``hash``:
-    the journal's last entry; ``checkpoint``: the last one signed. ``proof``: None where nobody asked for it."""
+    the journal's last entry when it was begun, up to which everything was read; ``checkpoint``: the last one signed. ``proof``:
+    None where nobody asked for it."""
 
     @property
     def report(self) -> Report | None: ...

@@ -1,7 +1,8 @@
 """What the journal has on an incident: its verdicts by what was asked, and the history of whatever they name.
 
-The database looks for what may fit, the case (audit.report) decides. All is read in one moment's snapshot, together with the
-proof that the journal is whole. Never here: what belongs to a case, or what a report says.
+The database looks for what may fit, the case (audit.report) decides. All is read up to the head that the journal had at the
+start, and met again on the walk that proves it, so that a report tells of nothing that was not proved. Never here: what belongs
+to a case, or what a report says.
 """
 
 from __future__ import annotations
@@ -10,30 +11,32 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry, Proof, Seal, canonical
+from smtpguard.audit.chain import Clear, Entry, canonical
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Kind
+from smtpguard.audit.proof import Proof, Sources
 from smtpguard.audit.report import AROUND, Case, Report
+from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store import journal, mailings
-from smtpguard.store.batch import read_head
 from smtpguard.store.schema import entry
+from smtpguard.store.walk import Pair, Progress, Walk, pages
 
 MOST_MAILINGS = 100
 """Of so many the figures are told, those with the most messages."""
-_PAGE = 1000
+TRIES = 3
 _MANY = 500
 _VERDICT = Kind.VERDICT.value
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """``report``: None where no message fits. ``mailings``: as they are now, over all of their time. ``seq``, ``hash``: the
-    journal's last entry; ``checkpoint``: the last one signed. ``proof``: None where nobody asked for it."""
+    journal's last entry when it was begun, up to which everything was read; ``checkpoint``: the last one signed. ``proof``: None
+    where nobody asked for it."""
 
     report: Report | None
     mailings: Sequence[Mailing]
@@ -45,84 +48,115 @@ class Found:
 
 
 def find(
-    connection: Connection,
-    about: About,
-    secret: bytes,
-    lines: Sequence[str],
-    now: datetime,
-    *,
-    prove: bool = True,
-    progress: Progress | None = None,
+    walks: Callable[[], Walk], about: About, now: datetime, *, prove: bool = True, progress: Progress | None = None
 ) -> Found:
-    """``connection``: a snapshot. ``lines``: the checkpoints of the file, read before it."""
-    head = read_head(connection)
-    if about.whole:
-        about = replace(about, ids=about.ids | _mailings_of(connection, about.ids))
-    case = Case(about, Seal(secret, head.journal))
-    for pair in _verdicts(connection, about):
-        case.judge(*pair)
-    if case.messages:
-        for pair in _history(connection, case.ids):
-            case.add(*pair)
-        for pair in _around(connection, *case.period()):
-            case.around(*pair)
-    marks = journal.marks(connection, secret, head.journal, lines)
-    return Found(
-        report=case.report() if case.messages else None,
-        mailings=[
-            one for name in case.mailings[:MOST_MAILINGS] if (one := mailings.find(connection, name, now)) is not None
-        ],
-        journal=head.journal,
-        seq=head.seq,
-        hash=head.hash,
-        checkpoint=max(marks.genuine, key=lambda mark: mark.seq, default=None),
-        proof=journal.prove(connection, secret, lines, progress) if prove else None,
-    )
+    """``walks``: begins a walk. Raises TooMany, and Unavailable where retention is always faster."""
+    for _ in range(TRIES):
+        found = _Search(walks(), about, prove).found(now, progress)
+        if found is not None:
+            return found
+    raise Unavailable("retention is trimming what the report is about: ask again later")
 
 
-def _verdicts(connection: Connection, about: About) -> Iterator[tuple[Entry, Clear | None]]:
-    """Those that may fit, in order."""
-    wanted: list[ColumnElement[bool]] = [entry.c.kind == _VERDICT]
-    if about.since is not None:
-        wanted.append(entry.c.seq >= journal.first_at(connection, about.since))
-    if about.until is not None:
-        wanted.append(entry.c.seq < journal.first_at(connection, about.until))
-    if about.ids:
-        wanted.append(or_(entry.c.id.in_(about.ids), *(_says(id) for id in about.ids)))
-    if about.lists:
-        wanted.append(or_(*(_says(name) for name in about.lists)))
-    after = 0
-    while rows := connection.execute(
-        journal.ROWS.where(*wanted, entry.c.seq > after).order_by(entry.c.seq).limit(_PAGE)
-    ).all():
-        yield from map(journal.pair, rows)
-        after = rows[-1].seq
+class _Search:
+    """One try. What is read of the journal ends at the walk's head, so that all of it is of one moment."""
 
+    def __init__(self, walk: Walk, about: About, prove: bool) -> None:
+        self._walk, self._open = walk, walk.open
+        self._up_to_here = entry.c.seq <= walk.head.seq
+        self._about = replace(about, ids=about.ids | self._mailings_of(about.ids)) if about.whole else about
+        self._case = Case(self._about, walk.seal)
+        self._sources = Sources(walk.seal) if prove else None
+        self._first = walk.head.seq + 1  # of the entries that the report is made of
 
-def _mailings_of(connection: Connection, ids: Collection[str]) -> set[str]:
-    query = journal.ROWS.where(entry.c.id.in_(sorted(ids)), entry.c.kind == _VERDICT)
-    return {str(name) for one, _ in _pairs(connection, query) if (name := one.data.get("mailing"))}
+    def found(self, now: datetime, progress: Progress | None) -> Found | None:
+        """None where retention has trimmed some of what the report is made of: it is to be made again, without."""
+        case, head = self._case, self._walk.head
+        self._read()
+        if self._trimmed():
+            return None
+        proof = self._walk.prove(progress, self._sources) if self._sources is not None else None
+        if proof is not None and proof.ok and self._sources is not None and self._sources.gone:
+            return None
+        return Found(
+            report=case.report() if case.messages else None,
+            mailings=[one for name in case.mailings[:MOST_MAILINGS] if (one := self._mailing(name, now)) is not None],
+            journal=head.journal,
+            seq=head.seq,
+            hash=head.hash,
+            checkpoint=self._walk.signed,
+            proof=proof,
+        )
+
+    def _read(self) -> None:
+        case = self._case
+        for pair in self._verdicts():
+            if case.judge(*pair):
+                self._made_of(*pair)
+        if case.messages:
+            for pair in self._history(case.ids):
+                case.add(*pair)
+                self._made_of(*pair)
+            for pair in self._around(*case.period()):
+                if case.around(*pair):
+                    self._made_of(*pair)
+
+    def _made_of(self, one: Entry, clear: Clear | None) -> None:
+        self._first = min(self._first, one.seq)
+        if self._sources is not None:
+            self._sources.add(one, clear)
+
+    def _trimmed(self) -> bool:
+        with self._open() as connection:
+            first = connection.execute(select(func.min(entry.c.seq))).scalar()
+        return first is not None and self._first < first
+
+    def _verdicts(self) -> Iterator[Pair]:
+        """Those that may fit, in order."""
+        about, wanted = self._about, [entry.c.kind == _VERDICT]
+        begin, end = 0, self._walk.head.seq
+        with self._open() as connection:
+            if about.since is not None:
+                begin = journal.first_at(connection, about.since) - 1
+            if about.until is not None:
+                end = min(end, journal.first_at(connection, about.until) - 1)
+        if about.ids:
+            wanted.append(or_(entry.c.id.in_(about.ids), *(_says(id) for id in about.ids)))
+        if about.lists:
+            wanted.append(or_(*(_says(name) for name in about.lists)))
+        for page in pages(self._open, end, *wanted, after=begin):
+            yield from page
+
+    def _history(self, ids: Collection[str]) -> Iterator[Pair]:
+        """What happened to these, verdicts aside; of one id in order."""
+        wanted = sorted(ids)
+        for start in range(0, len(wanted), _MANY):
+            some = wanted[start : start + _MANY]
+            yield from self._pairs(entry.c.id.in_(some), entry.c.kind != _VERDICT)
+
+    def _around(self, begin: int, end: int) -> list[Pair]:
+        """What may have happened around a case of that time: policies however old, since one of them decided."""
+        with self._open() as connection:
+            first, last = journal.first_at(connection, begin), journal.first_at(connection, end + 1)
+        then = and_(entry.c.seq >= first, entry.c.seq < last)
+        return self._pairs(journal.of_kind(*map(Kind, AROUND)), or_(entry.c.kind == Kind.POLICY.value, then))
+
+    def _mailings_of(self, ids: Collection[str]) -> set[str]:
+        found = self._pairs(entry.c.id.in_(sorted(ids)), entry.c.kind == _VERDICT)
+        return {str(name) for one, _ in found if (name := one.data.get("mailing"))}
+
+    def _pairs(self, *wanted: ColumnElement[bool]) -> list[Pair]:
+        """By an index, so at once."""
+        query = journal.ROWS.where(*wanted, self._up_to_here).order_by(entry.c.seq)
+        with self._open() as connection:
+            rows = connection.execute(query).all()
+        return list(map(journal.pair, rows))
+
+    def _mailing(self, name: str, now: datetime) -> Mailing | None:
+        with self._open() as connection:
+            return mailings.find(connection, name, now)
 
 
 def _says(text: str) -> ColumnElement[bool]:
     """Whether the body has this string, as JSON writes it."""
     return entry.c.body.contains(canonical(text), autoescape=True)
-
-
-def _history(connection: Connection, ids: Collection[str]) -> Iterator[tuple[Entry, Clear | None]]:
-    """What happened to these, verdicts aside; of one id in order."""
-    wanted = sorted(ids)
-    for start in range(0, len(wanted), _MANY):
-        some = wanted[start : start + _MANY]
-        yield from _pairs(connection, journal.ROWS.where(entry.c.id.in_(some), entry.c.kind != _VERDICT))
-
-
-def _around(connection: Connection, begin: int, end: int) -> Iterator[tuple[Entry, Clear | None]]:
-    """What may have happened around a case of that time: policies however old, since one of them decided."""
-    then = (entry.c.seq >= journal.first_at(connection, begin), entry.c.seq < journal.first_at(connection, end + 1))
-    in_time = or_(entry.c.kind == Kind.POLICY.value, and_(*then))
-    yield from _pairs(connection, journal.ROWS.where(journal.of_kind(*map(Kind, AROUND)), in_time))
-
-
-def _pairs(connection: Connection, query: Select[tuple[object, ...]]) -> Iterator[tuple[Entry, Clear | None]]:
-    yield from map(journal.pair, connection.execute(query.order_by(entry.c.seq)).all())

@@ -1,23 +1,24 @@
 """The journal at rest: reading its entries in order, and its signed checkpoints in the database and in a file beside it.
 
-Never here: how entries are chained (batch), or what makes a chain good (audit.chain).
+Never here: how entries are chained (batch), long reads (walk), or what makes a chain good (audit.proof).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text
 
-from smtpguard.audit.chain import Bad, Clear, Entry, Proof, Seal, verify
+from smtpguard.audit.chain import Clear, Entry, parsed
 from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.audit.event import Kind
-from smtpguard.store.batch import Batch, read_head
+from smtpguard.audit.proof import Bad
+from smtpguard.store.batch import Batch
 from smtpguard.store.schema import RARE, checkpoint, clear, entry
 
 FILE = "checkpoints"
@@ -27,19 +28,12 @@ _PAGE = 1000
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
 
-def read(connection: Connection, *, after: int = 0, limit: int | None = None) -> Iterator[tuple[Entry, Clear | None]]:
-    """Entries in order with their clear values, a page at a time."""
-    left = limit
-    while left is None or left > 0:
-        size = _PAGE if left is None else min(_PAGE, left)
-        query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(size)
-        rows = connection.execute(query).all()
-        for row in rows:
-            yield pair(row)
-        if len(rows) < size:
-            return
-        after = rows[-1].seq
-        left = None if left is None else left - len(rows)
+def read(connection: Connection, *, after: int, until: int | None, limit: int) -> list[tuple[Entry, Clear | None]]:
+    """Entries in order with their clear values, from the one after ``after``."""
+    query = ROWS.where(entry.c.seq > after).order_by(entry.c.seq).limit(limit)
+    if until is not None:
+        query = query.where(entry.c.seq <= until)
+    return list(map(pair, connection.execute(query)))
 
 
 def of(connection: Connection, id: str) -> list[tuple[Entry, Clear | None]]:
@@ -79,66 +73,37 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def rejected(connection: Connection, first: str, until: int, limit: int) -> list[tuple[Entry, Clear | None]]:
-    """Verdicts to reject from that of ``first`` on, before ``until``; the database looks for them, whatever lies between."""
-    query = (
-        ROWS.where(
-            entry.c.seq >= select(func.min(entry.c.seq)).where(entry.c.id == first).scalar_subquery(),
-            entry.c.at < until,
-            entry.c.kind == Kind.VERDICT.value,
-            entry.c.body.contains('"action":"reject"', autoescape=True),
-        )
-        .order_by(entry.c.seq)
-        .limit(limit)
-    )
-    return list(map(pair, connection.execute(query)))
-
-
-def observed(
-    connection: Connection, since: int, until: int, limit: int
-) -> tuple[int, list[tuple[Entry, Clear | None]]]:
-    """How many verdicts there were in that time, and those in which a rule only observed; the newest first."""
-    first, end = first_at(connection, since), first_at(connection, until)
-    verdicts = (entry.c.seq >= first, entry.c.seq < end, entry.c.kind == Kind.VERDICT.value)
-    judged = connection.execute(select(func.count()).select_from(entry).where(*verdicts)).scalar_one()
-    query = (
-        ROWS.where(*verdicts, ~entry.c.body.contains('"observed":[]', autoescape=True))
-        .where(entry.c.body.contains('"observed":[', autoescape=True))
-        .order_by(entry.c.seq.desc())
-        .limit(limit)
-    )
-    return judged, list(map(pair, connection.execute(query)))
-
-
 def first_at(connection: Connection, at: int) -> int:
-    """The first entry at that time or later, by halves: entries are in order of time, and have no index of it."""
+    """The first entry at that time or later, by halves: entries are in order of time, and have no index of it. One that is not
+    there says nothing: the next one does."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:
         return 0
     high += 1
     while low < high:
         middle = (low + high) // 2
-        if connection.execute(select(entry.c.at).where(entry.c.seq == middle)).scalar_one() < at:
-            low = middle + 1
+        there = select(entry.c.seq, entry.c.at).where(entry.c.seq >= middle, entry.c.seq < high)
+        found = connection.execute(there.order_by(entry.c.seq).limit(1)).one_or_none()
+        if found is not None and found.at < at:
+            low = found.seq + 1
         else:
             high = middle
     return int(low)
 
 
 def pair(row: Any) -> tuple[Entry, Clear | None]:
-    return _entry_of(row), None if row.doc is None else json.loads(row.doc)
+    seq, at, kind, id, body, prev, hash, doc = row
+    made = Entry(seq=seq, at=at, kind=kind, id=id, body=body, prev=bytes(prev), hash=bytes(hash))
+    return made, None if doc is None else _clear_of(doc)
 
 
-def _entry_of(row: object) -> Entry:
-    return Entry(
-        seq=row.seq,  # type: ignore[attr-defined]
-        at=row.at,  # type: ignore[attr-defined]
-        kind=row.kind,  # type: ignore[attr-defined]
-        id=row.id,  # type: ignore[attr-defined]
-        body=row.body,  # type: ignore[attr-defined]
-        prev=bytes(row.prev),  # type: ignore[attr-defined]
-        hash=bytes(row.hash),  # type: ignore[attr-defined]
-    )
+def _clear_of(doc: str) -> Clear:
+    """What is no JSON was not written here: then it fits no digests, which whoever verifies will say."""
+    try:
+        clear: Clear = parsed(doc)
+    except ValueError:
+        return {"": (doc,)}
+    return clear
 
 
 def mark(batch: Batch, *, base: Checkpoint | None = None) -> Checkpoint | None:
@@ -184,8 +149,17 @@ def lines_of(state_dir: Path) -> list[str]:
     return [line for line in path.read_text("utf-8", "replace").splitlines() if line.strip()]
 
 
-def marks(connection: Connection, secret: bytes, journal: str, lines: Sequence[str]) -> Marks:
-    rows = connection.execute(select(checkpoint.c.line)).scalars()
+def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
+    """The checkpoint of a line, if it was signed here for this journal."""
+    try:
+        made = parse(line)
+    except ValueError:
+        return None
+    return made if genuine(secret, made) and made.journal == journal else None
+
+
+def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]) -> Marks:
+    """Of lines in the database and in the file."""
     found: dict[int, Checkpoint] = {}
     bad: Bad | None = None
     for line, where in [(line, "the database") for line in rows] + [(line, "the file") for line in lines]:
@@ -205,30 +179,3 @@ def marks(connection: Connection, secret: bytes, journal: str, lines: Sequence[s
         elif made.seq not in found or made.base:
             found[made.seq] = made
     return Marks(genuine=[found[seq] for seq in sorted(found)], bad=bad)
-
-
-def erased_through(connection: Connection) -> int:
-    """Up to which entry retention says it has erased the clear values. Believed only if the chain holds."""
-    query = select(entry.c.body).where(of_kind(Kind.ERASED)).order_by(entry.c.seq.desc())
-    return max(
-        (int(json.loads(b)["data"].get("private_through", 0)) for b in connection.execute(query).scalars()), default=0
-    )
-
-
-def prove(
-    connection: Connection, secret: bytes, lines: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> Proof:
-    """Walk over the whole journal and compare it with its checkpoints. ``progress`` hears how many of how many."""
-    head = read_head(connection)
-    known = marks(connection, secret, head.journal, lines)
-
-    def told() -> Iterator[tuple[Entry, Clear | None]]:
-        for n, pair in enumerate(read(connection), 1):
-            if progress is not None and n % _PAGE == 0:
-                progress(n, head.seq)
-            yield pair
-
-    proof = verify(told(), known.genuine, Seal(secret, head.journal), erased_through=erased_through(connection))
-    if proof.ok and known.bad is not None:
-        return Proof(entries=proof.entries, first_bad=known.bad)
-    return proof

@@ -7,9 +7,9 @@ All writing goes through the one writer thread (writer.py); reading has a few th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from smtpguard.audit.about import About
-from smtpguard.audit.chain import Clear, Entry, Proof, microseconds
+from smtpguard.audit.chain import Clear, Entry, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.proof import Proof
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
@@ -36,8 +37,8 @@ from smtpguard.policy.admission import (
 )
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
-from smtpguard.store import contents, deciding, gates, holds, incident, journal, mailings, outboxes, retention
-from smtpguard.store.batch import Batch
+from smtpguard.store import contents, deciding, gates, holds, incident, journal, mailings, outboxes, retention, walk
+from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.database import Database
 from smtpguard.store.migrate import bring, check
 from smtpguard.store.retention import Erased, Retention
@@ -61,10 +62,12 @@ class Store:
         self._quota = quota_bytes
         self._writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
+        self._closed = False
         self._writer.start()
 
     async def close(self) -> None:
         """Write what waits, sign a last checkpoint if anything was written, and end the threads."""
+        self._closed = True
         await self._writer.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
@@ -79,6 +82,18 @@ class Store:
                 return await running
         except TimeoutError:
             raise Unavailable("no answer from the database in time") from None
+
+    @contextmanager
+    def _open(self) -> Iterator[Connection]:
+        """One short transaction of a long read, which ends where the store is closed."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        with self._database.read(snapshot=True) as connection:
+            yield connection
+
+    async def _walk(self, run: Callable[[], T]) -> T:
+        """A long read, of many short transactions (``_open``)."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     # -- guard.ports.Ledger
 
@@ -221,11 +236,13 @@ class Store:
         return await self._read(lambda c: journal.outcomes(c, ids))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
-        found = await self._read(lambda c: journal.rejected(c, first, microseconds(until), limit))
+        found = await self._walk(lambda: walk.rejected(self._open, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
-        judged, found = await self._read(lambda c: journal.observed(c, microseconds(since), microseconds(until), limit))
+        judged, found = await self._walk(
+            lambda: walk.observed(self._open, microseconds(since), microseconds(until), limit)
+        )
         return judged, [_verdict(*pair) for pair in found]
 
     async def unsettled(self, before: datetime) -> Sequence[str]:
@@ -254,9 +271,15 @@ class Store:
         """The journal's entries on one transaction, hold or freeze, with the clear values that are still there."""
         return await self._read(lambda c: journal.of(c, id))
 
-    async def entries(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[Entry, Clear | None]]:
+    async def last(self) -> int:
+        """The number of the journal's last entry."""
+        return await self._read(lambda c: read_head(c).seq)
+
+    async def entries(
+        self, *, after: int = 0, until: int | None = None, limit: int = 1000
+    ) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal in order, from the entry after ``after``."""
-        return await self._read(lambda c: list(journal.read(c, after=after, limit=limit)))
+        return await self._read(lambda c: journal.read(c, after=after, until=until, limit=limit))
 
     async def checkpoint(self) -> Checkpoint | None:
         """Sign where the journal is now; the writer does so every minute by itself. None where nothing is new."""
@@ -268,26 +291,18 @@ class Store:
         erased: Erased = await self._writer.submit(lambda b: retention.erase(b, keep))
         return erased
 
-    async def verify(self, progress: Callable[[int, int], None] | None = None) -> Proof:
-        """Walk over the whole journal. Long: not in a daemon's path. ``progress`` is called in a thread."""
+    async def verify(self, progress: walk.Progress | None = None) -> Proof:
+        """Walk over the whole journal. Long, and in nobody's way. ``progress`` is called in a thread."""
+        return await self._walk(lambda: self._journal().prove(progress))
 
-        def run() -> Proof:
-            lines = journal.lines_of(self._state_dir)
-            with self._database.read(snapshot=True) as connection:
-                return journal.prove(connection, self._secret, lines, progress)
-
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
-
-    async def incident(self, about: About, *, prove: bool, progress: incident.Progress | None = None) -> incident.Found:
+    async def incident(self, about: About, *, prove: bool, progress: walk.Progress | None = None) -> incident.Found:
         """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``."""
         now = self._clock.now()
+        return await self._walk(lambda: incident.find(self._journal, about, now, prove=prove, progress=progress))
 
-        def run() -> incident.Found:
-            lines = journal.lines_of(self._state_dir)
-            with self._database.read(snapshot=True) as connection:
-                return incident.find(connection, about, self._secret, lines, now, prove=prove, progress=progress)
-
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+    def _journal(self) -> walk.Walk:
+        """In a thread that reads."""
+        return walk.Walk(self._open, self._secret, journal.lines_of(self._state_dir))
 
 
 def _verdict(entry: Entry, clear: Clear | None) -> Event:

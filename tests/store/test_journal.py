@@ -119,6 +119,11 @@ async def test_a_cut_tail_is_found_by_the_file_even_where_the_database_forgot(st
     assert found is not None
     assert found.seq == 21
     assert "tail is cut" in found.problem
+    hash = "SELECT hash FROM entry WHERE seq = 20"
+    await tamper(store, f"UPDATE head SET seq = 20, hash = ({hash})")
+    found = (await store.verify()).first_bad
+    assert found is not None
+    assert found.problem == f"the tail is cut: a signed checkpoint knows entries up to {made.seq}"
     (tmp_path / journal.FILE).unlink()
     assert (await store.verify()).ok  # with neither, nobody can know: that is what the file is for
 

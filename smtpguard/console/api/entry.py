@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from smtpguard.audit.chain import Proof
+from smtpguard.audit.proof import Proof
 from smtpguard.console.api.problems import Refusal, Wrong, answer
 from smtpguard.console.api.tokens import Holder, Tokens
 from smtpguard.console.desk import Desk

@@ -119,7 +119,7 @@ _NOT_KNOWN = {
     "not looked for": "har inte sökts",
     "the journal is whole, each of its {n} entries checked": "journalen är hel, var och en av dess {n} poster är kontrollerad",
     "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}": "JOURNALEN ÄR INTE VAD SOM SKREVS: post {seq}: {problem}",
-    "last entry {seq}, {hash}": "sista posten {seq}, {hash}",
+    "up to entry {seq}, {hash}": "till och med post {seq}, {hash}",
     "entry {seq} signed {when}": "post {seq} signerad {when}",
 }
 

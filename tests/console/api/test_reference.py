@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from smtpguard.audit.chain import Proof
+from smtpguard.audit.proof import Proof
 from smtpguard.policy.people import Role
 from tests.console.api.program import program
 from tests.console.holding import EVA

@@ -1,0 +1,95 @@
+"""Chains to be proved, or to be tampered with first; and one to which retention and mail go on doing what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from smtpguard.audit.chain import GENESIS, Clear, Entry, Seal, body_of, link, microseconds
+from smtpguard.audit.checkpoint import Checkpoint, sign
+from smtpguard.audit.event import Event, Kind
+
+SECRET = b"s" * 32
+SEAL = Seal(SECRET, "journal")
+T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+Pairs = list[tuple[Entry, Clear | None]]
+
+
+def chain(n: int, *, prev: bytes = GENESIS, first: int = 1, mood: str = "calm") -> Pairs:
+    made: Pairs = []
+    for seq in range(first, first + n):
+        private: dict[str, tuple[str, ...]] = {"from": (f"user{seq}@example.com",)} if seq % 2 else {}
+        event = Event(kind=Kind.VERDICT, id=f"T{seq}", at=T0, data={"mood": mood}, private=private)
+        body = body_of(event, SEAL)
+        at = microseconds(T0) + seq
+        hash = link(prev, seq, at, "verdict", event.id, body)
+        entry = Entry(seq=seq, at=at, kind="verdict", id=event.id, body=body, prev=prev, hash=hash)
+        made.append((entry, {"from": list(private["from"])} if private else None))
+        prev = hash
+    return made
+
+
+def mark(pairs: Pairs, seq: int, *, base: bool = False) -> Checkpoint:
+    entry = next(e for e, _ in pairs if e.seq == seq)
+    return sign(SECRET, Checkpoint(journal="journal", seq=seq, at=0, hash=entry.hash, base=base))
+
+
+def rehash(entry: Entry, **changed: Any) -> Entry:
+    new = replace(entry, **changed)
+    return replace(new, hash=link(new.prev, new.seq, new.at, new.kind, new.id, new.body))
+
+
+@dataclass
+class Kept:
+    """What retention has done, once and for all."""
+
+    erased_through: int = 0
+    trimmed: Checkpoint | None = None
+
+    def erased(self, seq: int) -> bool:
+        return seq <= self.erased_through
+
+    def base(self) -> Checkpoint | None:
+        return self.trimmed
+
+
+class Living:
+    """A journal of the size that it is given, with what others do to it while one walks: ``between`` is called after each page,
+    with how many there were."""
+
+    def __init__(self, pairs: Pairs, between: Callable[[int], None] = lambda page: None) -> None:
+        self.pairs = {entry.seq: (entry, clear) for entry, clear in pairs}
+        self.between = between
+        self.through = 0
+        self.at = 0  # as far as it was walked over
+        self.bases: list[Checkpoint] = []
+
+    def walk(self, until: int, size: int = 4) -> Iterator[tuple[Entry, Clear | None]]:
+        self.at = page = 0
+        while some := sorted(seq for seq in self.pairs if self.at < seq <= until)[:size]:
+            yield from [self.pairs[seq] for seq in some]
+            self.at, page = some[-1], page + 1
+            self.between(page)
+
+    def grow(self, n: int) -> None:
+        last = self.pairs[max(self.pairs)][0]
+        self.pairs |= {entry.seq: (entry, clear) for entry, clear in chain(n, prev=last.hash, first=last.seq + 1)}
+
+    def erase(self, through: int) -> None:
+        self.through = max(self.through, through)
+        self.pairs = {seq: (e, c if seq > through else None) for seq, (e, c) in self.pairs.items()}
+
+    def trim(self, through: int) -> None:
+        """The last entry stays, as it does in a store."""
+        through = min(through, max(self.pairs) - 1)
+        if through >= min(self.pairs):
+            self.bases.append(mark(list(self.pairs.values()), through, base=True))
+            self.pairs = {seq: pair for seq, pair in self.pairs.items() if seq > through}
+
+    def erased(self, seq: int) -> bool:
+        return seq <= self.through
+
+    def base(self) -> Checkpoint | None:
+        return next((base for base in self.bases if base.seq == min(self.pairs) - 1), None)

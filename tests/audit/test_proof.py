@@ -1,0 +1,371 @@
+"""The chain and its proof: every single tampering is named where it begins, and erasing what may be erased is none, also while
+somebody walks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.audit.checkpoint import Checkpoint
+from smtpguard.audit.proof import Bad, End, Proof, Retention, Sources, verify
+from tests.audit.chaining import SEAL, Kept, Living, Pairs, chain, mark, rehash
+
+
+def bad(pairs: Pairs, marks: Sequence[Checkpoint] = (), retention: Retention | None = None, **more: Any) -> Bad:
+    proof = verify(pairs, marks, SEAL, retention or Kept(), **more)
+    assert not proof.ok
+    assert proof.first_bad is not None
+    return proof.first_bad
+
+
+def test_a_whole_chain_is_whole() -> None:
+    pairs = chain(20)
+    proof = verify(pairs, [mark(pairs, 7), mark(pairs, 20)], SEAL, Kept())
+    assert (proof.ok, proof.entries, proof.first_bad) == (True, 20, None)
+    assert verify([], [], SEAL, Kept()).ok
+
+
+@pytest.mark.parametrize(
+    "changed", [{"at": 5}, {"kind": "outcome"}, {"id": "T9"}, {"body": '{"data":{},"private":{}}'}, {"hash": b"x" * 32}]
+)
+@pytest.mark.parametrize("seq", [1, 10, 20])
+def test_an_edited_entry_is_named(seq: int, changed: dict[str, Any]) -> None:
+    pairs = chain(20)
+    pairs[seq - 1] = (replace(pairs[seq - 1][0], **changed), pairs[seq - 1][1])
+    found = bad(pairs)
+    assert found.seq == seq
+    assert found.problem.startswith("edited")
+
+
+def test_an_entry_edited_with_its_hash_is_named_by_the_next() -> None:
+    pairs = chain(20)
+    pairs[9] = (rehash(pairs[9][0], body='{"data":{},"private":{}}'), None)
+    found = bad(pairs)
+    assert found.seq == 11
+    assert found.problem.startswith("replaced")
+
+
+@pytest.mark.parametrize("seq", [1, 2, 10, 19])
+def test_a_missing_entry_is_named(seq: int) -> None:
+    pairs = chain(20)
+    del pairs[seq - 1]
+    assert bad(pairs) == Bad(seq=seq, problem=f"missing: entry {seq} is gone")
+
+
+def test_missing_entries_are_named() -> None:
+    pairs = chain(20)
+    del pairs[4:9]
+    assert bad(pairs) == Bad(seq=5, problem="missing: entries 5 to 9 are gone")
+
+
+def test_a_missing_entry_whose_gap_is_closed_is_named() -> None:
+    pairs = chain(20)
+    moved = [(replace(e, seq=e.seq - 1), c) for e, c in pairs[10:]]
+    found = bad(pairs[:9] + moved)
+    assert found.seq == 10
+
+
+def test_an_inserted_entry_is_named() -> None:
+    pairs = chain(20)
+    new = rehash(pairs[9][0], prev=b"y" * 32, seq=10)
+    shifted = [(replace(e, seq=e.seq + 1), c) for e, c in pairs[9:]]
+    assert bad([*pairs[:9], (new, pairs[9][1]), *shifted]).seq == 10
+    junk = replace(new, hash=b"z" * 32)
+    found = bad([*pairs[:9], (junk, None), *shifted])
+    assert (found.seq, found.problem.split(":")[0]) == (10, "inserted")
+
+
+def test_an_inserted_entry_that_continues_the_chain_is_named_by_the_next() -> None:
+    pairs = chain(20)
+    new = rehash(pairs[8][0], prev=pairs[8][0].hash, seq=10)
+    shifted = [(replace(e, seq=e.seq + 1), c) for e, c in pairs[9:]]
+    assert bad([*pairs[:9], (new, pairs[8][1]), *shifted]).seq == 11
+
+
+def test_reordered_entries_are_named() -> None:
+    pairs = chain(20)
+    a, b = pairs[4], pairs[11]
+    pairs[4], pairs[11] = (replace(b[0], seq=5), b[1]), (replace(a[0], seq=12), a[1])
+    found = bad(pairs)
+    assert (found.seq, found.problem.split(":")[0]) == (5, "reordered")
+
+
+def test_a_cut_tail_is_found_by_a_checkpoint_only() -> None:
+    pairs = chain(20)
+    marks = [mark(pairs, 10), mark(pairs, 18)]
+    assert verify(pairs[:15], [], SEAL, Kept()).ok
+    found = bad(pairs[:15], marks)
+    assert found.seq == 16
+    assert "tail is cut" in found.problem
+    assert "18" in found.problem
+
+
+def test_a_whole_chain_recomputed_is_found_by_a_checkpoint_only() -> None:
+    pairs = chain(20)
+    forged = pairs[:5] + chain(15, prev=pairs[4][0].hash, first=6, mood="forged")
+    assert verify(forged, [], SEAL, Kept()).ok
+    found = bad(forged, [mark(pairs, 4), mark(pairs, 12)])
+    assert found.seq == 12
+    assert "recomputed" in found.problem
+    assert "after 4" in found.problem
+
+
+def test_a_trimmed_chain_begins_after_its_base() -> None:
+    pairs = chain(20)
+    assert verify(pairs[10:], [mark(pairs, 10, base=True)], SEAL, Kept()).ok
+    assert bad(pairs[10:], [mark(pairs, 10)]) == Bad(seq=1, problem="missing: entries 1 to 10 are gone")
+    assert bad(pairs[11:], [mark(pairs, 10, base=True)]).seq == 1
+
+
+def test_clear_values_are_held_against_their_digests() -> None:
+    pairs = chain(20)
+    pairs[4] = (pairs[4][0], {"from": ["somebody.else@example.com"]})
+    assert bad(pairs) == Bad(seq=5, problem="edited: private values do not fit their digests")
+    pairs[4] = (pairs[4][0], {})
+    assert bad(pairs).seq == 5
+    without = chain(20)
+    without[3] = (without[3][0], {"from": ["invented@example.com"]})
+    assert bad(without).seq == 4
+
+
+def test_erasing_clear_values_leaves_the_chain_whole_and_only_as_far_as_retention_says() -> None:
+    pairs = [(e, None if e.seq <= 9 else c) for e, c in chain(20)]
+    assert verify(pairs, [], SEAL, Kept(erased_through=9)).ok
+    assert bad(pairs, retention=Kept(erased_through=8)) == Bad(seq=9, problem="private values are missing")
+
+
+@pytest.mark.parametrize("clear", [{"from": [5]}, {"from": 5}, {"": ["rubbish"]}, ["from"], "from", {"from": None}])
+def test_clear_values_that_are_none_of_ours_are_named(clear: Any) -> None:
+    for seq in (3, 4):
+        pairs = chain(6)
+        pairs[seq - 1] = (pairs[seq - 1][0], clear)
+        assert bad(pairs) == Bad(seq=seq, problem="edited: private values do not fit their digests")
+
+
+@pytest.mark.parametrize("body", ["", "rubbish", "[]", '{"private":7}', "null"])
+def test_a_last_entry_of_rubbish_is_named_though_nothing_follows_it(body: str) -> None:
+    pairs = chain(5)
+    pairs[4] = (rehash(pairs[4][0], body=body), pairs[4][1])
+    assert bad(pairs).seq == 5
+
+
+# -- the end
+
+
+def the_end(pairs: Pairs) -> End:
+    return End(seq=pairs[-1][0].seq, hash=pairs[-1][0].hash)
+
+
+def test_what_comes_after_the_end_is_no_part_of_the_walk() -> None:
+    journal = Living(chain(10))
+    journal.between = lambda page: journal.grow(3)
+    assert verify(journal.walk(10), [], SEAL, journal, end=the_end(chain(10))) == Proof(entries=10)
+
+
+def test_a_walk_that_does_not_reach_its_end_says_so() -> None:
+    pairs = chain(20)
+    found = bad(pairs[:15], end=the_end(pairs))
+    assert found == Bad(seq=16, problem="the tail is cut: the journal had entries up to 20")
+    assert bad([], end=the_end(pairs)).seq == 1
+    assert bad(pairs[:15], [mark(pairs, 18)], end=the_end(pairs)).problem.startswith(
+        "the tail is cut: a signed checkpoint"
+    )
+
+
+def test_an_end_that_is_another_entry_is_named() -> None:
+    pairs = chain(20)
+    pairs[19] = (rehash(pairs[19][0], at=1), pairs[19][1])
+    assert verify(pairs, [], SEAL, Kept()).ok
+    assert bad(pairs, end=the_end(chain(20))).seq == 20
+
+
+# -- retention, while somebody walks
+
+HEAD = the_end(chain(30))
+
+
+def walked(between: Callable[[Living, int], None], marks: Sequence[Checkpoint] = ()) -> Proof:
+    """Over thirty entries in pages of four, each behind the next of which something happens."""
+    journal = Living(chain(30))
+    journal.between = lambda page: between(journal, page)
+    return verify(journal.walk(30), marks, SEAL, journal, end=HEAD)
+
+
+@pytest.mark.parametrize("through", [1, 3, 4, 5, 8, 9, 20, 29])
+def test_a_trim_that_overtakes_the_walk_is_none(through: int) -> None:
+    proof = walked(lambda journal, page: journal.trim(through) if page == 1 else None)
+    assert (proof.first_bad, proof.entries) == (None, 4 + 30 - max(through, 4))
+
+
+def test_trims_that_overtake_again_and_again() -> None:
+    proof = walked(lambda journal, page: journal.trim(page * 7))
+    assert (proof.ok, proof.entries) == (True, 4 * 4 + 2)
+
+
+def test_a_trim_of_all_that_was_to_be_walked_is_none() -> None:
+    def between(journal: Living, page: int) -> None:
+        journal.grow(5)
+        journal.trim(33)
+
+    assert walked(between) == Proof(entries=4)
+
+
+@pytest.mark.parametrize("through", [4, 5, 12, 30])
+def test_names_that_are_erased_ahead_of_the_walk_are_not_missing(through: int) -> None:
+    assert walked(lambda journal, page: journal.erase(through) if page == 1 else None) == Proof(entries=30)
+
+
+def test_a_gap_that_no_base_explains_is_one() -> None:
+    def between(journal: Living, page: int) -> None:
+        if page == 1:
+            journal.trim(10)
+            del journal.pairs[14]
+
+    assert walked(between).first_bad == Bad(seq=14, problem="missing: entry 14 is gone")
+
+
+@pytest.mark.parametrize("left", [1, 4, 12])
+def test_a_base_explains_no_gap_while_anything_before_its_end_is_there(left: int) -> None:
+    """What is trimmed is trimmed from the beginning: who deletes from the middle cannot put it on retention."""
+
+    def between(journal: Living, page: int) -> None:
+        if page == 1:
+            kept = journal.pairs[left]
+            journal.trim(12)
+            journal.pairs[left] = kept
+
+    found = walked(between).first_bad
+    assert found is not None
+    assert found.problem.startswith("missing")
+
+
+def test_names_that_nobody_says_were_erased_are_missing() -> None:
+    def between(journal: Living, page: int) -> None:
+        if page == 1:
+            journal.erase(12)
+            journal.pairs[15] = (journal.pairs[15][0], None)
+
+    assert walked(between).first_bad == Bad(seq=15, problem="private values are missing")
+
+
+@pytest.mark.parametrize(("seq", "found"), [(3, None), (4, None), (5, 5), (30, 30)])
+def test_what_is_edited_ahead_of_the_walk_is_found_and_behind_it_by_the_next(seq: int, found: int | None) -> None:
+    journals = []
+
+    def between(journal: Living, page: int) -> None:
+        if page == 1:
+            journal.pairs[seq] = (replace(journal.pairs[seq][0], at=5), journal.pairs[seq][1])
+            journals.append(journal)
+
+    first = walked(between).first_bad
+    assert (first.seq if first is not None else None) == found
+    [journal] = journals
+    journal.between = lambda page: None
+    assert bad(list(journal.walk(30)), end=HEAD).seq == seq
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("grow"), st.integers(1, 6)),
+        st.tuples(st.just("erase"), st.integers(1, 60)),
+        st.tuples(st.just("trim"), st.integers(1, 60)),
+        st.just(("", 0)),
+    ),
+    max_size=12,
+)
+
+
+@given(actions, st.integers(1, 9), st.integers(1, 40), st.none() | st.integers(0, 8))
+@settings(max_examples=200, deadline=None)
+def test_whatever_mail_and_retention_do_meanwhile_is_no_tampering_and_tampering_is_found(
+    done: list[tuple[str, int]], size: int, n: int, tampered: int | None
+) -> None:
+    """Edited is the last entry of the walk, unless it was met already."""
+    journal = Living(chain(n))
+    end = the_end(chain(n))
+    edited = False
+
+    def between(page: int) -> None:
+        nonlocal edited
+        name, value = done[page - 1] if page <= len(done) else ("", 0)
+        if name:
+            getattr(journal, name)(value)
+        if page == tampered and n in journal.pairs and journal.at < n:
+            journal.pairs[n] = (replace(journal.pairs[n][0], id="other"), journal.pairs[n][1])
+            edited = True
+
+    journal.between = between
+    proof = verify(journal.walk(n, size), [], SEAL, journal, end=end)
+    if not edited or n not in journal.pairs:
+        assert proof.ok, proof
+    else:
+        assert proof.first_bad is not None
+        assert proof.first_bad.seq == n
+
+
+# -- what a report is made of
+
+
+def told(pairs: Pairs, walk: Pairs, retention: Retention | None = None) -> tuple[Proof, bool]:
+    """A report is made of some, and then others are walked over."""
+    sources, kept = Sources(SEAL), retention or Kept()
+    for pair in pairs:
+        sources.add(*pair)
+    proof = verify(walk, [], SEAL, kept, met=sources.walk())
+    return sources.proved(proof, kept), sources.gone
+
+
+def test_what_is_met_on_the_walk_is_proved_in_whatever_order_it_was_read() -> None:
+    pairs = chain(20)
+    assert told([pairs[n] for n in (7, 3, 19, 3, 0)], pairs) == (Proof(entries=20), False)
+    assert told([], pairs) == (Proof(entries=20), False)
+
+
+def test_what_was_another_when_the_report_was_made_is_named() -> None:
+    pairs = chain(20)
+    forged = (rehash(pairs[6][0], id="T99"), pairs[6][1])
+    proof, _ = told([pairs[2], forged, pairs[9]], pairs)
+    assert proof.first_bad == Bad(seq=7, problem="edited: the report was made of another entry of this number")
+
+
+def test_what_did_not_fit_when_the_report_was_made_is_named_though_it_was_put_back() -> None:
+    pairs = chain(20)
+    edited = (replace(pairs[6][0], id="T99"), pairs[6][1])
+    named = (pairs[4][0], {"from": ["somebody.else@example.com"]})
+    assert told([edited], pairs)[0].first_bad == Bad(seq=7, problem="edited: the entry does not fit its hash")
+    proof = told([edited, named], pairs)[0]
+    assert proof.first_bad == Bad(seq=5, problem="edited: private values do not fit their digests")
+
+
+def test_names_that_were_not_there_when_the_report_was_made_must_be_erased() -> None:
+    pairs = chain(20)
+    without = [(entry, None) for entry, _ in pairs]
+    assert told(without[:9], pairs)[0].first_bad == Bad(seq=9, problem="private values are missing")
+    gone = [*without[:9], *pairs[9:]]
+    assert told(without[:9], gone, Kept(erased_through=9)) == (Proof(entries=20), False)
+    assert told(pairs[:9], gone, Kept(erased_through=9)) == (Proof(entries=20), False), (
+        "erased after the report was made"
+    )
+
+
+def test_what_is_trimmed_before_it_is_met_is_told() -> None:
+    pairs = chain(20)
+    kept = Kept(trimmed=mark(pairs, 10, base=True))
+    assert told([pairs[5], pairs[15]], pairs[10:], kept) == (Proof(entries=10), True)
+    assert told([pairs[10], pairs[15]], pairs[10:], kept) == (Proof(entries=10), False)
+    late = [*pairs[:3], *pairs[6:]]  # read before the trim, and not walked over any more
+    assert told([pairs[7]], late, kept) == (Proof(entries=13), True)
+
+
+def test_a_walk_that_finds_something_says_that_first() -> None:
+    pairs = chain(20)
+    edited = (replace(pairs[6][0], id="T99"), pairs[6][1])
+    walk = [*pairs[:3], (replace(pairs[3][0], at=1), None), *pairs[4:]]
+    found = told([edited], walk)[0].first_bad
+    assert found is not None
+    assert found.seq == 4
