@@ -20,6 +20,9 @@ from smtpguard.store.schema import entry
 from smtpguard.store.schema import hook as table
 from smtpguard.store.store import Store
 
+STRETCH = 50_000
+"""Entries that are looked through at once; more than a cursor may stay behind (observe)."""
+
 
 class Cursors:
     """``tell`` hears of each event once it is committed."""
@@ -71,8 +74,9 @@ def _begin(batch: Batch, name: str) -> Place:
 def _news(
     connection: Connection, after: int, kinds: Sequence[Kind], limit: int
 ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-    """Of verdicts those that hold, since there are so many others."""
-    end = read_head(connection).seq
+    """Of verdicts those that hold, since there are so many others. Not more than a stretch at once, however long nobody looked: one
+    long read would be in the way of mail, and never come to its end."""
+    end = min(read_head(connection).seq, after + STRETCH)
     query = (
         journal.ROWS.where(
             entry.c.seq > after,

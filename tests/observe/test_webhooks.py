@@ -18,12 +18,14 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.guard.freezes import Freezes
+from smtpguard.observe.webhooks import telling
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.sending import Sender
 from smtpguard.observe.webhooks.signature import genuine, signed
 from smtpguard.observe.webhooks.telling import GIVE_UP, LEASE_SECONDS, LONGEST_PAUSE, Hook, Teller
 from smtpguard.policy.admission import Selector
 from smtpguard.policy.approval import Choice
+from smtpguard.store import hooks as rows
 from smtpguard.store.hooks import Cursors
 from tests.guard.house import RAMADAN, House, Way, house
 from tests.observe import receiver as does
@@ -310,6 +312,22 @@ async def test_who_lost_the_lease_moves_nothing(here: Here) -> None:
     event = Event(kind=Kind.WEBHOOK, id="x", at=now)
     assert await here.cursors.settle("chat", mine, [event]) is False
     assert await here.journalled() == []
+
+
+async def test_whoever_was_not_told_for_long_is_told_a_stretch_of_the_journal_at_a_time(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rows.STRETCH >= telling.BEHIND, "or the cursor would never be moved over a stretch without news"
+    monkeypatch.setattr(telling, "BEHIND", 5)
+    monkeypatch.setattr(rows, "STRETCH", 5)
+    at = here.home.clock.now()
+    for n in range(23):
+        await here.home.store.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
+    await here.held()
+    took = [await here.tell() for _ in range(8)]
+    assert sum(took) == 1
+    assert took[:4] == [0, 0, 0, 0]
+    assert here.to.types == ["message.held"]
 
 
 async def test_what_is_passed_over_moves_the_cursor_now_and_then(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
