@@ -20,6 +20,10 @@ from smtpguard.audit.proof import Proof
 from smtpguard.cli.context import Context
 
 PAGE = 1000
+_GONE = (
+    "smtpguard: entries {} to {} are not there any more: retention has trimmed them meanwhile, or somebody else did; "
+    "audit verify says which"
+)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
@@ -62,7 +66,7 @@ def verify(context: Context, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def export(context: Context, after: int, about: str | None, clear: bool, as_json: bool) -> None:
-    """Every entry as one JSON object a line, in order, with its hash and the one before it."""
+    """Every entry that there is now as one JSON object a line, in order, with its hash and the one before it."""
 
     async def work() -> None:
         from smtpguard.app.services import opened
@@ -80,8 +84,10 @@ def export(context: Context, after: int, about: str | None, clear: bool, as_json
                     if entry.seq > after:
                         context.say(_row(entry, values if clear else None))
                 return
-            last = after
-            while page := await store.entries(after=last, limit=PAGE):
+            last, until = after, await store.last()
+            while page := await store.entries(after=last, until=until, limit=PAGE):
+                if after < last < (first := page[0][0].seq) - 1:
+                    click.echo(_GONE.format(last + 1, first - 1), err=True)
                 for entry, values in page:
                     context.say(_row(entry, values if clear else None))
                 last = page[-1][0].seq

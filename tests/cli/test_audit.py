@@ -7,13 +7,14 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.audit.chain import link
 from smtpguard.audit.event import Kind
-from smtpguard.cli import main
+from smtpguard.cli import audit, main
 from smtpguard.store.store import Store, open_store
 from tests.cli.installing import install
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
@@ -102,3 +103,33 @@ def test_export_of_one_thing_in_clear_is_journalled(installed: Path) -> None:
     assert found[0]["private"] == {"from": ["anna@example.com"]}
     assert rows(run(installed, "export", "--after", "10"))[0]["kind"] == "exported"
     assert run(installed, "verify").exit_code == 0
+
+
+def test_export_ends_at_the_entry_that_was_the_last_when_it_began(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "PAGE", 4)
+    read = Store.entries
+
+    async def busy(store: Store, **which: Any) -> Any:
+        await store.record([event(Kind.START, "here") for _ in range(10)])
+        return await read(store, **which)
+
+    monkeypatch.setattr(Store, "entries", busy)
+    assert [row["seq"] for row in rows(run(installed, "export"))] == list(range(1, 11))
+
+
+def test_export_says_what_was_trimmed_meanwhile(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "PAGE", 4)
+    read = Store.entries
+
+    async def trimmed(store: Store, **which: Any) -> Any:
+        if which["after"] == 4:
+            await store.write(lambda batch: batch.connection.exec_driver_sql("DELETE FROM entry WHERE seq < 8"))
+        return await read(store, **which)
+
+    monkeypatch.setattr(Store, "entries", trimmed)
+    result = run(installed, "export")
+    assert [row["seq"] for row in rows(result)] == [1, 2, 3, 4, 8, 9, 10]
+    assert result.stderr.startswith("smtpguard: entries 5 to 7 are not there any more")
+    assert run(installed, "export", "--after", "2").stderr == "", "who asks for the rest is told of nothing before it"
