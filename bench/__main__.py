@@ -4,6 +4,7 @@
 ``python -m bench --flood``: one mailing as thousands of transactions of one recipient each.
 ``python -m bench --lists``: customer lists of millions.
 ``python -m bench --console``: pages over 100,000 held messages.
+``python -m bench --journal``: reading the whole journal, alone and beside mail.
 ``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.
 """
 
@@ -25,6 +26,10 @@ elif sys.argv[1:2] == ["--console"]:
     from bench.console import main as console
 
     console(sys.argv[2:])
+elif sys.argv[1:2] == ["--journal"]:
+    from bench.journal import main as journal
+
+    journal(sys.argv[2:])
 elif sys.argv[1:2] == ["--milter"]:
     from bench.milter import main as milter
 
