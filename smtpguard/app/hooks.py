@@ -5,9 +5,7 @@ Never here: telling them anything (observe.webhooks).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from smtpguard.app.files import CannotStart
 from smtpguard.audit.event import Event
@@ -61,14 +59,9 @@ def _hook(wanted: Webhook, policies: Policies, url: str) -> Hook:
         return info is not None and info.sensitivity != "special-category"
 
     return Hook(
-        name=wanted.name or _name(wanted.url),
+        name=wanted.known_as,
         url=wanted.url,
         secret=secret.encode(),
         topics=frozenset(map(Topic, wanted.events)),
         allowed=Allowed(persons=wanted.personal, special=wanted.special, nameable=nameable, url=url),
     )
-
-
-def _name(url: str) -> str:
-    """Its host, and a mark of the whole: the path of many a hook's address is a secret in itself."""
-    return f"{urlsplit(url).hostname} {hashlib.sha256(url.encode()).hexdigest()[:8]}"

@@ -38,11 +38,18 @@ def _console(settings: Settings) -> Part:
     return Console(settings)
 
 
+def _metrics(settings: Settings) -> Part:
+    from smtpguard.app.metrics import Metrics
+
+    return Metrics(settings)
+
+
 PARTS: Mapping[str, Callable[[Settings], Part]] = {
     "proxy": _proxy,
     "milter": _milter,
     "delivery": _delivery,
     "console": _console,
+    "metrics": _metrics,
 }
 
 

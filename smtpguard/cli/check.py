@@ -71,6 +71,8 @@ def _settings(settings: Settings) -> Iterator[str]:
         yield f"The console on {console.address} port {console.port}" + (
             f", as {console.url}." if console.url else "; no url: notices do not link to it."
         )
+    if (metrics := settings.metrics) is not None:
+        yield f"Metrics on {metrics.address} port {metrics.port}."
 
 
 def _policy(policy: Policy, checked: Checked) -> Iterator[str]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smtpguard.app.files import parse_policy
 from smtpguard.config.documents import policy_documents
-from smtpguard.config.problem import Broken, Problem, ordered
+from smtpguard.config.places import is_public
+from smtpguard.config.problem import Broken, Problem, Severity, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
@@ -165,8 +166,9 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
     ]
     wanted += [(("listen", "milter", n, "port"), each.address, each.port) for n, each in enumerate(listening.milter)]
-    if settings.console is not None:
-        wanted.append((("console", "port"), settings.console.address, settings.console.port))
+    for name, served in (("console", settings.console), ("metrics", settings.metrics)):
+        if served is not None:
+            wanted.append(((name, "port"), served.address, served.port))
     taken: set[tuple[str, int]] = set()
     for place, address, port in wanted:
         if not port:
@@ -175,6 +177,10 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
             text = f"{address} port {port} is listened on twice"
             yield document.problem(place, text, "another port or address")
         taken.add((address, port))
+    if settings.metrics is not None and is_public(settings.metrics.address):
+        text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
+        problem = document.problem(("metrics", "address"), text, "a private address")
+        yield replace(problem, severity=Severity.WARNING)
     relay = settings.relay
     if any((relay.host, relay.port) == (each.address, each.port) for each in listening.smtp):
         yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")

@@ -23,15 +23,16 @@ from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inheri
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.supervisor import Supervisor
 
-PARTS = ("proxy", "milter", "delivery", "console")
+PARTS = ("proxy", "milter", "delivery", "console", "metrics")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
+_WEB = ("console", "metrics")  # their parts open their ports themselves
 
 
 @click.command()
 @click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run these parts alone. Repeatable.")
 @click.pass_obj
 def command(context: Context, only: Sequence[str]) -> None:
-    """Run the guard until SIGTERM: proxy, milter, delivery and console in one process tree. SIGHUP reloads the policy."""
+    """Run the guard until SIGTERM: proxy, milter, delivery, console and metrics in one process tree. SIGHUP reloads the policy."""
     from smtpguard.app import certificates, start
     from smtpguard.app.relay import try_relay
     from smtpguard.observe import log
@@ -41,6 +42,8 @@ def command(context: Context, only: Sequence[str]) -> None:
     kinds = tuple(dict.fromkeys(only)) or _configured(settings)
     if "milter" in kinds and not settings.listen.milter:
         raise CannotRun(f"{context.config}: listen.milter names no place to listen")
+    if "metrics" in kinds and not settings.metrics:
+        raise CannotRun(f"{context.config}: metrics names no place to listen")
     workers = settings.workers or len(os.sched_getaffinity(0))
     certificates.try_all(settings, kinds)
     try_relay(settings, kinds)
@@ -61,7 +64,12 @@ def command(context: Context, only: Sequence[str]) -> None:
 
 def _configured(settings: Settings) -> tuple[str, ...]:
     """A part without a place to listen has nothing to do."""
-    absent = {"console": not settings.console, "milter": not settings.listen.milter, "proxy": not settings.listen.smtp}
+    absent = {
+        "console": not settings.console,
+        "metrics": not settings.metrics,
+        "milter": not settings.listen.milter,
+        "proxy": not settings.listen.smtp,
+    }
     return tuple(part for part in PARTS if not absent.get(part))
 
 
@@ -92,9 +100,11 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
     opened: list[Listener] = []
     try:
         opened += open_all(wanted, inherited())
-        if "console" in kinds and settings.console:  # its part opens it itself; tried here, to be told at once
-            for each in open_all([Wanted(address=settings.console.address, port=settings.console.port)]):
-                each.close()
+        for kind in _WEB:
+            served = getattr(settings, kind) if kind in kinds else None
+            if served is not None:  # tried here, to be told at once
+                for each in open_all([Wanted(address=served.address, port=served.port)]):
+                    each.close()
     except CannotListen as e:
         for each in opened:
             each.close()
@@ -103,9 +113,17 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
 
 
 def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:
-    """Where the console will be."""
-    console = settings.console if "console" in kinds else None
-    return {"console": console.url or f"http://{console.address}:{console.port}"} if console else {}
+    """Where console and metrics will be."""
+    said = {}
+    if "console" in kinds and (console := settings.console):
+        said["console"] = console.url or _url(console.address, console.port)
+    if "metrics" in kinds and (metrics := settings.metrics):
+        said["metrics"] = f"{_url(metrics.address, metrics.port)}/metrics"
+    return said
+
+
+def _url(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:
@@ -116,4 +134,5 @@ def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listener
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
         reload=[sys.executable, "-m", "smtpguard", "-c", str(config), "reload"],
+        shows="metrics",
     )

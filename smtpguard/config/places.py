@@ -69,6 +69,15 @@ Host = Annotated[str, BeforeValidator(_host)]
 """An address to listen on."""
 
 
+def is_public(host: str) -> bool:
+    """Whether everybody may reach it, as far as the address says: every address of a machine, or one of the Internet's."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_unspecified or address.is_global
+
+
 def is_this_machine(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback

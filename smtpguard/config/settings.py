@@ -21,7 +21,7 @@ from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.web import Certificate as Certificate
-from smtpguard.config.web import Console, Webhook, named_once
+from smtpguard.config.web import Console, Metrics, Webhook, named_once
 from smtpguard.config.yaml import Document, load_yaml
 
 
@@ -256,6 +256,7 @@ class Settings(Section):
     notices: Notices = Field(default_factory=lambda: Notices.model_validate({}))
     console: Console | None = None
     webhooks: Annotated[list[Webhook], AfterValidator(named_once)] = Field(default=[])
+    metrics: Metrics | None = None
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()
     freeze_hook: Commands = ()

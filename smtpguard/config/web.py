@@ -1,10 +1,11 @@
-"""The settings of what speaks HTTP: the console, single sign-on, webhooks.
+"""The settings of what speaks HTTP: the console, single sign-on, webhooks, metrics.
 
-Never here: what they do (console, observe.webhooks).
+Never here: what they do (console, observe).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -92,6 +93,13 @@ class Console(Section):
         return self
 
 
+class Metrics(Section):
+    """Where metrics are scraped. Whoever reaches it reads them."""
+
+    address: Host = "127.0.0.1"
+    port: Port = 9125
+
+
 class Webhook(Section):
     """``personal``: it may know who wrote, who decided and their words; ``special``: names of lists of a special category."""
 
@@ -103,6 +111,12 @@ class Webhook(Section):
     name: str = Field(default="", max_length=100)
     personal: bool = False
     special: bool = False
+
+    @property
+    def known_as(self) -> str:
+        """Its name. Where it has none, its host, and a mark of the whole: the path of many a hook's address is a secret in itself."""
+        mark = hashlib.sha256(self.url.encode()).hexdigest()[:8]
+        return self.name or f"{urlsplit(self.url).hostname} {mark}"
 
 
 def named_once(hooks: list[Webhook]) -> list[Webhook]:

@@ -147,10 +147,12 @@ def test_a_milter_alone_relays_nothing(run: Callable[..., Result], etc: Path) ->
 def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "  milter: []", "  milter: [{port: 10027}, {unix: /run/guard/milter.sock}]")
     with (etc / "smtpguard.yaml").open("a") as file:
-        file.write('console: {port: 8125, url: "https://guard.example.com"}\n')
+        file.write('console: {port: 8125, url: "https://guard.example.com"}\nmetrics: {port: 9225}\n')
     said = run("check").stdout
     assert "A milter on 127.0.0.1 port 10027.\nA milter on /run/guard/milter.sock.\n" in said
-    assert "The console on 127.0.0.1 port 8125, as https://guard.example.com.\n" in said
+    assert (
+        "The console on 127.0.0.1 port 8125, as https://guard.example.com.\nMetrics on 127.0.0.1 port 9225.\n" in said
+    )
     assert "stream receipts: from noreply@example.com, at most 20,000 in 1h, at most 20 to one person in 1d\n" in said
     assert "thread.replies >= 5 in 10m; the conversation then rests for 6h\n" in said
 
@@ -164,6 +166,40 @@ def test_secrets_and_ports_of_the_console_are_looked_at_as_well(run: Callable[..
         f"there is no file {etc / 'web.pem'}",
         f"there is no file {etc / 'web.key'}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "warns"),
+    [
+        ("0.0.0.0", True),
+        ("'::'", True),
+        ("8.8.8.8", True),
+        ("10.0.0.9", False),
+        ("'fd00::9'", False),
+        ("127.0.0.1", False),
+    ],
+)
+def test_metrics_that_anybody_may_read(run: Callable[..., Result], etc: Path, address: str, warns: bool) -> None:
+    with (etc / "smtpguard.yaml").open("a") as file:
+        file.write(f"metrics: {{port: 9225, address: {address}}}\n")
+    lines = (etc / "smtpguard.yaml").read_text().count("\n")
+    done = run("check")
+    assert done.exit_code == 0
+    shown = address.strip("'")
+    assert done.stderr == (
+        f"{etc / 'smtpguard.yaml'}:{lines}:32: warning: metrics ask nobody for a password, and {shown} may be reached by"
+        " anybody: expected a private address\n"
+        if warns
+        else ""
+    )
+
+
+def test_one_port_for_console_and_metrics(run: Callable[..., Result], etc: Path) -> None:
+    with (etc / "smtpguard.yaml").open("a") as file:
+        file.write("console: {port: 9125}\nmetrics: {}\n")
+    done = run("check")
+    assert done.exit_code == 1
+    assert "127.0.0.1 port 9125 is listened on twice" in done.stderr
 
 
 def test_live_asks_the_relay_though_a_list_is_missing(run: Callable[..., Result], etc: Path) -> None:

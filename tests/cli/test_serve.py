@@ -128,14 +128,20 @@ def test_a_port_that_needs_privileges_names_the_way(config: Path, capsys: pytest
     assert err == "smtpguard: cannot listen on 192.0.2.1:2525: this machine has no such address\n"
 
 
-def test_the_consoles_port_in_use(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("part", ["console", "metrics"])
+def test_a_port_in_use_of_what_is_no_mail(part: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         config.write_text(
-            "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n" + f"console: {{address: 127.0.0.1, port: {port}}}\n"
+            "listen: {smtp: [{address: 127.0.0.1, port: 0}]}\n" + f"{part}: {{address: 127.0.0.1, port: {port}}}\n"
         )
         status, _, err = run("-c", str(config), "serve", capsys=capsys)
     assert (status, err) == (2, f"smtpguard: cannot listen on 127.0.0.1:{port}: the port is in use\n")
+
+
+def test_metrics_alone_need_a_place(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run("-c", str(config), "serve", "--only", "metrics", capsys=capsys)
+    assert (status, err) == (2, f"smtpguard: {config}: metrics names no place to listen\n")
 
 
 @pytest.mark.parametrize("where", ["listen", "console"])

@@ -1,0 +1,148 @@
+"""Every metric that there is: its name, what it is told apart by, and what it says. docs/operations.md has the same table.
+
+A label is a word of a fixed vocabulary, or one that settings or policy declare: never an address, a subject, an id, or
+anything that mail brings. Never here: numbers.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class Kind(enum.Enum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    INFO = "info"  # 1, with what it says in its labels
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A histogram: ``counts`` are those up to each of ``bounds``, and all of them at last; ``total``: their sum."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+
+Numbers = Mapping[str, Mapping[tuple[str, ...], "float | Spread"]]
+"""By a family's name, and by the values of its labels in their order."""
+
+
+def _table(kind: Kind, *rows: tuple[str, str, str]) -> tuple[Family, ...]:
+    return tuple(Family(f"smtpguard_{name}", kind, tuple(labels.split()), says) for name, labels, says in rows)
+
+
+JOURNAL = _table(
+    Kind.COUNTER,
+    ("events_total", "kind", "Entries of the journal: verdict, vote, freeze, thaw, reminded, escalated, sign-in-refused, viewed and others"),
+    ("verdicts_total", "action", "Verdicts: relay, hold, defer, reject. A message that comes again is decided on again"),
+    (
+        "rule_messages_total",
+        "rule effect",
+        "Messages in whose verdict a rule counted, by what became of them: hold, defer, reject; observed: it only observes; "
+        "approved: people had approved the mailing",
+    ),
+    (
+        "outcomes_total",
+        "outcome",
+        "What became of verdicts to relay: relayed, refused, lost, recalled, gone (the client), in-doubt",
+    ),
+    (
+        "customers_reached_total",
+        "",
+        "Customers whom relayed mail reached, as each message counts its own: who got two is counted twice. At least so many, "
+        "where a list could not say. What people released is not among them",
+    ),
+    ("holds_total", "copy", "Messages that were held; copy: yes where it is stored under the one that people decide on"),
+    ("hold_ends_total", "end copy", "What became of them: approved, rejected, withdrawn, expired, void"),
+    (
+        "release_recipients_total",
+        "outcome",
+        "Recipients of what was released and of colleagues' parts, an attempt each: sent, retry, failed, in-doubt",
+    ),
+    ("notice_recipients_total", "notice outcome", "The same of notices and DSNs, by what they tell"),
+    (
+        "list_news_total",
+        "list news",
+        "What syncs of a list found new: replaced (others are on it), failed (an outage began), otherwise (it has another "
+        "problem), stale, well (it ended)",
+    ),
+    ("webhooks_given_up_total", "hook", "What a webhook did not take for a day, or answered 410 to"),
+)  # fmt: skip
+SECONDS = Family(
+    "smtpguard_outcome_seconds", Kind.HISTOGRAM, (), "From a verdict to relay to its outcome, the relay's answer mostly"
+)
+STORE = (
+    *_table(
+        Kind.GAUGE,
+        ("store_up", "", "Whether the database answered when it was last asked; 0: what it knows is as old as the next one says"),
+        ("store_looked_seconds", "", "Since the database answered last"),
+        ("journal_entry", "", "The number of the journal's last entry"),
+        ("journal_unread_entries", "", "Entries that are not in the counters yet"),
+        ("holds_waiting", "", "Holds that wait for people; a mailing is one"),
+        ("holds_oldest_seconds", "", "How long the first of them has waited; 0 for none"),
+        ("holds_near_deadline", "", "Those that expire within two hours, of the 1,000 that have waited longest"),
+        ("holds_overdue", "", "Those whose deadline is over, and that still wait: nobody sweeps"),
+        ("kept_bytes", "", "Held content on disk"),
+        ("kept_limit_bytes", "", "hold: {quota_gb}; past it what is to be held is answered 452"),
+        ("outbox_due", "", "Releases and notices that could be sent now. While anything is frozen: notices alone"),
+        ("outbox_oldest_due_seconds", "", "Since when the first of them could be; 0 for none"),
+        ("outbox_later", "", "Releases and notices that have time, or are tried again later"),
+        ("relaying", "", "Verdicts to relay whose outcome is not known yet"),
+        ("relaying_unsettled", "", "Those of them that are in doubt, since they are older than 15 minutes, and not reported yet"),
+        ("freezes", "selector", "Freezes that stand: all, list, sender, mailing, thread"),
+        ("freezes_oldest_seconds", "", "How long the first of them has stood; 0 for none"),
+        ("policy_enforced", "", "enforce: 0 where the policy observes only"),
+    ),
+    *_table(Kind.INFO, ("policy_info", "sha256", "The policy in force")),
+)  # fmt: skip
+HOST = _table(
+    Kind.GAUGE,
+    ("list_people", "list", "People in a list's index; absent without one"),
+    ("list_checked_seconds", "list", "Since its sources were last found to be as the index says; absent where they never were"),
+    ("list_stale", "list", "Whether a \"no\" of it cannot be relied on: it is too old, or there is none"),
+    ("list_failing", "list", "Whether its last sync failed"),
+)  # fmt: skip
+TREE = (
+    *_table(
+        Kind.GAUGE,
+        ("connections", "listener", "Connections of clients and MTAs that are open"),
+        ("connections_limit", "", "limits: {connections}: of all listeners together"),
+    ),
+    *_table(
+        Kind.COUNTER,
+        ("connections_accepted_total", "listener", "Connections that were given to a part"),
+        ("connections_refused_total", "listener", "Connections that were refused at the limits: 421"),
+    ),
+    *_table(Kind.GAUGE, ("part_processes", "part", "Processes of a part that are ready")),
+    *_table(
+        Kind.COUNTER,
+        ("part_deaths_total", "part", "Processes that died or were killed for their silence, and are started again"),
+        (
+            "undecided_total",
+            "why",
+            "Messages that were answered 451 or 452 without a verdict: full (no space), busy (too many wait), store (the database "
+            "is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
+        ),
+    ),
+    *_table(
+        Kind.GAUGE,
+        ("relay_up", "", "Whether the relay answered the last connection that any part opened; absent before the first"),
+        ("relay_tried_seconds", "", "Since that connection; idle ones are used again meanwhile"),
+    ),
+    *_table(Kind.INFO, ("build_info", "version", "This smtpguard")),
+)  # fmt: skip
+
+FAMILIES: tuple[Family, ...] = (*JOURNAL, SECONDS, *STORE, *HOST, *TREE)
+BY_NAME = {family.name: family for family in FAMILIES}

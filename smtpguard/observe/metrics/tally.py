@@ -1,0 +1,150 @@
+"""The journal added up: each event makes some counters larger. Pure: the same events are always the same numbers.
+
+Counters begin at nothing where the counting begins; who scrapes them knows that they may begin anew. Never here: what is
+waiting now (app.watching), or the journal (store).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.observe.metrics.table import JOURNAL, SECONDS, Numbers, Spread
+
+BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+"""Seconds; the last is how long a relay may take (RFC 5321 section 4.5.3.2.6)."""
+MOST_SERIES = 2000
+"""Of one family. Its labels are declared words, so that only a journal of many policies comes to so many: the rest is OTHER."""
+OTHER = "other"
+_MOST_RELAYING = 10_000
+_YES = {True: "yes", False: "no"}
+
+_ACTIONS = ("relay", "hold", "defer", "reject")
+_OUTCOMES = ("relayed", "refused", "lost", "recalled", "gone", "in-doubt")
+_SENT = ("sent", "retry", "failed", "in-doubt")
+_ENDS = {
+    Kind.APPROVED: "approved",
+    Kind.REJECTED: "rejected",
+    Kind.WITHDRAWN: "withdrawn",
+    Kind.EXPIRED: "expired",
+    Kind.VOIDED: "void",
+}
+_NEWS = ("replaced", "failed", "otherwise", "stale", "well")
+NOTICES = (
+    "answer", "approve", "decided", "digest", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
+    "observed", "owner-digest", "question", "rejected", "reminder", "stream",
+)  # fmt: skip
+"""mail.notice.KINDS, and the DSNs."""
+_BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
+    "events_total": [(kind.value,) for kind in Kind],
+    "verdicts_total": [(action,) for action in _ACTIONS],
+    "outcomes_total": [(outcome,) for outcome in _OUTCOMES],
+    "customers_reached_total": [()],
+    "holds_total": [(copy,) for copy in _YES.values()],
+    "hold_ends_total": [(end, copy) for end in _ENDS.values() for copy in _YES.values()],
+    "release_recipients_total": [(outcome,) for outcome in _SENT],
+    "notice_recipients_total": [(notice, outcome) for notice in NOTICES for outcome in _SENT],
+}
+
+
+class Tally:
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[tuple[str, ...], int]] = {family.name: {} for family in JOURNAL}
+        self._relaying: OrderedDict[str, tuple[datetime, int]] = OrderedDict()  # when, and for how many customers
+        self._spread = [0] * (len(BOUNDS) + 1)
+        self._seconds = 0.0
+        for name, series in _BEGIN.items():
+            for labels in series:
+                self._count(name, *labels, by=0)
+
+    def expect(self, *, rules: Mapping[str, str], lists: Iterable[str], hooks: Iterable[str]) -> None:
+        """What may come to be counted, so that its series are there before they grow. ``rules``: id to the effect it has."""
+        for rule, effect in rules.items():
+            self._count("rule_messages_total", rule, effect, by=0)
+        for name in lists:
+            for news in _NEWS:
+                self._count("list_news_total", name, news, by=0)
+        for hook in hooks:
+            self._count("webhooks_given_up_total", hook, by=0)
+
+    def add(self, event: Event) -> None:
+        """The next of the journal. Total: an event of another version's shape counts as far as it can be understood."""
+        self._count("events_total", event.kind.value)
+        data = event.data
+        match event.kind:
+            case Kind.VERDICT:
+                self._verdict(event, data)
+            case Kind.OUTCOME:
+                self._outcome(event, str(data.get("outcome")))
+            case Kind.IN_DOUBT if "intent" not in data:
+                self._outcome(event, "in-doubt")
+            case Kind.RELEASE | Kind.IN_DOUBT if data.get("outcome") in _SENT:
+                self._count("release_recipients_total", str(data["outcome"]), by=_number(data.get("recipients")))
+            case Kind.NOTICE if data.get("outcome") in _SENT:
+                told = str(data.get("notice") or OTHER), str(data["outcome"])
+                self._count("notice_recipients_total", *told, by=_number(data.get("recipients")))
+            case Kind.LIST:
+                for news in _words(data.get("news")):
+                    self._count("list_news_total", event.id, news)
+            case Kind.WEBHOOK:
+                self._count("webhooks_given_up_total", str(data.get("hook")))
+            case kind if kind in _ENDS:
+                self._count("hold_ends_total", _ENDS[kind], _YES["with" in data])
+
+    def numbers(self) -> Numbers:
+        """As they are now; nothing changes them later."""
+        counts = tuple(sum(self._spread[: n + 1]) for n in range(len(self._spread)))
+        spread = Spread(bounds=BOUNDS, counts=counts, total=self._seconds)
+        return {**{name: dict(series) for name, series in self._counts.items()}, SECONDS.name: {(): spread}}
+
+    def _verdict(self, event: Event, data: Mapping[str, Any]) -> None:
+        action = _one_of(_ACTIONS, data.get("action"))
+        self._count("verdicts_total", action)
+        if action == "relay":
+            counts = data.get("counts")
+            customers = _number(counts.get("customers")) if isinstance(counts, Mapping) else 0
+            self._relaying[event.id] = event.at, customers
+            if len(self._relaying) > _MOST_RELAYING:
+                self._relaying.popitem(last=False)
+        if data.get("retry"):  # of a hold: it was counted when it came first
+            return
+        if action == "hold":
+            self._count("holds_total", _YES["with" in data])
+        for key, effect in (("rules", action), ("observed", "observed"), ("approved", "approved")):
+            for rule in _words(data.get(key)):
+                self._count("rule_messages_total", rule, effect)
+
+    def _outcome(self, event: Event, outcome: str) -> None:
+        self._count("outcomes_total", _one_of(_OUTCOMES, outcome))
+        began = self._relaying.pop(event.id, None)
+        if began is None:  # before the counting began, or of the part of a held message that its MTA passed on itself
+            return
+        at, customers = began
+        seconds = max(0.0, (event.at - at).total_seconds())  # a clock may be set back
+        self._spread[bisect_left(BOUNDS, seconds)] += 1
+        self._seconds += seconds
+        if outcome == "relayed":
+            self._count("customers_reached_total", by=customers)
+
+    def _count(self, name: str, *labels: str, by: int = 1) -> None:
+        series = self._counts[f"smtpguard_{name}"]
+        if labels not in series and len(series) >= MOST_SERIES:
+            labels = (OTHER,) * len(labels)
+        series[labels] = series.get(labels, 0) + by
+
+
+def _one_of(known: tuple[str, ...], value: Any) -> str:
+    return value if value in known else OTHER
+
+
+def _words(value: Any) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else []
+
+
+def _number(value: Any) -> int:
+    """Of people, as the journal has it: never less than none."""
+    return max(0, value) if isinstance(value, int) else 0

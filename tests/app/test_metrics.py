@@ -1,0 +1,278 @@
+"""The metrics part over real HTTP, on both engines: what it answers, and what can never stop it from answering."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from smtpguard import __version__
+from smtpguard.app import metrics, start
+from smtpguard.app.files import CannotStart
+from smtpguard.app.metrics import EACH, Metrics
+from smtpguard.app.watching import Watching
+from smtpguard.config.documents import shipped
+from smtpguard.config.settings import Settings, read_settings
+from smtpguard.store.database import Database
+from tests.peers.postfix import free_port
+from tests.store.conftest import a_server, new_database
+
+PATIENCE = 20.0
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with a_server() as running:
+        yield running.get_uri()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    return (
+        "sqlite:///var/smtpguard.db" if request.param == "sqlite" else new_database(request.getfixturevalue("server"))
+    )
+
+
+def configured(folder: Path, url: str = "sqlite:///var/smtpguard.db") -> Settings:
+    config = Path(shutil.copytree(shipped(), folder / "etc")) / "smtpguard.yaml"
+    text = config.read_text().replace("sqlite:///var/smtpguard.db", url.replace(":@", "@"))
+    config.write_text(text + f"\nmetrics: {{port: {free_port()}}}\n")
+    return read_settings(config)
+
+
+@pytest.fixture
+async def settings(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Of an installation that is set up; it is looked at often."""
+    monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.02)
+    made = configured(tmp_path, url)
+    await start.prepare(made, by="root", parts=("proxy",))
+    return made
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Metrics]:
+    part = Metrics(settings)
+    await part.start()
+    running = asyncio.create_task(part.serve())
+    try:
+        yield part
+    finally:
+        await part.stop(5)
+        running.cancel()
+        await asyncio.wait({running})
+        await part.close()
+        assert running.cancelled() or running.exception() is None
+
+
+async def ask(settings: Settings, said: bytes = GET, source: str = "127.0.0.1") -> tuple[str, dict[str, str], str]:
+    """Status line, headers and body of an answer, after which the connection is closed."""
+    assert settings.metrics is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.metrics.port, local_addr=(source, 0))
+    writer.write(said)
+    head, _, body = (await asyncio.wait_for(reader.read(), PATIENCE)).decode().partition("\r\n\r\n")
+    writer.close()
+    status, *fields = head.split("\r\n")
+    return status, dict(field.split(": ", 1) for field in fields), body
+
+
+async def told(settings: Settings, name: str, **labels: str) -> float | None:
+    _, _, body = await ask(settings)
+    for family in parsed(body):
+        for sample in family.samples:
+            if sample.name == f"smtpguard_{name}" and sample.labels == labels:
+                return sample.value
+    return None
+
+
+async def until(settings: Settings, number: float, name: str, **labels: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await told(settings, name, **labels) != number:  # noqa: ASYNC110 - it is asked as Prometheus would
+            await asyncio.sleep(0.02)
+
+
+async def test_what_happens_is_scraped(settings: Settings) -> None:
+    async with serving(settings):
+        await until(settings, 1, "store_up")
+        assert await told(settings, "holds_waiting") == 0
+        await start.reload(settings, by="root")
+        await start.ended(settings, by="root", status=0)
+        await until(settings, 1, "events_total", kind="stop")
+        status, headers, _ = await ask(settings)
+        assert status == "HTTP/1.1 200 OK"
+        assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert headers["connection"] == "close"
+        openmetrics = GET.replace(b"\r\n\r\n", b"\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n")
+        _, headers, body = await ask(settings, openmetrics)
+        assert headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert body.endswith("# EOF\n")
+
+
+async def test_a_database_that_goes_away_and_comes_back(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "smtpguard")
+    database = Database(settings.store.url)
+    try:
+        async with serving(settings):
+            await until(settings, 1, "store_up")
+            with database.write() as connection:
+                connection.exec_driver_sql("ALTER TABLE head RENAME TO away")
+            await until(settings, 0, "store_up")
+            assert await told(settings, "holds_waiting") == 0, "what was known is told still"
+            assert await told(settings, "store_looked_seconds") != 0
+            with database.write() as connection:
+                connection.exec_driver_sql("ALTER TABLE away RENAME TO head")
+            await until(settings, 1, "store_up")
+    finally:
+        database.close()
+    said = [record.message for record in caplog.records if record.name == "smtpguard.app.metrics"]
+    assert said == ["metrics: the store does not answer: Unavailable"], "once, and not with every look"
+
+
+async def test_nothing_that_it_needs_is_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No secret, no database: it answers at once, and looks when there is something to look at."""
+    monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.02)
+    settings = configured(tmp_path)
+    async with serving(settings):
+        assert await told(settings, "store_up") == 0
+        assert await told(settings, "build_info", version=__version__) == 1
+        await start.prepare(settings, by="root", parts=("proxy",))
+        await until(settings, 1, "store_up")
+
+
+async def test_a_database_server_that_is_away(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        settings = configured(tmp_path, f"postgresql://guard@127.0.0.1:{taken.getsockname()[1]}/guard")
+        settings.state.mkdir()
+        settings.secret_file.write_bytes(b"a secret of thirty-two bytes, ok")
+        settings.secret_file.chmod(0o600)
+        async with serving(settings):
+            assert await told(settings, "store_up") == 0
+
+
+async def test_while_a_look_hangs_every_scrape_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And however many there are, nobody looks for their sake."""
+    looks = 0
+
+    async def hang(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Watching, "look", hang)
+    settings = configured(tmp_path)
+    await start.prepare(settings, by="root", parts=("proxy",))
+    async with serving(settings):
+        answers = await asyncio.gather(*(ask(settings) for _ in range(EACH)))
+        assert {status for status, _, _ in answers} == {"HTTP/1.1 200 OK"}
+        assert await told(settings, "store_up") == 0
+    assert looks <= 1
+
+
+async def test_an_error_of_ours_is_logged_once_and_stops_no_scrape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked = asyncio.Event()
+    looks = 0
+
+    async def fault(*_: object) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            looked.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(metrics, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(Watching, "look", fault)
+    settings = configured(tmp_path)
+    await start.prepare(settings, by="root", parts=("proxy",))
+    async with serving(settings):
+        await asyncio.wait_for(looked.wait(), PATIENCE)
+        assert (await ask(settings))[0] == "HTTP/1.1 200 OK"
+    assert [r.message for r in caplog.records if r.name == "smtpguard.app.metrics"] == ["metrics: ZeroDivisionError"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404 Not Found"),
+        (b"GET /metrics/more HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404 Not Found"),
+        (
+            b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "405 Method Not Allowed",
+        ),
+        (b"nonsense\r\n\r\n", "400 Bad Request"),
+    ],
+)
+async def test_nothing_else_is_there(tmp_path: Path, said: bytes, status: str) -> None:
+    settings = configured(tmp_path)
+    async with serving(settings):
+        assert (await ask(settings, said))[0] == f"HTTP/1.1 {status}"
+
+
+async def test_who_takes_all_the_connections_of_one_address_keeps_nobody_else_out(tmp_path: Path) -> None:
+    settings = configured(tmp_path)
+    assert settings.metrics is not None
+    async with serving(settings):
+        idle = [await asyncio.open_connection("127.0.0.1", settings.metrics.port) for _ in range(EACH + 2)]
+        gone = [await _closed(reader) for reader, _ in idle[EACH:]]
+        assert gone == [True, True]
+        assert (await ask(settings, source="127.0.0.2"))[0] == "HTTP/1.1 200 OK"
+        for _, writer in idle:
+            writer.close()
+
+
+async def _closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(1), PATIENCE) == b""
+    except ConnectionError:
+        return True
+
+
+async def test_a_port_that_somebody_has_taken_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "smtpguard")
+    monkeypatch.setattr(metrics, "PORT_SECONDS", 0.01)
+    settings = configured(tmp_path)
+    assert settings.metrics is not None
+    port = settings.metrics.port
+    tried = 0
+    listen: Callable[[Metrics], bool] = Metrics._listen
+
+    def noted(part: Metrics) -> bool:
+        nonlocal tried
+        tried += 1
+        return listen(part)
+
+    monkeypatch.setattr(Metrics, "_listen", noted)
+    taken = socket.create_server(("127.0.0.1", port))
+    async with serving(settings):
+        async with asyncio.timeout(PATIENCE):
+            while tried < 4:  # noqa: ASYNC110 - it is another task that tries
+                await asyncio.sleep(0.01)
+        taken.close()
+        async with asyncio.timeout(PATIENCE):
+            while (await _asked(settings)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    told = [r.message for r in caplog.records if "listen" in r.message]
+    assert told == [f"no metrics: cannot listen on 127.0.0.1:{port}: the port is in use"]
+
+
+async def _asked(settings: Settings) -> str | None:
+    try:
+        return (await ask(settings))[0]
+    except ConnectionError:
+        return None
+
+
+def test_a_part_without_a_place() -> None:
+    with pytest.raises(CannotStart, match="not in the settings"):
+        Metrics(Settings())

@@ -1,0 +1,56 @@
+"""The alert rules speak of metrics that there are, each is tried by promtool's tests, and the docs say what to do about it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from smtpguard.observe.metrics.table import BY_NAME
+
+ROOT = Path(__file__).parents[3]
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((ROOT / "config" / "prometheus-alerts.yaml").read_text())["groups"]
+    for rule in group["rules"]
+]
+OF_PROMETHEUS = {"job", "instance"}
+by_name = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+
+
+@by_name
+def test_it_asks_for_what_is_told(rule: dict[str, Any]) -> None:
+    asked = set(re.findall(r"smtpguard_\w+", rule["expr"]))
+    assert asked <= BY_NAME.keys()
+    labels = {label for name in asked for label in BY_NAME[name].labels}
+    selected = {
+        word for braces in re.findall(r"\{([^}]*)\}", rule["expr"]) for word in re.findall(r"(\w+)=~?\"", braces)
+    }
+    kept = {word for by in re.findall(r"by \(([^)]*)\)", rule["expr"]) for word in by.split(", ")}
+    said = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
+    assert selected | kept | said <= labels | OF_PROMETHEUS
+
+
+@by_name
+def test_it_says_what_is_wrong_and_where(rule: dict[str, Any]) -> None:
+    assert re.fullmatch(r"Smtpguard[A-Z]\w+", rule["alert"])
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"].keys() == {"summary", "description"}
+    assert "$labels.instance" in rule["annotations"]["description"]
+
+
+@by_name
+def test_it_is_seen_to_fire(rule: dict[str, Any]) -> None:
+    """In the tests that promtool runs (tests/peers), as the only alert or by itself."""
+    tests = (ROOT / "tests" / "peers" / "prometheus-alerts.yaml").read_text()
+    assert re.search(rf'alertname(="|: ){rule["alert"]}\b', tests)
+
+
+def test_the_docs_have_them_all() -> None:
+    rows = re.findall(
+        r"^\| `(Smtpguard\w+)` \| (\w+) \| [^|]+ \|$", (ROOT / "docs" / "operations.md").read_text(), re.M
+    )
+    assert rows == [(rule["alert"], rule["labels"]["severity"]) for rule in RULES]

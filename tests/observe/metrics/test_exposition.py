@@ -1,0 +1,96 @@
+"""What is scraped: valid in both formats, whatever is asked for; and the table in the docs, which is the code's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from smtpguard.observe.metrics.exposition import Exposition
+from smtpguard.observe.metrics.table import FAMILIES, Family, Kind, Numbers, Spread
+
+DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+SPREAD = Spread(bounds=(0.5, 1.0), counts=(1, 1, 3), total=9.5)
+
+
+def some(family: Family) -> dict[tuple[str, ...], float | Spread]:
+    return {family.labels: SPREAD if family.kind is Kind.HISTOGRAM else 3}
+
+
+ALL: Numbers = {family.name: some(family) for family in FAMILIES}
+
+
+def test_every_family_is_there_with_its_type_and_what_it_says() -> None:
+    text, kind = Exposition(ALL).text()
+    assert kind == "text/plain; version=0.0.4; charset=utf-8"
+    found = {metric.name: metric for metric in plain(text.decode())}
+    for family in FAMILIES:
+        name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
+        metric = found.pop(name)
+        assert metric.type == ("gauge" if family.kind is Kind.INFO else family.kind.value)
+        assert metric.documentation == family.says
+        assert {label for sample in metric.samples for label in sample.labels} - {"le"} == set(family.labels)
+    assert found == {}
+
+
+def test_openmetrics_for_who_asks_for_it() -> None:
+    text, kind = Exposition(ALL).text(f"{OPENMETRICS}, text/plain;version=0.0.4;q=0.5, */*;q=0.1")
+    assert kind.startswith("application/openmetrics-text; version=1.0.0")
+    assert text.endswith(b"# EOF\n")
+    families = {family.name: family for family in openmetrics(text.decode())}
+    assert families["smtpguard_policy"].type == "info"
+    histogram = families["smtpguard_outcome_seconds"]
+    assert {sample.labels.get("le", sample.name[-5:]): sample.value for sample in histogram.samples} == {
+        "0.5": 1, "1.0": 1, "+Inf": 3, "count": 3, "s_sum": 9.5,
+    }  # fmt: skip
+
+
+def test_what_nobody_knows_is_left_out() -> None:
+    assert Exposition({}).text()[0] == b""
+    assert Exposition({"smtpguard_relay_up": {}}).text()[0] == b""
+
+
+def test_labels_cannot_break_a_line() -> None:
+    name = 'a "list"\n\\ with everything'
+    text, _ = Exposition({"smtpguard_list_people": {(name,): 3}}).text()
+    (metric,) = plain(text.decode())
+    assert [(sample.labels, sample.value) for sample in metric.samples] == [({"list": name}, 3)]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.text(max_size=60)
+    | st.from_regex(
+        r"\A(application/openmetrics-text|text/plain)\s*;\s*(version|escaping|q)=[\w.\-=;é]*(,.*)?\Z", fullmatch=True
+    )
+)
+def test_whatever_is_asked_for_is_answered_in_one_of_the_formats(accept: str) -> None:
+    text, kind = Exposition(ALL).text(accept)
+    kind.encode("latin-1")
+    assert kind.startswith(("text/plain", "application/openmetrics-text"))
+    assert text.endswith(b"# EOF\n") == kind.startswith("application/")
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_names_are_as_they_should_be(family: Family) -> None:
+    """https://prometheus.io/docs/practices/naming/; promtool says more."""
+    assert re.fullmatch(r"smtpguard_[a-z_]+", family.name)
+    assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
+    assert family.name.endswith("_info") == (family.kind is Kind.INFO)
+    assert all(re.fullmatch("[a-z]+[0-9]*", label) for label in family.labels)
+    assert not family.says.endswith(".")
+    assert len({other.name for other in FAMILIES}) == len(FAMILIES)
+
+
+def test_the_docs_have_the_same_table() -> None:
+    rows = re.findall(r"^\| `(smtpguard_\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \|$", DOCS.read_text(), re.M)
+    assert rows == [
+        (family.name, family.kind.value, ", ".join(f"`{label}`" for label in family.labels), family.says)
+        for family in FAMILIES
+    ]

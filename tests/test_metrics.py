@@ -1,0 +1,201 @@
+"""The metrics of the whole demonstration, of real processes: they agree with the journal, and name nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from smtpguard.demo import letters
+from smtpguard.demo.letters import HOME, Letter
+from smtpguard.demo.play import play
+from smtpguard.demo.script import KALLE, LOTTA, RAMADAN, Script
+from smtpguard.demo.stage import PEOPLE, Stage
+from smtpguard.observe.metrics.table import FAMILIES
+from smtpguard.store.database import Database
+from tests.peers.postfix import free_port
+
+pytestmark = pytest.mark.xdist_group("metrics")
+
+
+class Watched(Stage):
+    """A guard with metrics."""
+
+    metrics_port = 0
+
+    def _write_files(self) -> None:
+        super()._write_files()
+        self.metrics_port = free_port()
+        with self.config.open("a") as file:
+            file.write(f"metrics: {{port: {self.metrics_port}}}\n")
+
+    def scrape(self, accept: str = "*/*") -> str:
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.metrics_port}/metrics", headers={"Accept": accept})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def told(self) -> dict[tuple[str, ...], float]:
+        """By name and label values."""
+        return values(self.scrape())
+
+    def journal(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.command("--json", "audit", "export").stdout.splitlines()]
+
+    def counted(self) -> bool:
+        """Whether it has read all of the journal."""
+        told = self.told()
+        newest = max(entry["seq"] for entry in self.journal())
+        return told[("smtpguard_journal_entry",)] == newest and not told[("smtpguard_journal_unread_entries",)]
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in parsed(text)
+        for sample in family.samples
+    }
+
+
+@dataclass(frozen=True)
+class Played:
+    guard: Watched
+    before: int  # entries that were in the journal when the counting began
+    text: str
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Played]:
+    with tempfile.TemporaryDirectory(prefix="smtpguard-metrics-") as folder:
+        guard = Watched(Path(folder))
+        try:
+            guard.start()
+            assert guard.until(lambda: guard.told().get(("smtpguard_store_up",)) == 1)
+            begun = values(guard.scrape())
+            before = int(
+                begun[("smtpguard_journal_entry",)]
+                - sum(n for k, n in begun.items() if k[0] == "smtpguard_events_total")
+            )
+            wrong = [result.wrong for result in play(guard, Script(guard).scenes()) if result.wrong]
+            assert wrong == []
+            assert guard.until(guard.counted)
+            yield Played(guard, before, guard.scrape())
+        finally:
+            guard.stop()
+
+
+def test_they_agree_with_the_journal(played: Played) -> None:
+    told = values(played.text)
+    entries = [entry for entry in played.guard.journal() if entry["seq"] > played.before]
+    kinds = Counter(entry["kind"] for entry in entries)
+    assert kinds["verdict"] > 20
+    found = {kind: told[("smtpguard_events_total", kind)] for kind in kinds}
+    assert found == {kind: float(n) for kind, n in kinds.items()}
+    actions = Counter(entry["data"]["action"] for entry in entries if entry["kind"] == "verdict")
+    assert {"relay", "hold", "reject", "defer"} >= actions.keys() >= {"relay", "hold", "reject"}
+    assert {action: told[("smtpguard_verdicts_total", action)] for action in actions} == {
+        k: float(n) for k, n in actions.items()
+    }
+    outcomes = Counter(entry["data"]["outcome"] for entry in entries if entry["kind"] == "outcome")
+    assert {outcome: told[("smtpguard_outcomes_total", outcome)] for outcome in outcomes} == {
+        k: float(n) for k, n in outcomes.items()
+    }
+    assert told[("smtpguard_outcome_seconds_count",)] == sum(outcomes.values())
+    reached = {entry["id"]: entry["data"]["counts"]["customers"] for entry in entries
+               if entry["kind"] == "verdict" and entry["data"]["action"] == "relay"}  # fmt: skip
+    relayed = [entry["id"] for entry in entries if entry["kind"] == "outcome" and entry["data"]["outcome"] == "relayed"]
+    assert told[("smtpguard_customers_reached_total",)] == sum(reached[id] for id in relayed) > 0
+
+
+def test_they_agree_with_what_people_see(played: Played) -> None:
+    told = values(played.text)
+    rows = played.guard.rows("held", "list")
+    assert told[("smtpguard_holds_waiting",)] == sum(row["state"] == "waiting" for row in rows)
+    assert told[("smtpguard_list_people", "ramadan-greetings")] == len(played.guard.members)
+    assert told[("smtpguard_part_processes", "proxy")] == 1
+    assert told[("smtpguard_relay_up",)] in (0, 1), "at the end of the play it is away for a while"
+    assert told[("smtpguard_rule_messages_total", "hold", "internal-to-list")] >= 1
+
+
+def test_every_family_is_scraped(played: Played) -> None:
+    names = {family.name for family in parsed(played.text)}
+    expected = {
+        family.name.removesuffix("_total") if family.kind.value == "counter" else family.name for family in FAMILIES
+    }
+    assert names == expected - {"smtpguard_webhooks_given_up"}, "there is no webhook"
+
+
+def test_nobody_is_named(played: Played) -> None:
+    """No address of a sender, a recipient, a member or an approver, no subject, no word of a letter, no id."""
+    for text in (played.text, played.guard.scrape("application/openmetrics-text; version=1.0.0")):
+        assert "@" not in text
+        samples = [line for line in text.splitlines() if not line.startswith("#")]
+        people = (*PEOPLE, RAMADAN, KALLE, *played.guard.members, *played.guard.others)
+        words = [
+            "Dieten",
+            "mubarak",
+            HOME,
+            *people,
+            *(local for one in people if "." in (local := one.partition("@")[0])),
+        ]
+        words += [row["id"] for row in played.guard.rows("held", "list")]
+        assert [word for word in set(words) if any(word in line for line in samples)] == []
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say(played: Played) -> None:
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=played.text, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_cannot_be_recorded_is_counted(played: Played) -> None:
+    guard = played.guard
+    before = guard.told()[("smtpguard_undecided_total", "store")]
+    letter = Letter(subject="Drawings", sender=LOTTA, to="peter@partner.example", body=letters.ORDINARY,
+                    recipients=("peter@partner.example",))  # fmt: skip
+    database = Database(f"sqlite:///{guard.folder}/smtpguard.db")
+    try:
+        with database.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE entry RENAME TO away")
+        try:
+            assert guard.send(letter).code == 451
+            assert guard.until(lambda: guard.told()[("smtpguard_undecided_total", "store")] == before + 1)
+        finally:
+            with database.write() as connection:
+                connection.exec_driver_sql("ALTER TABLE away RENAME TO entry")
+    finally:
+        database.close()
+    assert guard.until(lambda: guard.send(letter).code == 250)
+    assert guard.until(lambda: guard.told()[("smtpguard_relay_up",)] == 1)
+
+
+def test_a_part_that_dies_is_counted_whichever_it_is(played: Played) -> None:
+    guard = played.guard
+    deaths = {part: guard.told()[("smtpguard_part_deaths_total", part)] for part in ("proxy", "metrics")}
+    for part in ("proxy", "metrics"):
+        rows = [json.loads(line) for line in (guard.folder / "log").read_text().splitlines() if line.startswith("{")]
+        os.kill([row["pid"] for row in rows if row["event"] == "ready" and row["part"] == part][-1], signal.SIGKILL)
+
+        def counted(part: str = part) -> bool:
+            try:
+                told = guard.told()
+            except OSError:  # while it is the metrics' own
+                return False
+            ready = told.get(("smtpguard_part_processes", part)) == 1
+            return ready and told[("smtpguard_part_deaths_total", part)] == deaths[part] + 1
+
+        assert guard.until(counted, 30)
