@@ -190,10 +190,12 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
     """Who writes them, and the templates of the admins' own, each tried in every language."""
     notices = settings.notices
     sender = notices.from_
+    expected = 'a mailbox, like "Mail guard <guard@example.com>"'
     try:
-        mailbox_of(sender)
+        if not mailbox_of(sender)[1].local.isascii():
+            text = "letters beyond ASCII before the @: a relay without SMTPUTF8 would take no notice"
+            yield document.problem(("notices", "from"), text, expected)
     except BadAddress as e:
-        expected = 'a mailbox, like "Mail guard <guard@example.com>"'
         yield document.problem(("notices", "from"), f"not the mailbox of a sender: {e}", expected)
         sender = Letterhead().sender
     if notices.templates is None:

@@ -7,13 +7,13 @@ Never here: the attempt itself (delivery), what the sender is told of a failure 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
-from smtpguard.mail.reply import Reply
+from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome
 
 MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
@@ -79,11 +79,15 @@ class Due:
             reply=str(reply) if reply is not None else "",
         )
 
-    def replied(self, reply: Reply, wait: timedelta, *, patient: bool) -> Result:
-        """As the relay said. ``patient``: a 4xx may be tried again after ``wait``."""
+    def replied(self, reply: Reply, wait: timedelta, *, patient: bool, reports: bool = True) -> Result:
+        """As the relay said, if it was asked. ``patient``: a 4xx may be tried again after ``wait``. ``reports``: see Answers."""
+        if isinstance(reply, Unsendable):
+            return replace(self.failed("unsendable", reply.text), status=reply.enhanced or "")
         code = f"{reply.code} {reply.enhanced or ''}".strip()
         if reply.positive:
-            return Result(recipient=self.recipient, delivered=Delivered.SENT, code=code, reply=str(reply))
+            return Result(
+                recipient=self.recipient, delivered=Delivered.SENT, code=code, reply=str(reply), reports=reports
+            )
         if reply.permanent:
             return self.failed("refused", code, reply)
         return self.retry(code, wait, str(reply)) if patient else self.failed("expired", code, reply)
@@ -95,13 +99,16 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of one recipient. ``code`` names nobody; ``wait``: until it is tried again, None if it is settled."""
+    """What became of one recipient. ``code`` names nobody; ``wait``: until it is tried again, None if it is settled. ``status``: an
+    enhanced code that nobody replied (RFC 3463). ``reports``: False where the relay has it and sends no DSN of that itself."""
 
     recipient: Recipient
     delivered: Delivered
     code: str
     why: str = ""
     reply: str = ""
+    status: str = ""
+    reports: bool = True
     wait: timedelta | None = None
     doubts: int = 0
 

@@ -2,7 +2,8 @@
 
 Intents for the outbox; guard.render tables their data. There is none where the reverse-path is null (a DSN is never
 answered), none for a recipient whose NOTIFY does not want it, and none for what we wrote ourselves. Of a delay the sender
-hears once. Never here: the words (mail.dsn), or when a recipient has failed (attempt).
+hears once; of what goes to a relay without DSN, that nobody will tell more of it (RFC 3461 section 5.2.2). Never here: the words
+(mail.dsn), or when a recipient has failed (attempt).
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ def reports(
     failed = [r for r in results if r.delivered is Delivered.FAILED and Action.FAILED.wanted_by(r.recipient)]
     late = now - lease.created_at >= pace.tell_delay and not mark
     delayed = [r for r in results if late and r.wait is not None and Action.DELAYED.wanted_by(r.recipient)]
+    relayed = [r for r in results if r.delivered is Delivered.SENT and not r.reports]
+    relayed = [r for r in relayed if Action.RELAYED.wanted_by(r.recipient)]
     found = []
     if failed:
         found.append(_intent(lease, hold, failed, Action.FAILED, f"failed-{lease.token}{'m' if mark else ''}", now))
+    if relayed:
+        found.append(_intent(lease, hold, relayed, Action.RELAYED, f"relayed-{lease.token}", now))
     if delayed:
         until = _z(lease.created_at + pace.give_up)
         found.append(_intent(lease, hold, delayed, Action.DELAYED, "delayed", now, retry_until=until))
@@ -49,6 +54,7 @@ def _intent(
                 "notify": r.recipient.notify,
                 "orcpt": r.recipient.orcpt,
                 "reply": r.reply or "",
+                "status": r.status if r.why == "unsendable" else "",
                 "why": r.why,
                 "at": _z(now),
             }
@@ -59,6 +65,8 @@ def _intent(
         "smtputf8": hold.envelope.smtputf8,
         "arrived_at": _z(hold.held_at),
         "language": hold.language,
+        "subject": hold.subject,
+        "part": lease.intent.kind is IntentKind.PART,
     }
     return Intent(
         intent_id=f"{lease.intent.intent_id}-{suffix}",

@@ -35,25 +35,31 @@ from smtpguard.policy.approval import Hold, State
 log = logging.getLogger(__name__)
 
 RELEASE_FIELD = "X-Smtpguard-Release"
+OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
+"""Refusals of a message for how it is written (RFC 3463 section 3.7, RFC 6531 section 4.4): in 7 bits it may go."""
 
 
 class Renderer(Protocol):
     """Makes a notice or DSN of its intent, signed if we sign; app binds it to mail.notice and mail.dsn."""
 
-    async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
-        """None: there is nothing to say after all. What it raises is tried again a few times, LedgerError without end."""
+    async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        """The forms in which it may be sent: where the first is refused for how it is written, the next. None at all:
+        there is nothing to say. What it raises is tried again a few times, LedgerError without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parcel:
-    envelope: Envelope
-    content: Message
+    forms: Sequence[tuple[Envelope, Message]]
     prepend: bytes
     fence: Callable[[], bool]
 
 
 class _Unsendable(Exception):
-    """There is nothing that could be sent, now or later. The text says why."""
+    """There is nothing that could be sent, now or later. The text says why. ``why``: as Due.failed has it."""
+
+    def __init__(self, text: str, why: str = "unsendable") -> None:
+        super().__init__(text)
+        self.why = why
 
 
 class Delivery:
@@ -142,8 +148,8 @@ class Delivery:
         hold = await self._ledger.hold(lease.intent.hold_id) if lease.intent.hold_id is not None else None
         try:
             parcel = await self._parcel(lease, hold, [d.recipient for d in due]) if due else None
-        except _Unsendable as why:
-            await self._settle(lease, hold, [*(d.failed("unsendable", str(why)) for d in due), *spent])
+        except _Unsendable as e:
+            await self._settle(lease, hold, [*(d.failed(e.why, str(e)) for d in due), *spent])
             return
         except LedgerError:
             raise
@@ -168,24 +174,22 @@ class Delivery:
 
         if intent.kind not in OF_CONTENT:
             made = await self._renderer.render(intent)
-            if made is None:
+            if not made:
                 raise _Unsendable("nothing to say")
-            envelope, raw = made
-            envelope = replace(envelope, recipients=tuple(due))
-            return _Parcel(envelope=envelope, content=Message.of(raw), prepend=b"", fence=in_time)
+            forms = [(replace(envelope, recipients=tuple(due)), Message.of(raw)) for envelope, raw in made]
+            return _Parcel(forms=forms, prepend=b"", fence=in_time)
         if hold is None or intent.content_sha256 is None:
             raise _Unsendable("the hold is gone")
         try:
             content = await self._ledger.content(intent.content_sha256)
         except ContentMissing:
-            raise _Unsendable("the content is not kept any more") from None
+            raise _Unsendable("the content is not kept any more", "missing") from None
         stands = self._watch.fence(
             lists=frozenset(hold.lists), senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread
         )
         envelope = replace(hold.envelope, recipients=tuple(due))
         return _Parcel(
-            envelope=envelope,
-            content=content,
+            forms=[(envelope, content)],
             prepend=self._trace(intent, hold, envelope, content),
             fence=lambda: in_time() and stands(),
         )
@@ -210,8 +214,14 @@ class Delivery:
         wait = self._pace.again(lease.attempts, self._jitter())
         patient = self._clock.now() - lease.created_at < self._pace.give_up
         try:
-            replies = await self._relay.deliver(parcel.envelope, parcel.content, parcel.prepend, parcel.fence)
-            return [d.replied(reply, wait, patient=patient) for d, reply in zip(due, replies, strict=True)]
+            for envelope, content in parcel.forms:
+                said = await self._relay.deliver(envelope, content, parcel.prepend, parcel.fence)
+                if not all(reply.permanent and reply.enhanced in OF_FORM for reply in said.replies):
+                    break
+            return [
+                d.replied(reply, wait, patient=patient, reports=said.reports)
+                for d, reply in zip(due, said.replies, strict=True)
+            ]
         except Recalled:
             return self._recalled(due)
         except Lost as lost:

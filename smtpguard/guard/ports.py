@@ -13,7 +13,7 @@ from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
-from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Answers
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
 from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
 from smtpguard.policy.admission import ContentMissing as ContentMissing
@@ -165,7 +165,5 @@ class Verifier(Protocol):
 class Relay(Protocol):
     """What the delivery worker sends through."""
 
-    async def deliver(
-        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
-    ) -> Sequence[Reply]:
-        """One reply a recipient: its RCPT refusal, or the reply to the dot. Raises transaction.Lost and Recalled."""
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
+        """Of each recipient its RCPT refusal, or the reply to the dot. Raises transaction.Lost and Recalled."""

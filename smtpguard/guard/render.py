@@ -7,6 +7,7 @@ A NOTICE intent's data is tabled in guard.particulars. A DSN intent has one reci
 ``recipients``    [{``address``, ``notify``, ``orcpt``; ``reply``: the relay's; ``status``, ``why``: as mail.dsn.Report has them;
                   ``at``: the last attempt}]
 ``envid``, ``ret``, ``smtputf8``   as the original envelope had them
+``subject``       the original's; ``part``: of the colleagues' part of a message whose other part is held
 ``arrived_at``    when we took the message; ``retry_until``: of a delay, when we give up; ``language``: of the message
 Never here: who is told (notices), words (mail.notice, mail.dsn), sending (delivery), or the key (it is wire's).
 """
@@ -14,7 +15,7 @@ Never here: who is told (notices), words (mail.notice, mail.dsn), sending (deliv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ from smtpguard.guard.ports import Clock, ContentMissing, Ledger
 from smtpguard.mail.address import Address
 from smtpguard.mail.dsn import Action, Dsn, Report, render
 from smtpguard.mail.envelope import Envelope, Recipient
-from smtpguard.mail.notice import Notice, Stationery, choose_language
+from smtpguard.mail.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.policy.admission import Intent, IntentKind
 
 WRITERS = frozenset({"held", "question"})
@@ -59,8 +60,9 @@ class Renderer:
         self._sign = sign
         self._links = links
 
-    async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
-        """Envelope and message; None where there is nothing to tell after all. Raises LedgerError.
+    async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
+        """Envelope and message, and where it needs more than ASCII once more in 7 bits; nothing where there is nothing to tell after
+        all. Raises LedgerError.
 
         An intent rendered twice is the same message: its Message-ID follows from the intent.
         """
@@ -70,14 +72,14 @@ class Renderer:
             return await self._dsn(intent)
         raise ValueError(f"an intent of kind {intent.kind.value} has content of its own")
 
-    async def _notice(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+    async def _notice(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         stationery = self._stationery()
         if intent.data["notice"] == observing.OBSERVED:
             data = await observing.fill(self._ledger, intent.data, self._in_force())
         else:
             data = await digests.fill(self._ledger, intent.data, self._in_force())
             if data.get("total") == 0:
-                return None
+                return ()
         to = intent.recipients[0].address
         data = {**data, "mine": self._link(to, data)}
         notice = Notice(
@@ -87,9 +89,9 @@ class Renderer:
             language=choose_language(_spoken_by(to, data), stationery.letterhead.languages),
             at=self._clock.now(),
         )
-        raw = await asyncio.to_thread(self._finish, lambda: stationery.render(notice))
+        raw = await asyncio.to_thread(lambda: self._signed(stationery.render(notice)))
         recipients = tuple(Recipient(address=r.address, notify="NEVER") for r in intent.recipients)
-        return Envelope(reverse_path=None, recipients=recipients, smtputf8=not to.is_ascii), raw
+        return [(Envelope(reverse_path=None, recipients=recipients, smtputf8=not raw.isascii()), raw)]
 
     def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
         """For the writer of a held message, who has no account to open it with. Signed when it is sent, and never stored."""
@@ -100,7 +102,7 @@ class Renderer:
         text = self._links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
         return text if len(text) <= MOST_LINK else None
 
-    async def _dsn(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+    async def _dsn(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         stationery, data = self._stationery(), intent.data
         sender, action = intent.recipients[0].address, Action(data["action"])
         reports = tuple(
@@ -116,7 +118,7 @@ class Renderer:
             if action.wanted_by(recipient := _recipient(row))
         )
         if not reports:
-            return None
+            return ()
         try:
             original = await self._ledger.content(intent.content_sha256) if intent.content_sha256 else None
         except ContentMissing:
@@ -139,12 +141,18 @@ class Renderer:
             hold_id=intent.hold_id or "",
             language=choose_language(data.get("language") or "", stationery.letterhead.languages),
             retry_until=_time(data.get("retry_until")),
+            subject=data.get("subject") or (original.header.get("Subject") if original is not None else None) or "",
+            part=bool(data.get("part")),
         )
-        envelope, raw = await asyncio.to_thread(render, dsn, stationery.letterhead)
-        return envelope, await asyncio.to_thread(self._finish, lambda: raw)
+        return await asyncio.to_thread(self._forms, dsn, stationery.letterhead)
 
-    def _finish(self, make: Callable[[], bytes]) -> bytes:
-        raw = make()
+    def _forms(self, dsn: Dsn, letterhead: Letterhead) -> list[tuple[Envelope, bytes]]:
+        forms = [render(dsn, letterhead)]
+        if not forms[0][1].isascii():
+            forms.append(render(dsn, letterhead, seven_bit=True))
+        return [(envelope, self._signed(raw)) for envelope, raw in forms]
+
+    def _signed(self, raw: bytes) -> bytes:
         return self._sign(raw) + raw if self._sign is not None else raw
 
 

@@ -32,11 +32,15 @@ class Part:
 
 def text_part(subtype: str, text: str) -> Part:
     """A part of text in UTF-8, quoted-printable so that it goes everywhere as it is (RFC 2045 section 6.7)."""
-    body = quopri.encodestring(text.replace("\r\n", "\n").encode())
     return Part(
         (("Content-Type", f"text/{subtype}; charset=utf-8"), ("Content-Transfer-Encoding", "quoted-printable")),
-        body.replace(b"\n", b"\r\n"),
+        quoted_printable(text.encode()),
     )
+
+
+def quoted_printable(content: bytes) -> bytes:
+    """With CRLF line ends, whichever the content has."""
+    return quopri.encodestring(content.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")
 
 
 def multipart(content_type: str, parts: Sequence[Part], *, preamble: str = "") -> tuple[str, bytes]:
@@ -75,7 +79,10 @@ def unstructured(text: str) -> str:
 
 
 def mailbox_field(address: Address, name: str = "") -> str:
-    """An address field's value: the display name encoded, the address as SMTP writes it."""
+    """An address field's value: the display name encoded, the address as SMTP writes it; a domain beyond ASCII in A-labels, which
+    need no SMTPUTF8 (RFC 5891 section 4.4), so that what we write reaches people through any relay."""
+    if address.local.isascii() and not address.domain.isascii():
+        address = Address(address.local, address.ascii_domain)
     if not name:
         return f"<{address}>" if not address.is_ascii else str(address)
     name = one_line(name, 60)

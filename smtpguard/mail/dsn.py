@@ -42,7 +42,7 @@ class Action(enum.Enum):
         return _NOTIFY[self] in recipient.notify.upper().split(",")
 
 
-_STATUS_OF_WHY = {"expired": "4.4.7", "in-doubt": "4.4.2", "unsendable": "5.3.0"}
+_STATUS_OF_WHY = {"expired": "4.4.7", "in-doubt": "4.4.2", "unsendable": "5.3.0", "missing": "5.3.0"}
 _STATUS_OF_ACTION = {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0", Action.RELAYED: "2.0.0"}
 _NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "SUCCESS"}
 
@@ -51,7 +51,8 @@ _NOTIFY = {Action.FAILED: "FAILURE", Action.DELAYED: "DELAY", Action.RELAYED: "S
 class Report:
     """One recipient. ``reply``: the relay's, with its code, "" if there was none. ``at``: the last attempt.
 
-    ``given_status``: an enhanced code that says it better than the reply. ``why``: refused, expired, in-doubt or unsendable.
+    ``given_status``: an enhanced code that says it better than the reply. ``why``: refused, expired, in-doubt, unsendable (there was
+    no reply: the server was not asked) or missing (we have it no more).
     """
 
     recipient: Recipient
@@ -77,7 +78,8 @@ class Report:
 class Dsn:
     """One notification. ``envelope`` is the original's; its reverse-path must not be null (RFC 3461 section 5.2.3).
 
-    ``id`` is the intent's. ``original``: None if the content is gone already.
+    ``id`` is the intent's. ``original``: None if the content is gone already. ``part``: it is of the colleagues' part, which was not
+    held as the other was.
     """
 
     id: str
@@ -90,19 +92,26 @@ class Dsn:
     hold_id: str = ""
     language: str = "en"
     retry_until: datetime | None = None
+    subject: str = ""
+    part: bool = False
 
 
-def render(dsn: Dsn, letterhead: Letterhead) -> tuple[Envelope, bytes]:
-    """The notification, and the envelope to send it in. Raises ValueError for a null reverse-path."""
+def render(dsn: Dsn, letterhead: Letterhead, *, seven_bit: bool = False) -> tuple[Envelope, bytes]:
+    """The notification, and the envelope to send it in. Raises ValueError for a null reverse-path.
+
+    ``seven_bit``: for a relay without 8BITMIME or SMTPUTF8 (RFC 6522 section 4, RFC 6533 sections 3 and 4): addresses in their
+    7-bit form, the original's header encoded, and no body of it that is 8-bit. Then only a local part of ours or the
+    sender's can still need SMTPUTF8, and such a sender cannot be reached without.
+    """
     sender = dsn.envelope.reverse_path
     if sender is None:
         raise ValueError("a null reverse-path gets no DSN")
     name, address = compose.mailbox_of(letterhead.sender)
-    wide = dsn.envelope.smtputf8
+    wide = dsn.envelope.smtputf8 and not seven_bit
     says = _WORDS.get(dsn.language, _WORDS["en"])
     parts = [compose.text_part("plain", _explained(dsn, letterhead, says)), _status_part(dsn, wide)]
     if dsn.original is not None:
-        parts.append(_returned(dsn, dsn.original))
+        parts.append(_returned(dsn, dsn.original, seven_bit=seven_bit))
     content_type, body = compose.multipart(
         "multipart/report; report-type=delivery-status", parts, preamble="This is a delivery status notification."
     )
@@ -124,10 +133,11 @@ def render(dsn: Dsn, letterhead: Letterhead) -> tuple[Envelope, bytes]:
         content_type,
         body,
     )
+    header, _, content = raw.partition(b"\r\n\r\n")
     envelope = Envelope(
         reverse_path=None,
         recipients=(Recipient(address=sender, notify="NEVER"),),
-        smtputf8=not sender.is_ascii or (wide and not raw.partition(b"\r\n\r\n")[2].isascii()),
+        smtputf8=not header.isascii() or (wide and not content.isascii()),
         body=None if raw.isascii() else Body.EIGHTBITMIME,
     )
     return envelope, raw
@@ -161,10 +171,12 @@ def _status_part(dsn: Dsn, wide: bool) -> Part:
     return Part(fields, text.encode())
 
 
-def _returned(dsn: Dsn, original: Message) -> Part:
-    """The message, or its header: of a failure the whole if it was asked for (RFC 3461 section 4.3), else the header."""
+def _returned(dsn: Dsn, original: Message, *, seven_bit: bool) -> Part:
+    """The message, or its header: of a failure the whole if it was asked for (RFC 3461 section 4.3), else the header. A whole
+    message is never encoded (RFC 2046 section 5.2.1), a header may be."""
     failed = any(r.action is Action.FAILED for r in dsn.reports)
     whole = failed and (dsn.envelope.ret or "").upper() == "FULL" and original.size_bytes <= MAX_RETURNED_OCTETS
+    whole = whole and not (seven_bit and not original.raw[:].isascii())
     header = original.raw[: original.header.size_bytes]
     content = original.raw[:] if whole else header + b"\r\n"
     wide = dsn.envelope.smtputf8 and not header.isascii()
@@ -172,9 +184,11 @@ def _returned(dsn: Dsn, original: Message) -> Part:
         "message/global-headers" if wide else "text/rfc822-headers"
     )  # fmt: skip
     fields = [("Content-Type", kind), ("Content-Disposition", "attachment")]
-    if not content.isascii():
-        fields.append(("Content-Transfer-Encoding", "8bit"))
-    return Part(tuple(fields), content)
+    if content.isascii():
+        return Part(tuple(fields), content)
+    if whole or (wide and not seven_bit):
+        return Part((*fields, ("Content-Transfer-Encoding", "8bit")), content)
+    return Part((*fields, ("Content-Transfer-Encoding", "quoted-printable")), compose.quoted_printable(content))
 
 
 def _original(orcpt: str | None, wide: bool) -> str:
@@ -182,8 +196,8 @@ def _original(orcpt: str | None, wide: bool) -> str:
     found = _TYPED.match(orcpt or "")
     if not found:
         return ""
-    unencoded = found[1].lower() == "utf-8" and (wide or found[2].isascii())  # RFC 6533 section 3: no xtext
-    address = found[2] if unencoded else _from_xtext(found[2])
+    unencoded = found[1].lower() == "utf-8"  # RFC 6533 section 3: no xtext
+    address = (found[2] if wide else _seven_bit(found[2])) if unencoded else _from_xtext(found[2])
     return f"{found[1]};{address}" if address and address.isprintable() and len(address) <= 500 else ""
 
 
@@ -191,9 +205,12 @@ def _typed(address: str, wide: bool) -> str:
     """An address with its type (RFC 3464 section 2.3.2, RFC 6533 section 3)."""
     if address.isascii():
         return f"rfc822; {address}"
-    if wide:
-        return f"utf-8; {address}"
-    return "utf-8; " + "".join(c if c.isascii() and c not in "\\+=" else f"\\x{{{ord(c):X}}}" for c in address)
+    return "utf-8; " + (address if wide else _seven_bit(address, signs="\\+="))
+
+
+def _seven_bit(address: str, signs: str = "") -> str:
+    """An address in the 7-bit form of RFC 6533 section 3. ``signs``: of ASCII, those that are written so as well."""
+    return "".join(c if c.isascii() and c not in signs else f"\\x{{{ord(c):X}}}" for c in address)
 
 
 def _from_xtext(text: str) -> str:
@@ -219,7 +236,8 @@ def _ascii(reply: str) -> str:
 
 def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str:
     """The part for people."""
-    lines = [says["opening"].format(organization=letterhead.organization or dsn.reporting_mta), ""]
+    opening = says["opening part" if dsn.part else "opening"]
+    lines = [opening.format(organization=letterhead.organization or dsn.reporting_mta), ""]
     for action in Action:
         reports = [r for r in dsn.reports if r.action is action]
         if not reports:
@@ -228,12 +246,12 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
         for report in reports:
             lines.append(f"  {compose.shown_address(str(report.recipient.address))}")
             if report.why in _STATUS_OF_WHY:
-                lines.append(f"    {says[report.why]}")
+                lines.append(f"    {says.get(report.given_status) or says[report.why]}")
             elif report.reply and action is not Action.RELAYED:
                 lines.append(f"    {says['answer']} {compose.one_line(report.reply, 400)}")
         lines.append("")
-    if dsn.original is not None:
-        lines.append(f"{says['subject']}: {compose.one_line(dsn.original.header.get('Subject') or '')}")
+    if dsn.subject:
+        lines.append(f"{says['subject']}: {compose.one_line(dsn.subject)}")
     if dsn.hold_id:
         lines.append(f"{says['reference']}: {dsn.hold_id}")
     if letterhead.contact:
@@ -243,16 +261,21 @@ def _explained(dsn: Dsn, letterhead: Letterhead, says: Mapping[str, str]) -> str
 
 _WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
-        "subject failed": "Not delivered after release",
-        "subject delayed": "Delivery is delayed after release",
-        "subject relayed": "Sent on after release",
+        "subject failed": "Not delivered",
+        "subject delayed": "Delivery is delayed",
+        "subject relayed": "Sent on",
         "opening": "This is the mail guard of {organization}. A message of yours was held, and then released.",
+        "opening part": "This is the mail guard of {organization}. A part of a message of yours was held. What goes to colleagues was not.",
         "failed": "It could not be delivered to:",
         "delayed": "It could not be delivered yet, and we go on trying, to:",
         "relayed": "It was sent on, and no further report is to be expected, to:",
         "expired": "It was tried for as long as it is sensible to try.",
         "in-doubt": "The connection broke as it was handed over: it may have arrived all the same. Ask before you send it again.",
-        "unsendable": "It cannot be sent to this server as it is.",
+        "unsendable": "It cannot be sent to the next mail server as it is.",
+        "5.6.3": "The next mail server takes no 8-bit text, and the message is written in it.",
+        "5.6.7": "The next mail server takes no address with letters other than a to z before the @.",
+        "5.6.9": "The next mail server takes no headers in UTF-8 (SMTPUTF8), which addresses with letters other than a to z need.",
+        "missing": "The mail guard no longer has it as you wrote it, and so did not send it. Please send it again.",
         "answer": "The receiving server said:",
         "subject": "Subject", "reference": "Reference", "questions": "Questions",
     },
@@ -261,12 +284,17 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "subject delayed": "Leveransen är försenad",
         "subject relayed": "Skickat vidare",
         "opening": "Det här är e-postvakten hos {organization}. Ett meddelande från dig hölls kvar och släpptes sedan.",
+        "opening part": "Det här är e-postvakten hos {organization}. En del av ett meddelande från dig hölls kvar. Det som går till kollegor gjorde inte det.",
         "failed": "Det gick inte att leverera till:",
         "delayed": "Det har inte gått att leverera än, och vi fortsätter att försöka, till:",
         "relayed": "Det har skickats vidare, och något mer besked kommer inte, till:",
         "expired": "Vi har försökt så länge som det är rimligt.",
         "in-doubt": "Förbindelsen bröts just när det lämnades över: det kan ha kommit fram ändå. Fråga innan du skickar det igen.",
-        "unsendable": "Det går inte att skicka till den här servern som det är.",
+        "unsendable": "Det går inte att skicka till nästa e-postserver som det är.",
+        "5.6.3": "Nästa e-postserver tar inte emot 8-bitars text, och meddelandet är skrivet i sådan.",
+        "5.6.7": "Nästa e-postserver tar inte emot adresser med andra bokstäver än a till z före @.",
+        "5.6.9": "Nästa e-postserver tar inte emot brevhuvuden i UTF-8 (SMTPUTF8), som adresser med andra bokstäver än a till z kräver.",
+        "missing": "E-postvakten har det inte kvar så som du skrev det, och skickade det därför inte. Skicka det igen.",
         "answer": "Den mottagande servern svarade:",
         "subject": "Ämne", "reference": "Referens", "questions": "Frågor",
     },

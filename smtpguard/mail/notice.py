@@ -269,10 +269,12 @@ def _safe(name: str, value: Any) -> Any:
 
 
 def _answers_to(contact: str) -> Address | None:
+    """None as well for an address that would make every notice need SMTPUTF8."""
     try:
-        return compose.mailbox_of(contact)[1]
+        address = compose.mailbox_of(contact)[1]
     except BadAddress:
         return None
+    return address if address.local.isascii() else None
 
 
 def _flat(text: str) -> str:

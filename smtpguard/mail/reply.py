@@ -64,6 +64,11 @@ class Reply:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Unsendable(Reply):
+    """Said in the relay's stead, which was not asked: it lacks what the message needs, or is not to see such a message."""
+
+
 def _one_line(sentence: str) -> str:
     """One line that fits 512 octets with everything that stands before it (RFC 5321 section 4.5.3.1.5)."""
     return _printable(sentence)[:LINE_OCTETS].decode("utf-8", "ignore")

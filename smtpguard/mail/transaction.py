@@ -32,6 +32,16 @@ class Transaction:
     that goes on is no affair of the outbox. Raises Recalled and Lost."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What became of a message of ours at the relay: one reply a recipient, in their order, ``Unsendable`` where it was not
+    asked. ``reports``: whether it was told what the sender wants to hear of, so that reports of success are its own affair
+    (RFC 3461 section 5.2.1)."""
+
+    replies: Sequence[Reply]
+    reports: bool = True
+
+
 class Recalled(Exception):
     """The fence said no before the final dot: nothing was sent, the relay connection was dropped."""
 

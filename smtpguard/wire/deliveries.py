@@ -1,22 +1,27 @@
 """Messages of our own on their way out: what was released, notices, DSNs (RFC 5321 section 3.3, RFC 1870, 6152, 6531, 3461).
 
 One transaction a message; one reply a recipient. What the relay does not offer is not asked of it, and what cannot be sent
-without it is refused here, in the words of the RFC. Never here: when, and again (guard.delivery).
+without it is refused here, and not in the relay's name. Never here: when, and again (guard.delivery).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Content, Message
-from smtpguard.mail.reply import BARE_LINE_END, NEEDS_SMTPUTF8, NUL_IN_MESSAGE, Reply
-from smtpguard.mail.transaction import Lost
+from smtpguard.mail.reply import Reply, Unsendable
+from smtpguard.mail.transaction import Answers, Lost
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
 
-NEEDS_8BITMIME = Reply.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
+NEEDS_8BITMIME = Unsendable.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
+NEEDS_SMTPUTF8 = Unsendable.of(553, "5.6.7", "The address needs SMTPUTF8, which the relay does not offer")
+UTF8_HEADER = Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8, which the relay does not offer")
+BARE_LINE_END = Unsendable.of(554, "5.6.0", "Bare CR or LF in the message")
+NUL_IN_MESSAGE = Unsendable.of(554, "5.6.0", "NUL in the message")
 
 
 class Deliveries:
@@ -25,31 +30,29 @@ class Deliveries:
     def __init__(self, pool: RelayPool) -> None:
         self._pool = pool
 
-    async def deliver(
-        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
-    ) -> Sequence[Reply]:
-        """One reply a recipient, in their order: its own refusal, or the reply to what the message shares.
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
+        """Of each recipient its own refusal, or the reply to what the message shares.
 
         Raises Lost (RelayUnavailable if there is no connection to be had) and Recalled. A connection lost before DATA, as
         an idle one may be, is replaced once.
         """
         if not _in_crlf_lines(content.raw):
-            return [BARE_LINE_END] * len(envelope.recipients)  # a lenient relay would see another message in it
+            return _all(envelope, BARE_LINE_END)  # a lenient relay would see another message in it
         if content.raw.find(b"\0") >= 0:
-            return [NUL_IN_MESSAGE] * len(envelope.recipients)  # and so would one that leaves out NUL, as some do
+            return _all(envelope, NUL_IN_MESSAGE)  # and so would one that leaves out NUL, as some do
         for fresh in (False, True):
             connection = await self._pool.acquire(fresh=fresh)
             try:
                 try:
-                    replies = await _open_transaction(connection, envelope, content, len(prepend))
+                    answers = await _open_transaction(connection, envelope, content, len(prepend))
                 except Lost:
                     if fresh:
                         raise
                     continue
-                if not any(reply.positive for reply in replies):
-                    return replies
+                if not any(reply.positive for reply in answers.replies):
+                    return answers
                 final = await connection.data(stuff(prepend, content.raw), fence)
-                return [final if reply.positive else reply for reply in replies]
+                return replace(answers, replies=[final if reply.positive else reply for reply in answers.replies])
             finally:
                 self._pool.release(connection)
         raise AssertionError("the second attempt returns or raises")
@@ -57,23 +60,29 @@ class Deliveries:
 
 async def _open_transaction(
     connection: RelayConnection, envelope: Envelope, content: Message, prepended: int
-) -> list[Reply]:
+) -> Answers:
     """MAIL and every RCPT; what each recipient can expect."""
     offered = connection.extensions
     eight_bit = not _is_ascii(content.raw)
     if eight_bit and envelope.body is Body.EIGHTBITMIME and "8BITMIME" not in offered:
-        return [NEEDS_8BITMIME] * len(envelope.recipients)
+        return _all(envelope, NEEDS_8BITMIME)
     utf8 = "SMTPUTF8" in offered
     header_needs = envelope.smtputf8 and not _is_ascii(content.raw[: content.header.size_bytes])
-    if not utf8 and (header_needs or not _sendable(envelope.reverse_path)):
-        return [NEEDS_SMTPUTF8] * len(envelope.recipients)
+    if not utf8 and header_needs:
+        return _all(envelope, UTF8_HEADER)
+    if not utf8 and not _sendable(envelope.reverse_path):
+        return _all(envelope, NEEDS_SMTPUTF8)
     mail = mail_command(envelope, offered, size_bytes=content.size_bytes + prepended, eight_bit=eight_bit)
     asked = [r for r in envelope.recipients if utf8 or _sendable(r.address)]
     answered = await connection.pipeline([mail, *(rcpt_command(r, offered) for r in asked)])
     if not answered[0].positive:
-        return [answered[0]] * len(envelope.recipients)
+        return _all(envelope, answered[0])
     of = dict(zip(map(id, asked), answered[1:], strict=True))
-    return [of.get(id(r), NEEDS_SMTPUTF8) for r in envelope.recipients]
+    return Answers(replies=[of.get(id(r), NEEDS_SMTPUTF8) for r in envelope.recipients], reports="DSN" in offered)
+
+
+def _all(envelope: Envelope, reply: Reply) -> Answers:
+    return Answers(replies=[reply] * len(envelope.recipients))
 
 
 def mail_command(envelope: Envelope, offered: Mapping[str, str], *, size_bytes: int, eight_bit: bool) -> bytes:

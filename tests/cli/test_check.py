@@ -289,6 +289,15 @@ def test_who_writes_notices_and_the_admins_templates(run: Callable[..., Result],
     assert "not the mailbox of a sender" in said[2]
 
 
+def test_notices_need_nothing_of_the_relay(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", "<smtpguard@example.com>", "<vakt@räksmörgås.example>")
+    assert run("check").exit_code == 0
+    edit(etc / "smtpguard.yaml", "<vakt@räksmörgås.example>", "<vård@example.com>")
+    result = run("check")
+    assert result.exit_code == 1
+    assert "without SMTPUTF8 would take no notice" in result.stderr
+
+
 def test_marks_that_the_policy_changes_are_shown_with_their_effect(run: Callable[..., Result], etc: Path) -> None:
     assert "mark " not in run("check").stdout
     own = """marks: {reply-prefix: 1.5, campaign-header: 0}

@@ -12,7 +12,7 @@ from smtpguard.guard.delivery import Delivery
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Recalled
+from smtpguard.mail.transaction import Answers, Recalled
 from smtpguard.policy.admission import (
     Delivered,
     Intent,
@@ -31,18 +31,18 @@ ULF, BO, DI = "ulf@example.com", "bo@example.net", "di@example.net"
 
 @dataclass
 class FakeRelay:
-    """Does as told for each recipient, and as ``raises`` says for the message. ``taken``: what it has, whatever it said."""
+    """Does as told for each recipient, for a content it ``refuses``, and as ``raises`` says for the message. ``taken``: what it has, whatever it said."""
 
     says: dict[str, Reply] = field(default_factory=dict)
+    refuses: dict[bytes, Reply] = field(default_factory=dict)
     raises: BaseException | None = None
     takes_before_raising: bool = False
     before_dot: Callable[[], Any] = lambda: None
+    reports: bool = True
     taken: list[tuple[Envelope, bytes]] = field(default_factory=list)
     asked: list[list[str]] = field(default_factory=list)
 
-    async def deliver(
-        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
-    ) -> Sequence[Reply]:
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
         self.asked.append([str(a) for a in envelope.addresses])
         made = self.before_dot()
         if asyncio.iscoroutine(made):
@@ -51,13 +51,14 @@ class FakeRelay:
             raise self.raises
         if not fence():
             raise Recalled
-        replies = [self.says.get(str(a), OK) for a in envelope.addresses]
+        for_form = self.refuses.get(bytes(content.raw), OK)
+        replies = [self.says.get(str(a), for_form) for a in envelope.addresses]
         good = tuple(r for r, said in zip(envelope.recipients, replies, strict=True) if said.positive)
         if good:
             self.taken.append((replace(envelope, recipients=good), prepend + bytes(content.raw)))
         if self.raises is not None:
             raise self.raises
-        return replies
+        return Answers(replies=replies, reports=self.reports)
 
     def has(self, address: str) -> int:
         return sum(str(a) == address for envelope, _ in self.taken for a in envelope.addresses)
@@ -67,15 +68,16 @@ class FakeRelay:
 class FakeRenderer:
     raises: Exception | None = None
     nothing: bool = False
+    forms: Sequence[bytes] = (b"Subject: Notice\r\n\r\nHello\r\n",)
     asked: list[Intent] = field(default_factory=list)
 
-    async def render(self, intent: Intent) -> tuple[Envelope, bytes] | None:
+    async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         self.asked.append(intent)
         if self.raises is not None:
             raise self.raises
         if self.nothing:
-            return None
-        return Envelope(reverse_path=None, recipients=intent.recipients), b"Subject: Notice\r\n\r\nHello\r\n"
+            return ()
+        return [(Envelope(reverse_path=None, recipients=intent.recipients), raw) for raw in self.forms]
 
 
 class Office:

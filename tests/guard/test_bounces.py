@@ -8,9 +8,10 @@ import pytest
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.reply import Unsendable
 from smtpguard.policy.approval import State
 from tests.guard.house import RAMADAN, House, Way
-from tests.guard.office import BO, LATER, NO, ULF, Office
+from tests.guard.office import BO, DI, LATER, NO, ULF, Office
 
 
 async def test_a_5xx_is_reported_to_the_sender_and_settles_the_recipient(office: Office) -> None:
@@ -62,6 +63,56 @@ async def test_what_we_wrote_ourselves_makes_no_dsn_when_it_fails(office: Office
     assert office.dsns() == []
     assert "notice failed 550 5.1.1" in await office.journal(transaction.id)
     assert await office.step(hours=1) == 0
+
+
+async def test_what_the_relay_was_not_asked_is_not_told_as_its_answer(office: Office) -> None:
+    office.relay.says = {BO: Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8")}
+    hold_id = await office.approved(BO)
+    await office.step()
+    await office.step()
+    (dsn,) = office.dsns()
+    (row,) = dsn.data["recipients"]
+    assert (row["why"], row["status"], row["reply"]) == ("unsendable", "5.6.9", "")
+    assert "release failed 5.6.9 The header needs SMTPUTF8" in await office.journal(hold_id)
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"), [(None, False), ("NEVER", False), ("FAILURE,DELAY", False), ("failure,Success", True)]
+)
+async def test_what_a_relay_without_dsn_took_is_told_where_success_was_asked_for(
+    office: Office, notify: str | None, told: bool
+) -> None:
+    """RFC 3461 section 5.2.2 b: nobody further on will."""
+    office.relay.reports = False
+    recipients = tuple(Recipient(address=Address.parse(a), notify=notify, orcpt="rfc822;x") for a in (RAMADAN, BO, DI))
+    await office.approved(envelope={"recipients": recipients, "envid": "QQ1"})
+    office.relay.says = {BO: LATER, DI: NO}
+    await office.step()
+    office.relay.says = {}
+    await office.step(minutes=5)
+    await office.step(minutes=5)
+    found = [d.data for d in office.dsns() if d.data["action"] == "relayed"]
+    assert [[r["address"] for r in d["recipients"]] for d in found] == ([[RAMADAN], [BO]] if told else [])
+    assert all(d["envid"] == "QQ1" for d in found)
+
+
+async def test_a_relay_with_dsn_tells_of_success_itself(office: Office) -> None:
+    recipients = (Recipient(address=Address.parse(RAMADAN), notify="SUCCESS"),)
+    await office.approved(envelope={"recipients": recipients})
+    await office.step()
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1
+    assert office.dsns() == []
+
+
+async def test_a_failure_of_the_colleagues_part_says_that_it_was_not_held(office: Office, home: House) -> None:
+    office.relay.says = {ULF: NO}
+    members = [f"customer{n}@example.net" for n in range(25)]
+    await home.intake()(home.transaction(*members, ULF, To=", ".join(members)), Way())
+    await office.step()
+    await office.step()
+    (dsn,) = office.dsns()
+    assert (dsn.data["part"], dsn.data["subject"]) == (True, "SV: lunch")
 
 
 async def test_a_4xx_is_given_up_after_two_days_and_the_sender_heard_of_the_delay(office: Office) -> None:

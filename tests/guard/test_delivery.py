@@ -15,7 +15,7 @@ import pytest
 from smtpguard.guard.attempt import Pace
 from smtpguard.guard.delivery import RELEASE_FIELD
 from smtpguard.mail.message import Message
-from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply
+from smtpguard.mail.reply import RELAY_UNAVAILABLE, Reply, Unsendable
 from smtpguard.mail.trace import trusted
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import ContentMissing, Lease, Selector, Unavailable
@@ -222,6 +222,32 @@ async def test_rendering_that_the_store_keeps_from_is_tried_without_end(office: 
     assert office.relay.has("anna@example.com") == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "tried"),
+    [
+        (Unsendable.of(554, "5.6.3", "8-bit"), 2),
+        (Unsendable.of(554, "5.6.9", "UTF-8"), 2),
+        (Reply.of(553, "5.6.7", "of the relay's own"), 2),
+        (Reply.of(550, "5.1.1", "No such user"), 1),
+        (Reply.of(451, "4.6.3", "Later"), 1),
+    ],
+)
+async def test_what_is_refused_for_how_it_is_written_goes_in_its_next_form(
+    office: Office, home: House, said: Reply, tried: int
+) -> None:
+    transaction = home.transaction(RAMADAN)
+    await home.intake()(transaction, Way())
+    wide, narrow = b"Subject: \xc3\xa5\r\n\r\nx\r\n", b"Subject: a\r\n\r\nx\r\n"
+    office.renderer.forms = (wide, narrow)
+    office.relay.refuses = {wide: said}
+    await office.step()
+    people = {str(a) for i in office.renderer.asked for a in (r.address for r in i.recipients)}
+    assert len(office.relay.asked) == tried * len(people)
+    assert {raw for _, raw in office.relay.taken} == ({narrow} if tried == 2 else set())
+    if tried == 2:
+        assert set(await office.journal(transaction.id)) == {"notice sent 250 2.0.0"}
+
+
 async def test_a_digest_with_nothing_to_say_is_not_sent(office: Office, home: House) -> None:
     transaction = home.transaction(RAMADAN)
     await home.intake()(transaction, Way())
@@ -245,7 +271,7 @@ async def test_content_that_is_gone_is_reported(office: Office) -> None:
     await office.step()
     await office.step()
     assert "release failed the content is not kept any more" in await office.journal(hold_id)
-    assert [d.data["recipients"][0]["why"] for d in office.dsns()] == ["unsendable"]
+    assert [d.data["recipients"][0]["why"] for d in office.dsns()] == ["missing"]
 
 
 async def test_one_entry_that_goes_wrong_leaves_the_others_alone(office: Office) -> None:

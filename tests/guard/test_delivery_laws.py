@@ -20,8 +20,8 @@ from smtpguard.guard.delivery import Delivery
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
-from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
+from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.admission import (
     Delivered,
     Intent,
@@ -130,9 +130,7 @@ class FatefulRelay:
         self.taken: dict[str, int] = {}
         self.known: set[str] = set()
 
-    async def deliver(
-        self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]
-    ) -> Sequence[Reply]:
+    async def deliver(self, envelope: Envelope, content: Message, prepend: bytes, fence: Callable[[], bool]) -> Answers:
         for a in envelope.addresses:
             assert str(a) not in self.known, "sent again to one that accepted"
         fate = next(self.fates, Fate("replies", True, ()))
@@ -151,7 +149,7 @@ class FatefulRelay:
         if fate.end == "killed":
             raise asyncio.CancelledError
         self.known |= {str(a) for a, said in zip(envelope.addresses, replies, strict=True) if said.positive}
-        return replies
+        return Answers(replies=replies)
 
 
 FATES = st.builds(

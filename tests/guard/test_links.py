@@ -103,8 +103,7 @@ async def rendered(home: House, to: str, kind: str) -> str:
         intent_id="i-1", kind=IntentKind.NOTICE, reverse_path=None, data=data,
         recipients=(Recipient(address=Address.parse(to)),),
     )  # fmt: skip
-    made = await renderer.render(intent)
-    assert made is not None
+    [made] = await renderer.render(intent)
     message = email.message_from_bytes(made[1], policy=email.policy.default)
     text = message.get_body(("plain",))
     assert text is not None

@@ -77,14 +77,12 @@ ROW = {
 
 
 async def test_a_notice_is_for_its_reader() -> None:
-    made = await renderer().render(notice(**{"from": "Anna <Anna@example.com>", "language": "en"}))
-    assert made is not None
+    [made] = await renderer().render(notice(**{"from": "Anna <Anna@example.com>", "language": "en"}))
     envelope, raw = made
     assert envelope.reverse_path is None
     assert envelope.recipients == (Recipient(address=Address.parse("anna@example.com"), notify="NEVER"),)
     assert b"Subject: Held: Sample" in raw  # the writer's own language
-    made = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
-    assert made is not None
+    [made] = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
     assert b"Content-Language: sv" in made[1]  # the organisation's
 
 
@@ -96,19 +94,32 @@ async def test_the_signature_stands_before_what_it_signs() -> None:
         return b"DKIM-Signature: x\r\n"
 
     for intent in (notice(), dsn([ROW])):
-        made = await renderer(sign).render(intent)
-        assert made is not None
+        [made] = await renderer(sign).render(intent)
         assert made[1] == b"DKIM-Signature: x\r\n" + signed[-1]
 
 
 async def test_an_address_beyond_ascii() -> None:
-    made = await renderer().render(notice("åsa@example.se"))
-    assert made is not None
+    [made] = await renderer().render(notice("åsa@example.se"))
     assert made[0].smtputf8
 
 
+async def test_a_notice_to_a_domain_beyond_ascii_goes_through_any_relay() -> None:
+    [made] = await renderer().render(notice("anna@räksmörgås.example"))
+    assert made[1].isascii()
+    assert not made[0].smtputf8
+
+
+async def test_a_dsn_that_is_more_than_ascii_is_there_in_seven_bits_as_well() -> None:
+    forms = await renderer().render(dsn([ROW | {"address": "jörgen@kund.se"}], smtputf8=True))
+    assert [raw.isascii() for _, raw in forms] == [False, True]
+    assert [envelope.smtputf8 for envelope, _ in forms] == [True, False]
+    for envelope, raw in forms:
+        assert [str(r.address) for r in envelope.recipients] == ["anna@example.com"]
+        assert b"Message-ID: <i-2.dsn@example.com>\r\n" in raw
+
+
 async def test_a_digest_of_nothing_is_not_sent() -> None:
-    assert await renderer().render(notice(notice="digest", person="anna@example.com")) is None
+    assert await renderer().render(notice(notice="digest", person="anna@example.com")) == ()
 
 
 async def test_a_dsn_reports_what_was_asked_for() -> None:
@@ -117,8 +128,9 @@ async def test_a_dsn_reports_what_was_asked_for() -> None:
         ROW | {"address": "d@kund.se", "notify": "NEVER"},
         ROW | {"address": "e@kund.se", "notify": "FAILURE", "reply": "", "why": "expired", "status": "4.4.7"},
     ]
-    made = await renderer().render(dsn(rows, envid="e1", ret="FULL", language="en", arrived_at="2026-03-03T12:00:00Z"))
-    assert made is not None
+    [made] = await renderer().render(
+        dsn(rows, envid="e1", ret="FULL", language="en", arrived_at="2026-03-03T12:00:00Z")
+    )
     envelope, raw = made
     assert [str(r.address) for r in envelope.recipients] == ["anna@example.com"]
     assert raw.count(b"Final-Recipient:") == 2
@@ -128,22 +140,20 @@ async def test_a_dsn_reports_what_was_asked_for() -> None:
     assert b"Arrival-Date: Tue, 03 Mar 2026 12:00:00 +0000\r\n" in raw
     assert RAW.raw[:] in raw
     message = email.message_from_bytes(raw, policy=email.policy.default)
-    assert message["Subject"] == "Not delivered after release"
-    assert await renderer().render(dsn(rows[1:2])) is None
-    assert await renderer().render(dsn(rows, action="relayed")) is None
+    assert message["Subject"] == "Not delivered"
+    assert await renderer().render(dsn(rows[1:2])) == ()
+    assert await renderer().render(dsn(rows, action="relayed")) == ()
 
 
 async def test_a_delay_says_until_when() -> None:
-    made = await renderer().render(dsn([ROW], action="delayed", retry_until="2026-03-05T12:00:00Z"))
-    assert made is not None
+    [made] = await renderer().render(dsn([ROW], action="delayed", retry_until="2026-03-05T12:00:00Z"))
     assert b"Will-Retry-Until: Thu, 05 Mar 2026 12:00:00 +0000\r\n" in made[1]
     assert "Leveransen är försenad" in email.message_from_bytes(made[1], policy=email.policy.default)["Subject"]
 
 
 async def test_a_dsn_whose_content_is_gone() -> None:
     for sha256 in (None, "0" * 64):
-        made = await renderer().render(dsn([ROW], sha256=sha256))
-        assert made is not None
+        [made] = await renderer().render(dsn([ROW], sha256=sha256))
         assert b"rfc822-headers" not in made[1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import quopri
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
@@ -31,7 +32,8 @@ def recipient(address: str = "ramadan@lists.example.com", **more: Any) -> Recipi
 
 
 def make(*reports: Report, raw: bytes | None = RAW, sender: str | None = "anna+bounce@example.com", language: str = "en",
-         retry_until: datetime | None = None, **envelope: Any) -> tuple[Envelope, bytes]:  # fmt: skip
+         retry_until: datetime | None = None, part: bool = False, seven_bit: bool = False,
+         **envelope: Any) -> tuple[Envelope, bytes]:  # fmt: skip
     reports = reports or (Report(recipient=recipient(), action=Action.FAILED, reply="550 5.1.1 No such user", at=AT),)
     return render(
         Dsn(
@@ -49,8 +51,11 @@ def make(*reports: Report, raw: bytes | None = RAW, sender: str | None = "anna+b
             hold_id="0HXK3J9QZ2M4T7AB",
             language=language,
             retry_until=retry_until,
+            subject="Nyheter",
+            part=part,
         ),
         HEAD,
+        seven_bit=seven_bit,
     )
 
 
@@ -130,6 +135,7 @@ def test_a_large_message_is_returned_as_its_header() -> None:
 def test_content_that_is_gone_is_not_returned() -> None:
     _, parts, _ = read(make(raw=None)[1])
     assert len(parts) == 2
+    assert "Subject: Nyheter" in parts[0].get_content()
 
 
 def test_a_delay_says_until_when() -> None:
@@ -162,7 +168,8 @@ def test_status(action: Action, reply: str, status: str) -> None:
     [
         ("expired", "4.4.7", ("as long as it is sensible", "så länge som det är rimligt")),
         ("in-doubt", "4.4.2", ("may have arrived all the same", "kan ha kommit fram ändå")),
-        ("unsendable", "5.3.0", ("cannot be sent to this server", "Det går inte att skicka")),
+        ("unsendable", "5.3.0", ("cannot be sent to the next mail server", "Det går inte att skicka")),
+        ("missing", "5.3.0", ("no longer has it as you wrote it", "har det inte kvar så som du skrev det")),
         ("refused", "5.0.0", ()),
     ],
 )
@@ -175,6 +182,38 @@ def test_why_there_was_no_reply(why: str, status: str, said: tuple[str, ...], la
     assert not said or any(words in text for words in said)
     given = Report(recipient=recipient(), action=Action.FAILED, why=why, given_status="5.6.7")
     assert given.status == "5.6.7"
+
+
+@pytest.mark.parametrize("language", ["sv", "en"])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("5.6.0", ("cannot be sent to the next mail server", "går inte att skicka till nästa")),
+        ("5.6.3", ("takes no 8-bit text", "tar inte emot 8-bitars text")),
+        ("5.6.7", ("takes no address with letters", "tar inte emot adresser med andra bokstäver")),
+        ("5.6.9", ("takes no headers in UTF-8", "tar inte emot brevhuvuden i UTF-8")),
+    ],
+)
+def test_what_the_server_was_not_asked_is_not_said_in_its_name(
+    status: str, said: tuple[str, ...], language: str
+) -> None:
+    """RFC 3464 section 2.3.6: a diagnostic code is what the other server issued."""
+    report = Report(recipient=recipient(), action=Action.FAILED, why="unsendable", given_status=status)
+    _, parts, (_, one) = read(make(report, language=language)[1])
+    assert (one["Status"], one["Diagnostic-Code"]) == (status, None)
+    text = parts[0].get_content()
+    assert any(words in " ".join(text.split()) for words in said)
+    assert "The receiving server said" not in text
+    assert "svarade" not in text
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("sv", "En del av ett meddelande från dig"), ("en", "A part of a message of yours")]
+)
+def test_the_colleagues_part_was_not_held(language: str, said: str) -> None:
+    text = read(make(part=True, language=language)[1])[1][0].get_content()
+    assert said in text
+    assert not {"released", "släpptes"} & set(text.replace(".", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -234,6 +273,61 @@ def test_eight_bits_in_the_body_need_8bitmime_alone() -> None:
     envelope, raw = make(raw=RAW + "Hej på dig\r\n".encode(), ret="FULL")
     assert (envelope.smtputf8, envelope.body) == (False, Body.EIGHTBITMIME)
     assert b"Content-Transfer-Encoding: 8bit\r\n" in raw.partition(b"\r\n\r\n")[0] + b"\r\n"
+
+
+UTF8 = "From: åsa@example.se\r\nSubject: Nyheter för påsk = slut\r\n\r\nHej på dig\r\n".encode()
+
+
+@pytest.mark.parametrize("ret", ["FULL", "HDRS", None])
+@pytest.mark.parametrize(("smtputf8", "kind"), [(True, b"message/global-headers"), (False, b"text/rfc822-headers")])
+def test_in_seven_bits_the_header_is_encoded(smtputf8: bool, kind: bytes, ret: str | None) -> None:
+    """RFC 6522 section 4, RFC 6533 section 6: what says that a release failed gets through to a relay without 8BITMIME."""
+    one = recipient("jörgen@kund.se", orcpt="utf-8;jörgen+2B\\x{E4}@kund.se")
+    report = Report(recipient=one, action=Action.FAILED, reply="550 5.1.1 nej å")
+    envelope, raw = make(report, raw=UTF8, smtputf8=smtputf8, ret=ret, seven_bit=True)
+    assert raw.isascii()
+    assert (envelope.smtputf8, envelope.body) == (False, None)
+    assert b"Final-Recipient: utf-8; j\\x{F6}rgen@kund.se\r\n" in raw
+    assert b"Original-Recipient: utf-8;j\\x{F6}rgen+2B\\x{E4}@kund.se\r\n" in raw
+    assert b"message/delivery-status\r\n" in raw
+    head, _, returned = raw.rpartition(b"Content-Type: " + kind)[2].partition(b"\r\n\r\n")
+    assert b"Content-Transfer-Encoding: quoted-printable" in head
+    assert quopri.decodestring(returned.partition(b"\r\n--=_")[0]) == UTF8.partition(b"\r\n\r\n")[0] + b"\r\n"
+
+
+def test_in_seven_bits_a_message_that_is_seven_bits_is_whole() -> None:
+    _, raw = make(ret="FULL", seven_bit=True)
+    assert RAW in raw
+
+
+def test_a_header_in_raw_octets_needs_nothing_of_the_relay() -> None:
+    """No SMTPUTF8 was asked for, and none is needed to say that it failed."""
+    envelope, raw = make(raw=UTF8)
+    assert raw.isascii()
+    assert (envelope.smtputf8, envelope.body) == (False, None)
+
+
+def test_a_sender_at_a_domain_beyond_ascii_needs_no_smtputf8() -> None:
+    envelope, raw = make(sender="anna@räksmörgås.example")
+    assert raw.isascii()
+    assert not envelope.smtputf8
+    assert b"To: anna@xn--rksmrgs-5wao1o.example\r\n" in raw
+    envelope, _ = make(sender="åsa@example.se", seven_bit=True)
+    assert envelope.smtputf8
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    header=st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=["Cs"]), max_size=400),
+    body=st.text(st.characters(blacklist_categories=["Cs"]), max_size=200),
+    orcpt=st.text(st.characters(blacklist_categories=["Cs"]), max_size=80), wide=st.booleans(), ret=st.sampled_from(["FULL", "HDRS"]),
+)  # fmt: skip
+def test_in_seven_bits_all_of_it_is(header: str, body: str, orcpt: str, wide: bool, ret: str) -> None:
+    raw = f"Subject: {header}\r\n\r\n{body}\r\n".encode()
+    report = Report(recipient=recipient(orcpt=f"utf-8;{orcpt}"), action=Action.FAILED, reply=f"550 {header}")
+    envelope, made = make(report, raw=raw, smtputf8=wide, ret=ret, seven_bit=True)
+    assert made.isascii()
+    assert (envelope.smtputf8, envelope.body) == (False, None)
 
 
 def test_a_null_reverse_path_gets_none() -> None:

@@ -253,6 +253,19 @@ def test_an_address_beyond_ascii_gets_its_notice() -> None:
     assert "To: <åsa@example.se>\r\n".encode() in raw
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_notice_needs_neither_8bitmime_nor_smtputf8(kind: str) -> None:
+    """Domains beyond ASCII stand in A-labels; whatever is said is encoded. So it goes through any relay."""
+    swedish = "Räksmörgås <vakt@räksmörgås.example>"
+    raw = render(kind, to="eva@räksmörgås.example", house={"sender": swedish, "contact": swedish, "organization": "Å AB"},
+                 subject="Fläsk på fredag 🥓", **{"from": "åsa@räksmörgås.example"}, message_id="<å@räksmörgås.example>")  # fmt: skip
+    assert raw.isascii()
+    assert read(raw)["To"] == "eva@xn--rksmrgs-5wao1o.example"
+    assert "<vakt@xn--rksmrgs-5wao1o.example>" in read(raw)["From"]
+    assert read(raw)["Reply-To"] == "vakt@xn--rksmrgs-5wao1o.example"
+    assert render(kind, house={"contact": "vård@example.com"}).isascii()
+
+
 def test_templates_of_the_admins_replace_ours_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "held.sv.j2").write_text(
         '{% import form as f with context %}{% set subject %}Stopp: {{ d.subject }}{% endset %}'

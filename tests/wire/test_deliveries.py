@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Body, Envelope, Recipient
 from smtpguard.mail.message import Message
-from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Recalled
+from smtpguard.mail.reply import Unsendable
+from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.wire.deliveries import Deliveries, stuff
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.target import RelayTarget, Tls
@@ -42,8 +42,14 @@ async def through(relay: ScriptedRelay) -> AsyncIterator[Deliveries]:
         await pool.close()
 
 
-def codes(replies: Sequence[Reply]) -> list[str]:
-    return [f"{r.code} {r.enhanced}" for r in replies]
+def codes(answers: Answers) -> list[str]:
+    return [f"{r.code} {r.enhanced}" for r in answers.replies]
+
+
+def ours(answers: Answers) -> list[str]:
+    """Codes of what was said in the relay's stead."""
+    assert all(isinstance(r, Unsendable) for r in answers.replies)
+    return [str(r.enhanced) for r in answers.replies]
 
 
 async def test_bytes_arrive_as_they_are_after_what_was_prepended() -> None:
@@ -78,6 +84,14 @@ async def test_parameters_go_to_a_relay_that_offers_them() -> None:
         assert relay.messages[0].rcpts == [b"RCPT TO:<bo@example.net>"]
 
 
+async def test_who_sends_reports_of_success() -> None:
+    """A relay that knows DSN itself; of another nobody will (RFC 3461 section 5.2)."""
+    async with ScriptedRelay() as relay, through(relay) as deliveries:
+        assert (await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)).reports
+    async with ScriptedRelay(keywords=["PIPELINING"]) as relay, through(relay) as deliveries:
+        assert not (await deliveries.deliver(envelope(), PLAIN, b"", lambda: True)).reports
+
+
 async def test_the_null_reverse_path() -> None:
     async with ScriptedRelay(keywords=[]) as relay, through(relay) as deliveries:
         await deliveries.deliver(envelope(reverse_path=None), PLAIN, b"", lambda: True)
@@ -87,7 +101,7 @@ async def test_the_null_reverse_path() -> None:
 async def test_8_bit_to_a_7_bit_relay() -> None:
     async with ScriptedRelay(keywords=["PIPELINING"]) as relay, through(relay) as deliveries:
         declared = envelope("bo@example.net", "di@example.net", body=Body.EIGHTBITMIME)
-        assert codes(await deliveries.deliver(declared, EIGHT, b"", lambda: True)) == ["554 5.6.3"] * 2
+        assert ours(await deliveries.deliver(declared, EIGHT, b"", lambda: True)) == ["5.6.3"] * 2
         assert relay.messages == []
         # declared but 7-bit after all, and undeclared as it came in: both go
         assert codes(await deliveries.deliver(declared, PLAIN, b"", lambda: True)) == ["250 2.0.0"] * 2
@@ -109,13 +123,15 @@ async def test_smtputf8_where_it_is_needed() -> None:
             "553 5.6.7",
             "250 2.0.0",
         ]
+        said = await deliveries.deliver(mixed, PLAIN, b"", lambda: True)
+        assert [isinstance(r, Unsendable) for r in said.replies] == [False, True, False]
         assert relay.messages[0].rcpts[1] == b"RCPT TO:<di@xn--rksmrgs-5wao1o.example>"
         assert "SMTPUTF8" not in relay.messages[0].mail.decode()
-        assert codes(await deliveries.deliver(mixed, UTF8_HEADER, b"", lambda: True)) == ["553 5.6.7"] * 3
+        assert ours(await deliveries.deliver(mixed, UTF8_HEADER, b"", lambda: True)) == ["5.6.9"] * 3
         utf8_sender = envelope(reverse_path=Address("å", "example.com"))
-        assert codes(await deliveries.deliver(utf8_sender, PLAIN, b"", lambda: True)) == ["553 5.6.7"]
-        assert codes(await deliveries.deliver(envelope("å@example.net"), PLAIN, b"", lambda: True)) == ["553 5.6.7"]
-        assert len(relay.messages) == 1
+        assert ours(await deliveries.deliver(utf8_sender, PLAIN, b"", lambda: True)) == ["5.6.7"]
+        assert ours(await deliveries.deliver(envelope("å@example.net"), PLAIN, b"", lambda: True)) == ["5.6.7"]
+        assert len(relay.messages) == 2
 
 
 async def test_each_recipient_has_its_own_reply() -> None:
@@ -147,16 +163,16 @@ async def test_nobody_accepted_means_no_data_and_a_connection_still_good() -> No
 )
 async def test_what_a_lenient_relay_might_split_is_not_sent(bad: bytes) -> None:
     async with ScriptedRelay(lenient=[b"\n.\n", b"\r.\r"]) as relay, through(relay) as deliveries:
-        replies = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", lambda: True)
-        assert codes(replies) == ["550 5.5.2"]
+        answers = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", lambda: True)
+        assert ours(answers) == ["5.6.0"]
         assert relay.messages == []
 
 
 @pytest.mark.parametrize("bad", [b"x\r\n\0.\r\ny\r\n", b"x\r\n.\0\r\n"])
 async def test_what_a_relay_that_leaves_out_nul_might_split_is_not_sent(bad: bytes) -> None:
     async with ScriptedRelay() as relay, through(relay) as deliveries:
-        replies = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", lambda: True)
-        assert codes(replies) == ["550 5.6.0"]
+        answers = await deliveries.deliver(envelope(), Message.of(b"Subject: x\r\n\r\n" + bad), b"", lambda: True)
+        assert ours(answers) == ["5.6.0"]
         assert relay.messages == []
 
 

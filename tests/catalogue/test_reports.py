@@ -1,0 +1,109 @@
+"""What the writer hears of a message that was released, whatever the relay offers by then: the whole way to the DSN."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+from email.message import EmailMessage
+
+import pytest
+
+from tests.catalogue.whole import ANNA, LETTER, RAMADAN, Whole, letter
+from tests.scripted_relay import KEYWORDS
+
+LASTING = "lasse@kund.example.net"
+PLAIN = "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n"
+MAIL = {
+    "ascii": (letter(mime=PLAIN), ""),
+    "raw": (letter(subject="SV: Fläsk", mime=PLAIN), ""),
+    "8bit": (letter(body=LETTER.replace("frukost", "blåbär")), " BODY=8BITMIME"),
+    "utf8": (letter(subject="SV: Fläsk", to="fläsk@kund.example.net"), " SMTPUTF8 BODY=8BITMIME"),
+}
+
+
+async def released(guard: Whole, kind: str, *to: str, parameters: str = "", lost: tuple[str, ...] = ()) -> None:
+    """Held while the relay offers everything, and approved when it offers no more than is left."""
+    content, mail = MAIL[kind]
+    hold = await guard.held(content, *(to or (RAMADAN,)), mail=f"{mail}{parameters}")
+    await guard.deliver()
+    guard.relay.keywords = tuple(k for k in KEYWORDS if k not in lost)
+    guard.relay.drop_all()
+    await guard.relay.emptied()
+    await guard.release(hold)
+
+
+async def dsn(guard: Whole) -> bytes:
+    """The one that goes out."""
+    sent = await guard.deliver()
+    [one] = [m for m in sent if b"report-type=delivery-status" in m.content]
+    assert one.mail.startswith(b"MAIL FROM:<>")
+    assert one.recipients == [ANNA]
+    assert one.content.isascii() or "8BITMIME" in guard.relay.keywords
+    return one.content
+
+
+def told(raw: bytes) -> str:
+    message = email.message_from_bytes(raw, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    text = next(message.iter_parts())
+    assert isinstance(text, EmailMessage)
+    return " ".join(str(text.get_content()).split())
+
+
+def fates(raw: bytes) -> dict[str, tuple[str, str, str | None]]:
+    """Of each recipient in the part for machines: action, status and diagnostic."""
+    found = re.search(rb"/(?:global-)?delivery-status(?:\r\n[^\r\n]+)*\r\n\r\n(.*?)\r\n--=_", raw, re.S)
+    assert found
+    blocks = [email.message_from_bytes(block, policy=email.policy.default) for block in found[1].split(b"\r\n\r\n")[1:]]
+    return {
+        str(b["Final-Recipient"]).partition("; ")[2]: (b["Action"], b["Status"], b["Diagnostic-Code"]) for b in blocks
+    }
+
+
+@pytest.mark.parametrize("lost", [(), ("SMTPUTF8",), ("8BITMIME", "SMTPUTF8", "DSN")])
+@pytest.mark.parametrize("kind", list(MAIL))
+async def test_the_writer_hears_of_a_failure_whatever_the_relay_offers(
+    guard: Whole, kind: str, lost: tuple[str, ...]
+) -> None:
+    await released(guard, kind, parameters=" RET=FULL", lost=lost)
+    guard.relay.on("RCPT TO:<ramadan@", "550 5.1.1 no such list")
+    report = await dsn(guard)
+    assert RAMADAN in told(report)
+    [(address, (action, _, _))] = fates(report).items()
+    assert (address, action) == (RAMADAN, "failed")
+
+
+async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Whole) -> None:
+    """RFC 3464 section 2.3.6. Of an address beyond ASCII the status is another than of the header (RFC 6531 section 4.4)."""
+    await released(guard, "utf8", RAMADAN, "fläsk@kund.example.net", lost=("SMTPUTF8",))
+    report = await dsn(guard)
+    assert set(fates(report).values()) == {("failed", "5.6.9", None)}
+    assert len(fates(report)) == 2
+    assert "svarade" not in told(report)
+    assert "brevhuvuden i UTF-8 (SMTPUTF8)" in told(report)
+
+
+async def test_of_success_a_relay_without_dsn_tells_nothing_and_so_we_do(guard: Whole) -> None:
+    """RFC 3461 section 5.2.2: "relayed", for those alone who asked for it."""
+    client = await guard.connect()
+    said = [
+        await client.ask(line)
+        for line in (
+            f"MAIL FROM:<{ANNA}> ENVID=QQ1",
+            f"RCPT TO:<{RAMADAN}> NOTIFY=SUCCESS,FAILURE",
+            f"RCPT TO:<{LASTING}>",
+            "DATA",
+        )
+    ]
+    assert said[-1].startswith("354")
+    client.say(MAIL["ascii"][0] + b".\r\n")
+    hold = await guard.hold(await client.hear())
+    await guard.deliver()
+    guard.relay.keywords = tuple(k for k in KEYWORDS if k != "DSN")
+    guard.relay.drop_all()
+    await guard.relay.emptied()
+    await guard.release(hold)
+    report = await dsn(guard)
+    assert fates(report) == {RAMADAN: ("relayed", "2.0.0", "smtp; 250 2.0.0 Taken as 6")}
+    assert "något mer besked kommer inte" in told(report)
