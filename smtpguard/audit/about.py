@@ -48,10 +48,10 @@ class About:
             return False
         return not self.senders or digests.wrote(content["private"], clear)
 
-    def exported(self, actor: str, at: datetime) -> Event:
+    def exported(self, at: datetime, *actors: str) -> Event:
         """For the journal: that somebody was shown names."""
         data = {"what": "incident report", "about": sorted(self.ids | self.lists)}
-        private = {"actor": (actor,)} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
+        private = {"actor": actors} | ({"from": tuple(sorted(self.senders))} if self.senders else {})
         return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private=private)
 
 

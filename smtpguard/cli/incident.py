@@ -1,14 +1,13 @@
 """smtpguard incident report: who sent what, when, to how many, what became of it and who decided, with its proof.
 
-Never here: what belongs to an incident (audit.report), where it is read (store.incident), or how it is told (console.incident).
+Never here: what belongs to an incident (audit.report), how a report is made (console.reporting), or told (console.incident).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
 
@@ -18,15 +17,10 @@ from smtpguard.audit.report import TooMany
 from smtpguard.cli.audit import progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
-from smtpguard.config.problem import Broken
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
+from smtpguard.console.reporting import Made, make
 from smtpguard.console.speech import LANGUAGES, Speech
-from smtpguard.guard.mailings import whole_ids
-
-if TYPE_CHECKING:
-    from smtpguard.store.incident import Found
-    from smtpguard.store.store import Store
 
 
 @click.group()
@@ -81,33 +75,38 @@ def report(
     if asked == About(whole=not alone):
         raise click.UsageError("say what it is about: an ID, --list, --sender, --subject, or --since")
 
-    async def work() -> tuple[About, Found, Mapping[str, str]]:
+    for_programs = as_json or context.json
+
+    async def work() -> Made | None:
         from smtpguard.app.services import opened
 
         settings = context.settings()
         async with opened(settings) as (store, _):
-            if not no_names:
-                await store.record([asked.exported(context.user, store.now())])
-            named = replace(asked, ids=await whole_ids(store, asked.ids))
             with progress("Proving the journal") as moved:
                 try:
-                    found = await store.incident(named, prove=not no_proof, progress=moved)
+                    return await make(
+                        asked,
+                        partial(store.incident, prove=not no_proof, progress=moved),
+                        store,
+                        at=now,
+                        names=not no_names,
+                        by=(context.user,),
+                        language="en" if for_programs else language,
+                        delimiters=settings.delimiters,
+                    )
                 except TooMany as error:
                     raise CannotRun(str(error)) from None
-            policies = found.report.policies if found.report is not None else ()
-            return named, found, await _purposes(store, policies, settings.delimiters, language)
 
-    about, found, purposes = context.run(work())
-    if found.report is None:
+    made = context.run(work())
+    if made is None:
         raise NotFine("nothing in the journal fits")
-    if as_json or context.json:
-        context.say(row(found, found.report, about, now, names=not no_names))
+    if for_programs:
+        context.say(row(made))
     else:
         said = Speech(language)
-        page = told(found, found.report, about, purposes, said, names=not no_names)
-        for line in _page(page, said, now, context.user):
+        for line in _page(told(made, said), said, now, context.user):
             click.echo(line)
-    if found.proof is not None and not found.proof.ok:
+    if made.found.proof is not None and not made.found.proof.ok:
         raise click.exceptions.Exit(1)
 
 
@@ -121,17 +120,3 @@ def _page(page: Told, said: Speech, made: datetime, by: str) -> Iterator[str]:
         yield ""
         yield title.upper()
         yield from (f"  {line}" for line in lines)
-
-
-async def _purposes(store: Store, policies: Iterable[str], delimiters: str, language: str) -> dict[str, str]:
-    """Rule to what it is for, in this language where its admin wrote that: by the policies that decided, as they were put in force."""
-    from smtpguard.policy.parse import parse
-
-    purposes: dict[str, str] = {}
-    for sha256 in policies:
-        try:
-            rules = parse(await store.policy(sha256), delimiters=delimiters).rules
-        except (KeyError, Broken):  # not kept any more, or written for a version of long ago
-            continue
-        purposes |= rules.purposes(language)
-    return purposes

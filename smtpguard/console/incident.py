@@ -18,11 +18,13 @@ from smtpguard.audit.report import End, Report, Sum
 from smtpguard.audit.timeline import Step
 from smtpguard.console import sayings
 from smtpguard.console.ports import Found
+from smtpguard.console.reporting import Made
 from smtpguard.console.rulewords import FACTS
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.policy.admission import Selector
 from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.purposes import Purposes
 
 MOST = 10
 """Of addresses, subjects and the like so many are shown, those with the most messages."""
@@ -64,9 +66,9 @@ class Told:
     sections: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def told(found: Found, report: Report, about: About, purposes: Mapping[str, str], said: Speech, *, names: bool) -> Told:
-    """``purposes``: rule to what it is for, as far as that is known."""
-    telling = _Telling(found, report, purposes, said, names)
+def told(made: Made, said: Speech) -> Told:
+    found = made.found
+    telling = _Telling(found, made.report, made.purposes, said, made.names)
     sections = (
         (said("What became of it"), telling.ends()),
         (said("Mailings, in distinct people over all of their time"), telling.mailings()),
@@ -77,7 +79,7 @@ def told(found: Found, report: Report, about: About, purposes: Mapping[str, str]
         (said("What is not known"), telling.not_known()),
     )
     return Told(
-        about="; ".join(asked_in_words(about, said, names)),
+        about="; ".join(asked_in_words(made.about, said, made.names)),
         proof=telling.proof(),
         whole=found.proof is None or found.proof.ok,
         short=telling.short(),
@@ -91,7 +93,7 @@ class _Telling:
 
     found: Found
     report: Report
-    purposes: Mapping[str, str]
+    purposes: Purposes
     said: Speech
     names: bool
 
@@ -178,7 +180,7 @@ class _Telling:
         reasons = report.reasons.most_common()
         for (rule, mode), n in report.rules.most_common():
             many = f" ({said.number(n)})" if report.messages > 1 else ""
-            purpose = f": {self.purposes[rule]}" if self.purposes.get(rule) else ""
+            purpose = f": {self.purposes.of[rule]}" if self.purposes.of.get(rule) else ""
             yield _plain(f"{said(MODES[mode], name=rule)}{purpose}{many}")
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
             for (_, fact, observed, limit), m in seen[:FEW]:
@@ -215,6 +217,11 @@ class _Telling:
                 report.erased,
                 "who wrote # of the messages, and its subject: retention has erased it",
                 "who wrote # of the messages, and their subjects: retention has erased it",
+            )
+        for sha256 in self.purposes.lost[:MOST]:
+            yield said(
+                "what the rules of the policy {sha256} are for: it is not kept any more, or this version does not read it",
+                sha256=sha256[:12],
             )
         if self.found.proof is None:
             yield said("whether the journal is whole: nobody asked for the proof")

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, instant
-from smtpguard.audit.report import Report, Sum
+from smtpguard.audit.report import Sum
 from smtpguard.audit.timeline import Step
 from smtpguard.console.incident import asked_in_words, what_is_frozen
-from smtpguard.console.ports import Found
+from smtpguard.console.reporting import Made
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.guard.mailings import row as mailing_row
@@ -23,26 +22,28 @@ _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "clien
 """What names people, or may, in a row of a mailing and in the data of an entry."""
 
 
-def row(found: Found, report: Report, about: About, made: datetime, *, names: bool) -> dict[str, Any]:
-    """One object; the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit export``."""
+def row(made: Made) -> dict[str, Any]:
+    """One object of JSON's values; the shapes of ``mailings`` are those of ``mailings list``, of ``timeline`` those of ``audit
+    export``. Texts are English."""
+    found, report, purposes, names = made.found, made.report, made.purposes, made.names
     proof = found.proof
     return {
-        "about": list(asked_in_words(about, _ENGLISH, names)),
-        "made_at": made,
+        "about": list(asked_in_words(made.about, _ENGLISH, names)),
+        "made_at": _z(made.at),
         "journal": {
             "id": found.journal,
             "seq": found.seq,
             "hash": found.hash.hex(),
             "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
-            "signed_at": instant(found.checkpoint.at) if found.checkpoint is not None else None,
+            "signed_at": _z(instant(found.checkpoint.at)) if found.checkpoint is not None else None,
         },
         "proof": None if proof is None else {
             "ok": proof.ok,
             "entries": proof.entries,
             "first_bad": None if proof.first_bad is None else {"seq": proof.first_bad.seq, "problem": proof.first_bad.problem},
         },
-        "first_at": report.first,
-        "last_at": report.last,
+        "first_at": _z(report.first),
+        "last_at": _z(report.last),
         "messages": report.messages,
         "again": report.again,
         "reached": _sum(report.reached),
@@ -56,12 +57,18 @@ def row(found: Found, report: Report, about: About, made: datetime, *, names: bo
         "clients": _counts("address", report.clients) * names,
         "subjects": _counts("text", report.subjects) * names,
         "contents": _counts("sha256", report.contents),
-        "rules": [{"rule": rule, "mode": mode, "messages": n} for (rule, mode), n in report.rules.most_common()],
-        "policies": _counts("sha256", report.policies),
+        "rules": [{"rule": rule, "mode": mode, "messages": n, "purpose": purposes.of.get(rule) or None}
+                  for (rule, mode), n in report.rules.most_common()],
+        "policies": [{"sha256": sha256, "messages": n, "known": sha256 not in purposes.lost}
+                     for sha256, n in report.policies.most_common()],
         "erased": report.erased,
         "unsettled": list(report.unsettled),
         "timeline": [_step(step, names) for step in report.steps],
     }  # fmt: skip
+
+
+def _z(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _sum(some: Sum) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def _step(step: Step, names: bool) -> dict[str, Any]:
     entry, clear = step.entry, step.clear
     return {
         "seq": entry.seq,
-        "at": entry.time,
+        "at": _z(entry.time),
         "kind": entry.kind,
         "id": entry.id,
         "data": _unnamed(entry.data, names),

@@ -184,12 +184,21 @@ def test_a_rule_is_told_by_what_it_is_for_as_the_policy_of_then_has_it(story: Pa
     )
 
 
-def test_a_policy_of_long_ago_takes_nothing_from_the_report(story: Path) -> None:
+def test_a_policy_of_long_ago_takes_nothing_from_the_report_and_that_is_said(story: Path) -> None:
+    lost = "it is not kept any more, or this version does not read it"
+    assert row(story, HOLD)["rules"][0]["purpose"] == "Mail between colleagues never goes to a customer list"
+    assert [policy["known"] for policy in row(story, HOLD)["policies"]] == [True]
+    assert lost not in page(story, HOLD)
     for change in ("UPDATE document SET data = x'00'", "DELETE FROM document"):
         with sqlite3.connect(story / "guard.db") as connection:
             connection.execute(change)
         connection.close()
-        assert "  rule internal-to-list" in page(story, HOLD).splitlines()
+        said = page(story, HOLD).splitlines()
+        assert "  rule internal-to-list" in said
+        assert [line.endswith(lost) for line in said].count(True) == 1
+        made = row(story, HOLD)
+        assert made["rules"][0] | {"purpose": None} == made["rules"][0]
+        assert [policy["known"] for policy in made["policies"]] == [False]
 
 
 def test_an_entry_of_an_earlier_version_that_names_a_frozen_sender(story: Path) -> None:

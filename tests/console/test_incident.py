@@ -12,6 +12,7 @@ from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, EVA, NEWS, held, text
 from tests.console.stage import Browser, Stage
+from tests.guard.house import DOCUMENTS
 
 OLA = "ola@example.com"
 ALL = {"names": "on", "proof": "on"}
@@ -115,12 +116,14 @@ async def test_that_names_were_shown_is_journalled(here: Stage) -> None:
     [
         ({}, 422, "Say what it is about."),
         ({"alone": "on"}, 422, "Say what it is about."),
-        ({"since": "yesterday"}, 422, "That is no time: write 2026-11-26 09:30, in UTC."),
+        ({"since": "yesterday"}, 422, "That is no time: write 2026-11-26 09:30, in UTC, or 2h for so long ago."),
+        ({"until": "0001-01-01T00:00+14:00"}, 422, "That is no time"),
         ({"id": "nobody"}, 404, "Nothing in the journal fits."),
         ({"subject": "lunch", "since": "2026-03-03"}, 404, "Nothing in the journal fits."),
         ({"subject": "lunch", "until": "2026-03-03"}, 200, "1 message came"),
         ({"list": "news", "sender": ANNA}, 200, "1 message came"),
         ({"since": "2026-03-02 10:00+01:00"}, 200, "1 message came"),
+        ({"since": "2h"}, 200, "1 message came"),
     ],
 )
 async def test_what_may_be_asked(here: Stage, fields: dict[str, str], status: int, words: str) -> None:
@@ -172,3 +175,42 @@ async def test_a_journal_that_is_not_whole_is_said_before_anything_else(here: St
     assert 'role="alert"' in answer.text
     said = text(answer)
     assert said.index("THE JOURNAL IS NOT WHAT WAS WRITTEN") < said.index("In short")
+
+
+NOW_OTHERWISE = {
+    **DOCUMENTS,
+    "policy.yaml": DOCUMENTS["policy.yaml"].replace(
+        b"Mail between colleagues never goes to a customer list", b"Nobody knows any more"
+    ),
+}
+
+
+async def test_rules_are_named_by_the_policy_that_decided(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    await here.home.put(NOW_OTHERWISE)
+    await here.home.follow()
+    assert here.home.current().rules.purposes()["internal-to-list"] == "Nobody knows any more"
+    said = text(await (await at_the_form(here)).post("/incident", id=hold.hold_id))
+    assert "rule internal-to-list: Mail between colleagues never goes to a customer list" in said
+    assert "Nobody knows any more" not in said
+    assert "what the rules of the policy" not in said
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE document SET data = {} WHERE policy = '{}'", "DELETE FROM document WHERE policy = '{1}'"]
+)
+async def test_a_policy_of_long_ago_leaves_the_rule_s_name_and_says_so(here: Stage, change: str) -> None:
+    hold = await held(here, NEWS)
+    sha256 = hold.verdict.policy_sha256
+    await here.home.put(NOW_OTHERWISE)
+    await here.home.follow()
+    await here.home.store.write(lambda b: b.connection.exec_driver_sql(change.format("x'00'", sha256)))
+    operator = await at_the_form(here)
+    said = text(await operator.post("/incident", id=hold.hold_id))
+    assert "rule internal-to-list what" in said
+    assert (
+        f"what the rules of the policy {sha256[:12]} are for: it is not kept any more, or this version does not read it"
+        in said
+    )
+    said = text(await operator.post("/incident", {"Accept-Language": "sv"}, id=hold.hold_id))
+    assert f"vad reglerna i policyn {sha256[:12]} är till för" in said

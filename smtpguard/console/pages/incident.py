@@ -1,13 +1,13 @@
 """An incident report, made for whoever has to answer: asked for in a form, and shown as a page that prints well.
 
 What is asked may name people, so it comes by POST and stands in no address bar or log. Never here: what a report says
-(console.incident), or where it is read (store).
+(console.incident), or how one is made (reporting).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime
+import asyncio
+from datetime import datetime
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -18,11 +18,11 @@ from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.report import TooMany
 from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
-from smtpguard.console.desk import Desk
 from smtpguard.console.incident import Told, told
+from smtpguard.console.reporting import Occupied, at_the_desk
 from smtpguard.console.screen import desk, form, page, speech
-from smtpguard.guard.mailings import whole_ids
 from smtpguard.guard.ports import LedgerError
+from smtpguard.policy.moment import moment
 
 _MOST = 500  # characters of a field
 _FIELDS = ("id", "list", "sender", "subject", "since", "until")
@@ -42,28 +42,26 @@ async def report(request: Request) -> Response:
     asked = {name: _value(sent, name) for name in _FIELDS}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
     try:
-        about = await _about(here, asked)
+        about = _about(asked, here.clock.now())
     except ValueError:
-        return await _shown(request, asked, 422, said("That is no time: write 2026-11-26 09:30, in UTC."))
+        return await _shown(
+            request, asked, 422, said("That is no time: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
+        )
     if about == About(whole=about.whole):
         return await _shown(request, asked, 422, said("Say what it is about."))
-    if here.reporting.locked():
+    try:
+        made = await at_the_desk(
+            here, about, prove="proof" in asked, names="names" in asked, by=(who.address,), language=said.language
+        )
+    except Occupied:
         return await _shown(request, asked, 409, said("Another report is being made: ask again in a minute."))
-    names = "names" in asked
-    async with here.reporting:
-        try:
-            if names:
-                await here.ledger.record([about.exported(who.address, here.clock.now())])
-            found = await here.archive.incident(about, prove="proof" in asked)
-        except TooMany:
-            return await _shown(request, asked, 422, said("Too many messages fit: ask for less at a time."))
-        except LedgerError:
-            return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
-    if found.report is None:
+    except TooMany:
+        return await _shown(request, asked, 422, said("Too many messages fit: ask for less at a time."))
+    except LedgerError:
+        return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
+    if made is None:
         return await _shown(request, asked, 404, said("Nothing in the journal fits."))
-    purposes = here.policies.current().rules.purposes(said.language)
-    made = told(found, found.report, about, purposes, said, names=names)
-    return await _shown(request, asked, made=made)
+    return await _shown(request, asked, made=await asyncio.to_thread(told, made, said))
 
 
 def _value(sent: FormData, name: str) -> str:
@@ -71,29 +69,24 @@ def _value(sent: FormData, name: str) -> str:
     return value.strip()[:_MOST] if isinstance(value, str) else ""
 
 
-async def _about(here: Desk, asked: Asked) -> About:
-    """Raises ValueError for what is no time. Of a mailing a beginning of its id is enough."""
+def _about(asked: Asked, now: datetime) -> About:
+    """Raises ValueError for what is no time."""
 
     def some(name: str) -> frozenset[str]:
         return frozenset(asked[name].split()) if name == "id" else frozenset([asked[name]] if asked[name] else [])
 
-    about = About(
+    def time(name: str) -> int | None:
+        return microseconds(moment(asked[name], now)) if asked[name] else None
+
+    return About(
         ids=some("id"),
         lists=some("list"),
         senders=some("sender"),
         subject=asked["subject"],
-        since=_time(asked["since"]),
-        until=_time(asked["until"]),
+        since=time("since"),
+        until=time("until"),
         whole="alone" not in asked,
     )
-    return replace(about, ids=await whole_ids(here.ledger, about.ids))
-
-
-def _time(text: str) -> int | None:
-    if not text:
-        return None
-    at = datetime.fromisoformat(text)
-    return microseconds(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
 
 
 async def _shown(
