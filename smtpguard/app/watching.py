@@ -71,19 +71,24 @@ class Watching:
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:
-        """Raises LedgerError where the store does not answer, and Broken where this version cannot read the policy in force; what is
-        known stays."""
+        """At the store, and at the lists whether that answers or not. Raises LedgerError where it does not, and Broken where this
+        version cannot read the policy in force; what is known stays."""
+        try:
+            await self._look_at_store(store)
+            await policies.follow()
+            if policies.policy.sha256 != self._under:
+                self._expect(policies.policy)
+        finally:
+            if self._under:
+                self._lists = await asyncio.to_thread(self._looked_at, policies.current().registry)
+
+    async def _look_at_store(self, store: Store) -> None:
         now = self._clock.now()
         waiting = await store.ask(lambda c: store_watching.look(c, now, near=NEAR, settled_within=SETTLED_WITHIN))
         if self._waiting is None or waiting.entries < self._read_to:  # the first look, or another journal in its place
             self._read_to = waiting.entries
         self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True
         await self._read_on(store, waiting.entries)
-        in_force = await policies.follow()
-        policy = policies.policy
-        if policy.sha256 != self._under:
-            self._expect(policy)
-        self._lists = await asyncio.to_thread(self._looked_at, in_force.registry)
 
     def failed(self) -> None:
         """The store did not answer."""

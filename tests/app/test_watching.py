@@ -155,9 +155,11 @@ async def test_while_the_store_is_away_what_is_known_is_told_and_grows_old(
     with monkeypatch.context() as patched:
         patched.setattr(here.store, "ask", away)
         here.clock.pass_(seconds=5)
+        index_path(indexes(here.settings), "newsletter").unlink()
         with pytest.raises(Unavailable):
             await here.look()
         here.watching.failed()
+    assert here.told("list_stale", "newsletter") == 1, "lists are looked at all the same"
     assert (here.told("store_up"), here.told("store_looked_seconds")) == (0, 5)
     assert here.told("freezes", "all") == 1
     assert here.told("freezes_oldest_seconds") == pytest.approx((stood or 0) + 5)

@@ -56,7 +56,8 @@ JOURNAL = _table(
     (
         "outcomes_total",
         "outcome",
-        "What became of verdicts to relay: relayed, refused, lost, recalled, gone (the client), in-doubt",
+        "What became of verdicts to relay, and of colleagues' parts that an MTA passes on itself: relayed, refused, lost, recalled, "
+        "gone (the client), in-doubt",
     ),
     (
         "customers_reached_total",

@@ -1,0 +1,40 @@
+"""What each part says of itself along with its beats: what it could not record, and whether the relay answered it last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from smtpguard.app.console import Console
+from smtpguard.app.delivery import Deliverer
+from smtpguard.app.milter import Milter
+from smtpguard.app.proxy import Proxy
+from smtpguard.app.relay import relay_pool
+from smtpguard.config.settings import Settings
+from smtpguard.processes.numbers import Said
+
+INTAKE = SimpleNamespace(undecided=Counter(busy=2, store=1))
+UNDECIDED = {"undecided busy": 2, "undecided store": 1}
+
+
+@pytest.mark.parametrize(
+    ("part", "counts", "asks"),
+    [(Proxy, UNDECIDED, True), (Milter, UNDECIDED, False), (Deliverer, {}, True), (Console, {}, False)],
+)
+async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool) -> None:
+    made = part(Settings())
+    pool = relay_pool(Settings())
+    made._intake, made._pool = INTAKE, pool
+    assert made.said() == Said(counts=counts), "of the relay nothing, before anybody has asked it"
+    assert pool.target.reachability is not None
+    pool.target.reachability.lost("Connection refused")
+    found = made.said().found
+    assert [value for _, value in found.values()] == [0] * asks
+    pool.target.reachability.reached()
+    later = made.said().found
+    assert [value for _, value in later.values()] == [1] * asks
+    assert not asks or later["relay"] > found["relay"]
+    await pool.close()
