@@ -85,7 +85,7 @@ class Notices:
         new = sorted(set(approvers(grown, in_force, now)) - set(approvers(before, in_force, now)))
         told: tuple[Intent, ...] = ()
         for writer in grown.told[len(before.told) :]:
-            data = particulars.held(grown, gathering) | {"notice": "held"}
+            data = particulars.held(grown, gathering) | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
         return (*told, *self._ask(grown, new, gathering, now))
 

@@ -7,11 +7,11 @@ are ISO 8601 UTC with "Z"; what is absent is null):
 every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
                     (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
                     RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
-                    this reader
+                    this reader; ``part``: true where only a part was held, and colleagues have it
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message;
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
-                    the same or null}]; ``part``: true where only the customers' part is held
+                    the same or null}]
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
 decided             ``outcome``: approved | rejected | withdrawn; ``by``: address or null; ``comment``; ``decided_at``
 expired             ``held_at``, ``expired_at``
@@ -42,12 +42,12 @@ from typing import Any
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
 from smtpguard.policy.approval import Hold
-from smtpguard.policy.verdict import Hit, Mode, Quorum, Scope, Verdict
+from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
 MAX_MARKS = 12
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                           "reach": None, "reach_at_least": None, "lists": []}  # fmt: skip
+                           "reach": None, "reach_at_least": None, "lists": [], "part": False}  # fmt: skip
 """What is said of a message by a notice that is about none."""
 
 
@@ -62,6 +62,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
+        "part": hold.part,
     }
 
 
@@ -82,7 +83,6 @@ def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
         "reasons": reasons(hold.verdict, in_force),
         "marks": marks(gathering),
         "deciders": deciders(hold, in_force),
-        "part": hold.verdict.scope is Scope.CUSTOMERS and hold.envelope != gathering.transaction.envelope,
     }
 
 
@@ -100,6 +100,7 @@ def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[s
         "reach": int(everyone.reach.low),
         "reach_at_least": everyone.reach.high > everyone.reach.low,
         "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
+        "part": False,
         "at": time_of(now),
         "reasons": sentences(hits, gathering.in_force),
         "marks": marks(gathering),

@@ -56,7 +56,8 @@ class Record:
             return self._retry(verdict, live, twin)
         hold = self._hold(stands, live) if verdict.action is Action.HOLD else None
         intents: tuple[Intent, ...] = ()
-        more = grown(stands.entry, verdict, self.gathering) if stands.entry is not None else None
+        part = hold is not None and hold.part
+        more = grown(stands.entry, verdict, self.gathering, part=part) if stands.entry is not None else None
         if hold is not None and stands.entry is not None:
             intents = (*self._part(hold), *self.notices.joined(stands.entry, more, hold, self.gathering))
         elif hold is not None:
@@ -164,6 +165,7 @@ class Record:
             lists=tuple(sorted(gathering.facts.lists)),
             reach=int(gathering.everyone.reach.low) - len(colleagues),
             reach_at_least=gathering.everyone.reach.high > gathering.everyone.reach.low,
+            part=bool(colleagues),
             language=reading.language if reading else "",
             thread=gathering.facts.thread,
             lead=stands.entry.hold_id if stands.entry is not None else "",

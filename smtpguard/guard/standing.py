@@ -86,9 +86,9 @@ def _doubted(verdict: Verdict) -> frozenset[str]:
     return frozenset(h.rule for h in verdict.hits if not unknown.isdisjoint(r.fact for r in h.reasons))
 
 
-def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
-    """The hold that people decide on, with what this message adds to it: lists, rules, writers, and that it surely is as large
-    as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
+def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = False) -> Hold | None:
+    """The hold that people decide on, with what this message adds to it: lists, rules, writers, colleagues who have it (``part``),
+    and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
     lists = tuple(sorted({*entry.lists, *gathering.facts.lists}))
     known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE} - (
         _doubted(entry.verdict) - _doubted(verdict)
@@ -97,7 +97,8 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
         h.rule: h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known
     }
     senders = entry.senders | gathering.sender.everything
-    if lists == entry.lists and not more and senders == entry.senders:
+    part = part or entry.part
+    if lists == entry.lists and not more and senders == entry.senders and part == entry.part:
         return None
     quorum = gathering.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
     writer, told = gathering.sender.told, entry.told
@@ -110,7 +111,7 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering) -> Hold | None:
         unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
         quorum=quorum,
     )
-    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought)
+    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part)
 
 
 def everybody(gathering: Gathering) -> tuple[Person, ...]:

@@ -88,7 +88,8 @@ class Hold:
     """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of its writer.
 
     ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: people it would have reached;
-    ``reach_at_least``: or more, since a list could not say who is on it.
+    ``reach_at_least``: or more, since a list could not say who is on it. ``part``: colleagues among the recipients, who are not in
+    ``envelope``, got it at once (``scope: customers``).
     A mailing's first held message stands for all of it: ``copies`` more are stored under it, each with ``lead`` naming it, and
     what they add to lists, rules, writers and reach is added to it.
     """
@@ -111,6 +112,7 @@ class Hold:
     lists: tuple[str, ...]
     reach: int
     reach_at_least: bool = False
+    part: bool = False
     acknowledged: bool = False
     language: str = ""
     reminded: int = 0  # how many reminders its approvers have had

@@ -21,11 +21,11 @@ from smtpguard.policy.verdict import Deferred, Held, Relayed
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
-          "lists"}  # fmt: skip
+          "lists", "part"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders"}
 KEYS = {
-    "held": COMMON | WAITING | {"reasons", "marks", "part"},
-    "approve": COMMON | WAITING | {"reasons", "marks", "part", "excerpt", "recipients_shown", "senders"},
+    "held": COMMON | WAITING | {"reasons", "marks"},
+    "approve": COMMON | WAITING | {"reasons", "marks", "excerpt", "recipients_shown", "senders"},
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
     "expired": COMMON | {"held_at", "expired_at"},
     "reminder": COMMON | WAITING | {"percent"},

@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import OK, Reply
 from smtpguard.mail.transaction import Lost, Recalled, Transaction
+from smtpguard.policy.admission import IntentKind
+from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Held
 from tests.guard.house import MEMBERS, House, Way
 
@@ -61,6 +65,35 @@ async def test_all_of_it_is_held_where_nobody_is_left(home: House) -> None:
     assert isinstance(done, Held)
     assert done.taken == ()
     assert mta.told == []
+
+
+@pytest.mark.parametrize("to", [TO, MEMBERS[:25]], ids=["with colleagues", "without"])
+async def test_what_is_decided_is_told_of_the_part_that_was_held(home: House, to: Sequence[str]) -> None:
+    """Colleagues have theirs: nobody is told that it was not sent at all, and to send it again to all of them."""
+    done = await home.intake()(home.transaction(*to, To=", ".join(to)), Way())
+    assert isinstance(done, Held)
+    hold = await home.store.hold(done.hold_id)
+    assert hold is not None
+    assert hold.part is (to is TO)
+    await home.approvals().vote(done.hold_id, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
+    home.clock.pass_(hours=1)
+    other = {"To": ", ".join(to), "Message_ID": "<2@example.com>", "body": "En helt annan text, om fika på fredag."}
+    assert isinstance(await home.intake()(home.transaction(*to, **other), Way()), Held)
+    home.clock.pass_(days=8)
+    assert await home.approvals().sweep() == 1
+    notices = [i.data for i in await home.outbox() if i.kind is IntentKind.NOTICE]
+    assert {d["notice"] for d in notices} >= {"held", "decided", "expired"}
+    assert {d["part"] for d in notices if d["hold_id"] is not None} == {to is TO}
+
+
+async def test_a_copy_whose_colleagues_have_it_makes_a_part_of_what_it_is_held_under(home: House) -> None:
+    shown = ", ".join([*MEMBERS, COLLEAGUES[0]])
+    lead = await home.intake()(home.transaction(*MEMBERS[:25], To=shown), Way())
+    copy = await home.intake()(home.transaction(*MEMBERS[25:50], COLLEAGUES[0], To=shown), Way())
+    assert isinstance(lead, Held)
+    assert isinstance(copy, Held)
+    held = [await home.store.hold(done.hold_id) for done in (lead, copy)]
+    assert [h is not None and (h.lead, h.part) for h in held] == [("", True), (lead.hold_id, True)]
 
 
 async def test_a_retry_meets_its_hold_and_the_rest_goes_on(home: House) -> None:

@@ -155,6 +155,27 @@ def test_the_outcome_with_its_reason() -> None:
     assert "Beslut av" not in plain
 
 
+@pytest.mark.parametrize(
+    ("kind", "data", "english", "swedish"),
+    [
+        ("held", {}, "has gone to your colleagues", "har gått till dina kollegor"),
+        ("question", {}, "The part that was held waits still", "Den del som hölls kvar väntar"),
+        ("expired", {}, "send it again to them alone", "skickar det igen till bara dem"),
+        ("decided", {"outcome": "approved"}, "The part of the message that was held was approved", "Den del av meddelandet som hölls kvar är godkänd"),
+        ("decided", {"outcome": "rejected"}, "was held was rejected. It has not", "hölls kvar fick avslag. Den har inte"),
+        ("decided", {"outcome": "withdrawn"}, "was held was withdrawn. It has not", "hölls kvar har tagits tillbaka. Den har inte"),
+    ],
+)  # fmt: skip
+def test_of_a_part_no_more_is_said_than_was_held(kind: str, data: dict[str, Any], english: str, swedish: str) -> None:
+    for language, said, have in (("en", english, "Colleagues among the recipients have the message already."),
+                                 ("sv", swedish, "Kollegorna bland mottagarna har redan fått meddelandet.")):  # fmt: skip
+        part, whole = (" ".join(texts(render(kind, language, part=p, **data))[0].split()) for p in (True, False))
+        assert said in part
+        assert said not in whole
+        assert (have in part) is (kind in ("expired", "decided"))
+        assert have not in whole
+
+
 def test_a_digest_lists_and_says_what_is_left_out() -> None:
     message = read(render("digest", "sv", role="approver", total=73, states={"waiting": 70, "rejected": 3}))
     assert message["Subject"] == "70 meddelanden som behöver ditt beslut"
