@@ -16,6 +16,7 @@ from smtpguard.config.quantity import in_short
 from smtpguard.config.settings import Settings
 from smtpguard.lists.sources import number_of
 from smtpguard.policy.members import ListMembers, Remote
+from smtpguard.policy.models import OriginModel
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Mode, Quorum, Scope
@@ -83,8 +84,12 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
         people = number_of(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):
             people = f"{people}, more elsewhere" if name in checked.people else "addresses elsewhere (see check --live)"
+        if unread := checked.unread.get(name):
+            people += f" ({number_of(unread, 'row holds', 'rows hold')} none)"
         where = ", ".join(model.addresses) or "no address"
         yield f"  list {name}: {where}; {people}; {quorum_in_words(policy.rules.quorums.get(name, policy.approvals))} to release"
+        if model.writers:
+            yield f"    written by {', '.join(model.writers)}{_origin(model.origin)}"
     for expands in policy.expansions:
         yield f"  expansions: {expands.source} {getattr(expands, expands.source)}"
     for name, stream in policy.streams.items():
@@ -93,10 +98,19 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
             for limit, whose in ((stream.max, ""), (stream.max_per_person, "to one person "))
             if limit is not None
         ]
-        yield f"  stream {name}: from {', '.join(stream.from_)}{''.join(limits)}"
+        yield f"  stream {name}: from {', '.join(stream.from_)}{_origin(stream.origin)}{''.join(limits)}"
     yield from marks_in_words(policy)
     for rule in policy.rules.rules:
         yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
+
+
+def _origin(origin: OriginModel | None) -> str:
+    """ ", proven by DKIM of shop.example.com and a client in 10.1.2.0/24"."""
+    if origin is None:
+        return ""
+    told = [f"DKIM of {' or '.join(origin.dkim)}"] if origin.dkim else []
+    told += [f"a client in {' or '.join(origin.clients)}"] if origin.clients else []
+    return f", proven by {' and '.join(told)}"
 
 
 def marks_in_words(policy: Policy) -> Iterator[str]:

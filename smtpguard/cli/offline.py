@@ -5,36 +5,50 @@ Never here: what needs the relay or the store (app), or printing (check).
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from smtpguard.app.files import parse_policy
+from smtpguard.app.files import CannotStart, parse_policy
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.places import is_public
 from smtpguard.config.problem import Broken, Problem, Severity, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
-from smtpguard.lists.sources import SourceError, Tally, addresses, maps, unfit
+from smtpguard.lists.digest import KEY_OCTETS
+from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
 from smtpguard.lists.sources.credentials import file_of
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.policy.condition import AtLeast
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.members import ListMembers, Members, Remote
 from smtpguard.policy.parse import Policy, parse
 
+_FAR = 10  # lists grow
+_OF_CUSTOMERS = (
+    "recipients.customers",
+    "recipients.members",
+    "mailing.customers",
+    "list.customers",
+    "sender.customers",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """``people``: list -> how many addresses its sources hold. None where something before it was broken."""
+    """``people``: list -> how many addresses its sources hold; ``unread``: how many of their rows hold none. None where something
+    before it was broken."""
 
     settings: Settings | None = None
     policy: Policy | None = None
     problems: tuple[Problem, ...] = ()
     people: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fine(self) -> bool:
@@ -56,8 +70,12 @@ def check(path: Path) -> Checked:
         return Checked(settings=settings, problems=ordered(files))
     rest = _policy(settings.policy, settings)
     return Checked(
-        settings=settings, policy=rest.policy, problems=ordered((*files, *rest.problems)), people=rest.people
-    )  # fmt: skip
+        settings=settings,
+        policy=rest.policy,
+        problems=ordered((*files, *rest.problems)),
+        people=rest.people,
+        unread=rest.unread,
+    )
 
 
 def _policy(path: Path, settings: Settings | None) -> Checked:
@@ -69,6 +87,7 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
         return Checked(problems=e.problems)
     document = load_yaml(documents["policy.yaml"], where)
     people: dict[str, int] = {}
+    unread: dict[str, int] = {}
     problems = list(policy.warnings)
     for name, model in policy.lists.items():
         place: Place = ("lists", name, "members")
@@ -77,13 +96,48 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
             problems += _credentials(document, here, members, path.parent)
             if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
                 continue
-            found, wrong, key = _members(members.model_dump(by_alias=True, exclude_none=True), path.parent)
+            found, bad, wrong, key = _members(members.model_dump(by_alias=True, exclude_none=True), path.parent)
             people[name] = people.get(name, 0) + found
+            unread[name] = unread.get(name, 0) + bad
             if wrong:
                 key = key if (*here, key) in document.values else members.source
                 problems.append(document.problem((*here, key), wrong))
     problems += _expansions(document, policy, path.parent)
-    return Checked(policy=policy, problems=ordered(problems), people=people)
+    problems += _out_of_reach(document, policy, people)
+    if settings is not None:
+        problems += _never_proven(document, policy, settings)
+    return Checked(policy=policy, problems=ordered(problems), people=people, unread=unread)
+
+
+def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:
+    """Numbers of customers that all lists together are far from having; where somebody is counted elsewhere, nobody can say."""
+    elsewhere = any(
+        not m.members or any(isinstance(s, Remote | ListMembers) for s in m.members) for m in policy.lists.values()
+    )
+    if elsewhere or policy.expansions or not policy.lists or not all(people.get(name) for name in policy.lists):
+        return
+    everybody = sum(people.values())
+    for n, rule in enumerate(policy.rules.rules):
+        for condition in rule.when:
+            name = condition.fact.name
+            if name in _OF_CUSTOMERS and isinstance(condition, AtLeast) and condition.n > _FAR * everybody:
+                text = f"rule {rule.rule_id} can never hit: all lists together have {number_of(everybody, 'person', 'people')}"
+                yield _warning(document, ("rules", n, "when", name), text)
+
+
+def _never_proven(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
+    """Writers of a list without an origin have to log in, or come through a listener whose senders are verified."""
+    listening = settings.listen
+    if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
+        return
+    for name, info in policy.lists.items():
+        if info.writers and info.origin is None:
+            text = f"nobody can prove to be a writer of {name}: it has no origin, and no listener has auth or senders_verified"
+            yield _warning(document, ("lists", name, "writers"), text)
+
+
+def _warning(document: Document, place: Place, text: str, expected: str = "") -> Problem:
+    return replace(document.problem(place, text, expected), severity=Severity.WARNING)
 
 
 def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
@@ -101,15 +155,16 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
             yield document.problem((*place, model.source), str(e))
 
 
-def _members(declaration: Mapping[str, object], base: Path) -> tuple[int, str, str]:
-    """How many addresses a source holds; why a sync would refuse it, and by which key of the policy ("" for neither)."""
+def _members(declaration: Mapping[str, object], base: Path) -> tuple[int, int, str, str]:
+    """How many addresses a source holds, and rows without one; why a sync would refuse it, and by which key of the policy ("" for
+    neither)."""
     tally = Tally()
     try:
         source = opened(declaration, base)
         people = sum(1 for _ in addresses(source, tally))
     except SourceError as e:
-        return 0, str(e), ""
-    return (people, *(unfit(source.label, people, tally, declaration) or ("", "")))
+        return 0, tally.bad, str(e), ""
+    return (people, tally.bad, *(unfit(source.label, people, tally, declaration) or ("", "")))
 
 
 def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:
@@ -132,6 +187,7 @@ def _credentials(document: Document, place: Place, members: Members | Expands, b
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:
     """The files that must be there before anything starts. What smtpguard makes itself need not be."""
     yield from _named(document, settings)
+    yield from _usable(document, settings)
     yield from _notices(document, settings)
     yield from _places(document, settings)
 
@@ -159,6 +215,27 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
             yield document.problem(place, f"{_shown(path)} cannot be read by this user")
 
 
+def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
+    """What is there, and would be found out only when it is needed."""
+    secret = settings.secret_file
+    if secret.is_file() and secret.stat().st_size != KEY_OCTETS:
+        yield document.problem(
+            ("secret_file",), f"{_shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
+        )
+    if settings.dkim_sign is not None and _readable(settings.dkim_sign.key_file):
+        from smtpguard.app.delivery import signer  # what signs, which nothing else here needs
+
+        try:
+            signer(settings)
+        except CannotStart as e:
+            yield document.problem(("dkim_sign", "key_file"), str(e), "a private key, RSA or Ed25519, in PEM")
+    for name in ("freeze_hook", "thaw_hook"):
+        for n, (program, *_) in enumerate(getattr(settings, name)):
+            if shutil.which(program) is None:
+                place: Place = (name, n, 0) if (name, n, 0) in document.values else (name, n)
+                yield document.problem(place, f"{program} is no program that can be run", "a program that is there")
+
+
 def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     """Where it listens: one place, one listener, and none of them the relay's."""
     listening = settings.listen
@@ -179,8 +256,7 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         taken.add((address, port))
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
-        problem = document.problem(("metrics", "address"), text, "a private address")
-        yield replace(problem, severity=Severity.WARNING)
+        yield _warning(document, ("metrics", "address"), text, "a private address")
     relay = settings.relay
     if any((relay.host, relay.port) == (each.address, each.port) for each in listening.smtp):
         yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")

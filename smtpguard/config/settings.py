@@ -200,6 +200,10 @@ class Retention(Section):
     journal: Seconds = 400 * 86400
 
 
+class Nothing(Section):
+    """A section with nothing in it: as if it were not there."""
+
+
 class DkimSign(Section):
     domain: str = Field(min_length=1)
     selector: str = Field(min_length=1)
@@ -263,7 +267,9 @@ class Settings(Section):
     thaw_hook: Commands = ()
     hold: HoldSettings = HoldSettings()
     retention: Retention = Retention()
-    dkim_sign: Annotated[DkimSign | None, BeforeValidator(lambda v: v or None)] = None
+    dkim_sign: Annotated[
+        DkimSign | None, BeforeValidator(lambda v: v or None, json_schema_input_type=DkimSign | Nothing | None)
+    ] = None
     dkim_keys: dict[str, str] = Field(default={})
     resolver: Resolver = Resolver()
     authserv_ids: list[str] = Field(default=[])

@@ -34,6 +34,15 @@ _WORDS: Mapping[str, bool | None] = {
 }  # fmt: skip
 
 
+_MENDS = (
+    ("mapping values are not allowed", "quotes around a text with a colon, or the indentation of the lines around it"),
+    ("did not find expected key", "the indentation of the lines around it"),
+    ("did not find expected '-' indicator", "the indentation of the lines around it"),
+    ("could not find expected ':'", "a colon and a space after the key"),
+)
+"""What the parser says, and what mostly helps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Where something begins; both count from 1."""
@@ -106,7 +115,7 @@ class _Builder:
         except yaml.MarkedYAMLError as e:
             self._syntax(e)
         except yaml.reader.ReaderError as e:
-            self.problems.append(Problem(self.file, 1, 1, f"not text that YAML knows: {e.reason}"))
+            self._unreadable(e)
         if self.problems:
             raise Broken(self.problems)
         self.values.setdefault((), Mark(1, 1))
@@ -126,6 +135,8 @@ class _Builder:
             return None
         if event.tag is not None:
             self._report(event, f"a tag, {event.tag}", "a value without a tag")
+        if event.anchor is not None:
+            self._report(event, f"an anchor, &{event.anchor}", "the value without it")
         if isinstance(event, yaml.ScalarEvent):
             return _scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -162,7 +173,28 @@ class _Builder:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        self.problems.append(Problem(self.file, line, column, f"not YAML: {what}"))
+        expected = next((mend for sign, mend in _MENDS if sign in what), "")
+        if "cannot start any token" in what:
+            expected = "spaces, not a tab" if self._at(line, column) == "\t" else "quotes around it"
+        self.problems.append(Problem(self.file, line, column, f"not YAML: {what}", expected))
+
+    def _at(self, line: int, column: int) -> str:
+        """The character that stands there."""
+        text = self.text.decode("utf-8", "replace") if isinstance(self.text, bytes) else self.text
+        return text.split("\n")[line - 1][column - 1 : column]
+
+    def _unreadable(self, error: yaml.reader.ReaderError) -> None:
+        """What is not UTF-8, at its place: the parser knows only how far it had read."""
+        octets = self.text if isinstance(self.text, bytes) else b""
+        try:
+            octets.decode("utf-8")
+        except UnicodeDecodeError as e:
+            before = octets[: e.start]
+            line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode("utf-8")) + 1
+            problem = f"an octet that is not UTF-8, 0x{octets[e.start]:02X}"
+            self.problems.append(Problem(self.file, line, column, problem, "a file that was saved as UTF-8"))
+        else:
+            self.problems.append(Problem(self.file, 1, 1, f"not text that YAML knows: {error.reason}"))
 
 
 class _TooMuch(Exception):

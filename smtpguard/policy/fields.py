@@ -24,6 +24,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,62}\Z", re.I)
 
 def _mailbox(text: str) -> str:
     canonical(text)
+    if "*" in text.rpartition("@")[0]:  # atext, and nobody's name
+        raise Invalid(f'"{text}" stands for nobody: an address has no wildcards', "each address by itself")
     return text.strip()
 
 

@@ -20,8 +20,9 @@ class Findings:
     def problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> None:
         self.problems.append(self.document.problem(place, text, expected, hint, key=key))
 
-    def warn(self, place: Place, text: str, *, key: bool = False) -> None:
-        self.problems.append(replace(self.document.problem(place, text, key=key), severity=Severity.WARNING))
+    def warn(self, place: Place, text: str, hint: str = "", *, key: bool = False) -> None:
+        problem = self.document.problem(place, text, hint=hint, key=key)
+        self.problems.append(replace(problem, severity=Severity.WARNING))
 
     def invalid(self, error: Invalid, place: Place, *, key: bool = False) -> None:
         if self.sound or not isinstance(error, Undeclared):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 from smtpguard.config.documents import POLICY, digest, vocabulary_names
@@ -16,6 +15,7 @@ from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, 
 from smtpguard.config.pruning import validate_rest
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.mail.address import Address
+from smtpguard.policy import meant
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.findings import Findings
@@ -24,6 +24,7 @@ from smtpguard.policy.hours import Hours
 from smtpguard.policy.members import ListMembers
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
+from smtpguard.policy.seats import lacking
 from smtpguard.policy.staging import Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
@@ -105,7 +106,8 @@ def parse(
     problems += wrong + [p for p in findings.problems if p.fatal or not wrong]
     if any(p.fatal for p in problems):
         raise Broken(problems)
-    return replace(policy, warnings=ordered(problems))
+    meant.look(model, policy.rules.rules, policy.groups, policy.aliases, delimiters, findings)
+    return replace(policy, warnings=ordered(findings.problems))
 
 
 def _declared(document: Document) -> Any:
@@ -230,7 +232,7 @@ class _Sections:
         )
 
     def _can_be_met(self, model: OutOfHoursModel, place: Place) -> None:
-        """Every group is known, and distinct people can be found for all seats (Hall's condition)."""
+        """Every group is known, and distinct people can be found for all seats."""
         place = (*place, "from")
         unknown = False
         for n, group in enumerate(model.from_):
@@ -244,14 +246,8 @@ class _Sections:
                 )
         if unknown or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
-        for size in range(1, min(len(model.from_), 10) + 1):
-            for groups in combinations(model.from_, size):
-                people = frozenset().union(*(self.groups[g] for g in groups))
-                if len(people) < model.each * size:
-                    named = " and ".join(groups)
-                    text = f"needs {model.each * size} people of {named}, which {'has' if size == 1 else 'have'} {len(people)}"
-                    self.findings.problem(place, f"a quorum that nobody can fill: it {text}")
-                    return
+        if lacks := lacking(model, self.groups):
+            self.findings.problem(place, f"a quorum that nobody can fill: it {lacks}")
 
     def _lists(self) -> None:
         addresses: dict[str, str] = {}

@@ -10,8 +10,7 @@ from typing import Any
 
 from smtpguard.config.problem import Invalid
 from smtpguard.config.yaml import Place
-from smtpguard.policy.condition import AtLeast, AtMost, Condition
-from smtpguard.policy.facts import FACTS, Type
+from smtpguard.policy.condition import AtLeast, Condition
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import Known, condition, fact_named
@@ -51,11 +50,6 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, poli
     unless: tuple[Condition, ...] = ()
     if model.unless is not None:
         unless = _conditions(model.unless, (*place, "unless"), known, findings, every=True)
-        if unless and all(
-            name in model.when and _same(name, model.when[name], raw) for name, raw in model.unless.items()
-        ):
-            text = f"rule {model.id} can never hit: its exception is part of its own condition"
-            findings.warn((*place, "unless"), text, key=True)
     if model.scope == "customers" and model.then != "hold":
         text = f"scope: customers on a rule that does not hold but {model.then}s"
         findings.problem((*place, "scope"), text, "then: hold")
@@ -94,11 +88,6 @@ def _own(description: Mapping[str, str], policy: PolicyModel) -> str:
     return next((description[language] for language in spoken if language in description), "")
 
 
-def _same(name: str, when: Any, unless: Any) -> bool:
-    """Whether the exception holds wherever the condition does. Words of a set are any of it in the one, all of it in the other."""
-    return bool(when == unless) and (FACTS[name].type is not Type.WORDS or when in ("any", "none"))
-
-
 def _conditions(
     raw: Mapping[str, Any], place: Place, known: Known, findings: Findings, *, every: bool
 ) -> tuple[Condition, ...]:
@@ -118,17 +107,6 @@ def _conditions(
         except Invalid as e:
             findings.invalid(e, here)
             continue
-        _trivial(made[-1], here, findings)
+        if isinstance(made[-1], AtLeast) and made[-1].n <= 0 and not made[-1].beyond:
+            findings.warn(here, f"{name} is always {made[-1].limit}")
     return tuple(made)
-
-
-def _trivial(made: Condition, place: Place, findings: Findings) -> None:
-    name = made.fact.name
-    most = 1.0 if made.fact.type is Type.SHARE else float("inf")
-    match made:
-        case AtMost(n=n, below=True) if n <= 0:
-            findings.warn(place, f"{name} is never {made.limit}: nothing is less than none")
-        case AtLeast(n=n, beyond=True) if n >= most:
-            findings.warn(place, f"{name} is never {made.limit}: a share is at most 1")
-        case AtLeast(n=n, beyond=False) if n <= 0:
-            findings.warn(place, f"{name} is always {made.limit}")

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
@@ -16,6 +17,7 @@ from smtpguard.app.files import read_settings
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
+from smtpguard.config.yaml import load_yaml
 
 SUITE = Path(__file__).parent.parent / "policies"
 
@@ -153,7 +155,10 @@ def test_what_is_set_up_in_words(run: Callable[..., Result], etc: Path) -> None:
     assert (
         "The console on 127.0.0.1 port 8125, as https://guard.example.com.\nMetrics on 127.0.0.1 port 9225.\n" in said
     )
-    assert "stream receipts: from noreply@example.com, at most 20,000 in 1h, at most 20 to one person in 1d\n" in said
+    assert (
+        "stream receipts: from noreply@example.com, proven by DKIM of shop.example.com and a client in 10.1.2.0/24, "
+        "at most 20,000 in 1h, at most 20 to one person in 1d\n" in said
+    )
     assert "thread.replies >= 5 in 10m; the conversation then rests for 6h\n" in said
 
 
@@ -328,3 +333,53 @@ def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Resul
     assert (reloaded.exit_code, reloaded.stderr.endswith(said)) == (0, True)
     again = run("reload").stdout
     assert again.endswith("was in force already; smtpguard.yaml is read when serve starts\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: policy.yaml}", "dkim_sign: "),
+        ("secret_file: var/secret", "secret_file: policy.yaml", "policy.yaml does not hold 32 octets"),
+        ("freeze_hook: []", "freeze_hook: [[/no/such/hook, now]]", "/no/such/hook is no program that can be run"),
+        ("thaw_hook: []", "thaw_hook: [no-such-hook]", "no-such-hook is no program that can be run"),
+    ],
+)
+def test_what_would_be_found_out_when_it_is_needed(
+    run: Callable[..., Result], etc: Path, old: str, new: str, told: str
+) -> None:
+    edit(etc / "smtpguard.yaml", old, new)
+    result = run("check")
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert ("policy.yaml: " if told == "dkim_sign: " else told) in line
+
+
+def test_a_number_of_customers_that_all_lists_are_far_from(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "policy.yaml", 'mailing.customers: ">= 200"', 'mailing.customers: ">= 200000"')
+    result = run("check")
+    assert result.exit_code == 0
+    assert "warning: rule unapproved-mailing can never hit: all lists together have 180 people" in result.stderr
+
+
+def test_writers_who_can_prove_nothing(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "policy.yaml", "    origin: {dkim: campaigns.example.com}", "")
+    edit(etc / "smtpguard.yaml", "trust: [", "trust: [] # [")
+    told = "warning: nobody can prove to be a writer of ramadan-greetings: it has no origin, and no listener has auth or senders_verified"
+    assert told in run("check").stderr
+    edit(etc / "smtpguard.yaml", "port: 10025", "port: 10025, senders_verified: true")
+    assert told not in run("check").stderr
+
+
+def test_rows_without_an_address_are_counted(run: Callable[..., Result], etc: Path) -> None:
+    with (etc / "lists/ramadan.csv").open("a") as csv:
+        csv.write("nobody,\n" * 2)
+    said = run("check").stdout
+    assert "60 addresses (2 rows hold none)" in said
+    assert "    written by campaigns@example.com, proven by DKIM of campaigns.example.com" in said
+
+
+@pytest.mark.parametrize("what", ["settings", "policy"])
+def test_what_comes_with_the_product_is_as_its_schema_says(run: Callable[..., Result], etc: Path, what: str) -> None:
+    schema = json.loads(run("schema", what).stdout)
+    file = etc / {"settings": "smtpguard.yaml", "policy": "policy.yaml"}[what]
+    jsonschema.Draft202012Validator(schema).validate(load_yaml(file).value)

@@ -53,7 +53,7 @@ def test_an_empty_file_is_nothing() -> None:
 def test_all_problems_of_one_pass() -> None:
     with pytest.raises(Broken) as found:
         load_yaml("a: &x 1\na: 2\nb: *x\nc: !!int 5\n", "f.yaml")
-    assert [(p.line, p.column) for p in found.value.problems] == [(2, 1), (3, 4), (4, 4)]
+    assert [(p.line, p.column) for p in found.value.problems] == [(1, 4), (2, 1), (3, 4), (4, 4)]
 
 
 def test_a_file_is_named_as_it_was_given(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Who wrote it: test_sender.
 from __future__ import annotations
 
 import os
+import random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from smtpguard.lists.shelf import index_path
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import FACTS, Count, Source, Unknown, Value
+from smtpguard.policy.possible import _possible
 from smtpguard.reading.fingerprint import Sketch, sketch
 from tests.guard.house import DOCUMENTS, EVERYTHING, KEY, MEMBERS, MONDAY, RAMADAN, House, mail
 
@@ -45,6 +47,23 @@ async def test_of_what_may_reach_a_customer_the_text_is_read_with_the_header(hom
     assert isinstance(opened["message.looks"], Unknown)
     assert opened["message.automatic"] is False  # what the header says still stands
     assert home.reader.asked == [frozenset({Source.HEADERS, Source.TEXT}), frozenset({Source.HEADERS})]
+
+
+async def test_what_a_policy_is_told_to_be_impossible_is_never_so(home: House) -> None:
+    """policy.possible calls rules impossible by what is so of every message: as it is of these."""
+    anybody = [
+        RAMADAN,
+        "news@lists.example.com",
+        "reader@example.org",
+        "ulf@example.com",
+        "x@example.org",
+        *MEMBERS[:5],
+    ]
+    drawn = random.Random(7)
+    for _ in range(150):
+        to = drawn.choices(anybody, k=drawn.randint(1, 9))
+        values = await home.facts(*to, To=drawn.choice(to))
+        assert _possible(values), to
 
 
 async def test_recipients(home: House) -> None:

@@ -1,0 +1,126 @@
+"""What is right by the policy's grammar and probably not what its admin meant. Warnings: none of them keeps it from force.
+
+Each is a way in which a guard is weaker, or quieter, than whoever wrote the policy thinks. Never here: what is wrong (parse,
+rulebook, models), or what needs lists or settings to be seen (cli.offline).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from ipaddress import ip_network
+
+from smtpguard.config.problem import did_you_mean
+from smtpguard.config.yaml import Place
+from smtpguard.mail.address import Address
+from smtpguard.policy.condition import Truth, Word, WordMatches
+from smtpguard.policy.findings import Findings
+from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel
+from smtpguard.policy.possible import can_be, can_hit, can_meet
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.seats import lacking
+
+_PROVEN = frozenset({"sender.proven", "sender.is_writer"})
+
+
+def look(
+    model: PolicyModel,
+    rules: Sequence[Rule],
+    groups: Mapping[str, Set[str]],
+    aliases: Mapping[str, Set[str]],
+    delimiters: str,
+    findings: Findings,
+) -> None:
+    """``rules`` to ``delimiters``: what ``model`` came to, as in Policy; nothing in it is wrong."""
+    _domains(model, findings)
+    _writers(model, groups, aliases, delimiters, findings)
+    for section, declared in (("lists", model.lists), ("streams", model.streams)):
+        _origins(section, declared, findings)
+    for n, rule in enumerate(rules):
+        _rule(rule, ("rules", n), findings)
+
+
+def _domains(model: PolicyModel, findings: Findings) -> None:
+    """A domain with a slip of the pen makes colleagues strangers: who wrote what is held then hears of it no more than its
+    readers would."""
+    ours = model.organization.domains
+    named = [_domain_of(address) for address in _own_people(model)]
+    if named and not any(_is_ours(domain, ours) for domain in named):
+        findings.warn(
+            ("organization", "domains"),
+            "nobody whom this policy names is in the organization's domains: colleagues would be strangers to it",
+        )
+        return
+    for name, members in model.groups.items():
+        outside = {n: domain for n, address in enumerate(members) if not _is_ours(domain := _domain_of(address), ours)}
+        near = {n: hint for n, domain in outside.items() if (hint := did_you_mean(domain, ours))}
+        for n, hint in near.items():
+            findings.warn(("groups", name, n), f"{members[n]} is in none of the organization's domains", hint)
+        if len(outside) == len(members) and not near:
+            text = f"nobody of group {name} is in the organization's domains: what is held is told outside"
+            findings.warn(("groups", name), text, key=True)
+
+
+def _writers(
+    model: PolicyModel,
+    groups: Mapping[str, Set[str]],
+    aliases: Mapping[str, Set[str]],
+    delimiters: str,
+    findings: Findings,
+) -> None:
+    """Nobody decides on what they wrote: what a list's writers write has to be decided by others."""
+    for name, info in model.lists.items():
+        asked: ApprovalsModel = info.approvals or model.approvals
+        place: Place = ("lists", name, "approvals") if info.approvals is not None else ("approvals",)
+        for writer in info.writers:
+            key = Address.parse(writer).canonical(delimiters)
+            if lacks := lacking(asked, groups, aliases.get(key, frozenset({key}))):
+                text = f"what {writer} writes to {name} can be decided on by nobody: it {lacks} without them"
+                findings.warn((*place, "from"), text)
+
+
+def _own_people(model: PolicyModel) -> Iterator[str]:
+    """Whom the policy names as the organisation's own."""
+    for members in model.groups.values():
+        yield from members
+    for info in model.lists.values():
+        yield from info.writers
+        if info.owner is not None:
+            yield info.owner
+
+
+def _domain_of(address: str) -> str:
+    return Address.parse(address).canonical().rpartition("@")[2]
+
+
+def _is_ours(domain: str, ours: list[str]) -> bool:
+    return any(domain == one or (one.startswith("*.") and domain.endswith(one[1:])) for one in ours)
+
+
+def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, StreamModel], findings: Findings) -> None:
+    for name, model in declared.items():
+        origin: OriginModel | None = model.origin
+        for n, network in enumerate(origin.clients if origin is not None else ()):
+            if ip_network(network).prefixlen == 0:
+                place: Place = (section, name, "origin", "clients", n)
+                findings.warn(place, f"{network} is every client there is: it proves nothing")
+
+
+def _rule(rule: Rule, place: Place, findings: Findings) -> None:
+    never = [condition for condition in rule.when if not can_be(condition)]
+    for condition in never:
+        findings.warn((*place, "when", condition.fact.name), f"{condition.fact.name} is never {condition.limit}")
+    if not never and not can_meet(rule):
+        findings.warn((*place, "when"), f"rule {rule.rule_id} can never hit: no message is like that", key=True)
+    elif not never and rule.unless and not can_hit(rule):
+        text = f"rule {rule.rule_id} can never hit: its exception covers all that its condition is about"
+        findings.warn((*place, "unless"), text, key=True)
+    if any(condition.fact.name in _PROVEN for condition in rule.unless):
+        return
+    for condition in rule.unless:
+        name = condition.fact.name
+        spared = isinstance(condition, Truth) and condition.wanted and name == "sender.internal"
+        if spared or (name == "sender.address" and isinstance(condition, Word | WordMatches)):
+            text = (
+                f"rule {rule.rule_id} spares whoever claims such a From: sender.proven: true beside it spares who it is"
+            )
+            findings.warn((*place, "unless", name), text, key=True)

@@ -1,0 +1,127 @@
+"""Whether any message at all can meet a rule: found out by trying, with the values at which one of its conditions changes its answer.
+
+A rule has few conditions and each has few such values, so that all their combinations can be asked, save those that no message
+has: nobody can have two recipients and be sent to three members. Only a rule that surely never hits is called so: what a pattern
+finds, and more combinations than there is patience for, are taken to be possible. Pure. Never here: telling the admin (meant).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from math import prod
+
+from smtpguard.policy.condition import (
+    YES,
+    AtLeast,
+    AtMost,
+    Between,
+    Condition,
+    EveryWord,
+    SetMatches,
+    SomeWord,
+    Word,
+    WordMatches,
+)
+from smtpguard.policy.facts import Count, Type, Value
+from smtpguard.policy.rule import Rule
+
+_PATIENCE = 50_000
+_OTHER = "something else"
+_PATTERNS = (WordMatches, SetMatches)
+
+Values = Mapping[str, Value]
+
+
+def can_hit(rule: Rule) -> bool:
+    return _any(rule.when, () if any(isinstance(c, _PATTERNS) for c in rule.unless) else rule.unless)
+
+
+def can_meet(rule: Rule) -> bool:
+    """Whether anything meets its ``when``, exceptions aside."""
+    return _any(rule.when, ())
+
+
+def can_be(condition: Condition) -> bool:
+    return _any([condition], ())
+
+
+def _any(when: Iterable[Condition], unless: Sequence[Condition]) -> bool:
+    asked = [c for c in when if not isinstance(c, _PATTERNS)]
+    slots: dict[str, list[Condition]] = {}
+    for one in (*asked, *unless):
+        slots.setdefault(one.slot, []).append(one)
+    tries = {slot: _tries(some) for slot, some in slots.items()}
+    if prod(map(len, tries.values())) > _PATIENCE:
+        return True
+    for combination in product(*tries.values()):
+        values = dict(zip(tries, combination, strict=True))
+        if (
+            all(c.answer(values) is YES for c in asked)
+            and not (unless and all(c.answer(values) is YES for c in unless))
+            and _possible(values)
+        ):
+            return True
+    return False
+
+
+def _tries(conditions: Sequence[Condition]) -> list[Value]:
+    """Values of one fact, such that each answer that is possible at all is that to one of them."""
+    fact = conditions[0].fact
+    match fact.type:
+        case Type.TRUTH:
+            return [True, False]
+        case Type.WORD:
+            words = {word for c in conditions if isinstance(c, Word) for word in c.words}
+            return [*sorted(words), *(fact.words or (_OTHER,))]
+        case Type.WORDS:
+            words = {word for c in conditions if isinstance(c, SomeWord | EveryWord) for word in c.words}
+            return [frozenset(), *(frozenset({word}) for word in (*sorted(words), _OTHER)), frozenset({*words, _OTHER})]
+        case Type.COUNT | Type.SHARE:
+            step, most = (1.0, float("inf")) if fact.type is Type.COUNT else (0.001, 1.0)
+            bounds = {0.0, step, *(n + d for c in conditions for n in _bounds(c) for d in (-step, 0, step))}
+            return [Count.exactly(n) for n in sorted(bounds) if 0 <= n <= most]
+
+
+def _bounds(condition: Condition) -> tuple[float, ...]:
+    match condition:
+        case AtLeast(n=n) | AtMost(n=n):
+            return (n,)
+        case Between(least=least, most=most):
+            return least, most
+    return ()
+
+
+def _count(values: Values, name: str, otherwise: float) -> float:
+    value = values.get(name)
+    return value.low if isinstance(value, Count) else otherwise
+
+
+def _no_more(less: str, more: str) -> Callable[[Values], bool]:
+    return lambda values: _count(values, less, 0) <= _count(values, more, float("inf"))
+
+
+def _touches(count: str) -> Callable[[Values], bool]:
+    """Whoever is reached on a list is on one that is touched."""
+    return lambda values: (
+        _count(values, count, 0) == 0 or frozenset() not in (values.get("recipients.lists"), values.get("recipients.audience"))
+    )  # fmt: skip
+
+
+_LAWS: Sequence[Callable[[Values], bool]] = (
+    lambda values: _count(values, "recipients.total", 1) >= 1,
+    *(
+        _no_more(f"recipients.{kind}", "recipients.total")
+        for kind in ("internal", "outside", "members", "list_addresses")
+    ),
+    _no_more("recipients.undisclosed", "recipients.customers"),
+    _no_more("recipients.customers", "mailing.customers"),
+    _no_more("recipients.reach", "mailing.reach"),
+    _no_more("recipients.share", "mailing.share"),
+    *(_touches(f"recipients.{kind}") for kind in ("list_addresses", "members", "customers", "undisclosed")),
+)
+"""What is so of every message."""
+
+
+def _possible(values: Values) -> bool:
+    return all(law(values) for law in _LAWS)
