@@ -193,13 +193,13 @@ def policy(**changes: Any) -> str:
 @asynccontextmanager
 async def whole(
     folder: Path, patch: pytest.MonkeyPatch, *, relay: ScriptedRelay | None = None, relay_settings: str = "tls: none",
-    settings: str = "", text: str = "", readers: Sequence[str] = READERS,
+    settings: str = "", text: str = "", members: Sequence[str] = MEMBERS, readers: Sequence[str] = READERS,
 ) -> AsyncIterator[Whole]:  # fmt: skip
     """``text``: another policy; ``settings`` and ``relay_settings``: more of them."""
     async with AsyncExitStack() as undo:
         there = await undo.enter_async_context(relay or ScriptedRelay())
         (folder / "policy.yaml").write_text(text or policy())
-        for name, people in (("ramadan", MEMBERS), ("newsletter", readers)):
+        for name, people in (("ramadan", members), ("newsletter", readers)):
             (folder / f"{name}.csv").write_text("email\n" + "\n".join(people) + "\n")
         config = folder / "smtpguard.yaml"
         config.write_text(f"""\
