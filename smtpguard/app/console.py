@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 
 from starlette.applications import Starlette
 
+from smtpguard.app import deeds
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
@@ -32,7 +33,6 @@ from smtpguard.guard.talks import Talks
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
-from smtpguard.observe import log as lines
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part
 from smtpguard.store.archive import Archive
@@ -77,7 +77,7 @@ class Console(Part):
     async def _application(self, port: int) -> Starlette:
         settings, clock = self._settings, SystemClock()
         store, digester = await self._undo.enter_async_context(opened(settings))
-        ledger = TellingStore(store, lines.tell)
+        ledger = TellingStore(store, deeds.tell)
         policies = Following(ledger, settings, digester, clock, reading=True)
         await policies.follow()
         self._watch = GateWatch(ledger, clock, moved=policies.moved)
@@ -93,7 +93,7 @@ class Console(Part):
             secret=installation_secret(settings),
             new_id=ids(),
             port=port,
-            tell=lines.tell,
+            tell=deeds.tell,
         )
         self._undo.push_async_callback(self._front.close)
         verifier = dkim_verifier(settings)
@@ -119,7 +119,7 @@ class Console(Part):
             clock=clock,
             url=settings.console.url.rstrip("/"),
         )
-        programs = api(settings, desk, store, new_id=ids(), tell=lines.tell)
+        programs = api(settings, desk, store, new_id=ids(), tell=deeds.tell)
         return build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
 
 

@@ -1,4 +1,5 @@
-"""The delivery part: empties the outbox, keeps the lists' indexes fresh, and does what time does to holds and to the record.
+"""The delivery part: empties the outbox, keeps the lists' indexes fresh, and does what time does to holds and to the record; and
+tells what people did, to webhooks and in the log.
 
 Never here: any of that itself (guard.delivery, guard.approvals, lists.sync, store.retention).
 """
@@ -14,7 +15,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.app import hooks
+from smtpguard.app import deeds, hooks
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
@@ -38,6 +39,7 @@ from smtpguard.observe import log as lines
 from smtpguard.policy.admission import LedgerError
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
+from smtpguard.store.hooks import Cursors
 from smtpguard.store.retention import Retention
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.dkim import DkimSigner
@@ -62,7 +64,7 @@ class Deliverer(Part):
         make_state(settings)
         secret = installation_secret(settings)
         self._store, self._digester = await self._undo.enter_async_context(opened(settings))
-        self._ledger = TellingStore(self._store, lines.tell)
+        self._ledger = TellingStore(self._store, deeds.tell)
         self._policies = Following(self._ledger, settings, self._digester, clock)
         await self._policies.follow()
         self._watch = GateWatch(self._ledger, clock, moved=self._policies.moved)
@@ -76,6 +78,7 @@ class Deliverer(Part):
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
         self._teller = hooks.teller(settings, self._store, self._policies, clock, tell=lines.tell)
+        self._deeds = deeds.Deeds(Cursors(self._store), clock)
         self._freshness = Freshness(settings, self._policies, self._digester, self._ledger, clock)
         self._freezes = Freezes(self._ledger, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._reports = Reports(self._ledger, self._policies, clock)
@@ -106,6 +109,7 @@ class Deliverer(Part):
             tasks.create_task(self._watch.run())
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
+            tasks.create_task(self._deeds.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import dns.asyncresolver
 
+from smtpguard.app import deeds
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
@@ -25,7 +26,6 @@ from smtpguard.guard.intake import Intake
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.mail.address import Address
-from smtpguard.observe import log as lines
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 
@@ -44,7 +44,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
     make_state(settings)
     secret = installation_secret(settings)
     store, digester = await undo.enter_async_context(opened(settings, hot=True))
-    ledger = TellingStore(store, lines.tell)
+    ledger = TellingStore(store, deeds.tell)
     policies = Following(ledger, settings, digester, clock, reading=True)
     await policies.follow()
     watch = GateWatch(ledger, clock, moved=policies.moved)

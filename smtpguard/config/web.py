@@ -32,6 +32,13 @@ class Certificate(Section):
     key: FilePath
 
 
+def _not_ours(name: str) -> str:
+    """The log's own place in the journal is kept beside those of the webhooks."""
+    if name.startswith("("):
+        raise Invalid("names in parentheses are smtpguard's own", "another name")
+    return name
+
+
 def _secret_place(url: str) -> str:
     """What is sent there is for nobody in between: https, or this machine."""
     parts = urlsplit(url)
@@ -108,7 +115,7 @@ class Webhook(Section):
     events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
         min_length=1
     )
-    name: str = Field(default="", max_length=100)
+    name: Annotated[str, AfterValidator(_not_ours)] = Field(default="", max_length=100)
     personal: bool = False
     special: bool = False
 
