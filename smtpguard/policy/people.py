@@ -29,7 +29,7 @@ class May(enum.Enum):
     FREEZE = "freeze"
     THAW = "thaw"
     FEEDBACK = "feedback"  # stop what is being released in stages, or say that it may go on
-    AUDIT = "audit"  # verify the journal
+    AUDIT = "audit"  # verify the journal, and make an incident report of it
     PEOPLE = "people"  # accounts, roles, other people's tokens
 
 
@@ -96,6 +96,8 @@ class Scope(enum.Enum):
     LISTS_READ = "lists:read"
     POLICY_READ = "policy:read"
     AUDIT_READ = "audit:read"
+    INCIDENT_READ = "incident:read"
+    INCIDENT_NAMES = "incident:names"  # who wrote it, subjects, comments; and asking by them
 
 
 SCOPE_ASKS: Mapping[Scope, May] = {
@@ -111,6 +113,8 @@ SCOPE_ASKS: Mapping[Scope, May] = {
     Scope.LISTS_READ: May.LOOK,
     Scope.POLICY_READ: May.LOOK,
     Scope.AUDIT_READ: May.AUDIT,
+    Scope.INCIDENT_READ: May.AUDIT,
+    Scope.INCIDENT_NAMES: May.AUDIT,
 }
 """What its account must be allowed for a scope to be worth anything."""
 

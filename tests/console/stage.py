@@ -124,8 +124,11 @@ class Trial:
 
 
 @asynccontextmanager
-async def stage(tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}") -> AsyncIterator[Stage]:
-    async with house(tmp_path) as home:
+async def stage(
+    tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}", url: str | None = None
+) -> AsyncIterator[Stage]:
+    """``url``: of the database, as for a house."""
+    async with house(tmp_path, url=url) as home:
         wanted, told, passwords = settings(tmp_path, console), list[Event](), Passwords(CHEAP)
         numbers = (f"A{n:015d}" for n in itertools.count(1))
         assert wanted.console is not None

@@ -288,13 +288,16 @@ def index(folder: Path, name: str, members: Iterable[str], at: datetime = MONDAY
 
 
 @asynccontextmanager
-async def house(tmp_path: Path, *, documents: dict[str, bytes] = DOCUMENTS) -> AsyncIterator[House]:
+async def house(
+    tmp_path: Path, *, documents: dict[str, bytes] = DOCUMENTS, url: str | None = None
+) -> AsyncIterator[House]:
+    """``url``: of an empty database; SQLite in the folder where none is given."""
     clock = Clock()
     folder = tmp_path / "indexes"
     index(folder, "ramadan", MEMBERS)
     index(folder, "news", ["reader@example.org", "anna@example.com"])
     async with open_store(
-        f"sqlite:///{tmp_path}/guard.db", secret=KEY, state_dir=tmp_path, clock=clock, migrate=True
+        url or f"sqlite:///{tmp_path}/guard.db", secret=KEY, state_dir=tmp_path, clock=clock, migrate=True
     ) as store:
         made = House(store, clock, folder, documents)
         await made.put(documents)

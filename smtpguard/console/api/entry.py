@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from smtpguard.audit.proof import Proof
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 PER_MINUTE = 600
 MOST_BODY = 64 << 10
+_PIECE = 200  # of a list
 MOST_MESSAGE = 70 << 20  # a message to be explained, as base64
 
 
@@ -66,9 +67,32 @@ class Call:
         return Who.of(self.holder.account)
 
 
+@dataclass(frozen=True, slots=True)
+class Long:
+    """An answer that may have many megabytes: an object of JSON's values, made and sent a piece at a time in a thread, so that nobody
+    else waits while it is."""
+
+    values: Mapping[str, Any]
+
+    def pieces(self) -> Iterator[bytes]:
+        before = "{"
+        for name, value in self.values.items():
+            yield f"{before}{json.dumps(name)}:".encode()
+            before = ","
+            if not isinstance(value, list):
+                yield json.dumps(value).encode()
+                continue
+            yield b"["
+            for start in range(0, len(value), _PIECE):
+                yield b"," * bool(start) + json.dumps(value[start : start + _PIECE])[1:-1].encode()
+            yield b"]"
+        yield b"}" if self.values else b"{}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """``scope``: None for what every token may. ``refuses``: statuses beyond those that every operation has."""
+    """``scope``: None for what every token may. ``more``: what some of its bodies take beside it. ``refuses``: statuses beyond those
+    that every operation has. ``do`` gives a model's values, or a ``Long`` answer of that model's shape."""
 
     method: str
     path: str
@@ -76,7 +100,8 @@ class Operation:
     summary: str
     scope: Scope | None
     answers: type[BaseModel]
-    do: Callable[[Call], Awaitable[BaseModel]]
+    do: Callable[[Call], Awaitable[BaseModel | Long]]
+    more: tuple[Scope, ...] = ()
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     refuses: tuple[int, ...] = ()
@@ -113,7 +138,7 @@ class Entry:
             try:
                 holder = await self._holder(request)
                 if operation.scope is not None and not holder.may(operation.scope):
-                    raise _not_in_scope(operation.scope)
+                    raise not_in_scope(operation.scope)
                 call = Call(
                     services=self._services,
                     holder=holder,
@@ -124,6 +149,8 @@ class Entry:
                 made = await operation.do(call)
             except LedgerError as error:
                 raise Refusal(503, f"Nothing was done: {type(error).__name__}.", headers={"retry-after": "5"}) from None
+            if isinstance(made, Long):
+                return StreamingResponse(made.pieces(), media_type="application/json")
             return JSONResponse(made.model_dump(mode="json"))
 
         return endpoint
@@ -177,7 +204,7 @@ def _understood(model: type[BaseModel] | None, value: Mapping[str, Any], where: 
         raise Refusal(422, errors=wrong) from None
 
 
-def _not_in_scope(scope: Scope) -> Refusal:
+def not_in_scope(scope: Scope) -> Refusal:
     challenge = f'Bearer error="insufficient_scope", scope="{scope.value}"'
     detail = f"It takes the scope {scope.value}, of the token and of what its account may do."
     return Refusal(403, detail, headers={"www-authenticate": challenge})

@@ -68,7 +68,8 @@ def _operation(operation: Operation, refs: Mapping[Any, Mapping[str, Any]]) -> d
         },
     }
     if operation.scope is not None:
-        found["description"] = f"Scope: `{operation.scope.value}`."
+        more = "".join(f" Some of what may be asked takes `{scope.value}` as well." for scope in operation.more)
+        found["description"] = f"Scope: `{operation.scope.value}`.{more}"
         found["security"] = [{"token": [operation.scope.value]}]
     if operation.body is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": refs[operation.body]}}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute, Mount
 
-from smtpguard.console.api import held, mailings, reference, standing, talking, trying
+from smtpguard.console.api import held, incident, mailings, reference, standing, talking, trying
 from smtpguard.console.api.entry import Entry, Operation, Services
 from smtpguard.console.api.openapi import document
 
@@ -15,6 +15,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *mailings.OPERATIONS,
     *standing.OPERATIONS,
     *trying.OPERATIONS,
+    *incident.OPERATIONS,
 )
 
 

@@ -1,0 +1,72 @@
+"""The incident report through the API: asked for by POST, since who is asked after belongs in no address and no log.
+
+Made as for the page and the command, one at a time, and answered a piece at a time. Never here: how one is made (reporting), or
+what it says (incidentrow).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from smtpguard.audit.about import About
+from smtpguard.audit.chain import microseconds
+from smtpguard.audit.report import TooMany
+from smtpguard.console.api.entry import Call, Long, Operation, not_in_scope
+from smtpguard.console.api.incidentreport import Incident, IncidentReport
+from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.console.incidentrow import row
+from smtpguard.console.reporting import Occupied, at_the_desk
+from smtpguard.policy.moment import moment
+from smtpguard.policy.people import Scope
+
+
+async def report(call: Call) -> Long:
+    body: Incident = call.body
+    if (body.names or body.senders or body.subject.strip()) and not call.holder.may(Scope.INCIDENT_NAMES):
+        raise not_in_scope(Scope.INCIDENT_NAMES)
+    about = _about(call, body)
+    if about == About(whole=about.whole):
+        problem = "say what it is about: ids, lists, senders, subject, since or until"
+        raise Refusal(422, errors=[Wrong(at="body", problem=problem)])
+    by = (call.who.address, call.holder.by)
+    try:
+        made = await at_the_desk(call.desk, about, prove=body.proof, names=body.names, by=by, language="en")
+    except Occupied:
+        raise Refusal(
+            409, "Another report is being made: ask again in a minute.", headers={"retry-after": "60"}
+        ) from None
+    except TooMany as error:
+        raise Refusal(422, f"{str(error).capitalize()}.") from None
+    if made is None:
+        raise Refusal(404, "Nothing in the journal fits.")
+    return Long(await asyncio.to_thread(row, made))
+
+
+def _about(call: Call, body: Incident) -> About:
+    now, wrong = call.desk.clock.now(), list[Wrong]()
+
+    def time(name: str, text: str | None) -> int | None:
+        try:
+            return None if text is None else microseconds(moment(text, now))
+        except ValueError as error:
+            wrong.append(Wrong(at=f"body.{name}", problem=str(error)))
+            return None
+
+    about = About(
+        ids=frozenset(body.ids),
+        lists=frozenset(body.lists),
+        senders=frozenset(body.senders),
+        subject=body.subject.strip(),
+        since=time("since", body.since),
+        until=time("until", body.until),
+        whole=not body.alone,
+    )
+    if wrong:
+        raise Refusal(422, errors=wrong)
+    return about
+
+
+OPERATIONS = (
+    Operation(method="POST", path="/incident/report", name="reportIncident", summary="Who sent what, when, to how many, what became of it and who decided, with the proof that the journal is whole; a report with names is journalled",
+              scope=Scope.INCIDENT_READ, more=(Scope.INCIDENT_NAMES,), body=Incident, answers=IncidentReport, do=report, refuses=(404, 409)),
+)  # fmt: skip

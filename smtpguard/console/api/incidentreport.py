@@ -1,0 +1,155 @@
+"""What an incident is asked about, and the report, as JSON: the shape of ``incident report --json`` (console.incidentrow).
+
+Never here: where the values come from (incident).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from smtpguard.audit.report import End
+from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
+
+_Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Incident(Sent):
+    """What is given must all fit. ``ids``: of held messages, of others as the log has them, of mailings (a beginning is enough) or
+    freezes, or SHA-256 of contents; one of them must fit. ``senders``: in From, reverse-path or login. ``subject``: a part of it.
+    ``since``, ``until``: "2026-11-26 09:30" in UTC or with an offset of its own, or "2h" for so long ago. ``alone``: without the
+    other messages of the same mailings. ``names``: with who wrote, subjects and comments, which is journalled. ``proof``: with the
+    walk over the whole journal."""
+
+    ids: list[_Name] = Field(default=[], max_length=100)
+    lists: list[_Name] = Field(default=[], max_length=100)
+    senders: list[Annotated[str, Field(min_length=1, max_length=320)]] = Field(default=[], max_length=100)
+    subject: Annotated[str, Field(max_length=500)] = ""
+    since: Annotated[str, Field(max_length=40)] | None = None
+    until: Annotated[str, Field(max_length=40)] | None = None
+    alone: bool = False
+    names: bool = False
+    proof: bool = True
+
+
+class JournalHead(BaseModel):
+    """The journal when the report was begun: its last entry, up to which everything was read, and the last signed checkpoint."""
+
+    id: str
+    seq: int
+    hash: str
+    signed_seq: int | None
+    signed_at: Time | None
+
+
+class Sum(BaseModel):
+    """``people``: as each message counts its own. ``at_least``: of some a list could not say who is on it."""
+
+    messages: int
+    people: int
+    at_least: bool
+
+
+class EndRow(Sum):
+    end: End
+
+
+class NameCount(BaseModel):
+    name: str
+    messages: int
+
+
+class AddressCount(BaseModel):
+    address: str
+    messages: int
+
+
+class TextCount(BaseModel):
+    text: str
+    messages: int
+
+
+class ContentCount(BaseModel):
+    sha256: str
+    messages: int
+
+
+class Writer(BaseModel):
+    role: str
+    address: str
+    messages: int
+
+
+class RuleCount(BaseModel):
+    """``purpose``: what it is for, as the policy has it that decided."""
+
+    rule: str
+    mode: str
+    messages: int
+    purpose: str | None
+
+
+class PolicyCount(BaseModel):
+    """``known``: its documents are kept still, and this version reads them."""
+
+    sha256: str
+    messages: int
+    known: bool
+
+
+class IncidentMailing(MailingRow):
+    """As it is now, over all of its time. Without names what would name somebody is null."""
+
+    reverse_path: str | None
+    subject: str | None  # type: ignore[assignment]  # without names
+    sender: str | None = Field(validation_alias="from", serialization_alias="from")
+    approved: dict[str, Any] | None  # type: ignore[assignment]
+    rejected: dict[str, Any] | None  # type: ignore[assignment]
+
+
+class StepRow(BaseModel):
+    """An entry of the journal. ``private``: what names people, without recipients; null without names, or where it is erased.
+    ``left_out``: how many of its kind come between it and the next."""
+
+    seq: int
+    at: Time
+    kind: str
+    id: str
+    data: dict[str, Any]
+    private: dict[str, list[str]] | None
+    text: str
+    hash: str
+    left_out: int
+
+
+class IncidentReport(BaseModel):
+    """Who sent what, when, to how many, what became of it and who decided. ``again``: how often what was held already came once
+    more. ``undelivered``: recipients of what was approved whom the relay refused. ``parts``: how often the colleagues got it while the
+    customers' part was held. ``erased``: messages whose names are erased by now. ``unsettled``: ids of those of which nobody knows
+    whether the relay took them. ``proof``: null where nobody asked for it."""
+
+    about: list[str]
+    made_at: Time
+    journal: JournalHead
+    proof: Verified | None
+    first_at: Time
+    last_at: Time
+    messages: int
+    again: int
+    reached: Sum
+    open: Sum
+    ends: list[EndRow]
+    undelivered: int
+    parts: int
+    lists: list[NameCount]
+    mailings: list[IncidentMailing]
+    writers: list[Writer]
+    clients: list[AddressCount]
+    subjects: list[TextCount]
+    contents: list[ContentCount]
+    rules: list[RuleCount]
+    policies: list[PolicyCount]
+    erased: int
+    unsettled: list[str]
+    timeline: list[StepRow]

@@ -1,0 +1,286 @@
+"""The incident report for programs: who may have one, what may be asked, that it is the command's, and that nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.audit import report
+from smtpguard.cli import main
+from smtpguard.console.api import incident
+from smtpguard.console.api.entry import Long
+from smtpguard.console.api.tokens import NoToken, Tokens
+from smtpguard.console.reporting import Made
+from smtpguard.policy.admission import Unavailable
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.people import Role, Scope
+from smtpguard.store.people import People
+from tests.cli.installing import install
+from tests.console.api.program import Program, held, program
+from tests.console.holding import ANNA, EVA, NEWS
+from tests.console.stage import Stage, stage
+from tests.guard.house import KEY
+from tests.store.conftest import a_server, new_database
+
+OLA = "ola@example.com"
+PATH = "/incident/report"
+UNNAMED = [scope for scope in Scope if scope is not Scope.INCIDENT_NAMES]
+
+
+async def operator(here: Stage, **more: Any) -> Program:
+    return await program(here, OLA, Role.OPERATOR, **more)
+
+
+async def last(here: Stage) -> int:
+    return await here.home.store.last()
+
+
+# -- what comes back
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    with a_server() as server:
+        yield server.get_uri()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def told(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Stage, str]]:
+    """A message that was held and rejected, and its id; the command finds the same store."""
+    url = None if request.param == "sqlite" else new_database(request.getfixturevalue("postgresql"))
+    install(tmp_path, KEY, (url or "").replace(":@", "@"))  # settings have no password, not even none
+    async with stage(tmp_path, url=url) as here:
+        hold_id = await held(here, NEWS)
+        await here.home.approvals().vote(hold_id, Choice.REJECT, approver=EVA, by="a test", comment="Not to them")
+        yield here, hold_id
+
+
+@pytest.mark.parametrize("names", [True, False])
+async def test_it_is_the_report_of_the_command(
+    told: tuple[Stage, str], tmp_path: Path, names: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, hold_id = told
+    monkeypatch.setattr("smtpguard.app.services.SystemClock", lambda: here.home.clock)
+    asks = await operator(here)
+    answer = await asks("POST", PATH, {"ids": [hold_id], "names": names})
+    assert answer.status_code == 200
+    command = ["-c", str(tmp_path / "smtpguard.yaml"), "incident", "report", hold_id, "--json"]
+    said = await asyncio.to_thread(CliRunner().invoke, main, [*command, *([] if names else ["--no-names"])])
+    assert said.exit_code == 0, said.output
+    ours, theirs = answer.json(), json.loads(said.stdout)
+    assert list(ours) == list(theirs), "the same keys in the same order"
+    same = ours.keys() - {"made_at", *(("journal", "proof") if names else ())}  # with names each is one entry more
+    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    assert theirs["proof"]["entries"] == ours["proof"]["entries"] + names
+    assert (ANNA in answer.text, "Not to them" in answer.text, "lunch" in answer.text) == (names, names, names)
+
+
+async def test_what_it_says(told: tuple[Stage, str]) -> None:
+    here, hold_id = told
+    made = (await (await operator(here))("POST", PATH, {"senders": [ANNA], "names": True})).json()
+    assert made["about"] == [f"mail from {ANNA}"]
+    assert made["made_at"] == "2026-03-02T09:00:00Z"
+    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None}
+    assert made["ends"] == [{"end": "declined", "messages": 1, "people": 2, "at_least": False}]
+    assert made["subjects"] == [{"text": "SV: lunch", "messages": 1}]
+    assert "Mail between colleagues never goes to a customer list" in [rule["purpose"] for rule in made["rules"]]
+    assert hold_id in [step["id"] for step in made["timeline"]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"lists": ["news"]}, 200),
+        ({"lists": ["ramadan"]}, 404),
+        ({"lists": ["ramadan", "news"]}, 200),
+        ({"subject": "LUNCH"}, 200),
+        ({"subject": "lunch", "until": "2026-03-02 09:00"}, 404),
+        ({"since": "2h"}, 200),
+        ({"since": "2026-03-02 10:00+01:00", "until": "2026-03-03"}, 200),
+        ({"since": "2026-03-03"}, 404),
+        ({"ids": ["nobody"]}, 404),
+        ({"senders": ["otto@example.com"]}, 404),
+        ({"lists": ["news"], "alone": True, "proof": False}, 200),
+    ],
+)
+async def test_what_may_be_asked(here: Stage, asked: dict[str, Any], status: int) -> None:
+    await held(here, NEWS)
+    answer = await (await operator(here))("POST", PATH, asked)
+    assert answer.status_code == status
+    if status == 404:
+        assert answer.json()["detail"] == "Nothing in the journal fits."
+    else:
+        assert answer.json()["messages"] == 1
+        assert (answer.json()["proof"] is None) is (asked.get("proof") is False)
+
+
+NO_TIME = 'is no time; expected one like "2026-11-26 09:30" in UTC, or "2h" for so long ago'
+
+
+@pytest.mark.parametrize(
+    ("asked", "wrong"),
+    [
+        ({}, {"body": "say what it is about: ids, lists, senders, subject, since or until"}),
+        ({"alone": True, "subject": "  "}, {"body": "say what it is about: ids, lists, senders, subject, since or until"}),
+        ({"since": "yesterday"}, {"body.since": f'"yesterday" {NO_TIME}'}),
+        ({"since": "", "until": "2026-13-01"}, {"body.since": f'"" {NO_TIME}', "body.until": f'"2026-13-01" {NO_TIME}'}),
+        ({"until": "9999-12-31T23:59-12:00"}, {"body.until": f'"9999-12-31T23:59-12:00" {NO_TIME}'}),
+        ({"id": "T1"}, {"body.id": "Extra inputs are not permitted"}),
+        ({"ids": ["x" * 101]}, {"body.ids.0": "String should have at most 100 characters"}),
+        ({"ids": [""]}, {"body.ids.0": "String should have at least 1 character"}),
+        ({"ids": ["x"] * 101}, {"body.ids": "List should have at most 100 items after validation, not 101"}),
+        ({"since": 7}, {"body.since": "Input should be a valid string"}),
+    ],
+)  # fmt: skip
+async def test_what_may_not(here: Stage, asked: dict[str, Any], wrong: dict[str, str]) -> None:
+    asks = await operator(here)
+    before = await last(here)
+    answer = await asks("POST", PATH, asked)
+    assert answer.status_code == 422
+    assert {each["at"]: each["problem"] for each in answer.json()["errors"]} == wrong
+    assert await last(here) == before
+
+
+async def test_a_journal_that_is_not_whole(here: Stage) -> None:
+    hold_id = await held(here, NEWS)
+    await here.home.store.write(
+        lambda b: b.connection.exec_driver_sql("UPDATE entry SET body = replace(body, 'hold', 'gold') WHERE seq = 2")
+    )
+    made = (await (await operator(here))("POST", PATH, {"ids": [hold_id]})).json()
+    assert (made["proof"]["ok"], made["proof"]["first_bad"]["seq"]) == (False, 2)
+
+
+# -- who may
+
+
+async def test_who_was_shown_names_is_journalled_as_a_person_and_a_program(here: Stage) -> None:
+    await held(here, NEWS)
+    asks = await operator(here)
+    before = await last(here)
+    assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
+    assert await last(here) == before
+    assert (await asks("POST", PATH, {"senders": [ANNA], "lists": ["news"], "names": True})).status_code == 200
+    [(entry, clear)] = await here.home.store.entries(after=before)
+    assert entry.data == {"what": "incident report", "about": ["news"]}
+    token = asks.token.split("_")[1]
+    assert clear == {"actor": [OLA, f"{OLA} (token {token}: test)"], "from": [ANNA]}
+    assert ANNA not in entry.body
+
+
+@pytest.mark.parametrize("asked", [{"names": True, "lists": ["news"]}, {"senders": [ANNA]}, {"subject": "lunch"}])
+async def test_names_take_a_scope_of_their_own_and_so_does_asking_by_them(here: Stage, asked: dict[str, Any]) -> None:
+    await held(here, NEWS)
+    asks = await operator(here, scopes=UNNAMED)
+    before = await last(here)
+    answer = await asks("POST", PATH, asked)
+    assert answer.status_code == 403
+    assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="incident:names"'
+    assert await last(here) == before
+    assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
+
+
+@pytest.mark.parametrize("roles", [(Role.VIEWER,), (Role.APPROVER,), (Role.VIEWER, Role.APPROVER)])
+async def test_it_is_for_those_who_may_have_the_page(here: Stage, roles: tuple[Role, ...]) -> None:
+    await here.person(EVA, *roles)
+    tokens = Tokens(People(here.home.store), here.home.clock, new_id=lambda: next(here.ids))
+    scopes = [Scope.INCIDENT_READ, Scope.INCIDENT_NAMES]
+    with pytest.raises(NoToken, match="may not do that itself: incident:read, incident:names"):
+        await tokens.add(EVA, name="x", scopes=scopes, good_for=timedelta(days=1), by="root")
+
+
+async def test_a_role_that_is_taken_away_takes_it_along(here: Stage) -> None:
+    asks = await operator(here)
+    await here.accounts.set_roles(await here.accounts.at(OLA), [Role.APPROVER], by="root")
+    answer = await asks("POST", PATH, {"lists": ["news"]})
+    assert answer.status_code == 403
+    assert "incident:read" in answer.headers["www-authenticate"]
+
+
+# -- in nobody's way
+
+
+async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held(here, NEWS)
+    asks = await operator(here)
+    browser = await here.signed_in(EVA, Role.ADMIN)
+    entered, go, made_in = threading.Event(), threading.Event(), []
+    find = here.home.store._journal
+
+    def slow() -> Any:
+        """In the thread that reads."""
+        entered.set()
+        assert go.wait(30)
+        return find()
+
+    def row(made: Made) -> Any:
+        made_in.append(threading.current_thread())
+        return made_row(made)
+
+    made_row = incident.row
+    monkeypatch.setattr(here.home.store, "_journal", slow)
+    monkeypatch.setattr(incident, "row", row)
+    first = asyncio.create_task(asks("POST", PATH, {"lists": ["news"], "names": True}))
+    await asyncio.to_thread(entered.wait, 30)
+    before = await last(here)
+    busy = await asks("POST", PATH, {"lists": ["news"], "names": True})
+    assert (busy.status_code, busy.headers["retry-after"]) == (409, "60")
+    assert await last(here) == before, "nothing was shown"
+    await browser.get("/incident")
+    assert (await browser.post("/incident", list="news")).status_code == 409
+    assert (await asks("GET", "/held")).status_code == 200
+    go.set()
+    assert (await first).status_code == 200
+    assert made_in != [threading.main_thread()]
+    assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
+
+
+async def test_more_than_a_report_is_made_of(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MOST", 0)
+    await held(here, NEWS)
+    asks = await operator(here)
+    answer = await asks("POST", PATH, {"lists": ["news"]})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "More than 0 messages fit: ask for less at a time."
+    monkeypatch.setattr(report, "MOST", 1)
+    assert (await asks("POST", PATH, {"lists": ["news"]})).status_code == 200
+
+
+async def test_a_record_that_cannot_be_read(here: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("away")
+
+    asks = await operator(here)
+    monkeypatch.setattr(here.home.store, "incident", away)
+    answer = await asks("POST", PATH, {"lists": ["news"]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(), st.lists(values, max_size=7) | values, max_size=4), st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_what_is_sent_in_pieces_is_one_answer(value: dict[str, Any], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smtpguard.console.api.entry._PIECE", size)
+        assert json.loads(b"".join(Long(value).pieces())) == value
+
+
+def test_a_long_answer_comes_in_short_pieces() -> None:
+    pieces = list(Long({"unsettled": [f"{n:016}" for n in range(5000)], "subject": "\ud800"}).pieces())
+    assert max(map(len, pieces)) < 5000
+    assert json.loads(b"".join(pieces))["subject"] == "\ud800"
