@@ -27,6 +27,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]
 
 
+def _said(_: click.Context, __: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise click.BadParameter("say why: whoever's mail is held reads it")
+    return reason
+
+
 def selectors(command: F) -> F:
     """The five ways to say what is meant, of which exactly one is given."""
     for option in (
@@ -46,7 +52,9 @@ def selectors(command: F) -> F:
 
 @click.command()
 @selectors
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is journalled, and people see it.")
+@click.option(
+    "--reason", required=True, callback=_said, metavar="TEXT", help="Why; it is journalled, and people see it."
+)
 @click.option(
     "--for", "for_", metavar="TIME", help='Lift it by itself after, say, "2h". Otherwise it stands until thawed.'
 )

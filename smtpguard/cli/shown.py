@@ -94,7 +94,11 @@ def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]], 
         ("State", hold.state.value + ("" if hold.acknowledged else " (its client has not had an answer yet)")),
         ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),
-        ("Reaches", f"{reach(hold)} people" + (f"; lists: {', '.join(hold.lists)}" if hold.lists else "")),
+        (
+            "Reaches",
+            f"{reach(hold)} {'person' if hold.reach == 1 else 'people'}"
+            + (f"; lists: {', '.join(hold.lists)}" if hold.lists else ""),
+        ),
         ("Subject", hold.subject),
         *_of_mailing(hold),
         ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),

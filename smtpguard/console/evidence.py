@@ -44,7 +44,7 @@ def evidence(reading: Reading, said: Speech, avoid: Collection[str], *, blind: b
     """``avoid``: the topics that the audience is to be spared. ``blind``: for somebody who may not read the message."""
 
     def phrase(text: str) -> str:
-        shown = veiled(text) if blind else text
+        shown = veiled(text, reading.subject) if blind else text
         return swedish.mark(shown) if said.language == "sv" else shown
 
     heavy = sorted(reading.marks, key=lambda mark: -mark.weight)

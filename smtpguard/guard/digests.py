@@ -15,7 +15,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers
 from smtpguard.guard.particulars import nameable, time_of
 from smtpguard.guard.ports import Ledger
-from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.approval import Hold, State, standing_votes
 
 SHOWN = 50
 PAGE = 1000
@@ -32,6 +32,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
         return data
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     states: Counter[str] = Counter()
+    undecided = 0
     shown: list[dict[str, Any]] = []
     before, after_id = until, None
     for _ in range(PAGES):
@@ -39,6 +40,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
         for hold in page:
             if hold.held_at >= since and _concerns(hold, data, in_force):
                 states[hold.state.value] += 1
+                undecided += hold.state is State.WAITING and data["person"].lower() not in _voters(hold)
                 if len(shown) < SHOWN:
                     shown.append(_line(hold, in_force))
         if len(page) < PAGE or page[-1].held_at < since:
@@ -50,7 +52,13 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
                 states[State.REJECTED.value] += 1
                 if len(shown) < SHOWN:
                     shown.append(_rejected(event, in_force, data["list_name"]))
-    return {**data, "total": sum(states.values()), "states": dict(states), "messages": shown}
+    total = sum(states.values())
+    return {**data, "total": total, "states": dict(states), "undecided": undecided, "messages": shown}
+
+
+def _voters(hold: Hold) -> frozenset[str]:
+    """Those who need not vote on it again."""
+    return frozenset(vote.approver for vote in standing_votes(hold))
 
 
 def _concerns(hold: Hold, data: Mapping[str, Any], in_force: InForce) -> bool:

@@ -9,7 +9,8 @@ every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id
                     RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
                     this reader; ``part``: true where only a part was held, and colleagues have it
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
-                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message;
+                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message; neither says
+                    anything of topics where no list was addressed;
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
                     the same or null}]
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
@@ -27,7 +28,7 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 
 To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
-``states``: {state: int}, and ``messages``: [{``hold_id``, ``subject``, ``from``, ``state``, ``held_at``, ``expires_at``,
+``states``: {state: int}, ``undecided``: how many wait for this very person's vote, and ``messages``: [{``hold_id``, ``subject``, ``from``, ``state``, ``held_at``, ``expires_at``,
 ``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.
 
 Never here: who is told (notices), or words for people (mail.notice).
@@ -41,11 +42,14 @@ from typing import Any
 
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
+from smtpguard.lists.declared import ListInfo
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
 MAX_MARKS = 12
+TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
+UNSAID = "It is of a kind that somebody is to have seen before it goes to customers."
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
                            "reach": None, "reach_at_least": None, "lists": [], "part": False}  # fmt: skip
 """What is said of a message by a notice that is about none."""
@@ -80,8 +84,8 @@ def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
     return about(hold, in_force) | {
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
-        "reasons": reasons(hold.verdict, in_force),
-        "marks": marks(gathering),
+        "reasons": reasons(hold, in_force),
+        "marks": marks(gathering, named=bool(nameable(hold, in_force))),
         "deciders": deciders(hold, in_force),
     }
 
@@ -102,40 +106,54 @@ def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[s
         "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
         "part": False,
         "at": time_of(now),
-        "reasons": sentences(hits, gathering.in_force),
-        "marks": marks(gathering),
+        "reasons": sentences(hits, gathering.in_force, named=bool(everyone.addressed)),
+        "marks": marks(gathering, named=bool(everyone.addressed)),
     }
 
 
 def nameable(hold: Hold, in_force: InForce) -> list[str]:
     """Titles of the lists that a notice may name: those whose address was written to. That a single person is on a list is
     nobody's business, least of all where the list is of a special category (GDPR Art. 9)."""
+    return [info.title or info.name for info in addressed(hold, in_force)]
+
+
+def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
     found = (in_force.registry.list_at(a) for a in hold.envelope.addresses)
-    return list(dict.fromkeys(info.title or info.name for info in found if info is not None))
+    return list({info.name: info for info in found if info is not None}.values())
 
 
-def reasons(verdict: Verdict, in_force: InForce) -> list[dict[str, Any]]:
-    """The rules that made it so, in sentences for people."""
-    return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force)
+def reasons(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
+    """What its writer may know of the rules that made it so."""
+    return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)))
 
 
-def sentences(hits: Iterable[Hit], in_force: InForce) -> list[dict[str, Any]]:
-    spoken = {rule.rule_id: rule.descriptions for rule in in_force.rules.rules}
-    return [
-        {
-            "rule": h.rule,
-            "description": h.description,
-            "descriptions": dict(spoken.get(h.rule, {})),
-            "sentences": list(dict.fromkeys(r.public for r in h.reasons if r.public)),
-        }
-        for h in hits
-    ]
+def enforced(verdict: Verdict, in_force: InForce, *, named: bool = True) -> list[dict[str, Any]]:
+    """The rules that made it so, in sentences for people; ``named`` as in ``sentences``."""
+    return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force, named=named)
 
 
-def marks(gathering: Gathering) -> list[str]:
+def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool) -> list[dict[str, Any]]:
+    """``named``: a list's address was written to. Where none was, a rule about topics keeps its words to itself: they would say of
+    those single people to whom the message goes what they are to be spared, and so what they may believe (GDPR Art. 9)."""
+    return [_sentences(h, in_force, veiled=not named and any(r.fact in TOPICS for r in h.reasons)) for h in hits]
+
+
+def _sentences(hit: Hit, in_force: InForce, *, veiled: bool) -> dict[str, Any]:
+    spoken = next((rule.descriptions for rule in in_force.rules.rules if rule.rule_id == hit.rule), {})
+    told = [r.public for r in hit.reasons if r.public and not (veiled and r.fact in TOPICS)]
+    return {
+        "rule": "" if veiled else hit.rule,
+        "description": "" if veiled else hit.description,
+        "descriptions": {} if veiled else dict(spoken),
+        "sentences": list(dict.fromkeys(told)) or ([UNSAID] if veiled else []),
+    }
+
+
+def marks(gathering: Gathering, *, named: bool) -> list[str]:
+    """Phrases for what was found; ``named`` as in ``sentences``."""
     evidence = gathering.facts.evidence
-    found = (*evidence.get("message.looks", ()), *evidence.get("message.unsuitable_topics", ()))
-    return list(found[:MAX_MARKS])
+    topics = evidence.get("message.unsuitable_topics", ()) if named else ()
+    return [*evidence.get("message.looks", ()), *topics][:MAX_MARKS]
 
 
 def deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:

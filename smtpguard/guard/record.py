@@ -13,6 +13,7 @@ from typing import Any
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.notices import Notices
+from smtpguard.guard.particulars import sentences
 from smtpguard.guard.standing import Standing, grown
 from smtpguard.guard.streams import Watched, exceeded
 from smtpguard.guard.term import Term
@@ -26,7 +27,6 @@ from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, M
 from smtpguard.reading.looks import Reading
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
-TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 DEFERRED = "This message cannot be decided on now, try again later."
 PERSONAL = frozenset({"sender.address"})  # facts whose value names somebody
 MAX_SUBJECT = 500
@@ -105,14 +105,12 @@ class Record:
 
     def _why(self, hit: Hit) -> str:
         """For an SMTP reply, and so in English: what the rule is for; where its admin wrote that in another language alone, or
-        not at all, what the rule saw. The words of a rule about topics are for those who wrote to a list: of single people they
-        would say what those are to be spared."""
-        rules = self.gathering.in_force.rules.rules
-        spoken = next((rule.descriptions for rule in rules if rule.rule_id == hit.rule), {})
-        text = spoken.get("en") or (hit.description if not spoken and hit.description.isascii() else "")
-        touchy = not self.gathering.everyone.addressed and any(r.fact in TOPICS for r in hit.reasons)
-        if not text or touchy:
-            return " ".join(dict.fromkeys(r.public for r in hit.reasons if r.public))
+        not at all, what the rule saw."""
+        [told] = sentences([hit], self.gathering.in_force, named=bool(self.gathering.everyone.addressed))
+        own, spoken = told["description"], told["descriptions"]
+        text = spoken.get("en") or (own if not spoken and own.isascii() else "")
+        if not text:
+            return " ".join(told["sentences"])
         return text if text[-1] in ".!?" else f"{text}."
 
     def _retry(self, verdict: Verdict, live: Live, twin: Hold) -> Admission:

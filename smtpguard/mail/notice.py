@@ -48,8 +48,6 @@ LOOP_FIELD = "X-Smtpguard-Notice"
 
 WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
-_TOPIC = re.compile(r'".*" \(.+, in the .+\)\Z', re.S)
-_TOPIC_SENTENCES = ("Some of its words",)
 _SEVERAL_LINES = frozenset({"excerpt", "comment"})
 _ADDRESSES = frozenset({"from", "by", "people", "senders", "recipients_shown", "person"})
 _CLOCKS = {"sv": "EEEE d MMMM y 'kl.' HH:mm", "en": "EEEE d MMMM y 'at' HH:mm"}
@@ -218,28 +216,21 @@ def choose_language(wanted: str, organization: Sequence[str]) -> str:
 
 
 def _spoken(data: Mapping[str, Any], language: str) -> dict[str, Any]:
-    """The data as the templates see it: safe to show, said in the language, and telling nothing of single people.
-
-    Where no list was addressed, a topic found, or the words of a rule about topics, would say of those single people to
-    whom the message goes what they are to be spared, and so what they may believe. ``why`` and ``seen``: what the rules are for
-    and what they went by, each once, since several rules mostly see the same.
-    """
+    """The data as the templates see it: safe to show, and said in the language. ``why`` and ``seen``: what the rules are for and
+    what they went by, each once, since several rules mostly see the same."""
     said: dict[str, Any] = {name: _safe(name, value) for name, value in data.items()}
-    a_list = bool(said.get("lists"))
     say: Callable[[str], str] = swedish.sentence if language == "sv" else swedish.english
     said["reasons"] = [
         {
-            "description": _described(reason, language)
-            if a_list or not any(s.startswith(_TOPIC_SENTENCES) for s in reason.get("sentences") or ())
-            else "",
+            "description": _described(reason, language),
             "sentences": [say(s) for s in reason.get("sentences") or ()],
         }
         for reason in said.get("reasons") or ()
     ]
     said["why"] = _distinct(reason["description"] for reason in said["reasons"])
     said["seen"] = _distinct(s for reason in said["reasons"] for s in reason["sentences"])
-    marks = [m for m in said.get("marks") or () if a_list or not _TOPIC.match(m)]
-    said["marks"] = [swedish.mark(m) for m in marks] if language == "sv" else marks
+    if language == "sv":
+        said["marks"] = [swedish.mark(m) for m in said.get("marks") or ()]
     return said
 
 
@@ -305,7 +296,7 @@ SAMPLE: Mapping[str, Any] = {
     "stream": "receipts", "limit": 20000, "window_minutes": 60, "per_person": False,
     "list_name": "sample", "problem": "sample.csv holds nobody; the last good index stays in use", "size": 1000, "stale": False,
     "checked_at": "2026-01-01T00:00:00Z",
-    "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1},
+    "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1}, "undecided": 1,
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
                   "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "rules": ["sample"]}],
 }  # fmt: skip

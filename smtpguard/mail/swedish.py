@@ -101,7 +101,12 @@ SENTENCES: Mapping[str, str] = {
     "This reply reached # people": "Svaret har nått # personer",
     "This reply reached nobody": "Svaret har inte nått någon",
     "So many answered this conversation in a short time that it rests for a while": "Så många har svarat i den här konversationen på kort tid att den får vila en stund",
-    "Mail is being stopped at the moment, and waits until people let it go on": "All sådan e-post är stoppad just nu, och väntar tills någon släpper fram den",
+    "Mail is being stopped at the moment, and waits until people let it go on": "E-post är stoppad just nu, och väntar tills någon släpper fram den",
+    "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again":
+        "Sådan här e-post är stoppad just nu. Meddelandet väntar tills någon bestämmer om det, även när annan e-post går fram igen",
+    "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again. The reason given: *":
+        "Sådan här e-post är stoppad just nu. Meddelandet väntar tills någon bestämmer om det, även när annan e-post går fram igen. Skälet som angavs: *",
+    "It is of a kind that somebody is to have seen before it goes to customers": "Det är av ett slag som någon ska ha sett innan det går till kunder",
     "An earlier attempt to send this message may have reached the list: somebody is to look first": "Ett tidigare försök att skicka det här kan redan ha nått listan: någon ska titta först",
     "Automatic replies and bounces cannot be sent to a mailing list": "Automatiska svar och studsar kan inte skickas till en lista",
 }  # fmt: skip

@@ -13,6 +13,9 @@ from smtpguard.policy.verdict import Action, Hit, Reason
 FREEZE = "freeze"
 """The id of the hit that a freeze makes; no rule may have it."""
 
+DEFERRED = "Mail is being stopped at the moment, and waits until people let it go on."
+HELD = "Mail like this is being stopped at the moment. It waits until people decide on it, also when other mail goes on again."
+
 _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists", Selector.THREAD: "sender.address"}
 """The fact without which nobody knows whether a freeze of that kind means a message."""
 
@@ -37,6 +40,8 @@ def _may_stop(freeze: Freeze, facts: Facts, live: Live) -> bool:
 
 
 def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
+    """What is held by it waits for people's decision, and goes on by no thaw; they read why somebody froze,
+    where that surely means them. What is deferred comes again by itself, and its answer goes to whatever client there is."""
     what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
     # what is observed is chained for good, so whom it names only the detail says
     named = freeze.selector is Selector.SENDER
@@ -44,7 +49,11 @@ def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
         fact=FREEZE,
         observed=freeze.selector.value if named else what,
         limit="",
-        public="Mail is being stopped at the moment, and waits until people let it go on.",
+        public=_held("" if uncertain else freeze.reason) if answer is Action.HOLD else DEFERRED,
         detail=f"frozen ({what}) by {freeze.by} at {freeze.at:%Y-%m-%dT%H:%M:%SZ}: {freeze.reason}",
     )
     return Hit(rule=FREEZE, action=answer, description="A freeze is in force", reasons=(reason,), uncertain=uncertain)
+
+
+def _held(reason: str) -> str:
+    return f"{HELD} The reason given: {reason.strip().rstrip('.')}." if reason.strip() else HELD

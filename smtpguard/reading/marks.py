@@ -37,9 +37,14 @@ _QUOTED = re.compile(r'".*"', re.S)
 _ADDRESS = re.compile(r"[^\s<>(),;:\"]+@[^\s<>(),;:\"]+")
 
 
-def veiled(evidence: str) -> str:
-    """The phrase without a word or an address out of the message: for those who may know why, and not what it says."""
-    return _ADDRESS.sub("…", _QUOTED.sub('"…"', evidence))
+def veiled(evidence: str, subject: str = "") -> str:
+    """The phrase without a word or an address out of the message: for those who may know why, and not what it says. What stands in
+    the subject, by which everybody knows the message, is no secret."""
+
+    def veil(found: re.Match[str]) -> str:
+        return found[0] if found[0].strip('"').casefold() in subject.casefold() else '"…"'
+
+    return _ADDRESS.sub("…", _QUOTED.sub(veil, evidence))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,9 @@ from typing import Any
 import pytest
 import yaml
 
-from smtpguard.app import delivery, line, proxy, services
+from smtpguard.app import delivery, line, proxy, services, start
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.lists import open_refresher, open_registry
-from smtpguard.app.start import prepare
 from smtpguard.audit.event import Kind
 from smtpguard.config.settings import Settings
 from smtpguard.demo.key import make_key
@@ -215,13 +214,13 @@ workers: 1
 """)
         read = read_settings(config)
         clock = Clock()
-        for module in (line, delivery, services):
+        for module in (line, delivery, services, start):  # one time for all: the journal is in order of it
             patch.setattr(module, "SystemClock", lambda: clock)
         registered, refresher = open_registry(read, read_policy(read)), open_refresher(read, read_policy(read))
         for info in registered.lists.values():
             report = refresher.sync(info, clock.now())
             assert report.ok, report.problem
-        await prepare(read, by="test", parts=("proxy", "delivery"))
+        await start.prepare(read, by="test", parts=("proxy", "delivery"))
         desk, office = proxy.Proxy(read), delivery.Deliverer(read)
         for part in (desk, office):
             await part.start()

@@ -43,6 +43,7 @@ def test_freeze_holds_what_comes(stage: Stage) -> None:
         (("--sender", "nobody", "--reason", "x"), "no address"),
         (("--all", "--reason", "x", "--for", "soon"), "--for"),
         (("--all",), "--reason"),
+        (("--all", "--reason", " "), "say why"),
     ],
 )
 def test_a_wrong_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], says: str) -> None:

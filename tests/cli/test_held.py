@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,14 @@ def test_show(stage: Stage) -> None:
     assert row["missing"] == [{"from": ["communications", "compliance"], "each": 1, "out_of_hours": DUTY}]
     assert [e["what"] for e in row["history"]] == ["verdict"]
     assert row["reasons"][0]["rule"] == "internal-to-list"
+
+
+def test_one_person_is_no_people(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.hold()
+    hold = stage.ask(lambda store: store.hold(ID))
+    assert hold is not None
+    tell(replace(hold, reach=1, lists=()), (), (), {})
+    assert "Reaches:  1 person\n" in capsys.readouterr().out
 
 
 def test_show_speaks_one_language(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from smtpguard.guard.particulars import UNSAID
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views
 from tests.console.stage import Stage
@@ -82,7 +83,7 @@ async def test_who_sees_the_reasons_reads_no_word_of_the_text_in_them(here: Stag
     answer = await eva.get(f"/held/{hold.hold_id}", **{"Accept-Language": language})
     assert "bacon" not in answer.text
     assert {"en": '"…" (pork, in the text)', "sv": '"…" (fläsk, i texten)'}[language] in text(answer)
-    assert {"en": 'the subject begins with "…"', "sv": 'ämnesraden börjar med "…"'}[language] in text(answer)
+    assert {"en": 'the subject begins with "SV:"', "sv": 'ämnesraden börjar med "SV:"'}[language] in text(answer)
 
 
 async def test_the_strictest_of_list_and_group_counts(here: Stage) -> None:
@@ -167,6 +168,22 @@ async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> Non
     assert "Your decision" not in said
     assert "Colleagues among the recipients have it already." not in said
     assert await views(here, hold) == []
+
+
+async def test_its_writer_reads_nothing_of_what_single_people_are_to_be_spared(here: Stage) -> None:
+    """As in the notice: the page by its link is the next thing that they see."""
+    rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
+    await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
+    await here.home.follow()
+    hold = await held(here, MEMBERS[0], X_Topics="pork")
+    anna = await here.signed_in(ANNA, Role.APPROVER)
+    said = text(await anna.get(f"/held/{hold.hold_id}"))
+    assert "Your message: SV: lunch" in said
+    assert UNSAID in said
+    assert "pork" not in said
+    assert "words" not in said
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert "No pork for them" in text(await eva.get(f"/held/{hold.hold_id}"))
 
 
 async def test_of_a_part_its_writer_reads_that_colleagues_have_it(here: Stage) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from smtpguard.guard.freezes import Freezes, GateWatch
+from smtpguard.mail import swedish
 from smtpguard.policy.admission import Freeze, Gate, Selector, Unavailable
 from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.house import MEMBERS, Clock, House, Way
@@ -161,6 +162,24 @@ async def test_a_frozen_sender_is_named_by_nothing_that_is_chained(home: House) 
     hold = await home.store.hold(held.hold_id)
     assert hold is not None
     assert "sender anna@example.com" in hold.verdict.hits[0].reasons[0].detail, "people are told"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said", "swedish_said"),
+    [
+        ("An account was taken over.", " The reason given: An account was taken over.", " Skälet som angavs: An account was taken over."),
+        ("", "", ""),
+    ],
+)  # fmt: skip
+async def test_whose_mail_a_freeze_holds_reads_why_and_that_a_thaw_sends_nothing(
+    home: House, reason: str, said: str, swedish_said: str
+) -> None:
+    await service(home).freeze(Selector.ALL, "", reason=reason, by="root")
+    assert isinstance(await home.intake()(home.transaction("otto@partner.example"), Way()), Held)
+    [told] = [i.data for i in await home.outbox() if i.data.get("notice") == "held"]
+    [sentence] = told["reasons"][0]["sentences"]
+    assert sentence.endswith(f"It waits until people decide on it, also when other mail goes on again.{said}")
+    assert swedish.sentence(sentence).endswith(f"även när annan e-post går fram igen.{swedish_said}")
 
 
 async def test_a_freeze_that_has_run_out_does_not_stand(home: House) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from smtpguard.guard.digests import fill
 from smtpguard.guard.notices import Flood, Notices, approvers
-from smtpguard.guard.particulars import nameable
+from smtpguard.guard.particulars import UNSAID, nameable
 from smtpguard.lists.shelf import index_path
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
@@ -134,8 +134,27 @@ async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: H
     assert eva["excerpt"]
     assert 'the subject begins with "SV:"' in eva["marks"]
     assert dpo["excerpt"] == ""
-    assert 'the subject begins with "…"' in dpo["marks"]
+    assert 'the subject begins with "SV:"' in dpo["marks"], "it stands above"
+    assert '"…" (pork, in the text)' in dpo["marks"]
     assert not any("bacon" in mark for mark in dpo["marks"])
+
+
+async def test_of_single_people_nothing_is_said_of_what_they_are_to_be_spared(home: House) -> None:
+    """GDPR Art. 9: neither in a rule's words, nor in what it saw, nor in what was found."""
+    rule = "  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
+    await home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule.encode()})
+    await home.follow()
+    await hold_of(home, MEMBERS[0], X_Topics="pork")
+    told = [i.data for i in await waiting(home) if i.data["notice"] in ("held", "approve")]
+    assert len(told) > 1
+    for data in told:
+        assert UNSAID in [s for reason in data["reasons"] for s in reason["sentences"]]
+        assert 'the subject begins with "SV:"' in data["marks"]
+        said = str({k: v for k, v in data.items() if k != "excerpt"})
+        assert not [word for word in ("pork", "bacon", "Some of its words") if word in said]
+    await hold_of(home, X_Topics="pork", body="2")
+    [to_list] = [i.data for i in await waiting(home) if i.data["notice"] == "held" and i.data["lists"]]
+    assert "No pork for them" in [reason["description"] for reason in to_list["reasons"]]
 
 
 async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:
@@ -213,6 +232,18 @@ async def test_a_flood_is_a_few_notices_and_one_digest_a_person(home: House) -> 
         data = await fill(home.store, digest.data, home.in_force)
         assert data["total"] == 200  # nothing is left out, the single ones included
         assert len(data["messages"]) == 50
+
+
+async def test_an_approvers_digest_counts_what_waits_for_them(home: House) -> None:
+    """Of a quorum of two, what one of them has approved waits for the other alone."""
+    holds = [await hold_of(home, body=str(n)) for n in range(5)]
+    for hold, choice in zip(holds, (Choice.APPROVE, Choice.APPROVE, Choice.REJECT), strict=False):
+        await home.approvals().vote(hold.hold_id, choice, approver="eva@example.com", by="test")
+    window = {"since": "2026-03-02T09:00:00Z", "until": "2026-03-02T09:10:00Z"}
+    data = {"notice": "digest", "role": "approver", **window}
+    for who, undecided in (("eva@example.com", 2), ("dpo@example.com", 4)):
+        found = await fill(home.store, data | {"person": who}, home.in_force)
+        assert (found["undecided"], found["states"]) == (undecided, {"waiting": 4, "rejected": 1})
 
 
 async def test_another_process_writes_no_second_digest(home: House) -> None:

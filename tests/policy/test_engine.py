@@ -12,6 +12,7 @@ from datetime import timedelta
 from smtpguard.policy.admission import Ask, Freeze, Live, Selector
 from smtpguard.policy.engine import RuleSet, decide
 from smtpguard.policy.facts import FACTS, Count, Facts, Source, Unknown
+from smtpguard.policy.freezing import DEFERRED, HELD
 from smtpguard.policy.grammar import condition
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
@@ -242,3 +243,14 @@ def test_a_freeze_holds_even_where_the_policy_only_observes_and_a_reject_still_r
     assert decide(ruleset(replace(strict, mode=Mode.OBSERVE)), facts, live).action is Action.HOLD
     assert decide(ruleset(strict), facts, live).action is Action.REJECT
     assert decide(ruleset(freeze_answer=Action.DEFER), facts, live).action is Action.DEFER
+
+
+def test_why_somebody_froze_is_told_to_those_whom_it_surely_means_and_to_no_client() -> None:
+    def said(facts: Facts, live: Live, answer: Action = Action.HOLD) -> str:
+        return decide(ruleset(freeze_answer=answer), facts, live).hits[0].reasons[0].public
+
+    live = freeze(Selector.ALL)
+    assert said(Facts(values=TO_A_LIST), live) == f"{HELD} The reason given: {live.freezes[0].reason}."
+    assert said(Facts(values=TO_A_LIST), live, Action.DEFER) == DEFERRED
+    doubtful = Facts(values={"sender.address": Unknown(why="two From")})
+    assert said(doubtful, freeze(Selector.SENDER, "b@example.com")) == HELD

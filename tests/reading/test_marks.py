@@ -238,6 +238,19 @@ def test_veiled_evidence_has_no_word_of_the_message(evidence: str, shown: str) -
     assert veiled(evidence) == shown
 
 
+@pytest.mark.parametrize(
+    ("evidence", "shown"),
+    [
+        ('"bacon" (pork, in the subject)', '"bacon" (pork, in the subject)'),
+        ('the subject begins with "SV:"', 'the subject begins with "SV:"'),
+        ('"ham" (pork, in the text)', '"…" (pork, in the text)'),
+        ("it is from a@example.com to b@example.com and to nobody else", "it is from … to … and to nobody else"),
+    ],
+)
+def test_what_the_subject_shows_is_not_veiled(evidence: str, shown: str) -> None:
+    assert veiled(evidence, "SV: Bacon a@example.com") == shown
+
+
 def test_no_example_shows_through_its_veil() -> None:
     told = {veiled(m.evidence) for _, headers, body in EXAMPLES for m in look(letter(body, headers)).marks}
     assert len(told) > 40

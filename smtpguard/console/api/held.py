@@ -165,11 +165,11 @@ def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
     )
 
 
-def _row(call: Call, hold: Hold) -> dict[str, Any]:
+def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str, Any]:
     registry = call.desk.policies.current().registry
-    lists = [
+    refs = [
         ListRef(name=name, title=(registry.lists[name].title or name) if name in registry.lists else name)
-        for name in hold.lists
+        for name in (hold.lists if lists is None else lists)
     ]
     return {
         "id": hold.hold_id,
@@ -180,7 +180,7 @@ def _row(call: Call, hold: Hold) -> dict[str, Any]:
         "subject": hold.subject,
         "recipients": len(hold.envelope.recipients),
         "reach": hold.reach,
-        "lists": lists,
+        "lists": refs,
         "rules": [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE],
         "mailing": hold.mailing_id or None,
         "decided_with": hold.lead or None,
@@ -189,13 +189,18 @@ def _row(call: Call, hold: Hold) -> dict[str, Any]:
 
 
 def _detail(call: Call, hold: Hold) -> HeldDetail:
+    """Its writer, who sees nothing otherwise, reads no more in it than in the notice."""
     in_force = call.desk.policies.current()
     ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
+    lists, reasons = list(hold.lists), particulars.enforced(hold.verdict, in_force)
+    if sight(hold, call.who, in_force) is Sight.NOTHING:
+        lists = [info.name for info in particulars.addressed(hold, in_force)]
+        reasons = particulars.reasons(hold, in_force)
     return HeldDetail(
-        **_row(call, hold),
+        **_row(call, hold, lists) | {"rules": [each["rule"] for each in reasons if each["rule"]]},
         reasons=[
             ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in particulars.reasons(hold.verdict, in_force)
+            for each in reasons
         ],
         votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
         missing=_quorums(ahead.left),
@@ -208,7 +213,7 @@ def _detail(call: Call, hold: Hold) -> HeldDetail:
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
             policy_sha256=in_force.policy_sha256,
-            lists=list(hold.lists),
+            lists=lists,
         ),
     )
 

@@ -37,7 +37,7 @@ async def explain(call: Call) -> Explained:
         looks=found.reading.looks.value,
         reasons=[
             ReasonRow(rule=each["rule"], description=each["description"] or "", sentences=each["sentences"])
-            for each in particulars.reasons(found.verdict, in_force)
+            for each in particulars.enforced(found.verdict, in_force)
         ],
         marks=[mark.evidence for mark in found.reading.marks],
         unknown=dict(found.verdict.unknown),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -149,7 +150,7 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         "own.html",
         status,
         hold=hold,
-        reasons=spoken(hold.verdict, in_force, said.language),
+        reasons=in_words(particulars.reasons(hold, in_force), said.language),
         lists=particulars.nameable(hold, in_force),
         own_states=sayings.OWN_STATES,
         base=base(request, hold),
@@ -186,10 +187,14 @@ async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
 
 
 def spoken(verdict: Verdict, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
+    return in_words(particulars.enforced(verdict, in_force), language)
+
+
+def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[str, str, list[str]]]:
     """(rule, what it is for, what it saw), in the reader's language. What several saw is said once."""
     told: list[tuple[str, str, list[str]]] = []
     before: set[str] = set()
-    for each in particulars.reasons(verdict, in_force):
+    for each in reasons:
         own_words = str(each["description"] or "")
         spoken = each["descriptions"].get(language)
         purpose = spoken or (swedish.description(own_words) if language == "sv" else own_words)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
+from smtpguard.guard.particulars import UNSAID
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role, Scope
 from tests.console.api.program import Program, held, program
-from tests.console.holding import DPO, EVA, NEWS
+from tests.console.holding import ANNA, DPO, EVA, NEWS
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, index
 
@@ -117,6 +118,20 @@ async def test_the_writer_never_approves_their_own(here: Stage) -> None:
     assert (done.status_code, done.json()["state"]) == (200, "withdrawn")
     again = await asks("POST", f"/held/{hold_id}/withdraw", {})
     assert (again.status_code, again.json()["state"]) == (200, "withdrawn")
+
+
+async def test_its_writer_reads_no_more_than_in_the_notice(here: Stage) -> None:
+    """Neither which single people are on a list, nor what those are to be spared."""
+    rule = b"  - {id: no-pork, description: No pork for them, when: {message.unsuitable_topics: any}, then: hold}\n"
+    await here.home.put(DOCUMENTS | {"policy.yaml": DOCUMENTS["policy.yaml"] + rule})
+    await here.home.follow()
+    hold_id = await held(here, MEMBERS[0], X_Topics="pork")
+    shown = await looked(await program(here, ANNA, Role.APPROVER), hold_id)
+    assert (shown["lists"], shown["seen"]["lists"], shown["rules"]) == ([], [], [])
+    assert [reason["sentences"] for reason in shown["reasons"]] == [[UNSAID]]
+    shown = await looked(await program(here, EVA, Role.APPROVER), hold_id)
+    assert [one["name"] for one in shown["lists"]] == ["ramadan"]
+    assert shown["rules"] == ["no-pork"]
 
 
 async def test_nobody_else_withdraws_it(here: Stage) -> None:
