@@ -16,10 +16,10 @@ from smtpguard.audit.chain import Clear, Entry, instant
 from smtpguard.audit.event import Kind
 from smtpguard.audit.report import End, Report, Sum
 from smtpguard.audit.timeline import Step
-from smtpguard.console import sayings
+from smtpguard.console import rulewords, sayings
 from smtpguard.console.ports import Found
+from smtpguard.console.proofwords import problem
 from smtpguard.console.reporting import Made
-from smtpguard.console.rulewords import FACTS
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.policy.admission import Selector
@@ -185,10 +185,10 @@ class _Telling:
             seen = [(one, m) for one, m in reasons if one[0] == rule and mode == "enforce"]
             for (_, fact, observed, limit), m in seen[:FEW]:
                 observed = observed if self.names or fact != FREEZE else what_is_frozen(observed)
-                value = (observed or said("not shown"))[:200]
-                asked = said("{value}, the limit {limit}", value=value, limit=limit[:200]) if limit else value
-                fact = said(FACTS[fact]) if fact in FACTS else fact
-                yield _plain(f"  {fact}: {asked}" + (f" ({said.number(m)})" if m != n else ""))
+                value = rulewords.observed(fact, observed, said)[:200] or said("not shown")
+                limit = rulewords.limit(fact, limit, said)[:200]
+                asked = said("{value}, the limit {limit}", value=value, limit=limit) if limit else value
+                yield _plain(f"  {rulewords.fact(fact, said)}: {asked}" + (f" ({said.number(m)})" if m != n else ""))
         yield from self._counted(said("policy"), report.policies)
 
     def when(self) -> Iterator[str]:
@@ -242,7 +242,7 @@ class _Telling:
             first = said(
                 "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}",
                 seq=said.number(bad.seq),
-                problem=bad.problem,
+                problem=problem(bad.problem, said),
             )
         parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
         if (mark := found.checkpoint) is not None:
@@ -283,8 +283,6 @@ class _Telling:
                 yield said(sayings.FROZEN[selector], name=data.get("value") or whom or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
-        elif entry.kind == Kind.MAILING.value:
-            yield str(data.get("what", ""))
         elif "with" in data:
             yield said("with {id}", id=data["with"])
 

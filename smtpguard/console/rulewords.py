@@ -1,7 +1,8 @@
 """The policy's rules as people read them: what each asks, in words.
 
 A condition is said as "what it looks at: what is asked of it", so that any fact and any limit can be told in any language.
-Never here: the rules (policy), or what they saw in a message (policy.sentence).
+What it saw in a message is said the same way, from the journal. Never here: the rules (policy), or sentences about a message
+(policy.sentence).
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from smtpguard.console import sayings
 from smtpguard.console.speech import Speech
 from smtpguard.mail import swedish
+from smtpguard.policy import facts
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import Type
+from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
@@ -66,14 +70,38 @@ WORDS: Mapping[str, str] = {
     "special-category": "special category",
     "normal": "normal",
 }
+OURS: Mapping[str, str] = {
+    FREEZE: "what stands still",
+    "stream.messages": "messages of the system",
+    "delivery.in_doubt": "an earlier attempt may have reached the list",
+    "approval.asked": "it was sent to be approved beforehand",
+    "mailing.sent": "people who had got the mailing already",
+    "mailing.rejected": "the mailing was rejected",
+    "mailing.waits": "other copies of it are held",
+    "mailing.copies": "copies that are held",
+    "mailing.stage": "how far the mailing is",
+}
+"""Facts that no rule of a policy asks for: the guard's own."""
+AT: Mapping[str, str] = {"running": "going", "paused": "pausing", "stopped": "stopped"}
+FORMS: Mapping[str, str] = {
+    "one of group ": "somebody of the group {what}",
+    "all match ": "all fit the pattern {what}",
+    "matches ": "fits the pattern {what}",
+}
+_STAGE = re.compile(rf"({'|'.join(AT)}) after stage (\d+) of (\d+)\Z")
 ACTIONS: Mapping[Action, str] = {
     Action.RELAY: "is sent on",
     Action.HOLD: "is held",
     Action.DEFER: "is put off",
     Action.REJECT: "is refused",
 }
-_COMPARED = re.compile(r"(>=|<=|>|<|=)?\s*([\d_.,]+)(?:\s+in\s+(\w+))?\Z")
 OPERATORS: Mapping[str, str] = {">=": "at least {n}", "<=": "at most {n}", ">": "more than {n}", "<": "less than {n}"}
+_FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
+_COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
+_BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|inf(?:\s*%)?)(?:\s+in\s+(.+))?\Z")
+_LISTED = re.compile(r"(, | or )")
+_FIGURES = frozenset({Type.COUNT, Type.SHARE})
+_WORDY = frozenset({"recipients.sensitivity"})  # of these smtpguard knows the words, though any may be asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,25 +129,80 @@ def in_words(rule: Rule, said: Speech) -> Said:
 
 
 def condition(asked: Condition, said: Speech) -> str:
-    name = asked.fact.name
-    figure = asked.limit
-    if asked.fact.type is Type.SHARE and (found := _COMPARED.match(figure)):
-        share = f"{said.number(round(float(found[2].replace('_', '')) * 100, 2))} %"
-        return f"{said(FACTS[name])}: {said(OPERATORS[found[1]], n=share) if found[1] in OPERATORS else share}"
-    return f"{said(FACTS[name]) if name in FACTS else name}: {limit(figure, said)}"
+    return f"{fact(asked.fact.name, said)}: {limit(asked.fact.name, asked.limit, said)}"
 
 
-def limit(text: str, said: Speech) -> str:
-    """ ">= 300 in 1h" as "at least 300 in 1 hour"; "internal or unclear" word by word; anything else as it is written."""
-    if found := _COMPARED.match(text):
+def fact(name: str, said: Speech) -> str:
+    """What a condition looks at. One that another version knew is said by its name."""
+    return said(FACTS[name]) if name in FACTS else said(OURS[name]) if name in OURS else name
+
+
+def limit(name: str, text: str, said: Speech) -> str:
+    """What is asked of the fact ``name``, as policy.grammar writes it: ">= 300 in 1h" as "at least 300 in 1 hour"."""
+    known = facts.FACTS.get(name)
+    if known is None or known.type in _FIGURES:
+        return _figures(text, said, share=known is not None and known.type is Type.SHARE) or _words(name, text, said)
+    for form, words in FORMS.items():
+        if text.startswith(form):
+            return said(words, what=text.removeprefix(form))
+    if text.startswith("only "):
+        return said("only {words}", words=_words(name, text.removeprefix("only "), said))
+    return _words(name, text, said)
+
+
+def observed(name: str, text: str, said: Speech) -> str:
+    """What was seen of the fact ``name``, as the journal has it (policy.condition.shown, and guard's own)."""
+    if text.startswith("unknown"):
+        why = text.removeprefix("unknown").strip().removeprefix("(").removesuffix(")")
+        return said("unknown ({why})", why=why) if why else said("unknown")
+    if name == FREEZE:
+        selector, _, value = text.partition(" ")
+        named = sayings.FROZEN.get(selector, "")
+        return said(named, name=value or "\N{HORIZONTAL ELLIPSIS}") if named else text
+    if stage := _STAGE.match(text):
+        return said("{how} after stage {n} of {all}", how=said(AT[stage[1]]), n=stage[2], all=stage[3])
+    if text == "at rest":
+        return said("at rest")
+    return limit(name, text, said)
+
+
+def _figures(text: str, said: Speech, *, share: bool) -> str:
+    """A comparison or a count; "" for what is neither."""
+    if found := _BETWEEN.match(text):
+        low, high, window = found.groups()
+        if high.endswith("%") and not low.endswith("%"):
+            low += " %"
+        if high.startswith("inf"):
+            much = said("at least {n}", n=_figure(low, said, share))
+        else:
+            much = said("between {low} and {high}", low=_figure(low, said, share), high=_figure(high, said, share))
+    elif found := _COMPARED.match(text):
         sign, figure, window = found.groups()
-        n = said.number(float(figure.replace("_", "").replace(",", "")))
-        compared = said(OPERATORS[sign], n=n) if sign in OPERATORS else n
-        if window:
-            length = swedish.spelled_window(window, swedish=said.language == "sv")
-            return said("{much} in {time}", much=compared, time=length)
-        return compared
-    words = text.split(" or ")
-    if all(word in WORDS for word in words):
-        return f" {said('or')} ".join(said(WORDS[word]) for word in words)
-    return text
+        n = _figure(figure, said, share)
+        much = said(OPERATORS[sign], n=n) if sign in OPERATORS else n
+    else:
+        return ""
+    if not window:
+        return much
+    return said("{much} in {time}", much=much, time=swedish.spelled_window(window, swedish=said.language == "sv"))
+
+
+def _figure(text: str, said: Speech, share: bool) -> str:
+    """A share is written as a part of one, or in percent."""
+    n = float(text.rstrip("% ").replace("_", "").replace(",", ""))
+    if text.endswith("%"):
+        return f"{said.number(n)} %"
+    return f"{said.number(round(n * 100, 2))} %" if share else said.number(n)
+
+
+def _words(name: str, text: str, said: Speech) -> str:
+    """Words between commas and "or". Those that a policy has named itself stay as they are."""
+    known = facts.FACTS.get(name)
+    ours = known is None or known.type is Type.TRUTH or known.words or name in _WORDY
+    parts = _LISTED.split(text)
+    for n, part in enumerate(parts):
+        if part == " or ":
+            parts[n] = f" {said('or')} "
+        elif part in WORDS and (ours or part in ("any", "none")):
+            parts[n] = said(WORDS[part])
+    return "".join(parts)

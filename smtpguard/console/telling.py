@@ -35,18 +35,29 @@ WORDS: Mapping[str, str] = {
     Kind.FREEZE.value: "Frozen",
     Kind.THAW.value: "Thawed",
     Kind.THAW_ASKED.value: "A thaw was asked for",
+    Kind.MAILING.value: "The mailing",
     Kind.POLICY.value: "Another policy in force",
     Kind.LIST.value: "A list was read",
+    Kind.STREAM.value: "A system sends more than was agreed",
     Kind.VIEWED.value: "Looked at",
     Kind.EXPORTED.value: "Exported",
     Kind.ASKED.value: "Its writer was asked",
     Kind.ANSWERED.value: "Its writer says",
+    Kind.START.value: "The guard was started",
+    Kind.STOP.value: "The guard was stopped",
+    Kind.SIGNED_IN.value: "Somebody signed in",
+    Kind.SIGN_IN_REFUSED.value: "Somebody was not signed in",
+    Kind.SIGNED_OUT.value: "Somebody signed out",
+    Kind.ACCOUNT.value: "An account was changed",
+    Kind.TOKEN.value: "A program's token was changed",
+    Kind.WEBHOOK.value: "A webhook could not be told of it",
+    Kind.ERASED.value: "Its time was up: erased",
 }
 DETAILS: Mapping[str, str] = {
     "relay": "let through",
     "hold": "held",
     "defer": "put off",
-    "reject": "refused",
+    "reject": "rejected by a rule",
     "reasons": "the reasons",
     "text": "the text",
     "full": "all of it",
@@ -71,7 +82,16 @@ NOTICES: Mapping[str, str] = {
     "answer": "its writer's answer",
     "expired": "nobody has decided",
 }
-_TELLING = ("action", "choice", "notice", "outcome", "saw", "state")
+DEEDS: Mapping[str, str] = {
+    "go": "goes on",
+    "stop": "stopped",
+    "full": "the stage has reached its people",
+    "time": "the pause is over",
+    "reopened": "the decision is taken back",
+    "feedback": "bounces and complaints were told",
+}
+"""What was done to a mailing."""
+_TELLING = ("action", "choice", "notice", "outcome", "saw", "state", "what")
 _PEOPLES_WORDS = frozenset(
     {Kind.VOTE, Kind.WITHDRAWN, Kind.FREEZE, Kind.THAW, Kind.THAW_ASKED, Kind.ASKED, Kind.ANSWERED, Kind.MAILING}
 )
@@ -94,7 +114,8 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
     details = [
         said(words[value])
         for key in _TELLING
-        if (value := data.get(key)) in (words := {"choice": CHOICES, "notice": NOTICES}.get(key, DETAILS))
+        if (value := data.get(key))
+        in (words := {"choice": CHOICES, "notice": NOTICES, "what": DEEDS}.get(key, DETAILS))
         and isinstance(value, str)
     ]
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind

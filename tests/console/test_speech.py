@@ -15,19 +15,20 @@ from hypothesis import strategies as st
 from jinja2 import nodes
 
 from smtpguard.audit.event import Kind
-from smtpguard.console import incident, rulewords, sayings, telling
+from smtpguard.console import incident, proofwords, rulewords, sayings, telling
 from smtpguard.console.screen import environment
 from smtpguard.console.speech import Speech, choose
 from smtpguard.console.swedish import TEXTS
 from smtpguard.policy.approval import State
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.mailing import State as MailingState
+from smtpguard.policy.staging import At, Move
 from smtpguard.policy.verdict import Action
 
 ROOM = Path(sayings.__file__).parent
 TABLES: list[Mapping[object, str]] = [
     table
-    for module in (sayings, telling, rulewords, incident)
+    for module in (sayings, telling, rulewords, incident, proofwords)
     for name, table in vars(module).items()
     if name.isupper() and isinstance(table, Mapping)
 ]
@@ -84,7 +85,9 @@ def test_every_key_that_the_code_knows_has_its_words() -> None:
     assert set(sayings.MAILING_STATES) == {s.value for s in MailingState}
     assert set(rulewords.FACTS) == set(FACTS)
     assert set(rulewords.ACTIONS) == set(Action)
-    assert set(telling.WORDS) <= {kind.value for kind in Kind}
+    assert set(telling.WORDS) == {kind.value for kind in Kind}
+    assert set(telling.DEEDS) >= {move.value for move in Move}
+    assert set(rulewords.AT) == {at.value for at in At}
 
 
 @pytest.mark.parametrize(

@@ -124,4 +124,74 @@ _NOT_KNOWN = {
     "entry {seq} signed {when}": "post {seq} signerad {when}",
 }
 
-TEXTS: Mapping[str, str] = {**_PAGE, **_HEAD, **_BECAME, **_MAILINGS, **_DETAILS, **_NOT_KNOWN}
+_KINDS = {
+    "The mailing": "Utskicket",
+    "A system sends more than was agreed": "Ett system skickar mer än avtalat",
+    "The guard was started": "Vakten startades",
+    "The guard was stopped": "Vakten stoppades",
+    "Somebody signed in": "Någon loggade in",
+    "Somebody was not signed in": "Någon fick inte logga in",
+    "Somebody signed out": "Någon loggade ut",
+    "An account was changed": "Ett konto ändrades",
+    "A program's token was changed": "Ett programs nyckel ändrades",
+    "A webhook could not be told of it": "En webhook kunde inte få veta det",
+    "Its time was up: erased": "Tiden var ute: gallrat",
+    "goes on": "fortsätter",
+    "stopped": "stoppat",
+    "the stage has reached its people": "etappen har nått sina personer",
+    "the pause is over": "pausen är slut",
+    "the decision is taken back": "beslutet är återtaget",
+    "bounces and complaints were told": "studsar och klagomål rapporterades",
+}
+
+_SEEN = {
+    "unknown": "okänt",
+    "unknown ({why})": "okänt (”{why}”)",
+    "at rest": "i vila",
+    "only {words}": "bara {words}",
+    "between {low} and {high}": "mellan {low} och {high}",
+    "somebody of the group {what}": "någon i gruppen {what}",
+    "all fit the pattern {what}": "alla passar mönstret {what}",
+    "fits the pattern {what}": "passar mönstret {what}",
+    "{how} after stage {n} of {all}": "{how} efter etapp {n} av {all}",
+    "going": "pågår",
+    "pausing": "gör en paus",
+    "what stands still": "vad som står stilla",
+    "messages of the system": "meddelanden från systemet",
+    "an earlier attempt may have reached the list": "ett tidigare försök kan ha nått listan",
+    "it was sent to be approved beforehand": "det skickades för att godkännas på förhand",
+    "people who had got the mailing already": "personer som redan hade fått utskicket",
+    "the mailing was rejected": "utskicket fick avslag",
+    "other copies of it are held": "andra kopior av det hålls kvar",
+    "copies that are held": "kopior som hålls kvar",
+    "how far the mailing is": "hur långt utskicket har kommit",
+}
+
+_PROBLEMS = {
+    "recomputed: the chain differs from its signed checkpoint at {0}, somewhere after {1}": "omräknad: kedjan skiljer sig från sin signerade kontrollpunkt vid {0}, någonstans efter {1}",
+    "replaced: the journal's head is another entry of this number": "utbytt: journalens sista post är en annan med samma nummer",
+    "the tail is cut: a signed checkpoint knows entries up to {0}": "slutet är borta: en signerad kontrollpunkt känner poster till och med {0}",
+    "the tail is cut: the journal had entries up to {0}": "slutet är borta: journalen hade poster till och med {0}",
+    "missing: entry {0} is gone": "saknas: post {0} är borta",
+    "missing: entries {0} to {1} are gone": "saknas: posterna {0} till {1} är borta",
+    "replaced: this entry does not follow the one before it": "utbytt: posten följer inte på den före",
+    "edited: the entry does not fit its hash": "ändrad: posten passar inte sin kontrollsumma",
+    "reordered: the entry stood elsewhere": "flyttad: posten stod någon annanstans",
+    "edited, and moved": "ändrad och flyttad",
+    "inserted: the entry belongs to no chain": "inskjuten: posten hör inte till någon kedja",
+    "private values are missing": "personliga uppgifter saknas",
+    "edited: private values do not fit their digests": "ändrad: personliga uppgifter passar inte sina kontrollsummor",
+    "edited: the report was made of another entry of this number": "ändrad: rapporten gjordes av en annan post med samma nummer",
+}
+
+TEXTS: Mapping[str, str] = {
+    **_KINDS,
+    **_SEEN,
+    **_PROBLEMS,
+    **_PAGE,
+    **_HEAD,
+    **_BECAME,
+    **_MAILINGS,
+    **_DETAILS,
+    **_NOT_KNOWN,
+}

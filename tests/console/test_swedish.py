@@ -1,0 +1,183 @@
+"""No English is left in what a reader of Swedish sees of what happened: whatever passes by the table of texts is found.
+
+The table is replaced by one whose texts have no letters, so that letters on a page are either values that the test knows, or
+English that nobody translates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.audit import proof
+from smtpguard.audit.about import About
+from smtpguard.audit.event import Event, Kind
+from smtpguard.console import proofwords, rulewords, speech, telling
+from smtpguard.console.incident import told
+from smtpguard.console.reporting import at_the_desk
+from smtpguard.console.speech import Speech
+from smtpguard.console.swedish import TEXTS
+from smtpguard.guard.freezes import Freezes
+from smtpguard.policy import grammar
+from smtpguard.policy.admission import Selector
+from smtpguard.policy.condition import shown
+from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
+from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.grammar import Known
+from smtpguard.policy.staging import At, Move
+from tests.console.holding import NEWS, held
+from tests.console.stage import Stage
+from tests.console.test_incident import desk
+
+LETTER = re.compile(r"[^\W\d_]")
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Speech:
+    """Swedish without a word; the places of values are kept."""
+    places = {
+        text: "".join(re.findall(r"\{\w*\}|[^\w{}]|\d", said.replace("#", "§"))).replace("§", "#")
+        for text, said in TEXTS.items()
+    }
+    monkeypatch.setattr(speech, "TEXTS", places)
+    monkeypatch.setattr(rulewords.swedish, "spelled_window", lambda text, *, swedish: re.sub(r"\D", "", text))
+    return Speech("sv")
+
+
+def letters(text: str, *known: str) -> str:
+    for value in sorted(known, key=len, reverse=True):
+        text = text.replace(value, "")
+    return text if LETTER.search(text) else ""
+
+
+def values(fact: Fact) -> Iterator[Value]:
+    match fact.type:
+        case Type.TRUTH:
+            yield from (True, False)
+        case Type.WORD:
+            yield from fact.words or ("XX",)
+        case Type.WORDS:
+            words = ("special-category", "normal") if fact.name == "recipients.sensitivity" else ("XX", "YY")
+            yield from (frozenset(), frozenset(words[:1]), frozenset(words))
+        case _:
+            yield from (Count(0, 0), Count(0.5, 0.5), Count(0.25, 1), Count(400_000, 400_000), Count(3, float("inf")))
+    yield Unknown(why="XX")
+
+
+def asked(fact: Fact) -> Iterator[Any]:
+    over = " in 1h" if fact.windowed else ""
+    match fact.type:
+        case Type.TRUTH:
+            yield from (True, False)
+        case Type.COUNT | Type.SHARE:
+            figures = ("0.25", "20 %") if fact.type is Type.SHARE else ("3", "400_000")
+            yield from (f"{sign} {n}{over}" for sign in (">=", "<=", ">", "<", "==", "=") for n in figures)
+            yield f"between {figures[0]} and {figures[0]}{over}"
+            if not fact.windowed:
+                yield from ("any", "none")
+        case Type.WORD | Type.WORDS:
+            yield from (list(fact.words),) if fact.words else ()
+            if not fact.words:
+                sensitive = fact.name == "recipients.sensitivity"
+                some = ["special-category", "normal"] if sensitive else ["xx@yy.zz", "yy@yy.zz"]
+                yield from (some, some[0], {"matches": "XX"})
+            if fact.type is Type.WORDS:
+                yield from ("any", "none")
+            if fact.name == "sender.address":
+                yield {"group": "XX"}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_a_rule_asks_and_saw(name: str, silent: Speech) -> None:
+    fact, known = FACTS[name], Known(groups={"XX": frozenset()})
+    names = ("xx@yy.zz", "yy@yy.zz", "XX", "YY")
+    for every in (False, True):
+        for raw in asked(fact):
+            condition = grammar.condition(fact, raw, every=every, known=known)
+            assert letters(rulewords.condition(condition, silent), *names) == "", condition.limit
+    for value in values(fact):
+        text = shown(fact, value)
+        assert letters(rulewords.observed(name, text, silent), *names) == "", text
+
+
+def test_what_they_are_in_words() -> None:
+    english, swedish = Speech("en"), Speech("sv")
+    assert rulewords.observed("message.looks", "internal", swedish) == "e-post mellan kollegor"
+    assert rulewords.limit("message.looks", "internal or unclear", swedish) == "e-post mellan kollegor eller oklart"
+    assert rulewords.limit("recipients.audience", "only press", swedish) == "bara press"
+    assert rulewords.limit("recipients.lists", "internal or news", swedish) == "internal eller news", "a list's name"
+    assert rulewords.limit("recipients.share", ">= 0.25", english) == "at least 25 %"
+    assert rulewords.observed("recipients.share", "between 25 and 100 %", english) == "between 25 % and 100 %"
+    assert rulewords.observed("recipients.reach", "3 to inf", english) == "at least 3"
+    assert rulewords.limit("list.customers", ">= 300 in 1h", swedish) == "minst 300 på 1 timme"
+    assert rulewords.observed(FREEZE, "list news", swedish) == "listan news"
+    assert rulewords.observed("of another version", "seen", swedish) == "seen"
+
+
+def test_what_the_guard_itself_says(silent: Speech) -> None:
+    for name in rulewords.OURS:
+        assert letters(rulewords.fact(name, silent)) == ""
+        if name == FREEZE:
+            continue
+        for text in ("true", "false", "3", "5 in 3600 s", "at rest", *(f"{at.value} after stage 1 of 3" for at in At)):
+            assert letters(rulewords.observed(name, text, silent)) == "", text
+    for selector in Selector:
+        assert letters(rulewords.observed(FREEZE, f"{selector.value} XX", silent), "XX") == ""
+        assert letters(rulewords.observed(FREEZE, selector.value, silent)) == ""
+
+
+def test_what_is_wrong_with_a_journal(silent: Speech) -> None:
+    for text in proofwords.PROBLEMS:
+        assert letters(proofwords.problem(text.replace("#", "12"), silent)) == ""
+    said = "missing: entries 2000 to 3000 are gone"
+    assert proofwords.problem(said, Speech("en")) == "missing: entries 2,000 to 3,000 are gone"
+    assert proofwords.problem("of another version", Speech("sv")) == "of another version"
+
+
+def test_every_problem_that_a_proof_can_have_has_its_words() -> None:
+    """Read from its source: texts of a problem begin with what was done to the entry."""
+    source = Path(proof.__file__).read_text()
+    heads = ("recomputed", "replaced", "the tail", "missing", "edited", "reordered", "inserted", "private values")
+    texts = re.findall(rf'f?"((?:{"|".join(heads)})[^"\n]*)"', source)
+    assert len(texts) > 10
+    assert {re.sub(r"\{[^}]*\}", "#", text) for text in texts} == set(proofwords.PROBLEMS)
+
+
+async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speech) -> None:
+    hold = await held(here, NEWS, Subject="SUBJECT")
+    at, who = here.home.clock.now(), {"actor": ("ACTOR",), "comment": ("COMMENT",)}
+    events = [Event(kind=kind, id=hold.hold_id, at=at, data={}, private=who) for kind in Kind]
+    for key, words in (
+        ("action", ("relay", "hold", "defer", "reject")),
+        ("outcome", tuple(telling.DETAILS)),
+        ("choice", ("approve", "reject")),
+        ("saw", ("reasons", "text", "full", "html")),
+        ("notice", tuple(telling.NOTICES)),
+        ("what", tuple(move.value for move in Move)),
+        ("what", ("reopened", "feedback", "of another version")),
+        ("percent", ("25",)),
+        ("with", ("WITH",)),
+    ):
+        kind = {"what": Kind.MAILING, "notice": Kind.NOTICE, "action": Kind.STREAM}.get(key, Kind.RELEASE)
+        events += [Event(kind=kind, id=hold.hold_id, at=at, data={key: word}, private=who) for word in words]
+    await here.home.store.record(events)
+    freezes = Freezes(here.home.store, here.home.clock, new_id=lambda: f"F{next(here.home.ids)}", recall_seconds=0)
+    for selector in Selector:
+        await freezes.freeze(selector, "FROZEN", reason="COMMENT", by="ACTOR")
+    made = await at_the_desk(
+        desk(here), About(ids=frozenset([hold.hold_id])), prove=True, names=True, by=("ACTOR",), language="sv"
+    )
+    assert made is not None
+    page = told(made, silent)
+    texts = [page.about, page.proof, page.short, *(line for title, lines in page.sections for line in (title, *lines))]
+    assert len(texts) > 60
+    rules = [rule for rule, _ in made.report.rules]
+    known = (*rules, *made.purposes.of.values(), *made.report.policies, *made.report.contents, made.found.hash.hex())
+    known += ("ACTOR", "COMMENT", "SUBJECT", "FROZEN", "WITH", "anna@example.com", "news", "UTC", hold.hold_id)
+    known += tuple(one.mailing_id for one in made.found.mailings) + tuple(s.entry.id for s in made.report.steps)
+    known += tuple(str(s.entry.data.get("sha256"))[:12] for s in made.report.steps)
+    assert [left for text in texts if (left := letters(text, *known))] == []
