@@ -10,8 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from smtpguard.audit.event import Event
-from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
-from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.admission import Admission, Attempt, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store.store import Store
 
@@ -132,10 +132,9 @@ class TellingStore:
         outcomes: Sequence[Outcome],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        hold_state: State | None = None,
-        refused: Sequence[bytes] = (),
+        attempt: Attempt | None = None,
     ) -> bool:
-        settled = await self._store.settle(lease, outcomes, events, intents, hold_state, refused)
+        settled = await self._store.settle(lease, outcomes, events, intents, attempt)
         if settled:
             self._all(events)
         return settled

@@ -54,6 +54,13 @@ class Kind(enum.Enum):
     ERASED = "erased"  # retention: private parts or content are gone
 
 
+def outcome_of(data: Mapping[str, Any]) -> str:
+    """The word of an OUTCOME, but "deferred" where the relay has only put it off (4xx), so that its client has it still."""
+    outcome = str(data.get("outcome", ""))
+    put_off = outcome == "refused" and all(str(said).startswith("4") for said in data.get("replies", ("",)))
+    return "deferred" if put_off else outcome
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing that happened. ``id`` names what it happened to: a transaction, a hold, a freeze.

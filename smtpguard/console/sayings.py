@@ -12,6 +12,9 @@ STATES: Mapping[str, str] = {
     "approved": "It is approved, and is being sent.",
     "releasing": "It is being sent.",
     "released": "It was approved and is sent.",
+    "undelivered": "It was approved, but could not be delivered: nobody got it.",
+    "in-doubt": "It was approved, and nobody knows whether it was sent: the connection to the mail server was lost.",
+    "granted": "It was approved: the mailing may go out. The test itself is not sent.",
     "rejected": "It was rejected. It is not sent, and never will be.",
     "withdrawn": "Its writer withdrew it. It is not sent, and never will be.",
     "expired": "Nobody decided in time. It was not sent.",
@@ -22,6 +25,9 @@ SHORT_STATES: Mapping[str, str] = {
     "approved": "approved",
     "releasing": "being sent",
     "released": "sent",
+    "undelivered": "not delivered",
+    "in-doubt": "in doubt",
+    "granted": "approved",
     "rejected": "rejected",
     "withdrawn": "withdrawn",
     "expired": "expired",
@@ -32,6 +38,9 @@ OWN_STATES: Mapping[str, str] = {
     "approved": "It was approved, and is being sent exactly as you wrote it.",
     "releasing": "It was approved, and is being sent exactly as you wrote it.",
     "released": "It was approved, and is sent exactly as you wrote it.",
+    "undelivered": "It was approved, but could not be delivered: nobody got it. A message of its own says why.",
+    "in-doubt": "It was approved, and nobody knows whether it was sent: it may have arrived. Ask before you send it again.",
+    "granted": "It was approved: the mailing may go out. The test itself is not sent.",
     "rejected": "It was rejected. It has not been sent, and will not be.",
     "withdrawn": "You withdrew it. It has not been sent, and will not be.",
     "expired": "Nobody decided in time. It has not been sent, and will not be.",
@@ -65,7 +74,7 @@ FROZEN: Mapping[str, str] = {
 }
 """What a freeze stops, by its selector."""
 MAILING_STATES: Mapping[str, str] = {
-    "passing": "It goes, or went. Nobody had to decide.",
+    "passing": "Nothing stands decided about it.",
     "held": "It waits for a decision.",
     "approved": "It is approved.",
     "paused": "It is approved, and stands between two stages or is stopped.",

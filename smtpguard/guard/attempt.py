@@ -6,7 +6,7 @@ Never here: the attempt itself (delivery), what the sender is told of a failure 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -15,6 +15,8 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome
+from smtpguard.policy.approval import Settled
+from smtpguard.policy.mailing import Person
 
 MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
 OF_CONTENT = frozenset({IntentKind.RELEASE, IntentKind.PART})
@@ -70,13 +72,15 @@ class Due:
         )
 
     def failed(self, why: str, code: str, reply: Reply | None = None) -> Result:
-        """Not taken, and not to be tried again. ``why``: refused | expired | in-doubt | unsendable."""
+        """Not taken, and not to be tried again. ``why``: refused | expired | in-doubt | unsendable; in-doubt, whatever came
+        of this attempt, where an earlier one may have been taken."""
         return Result(
             recipient=self.recipient,
             delivered=Delivered.FAILED,
             code=code,
-            why=why,
+            why="in-doubt" if self.doubts else why,
             reply=str(reply) if reply is not None else "",
+            doubts=self.doubts,
         )
 
     def replied(self, reply: Reply, wait: timedelta, *, patient: bool, reports: bool = True) -> Result:
@@ -112,6 +116,16 @@ class Result:
     wait: timedelta | None = None
     doubts: int = 0
 
+    @property
+    def lost(self) -> bool:
+        """Nobody got it by this recipient, and nobody will."""
+        return self.delivered is Delivered.FAILED and not self.doubts
+
+    @property
+    def doubted(self) -> bool:
+        """The relay may have it for this recipient, and nobody will ever know."""
+        return self.delivered is Delivered.FAILED and self.doubts > 0
+
     def outcome(self, now: datetime) -> Outcome:
         return Outcome(
             recipient=self.recipient,
@@ -122,12 +136,28 @@ class Result:
         )
 
 
+Behind = Callable[[Sequence[Result]], Sequence[Person]]
+"""The people behind the recipients that some results are about."""
+
+
 def dues(lease: Lease) -> list[Due]:
     doubts = lease.doubts or (0,) * len(lease.recipients)
     return [Due(recipient=r, doubts=n) for r, n in zip(lease.recipients, doubts, strict=True)]
 
 
-def events(lease: Lease, results: Sequence[Result], now: datetime, *, mark: bool, told: bool) -> Iterable[Event]:
+def settled(lease: Lease, results: Sequence[Result]) -> Settled | None:
+    """What all recipients of the entry have come to, None while any is to be tried again."""
+    if any(r.wait is not None for r in results):
+        return None
+    sent = sum(r.delivered is Delivered.SENT for r in results)
+    return lease.settled + Settled(
+        sent=sent, failed=sum(r.lost for r in results), doubted=sum(r.doubted for r in results)
+    )
+
+
+def events(
+    lease: Lease, results: Sequence[Result], now: datetime, behind: Behind, *, mark: bool, told: bool
+) -> Iterable[Event]:
     """One entry for all recipients of the same fate; who they are stands in the private part. ``told``: in a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
@@ -150,6 +180,8 @@ def events(lease: Lease, results: Sequence[Result], now: datetime, *, mark: bool
             kind = Kind.IN_DOUBT
         else:
             kind = Kind.RELEASE
+        if of_content and outcome != Delivered.RETRY.value and not mark:
+            data["people"] = sum(one.weight for one in behind(several))
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}
         words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
         if words:

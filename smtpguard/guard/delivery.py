@@ -15,22 +15,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events
+from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Behind, Due, Pace, Result, dues, events, settled
 from smtpguard.guard.bounces import reports
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.inforce import Policies
+from smtpguard.guard.persons import persons
 from smtpguard.guard.ports import Clock, Ledger, Relay
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Lost, Recalled, Transaction
-from smtpguard.policy.admission import ContentMissing, Delivered, Intent, IntentKind, Lease, LedgerError
-from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.admission import Attempt, ContentMissing, Delivered, Intent, IntentKind, Lease, LedgerError
+from smtpguard.policy.approval import Hold, Move, State, after
+from smtpguard.policy.mailing import Person
 
 log = logging.getLogger(__name__)
 
@@ -256,24 +259,18 @@ class Delivery:
         """
         now = self._clock.now()
         told = reports(lease, hold, results, now, self._pace, mark=mark)
-        journal = [*events(lease, results, now, mark=mark, told=bool(told))]
-        state: State | None = None
-        if lease.intent.kind is IntentKind.RELEASE and hold is not None:
-            if all(r.wait is None for r in results):
-                state = State.RELEASED
-                journal.append(Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data={"intent": lease.lease_id}))
-            elif mark:
-                state = State.RELEASING
+        behind = partial(self._behind, hold)
+        journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
+        attempt = self._attempt(lease, hold, results, behind, mark=mark)
+        if attempt is not None and attempt.state is not None and attempt.settled is not None:
+            data = {"intent": lease.lease_id, **asdict(attempt.settled)}
+            journal.append(Event(kind=Kind.RELEASED, id=lease.intent.hold_id or "", at=now, data=data))
         outcomes = [r.outcome(now) for r in results]
-        failed = [r.recipient.address for r in results if r.delivered is Delivered.FAILED]
-        refused = (
-            [one.digest for one in self._policies.current().registry.classify(failed).recipients] if failed else []
-        )
         end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
             try:
-                return await self._ledger.settle(lease, outcomes, journal, told, state, refused)
+                return await self._ledger.settle(lease, outcomes, journal, told, attempt)
             except LedgerError as error:
                 if self._clock.monotonic() >= end:
                     raise
@@ -284,3 +281,34 @@ class Delivery:
                 return True  # it was written the first time, though the store could not say so
             unsure = True
             await self._pause(1.0)
+
+    def _attempt(
+        self, lease: Lease, hold: Hold | None, results: Sequence[Result], behind: Behind, *, mark: bool
+    ) -> Attempt | None:
+        """What it makes of the hold, and of whom; None where it is about no hold's content, or makes nothing."""
+        if hold is None or lease.intent.kind not in OF_CONTENT:
+            return None
+        state: State | None = None
+        over = settled(lease, results)
+        if lease.intent.kind is IntentKind.RELEASE:
+            move = over.move if over is not None else Move.ATTEMPT if mark else None
+            state = after(hold.state, move) if move is not None else None
+
+        def of(some: Iterable[Result]) -> frozenset[bytes]:
+            return frozenset(one.digest for one in behind(list(some)))
+
+        return Attempt(
+            state=state,
+            settled=over,
+            sent=of(r for r in results if r.delivered is Delivered.SENT),
+            failed=of(r for r in results if r.lost),
+            doubted=of(r for r in results if r.doubted),
+        )
+
+    def _behind(self, hold: Hold | None, results: Sequence[Result]) -> tuple[Person, ...]:
+        """The people behind some recipients, by the lists as they were when the message came."""
+        if not results or hold is None:
+            return ()
+        registry = self._policies.current().registry
+        counted = registry.classify(r.recipient.address for r in results)
+        return persons(counted, registry, dict(hold.versions))

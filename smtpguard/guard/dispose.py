@@ -61,12 +61,12 @@ class Dispose:
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
         except Recalled:
-            self._outcome(transaction.id, "gone" if gone() else "recalled", None)
+            self._outcome(held.hold_id, "gone" if gone() else "recalled", None, part=True)
             return Deferred(reply=reply.RECALLED)
         except Lost as lost:
-            self._outcome(transaction.id, "lost", lost.reply)
+            self._outcome(held.hold_id, "lost", lost.reply, part=True)
             return Deferred(reply=lost.reply)
-        self._outcome(transaction.id, "relayed", said)
+        self._outcome(held.hold_id, "relayed", said, part=True)
         return held
 
     async def _relay(
@@ -124,10 +124,12 @@ class Dispose:
             with contextlib.suppress(LedgerError):
                 await self._watch.read()
 
-    def _outcome(self, id: str, outcome: str, *replies: Reply | None) -> None:
-        """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it."""
+    def _outcome(self, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
+        """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it. ``part``: it is the part of a
+        held message that its MTA keeps."""
         said = [str(r)[:500] for r in replies if r is not None]
-        self._note(Event(kind=Kind.OUTCOME, id=id, at=self._clock.now(), data={"outcome": outcome, "replies": said}))
+        data = {"outcome": outcome, "replies": said} | ({"part": True} if part else {})
+        self._note(Event(kind=Kind.OUTCOME, id=id, at=self._clock.now(), data=data))
 
     def _in_doubt(self, id: str, said: Reply | None) -> Disposition:
         """The relay may have taken it (RFC 1047). The client tries again; to a list's address, a person looks first."""

@@ -14,7 +14,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.term import Term
 from smtpguard.policy.admission import Change, Intent, IntentKind
-from smtpguard.policy.approval import Choice, Hold, Move, State, Vote, after, standing_votes
+from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
 from smtpguard.policy.mailing import Grant, Mailing, Rejection
 from smtpguard.policy.staging import Stages
 from smtpguard.policy.verdict import Mode
@@ -72,7 +72,7 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
         kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
         event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
         return Change(hold=replace(copy, state=lead.state), events=(event,))
-    if lead.state not in (State.APPROVED, State.RELEASING, State.RELEASED) or mailing is None or mailing.grant is None:
+    if lead.state not in LET_GO or mailing is None or mailing.grant is None:
         return None
     progress = mailing.progress
     if progress is not None and new and (progress.waits or (mailing.out + new > progress.limit and not progress.last)):
@@ -87,7 +87,7 @@ def approved_state(hold: Hold) -> State:
     """There is nothing to release of a test: with its approval it is over."""
     state = after(State.WAITING, Move.APPROVE)
     if hold.kind == TEST and state is not None:
-        state = after(state, Move.SETTLE)
+        state = after(state, Move.GRANT)
     assert state is not None
     return state
 

@@ -22,9 +22,10 @@ from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Gathering, Sources
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
+from smtpguard.guard.persons import persons
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.guard.record import Record
-from smtpguard.guard.standing import everybody, standing
+from smtpguard.guard.standing import standing
 from smtpguard.guard.streams import watched
 from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Classified
@@ -274,7 +275,11 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         message_id=reading.message_id if isinstance(reading, Reading) else "",
         asks=asks,
         people=gathering.counted.people,
-        everybody=everybody(gathering) if facts.identity is not None or _of_each_recipient(asks) else (),
+        everybody=(
+            persons(gathering.counted, gathering.in_force.registry)
+            if facts.identity is not None or _of_each_recipient(asks)
+            else ()
+        ),
         lists=tuple(_whole(gathering.counted)),
         touches=facts.lists,
         senders=facts.senders,

@@ -191,6 +191,8 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "held": people.held,
         "deferred": people.deferred,
         "refused": people.refused,
+        "doubted": people.doubted,
+        "stopped": people.stopped,
         "customers": mailing.customers,
         "messages": mailing.messages,
         "copies": mailing.copies,

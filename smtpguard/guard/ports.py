@@ -14,7 +14,7 @@ from smtpguard.audit.event import Event
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers
-from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.admission import Admission, Attempt, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
 from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
 from smtpguard.policy.admission import ContentMissing as ContentMissing
 from smtpguard.policy.admission import Full as Full
@@ -110,10 +110,9 @@ class Ledger(Protocol):
         """Up to ``n`` due outbox entries whose holds no freeze stops, marked as this owner's for so long."""
 
     async def settle(self, lease: Lease, outcomes: Sequence[Outcome], events: Sequence[Event],
-                     intents: Sequence[Intent] = (), hold_state: State | None = None,
-                     refused: Sequence[bytes] = ()) -> bool:  # fmt: skip
-        """Write what became of it; False: the lease was lost meanwhile, nothing was written. ``refused``: digests of those whom
-        the relay will not have, for the counts of their mailing."""
+                     intents: Sequence[Intent] = (), attempt: Attempt | None = None) -> bool:  # fmt: skip
+        """Write what became of it; False: the lease was lost meanwhile, nothing was written. ``attempt``: what that makes of the
+        hold whose content it was, and of the people for whom that was."""
 
     async def hold(self, hold_id: str) -> Hold | None: ...
 

@@ -7,16 +7,14 @@ the rest waits at its client", or "refused, with their sentence". Never here: co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.term import Term
-from smtpguard.lists.recipients import Classification, Kind
 from smtpguard.policy.admission import Live
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.mailing import Mailing, Person
+from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
@@ -112,38 +110,6 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
         quorum=quorum,
     )
     return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part)
-
-
-def everybody(gathering: Gathering) -> tuple[Person, ...]:
-    """Each recipient once, as counts know it; a list's address is as many people as are on the list, at its version."""
-    found: dict[bytes, Person] = {}
-    for one in gathering.counted.recipients:
-        if one.behind is not None:
-            found.update((person.digest, person) for person in _crowd(one, gathering))
-        elif one.digest:
-            member = Kind.MEMBER in one.kinds
-            found[one.digest] = Person(
-                digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
-            )
-    for touched in gathering.counted.touched.values():
-        if touched.by_address:
-            info = gathering.in_force.registry.lists[touched.name]
-            digest = gathering.in_force.registry.digester.of_canonical(f"list {touched.name} {touched.version}")
-            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)))  # fmt: skip
-    return tuple(found.values())
-
-
-def _crowd(one: Classification, gathering: Gathering) -> Iterator[Person]:
-    """Who is behind an address that expands: customers one by one where they are known so, and the others as one weight."""
-    behind, registry = one.behind, gathering.in_force.registry
-    assert behind is not None
-    for member in behind.members:
-        yield Person(digest=member, customer=True, lists=registry.members.naming(int.from_bytes(member, "big")))
-    if not behind.members and behind.customers:
-        yield Person(digest=behind.key, customer=True, lists=tuple(behind.lists), weight=behind.customers)
-    if behind.people > behind.customers:
-        others = registry.digester.of_canonical(f"others behind {behind.key.hex()}")
-        yield Person(digest=others, maybe=one.perhaps > 0, weight=behind.people - behind.customers)
 
 
 def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:

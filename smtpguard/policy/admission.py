@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from smtpguard.audit.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
-from smtpguard.policy.approval import Hold
+from smtpguard.policy.approval import NONE_YET, Hold, Settled, State
 from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
 from smtpguard.policy.staging import Progress, Stages
 from smtpguard.policy.verdict import Disposition, Verdict
@@ -222,6 +222,8 @@ class Lease:
     in_doubt: bool = False
     doubts: tuple[int, ...] = ()
     """Of each of ``recipients`` how many attempts ended without anybody knowing how; empty where all are 0."""
+    settled: Settled = NONE_YET
+    """Recipients of which it is known by now what became of them."""
 
 
 class Delivered(enum.Enum):
@@ -235,7 +237,8 @@ class Delivered(enum.Enum):
 class Outcome:
     """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
 
-    ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again.
+    ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again. One that FAILED after any
+    may have it.
     """
 
     recipient: Recipient
@@ -243,6 +246,19 @@ class Outcome:
     reply: str = ""
     next_at: datetime | None = None
     doubts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What one attempt has made of the hold whose content it was. ``state``: the hold's from now on, None for as it was.
+    ``settled``: of all recipients, once all are. ``sent``, ``failed``, ``doubted``: keyed digests of the people behind those
+    recipients of which it is known now."""
+
+    state: State | None = None
+    settled: Settled | None = None
+    sent: frozenset[bytes] = frozenset()
+    failed: frozenset[bytes] = frozenset()
+    doubted: frozenset[bytes] = frozenset()
 
 
 class LedgerError(Exception):

@@ -19,7 +19,10 @@ class State(enum.Enum):
     WAITING = "waiting"
     APPROVED = "approved"  # the release is in the outbox
     RELEASING = "releasing"  # at least one attempt was made
-    RELEASED = "released"  # every recipient is settled
+    RELEASED = "released"  # every recipient is settled, and the relay has it for one at least
+    UNDELIVERED = "undelivered"  # approved, and the relay took it for nobody
+    IN_DOUBT = "in-doubt"  # approved, and nobody knows whether the relay has it
+    GRANTED = "granted"  # a test that was approved: its mailing may pass, and nothing of the test itself is sent
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
@@ -37,6 +40,9 @@ class Move(enum.Enum):
     ADOPT = "adopt"  # a retry of what was answered 451
     ATTEMPT = "attempt"  # the delivery worker tries
     SETTLE = "settle"  # every recipient has it, or has a DSN
+    FAIL = "fail"  # none of them has it
+    DOUBT = "doubt"  # none has it for sure, and one may
+    GRANT = "grant"  # there is nothing to send of it
 
 
 TRANSITIONS: Mapping[tuple[State, Move], State] = {
@@ -48,13 +54,22 @@ TRANSITIONS: Mapping[tuple[State, Move], State] = {
     (State.VOID, Move.ADOPT): State.WAITING,
     (State.APPROVED, Move.ATTEMPT): State.RELEASING,
     (State.APPROVED, Move.SETTLE): State.RELEASED,
+    (State.APPROVED, Move.FAIL): State.UNDELIVERED,
+    (State.APPROVED, Move.DOUBT): State.IN_DOUBT,
+    (State.APPROVED, Move.GRANT): State.GRANTED,
     (State.RELEASING, Move.ATTEMPT): State.RELEASING,
     (State.RELEASING, Move.SETTLE): State.RELEASED,
+    (State.RELEASING, Move.FAIL): State.UNDELIVERED,
+    (State.RELEASING, Move.DOUBT): State.IN_DOUBT,
 }
-"""What is not here cannot happen. Released, rejected, withdrawn and expired are ends."""
+"""What is not here cannot happen. Released, undelivered, in doubt, granted, rejected, withdrawn and expired are ends."""
 
 LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
 """The states in which the same content and envelope, coming again, is this hold."""
+
+
+LET_GO = frozenset({State.APPROVED, State.RELEASING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT})
+"""The states of what people have let go, whatever became of it then."""
 
 
 def after(state: State, move: Move) -> State | None:
@@ -81,6 +96,28 @@ class Vote:
     comment: str = ""
     seen: frozenset[str] = frozenset()
     people: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Recipients of a release by what became of them. ``doubted``: the relay may have it for them, and nobody knows."""
+
+    sent: int = 0
+    failed: int = 0
+    doubted: int = 0
+
+    def __add__(self, other: Settled) -> Settled:
+        return Settled(
+            sent=self.sent + other.sent, failed=self.failed + other.failed, doubted=self.doubted + other.doubted
+        )
+
+    @property
+    def move(self) -> Move:
+        """What they come to, once all are settled."""
+        return Move.SETTLE if self.sent else Move.DOUBT if self.doubted else Move.FAIL
+
+
+NONE_YET = Settled()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +163,10 @@ class Hold:
     """Other writers, of copies, who are told what becomes of it."""
     kind: str = ""
     """"" or "test": sent to be approved beforehand, and never to be released itself."""
+    versions: tuple[tuple[str, str], ...] = ()
+    """Of each list that it is for by its address, the version of its index when it came: by that its people are counted."""
+    settled: Settled | None = None
+    """What became of its recipients, once that is known of all."""
 
     @property
     def scope(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ mailing (reading.fingerprint says when two are alike, store finds it), or what a
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -32,14 +32,33 @@ class Person:
 
 
 class Fate(enum.IntEnum):
-    """The last that became of a person's copy; what reached the relay's 250 stays that."""
+    """What is known of a person's copies: of several the last, save that what has gone on, or may have, is never taken back by
+    what becomes of another (``with_another``)."""
 
     NONE = 0
-    DEFERRED = 1
-    REFUSED = 2  # by the relay
+    DEFERRED = 1  # the client has it still
+    REFUSED = 2  # by the relay, for good
     HELD = 3
-    ADMITTED = 4  # decided to relay, without an outcome yet
+    ADMITTED = 4  # on its way: decided to relay or to release, and nobody has said what came of it
     RELAYED = 5
+    DOUBTED = 6  # the relay may have it, and nobody will ever know
+    AGAIN = 7  # on its way, and an earlier one may have arrived or is on its way too
+    STOPPED = 8  # held, and it does not go out: rejected, withdrawn, expired
+
+    def with_another(self, fate: Fate) -> Fate:
+        """After one more copy was decided on. ADMITTED here is still on its way, not there already."""
+        if self is Fate.RELAYED or (self in MAY_HAVE and fate not in (Fate.ADMITTED, Fate.DOUBTED)):
+            return self
+        return Fate.AGAIN if self in MAY_HAVE else fate
+
+    def failed(self, fate: Fate) -> Fate:
+        """After it is known of one copy that it did not arrive, by which ``fate``: of two nobody can say whether the other did."""
+        return {Fate.ADMITTED: fate, Fate.AGAIN: Fate.DOUBTED}.get(self, self)
+
+
+ON_THE_WAY = frozenset({Fate.ADMITTED, Fate.AGAIN})
+MAY_HAVE = ON_THE_WAY | {Fate.DOUBTED}
+LET_THROUGH = MAY_HAVE | {Fate.RELAYED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +102,33 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Distinct people by what last became of their copy. A list's address weighs as much as its people."""
+    """Distinct people, each once, by what became of their copies (Fate). A list's address weighs as much as its people.
+    ``relayed`` have it, as far as we know; ``doubted`` may; ``admitted`` have it on its way."""
 
     deferred: int = 0
     refused: int = 0
     held: int = 0
     admitted: int = 0
     relayed: int = 0
+    doubted: int = 0
+    stopped: int = 0
+
+    @classmethod
+    def of(cls, fates: Sequence[int]) -> Tally:
+        """``fates``: people by fate."""
+        return cls(
+            deferred=fates[Fate.DEFERRED],
+            refused=fates[Fate.REFUSED],
+            held=fates[Fate.HELD],
+            admitted=fates[Fate.ADMITTED] + fates[Fate.AGAIN],
+            relayed=fates[Fate.RELAYED],
+            doubted=fates[Fate.DOUBTED],
+            stopped=fates[Fate.STOPPED],
+        )
 
     @property
     def all(self) -> int:
-        return self.deferred + self.refused + self.held + self.admitted + self.relayed
+        return self.deferred + self.refused + self.held + self.admitted + self.relayed + self.doubted + self.stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +173,8 @@ class Mailing:
 
     @property
     def out(self) -> int:
-        """How many people it was let through to."""
-        return self.people.admitted + self.people.relayed
+        """How many people it was let through to, at most."""
+        return self.people.admitted + self.people.doubted + self.people.relayed
 
     @property
     def grants(self) -> tuple[Grant, ...]:

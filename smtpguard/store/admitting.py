@@ -14,7 +14,7 @@ from sqlalchemy import update
 from smtpguard.audit.chain import canonical
 from smtpguard.policy.admission import Admission, Ask, ContentMissing, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Fate, Grant, Mailing
+from smtpguard.policy.mailing import Fate, Grant
 from smtpguard.policy.verdict import Action, Held
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
@@ -96,7 +96,15 @@ class Run:
 
     def finish(self) -> None:
         self._tally.keep()
-        self._batch.execute(_SET_REACH, [_waiting(row, self._batch.roll.view(row)) for row in self._joined.values()])
+        self._batch.execute(_SET_REACH, [self._waiting(row) for row in self._joined.values()])
+
+    def _waiting(self, row: Row) -> tuple[int, int, str]:
+        """How many copies are stored under its hold, and for how many people it waits, those at its client too. Who has an earlier
+        copy waits for this one all the same, so that it is never less than before."""
+        mailing = self._batch.roll.view(row)
+        entry = self._entry(mailing.entry)
+        before = entry.reach if entry is not None else 0
+        return mailing.copies, max(before, mailing.people.held + mailing.people.deferred), mailing.entry
 
     def _under(self, adopted: Hold, row: Row | None) -> str | None:
         """The hold that an adopted one waits under: that of its mailing, if there is another by now."""
@@ -144,11 +152,15 @@ class Run:
     def _recorded(self, item: Item, row: Row, admission: Admission) -> bytes | None:
         """Count it under its mailing, and what was held of it under its one hold. Returns its people. A retry of what is held
         already is nothing new."""
-        if admission.hold is None and admission.adopt is None and isinstance(admission.disposition, Held):
+        roll, done = self._batch.roll, admission.disposition
+        taken = isinstance(done, Held) and bool(done.taken)  # what its MTA passes on, nobody knows until it is said
+        if admission.hold is None and admission.adopt is None and isinstance(done, Held):
+            if taken:
+                roll.became(row, admission.spared, Fate.DOUBTED, only={Fate.DEFERRED})
             return None
-        roll = self._batch.roll
-        fate = Fate.HELD if isinstance(admission.disposition, Held) else FATES[admission.verdict.action]
-        people = roll.record(row, item, fate, admission.named, admission.spared) if fate is not Fate.NONE else None
+        fate = Fate.HELD if isinstance(done, Held) else FATES[admission.verdict.action]
+        spared = dict.fromkeys(admission.spared, Fate.DOUBTED if taken else Fate.ADMITTED)
+        people = roll.record(row, item, fate, admission.named, spared) if fate is not Fate.NONE else None
         mailing = row.mailing
         if admission.progress is not None:
             mailing = replace(mailing, progress=admission.progress)
@@ -176,11 +188,6 @@ class Run:
         if twin is None or twin.hold_id != admission.adopt:
             raise ValueError("adopted a hold that is not this message's")
         return twin if twin.state is State.VOID else None
-
-
-def _waiting(row: Row, mailing: Mailing) -> tuple[int, int, str]:
-    """How many copies are stored under its hold, and how many people wait for it, those at its client too."""
-    return row.mailing.copies, mailing.people.held + mailing.people.deferred, mailing.entry
 
 
 def answered_as(admission: Admission) -> str | None:

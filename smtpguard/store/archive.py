@@ -53,7 +53,7 @@ class Archive:
         return await self._store.ask(lambda c: journal.of_kinds(c, _STOOD_STILL, limit, before))
 
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
-        return await self._store.ask(lambda c: growth(c, mailing_id))
+        return await self._store.ask(lambda c: growth(c, mailing_id), snapshot=True)
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.history(id)

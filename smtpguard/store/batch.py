@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, select, update
 
 from smtpguard.audit.chain import Seal, body_of, canonical, link, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.event import Event, Kind, outcome_of
 from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import schema
 from smtpguard.store.codec import FREEZE
@@ -149,10 +149,14 @@ class Batch:
             prev = hash
             if clear is not None:
                 clears.append((seq, clear))
-            if event.kind is Kind.OUTCOME:
-                self._settled[event.id] = str(event.data.get("outcome", ""))
+            if event.kind is Kind.OUTCOME and event.data.get("part"):
+                self.flush()
+                self.roll.part(event.id, arrived=event.data.get("outcome") == "relayed")
+            elif event.kind is Kind.OUTCOME:
+                self._settled[event.id] = outcome_of(event.data)
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
+                self.roll.doubt([event.id])
                 self.connection.execute(
                     update(schema.underway).where(schema.underway.c.id == event.id).values(doubt=True)
                 )
@@ -184,12 +188,14 @@ class Batch:
         with self._together():
             self._write_rows()
         if self._settled:
-            settled = list(self._settled)
-            self.roll.settle(self._settled)
-            self._settled.clear()
+            outcomes, self._settled = self._settled, {}
+            self.roll.settle(outcomes)
+            settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):
                 some = settled[start : start + _MOST_ROWS]
                 self.execute(f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt", [some])
+                if self._cursor.rowcount < len(some):  # of what is left it was said that nobody would ever know
+                    self.roll.doubt_ended({id: outcomes[id] for id in some})
 
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():

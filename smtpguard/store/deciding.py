@@ -6,14 +6,14 @@ meets what was decided. Never here: what may become of a hold (policy.approval),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from sqlalchemy import Connection, exists, func, select, update
 
-from smtpguard.policy.admission import Change, ContentMissing, Freeze, IntentKind, Lease
-from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Fate, Mailing
+from smtpguard.policy.admission import Attempt, Change, ContentMissing, Freeze, IntentKind, Lease
+from smtpguard.policy.approval import LET_GO, Hold, State
+from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.staging import Move
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
@@ -24,14 +24,13 @@ from smtpguard.store.schema import outbox
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 _FATES = {
     State.APPROVED: Fate.ADMITTED,
-    State.REJECTED: Fate.NONE,
-    State.WITHDRAWN: Fate.NONE,
-    State.EXPIRED: Fate.NONE,
+    State.REJECTED: Fate.STOPPED,
+    State.WITHDRAWN: Fate.STOPPED,
+    State.EXPIRED: Fate.STOPPED,
     State.VOID: Fate.DEFERRED,  # its client has it
 }
 """What becomes of people's copies with the state of the hold that they are in."""
 
-_APPROVED = (State.APPROVED, State.RELEASING, State.RELEASED)
 
 Follow = Callable[[Hold, Hold, Mailing | None, int], Change | None]
 """The lead, a copy of it, their mailing, and how many people the copy would reach: what becomes of it, None for nothing yet."""
@@ -80,7 +79,11 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
     if mailing is not row.mailing:
         roll.change(row, mailing)
     if hold.state is not before.state and hold.state in _FATES:
-        roll.became(row, holds.people(batch.connection, hold.hold_id), _FATES[hold.state], only=frozenset({Fate.HELD}))
+        held, apart = holds.people(batch.connection, hold.hold_id)
+        roll.became(row, held, _FATES[hold.state], only={Fate.HELD})
+        if hold.state is State.VOID:  # what was to leave at once has not left either
+            roll.failed(row, apart, Fate.DEFERRED)
+            roll.became(row, apart, Fate.DEFERRED, only={Fate.DOUBTED})
         if hold.state is State.APPROVED:
             roll.advance(row)
 
@@ -129,7 +132,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     if lead is None:
         return 0
     if (
-        lead.state in _APPROVED
+        lead.state in LET_GO
         and (row := batch.roll.by_name(lead.mailing_id)) is not None
         and batch.roll.view(row).grant is None
     ):
@@ -143,7 +146,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         copy = holds.find(batch.connection, copy_id)
         assert copy is not None
         row = batch.roll.by_name(copy.mailing_id)
-        people = holds.people(batch.connection, copy_id)
+        people, _ = holds.people(batch.connection, copy_id)
         new = batch.roll.waiting(row, people) if row is not None else 0
         made = step(lead, copy, batch.roll.view(row) if row is not None else None, new)
         if made is None:
@@ -155,18 +158,24 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     return done
 
 
-def delivered(batch: Batch, lease: Lease, refused: Sequence[bytes], *, whole: bool) -> None:
-    """A release of one of a mailing: whom the relay refused, and, once all is settled (``whole``), who has it."""
+def delivered(batch: Batch, lease: Lease, attempt: Attempt) -> None:
+    """What an attempt has made of a hold and, where it is one of a mailing, of the people behind its recipients. Before the
+    entry is settled, since whoever is on the way still may have become something else."""
     held = holds.find(batch.connection, lease.intent.hold_id or "")
     row = batch.roll.by_name(held.mailing_id) if held is not None and held.mailing_id else None
-    if held is None or row is None or lease.intent.kind is not IntentKind.RELEASE:
-        return
-    batch.roll.became(row, refused, Fate.REFUSED, only=frozenset({Fate.ADMITTED}))
-    if whole:
-        batch.roll.became(
-            row, holds.people(batch.connection, held.hold_id), Fate.RELAYED, only=frozenset({Fate.ADMITTED})
-        )
-    batch.roll.judge(row)
+    if held is not None and row is not None:
+        roll, of = batch.roll, holds.people(batch.connection, held.hold_id)
+        mine = set(of[lease.intent.kind is IntentKind.PART])
+        roll.became(row, mine.intersection(attempt.sent), Fate.RELAYED, only=set(Fate))
+        roll.became(row, mine.intersection(attempt.doubted), Fate.DOUBTED, only=ON_THE_WAY)
+        roll.failed(row, mine.intersection(attempt.failed), Fate.REFUSED)
+        if attempt.settled is not None and not attempt.settled.sent:  # who is known by no recipient got it by none
+            if attempt.settled.doubted:
+                roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
+            roll.failed(row, mine, Fate.REFUSED)
+        roll.judge(row)
+    if held is not None and attempt.state is not None:
+        holds.attempted(batch.connection, held, attempt, batch.now_us)
 
 
 def stop(batch: Batch, freeze: Freeze) -> None:

@@ -5,6 +5,7 @@ Never here: what may become of a hold (policy.approval), who decides (guard).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,10 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
 
 from smtpguard.audit.chain import microseconds
+from smtpguard.policy.admission import Attempt
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
-from smtpguard.store.roll import split
+from smtpguard.store.going import parted
 from smtpguard.store.schema import hold as table
 from smtpguard.store.seeking import marks_of, words_of
 
@@ -24,7 +26,7 @@ _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, ta
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
- AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state = 'released' AND attend_at > ? AND NOT EXISTS (
+ AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state IN ('released', 'granted') AND attend_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state = 'failed'))) ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
@@ -34,6 +36,8 @@ _FIRST_LOOK = timedelta(hours=1)
 def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
     """What columns say counts, since they are changed without the document."""
     document = json.loads(text)
+    if state == State.RELEASED.value and document.get("kind") == "test":
+        state = State.GRANTED.value  # as an earlier version wrote it
     document["state"], document["acknowledged"], document["lead"] = state, acknowledged, lead or ""
     if copies is not None:
         document["copies"] = copies
@@ -84,16 +88,19 @@ def grow(connection: Connection, hold: Hold) -> None:
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
-def people(connection: Connection, hold_id: str) -> list[bytes]:
-    """Digests of those to whom it was addressed, where it is one of a mailing."""
+def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[bytes]]:
+    """Where it is one of a mailing: digests of those for whom it is held, and of those who get it whatever becomes of it."""
     found = connection.execute(select(table.c.people).where(table.c.hold_id == hold_id)).scalar()
-    return [] if found is None else split(bytes(found))
+    return ([], []) if found is None else parted(bytes(found))
 
 
-def set_state(connection: Connection, hold_id: str, state: State, now_us: int) -> None:
-    """``attend_at`` of one that is over says since when."""
-    values = {"state": state.value} | ({"attend_at": now_us} if state is State.RELEASED else {})
-    connection.execute(update(table).where(table.c.hold_id == hold_id).values(**values))
+def attempted(connection: Connection, hold: Hold, attempt: Attempt, now_us: int) -> None:
+    """An attempt to release it has made something of it. ``attend_at`` of one that is over says since when."""
+    assert attempt.state is not None
+    values: dict[str, Any] = {"state": attempt.state.value}
+    if attempt.settled is not None:
+        values |= {"attend_at": now_us, "doc": HOLD.dumps(dataclasses.replace(hold, settled=attempt.settled))}
+    connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
 def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> None:

@@ -64,7 +64,8 @@ class Row:
         )  # fmt: skip
         return cls(
             known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
-            sums={int(k): v for k, v in kept["sums"].items()}, fates=kept["fates"], customers=kept["customers"],
+            sums={int(k): v for k, v in kept["sums"].items()},
+            fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"],
         )  # fmt: skip
 
@@ -81,13 +82,11 @@ class Row:
     def view(self, now: datetime) -> Mailing:
         """As it is, the items before in the batch included: a pause that is over has ended, and what was decided for a time that
         has passed stands no more."""
-        fates = self.fates
         return replace(
             self.mailing,
             first_at=_EPOCH + timedelta(microseconds=self.first_us),
             last_at=_EPOCH + timedelta(microseconds=self.last_us),
-            people=Tally(deferred=fates[Fate.DEFERRED], refused=fates[Fate.REFUSED], held=fates[Fate.HELD],
-                         admitted=fates[Fate.ADMITTED], relayed=fates[Fate.RELAYED]),
+            people=Tally.of(self.fates),
             customers=self.customers,
             messages=self.messages,
         ).standing(now)  # fmt: skip

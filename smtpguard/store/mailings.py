@@ -1,6 +1,6 @@
 """What people ask about mailings: which there are, one of them, and whom it has reached.
 
-What was let through counts as relayed once it is under way no more. Never here: finding a message's mailing, or counting (roll).
+What was let through counts as relayed once it is on its way no more. Never here: finding a message's mailing, or counting (roll).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, func, or_, select
 
 from smtpguard.audit.chain import microseconds
-from smtpguard.policy.mailing import Fate, Mailing, State
+from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing, State
+from smtpguard.store.going import LET_GO, Going, going
 from smtpguard.store.mailingrow import Row
-from smtpguard.store.roll import split
 from smtpguard.store.schema import mailing as table
-from smtpguard.store.schema import reached, underway
+from smtpguard.store.schema import reached
 
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc)
 _MANY = 500
@@ -62,39 +62,37 @@ def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]
     n = connection.execute(select(table.c.n).where(table.c.id == mailing_id)).scalar()
     if n is None:
         return {}
-    going = {digest for digests in _under_way(connection, [n]).values() for digest in digests}
+    now = going(connection, [n])[n]
     found: dict[bytes, Fate] = {}
     for start in range(0, len(digests), _MANY):
         some = digests[start : start + _MANY]
         query = select(reached.c.person, reached.c.fate).where(reached.c.n == n, reached.c.person.in_(some))
         for person, fate in connection.execute(query):
-            arrived = Fate(fate) is Fate.ADMITTED and bytes(person) not in going
-            found[bytes(person)] = Fate.RELAYED if arrived else Fate(fate)
+            found[bytes(person)] = _became(Fate(fate), bytes(person), now)
     return found
 
 
+def _became(fate: Fate, person: bytes, now: Going) -> Fate:
+    """What somebody who was let through has by now."""
+    if fate not in ON_THE_WAY:
+        return fate
+    if person in now.doubted:
+        return Fate.DOUBTED
+    return Fate.ADMITTED if person in now.people else Fate.RELAYED
+
+
 def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[Mailing]:
-    going = _under_way(connection, [row.n for row in rows])
+    under_way = going(connection, [row.n for row in rows])
     found = []
     for columns in rows:
         mailing = Row.read(*columns).view(now)
         people = mailing.people
-        still = _people(connection, columns.n, going.get(columns.n, ()))
-        tally = replace(
-            people, admitted=min(still, people.admitted), relayed=people.relayed + max(people.admitted - still, 0)
-        )
+        still = under_way[columns.n]
+        doubted = _people(connection, columns.n, still.doubted)
+        admitted = _people(connection, columns.n, still.people - still.doubted)
+        arrived = people.admitted - admitted - doubted
+        tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         found.append(replace(mailing, people=tally))
-    return found
-
-
-def _under_way(connection: Connection, ns: Sequence[int]) -> dict[int, set[bytes]]:
-    """Of each mailing those whose copies are on their way to the relay, or in doubt."""
-    found: dict[int, set[bytes]] = {}
-    query = select(underway.c.mailing, underway.c.people).where(
-        underway.c.mailing.in_(ns), underway.c.people.is_not(None)
-    )
-    for n, people in connection.execute(query):
-        found.setdefault(n, set()).update(split(bytes(people)))
     return found
 
 
@@ -103,6 +101,6 @@ def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:
     wanted, total = list(digests), 0
     for start in range(0, len(wanted), _MANY):
         some = reached.c.person.in_(wanted[start : start + _MANY])
-        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.fate == int(Fate.ADMITTED))
+        query = select(func.sum(reached.c.weight)).where(reached.c.n == n, some, reached.c.fate.in_(LET_GO))
         total += int(connection.execute(query).scalar() or 0)
     return total

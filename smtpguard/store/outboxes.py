@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.admission import Delivered, Freeze, Intent, IntentKind, Lease, Outcome
-from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.approval import NONE_YET, Hold, Settled, State
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD, INTENT, RECIPIENT
 from smtpguard.store.schema import delivery, hold, outbox
@@ -104,6 +104,7 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
     for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
         if row.next_at <= batch.now_us:
             waiting.setdefault(row.intent_id, []).append((row.recipient, row.state, row.doubts))
+    settled = _settled(batch.connection, chosen)
     leases = []
     for intent_id in chosen:
         row = rows[intent_id]
@@ -119,9 +120,26 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
                 created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
                 in_doubt=row.owner is not None or any(s == Delivered.IN_DOUBT.value for _, s, _ in due),
                 doubts=tuple(n for _, _, n in due) if any(n for _, _, n in due) else (),
+                settled=settled.get(intent_id, NONE_YET),
             )
         )
     return leases
+
+
+def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settled]:
+    """What earlier attempts came to. One that failed after a doubt is in doubt for good."""
+    doubted = delivery.c.doubts > 0
+    query = select(delivery.c.intent_id, delivery.c.state, doubted, func.count()).where(
+        delivery.c.intent_id.in_(intents), delivery.c.state.not_in(_PENDING)
+    )
+    found: dict[str, Settled] = {}
+    for intent_id, state, doubt, n in connection.execute(
+        query.group_by(delivery.c.intent_id, delivery.c.state, doubted)
+    ):
+        sent = state == Delivered.SENT.value
+        more = Settled(sent=n) if sent else Settled(doubted=n) if doubt else Settled(failed=n)
+        found[intent_id] = found.get(intent_id, NONE_YET) + more
+    return found
 
 
 def _choose(batch: Batch, n: int) -> list[str]:
@@ -158,27 +176,28 @@ def stops(freezes: Iterable[Freeze], held: Hold, now: datetime) -> bool:
     )
 
 
-def settle(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> bool:
-    """Write what became of each recipient. False: another lease was given meanwhile, or it is settled; nothing is written."""
+def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[dict[str, object]] | None:
+    """What became of each recipient, as rows. None: another lease was given meanwhile, or it is settled: nothing is to be
+    written."""
     batch.flush()
     row = batch.connection.execute(
         select(outbox.c.token, outbox.c.done).where(outbox.c.intent_id == lease.lease_id)
     ).one_or_none()
     if row is None or row.token != lease.token or row.done:
-        return False
+        return None
     known: dict[str, list[int]] = {}
     pending = select(delivery.c.n, delivery.c.recipient).where(
         delivery.c.intent_id == lease.lease_id, delivery.c.state.in_(_PENDING)
     )
     for n, recipient in batch.connection.execute(pending.order_by(delivery.c.n)):
         known.setdefault(recipient, []).append(n)
-    changes = []
+    made: list[dict[str, object]] = []
     for outcome in outcomes:
         numbers = known.get(RECIPIENT.dumps(outcome.recipient))
         if not numbers:
             raise ValueError("an outcome for a recipient that was not leased")
         again = batch.now_us if outcome.next_at is None else microseconds(outcome.next_at)
-        changes.append(
+        made.append(
             {
                 "b_intent": lease.lease_id,
                 "b_n": numbers.pop(0),
@@ -188,6 +207,11 @@ def settle(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> bool:
                 "b_doubts": outcome.doubts,
             }
         )
+    return made
+
+
+def settle(batch: Batch, lease: Lease, changes: Sequence[dict[str, object]]) -> None:
+    """Write them; an entry of which nobody is to be tried again is done."""
     if changes:
         batch.connection.execute(_SET_DELIVERY, changes)
     next_at = batch.connection.execute(
@@ -205,4 +229,3 @@ def settle(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> bool:
             leased_until=0,
         )
     )
-    return True

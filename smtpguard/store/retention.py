@@ -14,13 +14,13 @@ from sqlalchemy import delete, exists, func, select
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import LIVE, State
 from smtpguard.store import contents, forgetting, journal
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
 
-_SETTLED = [s.value for s in (State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID)]
+_SETTLED = [s.value for s in State if s not in LIVE]
 DOUBTS = timedelta(days=7)
 SLICE = 500
 CUT = 10_000
@@ -55,9 +55,9 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
-    batch.connection.execute(delete(underway).where(underway.c.at < microseconds(batch.now - DOUBTS)))
     _lifted(batch, batch.now - keep.addresses)
     mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
+    _forget_doubts(batch, batch.now - DOUBTS)
     taken = replace(taken, contents=len(old), holds=gone, private=private, entries=entries, mailings=mailings)
     if taken.contents or gone or private or entries:
         data: dict[str, int] = {"contents": len(old), "holds": gone, "private": private, "entries": entries}
@@ -68,6 +68,13 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     if base is not None:
         journal.mark(batch, base=base)
     return replace(taken, more=more)
+
+
+def _forget_doubts(batch: Batch, before: datetime) -> None:
+    """That a retry is one of what nobody knows the end of. Of those for whom it was that stays so."""
+    old = underway.c.at < microseconds(before)
+    batch.roll.doubt(list(batch.connection.execute(select(underway.c.id).where(old)).scalars()))
+    batch.connection.execute(delete(underway).where(old))
 
 
 def _old_contents(batch: Batch, before: datetime) -> list[str]:

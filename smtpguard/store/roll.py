@@ -8,16 +8,19 @@ taken off. Admissions are serial, so all this is exact over processes. Never her
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from sqlalchemy import Connection
+
 from smtpguard.policy.admission import Ask, Item
-from smtpguard.policy.mailing import DAY, Fate, Mailing
+from smtpguard.policy.mailing import DAY, LET_THROUGH, ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.staging import Move
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.finding import Finder
+from smtpguard.store.going import going, joined, parted, split
 from smtpguard.store.kinds import CUSTOMER, CUSTOMERS, MAYBE, kinds, on_list, renewed
 from smtpguard.store.mailingrow import COLUMNS, Copy, Row, called
 from smtpguard.store.memory import Memory
@@ -27,11 +30,13 @@ WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
 """A mailing of which nothing has come for so long is over."""
 _MANY = 500  # values in one IN (...)
+_NOBODY: Mapping[bytes, Fate] = {}
 
 
 class Page(Protocol):
     """What a roll needs of the batch that it belongs to."""
 
+    connection: Connection
     secret: bytes
     now: datetime
     now_us: int
@@ -143,6 +148,18 @@ class Roll:
             sql = f"SELECT person, at, kind, weight, fate, content FROM reached WHERE n = {n:d} AND person IN ({{}})"
             for person, at, kind, weight, fate, content in self._select(sql, digests):
                 people[bytes(person)] = Copy(at, kind, weight, Fate(fate), bytes(content))
+            let_go = [d for d in digests if (one := people[d]) is not None and one.fate in ON_THE_WAY]
+            if let_go:
+                self._arrived(self._rows[n], let_go)
+
+    def _arrived(self, row: Row, let_go: Iterable[bytes]) -> None:
+        """Before anything else becomes of somebody who was let through: whose copy is not on its way any more has it."""
+        now = going(self._page.connection, [row.known.n])[row.known.n]
+        for digest in let_go:
+            if digest in now.doubted:
+                self._set(row, digest, Fate.DOUBTED)
+            elif digest not in now.people:
+                self._set(row, digest, Fate.RELAYED)
 
     def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
         for start in range(0, len(values), _MANY):
@@ -158,7 +175,7 @@ class Roll:
         """How many people it would let through who have nothing of the mailing yet."""
         there = row.people
         return sum(
-            p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.fate not in _LET_THROUGH
+            p.weight for p in item.everybody if (old := there.get(p.digest)) is None or old.fate not in LET_THROUGH
         )
 
     def counts(self, row: Row, item: Item) -> tuple[dict[Ask, int], dict[Ask, int]]:
@@ -193,17 +210,17 @@ class Roll:
     # -- what is written
 
     def record(
-        self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: frozenset[bytes] = frozenset()
+        self, row: Row, item: Item, fate: Fate, named: tuple[str, str, str], spared: Mapping[bytes, Fate] = _NOBODY
     ) -> bytes:
-        """Somebody's copy was decided on; ``spared`` get theirs whatever it was. Returns the people, for what becomes of it
-        later. Who is let through a second time while nobody has said that the first failed has it: too many are counted so,
-        never too few."""
+        """Somebody's copy was decided on; of ``spared`` something else becomes. Returns the people, for what becomes of it
+        later, those apart."""
         now, content = self._page.now_us, _content(item)
         lists = list(row.mailing.lists)
         counts = fate in (Fate.HELD, Fate.ADMITTED)
-        digests = []
+        held: list[bytes] = []
+        apart: list[bytes] = []
         for person, kind in kinds(lists, item.everybody):
-            digests.append(person.digest)
+            (apart if person.digest in spared else held).append(person.digest)
             old = row.people.get(person.digest)
             before = old or Copy(0, 0, person.weight, Fate.NONE, b"")
             inside = before.at > row.floor
@@ -215,9 +232,7 @@ class Roll:
             if at > row.floor:
                 row.sums[kind] = row.sums.get(kind, 0) + before.weight
             row.customers += before.weight * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
-            became = Fate.ADMITTED if person.digest in spared else fate
-            if before.fate is Fate.RELAYED or (before.fate is became is Fate.ADMITTED):
-                became = Fate.RELAYED
+            became = before.fate.with_another(spared.get(person.digest, fate))
             row.fates[before.fate] -= before.weight
             row.fates[became] += before.weight
             self._put(row, person.digest, Copy(at, kind, before.weight, became, content), old)
@@ -229,24 +244,32 @@ class Roll:
             )
         elif len(lists) > len(row.mailing.lists):
             row.mailing = replace(row.mailing, lists=tuple(lists))
-        return b"".join(digests)
+        return joined(held, apart)
 
-    def became(self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: frozenset[Fate]) -> int:
-        """Something became of copies after they were decided on: of the people whose copies are ``only`` there so far.
-        Returns how many people that were."""
-        digests = list(digests)
-        self._load_people((row, digest) for digest in digests)
-        moved = 0
-        for digest in dict.fromkeys(digests):
-            old = row.people.get(digest)
-            if old is None or old.fate not in only or old.fate is fate:
-                continue
-            row.fates[old.fate] -= old.weight
-            row.fates[fate] += old.weight
-            moved += old.weight
-            self._put(row, digest, replace(old, fate=fate), old)
-        row.changed = row.changed or bool(moved)
-        return moved
+    def became(self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: Collection[Fate]) -> None:
+        """Something became of copies after they were decided on: of the people whose copies are ``only`` there so far."""
+        for digest, old in self._there(row, digests):
+            if old.fate in only:
+                self._set(row, digest, fate)
+
+    def failed(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+        """A copy that was on its way to each of these did not arrive; the client has it (DEFERRED), or nobody (REFUSED)."""
+        for digest, old in self._there(row, digests):
+            self._set(row, digest, old.fate.failed(fate))
+
+    def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
+        wanted = list(dict.fromkeys(digests))
+        self._load_people((row, digest) for digest in wanted)
+        return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
+
+    def _set(self, row: Row, digest: bytes, fate: Fate) -> None:
+        old = row.people[digest]
+        if old is None or old.fate is fate:
+            return
+        row.fates[old.fate] -= old.weight
+        row.fates[fate] += old.weight
+        row.changed = True
+        self._put(row, digest, replace(old, fate=fate), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
         """What people or time decided about it."""
@@ -254,9 +277,7 @@ class Roll:
 
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
         """How many of these people have nothing of it yet."""
-        digests = list(dict.fromkeys(digests))
-        self._load_people((row, digest) for digest in digests)
-        return sum(p.weight for d in digests if (p := row.people.get(d)) is not None and p.fate not in _LET_THROUGH)
+        return sum(one.weight for _, one in self._there(row, digests) if one.fate not in LET_THROUGH)
 
     def advance(self, row: Row, and_then: int = 0) -> None:
         """How far a release in stages is with those who were let through; ``and_then``: so many more do not fit in."""
@@ -273,16 +294,40 @@ class Roll:
     def settle(self, outcomes: Mapping[str, str]) -> None:
         """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
         it unless something else is said, so that most of the time nothing is to be written."""
-        failed = [id for id, outcome in outcomes.items() if outcome != "relayed"]
-        sql = "SELECT id, mailing, people FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
-        found = list(self._select(sql, failed))
-        self._load({n for _, n, _ in found})
-        for id, n, people in found:
-            row = self._rows.get(n)
+        for id, row, people in self._underway([id for id, outcome in outcomes.items() if outcome != "relayed"]):
+            fate = Fate.REFUSED if outcomes[id] == "refused" else Fate.DEFERRED  # the client has it still
+            self.failed(row, people, fate)
+            self.judge(row)
+
+    def doubt(self, ids: Sequence[str]) -> None:
+        """Of these verdicts to relay nobody knows whether they were carried out."""
+        for _, row, people in self._underway(ids):
+            self.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
+
+    def doubt_ended(self, outcomes: Mapping[str, str]) -> None:
+        """The outcome of some of which that was said has come after all."""
+        for id, row, people in self._underway(list(outcomes)):
+            fate = {"relayed": Fate.RELAYED, "refused": Fate.REFUSED}.get(outcomes[id], Fate.DEFERRED)
+            self.became(row, people, fate, only={Fate.DOUBTED})
+
+    def part(self, hold_id: str, *, arrived: bool) -> None:
+        """The part of a held message that its MTA passes on itself, to those who get it whatever becomes of the rest."""
+        for name, people in self._page.select(
+            "SELECT mailing, people FROM hold WHERE hold_id = ? AND people IS NOT NULL", (hold_id,)
+        ):
+            row = self.by_name(name)
             if row is not None:
-                fate = Fate.REFUSED if outcomes[id] == "refused" else Fate.DEFERRED  # the client has it still
-                self.became(row, split(bytes(people)), fate, only=frozenset({Fate.ADMITTED}))
-                self.judge(row)
+                fate = Fate.RELAYED if arrived else Fate.DEFERRED
+                self.became(row, parted(bytes(people))[1], fate, only={Fate.DOUBTED})
+
+    def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
+        """Of verdicts to relay that are not settled: the mailing and its people, all of them looked up."""
+        sql = "SELECT id, mailing, people FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
+        found = list(self._select(sql, ids))
+        self._load({n for _, n, _ in found})
+        parts = [(id, row, split(bytes(people))) for id, n, people in found if (row := self._rows.get(n)) is not None]
+        self._load_people((row, digest) for _, row, people in parts for digest in people)
+        return parts
 
     def judge(self, row: Row) -> None:
         """Let a release in stages see how it is taken."""
@@ -317,13 +362,6 @@ class Roll:
                     filed.extend((key, row.known.n) for key in self._finder.filed_under(row.known))
                     self._page.counted += 1
                 row.new = row.changed = False
-
-
-_LET_THROUGH = frozenset({Fate.ADMITTED, Fate.RELAYED})
-
-
-def split(people: bytes) -> list[bytes]:
-    return [people[at : at + 8] for at in range(0, len(people), 8)]
 
 
 def _content(item: Item) -> bytes:

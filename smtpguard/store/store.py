@@ -25,6 +25,7 @@ from smtpguard.audit.proof import Proof
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
+    Attempt,
     Change,
     Freeze,
     Gate,
@@ -71,9 +72,9 @@ class Store:
         await self._writer.stop()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    async def _read(self, query: Callable[[Connection], T]) -> T:
+    async def _read(self, query: Callable[[Connection], T], *, snapshot: bool = False) -> T:
         def run() -> T:
-            with self._database.read() as connection:
+            with self._database.read(snapshot=snapshot) as connection:
                 return query(connection)
 
         running = asyncio.get_running_loop().run_in_executor(self._readers, run)
@@ -121,7 +122,7 @@ class Store:
 
     async def mailing(self, mailing_id: str) -> Mailing | None:
         now = self._clock.now()
-        return await self._read(lambda c: mailings.find(c, mailing_id, now))
+        return await self._read(lambda c: mailings.find(c, mailing_id, now), snapshot=True)
 
     async def mailings(
         self,
@@ -132,13 +133,13 @@ class Store:
         before: tuple[datetime, str] | None = None,
     ) -> Sequence[Mailing]:
         now = self._clock.now()
-        return await self._read(lambda c: mailings.newest(c, least, state, limit, now, before))
+        return await self._read(lambda c: mailings.newest(c, least, state, limit, now, before), snapshot=True)
 
     async def mailings_named(self, prefix: str) -> Sequence[str]:
         return await self._read(lambda c: mailings.named(c, prefix))
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
-        return await self._read(lambda c: mailings.reached_by(c, mailing_id, digests))
+        return await self._read(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)
 
     async def change_mailing(
         self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
@@ -193,20 +194,19 @@ class Store:
         outcomes: Sequence[Outcome],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        hold_state: State | None = None,
-        refused: Sequence[bytes] = (),
+        attempt: Attempt | None = None,
     ) -> bool:
         def write(batch: Batch) -> bool:
             sealed = batch.sealed(events)
             rows = [outboxes.rows_of(intent, batch.now_us) for intent in intents]
-            if not outboxes.settle(batch, lease, outcomes):
+            changes = outboxes.changes(batch, lease, outcomes)
+            if changes is None:
                 return False
+            if attempt is not None:
+                deciding.delivered(batch, lease, attempt)
+            outboxes.settle(batch, lease, changes)
             batch.append(sealed)
             outboxes.write(batch, rows)
-            if hold_state is not None and lease.intent.hold_id is not None:
-                holds.set_state(batch.connection, lease.intent.hold_id, hold_state, batch.now_us)
-            if refused or hold_state is State.RELEASED:
-                deciding.delivered(batch, lease, refused, whole=hold_state is State.RELEASED)
             return True
 
         settled: bool = await self._writer.submit(write)
@@ -255,9 +255,9 @@ class Store:
         """By the clock that the store writes with."""
         return self._clock.now()
 
-    async def ask(self, query: Callable[[Connection], T]) -> T:
-        """For the other answers of this room (archive)."""
-        return await self._read(query)
+    async def ask(self, query: Callable[[Connection], T], *, snapshot: bool = False) -> T:
+        """For the other answers of this room (archive). ``snapshot``: several statements that must agree."""
+        return await self._read(query, snapshot=snapshot)
 
     async def write(self, step: Callable[[Batch], T]) -> T:
         """What others write beside the ledger (people, hooks): one step in the writer's thread, committed on return."""

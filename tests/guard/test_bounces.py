@@ -124,7 +124,7 @@ async def test_a_4xx_is_given_up_after_two_days_and_the_sender_heard_of_the_dela
     assert delayed.data["action"] == "delayed"
     assert delayed.data["retry_until"] == "2026-03-04T09:00:00Z"
     await office.until_quiet(timedelta(hours=2), 3)
-    assert await office.state(hold_id) is State.RELEASED
+    assert await office.state(hold_id) is State.UNDELIVERED
     assert [d.data["action"] for d in office.dsns()] == ["delayed", "failed"]
     assert "release failed 451 4.7.1" in await office.journal(hold_id)
     assert office.relay.has(RAMADAN) == 0

@@ -104,7 +104,7 @@ async def test_a_way_out_that_fails_unforeseen_is_in_doubt_and_ends(office: Offi
     hold_id = await office.approved()
     office.relay.raises = RuntimeError("bug")
     await office.until_quiet(steps=10)
-    assert await office.state(hold_id) is State.RELEASED
+    assert await office.state(hold_id) is State.IN_DOUBT
     assert len(office.relay.asked) == 2 + len(office.dsns()) * 2
     assert "in-doubt in-doubt RuntimeError" in await office.journal(hold_id)
 

@@ -23,13 +23,14 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.admission import (
+    Attempt,
     Delivered,
     Intent,
     IntentKind,
     Lease,
     Outcome,
 )
-from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.approval import NONE_YET, Hold, Settled, State
 from tests.guard.house import KEY, MONDAY, Clock, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
@@ -40,6 +41,7 @@ class FakeLedger:
     def __init__(self, clock: Clock, hold: Hold, intent: Intent, content: Message) -> None:
         self.clock, self._hold, self._content = clock, hold, content
         self.states: list[State] = []
+        self.over: Settled | None = None
         self.events: list[Event] = []
         self.entries: dict[str, Entry] = {}
         self.put(intent)
@@ -66,6 +68,7 @@ class FakeLedger:
                         attempts=entry.attempts - 1,
                         created_at=entry.created_at,
                         doubts=tuple(p[1] for p in due.values()),
+                        settled=entry.settled,
                     )
                 )
         return found
@@ -76,14 +79,17 @@ class FakeLedger:
         outcomes: Sequence[Outcome],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        hold_state: State | None = None,
-        refused: Sequence[bytes] = (),
+        attempt: Attempt | None = None,
     ) -> bool:
         entry = self.entries[lease.lease_id]
         if entry.token != lease.token or not entry.pending:
             return False
         for o in outcomes:
             del entry.pending[o.recipient]
+            if o.delivered is Delivered.SENT:
+                entry.settled += Settled(sent=1)
+            elif o.delivered is Delivered.FAILED:
+                entry.settled += Settled(doubted=1) if o.doubts else Settled(failed=1)
             if o.delivered in (Delivered.RETRY, Delivered.IN_DOUBT):
                 assert o.next_at is not None
                 entry.pending[o.recipient] = (o.next_at, o.doubts)
@@ -91,8 +97,10 @@ class FakeLedger:
         self.events += events
         for intent in intents:
             self.put(intent)
-        if hold_state is not None:
-            self.states.append(hold_state)
+        if attempt is not None and attempt.state is not None:
+            self.states.append(attempt.state)
+            self.over = attempt.settled or self.over
+            assert attempt.settled in (None, entry.settled)
         return True
 
     async def hold(self, hold_id: str) -> Hold | None:
@@ -110,6 +118,7 @@ class Entry:
     attempts: int = 0
     pending: dict[Recipient, tuple[datetime, int]] = field(default_factory=dict)
     leased_until: datetime = MONDAY
+    settled: Settled = NONE_YET
 
     def __post_init__(self) -> None:
         self.pending = dict.fromkeys(self.intent.recipients, (self.created_at, 0))
@@ -190,6 +199,10 @@ class NoLists:
 
     recipients = ()
 
+    @property
+    def touched(self) -> dict[str, Any]:
+        return {}
+
 
 class Open:
     def fence(self, **_: Any) -> Callable[[], bool]:
@@ -252,8 +265,13 @@ def test_nothing_is_lost_and_duplicates_are_bounded_whatever_happens(held: Hold,
             clock.pass_(minutes=31)
 
     asyncio.run(live())
-    assert ledger.states[-1] is State.RELEASED
-    assert ledger.states.count(State.RELEASED) == 1
+    assert ledger.states[:-1] == [State.RELEASING] * (len(ledger.states) - 1)
+    assert ledger.over is not None
+    assert ledger.over.sent + ledger.over.failed + ledger.over.doubted == len(held.envelope.recipients)
+    assert ledger.over.sent == len(relay.known)
+    assert ledger.over.failed <= sum(address not in relay.taken for address in map(str, held.envelope.addresses))
+    expected = State.RELEASED if relay.known else State.IN_DOUBT if ledger.over.doubted else State.UNDELIVERED
+    assert ledger.states[-1] is expected
     dsns = [e.intent.data for e in ledger.entries.values() if e.intent.kind is IntentKind.DSN]
     failed = {r["address"] for d in dsns if d["action"] == "failed" for r in d["recipients"]}
     for address in map(str, held.envelope.addresses):

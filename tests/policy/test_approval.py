@@ -41,15 +41,18 @@ GROUPS = {
 
 # Written out by hand, row by state and column by move, so that the table under test is not compared with itself.
 EXPECTED = """
-           approve  reject   withdraw  expire  void adopt   attempt   settle
-waiting    approved rejected withdrawn expired void -       -         -
-approved   -        -        -         -       -    -       releasing released
-releasing  -        -        -         -       -    -       releasing released
-released   -        -        -         -       -    -       -         -
-rejected   -        -        -         -       -    -       -         -
-withdrawn  -        -        -         -       -    -       -         -
-expired    -        -        -         -       -    -       -         -
-void       -        -        -         -       -    waiting -         -
+            approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant
+waiting     approved rejected withdrawn expired void -       -         -        -           -        -
+approved    -        -        -         -       -    -       releasing released undelivered in-doubt granted
+releasing   -        -        -         -       -    -       releasing released undelivered in-doubt -
+released    -        -        -         -       -    -       -         -        -           -        -
+undelivered -        -        -         -       -    -       -         -        -           -        -
+in-doubt    -        -        -         -       -    -       -         -        -           -        -
+granted     -        -        -         -       -    -       -         -        -           -        -
+rejected    -        -        -         -       -    -       -         -        -           -        -
+withdrawn   -        -        -         -       -    -       -         -        -           -        -
+expired     -        -        -         -       -    -       -         -        -           -        -
+void        -        -        -         -       -    waiting -         -        -           -        -
 """
 
 

@@ -14,7 +14,19 @@ from pydantic import BaseModel, Field
 from smtpguard.console.api.models import Comment, PageQuery, ReasonRow, Sent, Time
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-StateName = Literal["waiting", "approved", "releasing", "released", "rejected", "withdrawn", "expired", "void"]
+StateName = Literal[
+    "waiting",
+    "approved",
+    "releasing",
+    "released",
+    "undelivered",
+    "in-doubt",
+    "granted",
+    "rejected",
+    "withdrawn",
+    "expired",
+    "void",
+]
 
 
 class ListRef(BaseModel):

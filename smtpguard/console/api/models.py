@@ -77,7 +77,9 @@ class StageRow(BaseModel):
 
 
 class MailingRow(BaseModel):
-    """One mailing. Numbers are of people, each once; ``deferred``: those whose copy waits at its client."""
+    """One mailing. Numbers are of people, each once: ``relayed`` have it, as far as is known, and ``doubted`` may; to ``admitted`` it is
+    on its way; ``held``: for people to decide; of ``deferred`` the client has the copy; ``refused`` by the relay; ``stopped``: held, and
+    it does not go out."""
 
     id: str
     subject: str
@@ -88,6 +90,8 @@ class MailingRow(BaseModel):
     held: int
     deferred: int
     refused: int
+    doubted: int
+    stopped: int
     customers: int
     messages: int
     copies: int

@@ -16,9 +16,9 @@ from smtpguard.console.pages.waiting import Wanted, rows
 from smtpguard.console.paging import PAGE, cursor
 from smtpguard.console.screen import desk, page, speech
 from smtpguard.console.telling import told
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import LET_GO, State
 
-DECIDED = (State.APPROVED, State.RELEASING, State.RELEASED, State.REJECTED, State.WITHDRAWN, State.EXPIRED)
+DECIDED = (*LET_GO, State.GRANTED, State.REJECTED, State.WITHDRAWN, State.EXPIRED)
 
 
 @for_roles(*ROLES)

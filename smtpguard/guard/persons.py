@@ -1,0 +1,47 @@
+"""The recipients of a message as people, as counts know them: each by a keyed digest, a list's address by its version.
+
+Never here: the counting (store), or what a recipient is to the lists (lists.registry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.lists.registry import Registry
+from smtpguard.policy.mailing import Person
+
+_NOW: Mapping[str, str] = {}
+
+
+def persons(counted: Classified, registry: Registry, versions: Mapping[str, str] = _NOW) -> tuple[Person, ...]:
+    """Each recipient once; a list's address is as many people as are on the list, at its version. ``versions``: those of lists at
+    an earlier time, by which their people were counted then."""
+    found: dict[bytes, Person] = {}
+    for one in counted.recipients:
+        if one.behind is not None:
+            found.update((person.digest, person) for person in _crowd(one, registry))
+        elif one.digest:
+            member = Kind.MEMBER in one.kinds
+            found[one.digest] = Person(
+                digest=one.digest, customer=member, maybe=bool(one.doubt) and not member, lists=one.lists
+            )
+    for touched in counted.touched.values():
+        if touched.by_address:
+            info, version = registry.lists[touched.name], versions.get(touched.name, touched.version)
+            digest = registry.digester.of_canonical(f"list {touched.name} {version}")
+            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)))  # fmt: skip
+    return tuple(found.values())
+
+
+def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:
+    """Who is behind an address that expands: customers one by one where they are known so, and the others as one weight."""
+    behind = one.behind
+    assert behind is not None
+    for member in behind.members:
+        yield Person(digest=member, customer=True, lists=registry.members.naming(int.from_bytes(member, "big")))
+    if not behind.members and behind.customers:
+        yield Person(digest=behind.key, customer=True, lists=tuple(behind.lists), weight=behind.customers)
+    if behind.people > behind.customers:
+        others = registry.digester.of_canonical(f"others behind {behind.key.hex()}")
+        yield Person(digest=others, maybe=one.perhaps > 0, weight=behind.people - behind.customers)

@@ -1,0 +1,393 @@
+"""What is known of people's copies, from the verdict to the relay's last word: nobody is said to have what did not reach them, and
+nobody not to have what may have. On both engines, by what the tables tell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Admission, Attempt, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
+from smtpguard.policy.approval import Settled, State
+from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, Tally
+from smtpguard.policy.verdict import Action, Held, Verdict
+from smtpguard.store.archive import Archive
+from smtpguard.store.retention import Retention
+from smtpguard.store.store import Store
+from tests.store.making import CONTENT, Clock, a_hold, event, release
+from tests.store.test_mailings import admit, of, outcome, person
+
+LIST = person("news v1", weight=1200)
+
+
+async def one(store: Store) -> Mailing:
+    (mailing,) = await store.mailings()
+    return mailing
+
+
+async def tally(store: Store) -> Tally:
+    return (await one(store)).people
+
+
+async def fates(store: Store, *names: str) -> list[Fate]:
+    """Of each of them; NONE for whom it has not come."""
+    found = await store.reached_by((await one(store)).mailing_id, [person(name).digest for name in names])
+    return [found.get(person(name).digest, Fate.NONE) for name in names]
+
+
+async def hold(store: Store, id: str, *people: object, apart: Sequence[str] = (), by_wire: bool = False) -> str:
+    """One copy is held; ``apart`` get theirs now, from the outbox or from the MTA itself. Returns its id."""
+    await store.keep(CONTENT)
+    colleagues = frozenset(person(name).digest for name in apart)
+
+    def step(live: Live) -> Admission:
+        assert live.mailing is not None
+        made = a_hold(id, mailing_id=live.mailing.mailing_id, at=live.now)
+        part = Intent(intent_id=f"{id}-part", kind=IntentKind.PART, reverse_path=None,
+                      recipients=release(id, *(f"{name}@x.example" for name in apart)).recipients, hold_id=id,
+                      content_sha256=CONTENT.sha256)  # fmt: skip
+        return Admission(
+            verdict=Verdict(action=Action.HOLD),
+            events=(event(Kind.VERDICT, id, at=live.now, action="hold", hold=id),),
+            disposition=Held(hold_id=id, taken=made.envelope.recipients if by_wire else ()),
+            hold=made,
+            intents=(part,) if apart and not by_wire else (),
+            spared=colleagues,
+        )
+
+    await store.admit(of(id, *people, *apart), step)  # type: ignore[arg-type]
+    return id
+
+
+async def becomes(store: Store, id: str, state: State, *intents: Intent) -> None:
+    await store.change(id, lambda h: Change(hold=replace(h, state=state), intents=intents))
+
+
+async def approved(store: Store, id: str, *to: str) -> None:
+    await becomes(store, id, State.APPROVED, release(id, *(to or ("c@list.example",))))
+
+
+async def leased(store: Store, id: str) -> Lease:
+    (lease,) = [one for one in await store.lease("one", 100, 60) if one.lease_id == id]
+    return lease
+
+
+def last(lease: Lease, delivered: Delivered, clock: Clock, doubts: int = 0) -> list[Outcome]:
+    again = clock.now() + timedelta(minutes=1) if delivered in (Delivered.RETRY, Delivered.IN_DOUBT) else None
+    return [Outcome(recipient=r, delivered=delivered, next_at=again, doubts=doubts) for r in lease.recipients]
+
+
+def of_all(digests: Sequence[bytes], became: str, **more: int) -> Attempt:
+    """All of them have come to the same."""
+    settled = Settled(**{became: 1, **more})
+    states = {"sent": State.RELEASED, "failed": State.UNDELIVERED, "doubted": State.IN_DOUBT}
+    return Attempt(state=states[became], settled=settled, **{became: frozenset(digests)})  # type: ignore[arg-type]
+
+
+DELIVERED = {"sent": (Delivered.SENT, 0), "failed": (Delivered.FAILED, 0), "doubted": (Delivered.FAILED, 1)}
+
+
+# what was approved
+
+
+async def test_what_was_approved_is_on_its_way_until_the_relay_has_said_so(store: Store, clock: Clock) -> None:
+    """However long it waits: for a freeze, for a relay that is away."""
+    await hold(store, "H1", LIST)
+    assert await tally(store) == Tally(held=1200)
+    await approved(store, "H1")
+    clock.go(days=1)
+    assert await tally(store) == Tally(admitted=1200)
+    lease = await leased(store, "H1-release")
+    begun = last(lease, Delivered.IN_DOUBT, clock, 1)
+    assert await store.settle(lease, begun, [], (), Attempt(state=State.RELEASING))
+    assert await tally(store) == Tally(admitted=1200)
+    (grown,) = await Archive(store).growth((await one(store)).mailing_id)
+    assert (grown.sent, grown.held) == (0, 1200)
+
+
+@pytest.mark.parametrize(
+    ("became", "expected"),
+    [("sent", Tally(relayed=1200)), ("failed", Tally(refused=1200)), ("doubted", Tally(doubted=1200))],
+)
+async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str, expected: Tally) -> None:
+    await hold(store, "H1", LIST)
+    await approved(store, "H1")
+    lease = await leased(store, "H1-release")
+    delivered, doubts = DELIVERED[became]
+    assert await store.settle(lease, last(lease, delivered, clock, doubts), [], (), of_all([LIST.digest], became))
+    assert await tally(store) == expected
+    held = await store.hold("H1")
+    assert held is not None
+    assert held.settled == Settled(**{became: 1})
+    assert held.state is of_all([], became).state
+    (grown,) = await Archive(store).growth((await one(store)).mailing_id)
+    assert (grown.sent, grown.held) == (expected.relayed, 1200 - expected.relayed)
+
+
+@pytest.mark.parametrize(("became", "expected"), [("failed", Tally(refused=1200)), ("doubted", Tally(doubted=1200))])
+async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
+    store: Store, clock: Clock, became: str, expected: Tally
+) -> None:
+    """Who is behind the recipient may not be known again by its digest; but that all recipients failed is."""
+    await hold(store, "H1", LIST)
+    await approved(store, "H1")
+    lease = await leased(store, "H1-release")
+    delivered, doubts = DELIVERED[became]
+    another = person("news v2", weight=1300)
+    await store.settle(lease, last(lease, delivered, clock, doubts), [], (), of_all([another.digest], became))
+    assert await tally(store) == expected
+
+
+async def test_a_release_that_reached_some(store: Store, clock: Clock) -> None:
+    await hold(store, "H1", "a", "b", "c")
+    await approved(store, "H1", "a@x.example", "b@x.example", "c@x.example")
+    lease = await leased(store, "H1-release")
+    a, b, c = lease.recipients
+    a_, b_, c_ = (person(name).digest for name in "abc")
+    outcomes = [
+        Outcome(recipient=a, delivered=Delivered.SENT),
+        Outcome(recipient=b, delivered=Delivered.FAILED),
+        Outcome(recipient=c, delivered=Delivered.RETRY, next_at=clock.now() + timedelta(minutes=1)),
+    ]
+    attempt = Attempt(state=State.RELEASING, sent=frozenset({a_}), failed=frozenset({b_}))
+    await store.settle(lease, outcomes, [], (), attempt)
+    assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
+    clock.go(minutes=2)
+    again = await leased(store, "H1-release")
+    assert again.settled == Settled(sent=1, failed=1)
+    settled = Settled(sent=1, failed=1, doubted=1)
+    attempt = Attempt(state=State.RELEASED, settled=settled, doubted=frozenset({c_}))
+    await store.settle(again, [Outcome(recipient=c, delivered=Delivered.FAILED, doubts=1)], [], (), attempt)
+    assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
+    held = await store.hold("H1")
+    assert held is not None
+    assert held.settled == settled
+
+
+@pytest.mark.parametrize("state", [State.REJECTED, State.WITHDRAWN, State.EXPIRED])
+async def test_whom_people_spared(store: Store, state: State) -> None:
+    await hold(store, "H1", LIST)
+    await becomes(store, "H1", state)
+    assert await tally(store) == Tally(stopped=1200)
+
+
+async def test_a_void_hold_is_its_clients(store: Store) -> None:
+    await hold(store, "H1", LIST, apart=["ulf"])
+    await becomes(store, "H1", State.VOID)
+    assert await tally(store) == Tally(deferred=1201)
+
+
+# the colleagues' part
+
+
+@pytest.mark.parametrize("became", ["sent", "failed", "doubted"])
+async def test_the_colleagues_part_is_on_its_way_until_it_is_there(store: Store, clock: Clock, became: str) -> None:
+    await hold(store, "H1", LIST, apart=["ulf"])
+    assert await tally(store) == Tally(held=1200, admitted=1)
+    await becomes(store, "H1", State.REJECTED)
+    assert await tally(store) == Tally(stopped=1200, admitted=1), "what is decided is not about them"
+    lease = await leased(store, "H1-part")
+    delivered, doubts = DELIVERED[became]
+    attempt = replace(of_all([person("ulf").digest], became), state=None)
+    await store.settle(lease, last(lease, delivered, clock, doubts), [], (), attempt)
+    names = {"sent": "relayed", "failed": "refused", "doubted": "doubted"}
+    assert await tally(store) == replace(Tally(stopped=1200), **{names[became]: 1})
+    held = await store.hold("H1")
+    assert held is not None
+    assert (held.state, held.settled) == (State.REJECTED, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [("relayed", Tally(relayed=1)), ("recalled", Tally(deferred=1)), ("lost", Tally(deferred=1))]
+)
+async def test_a_part_that_the_mta_keeps_is_known_once_it_was_said(store: Store, said: str, expected: Tally) -> None:
+    await hold(store, "H1", LIST, apart=["ulf"], by_wire=True)
+    assert await tally(store) == Tally(held=1200, doubted=1), "if the process ends here, nobody knows"
+    await store.record([event(Kind.OUTCOME, "H1", outcome=said, part=True)])
+    assert await tally(store) == replace(expected, held=1200)
+
+
+# what was relayed
+
+
+async def test_what_the_relay_puts_off_its_client_has_still(store: Store) -> None:
+    for n, code in enumerate(("451 4.7.1 Later", "550 5.7.1 No")):
+        await admit(store, of(f"T{n}", f"p{n}"))
+        store.note(event(Kind.OUTCOME, f"T{n}", outcome="refused", replies=[code]))
+    await store.record([])
+    assert await tally(store) == Tally(deferred=1, refused=1)
+
+
+async def test_what_nobody_knows_stays_so_however_long_it_is(store: Store, clock: Clock) -> None:
+    await admit(store, of("T1", *(f"p{n}" for n in range(30))))
+    await admit(store, of("T2", "z"))
+    await store.record([event(Kind.IN_DOUBT, "T1")])
+    assert await tally(store) == Tally(doubted=30, admitted=1)
+    assert (await one(store)).out == 31
+    clock.go(days=8)
+    while (await store.retain(Retention())).more:
+        pass
+    assert await tally(store) == Tally(doubted=31), "without an outcome for days, as a process that died leaves it"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("relayed", Tally(relayed=1)), ("refused", Tally(refused=1)), ("lost", Tally(deferred=1))],
+)
+async def test_an_outcome_that_comes_after_all_ends_the_doubt(store: Store, said: str, expected: Tally) -> None:
+    await admit(store, of("T1", "a"))
+    await store.record([event(Kind.IN_DOUBT, "T1")])
+    await store.record([event(Kind.OUTCOME, "T1", outcome=said, replies=["550 5.7.1 No"])])
+    assert await tally(store) == expected
+
+
+async def test_a_doubt_of_an_earlier_version(store: Store) -> None:
+    """It marked what was under way alone."""
+    await admit(store, of("T1", "a"))
+    await admit(store, of("T2", "b"))
+    await store.write(lambda b: b.connection.exec_driver_sql("UPDATE underway SET doubt = (1 = 1) WHERE id = 'T1'"))
+    assert await tally(store) == Tally(doubted=1, admitted=1)
+    assert await fates(store, "a", "b") == [Fate.DOUBTED, Fate.ADMITTED]
+    (grown,) = await Archive(store).growth((await one(store)).mailing_id)
+    assert grown.sent == 0
+
+
+# one copy after another
+
+
+@pytest.mark.parametrize("state", [State.REJECTED, State.WITHDRAWN, State.EXPIRED])
+async def test_who_has_one_copy_has_it_though_people_stop_the_next(store: Store, state: State) -> None:
+    await admit(store, of("T1", "a"))
+    await outcome(store, "T1", "relayed")
+    await admit(store, of("T2", "b"))
+    await store.record([event(Kind.IN_DOUBT, "T2")])
+    await admit(store, of("T3", "c"))
+    await hold(store, "H1", "a", "b", "c", "d")
+    assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, held=1)
+    await becomes(store, "H1", state)
+    assert await tally(store) == Tally(relayed=1, doubted=1, admitted=1, stopped=1)
+    await outcome(store, "T3", "refused")
+    assert await fates(store, *"abcd") == [Fate.RELAYED, Fate.DOUBTED, Fate.REFUSED, Fate.STOPPED]
+
+
+async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(store: Store) -> None:
+    """Whoever decides reads how many it goes to."""
+    await admit(store, of("T1", LIST))
+    await outcome(store, "T1", "relayed")
+    await hold(store, "H1", LIST)
+    held = await store.hold("H1")
+    assert held is not None
+    assert held.reach == 400_000, "as the guard has said"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("relayed", "relayed", Tally(relayed=1)),
+        ("relayed", "refused", Tally(doubted=1)),
+        ("refused", "relayed", Tally(doubted=1)),
+        ("refused", "refused", Tally(doubted=1)),
+    ],
+)
+async def test_of_two_copies_at_once(store: Store, first: str, second: str, expected: Tally) -> None:
+    """What went well is not written down: where one failed, nobody can say of the other."""
+    await admit(store, of("T1", "a"))
+    await admit(store, of("T2", "a"))
+    assert await tally(store) == Tally(admitted=1)
+    await outcome(store, "T1", first)
+    await outcome(store, "T2", second)
+    assert await tally(store) == expected
+
+
+async def test_a_second_copy_while_the_first_is_in_the_outbox(store: Store) -> None:
+    await hold(store, "H1", "a")
+    await approved(store, "H1")
+    await admit(store, of("T2", "a"))
+    await outcome(store, "T2", "lost")
+    assert await tally(store) == Tally(doubted=1)
+
+
+# against what really happened
+
+
+async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_round(
+    store: Store, clock: Clock
+) -> None:
+    """Random copies, decisions, outcomes and attempts, told to the store as they happen; and who really has one, kept apart."""
+    rng = random.Random(17)
+    has: dict[str, set[str]] = {}  # person -> of which copies the relay took one
+    may: dict[str, set[str]] = {}  # person -> of which copies nobody will know
+    going: dict[str, tuple[str, ...]] = {}  # verdicts to relay without an outcome
+    waiting: dict[str, tuple[str, ...]] = {}  # held
+    outbox: dict[str, tuple[str, ...]] = {}  # approved
+    for n in range(220):
+        clock.go(minutes=2)
+        names = tuple(rng.sample("abcdef", rng.randrange(1, 4)))
+        match rng.choice(["relay", "relay", "hold", "outcome", "outcome", "decide", "attempt", "attempt"]):
+            case "relay":
+                await admit(store, of(f"T{n}", *names))
+                going[f"T{n}"] = names
+            case "hold":
+                await hold(store, f"H{n}", *names)
+                waiting[f"H{n}"] = names
+            case "outcome" if going:
+                id = rng.choice(sorted(going))
+                said = rng.choice(["relayed", "relayed", "refused", "lost", "in-doubt"])
+                about = going.pop(id)
+                if said == "in-doubt":
+                    await store.record([event(Kind.IN_DOUBT, id)])
+                else:
+                    await store.record([event(Kind.OUTCOME, id, outcome=said, replies=["550 5.7.1 No"])])
+                for name in about if said in ("relayed", "in-doubt") else ():
+                    (has if said == "relayed" else may).setdefault(name, set()).add(id)
+            case "decide" if waiting:
+                id = rng.choice(sorted(waiting))
+                about = waiting.pop(id)
+                if rng.random() < 0.7:
+                    await approved(store, id)
+                    outbox[id] = about
+                else:
+                    await becomes(store, id, rng.choice([State.REJECTED, State.WITHDRAWN, State.EXPIRED]))
+            case "attempt" if outbox:
+                id = rng.choice(sorted(outbox))
+                became = rng.choice(["retry", "sent", "failed", "doubted"])
+                lease = next(one for one in await store.lease("one", 100, 1) if one.lease_id == f"{id}-release")
+                if became == "retry":
+                    await store.settle(lease, last(lease, Delivered.RETRY, clock), [])
+                    continue
+                about = outbox.pop(id)
+                delivered, doubts = DELIVERED[became]
+                attempt = of_all([person(name).digest for name in about], became)
+                await store.settle(lease, last(lease, delivered, clock, doubts), [], (), attempt)
+                for name in about if became != "failed" else ():
+                    (has if became == "sent" else may).setdefault(name, set()).add(id)
+        pending = {name for some in (*going.values(), *outbox.values()) for name in some}
+        if not await store.mailings():
+            continue
+        for name, fate in zip("abcdef", await fates(store, *"abcdef"), strict=True):
+            if fate is Fate.RELAYED:
+                assert name in has, (n, name)
+            elif fate not in MAY_HAVE:
+                assert name not in has, (n, name, fate)
+                assert name not in may, (n, name, fate)
+                assert name not in pending, (n, name, fate)
+            elif fate is Fate.ADMITTED:
+                assert name in pending, (n, name)
+        people = await tally(store)
+        counted = await fates(store, *"abcdef")
+        assert people.all == sum(fate is not Fate.NONE for fate in counted)
+        assert people.relayed == counted.count(Fate.RELAYED)
+        assert people.doubted == counted.count(Fate.DOUBTED)
+
+
+def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
+    from smtpguard.store.going import joined, parted, split
+
+    digests = [person(name).digest for name in "abc"]
+    assert parted(b"".join(digests)) == (digests, [])
+    assert parted(joined(digests[:2], digests[2:])) == (digests[:2], digests[2:])
+    assert split(joined(digests[:2], digests[2:])) == digests
