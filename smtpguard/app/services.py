@@ -94,6 +94,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
                 freeze_hook=settings.freeze_hook,
                 thaw_hook=settings.thaw_hook,
                 thaw_two=settings.freeze.thaw == "two",
+                loud=False,
             ),
             mailings=Mailings(store, policies, clock, digester),
             digester=digester,

@@ -15,7 +15,8 @@ import click
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
-from smtpguard.guard.freezes import AnotherNeeded, Frozen, Hook
+from smtpguard.guard.freezehooks import Hook
+from smtpguard.guard.freezes import AnotherNeeded, Frozen
 from smtpguard.guard.mailings import NoSuch
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.freezehooks import Hook, run
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.policy.admission import Freeze, Gate, LedgerError, Selector
 from smtpguard.policy.facts import Facts
@@ -107,14 +107,6 @@ class GateWatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
-    """What became of a command that holds other queues. ``problem`` is None if it ended with 0."""
-
-    argv: tuple[str, ...]
-    problem: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
     """``recalled``: decided before, dropped before their final dot. ``past_recall``: ids that the relay has, or may have;
     those without its reply yet are among them."""
@@ -131,7 +123,7 @@ class AnotherNeeded(Exception):
 
 class Freezes:
     """The service behind ``smtpguard freeze`` and ``thaw``. Hooks are commands without a shell, run all at once; what happens
-    is in their environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY."""
+    is in their environment: SMTPGUARD_ACTION, _ID, _SELECTOR, _VALUE, _REASON, _BY. ``loud``: those that fail stand in the log; a command says it itself."""
 
     def __init__(
         self,
@@ -144,6 +136,7 @@ class Freezes:
         hook_seconds: float = 30.0,
         recall_seconds: float = RECALL_SECONDS,
         thaw_two: bool = False,
+        loud: bool = True,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
@@ -153,6 +146,7 @@ class Freezes:
         self._hook_seconds = hook_seconds
         self._recall_seconds = recall_seconds
         self.thaw_two = thaw_two
+        self._loud = loud
 
     async def freeze(
         self, selector: Selector, value: str, *, reason: str, by: str, for_: timedelta | None = None
@@ -203,9 +197,6 @@ class Freezes:
             if freeze.until is not None and now >= freeze.until:
                 with contextlib.suppress(KeyError):  # another process was first
                     ran += await self.thaw(freeze.freeze_id, by=ITSELF)
-        for hook in ran:
-            if hook.problem is not None:
-                log.error("%s, run at the end of a freeze: %s", " ".join(hook.argv), hook.problem)
         return tuple(ran)
 
     async def standing(self, selector: Selector | None = None, value: str = "") -> tuple[Freeze, ...]:
@@ -234,42 +225,15 @@ class Freezes:
     async def _hooks(
         self, commands: Sequence[tuple[str, ...]], action: str, freeze: Freeze, by: str
     ) -> tuple[Hook, ...]:
-        return tuple(await asyncio.gather(*(self._run(argv, action, freeze, by) for argv in commands)))
-
-    async def _run(self, argv: tuple[str, ...], action: str, freeze: Freeze, by: str) -> Hook:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=_environment(action, freeze, by),
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            return Hook(argv=argv, problem=f"it could not be started: {getattr(error, 'strerror', None) or error}")
-        try:
-            async with asyncio.timeout(self._hook_seconds):
-                status = await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            return Hook(argv=argv, problem=f"it took longer than {self._hook_seconds:g} s and was killed")
-        return Hook(argv=argv, problem=None if status == 0 else f"it ended with status {status}")
+        ran = await asyncio.gather(*(run(argv, action, freeze, by, seconds=self._hook_seconds) for argv in commands))
+        for hook in ran:
+            if self._loud and hook.problem is not None:
+                log.error("%s, run at a %s: %s", " ".join(hook.argv), action, hook.problem)
+        return tuple(ran)
 
 
 STAYED = frozenset({"recalled", "gone", "lost", "refused"})
 """Outcomes that say the relay does not have it."""
-
-
-def _environment(action: str, freeze: Freeze, by: str) -> Mapping[str, str]:
-    said = {"ACTION": action, "ID": freeze.freeze_id, "SELECTOR": freeze.selector.value, "VALUE": freeze.value,
-            "REASON": freeze.reason, "BY": by}  # fmt: skip
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        **{f"SMTPGUARD_{name}": value.replace("\0", "") for name, value in said.items()},
-    }
 
 
 def _event(kind: Kind, freeze: Freeze, by: str, clock: Clock) -> Event:

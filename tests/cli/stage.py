@@ -45,7 +45,7 @@ class Stage:
                 mailings=Mailings(home.store, home, home.clock, home.in_force.registry.digester),
                 freezes=Freezes(
                     home.store, home.clock, new_id=lambda: f"F{next(self._numbers)}", freeze_hook=self.hooks,
-                    recall_seconds=0,
+                    recall_seconds=0, loud=False,
                 ),
                 clock=home.clock,
                 settings=SimpleNamespace(policy=self.folder / "policy.yaml"),

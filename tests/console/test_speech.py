@@ -19,6 +19,7 @@ from smtpguard.console import incident, proofwords, rulewords, sayings, telling
 from smtpguard.console.screen import environment
 from smtpguard.console.speech import Speech, choose
 from smtpguard.console.swedish import TEXTS
+from smtpguard.guard import freezehooks
 from smtpguard.policy.approval import State
 from smtpguard.policy.facts import FACTS
 from smtpguard.policy.mailing import State as MailingState
@@ -28,7 +29,7 @@ from smtpguard.policy.verdict import Action
 ROOM = Path(sayings.__file__).parent
 TABLES: list[Mapping[object, str]] = [
     table
-    for module in (sayings, telling, rulewords, incident, proofwords)
+    for module in (sayings, telling, rulewords, incident, proofwords, freezehooks)
     for name, table in vars(module).items()
     if name.isupper() and isinstance(table, Mapping)
 ]

@@ -155,3 +155,15 @@ async def test_where_two_are_needed_the_first_asks_and_another_agrees(
     assert await standing(here) == []
     kinds = [kind for kind, _ in await here.home.events(freeze.freeze_id)]
     assert kinds == ["freeze", "thaw-asked", "thaw"]
+
+
+async def test_a_command_that_fails_is_told_to_whoever_froze_and_thawed_in_their_language(here: Stage) -> None:
+    freezes = here.app.state.desk.freezes
+    freezes._freeze_hook = freezes._thaw_hook = (("/bin/sh", "-c", "echo 'no <b>right</b> to' >&2; exit 7"),)
+    eva, swedish = await at_still(here), {"Accept-Language": "sv"}
+    frozen = await eva.post("/freeze", swedish, selector="all", reason="fel utskick")
+    assert "har misslyckats: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)
+    assert "<b>right" not in frozen.text
+    [standing] = await freezes.standing()
+    thawed = await eva.post(f"/thaw/{standing.freeze_id}", swedish)
+    assert "ett kommando som då skulle köras har misslyckats: /bin/sh: det slutade med status 7" in text(thawed)

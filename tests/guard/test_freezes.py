@@ -277,11 +277,11 @@ async def test_a_freeze_whose_time_is_over_is_lifted_with_its_hooks(home: House,
 async def test_a_hook_that_fails_at_the_end_of_a_freeze_is_logged(
     home: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    freezes = service(home, thaw_hook=[("/bin/sh", "-c", "exit 7")])
+    freezes = service(home, thaw_hook=[("/bin/sh", "-c", "echo no right to >&2; exit 7")])
     await freezes.freeze(Selector.ALL, "", reason="x", by="root", for_=timedelta(minutes=5))
     home.clock.pass_(seconds=301)
-    assert [h.problem for h in await freezes.lift_ended()] == ["it ended with status 7"]
-    assert "it ended with status 7" in caplog.text
+    assert [h.problem for h in await freezes.lift_ended()] == ["it ended with status 7: no right to"]
+    assert caplog.text.count("it ended with status 7: no right to") == 1
     assert await freezes.standing() == ()
 
 

@@ -5,6 +5,7 @@ Never here: what a freeze does (guard.freezes), or the banner (base.html).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -15,6 +16,8 @@ from smtpguard.console import sayings
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.desk import Desk
 from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.console.speech import Speech
+from smtpguard.guard.freezehooks import FAILURES, Hook
 from smtpguard.guard.freezes import AnotherNeeded, Frozen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.mail.address import Address, BadAddress
@@ -72,7 +75,12 @@ async def thaw(request: Request) -> Response:
         return await _shown(request, 503, said("It is frozen still: the record cannot be written at the moment."))
     if any(hook.problem for hook in hooks):
         return await _shown(
-            request, 200, said("It is lifted, but a command that was to be run then has failed: the log says which.")
+            request,
+            200,
+            said(
+                "It is lifted, but a command that was to be run then has failed: {what}",
+                what="; ".join(_in_words(hooks, said)),
+            ),
         )
     return see_other("/still", done="thawed")
 
@@ -87,6 +95,7 @@ async def _shown(request: Request, status: int = 200, problem: str = "", frozen:
         status,
         problem=problem,
         just=frozen,
+        failures=_in_words(frozen.hooks, said) if frozen else [],
         may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
         lists=sorted((info.title or name, name) for name, info in lists.items()),
         chosen={name: chosen.get(name, "")[:500] for name in ("selector", "list", "sender", "mailing")},
@@ -94,6 +103,15 @@ async def _shown(request: Request, status: int = 200, problem: str = "", frozen:
         two=here.freezes.thaw_two,
         asked_for=await _asked_for(here) if here.freezes.thaw_two else {},
     )
+
+
+def _in_words(hooks: Sequence[Hook], said: Speech) -> list[str]:
+    """Those that failed, and what they said themselves."""
+    return [
+        f"{hook.argv[0]}: {said(FAILURES[hook.failed], value=hook.value)}" + (f": {hook.said}" if hook.said else "")
+        for hook in hooks
+        if hook.failed
+    ]
 
 
 async def _asked_for(here: Desk) -> dict[str, str]:

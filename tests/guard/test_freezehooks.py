@@ -1,0 +1,81 @@
+"""Hooks as they are run: what is heard of one that fails, however it says it, and whatever it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from smtpguard.guard.freezehooks import LAST_CHARACTERS, Hook, run
+from smtpguard.policy.admission import Freeze, Selector
+
+FREEZE = Freeze(
+    freeze_id="F", selector=Selector.ALL, value="", reason="x", by="root", at=datetime(2026, 3, 2, tzinfo=UTC)
+)
+
+
+async def shell(script: str, seconds: float = 30) -> Hook:
+    return await run(("/bin/sh", "-c", script), "freeze", FREEZE, "root", seconds=seconds)
+
+
+async def python(code: str) -> Hook:
+    return await run((sys.executable, "-c", code), "freeze", FREEZE, "root", seconds=30)
+
+
+async def test_the_last_line_of_standard_error_is_heard() -> None:
+    hook = await shell(
+        "echo on out; echo first >&2; echo 'fatal: open main.cf: Permission denied' >&2; echo >&2; exit 1"
+    )
+    assert hook.problem == "it ended with status 1: fatal: open main.cf: Permission denied"
+
+
+@pytest.mark.parametrize("said", ["true", "echo a warning >&2"])
+async def test_of_one_that_ended_well_nothing_is_told(said: str) -> None:
+    assert (await shell(said)).problem is None
+
+
+async def test_one_that_says_nothing() -> None:
+    assert (await shell("exit 7")).problem == "it ended with status 7"
+
+
+async def test_control_characters_and_bad_octets_do_not_reach_the_reader() -> None:
+    hook = await python(r"import os; os.write(2, b'a\x1b[31m\xff\xe2\x80\xaeb\n'); raise SystemExit(1)")
+    assert hook.said.isprintable() or "\N{REPLACEMENT CHARACTER}" in hook.said
+    assert not set("\x1b\u202e") & set(hook.said)
+    assert hook.said.startswith("a")
+
+
+async def test_what_is_heard_is_bounded() -> None:
+    hook = await python("import sys; sys.stderr.write('x' * 5_000_000 + 'END\\n'); sys.exit(1)")
+    assert hook.said.startswith("xxx")
+    assert len(hook.said) == LAST_CHARACTERS + 3
+
+
+async def test_one_that_takes_too_long_is_killed_and_heard() -> None:
+    hook = await shell("echo waiting for the queue >&2; exec sleep 600", seconds=0.5)
+    assert hook.problem == "it took longer than 0.5 s and was killed: waiting for the queue"
+
+
+async def test_one_that_cannot_be_started() -> None:
+    hook = await run(("/nonexistent",), "freeze", FREEZE, "root", seconds=5)
+    assert hook.problem == "it could not be started: No such file or directory"
+
+
+async def test_what_it_leaves_running_is_not_waited_for() -> None:
+    async with asyncio.timeout(20):
+        hook = await shell("sleep 30 & echo gone >&2; exit 1")
+    assert hook.said == "gone"
+
+
+def opened() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_nothing_is_left_open() -> None:
+    await shell("true")  # what asyncio itself keeps
+    before = opened()
+    await asyncio.gather(*(shell("echo x >&2; exit 1") for _ in range(5)), run(("/no",), "thaw", FREEZE, "", seconds=1))
+    assert opened() == before
