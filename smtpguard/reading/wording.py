@@ -105,7 +105,8 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
 
 def _phrases(text: str) -> Iterator[tuple[str, str]]:
     """Each mark once, with the words around the first phrase. Words that everybody uses count from two different ones on."""
-    folded = " ".join(fold(text).replace("’", "'").split())
+    parts = fold(text).replace("’", "'").split()
+    folded, own = " ".join(parts), list[str]()
     seen: dict[str, set[str]] = {}
     for name, start, end in found_in(folded):
         so_far = seen.setdefault(name, set())
@@ -118,7 +119,21 @@ def _phrases(text: str) -> Iterator[tuple[str, str]]:
             continue
         so_far.add(folded[start:end])
         if len(so_far) == needed:
-            yield name, f'{_SAYS[name]}: "{folded[max(0, start - 25) : end + 35].strip()}"'
+            own = own or text.split()
+            yield name, f'{_SAYS[name]}: "{_around(own if len(own) == len(parts) else [], folded, start, end)}"'
+
+
+def _around(words: list[str], folded: str, start: int, end: int) -> str:
+    """The phrase and whole words around it, as they stand in the text: ``words`` are those of ``folded`` one by one, or none."""
+    low = 0 if start <= 25 else folded.find(" ", start - 26, start) + 1 or start
+    high = len(folded) if end + 35 >= len(folded) else max(end, folded.rfind(" ", end, end + 36))
+    shown = folded[low:high].strip()
+    if words:
+        first = folded.count(" ", 0, low)
+        own = " ".join(words[first : first + shown.count(" ") + 1])
+        if own.lower() == shown or folded[start:end] in " ".join(fold(own).replace("’", "'").split()):
+            return own
+    return shown
 
 
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
