@@ -8,9 +8,8 @@ Pure. Never here: where entries are kept (store), or how a report looks (cli).
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from smtpguard.audit.about import NAMES, About, Digests
 from smtpguard.audit.chain import Clear, Entry, Seal, instant
 from smtpguard.audit.event import Kind
+from smtpguard.audit.fate import OPEN, REACHED, End, Message, Sum
 from smtpguard.audit.timeline import Step, Timeline
 
 DAY = 86_400 * 1_000_000
@@ -34,54 +34,12 @@ class TooMany(Exception):
     """More messages fit than a report is made of."""
 
 
-class End(enum.Enum):
-    """What has become of a message."""
-
-    DELIVERED = "delivered"  # the relay took it: its 250
-    RELEASED = "released"  # held, approved, and delivered then
-    IN_DOUBT = "in doubt"  # nobody knows whether the relay took it
-    ON_ITS_WAY = "on its way"  # approved, not delivered yet
-    WAITING = "waiting"  # held, for people to decide
-    DECLINED = "declined"  # held, and people decided that it does not go out
-    WITHDRAWN = "withdrawn"
-    EXPIRED = "expired"
-    VOID = "void"  # held, but its client was told to try again
-    REJECTED = "rejected"  # by a rule
-    DEFERRED = "deferred"  # its client keeps it, and tries again
-    REFUSED = "refused"  # by the relay
-    NOT_SENT = "not sent"  # decided to relay, and stopped before the final dot
-
-
-REACHED = (End.DELIVERED, End.RELEASED)
-OPEN = (End.IN_DOUBT, End.ON_ITS_WAY, End.WAITING)
-"""What may still reach people, or may have."""
-
-_FIRST = {"relay": End.IN_DOUBT, "hold": End.WAITING, "defer": End.DEFERRED, "reject": End.REJECTED}
-_OUTCOMES = {"relayed": End.DELIVERED, "refused": End.REFUSED}
-_OF_A_HOLD = {
-    Kind.APPROVED.value: End.ON_ITS_WAY,
-    Kind.RELEASED.value: End.RELEASED,
-    Kind.REJECTED.value: End.DECLINED,
-    Kind.WITHDRAWN.value: End.WITHDRAWN,
-    Kind.EXPIRED.value: End.EXPIRED,
-    Kind.VOIDED.value: End.VOID,
-    Kind.ADOPTED.value: End.WAITING,
-}
-
-
-@dataclass(slots=True, kw_only=True)
-class Sum:
-    """``people``: as each message counted its own, so that one who got two is counted twice. ``at_least``: a list could not say
-    who is on it."""
-
-    messages: int = 0
-    people: int = 0
-    at_least: bool = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """``again``: how often a message that was held came once more. ``ends``: only those that there were. ``writers``: role and
+    """``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
+    which somebody has come to it; ``reached``, ``open``: what they come to, each message once. ``copies``: messages that a list
+    server made of others in here, with whose people theirs are counted, by what became of them. ``shown``: the most addresses that
+    stood in To and Cc of a message that went out or may have. ``writers``: role and
     address to messages; ``rules``: name and mode to messages; ``reasons``: of rules that were enforced, what they saw. ``policies``:
     SHA-256 to messages. ``undelivered``: recipients of released messages whom the relay refused for good. ``erased``: messages
     whose names are erased; ``unsettled``: ids that nobody knows the end of."""
@@ -91,6 +49,10 @@ class Report:
     messages: int
     again: int
     ends: Mapping[End, Sum]
+    reached: Sum
+    open: Sum
+    copies: Mapping[End, int]
+    shown: int
     lists: Counter[str]
     mailings: Counter[str]
     writers: Counter[tuple[str, str]]
@@ -106,31 +68,6 @@ class Report:
     unsettled: Sequence[str]
     steps: Sequence[Step]
 
-    @property
-    def reached(self) -> Sum:
-        return _added(self.ends, REACHED)
-
-    @property
-    def open(self) -> Sum:
-        return _added(self.ends, OPEN)
-
-
-def _added(ends: Mapping[End, Sum], which: Iterable[End]) -> Sum:
-    some = [ends[end] for end in which if end in ends]
-    return Sum(
-        messages=sum(s.messages for s in some),
-        people=sum(s.people for s in some),
-        at_least=any(s.at_least for s in some),
-    )
-
-
-@dataclass(slots=True, kw_only=True)
-class _Message:
-    people: int
-    at_least: bool
-    end: End
-    held: bool
-
 
 class Case:
     """Made for one report. First every verdict that may fit goes to ``judge``; ``ids`` then names all whose history is wanted
@@ -140,7 +77,8 @@ class Case:
     def __init__(self, about: About, seal: Seal) -> None:
         self._about = about
         self._digests = Digests(about.senders, seal)
-        self._messages: dict[str, _Message] = {}
+        self._messages: dict[str, Message] = {}
+        self._copies: dict[str, Message] = {}
         self._timeline = Timeline()
         self._counters: dict[str, Counter[Any]] = {
             name: Counter()
@@ -160,7 +98,7 @@ class Case:
         self._freezes: set[str] = set()
         self._streams: set[str] = set()
         self._writers: set[str] = set()  # as keyed digests
-        self._again = self._erased = self._undelivered = self._parts = 0
+        self._again = self._erased = self._undelivered = 0
         self._from = self._to = 0
         self._end = 0  # of all that happened
 
@@ -176,7 +114,7 @@ class Case:
     @property
     def ids(self) -> frozenset[str]:
         """All to which something may have happened: messages, holds, mailings, and the freezes that stopped them."""
-        return frozenset().union(self._messages, self._holds, self._counters["mailings"], self._freezes)
+        return frozenset().union(self._messages, self._copies, self._holds, self._counters["mailings"], self._freezes)
 
     # the verdicts
 
@@ -198,18 +136,12 @@ class Case:
         if data.get("freeze"):
             self._freezes.add(str(data["freeze"]))
         id = str(hold) if data.get("retry") and hold else entry.id
-        if id in self._messages:  # a client that did not hear our 250 has come once more
+        if id in self._messages or id in self._copies:  # a client that did not hear our 250 has come once more
             self._again += 1
             return
-        people = data.get("counts", {})
-        held = data.get("action") == "hold"
-        self._messages[id] = _Message(
-            people=int(people.get("reach", 0)),
-            at_least=bool(data.get("reach_at_least")),
-            end=_FIRST.get(str(data.get("action")), End.DEFERRED),
-            held=held,
-        )
-        if len(self._messages) > MOST:
+        copy = data.get("expanded_from") in self._messages  # whose people are counted with the one that it was made of
+        (self._copies if copy else self._messages)[id] = Message.of(data)
+        if len(self._messages) + len(self._copies) > MOST:
             raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
         self._count(data, sealed, clear)
 
@@ -241,23 +173,14 @@ class Case:
 
     def add(self, entry: Entry, clear: Clear | None) -> None:
         """Something that happened to one of ``ids``, verdicts aside."""
-        message = self._messages.get(entry.id)
+        message = self._messages.get(entry.id) or self._copies.get(entry.id)
         self._noted(entry, clear)
         if message is None:
             return
-        data, kind = entry.data, entry.kind
-        if kind == Kind.IN_DOUBT.value:
-            message.end = End.IN_DOUBT
-        elif kind == Kind.OUTCOME.value:
-            if message.held:  # the colleagues' part of it, which the client brought itself
-                self._parts += data.get("outcome") == "relayed"
-            else:
-                message.end = _OUTCOMES.get(str(data.get("outcome")), End.NOT_SENT)
-        elif kind == Kind.RELEASE.value:
-            self._undelivered += int(data.get("recipients", 0)) if data.get("outcome") == "failed" else 0
-            self._parts += str(data.get("intent", "")).endswith("-part") and data.get("outcome") == "sent"
-        elif kind in _OF_A_HOLD and message.held:
-            message.end = _OF_A_HOLD[kind]
+        data = entry.data
+        message.add(entry.kind, data)
+        if entry.kind == Kind.RELEASE.value and data.get("outcome") == "failed":
+            self._undelivered += int(data.get("recipients", 0))
 
     # and around them
 
@@ -302,21 +225,37 @@ class Case:
         if not self._from:
             raise ValueError("no message fits")
         ends: dict[End, Sum] = {}
+        reached, still, shown = Sum(), Sum(), 0
         for message in self._messages.values():
-            some = ends.setdefault(message.end, Sum())
-            some.messages += 1
-            some.people += message.people
-            some.at_least |= message.at_least
+            counted: set[End | bool] = set()
+            for share in message.shares():
+                ends.setdefault(share.end, Sum()).add(share, another=share.end not in counted)
+                went = share.end in REACHED
+                if went or share.end in OPEN:
+                    (reached if went else still).add(share, another=went not in counted)
+                    counted.add(went)
+                counted.add(share.end)
+                if went or share.end is End.IN_DOUBT:
+                    shown = max(shown, message.shown)
+        copies = Counter(next(iter(copy.shares())).end for copy in self._copies.values())
         return Report(
             first=instant(self._from),
             last=instant(self._to),
             messages=len(self._messages),
             again=self._again,
             ends={end: ends[end] for end in End if end in ends},
+            reached=reached,
+            open=still,
+            copies={end: copies[end] for end in End if end in copies},
+            shown=shown,
             undelivered=self._undelivered,
-            parts=self._parts,
+            parts=sum(message.got_part for message in self._messages.values()),
             erased=self._erased,
-            unsettled=[id for id, message in self._messages.items() if message.end is End.IN_DOUBT],
+            unsettled=[
+                id
+                for id, message in (*self._messages.items(), *self._copies.items())
+                if any(share.end is End.IN_DOUBT for share in message.shares())
+            ],
             steps=self._timeline.steps(),
             **self._counters,
         )

@@ -14,7 +14,8 @@ from datetime import datetime
 from smtpguard.audit.about import NAMES, About
 from smtpguard.audit.chain import Clear, Entry, instant
 from smtpguard.audit.event import Kind
-from smtpguard.audit.report import End, Report, Sum
+from smtpguard.audit.fate import End, Sum
+from smtpguard.audit.report import Report
 from smtpguard.audit.timeline import Step
 from smtpguard.console import rulewords, sayings
 from smtpguard.console.ports import Found
@@ -36,6 +37,8 @@ BECAME: Mapping[End, str] = {
     End.IN_DOUBT: "in doubt: nobody knows whether the relay took it",
     End.ON_ITS_WAY: "approved, and on its way",
     End.WAITING: "held: people are still to decide",
+    End.UNDELIVERED: "approved, and it could not be delivered to them",
+    End.GRANTED: "a test that people approved, of which nothing is sent",
     End.DECLINED: "held, and people decided that it does not go out",
     End.WITHDRAWN: "held, and withdrawn by its writer",
     End.EXPIRED: "held, and nobody decided in time: it does not go out",
@@ -109,6 +112,8 @@ class _Telling:
         reached, still = report.reached, report.open
         if reached.messages:
             parts.append(said("{messages} went out, to {people}.", **self._sum(reached)))
+            if (doubt := report.ends.get(End.IN_DOUBT)) is not None:
+                parts.append(said("It may have reached {people} more.", people=self._sum(doubt)["people"]))
         elif End.IN_DOUBT in report.ends:
             parts.append(said("It is not known that anything went out."))
         else:
@@ -121,6 +126,13 @@ class _Telling:
         report, said = self.report, self.said
         for end, some in report.ends.items():
             yield said("{messages}, for {people}: {became}", became=said(BECAME[end]), **self._sum(some))
+        for end, n in report.copies.items():
+            copies = said.many(
+                n,
+                "# copy that a list server made of them, whose people are counted already",
+                "# copies that a list server made of them, whose people are counted already",
+            )
+            yield f"{copies}: {said(BECAME[end])}"
         if report.again:
             yield said.many(
                 report.again,
@@ -146,15 +158,21 @@ class _Telling:
             people = one.people
             counts = (
                 (people.relayed, said("{n} got it", n=said.number(people.relayed))),
+                (people.doubted, said("{n} may have got it", n=said.number(people.doubted))),
                 (people.admitted, said("{n} have it on the way", n=said.number(people.admitted))),
                 (people.held, said("{n} held", n=said.number(people.held))),
                 (people.deferred, said("{n} wait at the client", n=said.number(people.deferred))),
                 (people.refused, said("{n} refused by the relay", n=said.number(people.refused))),
+                (
+                    people.stopped,
+                    said("{n} were spared it: it was held, and does not go out", n=said.number(people.stopped)),
+                ),
                 (one.bounces, said("{n} bounces", n=said.number(one.bounces))),
                 (one.complaints, said("{n} complaints", n=said.number(one.complaints))),
             )
             titled = f' "{_plain(one.subject)}"' if one.subject and self.names else ""
-            reached = ", ".join(text for n, text in counts if n) or said("nobody got it")
+            nobody = [said("nobody got it")] if not (people.relayed or people.doubted) else []
+            reached = ", ".join([*nobody, *(text for n, text in counts if n)])
             yield f"{one.mailing_id}{titled}: {reached}. {said(sayings.MAILING_STATES[one.state.value])}"
         if len(self.report.mailings) > MOST:
             yield said("and {n} more", n=said.number(len(self.report.mailings) - MOST))
@@ -174,6 +192,10 @@ class _Telling:
             yield from self._counted(self.said("subject"), self.report.subjects)
         yield from self._counted(self.said("list"), self.report.lists)
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
+        if (shown := self.report.shown) > 1:
+            yield self.said(
+                "recipients could read one another's addresses: {n} stood in To and Cc", n=self.said.number(shown)
+            )
 
     def why(self) -> Iterator[str]:
         report, said = self.report, self.said
@@ -212,6 +234,16 @@ class _Telling:
             )
         if any(some.at_least for some in report.ends.values()):
             yield said("how many people exactly: of some messages a list could not say who is on it")
+        if any(some.at_most for some in report.ends.values()):
+            yield said("how many people exactly: of some messages it is not known who was behind which recipient")
+        if report.shown <= 1 and (report.reached.messages or End.IN_DOUBT in report.ends):
+            yield said(
+                "whether recipients could read one another's addresses: of no message are several in To and Cc on record"
+            )
+        if report.reached.messages and report.lists:
+            yield said(
+                "whom of those behind a list's address it then reached: the relay's word for the address is all there is"
+            )
         if report.erased:
             yield said.many(
                 report.erased,
@@ -251,8 +283,8 @@ class _Telling:
 
     def _sum(self, some: Sum) -> dict[str, str]:
         people = self.said.many(some.people, "# person", "# people")
-        if some.at_least:
-            people = self.said("at least {people}", people=people)
+        if some.at_least != some.at_most:
+            people = self.said("at least {people}" if some.at_least else "at most {people}", people=people)
         return {"messages": self.said.many(some.messages, "# message", "# messages"), "people": people}
 
     def _counted(self, what: str, counter: Counter[str], *, most: int = MOST) -> Iterator[str]:
@@ -276,7 +308,8 @@ class _Telling:
         data, said = entry.data, self.said
         if entry.kind == Kind.VERDICT.value:
             yield said("for {n}", n=said.number(data.get("counts", {}).get("reach", 0)))
-            yield from (said("rule {name}", name=rule) for rule in data.get("rules", ()))
+            for mode, key in (("enforce", "rules"), ("observe", "observed"), ("approved", "approved")):
+                yield from (said(MODES[mode], name=rule) for rule in data.get(key, ()))
         elif entry.kind in (Kind.FREEZE.value, Kind.THAW.value, Kind.THAW_ASKED.value):
             if (selector := str(data.get("selector"))) in sayings.FROZEN:
                 whom = next(iter(clear.get("from", ())), "") if self.names else ""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.chain import Clear, instant
-from smtpguard.audit.report import Sum
+from smtpguard.audit.fate import Sum
 from smtpguard.audit.timeline import Step
 from smtpguard.console.incident import asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
@@ -49,6 +49,8 @@ def row(made: Made) -> dict[str, Any]:
         "reached": _sum(report.reached),
         "open": _sum(report.open),
         "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
+        "shown": report.shown or None,
+        "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],
         "undelivered": report.undelivered,
         "parts": report.parts,
         "lists": _counts("name", report.lists),
@@ -72,7 +74,7 @@ def _z(at: datetime) -> str:
 
 
 def _sum(some: Sum) -> dict[str, Any]:
-    return {"messages": some.messages, "people": some.people, "at_least": some.at_least}
+    return {"messages": some.messages, "people": some.people, "at_least": some.at_least, "at_most": some.at_most}
 
 
 def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ WORDS: Mapping[str, str] = {
     Kind.ESCALATED.value: "Others were told, since nobody had answered",
     Kind.REMINDED.value: "Those who decide were reminded",
     Kind.RELEASE.value: "An attempt to send it",
-    Kind.RELEASED.value: "Sent",
+    Kind.RELEASED.value: "Its delivery is over",
     Kind.IN_DOUBT.value: "Nobody knows whether the mail server took it",
     Kind.NOTICE.value: "A notice",
     Kind.FREEZE.value: "Frozen",
@@ -118,6 +118,8 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
         in (words := {"choice": CHOICES, "notice": NOTICES, "what": DEEDS}.get(key, DETAILS))
         and isinstance(value, str)
     ]
+    if entry.kind == Kind.RELEASED.value:
+        details += _delivered(data, said)
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
     more = ", ".join(details)
     who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
@@ -127,3 +129,13 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
         who=", ".join(who[:1]),
         words=" ".join(private.get("comment", ())) if entry.kind in _SPOKEN else "",
     )
+
+
+def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:
+    """What became of the recipients of a release; an earlier version did not say."""
+    counts = (
+        ("sent", "# recipient has it", "# recipients have it"),
+        ("failed", "# recipient could not be reached", "# recipients could not be reached"),
+        ("doubted", "of # recipient nobody knows", "of # recipients nobody knows"),
+    )
+    return [said.many(n, one, several) for key, one, several in counts if (n := int(data.get(key, 0)))]

@@ -250,6 +250,10 @@ class Record:
         }
         if under:
             data["with"] = under
+        if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
+            data["apart"] = apart
+        if isinstance(gathering.reading, Reading) and len(gathering.reading.shown) > 1:
+            data["counts"]["shown"] = len(gathering.reading.shown)  # addresses that all who get it can read
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
             data["reach_at_least"] = True
         return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))

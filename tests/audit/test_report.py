@@ -12,7 +12,8 @@ import pytest
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, Seal, body_of, microseconds
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.report import Case, End, Report, Sum
+from smtpguard.audit.fate import End, Sum
+from smtpguard.audit.report import Case, Report
 from smtpguard.audit.timeline import SHOWN
 
 SEAL = Seal(b"a secret of thirty-two bytes, ok", "journal")
@@ -140,8 +141,107 @@ def test_the_colleagues_part_of_what_is_held_is_not_its_delivery(journal: Journa
     journal.verdict("H2", "hold", reach=30)
     journal.write(Kind.RELEASE, "H2", intent="H2-part", outcome="sent", recipients=1)
     report = journal.report()
-    assert ends(report) == {End.WAITING: (2, 60)}
+    assert ends(report) == {End.DELIVERED: (1, 1), End.WAITING: (2, 59)}
     assert report.parts == 2
+    assert (report.reached.messages, report.reached.people) == (1, 1)
+
+
+ATTEMPTS: dict[str, tuple[list[dict[str, Any]], bool, dict[End, tuple[int, int]], tuple[int, int]]] = {
+    # what was written of a release to a list of 28 and two others; whether it is over; what it comes to; and who is still open
+    "all have it": ([{"outcome": "sent", "recipients": 3, "people": 30}], True, {End.RELEASED: (1, 30)}, (0, 0)),
+    "nobody has it": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "refused"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
+    "put off until its time was over": ([{"outcome": "retry", "recipients": 3}, {"outcome": "failed", "recipients": 3, "people": 31, "why": "expired"}], True, {End.UNDELIVERED: (1, 30)}, (0, 0)),
+    "the list does not": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "refused"}], True, {End.RELEASED: (1, 2), End.UNDELIVERED: (1, 28)}, (0, 0)),
+    "nobody knows": ([{"outcome": "failed", "recipients": 3, "people": 30, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 30)}, (1, 30)),
+    "of the list nobody knows": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.RELEASED: (1, 2), End.IN_DOUBT: (1, 28)}, (1, 28)),
+    "two have it not, of the list nobody knows": ([{"outcome": "failed", "recipients": 2, "people": 2, "why": "refused"}, {"outcome": "failed", "recipients": 1, "people": 28, "why": "in-doubt"}], True, {End.IN_DOUBT: (1, 28), End.UNDELIVERED: (1, 2)}, (1, 28)),
+    "tried, and put off": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "retry", "recipients": 3}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
+    "two have it, the list is put off": ([{"outcome": "sent", "recipients": 2, "people": 2}, {"outcome": "retry", "recipients": 1}], False, {End.RELEASED: (1, 2), End.ON_ITS_WAY: (1, 28)}, (1, 28)),
+    "no answer came": ([{"outcome": "attempt", "recipients": 3}, {"outcome": "in-doubt", "recipients": 3, "people": 30}], False, {End.IN_DOUBT: (1, 30)}, (1, 30)),
+    "no answer came, and again": ([{"outcome": "in-doubt", "recipients": 3, "people": 30}, {"outcome": "attempt", "recipients": 3}], False, {End.ON_ITS_WAY: (1, 30)}, (1, 30)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_approved_is_not_sent_and_settled_is_not_delivered(journal: Journal, name: str) -> None:
+    attempts, over, wanted, waits = ATTEMPTS[name]
+    journal.verdict("H1", "hold", reach=30)
+    journal.write(Kind.APPROVED, "H1")
+    for data in attempts:
+        journal.write(
+            Kind.IN_DOUBT if data.get("why") == "in-doubt" else Kind.RELEASE, "H1", intent="H1-release", **data
+        )
+    if over:
+        journal.write(Kind.RELEASED, "H1", intent="H1-release")
+    report = journal.report()
+    assert ends(report) == wanted
+    reached = wanted.get(End.RELEASED, (0, 0))
+    assert (report.reached.messages, report.reached.people) == reached
+    assert (report.open.messages, report.open.people) == waits
+    assert not report.reached.at_most
+    assert report.messages == 1
+    assert report.unsettled == (["H1"] if End.IN_DOUBT in wanted else [])
+
+
+def test_where_people_were_not_written_down_the_number_is_a_bound(journal: Journal) -> None:
+    """An earlier version wrote down recipients: one of them may have been the list."""
+    journal.verdict("H1", "hold", reach=30)
+    journal.write(Kind.APPROVED, "H1")
+    for outcome, recipients in (("sent", 2), ("failed", 1)):
+        journal.write(Kind.RELEASE, "H1", intent="H1-release", outcome=outcome, recipients=recipients, why="refused")
+    journal.write(Kind.RELEASED, "H1", intent="H1-release")
+    report = journal.report()
+    assert ends(report) == {End.RELEASED: (1, 29), End.UNDELIVERED: (1, 1)}
+    assert report.reached.at_most
+    assert report.ends[End.UNDELIVERED].at_least
+
+
+@pytest.mark.parametrize(("answer", "end"), [("451 4.7.1 Later", End.DEFERRED), ("550 5.7.1 No", End.REFUSED)])
+def test_what_the_relay_puts_off_its_client_has_still(journal: Journal, answer: str, end: End) -> None:
+    journal.verdict("T1", "relay")
+    journal.write(Kind.OUTCOME, "T1", outcome="refused", replies=[answer])
+    assert ends(journal.report()) == {end: (1, 1)}
+
+
+def test_of_the_colleagues_part_it_is_known_what_became(journal: Journal) -> None:
+    for n, outcome in enumerate(("sent", "failed", None)):
+        journal.verdict(f"H{n}", "hold", reach=30, apart=2)
+        if outcome is not None:
+            journal.write(
+                Kind.RELEASE, f"H{n}", intent=f"H{n}-part", outcome=outcome, recipients=2, people=2, why="refused"
+            )
+        journal.write(Kind.REJECTED, f"H{n}")
+    report = journal.report()
+    assert ends(report) == {
+        End.DELIVERED: (1, 2), End.ON_ITS_WAY: (1, 2), End.DECLINED: (3, 84), End.REFUSED: (1, 2),
+    }  # fmt: skip
+    assert (report.parts, report.reached.people, report.messages) == (1, 2, 3)
+
+
+def test_a_test_that_was_approved_reaches_nobody(journal: Journal) -> None:
+    asked = [{"rule": "approval-asked", "fact": "approval.asked", "observed": "true", "limit": ""}]
+    journal.verdict("H1", "hold", reach=1200, reasons=asked)
+    assert ends(journal.report()) == {End.WAITING: (1, 0)}
+    journal.write(Kind.APPROVED, "H1")
+    assert ends(journal.report()) == {End.GRANTED: (1, 0)}
+    assert journal.report().open.messages == 0
+
+
+def test_copies_that_a_list_server_made_count_with_what_it_made_them_of(journal: Journal) -> None:
+    journal.relayed("T1", reach=60)
+    for n in range(2, 5):
+        journal.relayed(f"T{n}", "relayed" if n < 4 else "refused", expanded_from="T1", mailing=None)
+    report = journal.report()
+    assert (report.messages, report.reached.people) == (1, 60)
+    assert report.copies == {End.DELIVERED: 2, End.REFUSED: 1}
+    alone = journal.report(About(ids=frozenset({"T2"}), whole=False))
+    assert (alone.messages, alone.reached.people, alone.copies) == (1, 1, {})
+
+
+def test_the_most_addresses_that_could_be_read_in_what_went_out(journal: Journal) -> None:
+    journal.relayed("T1", counts={"reach": 40, "shown": 40})
+    journal.relayed("T2", "refused", counts={"reach": 90, "shown": 90})
+    assert journal.report().shown == 40
 
 
 def test_recipients_whom_the_relay_refused_for_good(journal: Journal) -> None:

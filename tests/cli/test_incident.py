@@ -80,7 +80,7 @@ def test_the_row_for_programs(story: Path) -> None:
     assert made["about"] == [HOLD]
     assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None}
     assert (made["messages"], made["again"], made["open"]["messages"]) == (1, 1, 0)
-    assert made["ends"] == [{"end": "declined", "messages": 1, "people": 60, "at_least": False}]
+    assert made["ends"] == [{"end": "declined", "messages": 1, "people": 60, "at_least": False, "at_most": False}]
     assert made["writers"][0] == {"role": "From", "address": "anna@example.com", "messages": 1}
     seqs = [step["seq"] for step in made["timeline"]]
     assert seqs == sorted(seqs)

@@ -10,7 +10,7 @@ from smtpguard.audit import report
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.report import End
+from smtpguard.audit.fate import End
 from smtpguard.policy.approval import State
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store import incident, walk

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from smtpguard.audit.report import End
+from smtpguard.audit.fate import End
 from smtpguard.console.api.models import MailingRow, Sent, Time, Verified
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -44,15 +44,22 @@ class JournalHead(BaseModel):
 
 
 class Sum(BaseModel):
-    """``people``: as each message counts its own. ``at_least``: of some a list could not say who is on it."""
+    """``people``: as each message counts its own. ``at_least``: of some a list could not say who is on it. ``at_most``: of some it is
+    not known who was behind the recipients that it reached."""
 
     messages: int
     people: int
     at_least: bool
+    at_most: bool
 
 
 class EndRow(Sum):
     end: End
+
+
+class CopyCount(BaseModel):
+    end: End
+    messages: int
 
 
 class NameCount(BaseModel):
@@ -124,7 +131,10 @@ class StepRow(BaseModel):
 
 
 class IncidentReport(BaseModel):
-    """Who sent what, when, to how many, what became of it and who decided. ``again``: how often what was held already came once
+    """Who sent what, when, to how many, what became of it and who decided. A message of which several things became is in several
+    ``ends``, each with the people for whom it was that. ``copies``: what a list server made of these, with whose people theirs are
+    counted. ``shown``: the most addresses in To and Cc of one that went out, which all who got it can read; null where not more than one
+    is on record. ``again``: how often what was held already came once
     more. ``undelivered``: recipients of what was approved whom the relay refused. ``parts``: how often the colleagues got it while the
     customers' part was held. ``erased``: messages whose names are erased by now. ``unsettled``: ids of those of which nobody knows
     whether the relay took them. ``proof``: null where nobody asked for it."""
@@ -140,6 +150,8 @@ class IncidentReport(BaseModel):
     reached: Sum
     open: Sum
     ends: list[EndRow]
+    shown: int | None
+    copies: list[CopyCount]
     undelivered: int
     parts: int
     lists: list[NameCount]

@@ -45,6 +45,8 @@ _HEAD = {
     "Nothing of it went out through this guard.": "Inget av det gick ut genom den här vakten.",
     "Still open: {messages}, for {people}.": "Ännu inte avgjort: {messages}, till {people}.",
     "at least {people}": "minst {people}",
+    "at most {people}": "högst {people}",
+    "It may have reached {people} more.": "Det kan ha nått {people} till.",
 }
 
 _BECAME = {
@@ -54,6 +56,10 @@ _BECAME = {
     "in doubt: nobody knows whether the relay took it": "ovisst: ingen vet om e-postservern tog emot det",
     "approved, and on its way": "godkänt och på väg",
     "held: people are still to decide": "hållet kvar: människor ska ännu ta ställning",
+    "approved, and it could not be delivered to them": "godkänt, och det kunde inte levereras till dem",
+    "a test that people approved, of which nothing is sent": "ett test som människor godkände, av vilket inget skickas",
+    "# copy that a list server made of them, whose people are counted already": "# kopia som en listserver gjorde av dem, vars mottagare redan är räknade",
+    "# copies that a list server made of them, whose people are counted already": "# kopior som en listserver gjorde av dem, vars mottagare redan är räknade",
     "held, and people decided that it does not go out": "hållet kvar, och människor bestämde att det inte går ut",
     "held, and withdrawn by its writer": "hållet kvar och återtaget av avsändaren",
     "held, and nobody decided in time: it does not go out": "hållet kvar, och ingen bestämde i tid: det går inte ut",
@@ -72,6 +78,8 @@ _BECAME = {
 
 _MAILINGS = {
     "{n} got it": "{n} fick det",
+    "{n} may have got it": "{n} kan ha fått det",
+    "{n} were spared it: it was held, and does not go out": "{n} slapp det: det hölls kvar och går inte ut",
     "{n} have it on the way": "{n} har det på väg",
     "{n} held": "{n} hålls kvar",
     "{n} wait at the client": "{n} väntar hos programmet",
@@ -111,9 +119,13 @@ _NOT_KNOWN = {
     "whether the relay took {ids}: look in its own log": "om e-postservern tog emot {ids}: se dess egen logg",
     "above, each message counts its own people: who got two of them is counted twice, save where it says distinct": "ovan räknar varje meddelande sina egna personer: den som fick två är räknad två gånger, utom där det står olika personer",
     "how many people exactly: of some messages a list could not say who is on it": "exakt hur många: för några meddelanden kunde en lista inte säga vilka som står på den",
+    "how many people exactly: of some messages it is not known who was behind which recipient": "exakt hur många: för några meddelanden är det inte känt vilka som stod bakom vilken mottagare",
+    "whom of those behind a list's address it then reached: the relay's word for the address is all there is": "vilka bakom en listas adress det sedan nådde: e-postserverns svar för adressen är allt som finns",
     "who wrote # of the messages, and its subject: retention has erased it": "vem som skrev # av meddelandena, och dess ämne: det har gallrats",
     "who wrote # of the messages, and their subjects: retention has erased it": "vem som skrev # av meddelandena, och deras ämnen: det har gallrats",
     "what the rules of the policy {sha256} are for: it is not kept any more, or this version does not read it": "vad reglerna i policyn {sha256} är till för: den finns inte kvar, eller läses inte av den här versionen",
+    "recipients could read one another's addresses: {n} stood in To and Cc": "mottagarna kunde läsa varandras adresser: {n} stod i Till och Kopia",
+    "whether recipients could read one another's addresses: of no message are several in To and Cc on record": "om mottagarna kunde läsa varandras adresser: för inget meddelande är flera i Till och Kopia antecknade",
     "whether the journal is whole: nobody asked for the proof": "om journalen är hel: ingen bad om beviset",
     "what became of what was put off: a client that came again with it is counted once more, by what became of that": "vad det blev av det uppskjutna: ett program som kom igen med det är räknat en gång till, efter vad det blev av det",
     "what went another way than through this guard, and who read what was delivered": "vad som gick en annan väg än genom den här vakten, och vem som läste det levererade",
