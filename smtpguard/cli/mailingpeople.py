@@ -32,6 +32,18 @@ Declarations = Sequence[Mapping[str, Any]]
 Behind = tuple[Fate, Callable[[bytes], bool]]
 """What became of the copy at an address that expands, and whether somebody is one of those behind it."""
 _NOBODY: Behind = Fate.NONE, lambda digest: False
+_SUREST = (
+    Fate.NONE,
+    Fate.STOPPED,
+    Fate.REFUSED,
+    Fate.DEFERRED,
+    Fate.HELD,
+    Fate.ADMITTED,
+    Fate.AGAIN,
+    Fate.DOUBTED,
+    Fate.RELAYED,
+)
+"""Of the copy of one's own and that of a list one is on, what stands further on counts."""
 
 
 class Matched:
@@ -55,7 +67,7 @@ class Matched:
             for address in some:
                 digest = _digest(digester, address)
                 whole = fate if digest is not None and among(digest) else Fate.NONE
-                yield address, max(single.get(address, Fate.NONE), whole)
+                yield address, max(single.get(address, Fate.NONE), whole, key=_SUREST.index)
 
     async def _at_the_list(self) -> Behind:
         """Of a list's own address, which reaches everybody who is on it; as it is now, or it is said since when it is not."""

@@ -22,17 +22,20 @@ from smtpguard.cli.shown import in_words, voters
 from smtpguard.guard.approvals import Decided, Refused
 from smtpguard.guard.mailings import FEW, NoSuch, row
 from smtpguard.policy.approval import Choice
-from smtpguard.policy.mailing import Fate, Mailing, State
+from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, State
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
 
 STATES = [state.value for state in State]
 FATES = {
-    "sent": (Fate.RELAYED, Fate.ADMITTED),
+    "sent": (Fate.RELAYED,),
+    "on-the-way": (Fate.ADMITTED,),
+    "in-doubt": (Fate.DOUBTED,),
     "held": (Fate.HELD,),
     "waiting": (Fate.DEFERRED,),
     "refused": (Fate.REFUSED,),
+    "stopped": (Fate.STOPPED,),
 }
 _EVERY_SECONDS = 1.0
 
@@ -126,13 +129,17 @@ def people(
         whole = await services.mailings.named(mailing_id)
         matched = Matched(services, whole, name=name, file=file, column=column)
         fates = set(Fate) - {Fate.NONE} if what == "all" else set(FATES[what])
-        found = 0
+        found = may = 0
         async for address, fate in matched.people():
             if fate in fates:
                 found += 1
                 _tell(context, address, fate, as_json=as_json or context.json)
+            elif fate in MAY_HAVE:
+                may += 1
         await _journalled(context, services, whole, found)
         click.echo("one person" if found == 1 else f"{found:,} people", err=True)
+        if may and what == "sent":
+            click.echo(f"{may:,} more may get it, or may have it: --what on-the-way, --what in-doubt", err=True)
         if matched.older:
             then = "; ".join(matched.older)
             raise NotFine(f"not all of them: it went to {then}. Match an export from then: --from-csv FILE")

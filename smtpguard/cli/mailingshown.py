@@ -14,14 +14,23 @@ from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.staging import At, Progress
 
 WIDTH = 40
-_HEAD = ("ID", "STATE", "SINCE", "SENT", "HELD", "WAITS", "REFUSED", "PER MIN", "LISTS", "SUBJECT")
-_NUMBERS = range(3, 8)
+_HEAD = (
+    "ID",
+    "STATE",
+    "SINCE",
+    "SENT",
+    "ON WAY",
+    "DOUBT",
+    "HELD",
+    "WAITS",
+    "REFUSED",
+    "STOPPED",
+    "PER MIN",
+    "LISTS",
+    "SUBJECT",
+)
+_NUMBERS = range(3, 11)
 _RECENT = 6  # looks over which the rate of the moment is taken
-
-
-def sent(mailing: Mailing) -> int:
-    """People who have it, or for whom it is on its way."""
-    return mailing.people.relayed + mailing.people.admitted
 
 
 def per_minute(mailing: Mailing) -> float:
@@ -34,7 +43,10 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [_HEAD]
     for one in mailings:
         people = one.people
-        figures = (sent(one), people.held, people.deferred, people.refused, per_minute(one))
+        figures = (
+            people.relayed, people.admitted, people.doubted, people.held, people.deferred, people.refused, people.stopped,
+            per_minute(one),
+        )  # fmt: skip
         rows.append(
             (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
@@ -63,10 +75,12 @@ def told(mailing: Mailing, now: datetime) -> Iterator[str]:
     )
     on_its_way = f", {people.admitted:,} more on the way" if people.admitted else ""
     yield from _named("Sent to", f"{_many(people.relayed)}{on_its_way}")
+    yield from _named("In doubt", f"for {_many(people.doubted)}: the relay may have it" if people.doubted else "")
     stored = f", {_many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
     yield from _named("Held for", f"{_many(people.held)}{stored}" if people.held else "")
     yield from _named("Waits for", f"{_many(people.deferred)}, at the client" if people.deferred else "")
     yield from _named("Refused", f"for {_many(people.refused)}, by the relay" if people.refused else "")
+    yield from _named("Stopped", f"for {_many(people.stopped)}: held, and it does not go out" if people.stopped else "")
     if mailing.bounces or mailing.complaints:
         yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
     for grant in mailing.grants:
@@ -93,19 +107,21 @@ def _many(n: int, what: str = "") -> str:
 
 
 def bar(mailing: Mailing, width: int = WIDTH) -> str:
-    """``[####==--x      ]``: sent, held, waiting at the client, refused, and what is still to come of what was allowed."""
+    """``[####>?==--x      ]``: sent, on the way, in doubt, held, waiting at the client, refused or stopped, and what is still to
+    come of what was allowed."""
     people = mailing.people
     allowed = mailing.grant.people if mailing.grant is not None else 0
     whole = max(people.all, allowed, 1)
-    parts = ((sent(mailing), "#"), (people.held, "="), (people.deferred, "-"), (people.refused, "x"))
+    parts = ((people.relayed, "#"), (people.admitted, ">"), (people.doubted, "?"), (people.held, "="), (people.deferred, "-"),
+             (people.refused + people.stopped, "x"))  # fmt: skip
     drawn, before = "", 0
     for n, sign in parts:
         before += n
         drawn += sign * (round(width * before / whole) - len(drawn))
-    return f"[{drawn:<{width}}] {100 * sent(mailing) / whole:.0f} % of {whole:,} sent"
+    return f"[{drawn:<{width}}] {100 * people.relayed / whole:.0f} % of {whole:,} sent"
 
 
-LEGEND = "# sent   = held   - waits at its client   x refused"
+LEGEND = "# sent   > on the way   ? in doubt   = held   - waits at its client   x refused, or stopped"
 
 
 class Follower:
@@ -116,11 +132,13 @@ class Follower:
         self._seen: deque[tuple[float, int]] = deque(maxlen=_RECENT)
 
     def line(self, mailing: Mailing) -> str:
-        self._seen.append((self._clock(), sent(mailing)))
+        self._seen.append((self._clock(), mailing.people.relayed))
         (then, before), (now, after) = self._seen[0], self._seen[-1]
         rate = 60 * (after - before) / (now - then) if now > then else 0.0
         people = mailing.people
-        figures = f"sent {sent(mailing):,}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
+        going = f", on the way {people.admitted:,}" if people.admitted else ""
+        doubt = f", in doubt {people.doubted:,}" if people.doubted else ""
+        figures = f"sent {people.relayed:,}{going}{doubt}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
         return f"{bar(mailing)}  {figures}; {rate:,.0f} a minute; {state(mailing)}"
 
 

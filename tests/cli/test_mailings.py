@@ -90,7 +90,7 @@ def test_ctrl_c_ends_following(campaign: Stage, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("smtpguard.cli.mailings.asyncio.sleep", wait)
     shown = campaign.run(mailings, "show", row["id"], "--follow")
     assert shown.exit_code == 0
-    assert "# sent   = held" in shown.output
+    assert "# sent   > on the way   ? in doubt   = held" in shown.output
     assert (
         shown.output.count("sent 4, held 4, waits 0, refused 0; 0 a minute; held") == 1
     )  # a line for what has changed

@@ -22,7 +22,9 @@ def mailing(**more: Any) -> Mailing:
     [
         (Tally(), "          "),
         (Tally(relayed=10), "##########"),
-        (Tally(relayed=5, admitted=2, held=1, deferred=1, refused=1), "#######=-x"),
+        (Tally(relayed=5, admitted=1, doubted=1, held=1, deferred=1, refused=1), "#####>?=-x"),
+        (Tally(admitted=10), ">>>>>>>>>>"),
+        (Tally(stopped=10), "xxxxxxxxxx"),
         (Tally(relayed=399_999, held=1), "##########"),
         (Tally(held=3), "=========="),
     ],

@@ -1,0 +1,228 @@
+"""What became of a message to a list of 60, by everybody who tells it: each says the same, and nobody says more than is known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from smtpguard.cli import held, main
+from smtpguard.cli.mailings import command as mailings
+from smtpguard.guard.doubts import report_doubts
+from smtpguard.mail.reply import RELAY_LOST, Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.verdict import Action
+from tests.cli.installing import install
+from tests.cli.stage import ANNA, DPO, EVA, Stage
+from tests.guard.house import KEY, MEMBERS, RAMADAN, House, Way
+from tests.guard.office import LATER, NO, Office
+
+MAIL = {"X_Mailing": "spring", "Message_ID": "<1@example.com>"}
+
+
+async def _held(home: House, *more: str) -> str:
+    transaction = home.transaction(RAMADAN, *more, **MAIL)
+    await home.intake()(transaction, Way())
+    return transaction.id
+
+
+async def _approved(home: House, *more: str) -> tuple[str, Office]:
+    id = await _held(home, *more)
+    for who in (EVA, DPO):
+        await home.approvals().vote(id, Choice.APPROVE, approver=who, by="test")
+    return id, Office(home)
+
+
+async def waiting(home: House) -> None:
+    await _held(home)
+
+
+async def rejected(home: House) -> None:
+    await home.approvals().vote(await _held(home), Choice.REJECT, approver=EVA, by="test")
+
+
+async def withdrawn(home: House) -> None:
+    await home.approvals().withdraw(await _held(home), sender=ANNA, by="test")
+
+
+async def expired(home: House) -> None:
+    hold = await home.store.hold(await _held(home))
+    assert hold is not None
+    approvals = home.approvals()
+    home.clock.pass_(seconds=(hold.expires_at - home.clock.now()).total_seconds())
+    assert await approvals.sweep() == 1
+
+
+async def approved_and_frozen(home: House) -> None:
+    _, office = await _approved(home)
+    await home.freeze()
+    await office.until_quiet(steps=3)
+
+
+async def approved_and_put_off(home: House) -> None:
+    _, office = await _approved(home)
+    office.relay.says = {RAMADAN: LATER}
+    await office.step()
+
+
+async def released(home: House) -> None:
+    _, office = await _approved(home)
+    await office.step()
+
+
+async def refused_on_release(home: House) -> None:
+    _, office = await _approved(home)
+    office.relay.says = {RAMADAN: NO}
+    await office.step()
+
+
+async def given_up(home: House) -> None:
+    _, office = await _approved(home)
+    office.relay.says = {RAMADAN: LATER}
+    await office.until_quiet(steps=52)
+
+
+async def in_doubt_on_release(home: House) -> None:
+    _, office = await _approved(home)
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True)
+    await office.until_quiet(steps=3)
+
+
+async def refused_after_a_doubt(home: House) -> None:
+    _, office = await _approved(home)
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True)
+    await office.step()
+    office.relay.raises, office.relay.says = None, {RAMADAN: NO}
+    await office.step(hours=1)
+
+
+async def the_list_alone_is_refused(home: House) -> None:
+    _, office = await _approved(home, "bo@example.net")
+    office.relay.says = {RAMADAN: NO}
+    await office.step()
+
+
+async def refused_though_the_list_has_changed(home: House) -> None:
+    """It is read every quarter of an hour; who is on it now is another version."""
+    from tests.guard.house import index
+
+    _, office = await _approved(home)
+    index(home.folder, "ramadan", [*MEMBERS[1:], "new@example.net"], at=home.clock.at)
+    home.clock.pass_(minutes=1)
+    home.in_force.registry.reopen()
+    office.relay.says = {RAMADAN: NO}
+    await office.step()
+
+
+def _relayed(*replies: Reply, raises: BaseException | None = None) -> Callable[[House], Awaitable[None]]:
+    async def relay(home: House) -> None:
+        """By its own writer, with what a campaign has: no rule holds it."""
+        home.verifier.domains = frozenset({"campaigns.example.com"})
+        transaction = home.transaction(
+            RAMADAN, sender="campaigns@example.com", reverse_path="campaigns@example.com", X_Looks="mailing", **MAIL
+        )
+        way = Way(raises=raises)
+        if replies:
+            way.replies = replies
+        await home.intake()(transaction, way)
+        await home.store.record([])
+        entries = await home.events(transaction.id)
+        assert entries[0][1]["action"] == Action.RELAY.word, entries[0]
+
+    return relay
+
+
+async def killed(home: House) -> None:
+    """The process ended between the dot and the answer: it could not even say so."""
+    note = home.store.note
+    home.store.note = lambda event: None  # type: ignore[method-assign]
+    try:
+        await _relayed()(home)
+    finally:
+        home.store.note = note  # type: ignore[method-assign]
+    home.clock.pass_(minutes=16)
+    assert await report_doubts(home.store, home.clock)
+
+
+# scenario: state in ``held list``, people of the mailing, ends of the report
+NOBODY = {"relayed": 0, "admitted": 0, "doubted": 0, "held": 0, "deferred": 0, "refused": 0, "stopped": 0}
+FATES: dict[str, tuple[Callable[[House], Awaitable[None]], str | None, dict[str, int], dict[str, int]]] = {
+    "waiting": (waiting, "waiting", {"held": 60}, {"waiting": 60}),
+    "rejected": (rejected, "rejected", {"stopped": 60}, {"declined": 60}),
+    "withdrawn": (withdrawn, "withdrawn", {"stopped": 60}, {"withdrawn": 60}),
+    "expired": (expired, "expired", {"stopped": 60}, {"expired": 60}),
+    "approved, and frozen": (approved_and_frozen, "approved", {"admitted": 60}, {"on its way": 60}),
+    "approved, and put off": (approved_and_put_off, "releasing", {"admitted": 60}, {"on its way": 60}),
+    "released": (released, "released", {"relayed": 60}, {"released": 60}),
+    "refused on release": (refused_on_release, "undelivered", {"refused": 60}, {"undelivered": 60}),
+    "given up": (given_up, "undelivered", {"refused": 60}, {"undelivered": 60}),
+    "in doubt on release": (in_doubt_on_release, "in-doubt", {"doubted": 60}, {"in doubt": 60}),
+    "refused after a doubt": (refused_after_a_doubt, "in-doubt", {"doubted": 60}, {"in doubt": 60}),
+    "the list alone is refused": (
+        the_list_alone_is_refused, "released", {"relayed": 1, "refused": 60}, {"released": 1, "undelivered": 60}
+    ),
+    "refused, the list has changed": (
+        refused_though_the_list_has_changed, "undelivered", {"refused": 60}, {"undelivered": 60}
+    ),
+    "relayed": (_relayed(), None, {"relayed": 60}, {"delivered": 60}),
+    "refused": (_relayed(Reply.of(550, "5.7.1", "No")), None, {"refused": 60}, {"refused": 60}),
+    "put off": (_relayed(Reply.of(451, "4.7.1", "Later")), None, {"deferred": 60}, {"deferred": 60}),
+    "lost before the dot": (_relayed(raises=Lost(RELAY_LOST)), None, {"deferred": 60}, {"not sent": 60}),
+    "lost after it": (_relayed(raises=Lost(RELAY_LOST, after_dot=True)), None, {"doubted": 60}, {"in doubt": 60}),
+    "killed": (killed, None, {"doubted": 60}, {"in doubt": 60}),
+}  # fmt: skip
+WORDS = {"relayed": "sent", "admitted": "on-the-way", "doubted": "in-doubt", "held": "held", "deferred": "waiting",
+         "refused": "refused", "stopped": "stopped"}  # fmt: skip
+
+
+def report(folder: Path, *args: str) -> str:
+    result = CliRunner().invoke(
+        main, ["-c", str(folder / "smtpguard.yaml"), "incident", "report", "--subject", "lunch", *args]
+    )
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("name", FATES)
+def test_everybody_tells_the_same(stage: Stage, name: str) -> None:
+    happens, state, people, ends = FATES[name]
+    install(stage.folder, KEY)
+    asyncio.run(stage._in(happens))
+
+    assert [row["state"] for row in stage.rows(held.command, "list")] == ([state] if state else [])
+    (mailing,) = stage.rows(mailings, "list", "--least", "1")
+    assert {key: mailing[key] for key in NOBODY} == NOBODY | people
+    text = stage.run(mailings, "show", mailing["id"]).output
+    whole = sum(people.values())
+    percent = 100 * people.get("relayed", 0) / max(whole, (mailing["approved"] or {"people": 0})["people"])
+    assert f"{percent:.0f} % of" in text
+    csv = stage.folder / "them.csv"
+    csv.write_text("email\n" + "\n".join(MEMBERS) + "\nbo@example.net\n")
+    for key, word in WORDS.items():
+        if "changed" not in name:
+            told = stage.run(
+                mailings, "people", mailing["id"], "--from-csv", str(csv), "--column", "email", "--what", word
+            )
+            listed = stage.run(mailings, "people", mailing["id"], "--from-list", "ramadan", "--what", word)
+            assert max(len(told.stdout.split()), len(listed.stdout.split())) == people.get(key, 0), word
+
+    made: dict[str, Any] = json.loads(report(stage.folder, "--json"))
+    assert {end["end"]: end["people"] for end in made["ends"]} == ends
+    reached = people.get("relayed", 0)
+    assert made["reached"]["people"] == reached
+    assert made["messages"] == 1
+    assert [{key: one[key] for key in NOBODY} for one in made["mailings"]] == [NOBODY | people]
+    page = report(stage.folder)
+    may = people.get("doubted", 0)
+    assert ("went out, to" in page) is bool(reached)
+    assert ("It is not known that anything went out." in page) is (bool(may) and not reached)
+    assert (f"{reached} got it" in page) is bool(reached)
+    if not reached and not may:
+        assert "Nothing of it went out through this guard." in page
+        assert "nobody got it" in page
