@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 RELEASE_FIELD = "X-Smtpguard-Release"
 OF_FORM = frozenset({"5.6.3", "5.6.7", "5.6.9"})
-"""Refusals of a message for how it is written (RFC 3463 section 3.7, RFC 6531 section 4.4): in 7 bits it may go."""
+"""Refusals of a message for how it is written (RFC 3463 section 3.7, RFC 6531 section 4.2): in 7 bits it may go."""
 
 
 class Renderer(Protocol):

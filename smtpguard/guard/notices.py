@@ -98,10 +98,10 @@ class Notices:
             "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
             "senders": sorted(hold.senders),
         }
-        reasons = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
+        less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
             *self._each(hold, [p for p in people if p not in blind], asked, now),
-            *self._each(hold, blind, asked | reasons, now),
+            *self._each(hold, blind, asked | less, now),
         )
 
     def said(

@@ -28,8 +28,8 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 
 To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
-``states``: {state: int}, ``undecided``: how many wait for this very person's vote, and ``messages``: [{``hold_id``, ``subject``, ``from``, ``state``, ``held_at``, ``expires_at``,
-``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.
+``states``: {state: int}, ``undecided``: how many wait for this very person's vote, and ``messages``: [{``hold_id``, ``subject``,
+``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.
 
 Never here: who is told (notices), or words for people (mail.notice).
 """

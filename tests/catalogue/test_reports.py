@@ -75,7 +75,7 @@ async def test_the_writer_hears_of_a_failure_whatever_the_relay_offers(
 
 
 async def test_what_the_relay_was_never_asked_is_not_told_in_its_name(guard: Whole) -> None:
-    """RFC 3464 section 2.3.6. Of an address beyond ASCII the status is another than of the header (RFC 6531 section 4.4)."""
+    """RFC 3464 section 2.3.6. Of an address beyond ASCII the status is another than of the header (RFC 6531 section 4.2)."""
     await released(guard, "utf8", RAMADAN, "fläsk@kund.example.net", lost=("SMTPUTF8",))
     report = await dsn(guard)
     assert set(fates(report).values()) == {("failed", "5.6.9", None)}

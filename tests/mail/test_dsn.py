@@ -281,7 +281,7 @@ UTF8 = "From: åsa@example.se\r\nSubject: Nyheter för påsk = slut\r\n\r\nHej p
 @pytest.mark.parametrize("ret", ["FULL", "HDRS", None])
 @pytest.mark.parametrize(("smtputf8", "kind"), [(True, b"message/global-headers"), (False, b"text/rfc822-headers")])
 def test_in_seven_bits_the_header_is_encoded(smtputf8: bool, kind: bytes, ret: str | None) -> None:
-    """RFC 6522 section 4, RFC 6533 section 6: what says that a release failed gets through to a relay without 8BITMIME."""
+    """RFC 6522 section 4, RFC 6533 section 4: what says that a release failed gets through to a relay without 8BITMIME."""
     one = recipient("jörgen@kund.se", orcpt="utf-8;jörgen+2B\\x{E4}@kund.se")
     report = Report(recipient=one, action=Action.FAILED, reply="550 5.1.1 nej å")
     envelope, raw = make(report, raw=UTF8, smtputf8=smtputf8, ret=ret, seven_bit=True)
