@@ -1,7 +1,8 @@
 """smtpguard audit: prove the journal, or take it out of the database.
 
 ``verify`` walks over the whole hash chain, holds what names people against its digests, and compares the chain with the
-signed checkpoints of the database and of the state folder; it writes nothing. Never here: what makes a chain good
+signed checkpoints of the database and of the state folder; it writes nothing. ``policy`` shows what the journal names by its
+SHA-256. Never here: what makes a chain good
 (audit.chain).
 """
 
@@ -17,7 +18,8 @@ import click
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
-from smtpguard.cli.context import Context
+from smtpguard.cli.context import Context, NotFine
+from smtpguard.config.documents import POLICY
 
 PAGE = 1000
 _GONE = (
@@ -30,7 +32,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object 
 
 @click.group()
 def command() -> None:
-    """Verify or export the journal."""
+    """Verify or export the journal, or show a policy of then."""
 
 
 @command.command()
@@ -57,6 +59,38 @@ def verify(context: Context, as_json: bool) -> None:
         click.echo(f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
     if bad is not None:
         raise click.exceptions.Exit(1)
+
+
+@command.command()
+@click.argument("sha256", metavar="SHA256")
+@click.option("--all", "whole", is_flag=True, help="Its vocabularies too.")
+@as_json
+@click.pass_obj
+def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
+    """What the rules said then: the policy that is kept under this SHA-256, or a beginning of it that no other has.
+
+    Word for word as it was put in force. Passwords and the like are never part of a policy.
+    """
+
+    async def work() -> tuple[str, dict[str, str]]:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings()) as (store, _):
+            found = await store.policies_named(sha256) if sha256.isalnum() else ()
+            if len(found) != 1:
+                raise NotFine(f"several policies begin with {sha256}" if found else f"no policy is kept under {sha256}")
+            documents = await store.policy(found[0])
+            return found[0], {name: data.decode("utf-8", "replace") for name, data in documents.items()}
+
+    whole_id, documents = context.run(work())
+    shown = {name: text for name, text in documents.items() if whole or name == POLICY}
+    if as_json or context.json:
+        context.say({"sha256": whole_id, "documents": shown})
+        return
+    for name, text in shown.items():
+        if whole:
+            click.echo(f"# {name}")
+        click.echo(text, nl=not text.endswith("\n"))
 
 
 @command.command()

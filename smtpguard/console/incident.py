@@ -1,6 +1,6 @@
 """An incident report in words: on a page that can be read out at a desk, in the reader's language.
 
-Times are UTC, so that all copies of a report say the same. Never here: what belongs to an incident (audit.report), the
+Times are UTC, so that all copies of a report say the same, and the organisation's beside it. Never here: what belongs to an incident (audit.report), the
 same for programs (incidentrow), or who may ask for one (pages.incident, cli.incident).
 """
 
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from smtpguard.audit.about import NAMES, About
 from smtpguard.audit.chain import Clear, Entry, instant
@@ -48,6 +49,9 @@ BECAME: Mapping[End, str] = {
     End.REFUSED: "refused by the relay",
     End.NOT_SENT: "stopped before it was sent",
 }
+DECISIONS = frozenset(
+    kind.value for kind in (Kind.VOTE, Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.MAILING)
+)
 ROLES: Mapping[str, str] = {said: said for said in NAMES.values()}
 MODES: Mapping[str, str] = {
     "enforce": "rule {name}",
@@ -77,8 +81,9 @@ def told(made: Made, said: Speech) -> Told:
         (said("Mailings, in distinct people over all of their time"), telling.mailings()),
         (said("Who"), telling.who()),
         (said("What"), telling.what()),
+        (said("Who decided"), telling.decided()),
         (said("Why"), telling.why()),
-        (said("When, by the numbers of the journal"), telling.when()),
+        (telling.when_title(), telling.when()),
         (said("What is not known"), telling.not_known()),
     )
     return Told(
@@ -102,7 +107,7 @@ class _Telling:
 
     def short(self) -> str:
         report, said = self.report, self.said
-        first, last = _moment(report.first), _moment(report.last)
+        first, last = self._here(report.first), self._here(report.last)
         many = said.many(report.messages, "# message", "# messages")
         parts = [
             said("{messages} came at {when}.", messages=many, when=first)
@@ -190,7 +195,11 @@ class _Telling:
     def what(self) -> Iterator[str]:
         if self.names:
             yield from self._counted(self.said("subject"), self.report.subjects)
-        yield from self._counted(self.said("list"), self.report.lists)
+        for name, n in self.report.lists.most_common(MOST):
+            many = f" ({self.said.number(n)})" if len(self.report.lists) > 1 else ""
+            yield _plain(f"{self.said('list')}: {name}{self._list(name)}{many}")
+        if len(self.report.lists) > MOST:
+            yield f"{self.said('list')}: {self.said('and {n} more', n=self.said.number(len(self.report.lists) - MOST))}"
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
         if (shown := self.report.shown) > 1:
             yield self.said(
@@ -211,11 +220,55 @@ class _Telling:
                 limit = rulewords.limit(fact, limit, said)[:200]
                 asked = said("{value}, the limit {limit}", value=value, limit=limit) if limit else value
                 yield _plain(f"  {rulewords.fact(fact, said)}: {asked}" + (f" ({said.number(m)})" if m != n else ""))
-        yield from self._counted(said("policy"), report.policies)
+        for sha256, n in report.policies.most_common(MOST):
+            many = f" ({said.number(n)})" if len(report.policies) > 1 else ""
+            watched = f": {said('it only observed, and stopped nothing')}" if sha256 in self.purposes.watching else ""
+            yield f"{said('policy')}: {sha256}{watched}{many}"
+
+    def decided(self) -> Iterator[str]:
+        """People's decisions, the reminders aside; what was let through by an earlier approval, and that nobody was asked."""
+        said = self.said
+        for step in self.report.steps:
+            entry = step.entry
+            if entry.kind in DECISIONS and "with" not in entry.data:
+                yield _plain(f"{self._here(instant(entry.at))}: {self._step(step)}")
+        approved = sum(n for (_, mode), n in self.report.rules.items() if mode == "approved")
+        if approved:
+            yield said("what people had approved before let pass what a rule would have held")
+        held = {End.DELIVERED, End.IN_DOUBT} & self.report.ends.keys()
+        if held and not any(mode == "enforce" for _, mode in self.report.rules):
+            yield said("nobody was asked: no rule that was enforced stopped it")
+
+    def _list(self, name: str) -> str:
+        """What it was: its title and audience, and whether that is sensitive data."""
+        one, said = self.purposes.lists.get(name), self.said
+        if one is None:
+            return ""
+        parts = [one.title] if one.title != name else []
+        parts.append(said("audience {name}", name=one.audience))
+        if one.sensitivity == "special-category":
+            parts.append(f"{said(sayings.CATEGORIES[one.category or ''])} ({said('GDPR Art. 9')})")
+        elif one.sensitivity:
+            parts.append(one.sensitivity)
+        return f" ({'; '.join(parts)})"
+
+    def _here(self, at: datetime) -> str:
+        """In UTC, and in the organisation's time."""
+        zone = self._zone()
+        return f"{_moment(at)} ({at.astimezone(zone):%Y-%m-%d %H:%M} {self.purposes.zone})" if zone else _moment(at)
+
+    def _zone(self) -> ZoneInfo | None:
+        return ZoneInfo(self.purposes.zone) if self.purposes.zone not in ("", "UTC") else None
+
+    def when_title(self) -> str:
+        title = self.said("When, by the numbers of the journal")
+        return f"{title} (UTC, {self.purposes.zone})" if self._zone() else title
 
     def when(self) -> Iterator[str]:
+        zone = self._zone()
         for step in self.report.steps:
-            moment = _moment(instant(step.entry.at), zone=False)
+            at = instant(step.entry.at)
+            moment = _moment(at, zone=False) + (f"  {at.astimezone(zone):%H:%M:%S}" if zone else "")
             yield _plain(f"{step.entry.seq:>8}  {moment}  {self._step(step)}")
             if step.left_out:
                 more = self.said.number(step.left_out)
@@ -316,6 +369,8 @@ class _Telling:
                 yield said(sayings.FROZEN[selector], name=data.get("value") or whom or "…")
         elif entry.kind == Kind.POLICY.value:
             yield str(data.get("sha256", ""))[:12]
+            if data.get("enforce") is False:
+                yield said("it only observed, and stopped nothing")
         elif "with" in data:
             yield said("with {id}", id=data["with"])
 

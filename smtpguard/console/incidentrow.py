@@ -10,12 +10,13 @@ from typing import Any
 from smtpguard.audit.chain import Clear, instant
 from smtpguard.audit.fate import Sum
 from smtpguard.audit.timeline import Step
-from smtpguard.console.incident import asked_in_words, what_is_frozen
+from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
 from smtpguard.guard.mailings import row as mailing_row
 from smtpguard.policy.freezing import FREEZE
+from smtpguard.policy.purposes import ListThen
 
 _ENGLISH = Speech()
 _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
@@ -53,7 +54,9 @@ def row(made: Made) -> dict[str, Any]:
         "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],
         "undelivered": report.undelivered,
         "parts": report.parts,
-        "lists": _counts("name", report.lists),
+        "zone": purposes.zone or None,
+        "lists": [{"name": name, "messages": n, **_list(purposes.lists.get(name))} for name, n in report.lists.most_common()],
+        "decisions": [_step(step, names) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
         "mailings": [_unnamed(mailing_row(one), names) for one in found.mailings],
         "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
         "clients": _counts("address", report.clients) * names,
@@ -61,12 +64,18 @@ def row(made: Made) -> dict[str, Any]:
         "contents": _counts("sha256", report.contents),
         "rules": [{"rule": rule, "mode": mode, "messages": n, "purpose": purposes.of.get(rule) or None}
                   for (rule, mode), n in report.rules.most_common()],
-        "policies": [{"sha256": sha256, "messages": n, "known": sha256 not in purposes.lost}
+        "policies": [{"sha256": sha256, "messages": n, "known": sha256 not in purposes.lost,
+                      "enforced": None if sha256 in purposes.lost else sha256 not in purposes.watching}
                      for sha256, n in report.policies.most_common()],
         "erased": report.erased,
         "unsettled": list(report.unsettled),
         "timeline": [_step(step, names) for step in report.steps],
     }  # fmt: skip
+
+
+def _list(one: ListThen | None) -> dict[str, str | None]:
+    keys = ("title", "audience", "sensitivity", "category")
+    return {key: None if one is None else getattr(one, key) for key in keys}
 
 
 def _z(at: datetime) -> str:

@@ -1,4 +1,5 @@
-"""What rules are for, in their admins' words, as the policies had it that decided: for whoever has to say afterwards why.
+"""What rules are for and lists are, in their admins' words, as the policies had it that decided, and whether those were enforced:
+for whoever has to say afterwards why.
 
 A rule may be gone by now, or mean something else under the same name, so the policy in force is not asked. Pure. Never here:
 where documents are kept (store), or what a rule saw (sentence).
@@ -16,23 +17,51 @@ Documents = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListThen:
+    """``sensitivity``, ``category``: GDPR Art. 9."""
+
+    title: str
+    audience: str
+    sensitivity: str | None
+    category: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purposes:
-    """``of``: rule to what it is for, where several policies decided as the last of them has it. ``lost``: policies, by SHA-256,
-    whose documents are not kept any more or that this version does not read."""
+    """``of``: rule to what it is for, ``lists``: what they were, where several policies decided as the last of them has it; so ``zone``,
+    the organisation's. ``watching``: policies, by SHA-256, that only observed (``enforce: false``); ``lost``: those whose documents
+    are not kept any more or that this version does not read."""
 
     of: Mapping[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
+    watching: tuple[str, ...] = ()
+    lists: Mapping[str, ListThen] = field(default_factory=dict)
+    zone: str = ""
 
 
 def purposes(policies: Mapping[str, Documents | None], *, delimiters: str, language: str) -> Purposes:
     """In this language where the admin wrote that. Of each policy, in order, its documents. Takes a tenth of a second each."""
     of: dict[str, str] = {}
+    lists: dict[str, ListThen] = {}
     lost: list[str] = []
+    watching: list[str] = []
+    zone = ""
     for sha256, documents in policies.items():
         try:
             if documents is None:
                 raise KeyError(sha256)
-            of |= parse(documents, delimiters=delimiters).rules.purposes(language)
+            policy = parse(documents, delimiters=delimiters)
         except (KeyError, Broken):
             lost.append(sha256)
-    return Purposes(of=of, lost=tuple(lost))
+            continue
+        of |= policy.rules.purposes(language)
+        lists |= {
+            name: ListThen(
+                title=one.title or name, audience=one.audience, sensitivity=one.sensitivity, category=one.category
+            )
+            for name, one in policy.lists.items()
+        }
+        zone = str(policy.organization.hours.zone)
+        if not policy.enforce:
+            watching.append(sha256)
+    return Purposes(of=of, lost=tuple(lost), watching=tuple(watching), lists=lists, zone=zone)

@@ -63,6 +63,13 @@ def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
     return found
 
 
+def policies_named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
+    """The SHA-256 of the policies that are kept and begin so; some of them, where there are many."""
+    low = prefix.lower()
+    query = select(document.c.policy).where(document.c.policy >= low, document.c.policy < f"{low}~").distinct()
+    return list(connection.execute(query.order_by(document.c.policy).limit(limit)).scalars())
+
+
 def in_flight(connection: Connection, stop: Freeze, since: datetime, now: datetime) -> list[str]:
     """Verdicts to relay since then that have no outcome yet and that ``stop`` would stop."""
     query = select(underway.c.id, underway.c.marks).where(

@@ -181,6 +181,9 @@ class Store:
     async def policy(self, sha256: str) -> Mapping[str, bytes]:
         return await self._read(lambda c: gates.policy(c, sha256))
 
+    async def policies_named(self, prefix: str) -> Sequence[str]:
+        return await self._read(lambda c: gates.policies_named(c, prefix))
+
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         now = microseconds(self._clock.now())
         if not await self._read(lambda c: outboxes.any_due(c, now)):

@@ -16,7 +16,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.policy.approval import Choice
 from tests.cli.installing import install
-from tests.guard.house import KEY, MEMBERS, RAMADAN, Way, house
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, Way, house
 
 HOLD = "T000000000000001"
 
@@ -67,7 +67,7 @@ def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) ->
         "  once what was held already came again, which counts as the same message",
         "  From: anna@example.com",
         "  subject: SV: lunch",
-        "  list: ramadan",
+        "  list: ramadan (Ramadan greetings; audience customers; special category (GDPR Art. 9))",
     ):
         assert line in said.splitlines(), f"{line!r} is not in\n{said}"
     assert "the journal is whole, each of its" in said
@@ -216,3 +216,67 @@ def test_an_entry_of_an_earlier_version_that_names_a_frozen_sender(story: Path) 
         told = page(story, "H" * 16, "--no-names", *args)
         assert ("sender" if args else "what stands still: mail from") in told
         assert "anna@" not in told
+
+
+def policy(story: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "audit", "policy", *args])
+
+
+def test_what_the_rules_said_then_is_shown_word_for_word(story: Path) -> None:
+    [decided] = row(story, HOLD)["policies"]
+    shown = policy(story, decided["sha256"][:8].upper())
+    assert (shown.exit_code, shown.stdout) == (0, DOCUMENTS["policy.yaml"].decode())
+    made = json.loads(policy(story, decided["sha256"], "--all", "--json").stdout)
+    assert made == {"sha256": decided["sha256"], "documents": {n: d.decode() for n, d in DOCUMENTS.items()}}
+    assert "# vocabularies/pork.yaml" in policy(story, decided["sha256"], "--all").stdout
+
+
+@pytest.mark.parametrize("wanted", ["0123456789abcdef", "%", ""])
+def test_a_policy_that_is_not_kept(story: Path, wanted: str) -> None:
+    result = policy(story, wanted)
+    assert (result.exit_code, result.stderr) == (1, f"smtpguard: no policy is kept under {wanted}\n")
+
+
+def test_who_decided_and_what_the_list_was(story: Path) -> None:
+    said = page(story, HOLD)
+    who = said.partition("WHO DECIDED\n")[2].partition("\n\n")[0]
+    assert 'A vote: reject, by eva@example.com: "Not to them"' in who
+    assert who.startswith("  2026-03-02 09:05:00 UTC: ")
+    assert (
+        "  list: ramadan (Ramadan greetings; audience customers; special category (GDPR Art. 9))" in said.splitlines()
+    )
+    unnamed = page(story, HOLD, "--no-names").partition("WHO DECIDED\n")[2].partition("\n\n")[0]
+    assert "A vote: reject" in unnamed
+    assert "eva@" not in unnamed
+    made = row(story, HOLD)
+    assert [step["kind"] for step in made["decisions"]] == ["vote", "rejected"]
+    assert made["lists"] == [
+        {"name": "ramadan", "messages": 1, "title": "Ramadan greetings", "audience": "customers",
+         "sensitivity": "special-category", "category": None}
+    ]  # fmt: skip
+    assert (made["zone"], made["policies"][0]["enforced"]) == ("UTC", True)
+
+
+def test_a_guard_that_only_observed_is_said_to_and_times_are_the_organisation_s_as_well(tmp_path: Path) -> None:
+    install(tmp_path, KEY)
+    text = (
+        DOCUMENTS["policy.yaml"].decode().replace("enforce: true", "enforce: false").replace("UTC", "Europe/Stockholm")
+    )
+
+    async def work() -> None:
+        async with house(tmp_path, documents={**DOCUMENTS, "policy.yaml": text.encode()}) as home:
+            await home.intake()(home.transaction(RAMADAN), Way())
+            await home.store.record([])
+
+    asyncio.run(work())
+    said = page(tmp_path, "--subject", "lunch")
+    assert (
+        "came at 2026-03-02 09:00:00 UTC (2026-03-02 10:00 Europe/Stockholm). 1 message went out, to 60 people." in said
+    )
+    assert ": it only observed, and stopped nothing" in said
+    assert "let through, for 60, rule internal-to-list (observes)" in said
+    assert "WHEN, BY THE NUMBERS OF THE JOURNAL (UTC, EUROPE/STOCKHOLM)" in said
+    assert "  2026-03-02 09:00:00  10:00:00  " in said
+    assert "nobody was asked: no rule that was enforced stopped it" in said
+    made = row(tmp_path, "--subject", "lunch")
+    assert (made["zone"], [one["enforced"] for one in made["policies"]]) == ("Europe/Stockholm", [False])

@@ -67,6 +67,15 @@ class NameCount(BaseModel):
     messages: int
 
 
+class ListCount(NameCount):
+    """As the policy has it that decided; null where that is not known any more."""
+
+    title: str | None
+    audience: str | None
+    sensitivity: str | None
+    category: str | None
+
+
 class AddressCount(BaseModel):
     address: str
     messages: int
@@ -98,11 +107,12 @@ class RuleCount(BaseModel):
 
 
 class PolicyCount(BaseModel):
-    """``known``: its documents are kept still, and this version reads them."""
+    """``known``: its documents are kept still, and this version reads them. ``enforced``: false where it only observed."""
 
     sha256: str
     messages: int
     known: bool
+    enforced: bool | None
 
 
 class IncidentMailing(MailingRow):
@@ -154,7 +164,9 @@ class IncidentReport(BaseModel):
     copies: list[CopyCount]
     undelivered: int
     parts: int
-    lists: list[NameCount]
+    zone: str | None
+    lists: list[ListCount]
+    decisions: list[StepRow]
     mailings: list[IncidentMailing]
     writers: list[Writer]
     clients: list[AddressCount]
