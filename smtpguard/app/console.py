@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 from starlette.applications import Starlette
 
@@ -118,6 +119,7 @@ class Console(Part):
             trial=_Trial(policies, sources),
             clock=clock,
             url=settings.console.url.rstrip("/"),
+            keeps=timedelta(seconds=settings.retention.content),
         )
         programs = api(settings, desk, store, new_id=ids(), tell=deeds.tell)
         return build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))

@@ -30,6 +30,10 @@ MOST = 1_000_000
 """Messages of one case; a mailing of 400,000 takes 300 MB of memory while it is added up."""
 
 
+FEW = 4
+"""Held messages that are named one by one."""
+
+
 class TooMany(Exception):
     """More messages fit than a report is made of."""
 
@@ -42,7 +46,8 @@ class Report:
     stood in To and Cc of a message that went out or may have. ``writers``: role and
     address to messages; ``rules``: name and mode to messages; ``reasons``: of rules that were enforced, what they saw. ``policies``:
     SHA-256 to messages. ``undelivered``: recipients of released messages whom the relay refused for good. ``erased``: messages
-    whose names are erased; ``unsettled``: ids that nobody knows the end of."""
+    whose names are erased; ``unsettled``: ids that nobody knows the end of. ``held``: the first messages whose content was kept, and
+    since when."""
 
     first: datetime
     last: datetime
@@ -66,6 +71,7 @@ class Report:
     parts: int
     erased: int
     unsettled: Sequence[str]
+    held: Sequence[tuple[str, datetime]]
     steps: Sequence[Step]
 
 
@@ -94,6 +100,7 @@ class Case:
                 "policies",
             )
         }
+        self._kept: list[tuple[str, datetime]] = []
         self._holds: set[str] = set()  # also those under which copies are stored
         self._freezes: set[str] = set()
         self._streams: set[str] = set()
@@ -141,6 +148,8 @@ class Case:
             return
         copy = data.get("expanded_from") in self._messages  # whose people are counted with the one that it was made of
         (self._copies if copy else self._messages)[id] = Message.of(data)
+        if data.get("action") == "hold" and hold and len(self._kept) < FEW:
+            self._kept.append((str(hold), instant(entry.at)))
         if len(self._messages) + len(self._copies) > MOST:
             raise TooMany(f"more than {MOST:,} messages fit: ask for less at a time")
         self._count(data, sealed, clear)
@@ -251,6 +260,7 @@ class Case:
             undelivered=self._undelivered,
             parts=sum(message.got_part for message in self._messages.values()),
             erased=self._erased,
+            held=self._kept,
             unsettled=[
                 id
                 for id, message in (*self._messages.items(), *self._copies.items())

@@ -6,7 +6,7 @@ Never here: what belongs to an incident (audit.report), how a report is made (co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import click
@@ -93,6 +93,7 @@ def report(
                         by=(context.user,),
                         language="en" if for_programs else language,
                         delimiters=settings.delimiters,
+                        keeps=timedelta(seconds=settings.retention.content),
                     )
                 except TooMany as error:
                     raise CannotRun(str(error)) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from smtpguard.console.ports import Archive, Trial
 from smtpguard.guard.approvals import Approvals
@@ -32,5 +33,7 @@ class Desk:
     trial: Trial
     clock: Clock
     url: str = ""
+    keeps: timedelta = timedelta(days=30)
+    """For so long at least the content of what was held is kept."""
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""

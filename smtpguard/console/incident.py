@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from smtpguard.audit.about import NAMES, About
@@ -75,7 +75,7 @@ class Told:
 
 def told(made: Made, said: Speech) -> Told:
     found = made.found
-    telling = _Telling(found, made.report, made.purposes, said, made.names)
+    telling = _Telling(found, made.report, made.purposes, said, made.names, made.keeps)
     sections = (
         (said("What became of it"), telling.ends()),
         (said("Mailings, in distinct people over all of their time"), telling.mailings()),
@@ -104,6 +104,7 @@ class _Telling:
     purposes: Purposes
     said: Speech
     names: bool
+    keeps: timedelta
 
     def short(self) -> str:
         report, said = self.report, self.said
@@ -201,6 +202,9 @@ class _Telling:
         if len(self.report.lists) > MOST:
             yield f"{self.said('list')}: {self.said('and {n} more', n=self.said.number(len(self.report.lists) - MOST))}"
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
+        for id, at in self.report.held:
+            until = self._here(at + self.keeps)
+            yield self.said("what it said: smtpguard held export {id}, kept until {when} at least", id=id, when=until)
         if (shown := self.report.shown) > 1:
             yield self.said(
                 "recipients could read one another's addresses: {n} stood in To and Cc", n=self.said.number(shown)

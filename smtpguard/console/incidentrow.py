@@ -54,6 +54,7 @@ def row(made: Made) -> dict[str, Any]:
         "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],
         "undelivered": report.undelivered,
         "parts": report.parts,
+        "held": [{"id": id, "kept_until": _z(at + made.keeps)} for id, at in report.held],
         "zone": purposes.zone or None,
         "lists": [{"name": name, "messages": n, **_list(purposes.lists.get(name))} for name, n in report.lists.most_common()],
         "decisions": [_step(step, names) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from smtpguard.audit.about import About
@@ -38,6 +38,8 @@ class Made:
     purposes: Purposes
     at: datetime
     names: bool
+    keeps: timedelta
+    """For so long at least the content of what was held is kept."""
 
 
 async def make(
@@ -50,6 +52,7 @@ async def make(
     by: tuple[str, ...],
     language: str,
     delimiters: str,
+    keeps: timedelta,
 ) -> Made | None:
     """None where nothing in the journal fits. ``by``: who asks, as journalled. Raises TooMany and LedgerError."""
     about = replace(about, ids=await whole_ids(ledger, about.ids))
@@ -60,7 +63,7 @@ async def make(
         return None
     documents = {sha256: await _documents(ledger, sha256) for sha256 in found.report.policies}
     said = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
-    return Made(about=about, found=found, report=found.report, purposes=said, at=at, names=names)
+    return Made(about=about, found=found, report=found.report, purposes=said, at=at, names=names, keeps=keeps)
 
 
 async def at_the_desk(
@@ -79,6 +82,7 @@ async def at_the_desk(
             by=by,
             language=language,
             delimiters=desk.policies.current().registry.digester.delimiters,
+            keeps=desk.keeps,
         )
 
 

@@ -90,7 +90,7 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         still = under_way[columns.n]
         doubted = _people(connection, columns.n, still.doubted)
         admitted = _people(connection, columns.n, still.people - still.doubted)
-        arrived = people.admitted - admitted - doubted
+        arrived = max(people.admitted - admitted - doubted, 0)
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         found.append(replace(mailing, people=tally))
     return found

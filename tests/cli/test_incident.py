@@ -66,6 +66,7 @@ def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) ->
         "  1 message, for 60 people: held, and people decided that it does not go out",
         "  once what was held already came again, which counts as the same message",
         "  From: anna@example.com",
+        f"  what it said: smtpguard held export {HOLD}, kept until 2026-04-01 09:00:00 UTC at least",
         "  subject: SV: lunch",
         "  list: ramadan (Ramadan greetings; audience customers; special category (GDPR Art. 9))",
     ):

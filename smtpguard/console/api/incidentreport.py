@@ -86,6 +86,13 @@ class TextCount(BaseModel):
     messages: int
 
 
+class HeldContent(BaseModel):
+    """``kept_until``: at least."""
+
+    id: str
+    kept_until: Time
+
+
 class ContentCount(BaseModel):
     sha256: str
     messages: int
@@ -164,6 +171,7 @@ class IncidentReport(BaseModel):
     copies: list[CopyCount]
     undelivered: int
     parts: int
+    held: list[HeldContent]
     zone: str | None
     lists: list[ListCount]
     decisions: list[StepRow]

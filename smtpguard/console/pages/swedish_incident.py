@@ -107,6 +107,7 @@ _DETAILS = {
     "what people had approved before let pass what a rule would have held": "vad människor hade godkänt tidigare släppte igenom det som en regel skulle ha hållit kvar",
     "nobody was asked: no rule that was enforced stopped it": "ingen tillfrågades: ingen regel som gällde stoppade det",
     "audience {name}": "målgrupp {name}",
+    "what it said: smtpguard held export {id}, kept until {when} at least": "vad det sade: smtpguard held export {id}, sparas till minst {when}",
     "GDPR Art. 9": "GDPR art. 9",
     "not shown": "visas inte",
     "{value}, the limit {limit}": "{value}, gränsen är {limit}",
