@@ -6,6 +6,7 @@ Never here: reading it from the store, or changing it (held).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -36,6 +37,7 @@ def row(hold: Hold) -> dict[str, Any]:
         "copies": hold.copies,
         "part_of": hold.lead or None,
         "test": hold.kind == "test",
+        "settled": None if hold.settled is None else asdict(hold.settled),
         "votes": [
             {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
         ],
@@ -85,6 +87,17 @@ def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     return [("Mailing", hold.mailing_id)] if hold.mailing_id else []
 
 
+def _delivered(hold: Hold) -> list[tuple[str, str]]:
+    """What became of its recipients, where that is not the same for all."""
+    one = hold.settled
+    if one is None or one.sent == one.sent + one.failed + one.doubted:
+        return []
+    said = ((one.sent, "has it", "have it"), (one.failed, "could not be reached", "could not be reached"),
+            (one.doubted, "may have it, nobody knows", "may have it, nobody knows"))  # fmt: skip
+    parts = (f"{n:,} recipient{'' if n == 1 else 's'} {single if n == 1 else many}" for n, single, many in said if n)
+    return [("Sent", ", ".join(parts))]
+
+
 def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]], purposes: Mapping[str, str]) -> None:
     """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
@@ -92,6 +105,7 @@ def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]], 
     lines = [
         ("Id", hold.hold_id),
         ("State", hold.state.value + ("" if hold.acknowledged else " (its client has not had an answer yet)")),
+        *_delivered(hold),
         ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),
         (

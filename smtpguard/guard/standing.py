@@ -153,14 +153,15 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
         public = "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes."
         reasons.append(Reason(fact="mailing.messages", observed=str(mailing.messages + 1), limit="", public=public))
     if out:
-        what = "One person" if out == 1 else f"{out:,} people"
+        what = ("One" if in_doubt else "one") + " person" if out == 1 else f"{out:,} people"
         reasons.append(
             Reason(
                 fact="mailing.sent",
                 observed=str(out),
                 limit="",
-                public=f"{what} may have got it already." if in_doubt else f"{what} had got it before it was stopped.",
-                detail=f"relayed to {mailing.people.relayed}, and {mailing.people.admitted} more on the way",
+                public=f"{what} may have got it already."
+                if in_doubt
+                else f"Before it was stopped it had been let through to {what}.",
             )
         )
     first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)

@@ -73,6 +73,8 @@ SENTENCES: Mapping[str, str] = {
     "One person had got it before it was stopped": "En person hade fått det innan det stoppades",
     "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes":
         "Det är ett av flera meddelanden i ett utskick: det som bestäms gäller alla, och det som ännu kommer",
+    "Before it was stopped it had been let through to one person": "Innan det stoppades hade det släppts igenom till en person",
+    "Before it was stopped it had been let through to # people": "Innan det stoppades hade det släppts igenom till # personer",
     "One person may have got it already": "En person kan redan ha fått det",
     "# people may have got it already": "# personer kan redan ha fått det",
     "# people had got it before it was stopped": "# personer hade fått det innan det stoppades",

@@ -39,6 +39,7 @@ def test_list(stage: Stage) -> None:
         "copies": 0,
         "part_of": None,
         "test": False,
+        "settled": None,
         "votes": [],
     }
     assert row["expires_at"].endswith("Z")

@@ -7,10 +7,12 @@ import re
 import pytest
 
 from smtpguard.guard.particulars import UNSAID
+from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, changed, held, hostile, text, views
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
+from tests.guard.office import NO, Office
 
 
 async def governed(here: Stage, old: str, new: str) -> None:
@@ -210,3 +212,32 @@ async def test_a_reader_that_fails_leaves_the_reasons(here: Stage) -> None:
     here.home.reader.fails = Unknown(why="the reader is gone")
     eva = await here.signed_in(EVA, Role.APPROVER)
     assert "Why it is held" in text(await eva.get(f"/held/{hold.hold_id}"))
+
+
+async def test_of_a_release_that_reached_some_it_is_said_whom_not(here: Stage) -> None:
+    hold = await held(here, NEWS, "bo@example.net")
+    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
+    office = Office(here.home)
+    office.relay.says = {NEWS: NO}
+    await office.step()
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    said = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "It was approved and is sent." in said
+    assert "1 recipient has it, 1 recipient could not be reached." in said
+    anna = await here.signed_in(ANNA)
+    assert "1 recipient has it, 1 recipient could not be reached." in text(await anna.get(f"/held/{hold.hold_id}"))
+    told = text(await eva.get(f"/history/{hold.hold_id}"))
+    assert "Its delivery is over: 1 recipient has it, 1 recipient could not be reached" in told
+
+
+async def test_what_nobody_got_is_not_said_to_be_sent(here: Stage) -> None:
+    hold = await held(here, NEWS)
+    await here.home.approvals().vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
+    office = Office(here.home)
+    office.relay.says = {NEWS: NO}
+    await office.step()
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    for language, words in (("en", "nobody got it"), ("sv", "ingen fick det")):
+        said = text(await eva.get(f"/held/{hold.hold_id}", **{"Accept-Language": language}))
+        assert words in said
+    assert "not delivered" in text(await eva.get("/history"))

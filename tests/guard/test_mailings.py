@@ -27,7 +27,7 @@ async def test_held_from_the_threshold_on_as_one(campaign: Campaign) -> None:
     (hit,) = (h for h in entry.verdict.hits if h.rule == "unapproved-mailing")
     assert [r.public for r in hit.reasons[-2:]] == [
         "It is one of several messages of a mailing: what is decided is decided on all of them, and on what still comes.",
-        "4 people had got it before it was stopped.",
+        "Before it was stopped it had been let through to 4 people.",
     ]
     await campaign.noted()
     assert (await campaign.one()).items() >= {

@@ -7,6 +7,7 @@ no second vote, and the answer is as it was. Never here: who may decide (policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
@@ -184,6 +185,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "rules": [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE],
         "mailing": hold.mailing_id or None,
         "decided_with": hold.lead or None,
+        "settled": None if hold.settled is None else asdict(hold.settled),
         "url": f"{call.desk.url}/held/{hold.hold_id}" if call.desk.url else None,
     }
 

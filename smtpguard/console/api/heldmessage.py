@@ -41,6 +41,14 @@ class VoteRow(BaseModel):
     comment: str
 
 
+class SettledRow(BaseModel):
+    """Recipients by what became of them; of those ``doubted`` nobody knows."""
+
+    sent: int
+    failed: int
+    doubted: int
+
+
 class Held(BaseModel):
     """One held message."""
 
@@ -56,6 +64,7 @@ class Held(BaseModel):
     rules: list[str]
     mailing: str | None
     decided_with: str | None = Field(description="the message that stands for its mailing, if it is another")
+    settled: SettledRow | None = Field(description="what became of its recipients, once that is known of all")
     url: str | None = Field(description="its page, for people")
 
 
