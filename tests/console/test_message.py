@@ -168,7 +168,7 @@ async def test_its_writer_sees_why_and_not_the_deciders_page(here: Stage) -> Non
     assert "It has not been sent. It waits until somebody has looked at it." in said
     assert "Mail between colleagues never goes to a customer list" in said
     assert "Your decision" not in said
-    assert "Colleagues among the recipients have it already." not in said
+    assert "Colleagues among the recipients were sent it at once." not in said
     assert await views(here, hold) == []
 
 
@@ -191,7 +191,7 @@ async def test_its_writer_reads_nothing_of_what_single_people_are_to_be_spared(h
 async def test_of_a_part_its_writer_reads_that_colleagues_have_it(here: Stage) -> None:
     hold = await held(here, "ulf@example.com", *MEMBERS[:25], To=", ".join(MEMBERS[:25]))
     anna = await here.signed_in(ANNA, Role.VIEWER)
-    assert "Colleagues among the recipients have it already." in text(await anna.get(f"/held/{hold.hold_id}"))
+    assert "Colleagues among the recipients were sent it at once." in text(await anna.get(f"/held/{hold.hold_id}"))
     swedish = await anna.get(f"/held/{hold.hold_id}", **{"Accept-Language": "sv"})
     assert "Kollegorna bland mottagarna har redan fått det." in text(swedish)
 

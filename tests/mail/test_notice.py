@@ -167,8 +167,8 @@ def test_the_outcome_with_its_reason() -> None:
     ],
 )  # fmt: skip
 def test_of_a_part_no_more_is_said_than_was_held(kind: str, data: dict[str, Any], english: str, swedish: str) -> None:
-    for language, said, have in (("en", english, "Colleagues among the recipients have the message already."),
-                                 ("sv", swedish, "Kollegorna bland mottagarna har redan fått meddelandet.")):  # fmt: skip
+    for language, said, have in (("en", english, "Colleagues among the recipients were sent the message at once."),
+                                 ("sv", swedish, "Till kollegorna bland mottagarna skickades meddelandet genast.")):  # fmt: skip
         part, whole = (" ".join(texts(render(kind, language, part=p, **data))[0].split()) for p in (True, False))
         assert said in part
         assert said not in whole

@@ -180,7 +180,7 @@ _MESSAGE = {
     "Nothing was done: nobody can be asked about this message.": "Inget har gjorts: ingen går att fråga om det här meddelandet.",
     "Nothing was done: the record cannot be written at the moment. Try again.": "Inget har gjorts: journalen går inte att skriva just nu. Försök igen.",
     "Your message": "Ditt meddelande",
-    "That goes for the part that was held. Colleagues among the recipients have it already.": "Det gäller den del som hölls kvar. Kollegorna bland mottagarna har redan fått det.",
+    "That goes for the part that was held. Colleagues among the recipients were sent it at once.": "Det gäller den del som hölls kvar. Till kollegorna bland mottagarna skickades det genast.",
     "It would reach # person": "Det skulle nå # person",
     "It would reach # people": "Det skulle nå # personer",
     "What you can do": "Vad du kan göra",
