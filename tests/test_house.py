@@ -32,7 +32,18 @@ ARROWS: dict[str, set[str]] = {
 NARROW = {
     "processes": {"mail": {"reply"}},
     "store": {
-        "policy": {"verdict", "approval", "admission", "facts", "people", "mailing", "staging"},
+        # freezing: which freeze keeps a hold from going; sending: how far a release is, which only the outbox knows
+        "policy": {
+            "verdict",
+            "approval",
+            "admission",
+            "facts",
+            "freezing",
+            "people",
+            "mailing",
+            "sending",
+            "staging",
+        },
         "reading": {"fingerprint"},
     },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},

@@ -115,7 +115,7 @@ class Console(Part):
                 thaw_hook=settings.thaw_hook,
                 thaw_two=settings.freeze.thaw == "two",
             ),
-            mailings=Mailings(ledger, policies, clock, digester),
+            mailings=Mailings(ledger, policies, clock, digester, term=term(settings)),
             trial=_Trial(policies, sources),
             clock=clock,
             url=settings.console.url.rstrip("/"),

@@ -96,7 +96,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
                 thaw_two=settings.freeze.thaw == "two",
                 loud=False,
             ),
-            mailings=Mailings(store, policies, clock, digester),
+            mailings=Mailings(store, policies, clock, digester, term=term(settings)),
             digester=digester,
             clock=clock,
             new_id=new_id,

@@ -71,7 +71,12 @@ async def _put(store: Store, settings: Settings, policy: Policy, by: str) -> Put
     if before != policy.sha256:
         if before and (torn := half_written(settings.policy, policy.documents, await store.policy(before))):
             raise Broken(torn)
-        data = {"sha256": policy.sha256, "before": before or None, "rules": len(policy.rules.rules), "enforce": policy.enforce}
+        data = {
+            "sha256": policy.sha256,
+            "before": before or None,
+            "rules": len(policy.rules.rules),
+            "enforce": policy.enforce,
+        }
         await store.put_policy(policy.sha256, policy.documents, _event(Kind.POLICY, by, data))
     return PutInForce(sha256=policy.sha256, before=before, warnings=policy.warnings)
 

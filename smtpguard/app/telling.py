@@ -13,6 +13,8 @@ from smtpguard.audit.event import Event
 from smtpguard.policy.admission import Admission, Attempt, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing
+from smtpguard.policy.sending import Outgoing, Sending, Taken
+from smtpguard.store import deciding, takingback
 from smtpguard.store.store import Store
 
 _MOST_RELAYING = 10_000
@@ -44,6 +46,7 @@ class TellingStore:
         self.mailings = store.mailings
         self.mailings_named = store.mailings_named
         self.reached_by = store.reached_by
+        self.outgoing = store.outgoing
 
     def _tell(self, event: Event) -> None:
         """A log that cannot be written must not make of what is committed a 451: it is the journal that counts."""
@@ -71,13 +74,32 @@ class TellingStore:
         self._all(change.events)
         return change
 
-    async def follow(
-        self, lead_id: str, n: int, step: Callable[[Hold, Hold, Mailing | None, int], Change | None]
-    ) -> int:
+    async def take_back(self, hold_id: str, step: takingback.Step) -> Taken:
+        taken = await self._store.take_back(hold_id, step)
+        self._all(event for change in taken.changes for event in change.events)
+        return taken
+
+    async def take_back_mailing(
+        self, mailing_id: str, decide: takingback.Decide, step: takingback.Step
+    ) -> tuple[Mailing | str, Taken]:
         told: list[Event] = []
 
-        def telling(lead: Hold, copy: Hold, mailing: Mailing | None, new: int) -> Change | None:
-            made = step(lead, copy, mailing, new)
+        def telling(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change] | str:
+            made = decide(mailing, outgoing)
+            told.extend(made[1].events if not isinstance(made, str) else ())
+            return made
+
+        mailing, taken = await self._store.take_back_mailing(mailing_id, telling, step)
+        self._all((*told, *(event for change in taken.changes for event in change.events)))
+        return mailing, taken
+
+    async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
+        told: list[Event] = []
+
+        def telling(
+            lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None
+        ) -> Change | None:
+            made = step(lead, copy, mailing, new, sending)
             told.extend(made.events if made is not None else ())
             return made
 

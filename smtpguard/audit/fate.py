@@ -8,7 +8,7 @@ Pure. Never here: which messages belong to an incident, or what they add up to (
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ _OF_A_HOLD = {
     Kind.EXPIRED.value: End.EXPIRED,
     Kind.VOIDED.value: End.VOID,
     Kind.ADOPTED.value: End.WAITING,
+    Kind.REOPENED.value: End.WAITING,
 }
 
 
@@ -82,7 +83,8 @@ class Share:
 @dataclass(slots=True, kw_only=True)
 class _Recipients:
     """What the relay said, attempt by attempt: people by what it came to. ``vague``: an earlier version wrote down recipients alone.
-    ``unknown``: the last attempt ended without an answer. ``over``: there is no other."""
+    ``unknown``: the last attempt ended without an answer. ``over``: there is no other. ``spared``: those who do not get it, since it
+    was taken back then; None where it was not."""
 
     sent: int = 0
     failed: int = 0
@@ -90,6 +92,7 @@ class _Recipients:
     vague: bool = False
     unknown: bool = False
     over: bool = False
+    spared: int | None = None
 
     def add(self, data: Mapping[str, Any]) -> None:
         outcome = data.get("outcome")
@@ -108,13 +111,16 @@ class _Recipients:
     def shares(self, people: int, done: End, lost: End, *, at_least: bool) -> Iterator[Share]:
         """Of so many ``people``. Where all recipients came to one thing, so did all people; else those of whom something was said
         are taken off, since the number of all is the surest."""
+        if self.spared is not None:
+            told = [(lost, self.failed), (End.IN_DOUBT, self.doubted), (End.DECLINED, self.spared)]
+            yield from self._told(people, told, End.IN_DOUBT if self.unknown or not self.sent else done, at_least)
+            return
         if self.over and not self.failed and not self.doubted:
             yield Share(end=done, people=people, at_least=at_least, at_most=not self.sent)
             return
         if self.over and not self.sent and not (self.failed and self.doubted):
             yield Share(end=End.IN_DOUBT if self.doubted else lost, people=people, at_least=at_least)
             return
-        left = people
         told = [(lost, self.failed), (End.IN_DOUBT, self.doubted)]
         rest = done
         if not self.over:
@@ -122,6 +128,9 @@ class _Recipients:
             rest = End.IN_DOUBT if self.unknown else End.ON_ITS_WAY
         elif not self.sent:  # some failed, of the others nobody knows
             told, rest = [(lost, self.failed)], End.IN_DOUBT
+        yield from self._told(people, told, rest, at_least)
+
+    def _told(self, left: int, told: Sequence[tuple[End, int]], rest: End, at_least: bool) -> Iterator[Share]:
         for end, n in told:
             if n and left:
                 yield Share(end=end, people=min(n, left), at_least=self.vague)
@@ -176,6 +185,9 @@ class Message:
         elif kind == Kind.RELEASED.value:
             self.release = self.release or _Recipients()
             self.release.over = True
+        elif kind == Kind.STOPPED.value:
+            self.release = self.release or _Recipients()
+            self.release.spared = int(data.get("people", 0))
         elif kind in _OF_A_HOLD:
             self.end = End.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
 

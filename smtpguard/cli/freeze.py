@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.shown import freeze_row, what
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
 from smtpguard.guard.freezehooks import Hook
@@ -79,7 +80,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
     frozen = context.run(work())
     if as_json or context.json:
         context.say(
-            _row(frozen.freeze)
+            freeze_row(frozen.freeze)
             | {
                 "recalled": len(frozen.recalled),
                 "past_recall": len(frozen.past_recall),
@@ -89,7 +90,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
         )
     else:
         until = f" until {frozen.freeze.until:%Y-%m-%d %H:%M} UTC" if frozen.freeze.until else ", until it is thawed"
-        click.echo(f"Frozen: {_what(frozen.freeze)}{until}. Nothing of it is relayed from now on.")
+        click.echo(f"Frozen: {what(frozen.freeze)}{until}. Nothing of it is relayed from now on.")
         click.echo(f"Recalled before their final dot: {len(frozen.recalled)}.")
         click.echo(f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.")
         for id in frozen.past_recall[:20]:
@@ -113,18 +114,18 @@ def thaw(context: Context, /, as_json: bool, **given: Any) -> None:
                 try:
                     hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
                 except AnotherNeeded:
-                    raise NotFine(f"{_what(freeze)} is frozen still: another person has to agree to the thaw") from None
+                    raise NotFine(f"{what(freeze)} is frozen still: another person has to agree to the thaw") from None
                 lifted.append(freeze)
             return lifted, hooks, await services.freezes.standing()
 
     lifted, hooks, standing = context.run(work())
     if as_json or context.json:
         for freeze in lifted:
-            context.say(_row(freeze))
+            context.say(freeze_row(freeze))
     for freeze in lifted if not (as_json or context.json) else ():
-        click.echo(f"Lifted: {_what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
+        click.echo(f"Lifted: {what(freeze)}, frozen by {freeze.by} at {freeze.at:%Y-%m-%d %H:%M} UTC.")
     for freeze in standing:
-        click.echo(f"Frozen still: {_what(freeze)} ({freeze.reason})", err=True)
+        click.echo(f"Frozen still: {what(freeze)} ({freeze.reason})", err=True)
     if not lifted:
         raise NotFine("nothing of that is frozen")
     _complain(hooks)
@@ -187,22 +188,6 @@ async def _thread(services: Services, value: str) -> str:
     if not thread:
         raise CannotRun(f'--thread: "{value}" is no Message-ID, and no held message of a conversation is called so')
     return thread
-
-
-def _row(freeze: Freeze) -> dict[str, Any]:
-    return {
-        "id": freeze.freeze_id,
-        "selector": freeze.selector.value,
-        "value": freeze.value or None,
-        "reason": freeze.reason,
-        "by": freeze.by,
-        "at": freeze.at,
-        "until": freeze.until,
-    }
-
-
-def _what(freeze: Freeze) -> str:
-    return "everything" if freeze.selector is Selector.ALL else f"the {freeze.selector.value} {freeze.value}"
 
 
 def _hooks(hooks: Iterable[Hook]) -> list[dict[str, Any]]:

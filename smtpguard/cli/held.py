@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
-from smtpguard.cli.shown import in_words, more, plain, quorum_row, reach, row, tell, voters
+from smtpguard.cli.shown import (
+    goes_out,
+    in_force,
+    in_numbers,
+    in_words,
+    more,
+    of_mailing,
+    plain,
+    quorum_row,
+    reach,
+    row,
+    taken_back,
+    tell,
+    voters,
+)
 from smtpguard.guard.approvals import Decided, Refused
+from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State, missing
 from smtpguard.policy.verdict import Quorum
 
@@ -45,14 +60,15 @@ def command() -> None:
 def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) -> None:
     """What was held, newest first."""
 
-    async def work() -> list[Hold]:
+    async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]]]:
         async with context.services() as services:
-            return await _newest(services, [State(s) for s in states], limit)
+            holds = await _newest(services, [State(s) for s in states], limit)
+            return holds, await services.freezes.holding_up(*holds)
 
-    holds = context.run(work())
+    holds, frozen = context.run(work())
     if as_json or context.json:
         for hold in holds:
-            context.say(row(hold))
+            context.say(row(hold, frozen.get(hold.hold_id, ())))
         return
     if not holds:
         click.echo("Nothing is held." if not states else "Nothing is in that state.")
@@ -61,12 +77,15 @@ def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) ->
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
-        table.append((hold.hold_id, hold.state.value, held_at, reach(hold), sender, plain(hold.subject)[:60]))
+        state = hold.state.value + (", frozen" if hold.hold_id in frozen else "")
+        table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     widths = [max(len(line[n]) for line in table) for n in range(5)]
     for line in table:
         click.echo(
             "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[5]]).rstrip()
         )
+    for freeze in dict.fromkeys(f for stopped in frozen.values() for f in stopped):
+        click.echo(f"Frozen: {in_force([freeze])}. What is approved and frozen goes out when that is thawed.")
 
 
 @command.command()
@@ -87,7 +106,7 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
             context.say(await _known(services, hold))
         else:
             purposes = services.policies.current().purposes()
-            tell(hold, _left(services, hold), await _history(services, hold), purposes)
+            tell(hold, _left(services, hold), await _history(services, hold), purposes, await _frozen(services, hold))
 
     _run(context, work, hold_id)
 
@@ -112,7 +131,7 @@ def approve(context: Context, hold_id: str, address: str, comment: str, people: 
 @as_json
 @click.pass_obj
 def reject(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Decide that it does not go out. One rejection is enough."""
+    """Decide that it does not go out. One rejection is enough. What is approved already is taken back, as far as it is not out."""
     _vote(context, hold_id, Choice.REJECT, address, comment, as_json)
 
 
@@ -123,7 +142,7 @@ def reject(context: Context, hold_id: str, address: str, comment: str, as_json: 
 @as_json
 @click.pass_obj
 def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Take back a message of one's own."""
+    """Take back a message of one's own, also when it is approved, as far as it is not out."""
 
     async def work(services: Services) -> None:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
@@ -236,7 +255,12 @@ async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
 
 async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     """All of it, for programs and for the record."""
-    return row(hold) | more(hold, _left(services, hold)) | {"history": await _history(services, hold)}
+    known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold))
+    return known | {"history": await _history(services, hold)}
+
+
+async def _frozen(services: Services, hold: Hold) -> tuple[Freeze, ...]:
+    return (await services.freezes.holding_up(hold)).get(hold.hold_id, ())
 
 
 async def _content(context: Context, services: Services, hold: Hold, *, viewed: bool) -> bytes:
@@ -265,9 +289,20 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
 def _said(context: Context, done: Decided, as_json: bool) -> None:
     hold = done.hold
     if as_json or context.json:
-        context.say(row(hold) | {"missing": [quorum_row(q) for q in done.missing]})
+        context.say(
+            row(hold, done.frozen) | {"missing": [quorum_row(q) for q in done.missing]} | of_mailing(done.outgoing)
+        )
     elif done.missing:
         left = "; ".join(map(in_words, done.missing))
         click.echo(f"{hold.hold_id}: the vote is counted. It needs {left}, and has {voters(hold)}.")
     else:
-        click.echo(f"{hold.hold_id}: {hold.state.value}")
+        click.echo(f"{hold.hold_id}: {hold.state.value}{_how(done)}")
+
+
+def _how(done: Decided) -> str:
+    """What is to be said beside the state: that it does not go yet, or what of it had gone."""
+    if done.frozen:
+        return f"; {goes_out(done.hold, done.frozen)}"
+    if done.hold.stopped and done.hold.settled is not None:
+        return f", stopped: {in_numbers(done.hold.settled)}"
+    return taken_back(done.outgoing)

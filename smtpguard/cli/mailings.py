@@ -18,9 +18,9 @@ import click
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.mailingpeople import Matched
 from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
-from smtpguard.cli.shown import in_words, voters
-from smtpguard.guard.approvals import Decided, Refused
-from smtpguard.guard.mailings import FEW, NoSuch, row
+from smtpguard.cli.shown import freeze_row, goes_out, in_words, of_mailing, taken_back, voters
+from smtpguard.guard.approvals import Conflict, Decided, Refused
+from smtpguard.guard.mailings import FEW, Back, NoSuch, row
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, State
 
@@ -91,7 +91,8 @@ def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None
         if as_json or context.json:
             await _rows(context, services, mailing, follow)
             return
-        for line in told(mailing, services.clock.now()):
+        frozen = await services.freezes.against(mailing) if mailing.grant is not None else ()
+        for line in told(mailing, services.clock.now(), frozen):
             click.echo(line)
         if follow:
             await _followed(services, mailing)
@@ -165,12 +166,52 @@ def approve(context: Context, mailing_id: str, address: str, comment: str, as_js
 @as_json
 @click.pass_obj
 def reject(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Decide that none of it goes out. One rejection is enough."""
-    _vote(context, mailing_id, Choice.REJECT, address, comment, as_json)
+    """Decide that none of it goes out. One rejection is enough. What is approved already is taken back, as far as it is not out."""
+
+    async def work(services: Services) -> None:
+        mailing, back = await services.mailings.show(mailing_id), None
+        try:
+            back = await services.mailings.reject(
+                mailing.mailing_id, approver=address, by=context.user, comment=comment
+            )
+        except Conflict:
+            if not mailing.entry:
+                raise
+        if mailing.entry:
+            await _voted(context, services, mailing, Choice.REJECT, address, comment, as_json)
+        elif back is not None:
+            _told(context, back, as_json)
+
+    _run(context, work)
+
+
+@command.command()
+@an_id
+@as_address
+@a_comment
+@as_json
+@click.pass_obj
+def reopen(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+    """Take back what was decided: what is approved and not out waits for a decision again, and the next message of it is judged
+    anew."""
+
+    async def work(services: Services) -> None:
+        back = await services.mailings.reopen(mailing_id, approver=address, by=context.user, comment=comment)
+        _told(context, back, as_json)
+
+    _run(context, work)
+
+
+def _told(context: Context, back: Back, as_json: bool) -> None:
+    if as_json or context.json:
+        context.say({**row(back.mailing), **of_mailing(back.outgoing)})
+    else:
+        click.echo(f"{back.mailing.mailing_id}: {state(back.mailing)}{taken_back(back.outgoing)}")
+        click.echo(bar(back.mailing))
 
 
 def _moving(name: str, doc: str) -> Callable[..., None]:
-    """The three commands that people move a mailing by."""
+    """The two commands that people move a mailing by."""
 
     @an_id
     @as_address
@@ -195,7 +236,6 @@ def _moving(name: str, doc: str) -> Callable[..., None]:
 
 command.command("go-on")(_moving("go_on", "Open the next stage, or let what was stopped go on."))
 command.command("stop")(_moving("stop", "Let nothing more of it out until somebody goes on."))
-command.command("reopen")(_moving("reopen", "Take back what was decided: the next message of it is judged anew."))
 
 
 def _vote(context: Context, mailing_id: str, choice: Choice, address: str, comment: str, as_json: bool) -> None:
@@ -203,19 +243,32 @@ def _vote(context: Context, mailing_id: str, choice: Choice, address: str, comme
         mailing = await services.mailings.show(mailing_id)
         if not mailing.entry:
             raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
-        done: Decided = await services.approvals.vote(
-            mailing.entry, choice, approver=address, by=context.user, comment=comment
-        )
-        after = await services.mailings.show(mailing.mailing_id)
-        if as_json or context.json:
-            context.say(row(after))
-        elif done.missing:
-            left = "; ".join(map(in_words, done.missing))
-            click.echo(f"{after.mailing_id}: the vote is counted. It needs {left}, and has {voters(done.hold)}.")
-        else:
-            click.echo(f"{after.mailing_id}: {after.state.value}")
+        await _voted(context, services, mailing, choice, address, comment, as_json)
 
     _run(context, work)
+
+
+async def _voted(
+    context: Context,
+    services: Services,
+    mailing: Mailing,
+    choice: Choice,
+    address: str,
+    comment: str,
+    as_json: bool,
+) -> None:
+    done: Decided = await services.approvals.vote(
+        mailing.entry, choice, approver=address, by=context.user, comment=comment
+    )
+    after = await services.mailings.show(mailing.mailing_id)
+    if as_json or context.json:
+        context.say({**row(after), "frozen": [freeze_row(f) for f in done.frozen]})
+    elif done.missing:
+        left = "; ".join(map(in_words, done.missing))
+        click.echo(f"{after.mailing_id}: the vote is counted. It needs {left}, and has {voters(done.hold)}.")
+    else:
+        later = f"; {goes_out(done.hold, done.frozen)}" if done.frozen else ""
+        click.echo(f"{after.mailing_id}: {after.state.value}{later}")
 
 
 def _run(context: Context, work: Callable[[Services], Awaitable[None]]) -> None:

@@ -6,10 +6,11 @@ Never here: reading it from the store, or changing it (mailings).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
-from smtpguard.cli.shown import plain
+from smtpguard.cli.shown import in_force, plain
+from smtpguard.policy.admission import Freeze
 from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.staging import At, Progress
 
@@ -57,11 +58,12 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
         yield "  ".join((*cells, row[-1])).rstrip()
 
 
-def told(mailing: Mailing, now: datetime) -> Iterator[str]:
-    """Everything about one, a line a thing."""
+def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Iterator[str]:
+    """Everything about one, a line a thing. ``freezes``: those that keep what is approved of it."""
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
     yield from _named("State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
+    yield from _named("Frozen", f"what is not out goes out when this is thawed: {in_force(freezes)}" if freezes else "")
     sender = f"{mailing.sender or 'nobody named'} (reverse-path {mailing.reverse_path or '<>'})"
     yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
     yield from _named("Subject", mailing.subject)

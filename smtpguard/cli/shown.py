@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 
-from smtpguard.policy.approval import Choice, Hold, standing_votes
+from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.approval import SENDING, Choice, Hold, Settled, standing_votes
+from smtpguard.policy.sending import Outgoing
 from smtpguard.policy.verdict import Mode, Quorum
 
 
@@ -20,10 +22,45 @@ def reach(hold: Hold) -> str:
     return f"{'at least ' if hold.reach_at_least else ''}{hold.reach:,}"
 
 
-def row(hold: Hold) -> dict[str, Any]:
+def what(freeze: Freeze) -> str:
+    return "everything" if freeze.selector is Selector.ALL else f"the {freeze.selector.value} {freeze.value}"
+
+
+def freeze_row(freeze: Freeze) -> dict[str, Any]:
+    return {
+        "id": freeze.freeze_id,
+        "selector": freeze.selector.value,
+        "value": freeze.value or None,
+        "reason": freeze.reason,
+        "by": freeze.by,
+        "at": freeze.at,
+        "until": freeze.until,
+    }
+
+
+def in_force(freezes: Sequence[Freeze]) -> str:
+    """ "everything (by root since 2026-03-02 09:05 UTC: Wrong mail)": all that has to be lifted before it goes."""
+    return "; ".join(
+        f"{what(f)} (by {f.by} since {f.at:%Y-%m-%d %H:%M} UTC"
+        + (f", until {f.until:%Y-%m-%d %H:%M} UTC" if f.until is not None else "")
+        + f": {f.reason})"
+        for f in freezes
+    )
+
+
+def goes_out(hold: Hold, freezes: Sequence[Freeze]) -> str:
+    """When it goes while these stop it."""
+    once = "it goes out" if hold.state in SENDING else "once approved, it goes out"
+    return f"{once} when this is thawed: {in_force(freezes)}"
+
+
+def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
+    """``freezes``: those that keep it from going."""
     return {
         "id": hold.hold_id,
         "state": hold.state.value,
+        "frozen": [freeze_row(f) for f in freezes],
+        "stopped": hold.stopped,
         "reverse_path": str(hold.envelope.reverse_path or ""),
         "recipients": [str(a) for a in hold.envelope.addresses],
         "reach": hold.reach,
@@ -62,6 +99,33 @@ def more(hold: Hold, left: Sequence[Quorum]) -> dict[str, Any]:
     }
 
 
+def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
+    """Messages under it when an approval was taken back: those that came back, and those that had gone or were being sent."""
+    return {"taken_back": outgoing.back, "gone": outgoing.gone, "being_sent": outgoing.going}
+
+
+def taken_back(outgoing: Outgoing) -> str:
+    """The same in words, behind a state; nothing where nothing was taken back."""
+    if not outgoing.back:
+        return ""
+    said = ", taken back before anything had gone"
+    if outgoing.back + outgoing.gone + outgoing.going > 1:
+        said = f", taken back: {_messages(outgoing.back)}"
+        said += f"; {_messages(outgoing.gone)} had gone" if outgoing.gone else ""
+    going = f"; {_messages(outgoing.going)} being sent now: a freeze stops what is not out"
+    return said + (going if outgoing.going else "")
+
+
+def in_numbers(settled: Settled) -> str:
+    """Recipients of a release that was stopped."""
+    doubt = f", of {settled.doubted:,} nobody knows" if settled.doubted else ""
+    return f"{settled.sent:,} have it{doubt}, {settled.failed:,} do not get it"
+
+
+def _messages(n: int) -> str:
+    return "1 message" if n == 1 else f"{n:,} messages"
+
+
 def quorum_row(quorum: Quorum) -> dict[str, Any]:
     late = None if quorum.out_of_hours is None else quorum_row(quorum.out_of_hours)
     return {"from": list(quorum.groups), "each": quorum.each, "out_of_hours": late}
@@ -92,19 +156,33 @@ def _delivered(hold: Hold) -> list[tuple[str, str]]:
     one = hold.settled
     if one is None or one.sent == one.sent + one.failed + one.doubted:
         return []
-    said = ((one.sent, "has it", "have it"), (one.failed, "could not be reached", "could not be reached"),
+    lost = ("does not get it", "do not get it") if hold.stopped else ("could not be reached", "could not be reached")
+    said = ((one.sent, "has it", "have it"), (one.failed, *lost),
             (one.doubted, "may have it, nobody knows", "may have it, nobody knows"))  # fmt: skip
     parts = (f"{n:,} recipient{'' if n == 1 else 's'} {single if n == 1 else many}" for n, single, many in said if n)
     return [("Sent", ", ".join(parts))]
 
 
-def tell(hold: Hold, left: Sequence[Quorum], history: Sequence[dict[str, Any]], purposes: Mapping[str, str]) -> None:
-    """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it."""
+def _state(hold: Hold) -> str:
+    unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
+    return hold.state.value + (" (stopped before everybody had it)" if hold.stopped else "") + unheard
+
+
+def tell(
+    hold: Hold,
+    left: Sequence[Quorum],
+    history: Sequence[dict[str, Any]],
+    purposes: Mapping[str, str],
+    freezes: Sequence[Freeze] = (),
+) -> None:
+    """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it. ``freezes``:
+    those that keep it from going."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
         ("Id", hold.hold_id),
-        ("State", hold.state.value + ("" if hold.acknowledged else " (its client has not had an answer yet)")),
+        ("State", _state(hold)),
+        *([("Frozen", goes_out(hold, freezes))] if freezes else []),
         *_delivered(hold),
         ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),

@@ -50,7 +50,17 @@ BECAME: Mapping[End, str] = {
     End.NOT_SENT: "stopped before it was sent",
 }
 DECISIONS = frozenset(
-    kind.value for kind in (Kind.VOTE, Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.MAILING)
+    kind.value
+    for kind in (
+        Kind.VOTE,
+        Kind.APPROVED,
+        Kind.REJECTED,
+        Kind.WITHDRAWN,
+        Kind.REOPENED,
+        Kind.STOPPED,
+        Kind.EXPIRED,
+        Kind.MAILING,
+    )
 )
 ROLES: Mapping[str, str] = {said: said for said in NAMES.values()}
 MODES: Mapping[str, str] = {

@@ -14,7 +14,7 @@ from smtpguard.console.ports import Person
 from smtpguard.guard.granting import bound
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers
-from smtpguard.policy.approval import Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
+from smtpguard.policy.approval import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
 from smtpguard.policy.verdict import Quorum
 
 LARGE = 1000
@@ -38,7 +38,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not.
+    """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not. ``may_back``:
+    whether they may take back what is approved, as far as it is not out.
     ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
     are still to come among them. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
     after their approval; ``others``: those who may give it."""
@@ -48,6 +49,7 @@ class Outlook:
     left: tuple[Quorum, ...]
     needs: tuple[Need, ...]
     may: bool
+    may_back: bool
     why_not: str
     sends: bool
     people: int
@@ -74,6 +76,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outloo
         left=left,
         needs=needed,
         may=not why_not,
+        may_back=_may_back(hold, who, votes, in_force, now),
         why_not=why_not,
         sends=complete(after, in_force.groups, in_force.open_at),
         people=_people(after, in_force),
@@ -118,6 +121,13 @@ def _short(quorum: Quorum, voted: Collection[str], in_force: InForce) -> tuple[t
         if free := [group for group in groups if seats[group]]:
             seats[free[0]] -= 1
     return tuple((n, group) for group, n in seats.items() if n)
+
+
+def _may_back(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> bool:
+    if hold.state not in LET_GO or who.address in hold.senders or APPROVER not in who.roles:
+        return False
+    approved = any(v.approver == who.address for v in votes)
+    return approved or entitled(hold, who.address, in_force.groups, open_now=in_force.open_at(now))
 
 
 def _why_not(hold: Hold, who: Person, votes: Sequence[Vote], in_force: InForce, now: datetime) -> str:

@@ -65,6 +65,17 @@ DONE: Mapping[str, str] = {
     "thawed": "It is lifted. Mail goes on.",
     "thaw-asked": "Somebody else must agree now, and then it is lifted.",
 }
+KEPT_STATES: Mapping[str, str] = {
+    "waiting": STATES["waiting"],
+    "approved": "It is approved, and has not gone.",
+    "releasing": "It is approved, and not all of it has gone.",
+}
+"""Of what a freeze stops."""
+KEPT_OWN: Mapping[str, str] = {
+    "waiting": OWN_STATES["waiting"],
+    "approved": "It was approved, and has not been sent yet.",
+    "releasing": "It was approved, and has not been sent to everybody yet.",
+}
 FROZEN: Mapping[str, str] = {
     "all": "everything",
     "list": "the list {name}",

@@ -6,7 +6,8 @@ Never here: what a page shows (pages), or a header that keeps it safe (people's 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -61,6 +62,7 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
         "_": said,
         "titles": titles,
         "what_of": lambda freeze: what_of(freeze, said, titles),
+        "kept": partial(kept, said, titles),
         "person": getattr(request.state, "person", None),
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,
@@ -80,6 +82,21 @@ def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:
     elif freeze.selector is Selector.MAILING:
         name = name[:12]
     return said(sayings.FROZEN[freeze.selector.value], name=name)
+
+
+def kept(
+    said: Speech, titles: Mapping[str, str], freezes: Iterable[Freeze], named: Collection[str] | None = None
+) -> str:
+    """What has to be thawed before something goes, by whom it is frozen and since when. ``named``: titles of the lists that may be
+    named to this reader; None for all."""
+
+    def one(freeze: Freeze) -> str:
+        hidden = freeze.selector is Selector.LIST and named is not None and titles.get(freeze.value) not in named
+        what = said("a list") if hidden else what_of(freeze, said, titles)
+        until = f", {said('until {time}', time=said.when(freeze.until))}" if freeze.until is not None else ""
+        return f"{what} ({said('frozen by {who}, {time}', who=freeze.by, time=said.when(freeze.at))}{until})"
+
+    return "; ".join(map(one, freezes))
 
 
 async def form(request: Request) -> FormData:

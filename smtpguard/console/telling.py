@@ -24,6 +24,8 @@ WORDS: Mapping[str, str] = {
     Kind.REJECTED.value: "Rejected",
     Kind.WITHDRAWN.value: "Withdrawn by its writer",
     Kind.EXPIRED.value: "Expired: nobody decided in time",
+    Kind.REOPENED.value: "The approval was taken back: it waits for a decision again",
+    Kind.STOPPED.value: "Stopped: those who had not got it do not get it",
     Kind.VOIDED.value: "Void: its sender was told to try again",
     Kind.ADOPTED.value: "It came again, and waits on",
     Kind.ESCALATED.value: "Others were told, since nobody had answered",
@@ -82,18 +84,31 @@ NOTICES: Mapping[str, str] = {
     "answer": "its writer's answer",
     "expired": "nobody has decided",
 }
+WAS: Mapping[str, str] = dict.fromkeys(("approved", "releasing"), "after it was approved")
 DEEDS: Mapping[str, str] = {
     "go": "goes on",
     "stop": "stopped",
     "full": "the stage has reached its people",
     "time": "the pause is over",
     "reopened": "the decision is taken back",
+    "rejected": "what had not gone is rejected",
     "feedback": "bounces and complaints were told",
 }
 """What was done to a mailing."""
-_TELLING = ("action", "choice", "notice", "outcome", "saw", "state", "what")
+_TELLING = ("action", "choice", "notice", "outcome", "saw", "state", "was", "what")
 _PEOPLES_WORDS = frozenset(
-    {Kind.VOTE, Kind.WITHDRAWN, Kind.FREEZE, Kind.THAW, Kind.THAW_ASKED, Kind.ASKED, Kind.ANSWERED, Kind.MAILING}
+    {
+        Kind.VOTE,
+        Kind.WITHDRAWN,
+        Kind.REOPENED,
+        Kind.STOPPED,
+        Kind.FREEZE,
+        Kind.THAW,
+        Kind.THAW_ASKED,
+        Kind.ASKED,
+        Kind.ANSWERED,
+        Kind.MAILING,
+    }
 )
 """Kinds whose comment is somebody's; of the others it is a program's."""
 _SPOKEN = frozenset(kind.value for kind in _PEOPLES_WORDS)
@@ -115,7 +130,7 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
         said(words[value])
         for key in _TELLING
         if (value := data.get(key))
-        in (words := {"choice": CHOICES, "notice": NOTICES, "what": DEEDS}.get(key, DETAILS))
+        in (words := {"choice": CHOICES, "notice": NOTICES, "was": WAS, "what": DEEDS}.get(key, DETAILS))
         and isinstance(value, str)
     ]
     if entry.kind == Kind.RELEASED.value:

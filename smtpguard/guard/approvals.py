@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard import granting
+from smtpguard.guard import following, granting
 from smtpguard.guard.granting import release
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.takingback import SAY_WHY, TakingBack
 from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term, reminder_at
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.admission import Change, Intent, LedgerError
+from smtpguard.policy.admission import Change, Freeze, Intent, LedgerError
 from smtpguard.policy.approval import (
+    SENDING,
     Choice,
     Hold,
     Move,
@@ -33,13 +35,14 @@ from smtpguard.policy.approval import (
     missing,
     standing_votes,
 )
-from smtpguard.policy.mailing import Mailing
+from smtpguard.policy.freezing import held_up_by
+from smtpguard.policy.sending import NOTHING, Outgoing, Sending
 from smtpguard.policy.verdict import Quorum
 
 log = logging.getLogger(__name__)
 
+_ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
-FOLLOWING = 100  # copies that go their way in one commit
 
 
 class Refused(Exception):
@@ -69,10 +72,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """The hold as it is now; ``missing``: the quorums that still wait for somebody."""
+    """The hold as it is now; ``missing``: the quorums that still wait for somebody. ``frozen``: the freezes that keep it from going
+    though it is approved. ``outgoing``: of what was taken back, how far it had come."""
 
     hold: Hold
     missing: tuple[Quorum, ...] = ()
+    frozen: tuple[Freeze, ...] = ()
+    outgoing: Outgoing = NOTHING
 
 
 class Approvals:
@@ -116,77 +122,78 @@ class Approvals:
         who = self._canonical(approver, in_force)
         now = self._clock.now()
 
-        mine = in_force.addresses_of(who)
-
-        def step(hold: Hold) -> Change:
-            move = Move.APPROVE if choice is Choice.APPROVE else Move.REJECT
-            if after(hold.state, move) is None:
+        def approve(hold: Hold) -> Change:
+            if after(hold.state, Move.APPROVE) is None:
                 return _refuse(Conflict, f"it is {hold.state.value} already")
-            if (
-                choice is Choice.APPROVE and self._passed() >= hold.expires_at
-            ):  # whoever sees to what expires may be late
+            if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
                 return _refuse(Conflict, "its time is over, it will not be sent")
-            if seen is not None and (
-                (seen.content_sha256, seen.envelope_sha256) != (hold.content_sha256, hold.envelope.sha256)
-                or seen.policy_sha256 not in (None, in_force.policy_sha256)
-            ):
-                return _refuse(Conflict, "it has changed since it was looked at")
-            if mine & hold.senders:
-                return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message")
-            if not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
-                return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
-            if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
-                return _refuse(Conflict, f"{who} has voted so already")
-            return self._voted(hold, _vote(hold, who, choice, now, comment, people), by, in_force, now)
+            refused = _not_his(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
+            vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
+            return refused or self._voted(hold, vote, by, in_force, now)
 
-        hold = await self._change(hold_id, step)
-        await self._follow(hold)
-        left = missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
-        return Decided(hold=hold, missing=left)
+        def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+            refused = _not_his(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
+            if refused is None and _waits(hold, outgoing):
+                return self._voted(hold, Vote.on(hold, who, Choice.REJECT, now, comment), by, in_force, now)
+            back = self._back(Move.REJECT, who, by, comment, in_force, now)
+            made = back.step(hold, sending, outgoing, leads)
+            if not leads or hold.state in _ENDS or (refused is None and made.refused is not None):
+                return made
+            return refused or (made if comment.strip() else _refuse(Refused, SAY_WHY))
+
+        if choice is Choice.REJECT:
+            return await self._taken_back(hold_id, reject, in_force)
+        hold = await self._change(hold_id, approve)
+        if hold.state is State.WAITING:
+            return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
+        await following.follow(self._ledger, hold.hold_id, in_force, now)
+        return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
-        """Its writer takes it back, with all copies of it. Raises KeyError, NotEntitled, Conflict, LedgerError."""
+        """Its writer takes it back, with all copies of it, as far as they are not out. Raises KeyError, NotEntitled, Conflict,
+        LedgerError."""
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
         who = self._canonical(sender, in_force)
         now = self._clock.now()
 
-        def step(hold: Hold) -> Change:
-            to = after(hold.state, Move.WITHDRAW)
-            if who not in hold.senders:
+        def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+            if who not in hold.senders and leads:
                 return _refuse(NotEntitled, f"{who} did not write it")
-            if to is None:
-                return _refuse(Conflict, f"it is {hold.state.value} already")
+            if not _waits(hold, outgoing):
+                back = self._back(Move.WITHDRAW, who, by, comment, in_force, now)
+                return back.step(hold, sending, outgoing, leads)
             return Change(
-                hold=replace(hold, state=to),
+                hold=replace(hold, state=State.WITHDRAWN),
                 events=(_event(Kind.WITHDRAWN, hold, now, actors=(who, by), comment=comment),),
                 intents=self._notices.decided(hold, "withdrawn", who, comment, in_force, now),
             )
 
-        hold = await self._change(hold_id, step)
-        await self._follow(hold)
-        return Decided(hold=hold)
+        return await self._taken_back(hold_id, step, in_force)
+
+    def _back(self, move: Move, who: str, by: str, comment: str, in_force: InForce, now: datetime) -> TakingBack:
+        return TakingBack(
+            move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term, notices=self._notices
+        )  # fmt: skip
+
+    async def _taken_back(
+        self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], in_force: InForce
+    ) -> Decided:
+        taken = await self._ledger.take_back(hold_id, step)
+        _raise(taken.refused)
+        holds = [change.hold for change in taken.changes if change.hold is not None]
+        for hold in holds:
+            await following.follow(self._ledger, hold.hold_id, in_force, self._clock.now())
+        return Decided(hold=holds[0], outgoing=taken.outgoing)
+
+    async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
+        if hold.state not in SENDING:
+            return ()
+        return held_up_by(hold, (await self._ledger.gate()).freezes, self._clock.now())
 
     async def _lead(self, hold_id: str) -> str:
         hold = await self._ledger.hold(hold_id)
         return hold.lead if hold is not None and hold.lead else hold_id
-
-    async def _follow(self, lead: Hold) -> int:
-        """What is stored under it goes its way, a slice a commit. What a crash leaves of it, or a pause between two stages,
-        the sweep takes up."""
-        followed = 0
-        if lead.state is State.WAITING:
-            return followed
-        now = self._clock.now()
-
-        def step(lead: Hold, copy: Hold, mailing: Mailing | None, new: int) -> Change | None:
-            return granting.followed(lead, copy, mailing, new, now)
-
-        while True:
-            n = await self._ledger.follow(lead.hold_id, FOLLOWING, step)
-            followed += n
-            if n < FOLLOWING:
-                return followed
 
     async def sweep(self) -> int:
         """Everything that time does to holds, for those that are due. Returns how many changed; one that fails is left for
@@ -205,11 +212,7 @@ class Approvals:
 
     async def follow(self) -> int:
         """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
-        followed = 0
-        for lead_id in await self._ledger.decided_leads():
-            lead = await self._ledger.hold(lead_id)
-            followed += await self._follow(lead) if lead is not None else 0
-        return followed
+        return await following.sweep(self._ledger, self._policies.current(), self._clock.now())
 
     def _voted(self, hold: Hold, vote: Vote, by: str, in_force: InForce, now: datetime) -> Change:
         voted = replace(hold, votes=(*hold.votes, vote))
@@ -275,9 +278,7 @@ class Approvals:
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
         """The hold after the step, or the refusal that it made raised."""
         made = await self._ledger.change(hold_id, step)
-        if made.refused is not None:
-            kind, _, why = made.refused.partition(": ")
-            raise {c.__name__: c for c in (Conflict, NotEntitled)}.get(kind, Refused)(why)
+        _raise(made.refused)
         assert made.hold is not None
         return made.hold
 
@@ -300,17 +301,36 @@ class Approvals:
         return wall
 
 
-def _vote(hold: Hold, who: str, choice: Choice, now: datetime, comment: str, people: int) -> Vote:
-    return Vote(
-        approver=who,
-        choice=choice,
-        content_sha256=hold.content_sha256,
-        envelope_sha256=hold.envelope.sha256,
-        at=now,
-        comment=comment,
-        seen=hold.scope,
-        people=people,
-    )
+def _waits(hold: Hold, outgoing: Outgoing) -> bool:
+    """Whether people are still to decide on it: not for its turn in what they have decided already."""
+    return hold.state is State.WAITING and outgoing == NOTHING
+
+
+def _not_his(
+    hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
+) -> Change | None:
+    """Why somebody may not vote so; None where they may. What is approved, those may take back who have approved it, too."""
+    mine = in_force.addresses_of(who)
+    bound = seen is None or (seen.content_sha256, seen.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
+    if seen is not None and (
+        seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
+    ):
+        return _refuse(Conflict, "it has changed since it was looked at")
+    if mine & hold.senders:
+        withdraw = ": its writer withdraws it" if choice is Choice.REJECT else ""
+        return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message{withdraw}")
+    approved = hold.state in SENDING and any(v.approver in mine for v in standing_votes(hold))
+    if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
+        return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
+    if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
+        return _refuse(Conflict, f"{who} has voted so already")
+    return None
+
+
+def _raise(refused: str | None) -> None:
+    if refused is not None:
+        kind, _, why = refused.partition(": ")
+        raise {c.__name__: c for c in (Conflict, NotEntitled)}.get(kind, Refused)(why)
 
 
 def _refuse(kind: type[Refused], why: str) -> Change:

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Protocol
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard import notices
 from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Behind, Due, Pace, Result, dues, events, settled
 from smtpguard.guard.bounces import reports
 from smtpguard.guard.freezes import GateWatch
@@ -265,6 +266,8 @@ class Delivery:
         if attempt is not None and attempt.state is not None and attempt.settled is not None:
             data = {"intent": lease.lease_id, **asdict(attempt.settled)}
             journal.append(Event(kind=Kind.RELEASED, id=lease.intent.hold_id or "", at=now, data=data))
+            if hold is not None and attempt.state is State.RELEASED:
+                told += notices.gone(hold, self._policies.current(), now)
         outcomes = [r.outcome(now) for r in results]
         end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
         unsure = False

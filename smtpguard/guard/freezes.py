@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,7 +18,10 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.freezehooks import Hook, run
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.policy.admission import Freeze, Gate, LedgerError, Selector
+from smtpguard.policy.approval import LIVE, Hold
 from smtpguard.policy.facts import Facts
+from smtpguard.policy.freezing import held_up_by, stopped_by
+from smtpguard.policy.mailing import Mailing
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +78,8 @@ class GateWatch:
         if self.gate is None or not self.gate.freezes:
             return False
         now = self._clock.now()
-        return any(
-            f.stops(lists=lists, senders=senders, mailing=mailing, thread=thread, now=now) for f in self.gate.freezes
+        return bool(
+            stopped_by(self.gate.freezes, lists=lists, senders=senders, mailing=mailing, thread=thread, now=now)
         )
 
     def fence(
@@ -207,6 +210,20 @@ class Freezes:
             f
             for f in gate.freezes
             if (f.until is None or now < f.until) and (selector is None or (f.selector, f.value) == (selector, value))
+        )
+
+    async def holding_up(self, *holds: Hold) -> Mapping[str, tuple[Freeze, ...]]:
+        """Of each of these that is not over the freezes that keep it from going, by its id; nothing of those that none stops."""
+        freezes, now = (await self._ledger.gate()).freezes, self._clock.now()
+        found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
+        return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
+
+    async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
+        """Those that stop what comes of a mailing, or is still to go of it."""
+        senders = frozenset(filter(None, (mailing.sender, mailing.reverse_path)))
+        freezes = (await self._ledger.gate()).freezes
+        return stopped_by(
+            freezes, lists=mailing.lists, senders=senders, mailing=mailing.mailing_id, thread="", now=self._clock.now()
         )
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -93,9 +93,11 @@ def approved_state(hold: Hold) -> State:
 
 
 def release(hold: Hold) -> Intent:
-    """The outbox entry that sends it on, to exactly those it was addressed to."""
+    """The outbox entry that sends it on, to exactly those it was addressed to. What was approved once more has another: whoever
+    was at work on the first, and slow, is not to take it for that."""
+    again = f"-{hold.reopened_at:%Y%m%dT%H%M%S%f}" if hold.reopened_at is not None else ""
     return Intent(
-        intent_id=f"{hold.hold_id}-release",
+        intent_id=f"{hold.hold_id}{again}-release",
         kind=IntentKind.RELEASE,
         reverse_path=hold.envelope.reverse_path,
         recipients=hold.envelope.recipients,

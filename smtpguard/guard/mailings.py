@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard import following
+from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
 from smtpguard.guard.inforce import InForce, Policies
+from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.takingback import BEING_SENT, SAY_WHY, TakingBack
+from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change
-from smtpguard.policy.mailing import Fate, Mailing, State
-from smtpguard.policy.staging import Move
+from smtpguard.policy.approval import Move
+from smtpguard.policy.mailing import Fate, Mailing, Rejection, State
+from smtpguard.policy.sending import Outgoing
+from smtpguard.policy.staging import Move as Step
 
 FEW = 20
 """From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
@@ -39,6 +45,14 @@ class Got:
     fate: Fate
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Back:
+    """A mailing as it is now, and how far its messages were when what was decided on it was taken back."""
+
+    mailing: Mailing
+    outgoing: Outgoing
+
+
 async def whole_ids(ledger: Ledger, ids: Iterable[str]) -> frozenset[str]:
     """Ids of whatever kind. Of a mailing a beginning is enough that no other has; what is none stays as it is."""
     whole = set()
@@ -51,11 +65,22 @@ async def whole_ids(ledger: Ledger, ids: Iterable[str]) -> frozenset[str]:
 class Mailings:
     """The service behind ``smtpguard mailings``, the console's pages and the API. Raises LedgerError."""
 
-    def __init__(self, ledger: Ledger, policies: Policies, clock: Clock, digester: Digester) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        policies: Policies,
+        clock: Clock,
+        digester: Digester,
+        *,
+        notices: Notices | None = None,
+        term: Term | None = None,
+    ) -> None:
         self._ledger = ledger
         self._policies = policies
         self._clock = clock
         self._digester = digester
+        self._notices = notices or Notices()
+        self._term = term or Term()
 
     async def list(
         self,
@@ -92,27 +117,55 @@ class Mailings:
 
     async def go_on(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
         """The next stage is opened, or a stopped one goes on. Raises NoSuch, NotEntitled, Conflict."""
-        return await self._moved(mailing_id, Move.GO, approver, by, comment)
+        return await self._moved(mailing_id, Step.GO, approver, by, comment)
 
     async def stop(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
-        """What is not out yet waits until somebody goes on: at its client, or stored. A release that was in no stages stops as
-        well: nothing that was approved passes any more. Raises NoSuch, NotEntitled, Conflict."""
-        return await self._moved(mailing_id, Move.STOP, approver, by, comment)
-
-    async def reopen(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Mailing:
-        """What was decided no longer stands: the next message of it is held, or passes, as the rules say. Raises NoSuch,
+        """What is not out yet of a release in stages waits until somebody goes on: at its client, or stored. Raises NoSuch,
         NotEntitled, Conflict."""
-        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+        return await self._moved(mailing_id, Step.STOP, approver, by, comment)
 
-        def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
-            if mailing.grant is None and mailing.rejection is None:
-                return "nothing was decided about it"
+    async def reopen(self, mailing_id: str, *, approver: str, by: str, comment: str = "") -> Back:
+        """What was decided no longer stands: what was approved and has not gone waits for people again, and the next message of it
+        is held, or passes, as the rules say. Raises NoSuch, NotEntitled, Conflict."""
+        return await self._back(mailing_id, Move.REOPEN, approver, by, comment)
+
+    async def reject(self, mailing_id: str, *, approver: str, by: str, comment: str) -> Back:
+        """What was approved of it and has not gone is rejected, and so is what still comes. Raises NoSuch, NotEntitled, Conflict;
+        Refused without a reason."""
+        return await self._back(mailing_id, Move.REJECT, approver, by, comment)
+
+    async def _back(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Back:
+        who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
+        back = TakingBack(
+            move=move, who=who, by=by, comment=comment, in_force=in_force, now=now, term=self._term,
+            notices=self._notices,
+        )  # fmt: skip
+
+        def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change] | str:
+            decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
+            if not decided and not outgoing.back:
+                return BEING_SENT if outgoing.going else "nothing was decided about it"
             if not _may(who, mailing, in_force):
                 return f"!{who} is not one of those who decide on it"
-            event = _event(mailing, now, "reopened", (who, by), comment)
-            return mailing.refused(), Change(events=(event,))
+            if move is Move.REJECT and outgoing.back and not comment.strip():
+                return f"?{SAY_WHY}"
+            what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
+            event = _event(mailing, now, what, (who, by), comment, back=outgoing.back, gone=outgoing.gone)
+            rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
+            return mailing.refused(rejection), Change(events=(event,))
 
-        return await self._changed(mailing_id, step)
+        made, taken = await self._ledger.take_back_mailing(await self.named(mailing_id), decide, back.step)
+        mailing = _unless_refused(made)
+        for change in taken.changes:
+            if change.hold is not None:
+                await following.follow(self._ledger, change.hold.hold_id, in_force, now)
+        shown = await self._ledger.mailing(mailing.mailing_id) or mailing
+        return Back(mailing=shown, outgoing=taken.outgoing)
+
+    def _rejection(self, mailing: Mailing, sentence: str, now: datetime) -> Rejection:
+        until = now + timedelta(seconds=self._term.rejection_seconds)
+        hold_id = mailing.grant.hold_id if mailing.grant is not None else ""
+        return Rejection(hold_id=hold_id, sentence=sentence, until=until)
 
     async def feedback(
         self, mailing_id: str, *, bounces: int = 0, complaints: int = 0, by: str, comment: str = ""
@@ -140,17 +193,17 @@ class Mailings:
             ]
         return tuple(found)
 
-    async def _moved(self, mailing_id: str, move: Move, approver: str, by: str, comment: str) -> Mailing:
+    async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
         who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
 
         def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
             if mailing.grant is None:
                 return "it is not approved, so there is nothing to go on or to stop"
             if mailing.progress is None:
-                return "it is not let through in stages; to stop it, freeze it"
+                return "it is not let through in stages: a freeze stops it, and to reject or reopen it takes its approval back"
             if not _may(who, mailing, in_force):
                 return f"!{who} is not one of those who decide on it"
-            moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Move.STOP else "")
+            moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
             if moved is None:
                 return f"it is {mailing.progress.timely(now).at.value}"
             event = _event(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
@@ -159,9 +212,7 @@ class Mailings:
         return await self._changed(mailing_id, step)
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
-        made = await self._ledger.change_mailing(await self.named(mailing_id), step)
-        if isinstance(made, str):
-            raise NotEntitled(made[1:]) if made.startswith("!") else Conflict(made)
+        made = _unless_refused(await self._ledger.change_mailing(await self.named(mailing_id), step))
         return await self._ledger.mailing(made.mailing_id) or made  # with those whose copies have arrived
 
     def _who(self, approver: str) -> str:
@@ -219,6 +270,13 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "why": progress.why or None,
         },
     }
+
+
+def _unless_refused(made: Mailing | str) -> Mailing:
+    if isinstance(made, str):
+        kind, why = {"!": (NotEntitled, made[1:]), "?": (Refused, made[1:])}.get(made[0], (Conflict, made))
+        raise kind(why)
+    return made
 
 
 def _may(who: str, mailing: Mailing, in_force: InForce) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from smtpguard.audit.event import Event
 from smtpguard.guard import particulars
+from smtpguard.guard.flood import Flood
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.particulars import time_of
@@ -23,38 +24,14 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import Hold
+from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.marks import veiled
 
 MAX_SHOWN = 20
-
-
-@dataclass(slots=True)
-class Flood:
-    """How many notices each person was sent in this window: the first few go by themselves, the rest in one digest.
-
-    Kept by each process for itself. It only chooses between a notice and a digest, and the digest's id is the same wherever
-    it is written, so nothing is lost by what is forgotten here, and nobody gets two digests of one window.
-    """
-
-    singly: int = 3
-    window: timedelta = timedelta(minutes=10)
-    _start: float = 0
-    _sent: dict[str, int] = field(default_factory=dict)
-
-    def since(self, now: datetime) -> datetime:
-        seconds = self.window.total_seconds()
-        return datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
-
-    def takes(self, person: str, now: datetime) -> bool:
-        """Whether this one goes by itself; counts it."""
-        start = self.since(now).timestamp()
-        if start != self._start:
-            self._start = start
-            self._sent.clear()
-        sent = self._sent[person] = self._sent.get(person, 0) + 1
-        return sent <= self.singly
+BACK = "-back"
+"""Behind the ids of notices that an approval is taken back: beside those of the approval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +116,39 @@ class Notices:
         others = sorted(set(approvers(hold, in_force, now)) - {by})
         return (*self._sender(hold, data, in_force, now), *self._each(hold, others, data, now))
 
+    def taken_back(
+        self,
+        hold: Hold,
+        outcome: str,
+        by: str,
+        comment: str,
+        in_force: InForce,
+        now: datetime,
+        *,
+        sending: Sending,
+        outgoing: Outgoing,
+    ) -> tuple[Intent, ...]:
+        """Whoever was told that it was approved hears that it is taken back, however many notices they had before. ``outcome``:
+        rejected, withdrawn or reopened; or stopped, where somebody had it."""
+        data = particulars.waiting(hold, in_force) | {
+            "notice": "decided",
+            "outcome": outcome,
+            "by": by,
+            "comment": comment,
+            "decided_at": time_of(now),
+            "back": outgoing.back,
+            "gone": outgoing.gone + outgoing.going,
+            "has": sending.stopped.sent,
+            "doubt": sending.stopped.doubted,
+            "left": sending.stopped.failed,
+        }
+        others = sorted(set(approvers(hold, in_force, now)) - {by})
+        asked = data | {"asked": outcome == "reopened"}
+        return (
+            *self._sender(hold, data, in_force, now, alone=BACK),
+            *self._each(hold, others, asked, now, alone=BACK),
+        )
+
     def expired(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         data = particulars.about(hold, in_force) | {
             "notice": "expired",
@@ -181,32 +191,51 @@ class Notices:
         id = f"stream-{one.stream.name}{person}-{since_of(one, now):%Y%m%dT%H%M%S}-{_tag(one.stream.owner or '')}"
         return [event], (_intent(id, recipient, {**particulars.NONE, **about}),)
 
-    def _sender(self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+    def _sender(
+        self, hold: Hold, data: Mapping[str, Any], in_force: InForce, now: datetime, *, alone: str = ""
+    ) -> tuple[Intent, ...]:
+        """``alone``: it goes by itself, under an id of its own."""
         if hold.sender is not None or hold.told:
-            stem = f"{hold.hold_id}-{data['notice']}"
-            first = self._to(hold.sender, data, stem, hold.hold_id, now, role="sender") if hold.sender else ()
-            others = (self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, now, role="sender") for one in hold.told)
-            return (*first, *(intent for some in others for intent in some))
+            stem, id = _stem(hold, data) + alone, hold.hold_id
+            told = ((one, f"{stem}-{_tag(one)}") for one in hold.told)
+            everybody = (*(((hold.sender, stem),) if hold.sender else ()), *told)
+            intents = (self._to(one, data, n, id, now, role="sender", alone=bool(alone)) for one, n in everybody)
+            return tuple(intent for some in intents for intent in some)
         return tuple(self._owners(hold.lists, hold.hold_id, in_force, now))
 
     def _each(
-        self, hold: Hold, people: Sequence[str], data: Mapping[str, Any], now: datetime, *, suffix: str = ""
+        self,
+        hold: Hold,
+        people: Sequence[str],
+        data: Mapping[str, Any],
+        now: datetime,
+        *,
+        suffix: str = "",
+        alone: str = "",
     ) -> tuple[Intent, ...]:
-        stem = f"{hold.hold_id}-{data['notice']}{suffix}"
-        return tuple(
-            intent
-            for person in people
-            for intent in self._to(person, data, f"{stem}-{_tag(person)}", hold.hold_id, now, role="approver")
+        stem = f"{_stem(hold, data)}{suffix}{alone}"
+        intents = (
+            self._to(one, data, f"{stem}-{_tag(one)}", hold.hold_id, now, role="approver", alone=bool(alone))
+            for one in people
         )
+        return tuple(intent for some in intents for intent in some)
 
     def _to(
-        self, person: str, data: Mapping[str, Any], intent_id: str, hold_id: str | None, now: datetime, *, role: str
+        self,
+        person: str,
+        data: Mapping[str, Any],
+        intent_id: str,
+        hold_id: str | None,
+        now: datetime,
+        *,
+        role: str,
+        alone: bool = False,
     ) -> tuple[Intent, ...]:
-        """One notice; or, once this person has had a few in this window, the one digest of the window."""
+        """One notice; or, once this person has had a few in this window, the one digest of the window, unless it goes alone."""
         recipient = _recipient(person)
         if recipient is None:
             return ()
-        if self.flood.takes(f"{role} {person}", now):
+        if alone or self.flood.takes(f"{role} {person}", now):
             return (_intent(intent_id, recipient, data, hold_id=hold_id),)
         since = self.flood.since(now)
         return (self._digest(recipient, {"notice": "digest", "role": role}, since, since + self.flood.window),)
@@ -232,6 +261,22 @@ class Notices:
             | {"since": time_of(since), "until": time_of(until), "person": str(recipient.address)},
             not_before=until,
         )
+
+
+def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+    """What was approved while a freeze stood has gone: its writers had heard that it waits. Of a copy nobody is told."""
+    if not hold.held_up or hold.lead:
+        return ()
+    about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": time_of(now)}
+    data, stem = particulars.about(hold, in_force) | about, f"{hold.hold_id}-gone"
+    people = ((person, _recipient(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
+    return tuple(_intent(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None)
+
+
+def _stem(hold: Hold, data: Mapping[str, Any]) -> str:
+    """What the ids of its notices of a kind begin with. What waits for people once more has them once more."""
+    again = f"-{hold.reopened_at:%Y%m%dT%H%M%S}" if hold.reopened_at is not None else ""
+    return f"{hold.hold_id}{again}-{data['notice']}"
 
 
 def approvers(hold: Hold, in_force: InForce, now: datetime) -> list[str]:

@@ -14,7 +14,10 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
                     the same or null}]
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
-decided             ``outcome``: approved | rejected | withdrawn; ``by``: address or null; ``comment``; ``decided_at``
+decided             ``outcome``: approved | rejected | withdrawn | reopened | stopped | released; ``by``: address or null;
+                    ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
+                    ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:
+                    recipients; ``asked``: whether this reader is to decide again
 expired             ``held_at``, ``expired_at``
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``
@@ -27,6 +30,8 @@ owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``
 ==================  ==================================================================================================
 
 To the writer's held and question notices the renderer adds ``mine``, the signed link's text, where the console has a url.
+To what says that something was approved ``outcomes.fill`` adds how that is when it is sent: ``frozen``: [{``selector``, ``list``:
+a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
 ``states``: {state: int}, ``undecided``: how many wait for this very person's vote, and ``messages``: [{``hold_id``, ``subject``,
 ``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.

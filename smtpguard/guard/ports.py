@@ -25,6 +25,7 @@ from smtpguard.policy.admission import Unavailable as Unavailable
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.policy.mailing import Fate, Mailing
+from smtpguard.policy.sending import Outgoing, Sending, Taken
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
 
@@ -53,14 +54,33 @@ class Ledger(Protocol):
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
         """Read the hold, let ``step`` say what becomes of it, write that. Raises KeyError where there is no such hold."""
 
+    async def take_back(self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change]) -> Taken:
+        """Let ``step`` say what becomes of a hold, approved or not, in the transaction in which it is known how far it is: of the
+        hold itself (None: it has no release), and of all messages under it. Where only copies are left the oldest stands for
+        them, and is what ``step`` is given; False: it goes along with the hold, whose last recipients were spared. Raises
+        KeyError."""
+
+    async def take_back_mailing(
+        self,
+        mailing_id: str,
+        decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change] | str],
+        step: Callable[[Hold, Sending | None, Outgoing, bool], Change],
+    ) -> tuple[Mailing | str, Taken]:
+        """What people make of a mailing, and what becomes of all of it that was approved and has not gone, in one commit; a word
+        instead says why nothing is to change. Raises KeyError."""
+
+    async def outgoing(self, hold_id: str) -> Outgoing:
+        """How far it is with what was approved of a hold and the copies under it."""
+
     async def follow(
-        self, lead_id: str, n: int, step: Callable[[Hold, Hold, Mailing | None, int], Change | None]
+        self, lead_id: str, n: int, step: Callable[[Hold, Hold, Mailing | None, int, Sending | None], Change | None]
     ) -> int:
-        """Let ``step`` say of each of the oldest ``n`` copies that wait under a hold what becomes of it, with the mailing and how
-        many people the copy would be the first for; None: nothing yet, nor of those after it. How many there were."""
+        """Let ``step`` say of each of the oldest ``n`` copies that have not come after a hold what becomes of it, with the mailing,
+        how many people the copy would be the first for, and how far its release is, if what it is under was taken back; None:
+        nothing yet, nor of those after it. How many there were."""
 
     async def decided_leads(self) -> Sequence[str]:
-        """Ids of holds that were decided on and under which copies wait still."""
+        """Ids of holds that were decided on, or taken back, and under which copies have not come after."""
 
     async def mailing(self, mailing_id: str) -> Mailing | None: ...
 

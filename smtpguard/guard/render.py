@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from smtpguard.guard import digests, observing
+from smtpguard.guard import digests, observing, outcomes
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.links import AFTER, Link, Links
 from smtpguard.guard.ports import Clock, ContentMissing, Ledger
@@ -28,10 +28,12 @@ from smtpguard.mail.dsn import Action, Dsn, Report, render
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.notice import Letterhead, Notice, Stationery, choose_language
 from smtpguard.policy.admission import Intent, IntentKind
+from smtpguard.policy.approval import State
 
 WRITERS = frozenset({"held", "question"})
 """Notices that only a message's writer gets, and that ask something of them."""
 
+_TAKEN_BACK = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
 MOST_LINK = 300  # what a template shows of any one value; an address so long gets no link of its own
 
 Sign = Callable[[bytes], bytes]
@@ -77,7 +79,8 @@ class Renderer:
         if intent.data["notice"] == observing.OBSERVED:
             data = await observing.fill(self._ledger, intent.data, self._in_force())
         else:
-            data = await digests.fill(self._ledger, intent.data, self._in_force())
+            filled = await outcomes.fill(self._ledger, intent.data, self._in_force(), self._clock.now())
+            data = await digests.fill(self._ledger, filled, self._in_force()) if filled is not None else {"total": 0}
             if data.get("total") == 0:
                 return ()
         to = intent.recipients[0].address
@@ -117,7 +120,7 @@ class Renderer:
             for row in data["recipients"]
             if action.wanted_by(recipient := _recipient(row))
         )
-        if not reports:
+        if not reports or (action is Action.DELAYED and not await self._still_sent(intent)):
             return ()
         try:
             original = await self._ledger.content(intent.content_sha256) if intent.content_sha256 else None
@@ -145,6 +148,11 @@ class Renderer:
             part=bool(data.get("part")),
         )
         return await asyncio.to_thread(self._forms, dsn, stationery.letterhead)
+
+    async def _still_sent(self, intent: Intent) -> bool:
+        """Of what was taken back meanwhile, nothing is tried any more."""
+        hold = await self._ledger.hold(intent.hold_id) if intent.hold_id is not None else None
+        return hold is None or hold.state not in _TAKEN_BACK
 
     def _forms(self, dsn: Dsn, letterhead: Letterhead) -> list[tuple[Envelope, bytes]]:
         forms = [render(dsn, letterhead)]

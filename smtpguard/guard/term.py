@@ -6,7 +6,7 @@ Never here: what happens then (approvals).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -37,12 +37,20 @@ class Term:
 
     def expires_at(self, header: Header, in_force: InForce, held_at: datetime) -> datetime:
         """A deliver-by that has passed already says nothing about how long people may think: it is left out."""
-        if self.working:
-            end = in_force.hours.working_deadline(held_at, timedelta(seconds=self.seconds))
-        else:
-            end = held_at + timedelta(seconds=self.seconds)
+        end = self._end(in_force, held_at)
         asked = (_date(field.text) for name in DELIVER_BY for field in header.all(name))
         return min([end, *(at for at in asked if at is not None and at > held_at)])
+
+    def anew(self, hold: Hold, in_force: InForce, now: datetime) -> Hold:
+        """People are asked once more, for as long as about one that comes now, unless its message itself said until when."""
+        asked = hold.expires_at < self._end(in_force, hold.waits_since)
+        expires_at = hold.expires_at if asked else self._end(in_force, now)
+        again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
+        return replace(again, attend_at=self.attend_at(again))
+
+    def _end(self, in_force: InForce, since: datetime) -> datetime:
+        length = timedelta(seconds=self.seconds)
+        return in_force.hours.working_deadline(since, length) if self.working else since + length
 
     def attend_at(self, hold: Hold) -> datetime:
         """When the sweep is to look at it next."""
@@ -56,11 +64,11 @@ class Term:
         return min(times)
 
     def escalates_at(self, hold: Hold) -> datetime:
-        return hold.held_at + timedelta(seconds=self.escalate_after_seconds)
+        return hold.waits_since + timedelta(seconds=self.escalate_after_seconds)
 
 
 def reminder_at(hold: Hold, percent: int) -> datetime:
-    return hold.held_at + (hold.expires_at - hold.held_at) * percent / 100
+    return hold.waits_since + (hold.expires_at - hold.waits_since) * percent / 100
 
 
 def _date(text: str) -> datetime | None:

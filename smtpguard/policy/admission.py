@@ -193,13 +193,16 @@ class Admission:
 class Change:
     """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change.
 
-    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through.
+    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through. ``ungranted``:
+    the hold whose approval stands no more. ``spared``: digests of recipients who will not get it, though others have it.
     """
 
     hold: Hold | None = None
     grant: Grant | None = None
     rejection: Rejection | None = None
     stages: Stages | None = None
+    ungranted: str = ""
+    spared: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
     refused: str | None = None

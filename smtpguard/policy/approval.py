@@ -43,6 +43,7 @@ class Move(enum.Enum):
     FAIL = "fail"  # none of them has it
     DOUBT = "doubt"  # none has it for sure, and one may
     GRANT = "grant"  # there is nothing to send of it
+    REOPEN = "reopen"  # its approval stands no more, and people decide anew
 
 
 TRANSITIONS: Mapping[tuple[State, Move], State] = {
@@ -57,16 +58,24 @@ TRANSITIONS: Mapping[tuple[State, Move], State] = {
     (State.APPROVED, Move.FAIL): State.UNDELIVERED,
     (State.APPROVED, Move.DOUBT): State.IN_DOUBT,
     (State.APPROVED, Move.GRANT): State.GRANTED,
+    (State.APPROVED, Move.REJECT): State.REJECTED,
+    (State.APPROVED, Move.WITHDRAW): State.WITHDRAWN,
+    (State.APPROVED, Move.REOPEN): State.WAITING,
     (State.RELEASING, Move.ATTEMPT): State.RELEASING,
     (State.RELEASING, Move.SETTLE): State.RELEASED,
     (State.RELEASING, Move.FAIL): State.UNDELIVERED,
     (State.RELEASING, Move.DOUBT): State.IN_DOUBT,
+    (State.RELEASING, Move.REJECT): State.REJECTED,
+    (State.RELEASING, Move.WITHDRAW): State.WITHDRAWN,
+    (State.RELEASING, Move.REOPEN): State.WAITING,
 }
-"""What is not here cannot happen. Released, undelivered, in doubt, granted, rejected, withdrawn and expired are ends."""
+"""What is not here cannot happen. Released, undelivered, in doubt, granted, rejected, withdrawn and expired are ends.
+What was approved comes back by rejecting, withdrawing or reopening, as far as it is not out (sending.taken_back)."""
 
 LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
 """The states in which the same content and envelope, coming again, is this hold."""
-
+SENDING = frozenset({State.APPROVED, State.RELEASING})
+"""The states in which its release is in the outbox."""
 
 LET_GO = frozenset({State.APPROVED, State.RELEASING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT})
 """The states of what people have let go, whatever became of it then."""
@@ -96,6 +105,20 @@ class Vote:
     comment: str = ""
     seen: frozenset[str] = frozenset()
     people: int = 0
+
+    @classmethod
+    def on(cls, hold: Hold, approver: str, choice: Choice, at: datetime, comment: str = "", people: int = 0) -> Vote:
+        """On a hold as it is."""
+        return cls(
+            approver=approver,
+            choice=choice,
+            content_sha256=hold.content_sha256,
+            envelope_sha256=hold.envelope.sha256,
+            at=at,
+            comment=comment,
+            seen=hold.scope,
+            people=people,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +190,16 @@ class Hold:
     """Of each list that it is for by its address, the version of its index when it came: by that its people are counted."""
     settled: Settled | None = None
     """What became of its recipients, once that is known of all."""
+    stopped: bool = False
+    """Its release was taken back when some had it, or may have it: the others are among those who failed."""
+    held_up: bool = False
+    """A freeze stood when it was approved, so that its writer is to hear when it has gone."""
+    reopened_at: datetime | None = None
+
+    @property
+    def waits_since(self) -> datetime:
+        """Since when people are asked."""
+        return self.reopened_at or self.held_at
 
     @property
     def scope(self) -> frozenset[str]:

@@ -1,12 +1,16 @@
-"""Freezes, as a verdict meets them: which one stops a message, or may, and the hit that it makes.
+"""Freezes, as a verdict and a release meet them: which one stops a message, or may, and the hit that it makes.
 
 A freeze looks at what a message is, whatever the rules say; one that nobody can say it does not mean stops the message too.
-Pure. Never here: putting a freeze in force, or the fence before the final dot (guard.freezes).
+What is held is known, and ``stopped_by`` is the one answer to whether it may go now. Pure. Never here: putting a freeze in force, or the fence before the final dot (guard.freezes).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
 from smtpguard.policy.admission import Freeze, Live, Selector
+from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Facts, Unknown
 from smtpguard.policy.verdict import Action, Hit, Reason
 
@@ -20,12 +24,35 @@ _TOLD_BY = {Selector.SENDER: "sender.address", Selector.LIST: "recipients.lists"
 """The fact without which nobody knows whether a freeze of that kind means a message."""
 
 
+def stopped_by(
+    freezes: Iterable[Freeze],
+    *,
+    lists: Iterable[str],
+    senders: frozenset[str],
+    mailing: str,
+    thread: str,
+    now: datetime,
+) -> tuple[Freeze, ...]:
+    """Those that stop a message with these properties. It goes when all of them are lifted."""
+    touched = frozenset(lists)
+    return tuple(f for f in freezes if f.stops(lists=touched, senders=senders, mailing=mailing, thread=thread, now=now))
+
+
+def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Freeze, ...]:
+    """Those that keep a held message from going, whether it is approved or will be."""
+    return stopped_by(
+        freezes, lists=hold.lists, senders=hold.senders, mailing=hold.mailing_id, thread=hold.thread, now=now
+    )
+
+
 def frozen(facts: Facts, live: Live, answer: Action) -> tuple[Freeze, Hit] | None:
     """The first freeze that stops it, or that nobody can say does not. ``answer``: HOLD or DEFER."""
     mailing = live.mailing.mailing_id if live.mailing is not None else ""
-    for freeze in live.freezes:
-        if freeze.stops(lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now):
-            return freeze, _hit(freeze, answer, uncertain=False)
+    certain = stopped_by(
+        live.freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now
+    )
+    if certain:
+        return certain[0], _hit(certain[0], answer, uncertain=False)
     for freeze in live.freezes:
         if _may_stop(freeze, facts, live):
             return freeze, _hit(freeze, answer, uncertain=True)

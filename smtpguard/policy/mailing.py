@@ -232,6 +232,13 @@ class Mailing:
         """Nothing that was allowed stands any more."""
         return replace(self, grant=None, earlier=(), rejection=rejection, progress=None)
 
+    def ungranted(self, hold_id: str) -> Mailing:
+        """The approval of that hold stands no more. A release in stages ends with the last one."""
+        left = tuple(grant for grant in self.grants if grant.hold_id != hold_id)
+        if len(left) == len(self.grants):
+            return self
+        return replace(self, grant=next(iter(left), None), earlier=left[1:], progress=self.progress if left else None)
+
     def rejected(self, now: datetime) -> Rejection | None:
         """The rejection that still stands."""
         return self.rejection if self.rejection is not None and now < self.rejection.until else None

@@ -6,14 +6,16 @@ meets what was decided. Never here: what may become of a hold (policy.approval),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
 from smtpguard.policy.admission import Attempt, Change, ContentMissing, Freeze, IntentKind, Lease
-from smtpguard.policy.approval import LET_GO, Hold, State
+from smtpguard.policy.approval import LET_GO, SENDING, Hold, State
+from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing
+from smtpguard.policy.sending import Out, Sending
 from smtpguard.policy.staging import Move
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
@@ -23,6 +25,7 @@ from smtpguard.store.schema import outbox
 
 OF_CONTENT = (IntentKind.RELEASE, IntentKind.PART)
 _FATES = {
+    State.WAITING: Fate.HELD,
     State.APPROVED: Fate.ADMITTED,
     State.REJECTED: Fate.STOPPED,
     State.WITHDRAWN: Fate.STOPPED,
@@ -31,9 +34,12 @@ _FATES = {
 }
 """What becomes of people's copies with the state of the hold that they are in."""
 
+_SENDING = [state.value for state in SENDING]
+_LET_GO = [state.value for state in LET_GO]
 
-Follow = Callable[[Hold, Hold, Mailing | None, int], Change | None]
-"""The lead, a copy of it, their mailing, and how many people the copy would reach: what becomes of it, None for nothing yet."""
+Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None], Change | None]
+"""The lead, a copy of it, their mailing, how many people the copy would reach, and how far its release is, if it has one: what
+becomes of it, None for nothing yet."""
 
 
 def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
@@ -50,19 +56,36 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         return made
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
+    if made.hold is not None and made.hold.state is State.APPROVED and held.state is State.WAITING and not held.lead:
+        stopped = held_up_by(made.hold, batch.freezes, batch.now)
+        made = replace(made, hold=replace(made.hold, held_up=bool(stopped)))
     sealed = batch.sealed(made.events)
     intents = [outboxes.rows_of(intent, batch.now_us) for intent in made.intents]
     for intent in made.intents:
         if intent.kind in OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
             raise ContentMissing("the content of the hold is not kept")
     batch.append(sealed)
+    row = batch.roll.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
+    if made.hold is not None and held.state in SENDING and made.hold.state not in SENDING:
+        _taken_out(batch, row, held, made.hold)
     outboxes.write(batch, intents)
     if made.hold is not None:
         holds.replace(batch.connection, made.hold)
-        row = batch.roll.by_name(made.hold.mailing_id) if made.hold.mailing_id else None
         if row is not None:
             _decided(batch, row, held, made.hold, made)
     return made
+
+
+def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> None:
+    """Of what was approved and is taken back nothing more is sent. Whom it is for is looked up before: who is let through and
+    whose copy is not in the outbox any more would have it."""
+    batch.flush()
+    if row is not None:
+        batch.roll.look_up(row, holds.people(batch.connection, held.hold_id)[0])
+    if back.state in LET_GO:
+        outboxes.end(batch, held.hold_id)
+    else:
+        outboxes.take_out(batch, held.hold_id)
 
 
 def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> None:
@@ -76,10 +99,20 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
         mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now)
     if made.rejection is not None:
         mailing = mailing.refused(made.rejection)
+    if made.ungranted:
+        mailing = mailing.ungranted(made.ungranted)
     if mailing is not row.mailing:
         roll.change(row, mailing)
-    if hold.state is not before.state and hold.state in _FATES:
-        held, apart = holds.people(batch.connection, hold.hold_id)
+    if hold.state is before.state:
+        return
+    held, apart = holds.people(batch.connection, hold.hold_id)
+    if before.state in SENDING and hold.state in LET_GO:  # taken back when some had it, or may have it
+        roll.came_back(row, made.spared, Fate.STOPPED)
+        doubted = hold.settled is not None and hold.settled.doubted
+        roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
+    elif before.state in SENDING and hold.state in _FATES:
+        roll.came_back(row, held, _FATES[hold.state])
+    elif hold.state in _FATES:
         roll.became(row, held, _FATES[hold.state], only={Fate.HELD})
         if hold.state is State.VOID:  # what was to leave at once has not left either
             roll.failed(row, apart, Fate.DEFERRED)
@@ -107,7 +140,7 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
     holds.replace(batch.connection, replace(heir, attend_at=None))
     for ids, values in (
         (table.c.hold_id == heir.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),
-        (table.c.lead == void.hold_id, {"lead": heir.hold_id}),
+        (and_(table.c.lead == void.hold_id, table.c.state.not_in(_LET_GO)), {"lead": heir.hold_id}),
         *(((table.c.hold_id == void.hold_id, {"lead": heir.hold_id}),) if void.state is State.VOID else ()),
     ):
         batch.connection.execute(update(table).where(ids).values(**values))
@@ -117,16 +150,19 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
 
 
 def decided_leads(connection: Connection) -> list[str]:
-    """Holds that were decided on and have copies that wait still."""
+    """Holds that were decided on and have copies that wait still; or that were taken back, and have copies in the outbox."""
     lead = table.alias("lead")
     decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
-    query = select(table.c.lead).where(table.c.lead.is_not(None), table.c.state == State.WAITING.value, decided)
+    back = exists().where(lead.c.hold_id == table.c.lead, lead.c.state.in_(outboxes.KEEPS))
+    wait = and_(table.c.state == State.WAITING.value, decided)
+    query = select(table.c.lead).where(table.c.lead.is_not(None), or_(wait, and_(table.c.state.in_(_SENDING), back)))
     return [id for id in connection.execute(query.distinct()).scalars() if id is not None]
 
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now. Where
-    the approval stands no more, those who wait still are held anew, as one."""
+    the approval stands no more, those who wait still are held anew, as one. Where it was taken back, copies that were approved
+    with it come back, save those that are under way."""
     batch.flush()
     lead = holds.find(batch.connection, lead_id)
     if lead is None:
@@ -140,15 +176,16 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         if entry:
             batch.roll.change(row, replace(row.mailing, entry=entry, copies=copies))
         return 0
-    query = select(table.c.hold_id).where(table.c.lead == lead_id, table.c.state == State.WAITING.value)
+    ids, sendings = _following(batch, lead, n)
     done = 0
-    for copy_id in batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(n)).scalars().all():
+    for copy_id in ids:
         copy = holds.find(batch.connection, copy_id)
         assert copy is not None
         row = batch.roll.by_name(copy.mailing_id)
         people, _ = holds.people(batch.connection, copy_id)
         new = batch.roll.waiting(row, people) if row is not None else 0
-        made = step(lead, copy, batch.roll.view(row) if row is not None else None, new)
+        view = batch.roll.view(row) if row is not None else None
+        made = step(lead, copy, view, new, sendings.get(copy_id))
         if made is None:
             if row is not None:
                 batch.roll.advance(row, and_then=new)
@@ -156,6 +193,17 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         apply(batch, copy, made)
         done += 1
     return done
+
+
+def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
+    """The copies whose turn it is; and, where they come back, how far their releases are."""
+    back = lead.state.value in outboxes.KEEPS
+    states = [*([State.WAITING.value] if lead.state is not State.WAITING else []), *(_SENDING if back else [])]
+    query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state.in_(states))
+    query = query.order_by(table.c.held_at, table.c.hold_id)
+    ids = batch.connection.execute(query if back else query.limit(n)).scalars().all()
+    sendings = outboxes.sendings(batch.connection, ids, batch.now_us) if back else {}
+    return [id for id in ids if id not in sendings or sendings[id].out is not Out.UNDER_WAY][:n], sendings
 
 
 def delivered(batch: Batch, lease: Lease, attempt: Attempt) -> None:

@@ -31,6 +31,7 @@ _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold 
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state = 'failed'))) ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
+_MANY = 500
 
 
 def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: int | None, lead: str | None) -> Hold:
@@ -92,6 +93,16 @@ def people(connection: Connection, hold_id: str) -> tuple[list[bytes], list[byte
     """Where it is one of a mailing: digests of those for whom it is held, and of those who get it whatever becomes of it."""
     found = connection.execute(select(table.c.people).where(table.c.hold_id == hold_id)).scalar()
     return ([], []) if found is None else parted(bytes(found))
+
+
+def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
+    """Of several holds, each once."""
+    found: dict[bytes, None] = {}
+    for start in range(0, len(ids), _MANY):
+        query = select(table.c.people).where(table.c.hold_id.in_(ids[start : start + _MANY]))
+        for blob in connection.execute(query).scalars():
+            found.update(dict.fromkeys(parted(bytes(blob))[0] if blob is not None else ()))
+    return list(found)
 
 
 def attempted(connection: Connection, hold: Hold, attempt: Attempt, now_us: int) -> None:

@@ -7,21 +7,41 @@ whose lease lapsed unsettled may have been sent: it comes back in doubt. Never h
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, FromClause, and_, bindparam, false, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.audit.chain import microseconds
-from smtpguard.policy.admission import Delivered, Freeze, Intent, IntentKind, Lease, Outcome
-from smtpguard.policy.approval import NONE_YET, Hold, Settled, State
+from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome
+from smtpguard.policy.approval import NONE_YET, SENDING, Settled, State
+from smtpguard.policy.freezing import held_up_by
+from smtpguard.policy.sending import Sending
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD, INTENT, RECIPIENT
 from smtpguard.store.schema import delivery, hold, outbox
 
 _OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
+_RELEASE = IntentKind.RELEASE.value
 _PENDING = (Delivered.RETRY.value, Delivered.IN_DOUBT.value)
+KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
+"""Where what leads is in one of these, no copy under it goes, whatever was decided before: it comes after (deciding.follow)."""
+_MANY = 500
 _SET_DELIVERY = (
     update(delivery)
     .where(delivery.c.intent_id == bindparam("b_intent"), delivery.c.n == bindparam("b_n"))
@@ -56,7 +76,7 @@ def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox
     """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go. ``some``: the outbox, or
     a part of it."""
     live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
-    released = hold.c.state.in_([State.APPROVED.value, State.RELEASING.value])
+    released = and_(hold.c.state.in_([s.value for s in SENDING]), ~_kept_by_its_lead())
     of_content = or_(
         and_(some.c.kind == IntentKind.RELEASE.value, live, released),
         and_(some.c.kind == IntentKind.PART.value, live),
@@ -68,6 +88,11 @@ def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox
         some.c.leased_until <= now_us,
         or_(told, false() if all_frozen else of_content),
     )
+
+
+def _kept_by_its_lead() -> ColumnElement[bool]:
+    lead = hold.alias("lead")
+    return exists().where(lead.c.hold_id == hold.c.lead, lead.c.state.in_(KEEPS))
 
 
 def any_due(connection: Connection, now_us: int) -> bool:
@@ -160,7 +185,7 @@ def _choose(batch: Batch, n: int) -> list[str]:
     while len(chosen) < n:
         rows = batch.connection.execute(query.limit(page).offset(offset)).all()
         for row in rows:
-            stopped = row.kind in _OF_CONTENT and freezes and stops(freezes, HOLD.loads(row.doc), batch.now)
+            stopped = row.kind in _OF_CONTENT and freezes and held_up_by(HOLD.loads(row.doc), freezes, batch.now)
             if not stopped and len(chosen) < n:
                 chosen.append(row.intent_id)
         if len(rows) < page:
@@ -169,11 +194,54 @@ def _choose(batch: Batch, n: int) -> list[str]:
     return chosen
 
 
-def stops(freezes: Iterable[Freeze], held: Hold, now: datetime) -> bool:
-    return any(
-        f.stops(lists=frozenset(held.lists), senders=held.senders, mailing=held.mailing_id, thread=held.thread, now=now)
-        for f in freezes
+def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:
+    """Of each hold that has a release how far that is. Asked inside the writer, nobody can take one up meanwhile."""
+    found: dict[str, list[Any]] = {}
+    settled: dict[str, Settled] = {}
+    for start in range(0, len(hold_ids), _MANY):
+        some = outbox.c.hold_id.in_(hold_ids[start : start + _MANY])
+        query = select(outbox.c.hold_id, outbox.c.leased_until, delivery).join(
+            delivery, delivery.c.intent_id == outbox.c.intent_id
+        )
+        rows = connection.execute(query.where(some, outbox.c.kind == _RELEASE).order_by(delivery.c.n)).all()
+        settled |= _settled(connection, list({row.intent_id for row in rows}))
+        for row in rows:
+            found.setdefault(row.hold_id, []).append(row)
+    return {
+        hold_id: _sending(rows, settled.get(rows[0].intent_id, NONE_YET), now_us) for hold_id, rows in found.items()
+    }
+
+
+def _sending(rows: Sequence[Any], settled: Settled, now_us: int) -> Sending:
+    pending = [row for row in rows if row.state in _PENDING]
+    doubtful = [row for row in pending if row.doubts or row.state == Delivered.IN_DOUBT.value]
+    attempted = any(row.state == Delivered.IN_DOUBT.value and row.next_at > now_us for row in pending)
+    return Sending(
+        under_way=attempted or any(row.leased_until > now_us for row in rows),
+        settled=settled,
+        doubt=len(doubtful),
+        left=tuple(RECIPIENT.loads(row.recipient) for row in pending if row not in doubtful),
     )
+
+
+def take_out(batch: Batch, hold_id: str) -> None:
+    """The release of a hold is not to be carried out, and never was: whoever has leased it finds it gone."""
+    release = _release_of(hold_id)
+    batch.connection.execute(delete(delivery).where(delivery.c.intent_id.in_(release)))
+    batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(release)))
+
+
+def end(batch: Batch, hold_id: str) -> None:
+    """Nobody else gets it: those who are left are settled, and so is the entry."""
+    release = _release_of(hold_id)
+    left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.state.in_(_PENDING))
+    batch.connection.execute(left.values(state=Delivered.FAILED.value, next_at=batch.now_us))
+    settled = {"done": True, "token": outbox.c.token + 1, "owner": None, "leased_until": 0, "next_at": batch.now_us}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(release)).values(**settled))
+
+
+def _release_of(hold_id: str) -> Select[tuple[str]]:
+    return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == _RELEASE)
 
 
 def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[dict[str, object]] | None:

@@ -257,6 +257,15 @@ class Roll:
         for digest, old in self._there(row, digests):
             self._set(row, digest, old.fate.failed(fate))
 
+    def look_up(self, row: Row, digests: Iterable[bytes]) -> None:
+        """As they are now, before what is on its way to them is taken back."""
+        self._load_people((row, digest) for digest in digests)
+
+    def came_back(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
+        """A copy that was on its way to each of these, and was looked up as that, does not go; but of some another one does."""
+        others = going(self._page.connection, [row.known.n])[row.known.n].people
+        self.failed(row, (digest for digest in digests if digest not in others), fate)
+
     def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
         wanted = list(dict.fromkeys(digests))
         self._load_people((row, digest) for digest in wanted)
@@ -278,6 +287,10 @@ class Roll:
     def waiting(self, row: Row, digests: Iterable[bytes]) -> int:
         """How many of these people have nothing of it yet."""
         return sum(one.weight for _, one in self._there(row, digests) if one.fate not in LET_THROUGH)
+
+    def weight(self, row: Row, digests: Iterable[bytes]) -> int:
+        """How many people these are."""
+        return sum(one.weight for _, one in self._there(row, digests))
 
     def advance(self, row: Row, and_then: int = 0) -> None:
         """How far a release in stages is with those who were let through; ``and_then``: so many more do not fit in."""

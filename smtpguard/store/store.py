@@ -38,7 +38,20 @@ from smtpguard.policy.admission import (
 )
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
-from smtpguard.store import contents, deciding, gates, holds, incident, journal, mailings, outboxes, retention, walk
+from smtpguard.policy.sending import Outgoing, Taken
+from smtpguard.store import (
+    contents,
+    deciding,
+    gates,
+    holds,
+    incident,
+    journal,
+    mailings,
+    outboxes,
+    retention,
+    takingback,
+    walk,
+)
 from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.database import Database
 from smtpguard.store.migrate import bring, check
@@ -115,6 +128,18 @@ class Store:
     async def change(self, hold_id: str, step: Callable[[Hold], Change]) -> Change:
         change: Change = await self._writer.submit(lambda b: deciding.change(b, hold_id, step))
         return change
+
+    async def take_back(self, hold_id: str, step: takingback.Step) -> Taken:
+        return await self.write(lambda b: takingback.take_back(b, hold_id, step))
+
+    async def take_back_mailing(
+        self, mailing_id: str, decide: takingback.Decide, step: takingback.Step
+    ) -> tuple[Mailing | str, Taken]:
+        return await self.write(lambda b: takingback.take_back_mailing(b, mailing_id, decide, step))
+
+    async def outgoing(self, hold_id: str) -> Outgoing:
+        now = microseconds(self._clock.now())
+        return await self._read(lambda c: takingback.outgoing(c, hold_id, now))
 
     async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
         done: int = await self._writer.submit(lambda b: deciding.follow(b, lead_id, n, step))

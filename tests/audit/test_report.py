@@ -117,6 +117,10 @@ OF_A_HOLD = {
     (Kind.ESCALATED, Kind.EXPIRED): End.EXPIRED,
     (Kind.VOIDED,): End.VOID,
     (Kind.VOIDED, Kind.ADOPTED): End.WAITING,
+    (Kind.APPROVED, Kind.VOTE, Kind.REJECTED): End.DECLINED,
+    (Kind.APPROVED, Kind.WITHDRAWN): End.WITHDRAWN,
+    (Kind.APPROVED, Kind.REOPENED): End.WAITING,
+    (Kind.APPROVED, Kind.REOPENED, Kind.APPROVED, Kind.RELEASED): End.RELEASED,
 }
 
 
@@ -250,6 +254,32 @@ def test_recipients_whom_the_relay_refused_for_good(journal: Journal) -> None:
         journal.write(Kind.RELEASE, "H1", intent="H1-release", outcome="failed", recipients=2)
         journal.write(kind, "H1")
     assert journal.report().undelivered == 4
+
+
+TRIED = {"intent": "H1-release", "attempt": 1}
+
+
+@pytest.mark.parametrize(
+    ("attempts", "spared", "expected"),
+    [
+        ([("sent", 10), ("retry", 20)], 20, {End.RELEASED: (1, 10), End.DECLINED: (1, 20)}),
+        ([("sent", 10), ("failed", 5), ("retry", 15)], 15, {End.RELEASED: (1, 10), End.UNDELIVERED: (1, 5), End.DECLINED: (1, 15)}),
+        ([("in-doubt", 30)], 0, {End.IN_DOUBT: (1, 30)}),
+        ([("retry", 20), ("in-doubt", 10)], 20, {End.IN_DOUBT: (1, 10), End.DECLINED: (1, 20)}),
+    ],
+)  # fmt: skip
+def test_what_was_taken_back_when_somebody_had_it(
+    journal: Journal, attempts: list[tuple[str, int]], spared: int, expected: dict[End, tuple[int, int]]
+) -> None:
+    """Who has it, or may, has it; the others were spared it, whatever is to be thought of the first."""
+    journal.verdict("H1", "hold", reach=30)
+    journal.write(Kind.APPROVED, "H1")
+    for outcome, people in attempts:
+        kind = Kind.IN_DOUBT if outcome == "in-doubt" else Kind.RELEASE
+        journal.write(kind, "H1", outcome=outcome, recipients=people, people=people, **TRIED)
+    journal.write(Kind.VOTE, "H1", choice="reject")
+    journal.write(Kind.STOPPED, "H1", spared=spared, people=spared)
+    assert {end: (1, n) for end, (_, n) in ends(journal.report()).items()} == expected
 
 
 def test_what_is_held_and_comes_again_is_one_message(journal: Journal) -> None:

@@ -99,7 +99,9 @@ async def test_held_from_the_threshold_on_and_decided_as_one(guard: Whole) -> No
     assert (mailing.out, mailing.people.held, mailing.people.deferred) == (11, 5, 4)
     notices = await guard.deliver()
     assert sorted(to(m)[0] for m in notices) == ["campaigns@example.com", EVA, "omar@example.com"]
-    before = {"campaigns@example.com": "Before it was stopped it had been let through to 11 people"}  # who wrote it reads its language
+    before = {
+        "campaigns@example.com": "Before it was stopped it had been let through to 11 people"
+    }  # who wrote it reads its language
     for m in notices:
         text = quopri.decodestring(m.content).decode()
         assert before.get(to(m)[0], "Innan det stoppades hade det släppts igenom till 11 personer") in text

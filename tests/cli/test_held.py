@@ -6,12 +6,18 @@ import base64
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from smtpguard.cli import held
+from smtpguard.cli.freeze import command as freeze
+from smtpguard.cli.freeze import thaw
 from smtpguard.cli.shown import tell
+from smtpguard.policy.admission import Attempt, Delivered, IntentKind, Outcome
+from smtpguard.policy.approval import State
+from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.house import RAMADAN
 
@@ -26,6 +32,8 @@ def test_list(stage: Stage) -> None:
     assert row == {
         "id": ID,
         "state": "waiting",
+        "frozen": [],
+        "stopped": False,
         "reverse_path": ANNA,
         "recipients": [RAMADAN],
         "reach": 60,
@@ -102,6 +110,98 @@ def test_withdraw(stage: Stage) -> None:
     stage.hold()
     assert "withdrawn" in stage.run(held.command, "withdraw", ID, "--as", "anna+x@example.com").output
     assert stage.state() == ["withdrawn"]
+
+
+FREEZE = ("--all", "--reason", "Wrong mail")
+
+
+def approved(stage: Stage) -> str:
+    """Held, and approved by all who must; what the last of them is told."""
+    stage.hold()
+    stage.run(held.command, "approve", ID, "--as", EVA)
+    last = stage.run(held.command, "approve", ID, "--as", DPO)
+    assert last.exit_code == 0, last.output
+    return last.output
+
+
+def test_while_a_freeze_stands_it_says_when_it_goes(stage: Stage) -> None:
+    stage.run(freeze, *FREEZE)
+    [row] = stage.rows(freeze, "--list", "ramadan", "--reason", "Ask Omar", "--for", "2h")
+    by = row["by"]
+    when = (
+        f"when this is thawed: everything (by {by} since 2026-03-02 09:05 UTC: Wrong mail); "
+        f"the list ramadan (by {by} since 2026-03-02 09:05 UTC, until 2026-03-02 11:05 UTC: Ask Omar)"
+    )
+    stage.hold()
+    assert f"Frozen:   once approved, it goes out {when}\n" in stage.run(held.command, "show", ID).output
+    assert approved(stage) == f"{ID}: approved; it goes out {when}\n"
+    assert f"Frozen:   it goes out {when}\n" in stage.run(held.command, "show", ID).output
+    table = stage.run(held.command, "list").output.splitlines()
+    assert table[1].split("  ")[1] == "approved, frozen"
+    assert table[2].startswith("Frozen: everything (by ")
+    assert table[3].startswith("Frozen: the list ramadan (by ")
+    [row] = stage.rows(held.command, "list")
+    assert [(f["selector"], f["value"]) for f in row["frozen"]] == [("all", None), ("list", "ramadan")]
+    stage.run(thaw, "--all")
+    stage.run(thaw, "--list", "ramadan")
+    [row] = stage.rows(held.command, "list")
+    assert (row["state"], row["frozen"]) == ("approved", [])
+    assert "Frozen:" not in stage.run(held.command, "show", ID).output
+
+
+def test_what_is_approved_is_taken_back(stage: Stage) -> None:
+    stage.run(freeze, *FREEZE)
+    approved(stage)
+    silent = stage.run(held.command, "reject", ID, "--as", EVA)
+    assert (silent.exit_code, silent.stderr) == (
+        1, "smtpguard: say why it is taken back: its writer and those who decide are told\n",
+    )  # fmt: skip
+    back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
+    assert back.output == f"{ID}: rejected, taken back before anything had gone\n"
+    [row] = stage.rows(held.command, "list")
+    assert (row["state"], row["votes"][-1]["comment"]) == ("rejected", "Wrong list")
+
+
+def test_its_writer_takes_back_what_is_approved(stage: Stage) -> None:
+    approved(stage)
+    [row] = stage.rows(held.command, "withdraw", ID, "--as", ANNA, "--comment", "My mistake")
+    assert (row["state"], row["taken_back"], row["gone"], row["being_sent"]) == ("withdrawn", 1, 0, 0)
+
+
+def test_what_is_being_sent_is_not(stage: Stage) -> None:
+    approved(stage)
+
+    async def taken_up(store: Store) -> None:
+        assert await store.lease("me", 100, 3600)
+
+    stage.ask(taken_up)
+    for args in (("reject", "--as", EVA, "--comment", "Wrong"), ("withdraw", "--as", ANNA)):
+        refused = stage.run(held.command, args[0], ID, *args[1:])
+        assert (refused.exit_code, refused.stderr) == (
+            1, "smtpguard: it is being sent already: a freeze stops what is not out\n",
+        )  # fmt: skip
+    assert stage.state() == ["approved"]
+
+
+def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:
+    stage.hold(RAMADAN, "bo@example.net", "di@example.net")
+    stage.run(held.command, "approve", ID, "--as", EVA)
+    stage.run(held.command, "approve", ID, "--as", DPO)
+
+    async def half(store: Store) -> None:
+        leases = await store.lease("me", 100, 60)
+        [one] = [lease for lease in leases if lease.intent.kind is IntentKind.RELEASE]
+        later = store.now() + timedelta(minutes=1)
+        outcomes = [
+            Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
+            for r, what in zip(one.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
+        ]
+        assert await store.settle(one, outcomes, [], attempt=Attempt(state=State.RELEASING))
+
+    stage.ask(half)
+    back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
+    assert back.output == f"{ID}: released, stopped: 1 have it, 2 do not get it\n"
+    assert "State:    released (stopped before everybody had it)\n" in stage.run(held.command, "show", ID).output
 
 
 def test_show(stage: Stage) -> None:

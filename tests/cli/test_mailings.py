@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.mailings import command as mailings
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.campaign import documents
@@ -52,7 +53,29 @@ def test_decided_as_one(campaign: Stage) -> None:
     assert "Approved:  by" in campaign.run(mailings, "show", row["id"]).output
     refused = campaign.run(mailings, "reopen", row["id"], "--as", "stranger@example.com")
     assert (refused.exit_code, "not one of those who decide" in refused.output) == (1, True)
-    assert "passing" in campaign.run(mailings, "reopen", row["id"], "--as", EVA).output
+    reopened = campaign.run(mailings, "reopen", row["id"], "--as", EVA).output
+    assert reopened.startswith(f"{row['id']}: held, taken back: 4 messages\n")
+    assert campaign.state() == ["waiting"]
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    assert (row["approved"], row["held"], row["copies"]) == (None, 4, 3)
+
+
+def test_what_is_approved_of_it_is_rejected(campaign: Stage) -> None:
+    campaign.send(*MEMBERS[:8])
+    [row] = campaign.rows(mailings, "list", "--least", "1")
+    campaign.run(freeze, "--mailing", row["id"], "--reason", "Wrong text")
+    campaign.run(mailings, "approve", row["id"], "--as", EVA)
+    approved = campaign.run(mailings, "approve", row["id"], "--as", DPO)
+    assert f"approved; it goes out when this is thawed: the mailing {row['id']} (by " in approved.output
+    shown = campaign.run(mailings, "show", row["id"]).output
+    assert f"Frozen:    what is not out goes out when this is thawed: the mailing {row['id']} (by " in shown
+    silent = campaign.run(mailings, "reject", row["id"], "--as", EVA)
+    assert (silent.exit_code, "say why it is taken back" in silent.stderr) == (1, True)
+    [back] = campaign.rows(mailings, "reject", row["id"], "--as", EVA, "--comment", "Wrong text")
+    assert (back["state"], back["taken_back"], back["gone"], back["being_sent"]) == ("rejected", 4, 0, 0)
+    assert campaign.state() == ["rejected"]
+    again = campaign.run(mailings, "reject", row["id"], "--as", EVA, "--comment", "Wrong text")
+    assert (again.exit_code, again.stderr) == (1, "smtpguard: nothing was decided about it\n")
 
 
 def test_rejected_as_one(campaign: Stage) -> None:

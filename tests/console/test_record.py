@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from smtpguard.console.chart import drawn
-from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
 from smtpguard.store.growth import Grown
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
@@ -111,10 +111,22 @@ async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> N
     wrong = await eva.post(f"/mailings/{mailing_id}", move="go")
     assert wrong.status_code == 409
     assert (await eva.post(f"/mailings/{mailing_id}", move="fly")).status_code == 404
+    await here.home.freeze()
+    page = text(await eva.get(f"/mailings/{mailing_id}"))
+    assert "What is not out goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:0" in page
+    assert "What is approved and has not gone waits for a decision again" in page
     done = await eva.post(f"/mailings/{mailing_id}", move="reopen")
-    assert "It is done." in text(await eva.get(done.headers["location"]))
+    page = text(await eva.get(done.headers["location"]))
+    assert "It is done." in page
+    assert "It waits for a decision." in page
     assert (await here.home.store.mailing(mailing_id)).grant is None  # type: ignore[union-attr]
     assert (await eva.post(f"/mailings/{mailing_id}", move="reopen")).status_code == 409
+    for who in (EVA, DPO):
+        await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
+    assert (await eva.post(f"/mailings/{mailing_id}", move="reject", comment=" ")).status_code == 422
+    done = await eva.post(f"/mailings/{mailing_id}", move="reject", comment="The wrong text")
+    assert "It is rejected. What comes of it is refused." in text(await eva.get(done.headers["location"]))
+    assert (await here.home.store.hold(entry)).state is State.REJECTED  # type: ignore[union-attr]
 
 
 def test_the_chart_climbs_in_steps_within_its_frame() -> None:

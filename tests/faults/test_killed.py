@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -113,6 +114,92 @@ def test_killed_while_releasing(home: Home, when: str, commit: int) -> None:
     kinds = [k for k, _ in guard.history(hold_id)]
     assert kinds.count(Kind.RELEASED) == 1
     assert len(copies) == 1 or Kind.IN_DOUBT in kinds
+
+
+def essay(topic: str, message_id: str) -> bytes:
+    """Text enough to be known again: all of one topic are copies of one mailing."""
+    chance = random.Random(topic)
+    words = " ".join("".join(chance.choices("aeioubdklmnrst", k=7)) for _ in range(80))
+    return mail(to=RAMADAN, subject=f"SV: {topic}", message_id=message_id, text=f"Hej!\n\n{words}\n\n/Anna\n")
+
+
+def copies(guard: Machine, topic: str) -> list[str]:
+    """Three that wait as one; the ids of what leads and of what is stored under it."""
+    ids = []
+    for n in range(3):
+        done = Mta(guard).deliver(essay(topic, f"{topic}-{n}@example.com"), ANNA, RAMADAN)
+        assert "Held" in done.text
+        ids.append(done.text.split()[-1])
+    found = [guard.ask(lambda store, id=id: store.hold(id)) for id in ids]
+    assert [hold.lead for hold in found if hold is not None] == ["", ids[0], ids[0]]
+    guard.idle()
+    return ids
+
+
+# What is approved while all is frozen is taken back: of one message, and of a mailing in three, of which the first commit is the
+# decision, and the copies come after in another.
+@pytest.mark.parametrize(
+    "words", [("held", "reject"), ("held", "withdraw"), ("mailings", "reopen"), ("mailings", "reject")]
+)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_taking_back(home: Home, when: str, words: tuple[str, str]) -> None:
+    guard, recorder = home
+    topic = f"{when}-{words[1]}-{words[0]}"
+    ids = copies(guard, topic)
+    lead = guard.ask(lambda store: store.hold(ids[0]))
+    assert lead is not None
+    guard.run("freeze", "--all", "--reason", "Wrong mail")
+    try:
+        guard.approve(ids[0])
+        assert [guard.state(id) for id in ids] == [State.APPROVED] * 3
+        who = ANNA if words[1] == "withdraw" else "eva@example.com"
+        named = ids[0] if words[0] == "held" else lead.mailing_id
+        back = (*words, named, "--as", who, "--comment", "Wrong text")
+        killed = guard.run(*back, failpoint=f"{when}-commit", exits=None)
+        assert killed.returncode == -signal.SIGKILL
+        if when == "before":
+            assert [guard.state(id) for id in ids] == [State.APPROVED] * 3, "all of it, or nothing"
+            guard.run(*back)
+    finally:
+        guard.run("thaw", "--all")
+    state = {"reject": State.REJECTED, "withdraw": State.WITHDRAWN, "reopen": State.WAITING}[words[1]]
+    assert guard.state(ids[0]) is state
+    guard.until(lambda: [guard.state(id) for id in ids] == [state] * 3, "the copies to come after")
+    guard.idle()
+    guard.hours_pass()
+    assert [recorder.releases(f"{topic}-{n}@example.com") for n in range(3)] == [[], [], []], "nothing goes"
+    kind = {"reject": Kind.REJECTED, "withdraw": Kind.WITHDRAWN, "reopen": Kind.REOPENED}[words[1]]
+    assert [[k for k, _ in guard.history(id)].count(kind) for id in ids] == [1, 1, 1], "one decision"
+
+
+# The commits of a release once more, and somebody takes it back whatever was done of it.
+@pytest.mark.parametrize("commit", [1, 2, 3])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_taken_back_after_whoever_sent_it_was_killed(home: Home, when: str, commit: int) -> None:
+    guard, recorder = home
+    id = f"taken-{when}-{commit}@example.com"
+    hold_id = held(guard, id)
+    guard.arm(f"{when}-commit", str(commit))
+    guard.approve(hold_id)
+    until(guard.fired, 30, "somebody to be killed")
+    guard.run("freeze", "--all", "--reason", "Wrong mail")
+    try:
+        guard.hours_pass()
+        there = len(recorder.releases(id))
+        guard.run("held", "reject", hold_id, "--as", "eva@example.com", "--comment", "Wrong list", exits=None)
+        state = guard.state(hold_id)
+    finally:
+        guard.run("thaw", "--all")
+    guard.idle()
+    guard.hours_pass()
+    guard.idle()
+    assert guard.state(hold_id) is state, "it is over"
+    assert len(recorder.releases(id)) == there, "what was taken back was not sent once more"
+    assert state in (State.REJECTED, State.RELEASED, State.IN_DOUBT)
+    if state is State.REJECTED:
+        assert there == 0, "what is said never to have been sent was not"
+    if there:
+        assert state is not State.REJECTED
 
 
 def test_killed_after_the_relays_250_before_the_mark(home: Home) -> None:

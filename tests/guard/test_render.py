@@ -43,6 +43,9 @@ class Contents:
     async def holds(self, **_: Any) -> Sequence[Hold]:
         return ()
 
+    async def hold(self, hold_id: str) -> Hold | None:
+        return None
+
 
 def renderer(sign: Sign | None = None, templates: Path | None = None) -> Renderer:
     stationery = Stationery(Letterhead(sender="smtpguard@example.com", languages=("sv", "en"), templates=templates))

@@ -120,11 +120,12 @@ async def test_an_approval_for_another_list_stands_beside_the_first(staged: Camp
     given = kinds(await staged.to_members(20, 40))
     assert given == "r" * left + "d" * (20 - left), "and nothing of it is held anew"
     reopened = await staged.service.reopen(before.mailing_id, approver=EVA, by="test")
-    assert reopened.grants == ()
+    assert reopened.mailing.grants == ()
 
 
 async def test_what_waits_when_the_approval_ends_is_held_anew(staged: Campaign) -> None:
     """Nothing that is stored is forgotten."""
+    await staged.office.until_quiet(steps=1)
     await staged.service.reopen((await staged.one())["id"], approver=EVA, by="test")
     await staged.approvals.follow()
     (anew,) = await staged.home.store.holds(states=[Held.WAITING])

@@ -155,6 +155,46 @@ def test_the_outcome_with_its_reason() -> None:
     assert "Beslut av" not in plain
 
 
+FROZEN = [
+    {"selector": "all", "list": None, "by": "root", "since": "2026-03-03T12:00:00Z", "until": "2026-03-03T14:00:00Z"},
+    {
+        "selector": "list",
+        "list": "Ramadan greetings",
+        "by": "eva@example.com",
+        "since": "2026-03-03T12:30:00Z",
+        "until": None,
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "english", "swedish"),
+    [
+        ({"outcome": "approved", "frozen": []}, "The held message was approved and is being sent", "är godkänt och skickas nu"),
+        ({"outcome": "approved", "frozen": [], "sent": True}, "was approved and has been sent", "är godkänt och har skickats"),
+        ({"outcome": "approved", "frozen": [], "test": True}, "The test was approved", "Provet är godkänt"),
+        ({"outcome": "approved", "frozen": FROZEN}, "all mail: stopped by root since Tuesday 3 March 2026 at 13:00 (CET), until Tuesday 3 March 2026 at 15:00 (CET)",
+         "all e-post: stoppat av root sedan tisdag 3 mars 2026 kl. 13:00 (CET), till tisdag 3 mars 2026 kl. 15:00 (CET)"),
+        ({"outcome": "approved", "frozen": FROZEN}, "mail to the list Ramadan greetings: stopped by eva@example.com since", "e-post till listan Ramadan greetings: stoppat av eva@example.com sedan"),
+        ({"outcome": "released"}, "was approved, and has been sent now", "godkändes och är nu skickat"),
+        ({"outcome": "stopped", "has": 1, "doubt": 2, "left": 3}, "1 recipient has it, of 2 nobody knows whether they have it, and 3 will not get it.",
+         "1 mottagare har det, om 2 vet ingen om de har det, och 3 får det inte."),
+        ({"outcome": "stopped", "has": 4, "doubt": 0, "left": 1}, "4 recipients have it, and 1 will not get it.", "4 mottagare har det, och 1 får det inte."),
+        ({"outcome": "reopened", "gone": 0}, "The approval was taken back before anything had been sent. The held message waits for a decision again, until", "Godkännandet togs tillbaka innan något hade skickats. Meddelandet som hölls kvar väntar på beslut igen, till"),
+        ({"outcome": "reopened", "gone": 2}, "The approval was taken back. The held message waits", "Godkännandet togs tillbaka. Meddelandet"),
+        ({"outcome": "rejected", "gone": 1}, "What had not been sent of the mailing was rejected, and will not be sent. 1 message of the mailing had been sent before that, or was being sent.",
+         "Det som inte hade skickats av utskicket fick avslag och kommer inte att skickas. 1 meddelande i utskicket hade skickats innan dess, eller höll på att skickas."),
+        ({"outcome": "withdrawn", "gone": 5}, "What had not been sent of the mailing was withdrawn and will not be sent. 5 messages", "Det som inte hade skickats av utskicket har tagits tillbaka och kommer inte att skickas. 5 meddelanden"),
+    ],
+)  # fmt: skip
+def test_an_outcome_says_what_is_and_no_more(data: dict[str, Any], english: str, swedish: str) -> None:
+    usual = {"frozen": [], "sent": False, "test": False, "gone": 0, "asked": False}
+    for language, said in (("en", english), ("sv", swedish)):
+        plain, html = (" ".join(text.split()) for text in texts(render("decided", language, **usual | data)))
+        assert said in plain
+        assert "None" not in plain + html
+
+
 @pytest.mark.parametrize(
     ("kind", "data", "english", "swedish"),
     [

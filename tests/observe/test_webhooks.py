@@ -18,6 +18,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.guard.freezes import Freezes
+from smtpguard.guard.mailings import Mailings
 from smtpguard.observe.webhooks import telling
 from smtpguard.observe.webhooks.payload import Allowed, Topic
 from smtpguard.observe.webhooks.sending import Sender
@@ -124,6 +125,25 @@ async def test_a_mailing_in_many_messages_is_told_once_and_decided_once(here: He
     decided = await here.home.store.hold(copy)
     assert decided is not None
     assert decided.state.value == "rejected"
+
+
+async def test_that_an_approval_was_taken_back_is_told(here: Here) -> None:
+    """Once of each, however many messages the mailing has, and in the order in which it happened."""
+    first = await here.held()
+    await here.held(NEWS, reverse_path="omar@example.com", id="COPY")
+    approvals, home = here.home.approvals(), here.home
+    mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+    hold = await home.store.hold(first)
+    assert hold is not None
+    await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
+    await mailings.reopen(hold.mailing_id, approver="eva@example.com", by="test", comment="Once more")
+    await approvals.vote(first, Choice.APPROVE, approver="eva@example.com", by="test")
+    await approvals.vote(first, Choice.REJECT, approver="eva@example.com", by="test", comment="No")
+    await here.tell(here.hook(frozenset({Topic.DECIDED}), persons=True))
+    told = [(a.json["data"]["hold"], a.json["data"]["outcome"], a.json["data"]["comment"]) for a in here.to.asked]
+    assert told == [
+        (first, "approved", None), (first, "reopened", "Once more"), (first, "approved", None), (first, "rejected", "No"),
+    ]  # fmt: skip
 
 
 async def test_it_is_signed_over_time_and_body(here: Here) -> None:

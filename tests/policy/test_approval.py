@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -41,18 +42,18 @@ GROUPS = {
 
 # Written out by hand, row by state and column by move, so that the table under test is not compared with itself.
 EXPECTED = """
-            approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant
-waiting     approved rejected withdrawn expired void -       -         -        -           -        -
-approved    -        -        -         -       -    -       releasing released undelivered in-doubt granted
-releasing   -        -        -         -       -    -       releasing released undelivered in-doubt -
-released    -        -        -         -       -    -       -         -        -           -        -
-undelivered -        -        -         -       -    -       -         -        -           -        -
-in-doubt    -        -        -         -       -    -       -         -        -           -        -
-granted     -        -        -         -       -    -       -         -        -           -        -
-rejected    -        -        -         -       -    -       -         -        -           -        -
-withdrawn   -        -        -         -       -    -       -         -        -           -        -
-expired     -        -        -         -       -    -       -         -        -           -        -
-void        -        -        -         -       -    waiting -         -        -           -        -
+            approve  reject   withdraw  expire  void adopt   attempt   settle   fail        doubt    grant   reopen
+waiting     approved rejected withdrawn expired void -       -         -        -           -        -       -
+approved    -        rejected withdrawn -       -    -       releasing released undelivered in-doubt granted waiting
+releasing   -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
+released    -        -        -         -       -    -       -         -        -           -        -       -
+undelivered -        -        -         -       -    -       -         -        -           -        -       -
+in-doubt    -        -        -         -       -    -       -         -        -           -        -       -
+granted     -        -        -         -       -    -       -         -        -           -        -       -
+rejected    -        -        -         -       -    -       -         -        -           -        -       -
+withdrawn   -        -        -         -       -    -       -         -        -           -        -       -
+expired     -        -        -         -       -    -       -         -        -           -        -       -
+void        -        -        -         -       -    waiting -         -        -           -        -       -
 """
 
 
@@ -61,11 +62,14 @@ def open_at(at: datetime) -> bool:
 
 
 def hold(
-    *quorum: Quorum, votes: tuple[Vote, ...] = (), senders: frozenset[str] = frozenset({"anna@example.com"})
+    *quorum: Quorum,
+    votes: tuple[Vote, ...] = (),
+    senders: frozenset[str] = frozenset({"anna@example.com"}),
+    **more: Any,
 ) -> Hold:
     return Hold(
+        **{"mailing_id": "", "lists": (), **more},
         hold_id="H",
-        mailing_id="",
         session=Session(),
         envelope=ENVELOPE,
         content_sha256="c" * 64,
@@ -79,7 +83,6 @@ def hold(
         expires_at=NOON + timedelta(days=1),
         sender="anna@example.com",
         senders=senders,
-        lists=(),
         reach=1,
     )
 

@@ -21,11 +21,13 @@ from smtpguard.console.api.heldmessage import (
     QuorumRow,
     Reject,
     Seen,
+    SendingRow,
     VoteRow,
     Withdraw,
 )
 from smtpguard.console.api.models import Page, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
+from smtpguard.console.api.standing import freeze_row
 from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
@@ -33,6 +35,7 @@ from smtpguard.guard import approvals, particulars
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.policy.approval import Choice, Hold, State, standing_votes
 from smtpguard.policy.people import Scope
+from smtpguard.policy.sending import Sending
 from smtpguard.policy.verdict import Mode, Quorum
 
 
@@ -63,7 +66,7 @@ async def listed(call: Call) -> Page[Held]:
 async def shown(call: Call) -> HeldDetail:
     hold = await looked_up(call)
     await viewed(call, hold, "reasons")
-    return _detail(call, hold)
+    return await _detail(call, hold)
 
 
 async def viewed(call: Call, hold: Hold, what: str) -> None:
@@ -116,9 +119,9 @@ async def withdraw(call: Call) -> HeldDetail:
     except Conflict as conflict:
         now = await looked_up(call)
         if now.state is State.WITHDRAWN:
-            return _detail(call, now)
+            return await _detail(call, now)
         raise Refusal(409, str(conflict)) from None
-    return _detail(call, done.hold)
+    return await _detail(call, done.hold)
 
 
 async def looked_up(call: Call) -> Hold:
@@ -152,9 +155,9 @@ async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: st
     except Conflict as conflict:
         now = await looked_up(call)
         if _said(now, call.who.address, choice, seen):
-            return _detail(call, now)
+            return await _detail(call, now)
         raise Refusal(409, str(conflict)) from None
-    return _detail(call, done.hold)
+    return await _detail(call, done.hold)
 
 
 def _said(hold: Hold, who: str, choice: Choice, seen: Seen) -> bool:
@@ -190,10 +193,12 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
     }
 
 
-def _detail(call: Call, hold: Hold) -> HeldDetail:
+async def _detail(call: Call, hold: Hold) -> HeldDetail:
     """Its writer, who sees nothing otherwise, reads no more in it than in the notice."""
     in_force = call.desk.policies.current()
     ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
+    outgoing = await call.desk.ledger.outgoing(hold.hold_id)
+    frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
     lists, reasons = list(hold.lists), particulars.enforced(hold.verdict, in_force)
     if sight(hold, call.who, in_force) is Sight.NOTHING:
         lists = [info.name for info in particulars.addressed(hold, in_force)]
@@ -207,6 +212,10 @@ def _detail(call: Call, hold: Hold) -> HeldDetail:
         votes=[VoteRow(approver=v.approver, choice=v.choice.value, at=v.at, comment=v.comment) for v in ahead.votes],
         missing=_quorums(ahead.left),
         may_decide=ahead.may,
+        may_take_back=ahead.may_back and outgoing.stoppable,
+        sending=_sending(outgoing.own),
+        stopped=hold.stopped,
+        frozen_by=[freeze_row(freeze) for freeze in frozen],
         why_not=ahead.why_not,  # type: ignore[arg-type]  # pydantic compares it
         approval_sends=ahead.may and ahead.sends,
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
@@ -217,6 +226,14 @@ def _detail(call: Call, hold: Hold) -> HeldDetail:
             policy_sha256=in_force.policy_sha256,
             lists=lists,
         ),
+    )
+
+
+def _sending(own: Sending | None) -> SendingRow | None:
+    if own is None:
+        return None
+    return SendingRow(
+        under_way=own.under_way, has=own.settled.sent, in_doubt=own.settled.doubted + own.doubt, left=len(own.left)
     )
 
 

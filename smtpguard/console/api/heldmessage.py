@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from smtpguard.console.api.models import Comment, PageQuery, ReasonRow, Sent, Time
+from smtpguard.console.api.models import Comment, FreezeRow, PageQuery, ReasonRow, Sent, Time
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 StateName = Literal[
@@ -68,6 +68,16 @@ class Held(BaseModel):
     url: str | None = Field(description="its page, for people")
 
 
+class SendingRow(BaseModel):
+    """How far the release of what was approved is, in recipients. ``under_way``: it is being sent at this moment. To reject or to
+    withdraw it takes back what is ``left``, and is refused where that is nothing."""
+
+    under_way: bool
+    has: int
+    in_doubt: int
+    left: int
+
+
 class Seen(Sent):
     """What somebody had before their eyes. Send back what you showed: if it is another by now, the answer is 409."""
 
@@ -92,6 +102,10 @@ class HeldDetail(Held):
     votes: list[VoteRow]
     missing: list[QuorumRow]
     may_decide: bool
+    may_take_back: bool = Field(description="whether one may reject what is approved, as far as it is not out")
+    sending: SendingRow | None = Field(description="of what is approved; null where nothing is to be sent")
+    stopped: bool = Field(description="whether its release was taken back when some had it, or may have it")
+    frozen_by: list[FreezeRow] = Field(description="freezes that keep it from going: it goes when all are lifted")
     why_not: Literal["", "own", "voted", "decided", "role", "group"]
     approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
     reach_must_be_said: bool

@@ -5,13 +5,15 @@ Never here: whether a message is part of one (store), or the votes on it, which 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from smtpguard.console.api.entry import Call, Operation
-from smtpguard.console.api.models import Feedback, MailingRow, MailingsQuery, Moved, Page
+from smtpguard.console.api.models import Feedback, MailingRow, MailingsQuery, Moved, Page, RejectMailing
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.mailings import listed, sees
 from smtpguard.console.paging import cut
 from smtpguard.guard.approvals import Conflict, NotEntitled
-from smtpguard.guard.mailings import NoSuch, row
+from smtpguard.guard.mailings import Back, NoSuch, row
 from smtpguard.policy.mailing import Mailing, State
 from smtpguard.policy.people import Scope
 
@@ -55,21 +57,27 @@ async def go_on(call: Call) -> MailingRow:
     return await _moved(call, "go_on")
 
 
+async def reject(call: Call) -> MailingRow:
+    return await _moved(call, "reject")
+
+
 async def reopen(call: Call) -> MailingRow:
     return await _moved(call, "reopen")
 
 
 async def _moved(call: Call, what: str) -> MailingRow:
-    body: Moved = call.body
+    body: Moved | RejectMailing = call.body
     mailing, service = await _looked_up(call), call.desk.mailings
-    act = {"stop": service.stop, "go_on": service.go_on, "reopen": service.reopen}[what]
+    acts: Mapping[str, Callable[..., Awaitable[Mailing | Back]]] = {
+        "stop": service.stop, "go_on": service.go_on, "reopen": service.reopen, "reject": service.reject
+    }  # fmt: skip
     try:
-        made = await act(mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
+        made = await acts[what](mailing.mailing_id, approver=call.who.address, by=call.holder.by, comment=body.comment)
     except NotEntitled as refused:
         raise Refusal(403, str(refused)) from None
     except Conflict as conflict:
         raise Refusal(409, str(conflict)) from None
-    return _row(made)
+    return _row(made.mailing if isinstance(made, Back) else made)
 
 
 async def _looked_up(call: Call) -> Mailing:
@@ -100,6 +108,8 @@ OPERATIONS = (
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=stop, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/go-on", name="continueMailing", summary="Open the next stage, or go on after a stop, as the token's account",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=go_on, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back what was decided on it, as the token's account: the next message of it is judged anew",
+    Operation(method="POST", path=f"{_ONE}/reject", name="rejectMailing", summary="Reject what was approved of it and has not gone, and what still comes, as the token's account",
+              scope=Scope.HELD_DECIDE, body=RejectMailing, answers=MailingRow, do=reject, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/reopen", name="reopenMailing", summary="Take back what was decided on it, as the token's account: what has not gone waits for people again, and the next message of it is judged anew",
               scope=Scope.HELD_DECIDE, body=Moved, answers=MailingRow, do=reopen, refuses=(404, 409)),
 )  # fmt: skip

@@ -125,6 +125,12 @@ class Moved(Sent):
     comment: Comment = ""
 
 
+class RejectMailing(Sent):
+    """``comment``: why; its writers read it, and what still comes of it is answered with it."""
+
+    comment: Annotated[str, Field(min_length=1, max_length=2000)]
+
+
 # -- standing still
 
 SelectorName = Literal["all", "list", "sender", "mailing", "thread"]

@@ -15,7 +15,7 @@ from smtpguard.policy.people import Scope
 
 
 async def listed(call: Call) -> Freezes:
-    return Freezes(items=[_row(freeze) for freeze in await call.desk.freezes.standing()])
+    return Freezes(items=[freeze_row(freeze) for freeze in await call.desk.freezes.standing()])
 
 
 async def freeze(call: Call) -> FreezeSet:
@@ -30,7 +30,7 @@ async def freeze(call: Call) -> FreezeSet:
         for_=timedelta(minutes=body.minutes) if body.minutes else None,
     )
     return FreezeSet(
-        freeze=_row(made.freeze),
+        freeze=freeze_row(made.freeze),
         recalled=len(made.recalled),
         past_recall=len(made.past_recall),
         problems=_problems(made.hooks),
@@ -65,7 +65,7 @@ def _value(call: Call, selector: Selector, value: str) -> str:
     return value
 
 
-def _row(freeze: Freeze) -> FreezeRow:
+def freeze_row(freeze: Freeze) -> FreezeRow:
     return FreezeRow(
         id=freeze.freeze_id,
         selector=freeze.selector.value,

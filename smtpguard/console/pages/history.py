@@ -32,6 +32,7 @@ async def history(request: Request) -> Response:
         request,
         "history.html",
         rows=found,
+        frozen_ones=await here.freezes.holding_up(*found),
         wanted=wanted,
         further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id), path="/history") if more else "",
         lists=sorted((title, name) for name, title in titles(request).items()),

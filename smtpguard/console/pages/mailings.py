@@ -19,6 +19,7 @@ from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.screen import desk, form, page, see_other, speech
 from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard.mailings import Back
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.mailing import Mailing
 
@@ -37,19 +38,22 @@ async def mailing(request: Request) -> Response:
 
 @for_roles(APPROVER)
 async def act(request: Request) -> Response:
-    """Go on, stop, or take back what was decided."""
+    """Go on, stop, take back what was decided, or reject what has not gone."""
     here, who, said = desk(request), person(request), speech(request)
     found = await _found(request)
     sent = await form(request)
     comment = str(sent.get("comment", ""))[:500].strip()
-    moves: dict[str, Callable[..., Awaitable[Mailing]]] = {
+    moves: dict[str, Callable[..., Awaitable[Mailing | Back]]] = {
         "go": here.mailings.go_on,
         "stop": here.mailings.stop,
         "reopen": here.mailings.reopen,
+        "reject": here.mailings.reject,
     }
     move = moves.get(str(sent.get("move", "")))
     if move is None:
         raise HTTPException(404)
+    if sent.get("move") == "reject" and not comment:
+        return await _shown(request, 422, said("Say why it is rejected: its writer reads it."))
     try:
         await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
     except Conflict:
@@ -77,6 +81,7 @@ async def _shown(request: Request, status: int = 200, problem: str = "") -> Resp
         status,
         mailing=found,
         progress=progress,
+        stopped_by=await here.freezes.against(found) if found.grant is not None else (),
         state=sayings.MAILING_STATES[found.state.value],
         chart=drawn(await here.archive.growth(found.mailing_id)),
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),

@@ -111,6 +111,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
     in_force, now = here.policies.current(), here.clock.now()
     content = await _content(here, hold, seen, request)
     whom = await asyncio.to_thread(reached, hold, in_force, seen)
+    frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
     words = content.found.words if content.found else ()
     letter = content.letter
     return await page(
@@ -127,13 +128,15 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         reached=whom,
         sensitive=sorted({row.category for row in whom if row.special}),
         ahead=outlook(hold, who, in_force, now),
+        stopped_by=frozen,
+        outgoing=await here.ledger.outgoing(hold.hold_id),
         policy_sha256=in_force.policy_sha256,
         staged=_staged(hold, in_force, said),
         large=LARGE,
         given=given(request),
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
-        states=sayings.STATES,
+        states=sayings.KEPT_STATES if frozen else sayings.STATES,
         categories=sayings.CATEGORIES,
         why_not=sayings.WHY_NOT,
         done=done(request),
@@ -145,6 +148,7 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
     """The page for its writer."""
     here, said = desk(request), speech(request)
     in_force = here.policies.current()
+    frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
     return await page(
         request,
         "own.html",
@@ -152,7 +156,9 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         hold=hold,
         reasons=in_words(particulars.reasons(hold, in_force), said.language),
         lists=particulars.nameable(hold, in_force),
-        own_states=sayings.OWN_STATES,
+        stopped_by=frozen,
+        outgoing=await here.ledger.outgoing(hold.hold_id),
+        own_states=sayings.KEPT_OWN if frozen else sayings.OWN_STATES,
         base=base(request, hold),
         talk=await talk(here, hold, said),
         given=given(request),

@@ -25,8 +25,11 @@ async def mine(request: Request) -> Response:
     rows = await desk(request).archive.rows(
         states=states, marks=marks, limit=PAGE + 1, before=before, after_id=after_id
     )
+    frozen = await desk(request).freezes.holding_up(*rows[:PAGE])
     further = cursor(rows[PAGE - 1].held_at, rows[PAGE - 1].hold_id) if len(rows) > PAGE else ""
-    return await page(request, "mine.html", rows=rows[:PAGE], further=further, states=sayings.SHORT_STATES)
+    return await page(
+        request, "mine.html", rows=rows[:PAGE], further=further, states=sayings.SHORT_STATES, frozen_ones=frozen
+    )
 
 
 ROUTES = [Route("/mine", mine, methods=["GET"])]

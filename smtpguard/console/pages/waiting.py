@@ -5,7 +5,7 @@ Never here: one message (message), or how the rows are found (store.archive).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -22,8 +22,9 @@ from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
-from smtpguard.guard.approvals import NotEntitled, Refused, Seen
+from smtpguard.guard.approvals import Decided, NotEntitled, Refused, Seen
 from smtpguard.guard.ports import LedgerError
+from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State
 
 MOST_AT_ONCE = 200
@@ -104,12 +105,16 @@ async def _confirming(
 ) -> Response:
     aheads = _ahead(request, holds)
     people = sum(_sent(ahead) for _, ahead in aheads)
+    frozen = await desk(request).freezes.holding_up(*(hold for hold, ahead in aheads if ahead.sends))
     return await page(
         request,
         "confirm.html",
         status,
         choice=choice,
         holds=[(hold, _sent(ahead)) for hold, ahead in aheads],
+        stopped_by=_all(frozen.values()),
+        stopped=len(frozen),
+        sending=sum(ahead.sends for _, ahead in aheads),
         people=people,
         large=people >= LARGE,
         policy_sha256=policy_sha256,
@@ -150,7 +155,7 @@ async def decided(request: Request) -> Response:
         problem = said("Type how many messages it is, to be sure.")
     if problem or not holds:
         return await _confirming(request, choice.value, holds, str(sent.get("policy", "")), 422, problem)
-    done: list[Hold] = []
+    done: list[Decided] = []
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
         if not ahead.may and (ahead.why_not, choice) != ("voted", Choice.REJECT):
@@ -167,14 +172,22 @@ async def decided(request: Request) -> Response:
                 hold.hold_id, choice, approver=who.address, by=f"console: {who.address}", seen=looked, comment=comment,
                 people=most or 0,
             )  # fmt: skip
-            done.append(made.hold)
+            done.append(made)
         except NotEntitled:
             left.append((hold, said("you are not one of those who may decide on it")))
         except (Refused, KeyError):
             left.append((hold, said("it has changed since you looked")))
         except LedgerError:
             left.append((hold, said("the record cannot be written now")))
-    return await page(request, "decided.html", choice=choice.value, done=done, left=left)
+    frozen = [made.frozen for made in done if made.frozen]
+    return await page(
+        request, "decided.html", choice=choice.value, done=done, left=left, stopped=len(frozen), stopped_by=_all(frozen)
+    )
+
+
+def _all(freezes: Iterable[Sequence[Freeze]]) -> list[Freeze]:
+    """Each once."""
+    return list(dict.fromkeys(freeze for some in freezes for freeze in some))
 
 
 def purpose(hold: Hold, request: Request) -> str:

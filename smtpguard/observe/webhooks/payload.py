@@ -31,7 +31,7 @@ class Topic(enum.Enum):
 
 KINDS: Mapping[Topic, tuple[Kind, ...]] = {
     Topic.HELD: (Kind.VERDICT,),
-    Topic.DECIDED: (Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED),
+    Topic.DECIDED: (Kind.APPROVED, Kind.REJECTED, Kind.WITHDRAWN, Kind.EXPIRED, Kind.REOPENED, Kind.STOPPED),
     Topic.FROZEN: (Kind.FREEZE,),
     Topic.LIFTED: (Kind.THAW,),
     Topic.STALE: (Kind.LIST,),

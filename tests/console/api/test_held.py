@@ -66,14 +66,47 @@ async def test_the_same_vote_twice_is_one(here: Stage, choice: str) -> None:
     assert len(votes) == 1
 
 
-async def test_of_two_at_once_the_loser_hears_409(here: Stage) -> None:
+async def test_of_two_at_once_one_rejection_stops_it(here: Stage) -> None:
     hold_id = await held(here)
     eva, omar = await program(here, EVA, Role.APPROVER), await program(here, "omar@example.com", Role.APPROVER)
     body = {"seen": (await looked(eva, hold_id))["seen"], "comment": "x"}
-    answers = await asyncio.gather(
+    approved, rejected = await asyncio.gather(
         eva("POST", f"/held/{hold_id}/approve", body), omar("POST", f"/held/{hold_id}/reject", body)
     )
-    assert sorted(a.status_code for a in answers) == [200, 409]
+    assert approved.status_code in (200, 409), "first, or too late"
+    assert (rejected.status_code, rejected.json()["state"]) == (200, "rejected")
+
+
+async def test_what_is_approved_is_taken_back_as_far_as_it_is_not_out(here: Stage) -> None:
+    hold_id = await held(here)
+    await here.home.freeze()
+    asks = await program(here, EVA, Role.APPROVER)
+    shown = await looked(asks, hold_id)
+    assert (shown["may_take_back"], shown["sending"]) == (False, None)
+    assert [(f["selector"], f["by"]) for f in shown["frozen_by"]] == [("all", "root")]
+    done = (await asks("POST", f"/held/{hold_id}/approve", {"seen": shown["seen"]})).json()
+    assert (done["state"], done["may_take_back"], done["why_not"]) == ("approved", True, "decided")
+    assert done["sending"] == {"under_way": False, "has": 0, "in_doubt": 0, "left": 1}
+    assert [f["id"] for f in done["frozen_by"]] == ["F1"]
+    assert (await asks("POST", f"/held/{hold_id}/reject", {"seen": shown["seen"], "comment": ""})).status_code == 422
+    back = await asks("POST", f"/held/{hold_id}/reject", {"seen": shown["seen"], "comment": "Wrong list"})
+    assert (back.status_code, back.json()["state"], back.json()["sending"]) == (200, "rejected", None)
+    again = await asks("POST", f"/held/{hold_id}/reject", {"seen": shown["seen"], "comment": "Wrong list"})
+    assert (again.status_code, again.json()["votes"]) == (200, back.json()["votes"])
+
+
+async def test_what_is_being_sent_is_409_and_says_what_helps(here: Stage) -> None:
+    hold_id = await held(here)
+    asks = await program(here, EVA, Role.APPROVER)
+    seen = (await looked(asks, hold_id))["seen"]
+    await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})
+    assert [lease.intent.hold_id for lease in await here.home.store.lease("me", 10, 60)].count(hold_id)
+    shown = await looked(asks, hold_id)
+    assert (shown["may_take_back"], shown["sending"]["under_way"]) == (False, True)
+    refused = await asks("POST", f"/held/{hold_id}/reject", {"seen": seen, "comment": "Wrong list"})
+    assert (refused.status_code, refused.json()["detail"]) == (
+        409, "it is being sent already: a freeze stops what is not out",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("which", ["content_sha256", "envelope_sha256", "policy_sha256"])

@@ -37,3 +37,20 @@ async def test_a_mailing_to_lists_of_others_is_not_there(here: Stage) -> None:
     ]:
         for id in (mailing_id, mailing_id[:3], "NOSUCH"):
             assert (await asks(method, f"/mailings/{id}{tail}", body)).status_code == 404
+
+
+async def test_what_was_approved_of_it_is_rejected_or_waits_again(here: Stage) -> None:
+    asks = await program(here, EVA, Role.APPROVER)
+    for what, body, state in (
+        ("reopen", {}, "held"),
+        ("reject", {"comment": "Wrong text"}, "rejected"),
+    ):
+        hold_id = await held(here, NEWS, X_Mailing=what, Message_ID=f"<{what}@example.com>", body=f"Bacon {what}")
+        seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
+        await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})
+        mailing_id = (await asks("GET", f"/held/{hold_id}")).json()["mailing"]
+        assert (await asks("GET", f"/mailings/{mailing_id}")).json()["state"] == "approved"
+        done = await asks("POST", f"/mailings/{mailing_id}/{what}", body)
+        assert (done.status_code, done.json()["state"], done.json()["approved"]) == (200, state, None)
+        assert (await asks("POST", f"/mailings/{mailing_id}/reject", {})).status_code == 422, "not without a reason"
+    assert (await asks("POST", f"/mailings/{mailing_id}/reject", {"comment": "Again"})).status_code == 409

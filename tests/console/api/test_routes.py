@@ -86,4 +86,4 @@ async def test_every_operation_answers_as_the_document_says(here: Stage) -> None
         await asks(operation.method, path, body)
     done = {(method, path) for method, path, status in asks.asked if status == 200}
     missed = {(o.method, o.path) for o in OPERATIONS} - done
-    assert missed == {("POST", f"/mailings/{{mailing_id}}/{move}") for move in ("stop", "go-on", "reopen")}
+    assert missed == {("POST", f"/mailings/{{mailing_id}}/{move}") for move in ("stop", "go-on", "reject", "reopen")}

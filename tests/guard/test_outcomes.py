@@ -1,0 +1,175 @@
+"""What a notice about a decision says when it is sent: as it is then, also where the relay or a freeze has kept it for long."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from smtpguard.guard import outcomes
+from smtpguard.guard.attempt import Due, Pace
+from smtpguard.guard.bounces import reports
+from smtpguard.guard.mailings import Mailings
+from smtpguard.guard.render import Renderer
+from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.policy.admission import Intent, Selector
+from smtpguard.policy.approval import Choice, Hold
+from smtpguard.store.codec import INTENT
+from smtpguard.store.schema import outbox
+from tests.guard.campaign import ANNA, DPO, EVA
+from tests.guard.house import MEMBERS, RAMADAN, House, Way
+from tests.guard.office import LATER, ULF, Office
+
+NEWS = "news@lists.example.com"
+
+
+async def approved(home: House, *to: str, **more: Any) -> Hold:
+    transaction = home.transaction(*(to or (NEWS,)), **more)
+    await home.intake()(transaction, Way())
+    for who in (EVA, DPO) if RAMADAN in to or MEMBERS[0] in to else (EVA,):
+        await home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
+    found = await home.store.hold(transaction.id)
+    assert found is not None
+    return found
+
+
+async def notices(home: House, hold: Hold, outcome: str) -> list[Intent]:
+    docs = await home.store.ask(
+        lambda c: c.execute(select(outbox.c.doc).where(outbox.c.hold_id == hold.hold_id)).scalars().all()
+    )
+    return [i for doc in docs if (i := INTENT.loads(doc)).data.get("outcome") == outcome]
+
+
+async def said(home: House, hold: Hold, outcome: str = "approved", to: str = ANNA) -> str | None:
+    """The text of what its writer is sent, on one line; None where nothing is."""
+    intent = next(i for i in await notices(home, hold, outcome) if str(i.recipients[0].address) == to)
+    stationery = Stationery(Letterhead(sender="guard@example.com", languages=("en", "sv")))
+    renderer = Renderer(
+        ledger=home.store, in_force=home.current, stationery=lambda: stationery, clock=home.clock,
+        reporting_mta="guard.example.com",
+    )  # fmt: skip
+    made = await renderer.render(intent)
+    if not made:
+        return None
+    message = email.message_from_bytes(made[0][1], policy=email.policy.default)
+    body = message.get_body(("plain",))
+    assert body is not None
+    return " ".join(body.get_content().split())
+
+
+async def test_it_goes_now(home: House) -> None:
+    assert "was approved and is being sent" in str(await said(home, await approved(home)))
+
+
+@pytest.mark.parametrize(
+    ("selector", "value", "what"),
+    [
+        (Selector.ALL, "", "all mail: stopped by root since Monday 2 March 2026 at 09:00 (UTC)"),
+        (Selector.LIST, "news", "mail to the list News: stopped by root since"),
+        (Selector.SENDER, ANNA, "mail from its writer: stopped by root since"),
+        (Selector.MAILING, "?", "the mailing: stopped by root since"),
+    ],
+)
+async def test_while_it_is_frozen_it_says_what_has_to_be_lifted(
+    home: House, selector: Selector, value: str, what: str
+) -> None:
+    hold = await approved(home)
+    await home.freeze(selector, hold.mailing_id if value == "?" else value)
+    text = str(await said(home, hold))
+    assert "was approved. It has not been sent yet, since mail is being stopped" in text
+    assert what in text
+    assert "is being sent" not in text
+    assert "a fire" not in text, "the reason is for those who meet the banner"
+    await home.thaw()
+    assert "is being sent" in str(await said(home, hold))
+
+
+async def test_the_list_that_single_readers_are_on_is_not_named(home: House) -> None:
+    hold = await approved(home, *MEMBERS[:30], To="x@example.com")
+    await home.freeze(Selector.LIST, "ramadan")
+    text = str(await said(home, hold))
+    assert "mail to a list: stopped by root" in text
+    assert "amadan" not in text
+
+
+async def test_once_it_has_gone_it_says_so(office: Office) -> None:
+    hold = await approved(office.home)
+    office.renderer.nothing = True  # its notices wait
+    await office.step()
+    assert "was approved and has been sent" in str(await said(office.home, hold))
+
+
+@pytest.mark.parametrize("how", ["reject", "withdraw", "reopen"])
+async def test_what_was_taken_back_is_never_said_to_go(home: House, how: str) -> None:
+    hold = await approved(home)
+    if how == "reject":
+        await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Wrong list")
+    elif how == "withdraw":
+        await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
+    else:
+        mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+        await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
+    assert await said(home, hold) is None
+    word = {"reject": "rejected", "withdraw": "withdrawn", "reopen": "reopened"}[how]
+    text = str(await said(home, hold, word))
+    assert {"reject": "was rejected. It has not been sent and will not be.",
+            "withdraw": "was withdrawn. It has not been sent and will not be",
+            "reopen": "The approval was taken back before anything had been sent. The held message waits for a decision again"}[how] in text  # fmt: skip
+    if how == "reopen":
+        await home.approvals().withdraw(hold.hold_id, sender=ANNA, by="test")
+        assert await said(home, hold, "reopened") is None, "nor does it wait any more"
+
+
+async def test_who_is_to_decide_again_is_told_how(home: House) -> None:
+    hold = await approved(home)
+    mailings = Mailings(home.store, home, home.clock, home.in_force.registry.digester)
+    await mailings.reopen(hold.mailing_id, approver=EVA, by="test")
+    assert f"smtpguard held approve {hold.hold_id} --as omar@example.com" in str(
+        await said(home, hold, "reopened", "omar@example.com")
+    )
+    assert "smtpguard held" not in str(await said(home, hold, "reopened"))
+
+
+async def test_that_it_has_gone_is_said_of_what_has(office: Office) -> None:
+    await office.home.freeze()
+    hold = await approved(office.home)
+    await office.home.thaw()
+    office.relay.says = {NEWS: LATER}
+    await office.step()
+    assert await notices(office.home, hold, "released") == []
+    office.relay.says = {}
+    await office.until_quiet(steps=2)
+    assert "was approved, and has been sent now" in str(await said(office.home, hold, "released"))
+
+
+async def test_a_delay_is_not_reported_of_what_is_not_tried_any_more(office: Office) -> None:
+    hold_id = await office.approved(ULF)
+    office.relay.says = {RAMADAN: LATER, ULF: LATER}
+    await office.step()
+    hold = await office.store.hold(hold_id)
+    assert hold is not None
+    await office.go(hours=5)
+    [lease] = [x for x in await office.store.lease("me", 10, 60) if x.intent.hold_id == hold_id]
+    late = [Due(recipient=Recipient(address=r.address)).retry("451", Pace().first) for r in lease.recipients]
+    [delayed] = [
+        i for i in reports(lease, hold, late, office.clock.now(), Pace(), mark=False) if i.data["action"] == "delayed"
+    ]
+    renderer = Renderer(
+        ledger=office.store, in_force=office.home.current, stationery=lambda: Stationery(Letterhead()),
+        clock=office.clock, reporting_mta="guard.example.com",
+    )  # fmt: skip
+    assert await renderer.render(delayed)
+    await office.store.settle(lease, [r.outcome(office.clock.now()) for r in late], [])
+    await office.home.approvals().vote(hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not any more")
+    assert not await renderer.render(delayed)
+
+
+async def test_what_nobody_knows_any_more_is_said_as_it_was(home: House) -> None:
+    data = {"notice": "decided", "outcome": "approved", "hold_id": "GONE"}
+    assert await outcomes.fill(home.store, data, home.in_force, home.clock.now()) == data
+    other = {"notice": "held", "hold_id": "GONE"}
+    assert await outcomes.fill(home.store, other, home.in_force, home.clock.now()) is other

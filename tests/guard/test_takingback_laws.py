@@ -1,0 +1,224 @@
+"""Laws of taking back, whatever people, freezes, the relay and its failures do, in whatever order: what is said to be taken back is
+not sent, what is said never to have been sent was not, and what nobody takes back is not lost."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import Conflict, Refused
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.admission import Freeze, IntentKind, Lease, Selector
+from smtpguard.policy.approval import SENDING, Choice, Hold, State
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents
+from tests.guard.house import MEMBERS, house
+from tests.guard.office import LATER, NO
+
+OVER = {State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.WAITING}
+"""States that say that nobody has it."""
+STEPS = st.sampled_from(
+    [
+        *("work", "work", "take up", "carry out", "freeze", "thaw", "minute", "hour", "follow"),
+        *("reject", "withdraw", "reopen", "reject all", "approve", "new owner"),
+    ]
+)
+RELAYS = st.sampled_from(["well", "later", "no", "away", "lost", "lost, but taken", "recalled", "killed"])
+
+
+class Play:
+    """Three messages of one mailing, of which the first is to three people, approved. ``gone``: how much the relay had of each when
+    it was said that it is taken back."""
+
+    def __init__(self, campaign: Campaign, relays: list[str]) -> None:
+        self.campaign, self.home, self.office = campaign, campaign.home, campaign.office
+        self.relays = relays
+        self.in_hand: list[Lease] = []
+        self.frozen, self.freezes = False, 0
+        self.gone: dict[str, int] = {}
+
+    async def ids(self) -> list[str]:
+        return [h.hold_id for n in range(1, 9) if (h := await self.home.store.hold(f"T{n:015d}")) is not None]
+
+    def has(self, hold: Hold) -> int:
+        return sum(self.office.relay.has(str(a)) for a in hold.envelope.addresses)
+
+    def fate(self, what: str) -> None:
+        """What the relay does next."""
+        relay = self.office.relay
+        relay.says = {m: {"later": LATER, "no": NO}[what] for m in MEMBERS[::2]} if what in ("later", "no") else {}
+        relay.raises = {
+            "away": Lost(RELAY_UNAVAILABLE),
+            "lost": Lost(RELAY_LOST, after_dot=True),
+            "lost, but taken": Lost(RELAY_LOST, after_dot=True),
+            "killed": asyncio.CancelledError(),
+        }.get(what)
+        relay.takes_before_raising = what in ("lost, but taken", "killed")
+        relay.before_dot = self.freeze if what == "recalled" else lambda: None
+
+    async def freeze(self) -> None:
+        if not self.frozen:
+            self.freezes += 1
+            await self._gate(Kind.FREEZE)
+        self.frozen = True
+
+    async def thaw(self) -> None:
+        if self.frozen:
+            await self._gate(Kind.THAW)
+        self.frozen = False
+
+    async def _gate(self, kind: Kind) -> None:
+        id, now = f"F{self.freezes}", self.home.clock.now()
+        event = Event(kind=kind, id=id, at=now)
+        if kind is Kind.THAW:
+            await self.home.store.thaw(id, event)
+        else:
+            stop = Freeze(freeze_id=id, selector=Selector.ALL, value="", reason="a fire", by="root", at=now)
+            await self.home.store.freeze(stop, event)
+        await self.home.watch.read()
+
+    async def carry_out(self, leases: list[Lease]) -> None:
+        for lease in leases:
+            of_people = lease.intent.kind is IntentKind.RELEASE
+            self.fate(self.relays.pop(0) if of_people and self.relays else "well")
+            try:
+                await self.office.worker.carry_out(lease)
+            except asyncio.CancelledError:
+                pass
+
+    async def step(self, what: str) -> None:
+        home, office = self.home, self.office
+        lead = await home.store.hold((await self.ids())[0])
+        assert lead is not None
+        mailing = await self.campaign.service.show(lead.mailing_id)
+        match what:
+            case "work":
+                await office.go(seconds=1)
+                await self.carry_out(list(await home.store.lease("one", 20, 60)))
+            case "take up":
+                self.in_hand += await home.store.lease("two", 20, 60)
+            case "carry out":
+                self.in_hand, late = [], self.in_hand
+                await self.carry_out(late)
+            case "new owner":
+                office.worker = office.hire("another")
+            case "freeze":
+                await self.freeze()
+            case "thaw":
+                await self.thaw()
+            case "minute" | "hour":
+                await office.go(**{f"{what}s": 1})
+            case "follow":
+                await self.campaign.approvals.follow()
+            case "reject all" | "reopen":
+                act: Any = self.campaign.service.reject if what == "reject all" else self.campaign.service.reopen
+                await self.taking_back(act(mailing.mailing_id, approver=EVA, by="test", comment="no"), None)
+            case "approve" if mailing.entry:
+                for who in (EVA, DPO):
+                    try:
+                        await self.campaign.approvals.vote(mailing.entry, Choice.APPROVE, approver=who, by="test")
+                    except Conflict:
+                        pass
+                self.gone = {}
+            case "reject":
+                hold_id = (await self.ids())[0]
+                vote = self.campaign.approvals.vote(hold_id, Choice.REJECT, approver=OMAR, by="test", comment="no")
+                await self.taking_back(vote, hold_id)
+            case "withdraw":
+                hold_id = (await self.ids())[0]
+                await self.taking_back(self.campaign.approvals.withdraw(hold_id, sender=ANNA, by="test"), hold_id)
+
+    async def taking_back(self, act: Any, hold_id: str | None) -> None:
+        try:
+            await act
+        except Refused as refused:
+            if "being sent already" in str(refused):
+                out = [await self.home.store.outgoing(id) for id in await self.ids()]
+                assert any(o.going for o in out), "refused though nobody is at work on it"
+            return
+        for id in await self.ids():
+            hold = await self.home.store.hold(id)
+            assert hold is not None
+            if hold.state in OVER or hold.stopped:
+                self.gone[id] = self.has(hold)
+
+    async def check(self) -> None:
+        for id in await self.ids():
+            hold = await self.home.store.hold(id)
+            assert hold is not None
+            has = self.has(hold)
+            if hold.state in OVER:
+                assert has == 0, f"{id} is {hold.state.value}, and the relay has it"
+            if id in self.gone:
+                assert has == self.gone[id], f"{id} was taken back, and the relay got more of it"
+
+
+@given(st.lists(STEPS, max_size=14), st.lists(RELAYS, max_size=8))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_taken_back_is_not_sent_and_what_is_not_is_not_lost(steps: list[str], relays: list[str]) -> None:
+    async def play(folder: Path) -> None:
+        async with house(folder, documents=documents()) as home:
+            campaign = Campaign(home, copies=50)
+            await campaign.send(*MEMBERS[:6])
+            for n in (10, 11):
+                await campaign.send(MEMBERS[n])
+            one = Play(campaign, list(relays))
+            await campaign.decide((await one.ids())[0])
+            for what in steps:
+                await one.step(what)
+                await one.check()
+            one.relays.clear()
+            await one.thaw()
+            for _ in range(8):  # an in-doubt one is tried again after half an hour
+                await campaign.approvals.follow()
+                await one.step("work")
+                await one.check()
+                await campaign.office.go(minutes=40)
+            for id in await one.ids():
+                hold = await home.store.hold(id)
+                assert hold is not None
+                assert hold.state not in SENDING, f"{id} is neither sent nor taken back"
+                if hold.state is State.RELEASED and not hold.stopped:
+                    failed = sum(
+                        d["outcome"] == "failed" for k, d in await home.events(id) if k in ("release", "in-doubt")
+                    )
+                    assert one.has(hold) or failed, "lost"
+            proof = await home.store.verify()
+            assert proof.ok
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(play(Path(folder)))
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_the_play_is_one(tmp_path: Path) -> None:
+    """That the law is held against something: left alone, all three go; taken back at once, none."""
+
+    async def play(folder: Path, what: str) -> list[str]:
+        async with house(folder, documents=documents()) as home:
+            campaign = Campaign(home, copies=50)
+            await campaign.send(*MEMBERS[:6])
+            for n in (10, 11):
+                await campaign.send(MEMBERS[n])
+            one = Play(campaign, [])
+            ids = await one.ids()
+            await campaign.decide(ids[0])
+            await one.step(what)
+            await one.step("work")
+            holds = [await home.store.hold(id) for id in ids]
+            return [h.state.value for h in holds if h is not None]
+
+    assert asyncio.run(play(made(tmp_path / "a"), "minute")) == ["released"] * 3
+    assert asyncio.run(play(made(tmp_path / "b"), "reject")) == ["rejected"] * 3
+    assert asyncio.run(play(made(tmp_path / "c"), "withdraw")) == ["withdrawn"] * 3
+    assert asyncio.run(play(made(tmp_path / "d"), "reopen")) == ["waiting"] * 3

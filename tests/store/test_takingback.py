@@ -1,0 +1,312 @@
+"""Taking back what was approved: decided by the transaction alone, whoever is first, on both engines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Attempt, Change, Delivered, Lease, Outcome
+from smtpguard.policy.approval import LET_GO, Hold, Move, Settled, State
+from smtpguard.policy.sending import UNSENT, Out, Outgoing, Sending, Taken, taken_back
+from smtpguard.store import outboxes
+from smtpguard.store.schema import delivery, outbox
+from smtpguard.store.store import Store
+from tests.store.making import RELEASED, T0, Clock, Gathered, event, held, notice, recipient, release
+
+BEGUN = Attempt(state=State.RELEASING)
+TO = ("a@x.example", "b@x.example", "c@x.example")
+OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
+
+
+async def approved(store: Store, id: str, *to: str, **more: Any) -> None:
+    await held(store, id, **more)
+    made = release(id, *to)
+    await store.change(id, lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+
+
+async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] | None = None) -> Taken:
+    """As guard takes it back; ``seen``: what the step was given."""
+
+    def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
+        if seen is not None:
+            seen.append((hold.hold_id, sending, outgoing, leads))
+        to = taken_back(hold.state, move, sending or UNSENT)
+        if to is None and hold.state is State.WAITING:
+            to = OVER[move]
+        if to is None:
+            return Change(refused="no")
+        settled = sending.stopped if sending is not None and to in LET_GO else None
+        return Change(hold=replace(hold, state=to, settled=settled), events=(event(Kind.REJECTED, hold.hold_id),))
+
+    return await store.take_back(id, step)
+
+
+async def state(store: Store, id: str) -> State:
+    found = await store.hold(id)
+    assert found is not None
+    return found.state
+
+
+async def entries(store: Store, id: str) -> tuple[int, int]:
+    """Of its release in the outbox: entries, and recipients."""
+
+    def count(connection: Any) -> tuple[int, int]:
+        entry = select(outbox.c.intent_id).where(outbox.c.hold_id == id, outbox.c.kind == "release")
+        people = select(func.count()).select_from(delivery).where(delivery.c.intent_id.in_(entry))
+        return len(connection.execute(entry).all()), connection.execute(people).scalar_one()
+
+    return await store.ask(count)
+
+
+def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) -> list[Outcome]:
+    said = {"sent": Delivered.SENT, "failed": Delivered.FAILED, "retry": Delivered.RETRY, "doubt": Delivered.IN_DOUBT}
+    return [
+        Outcome(
+            recipient=r, delivered=said[word], doubts=int(word == "doubt"),
+            next_at=T0 + again if word in ("retry", "doubt") else None,
+        )
+        for r, word in zip(lease.recipients, what, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("move", list(OVER))
+async def test_before_it_is_leased_it_leaves_the_outbox(store: Store, move: Move) -> None:
+    await approved(store, "H1", *TO)
+    assert (await back(store, "H1", move)).refused is None
+    assert await state(store, "H1") is OVER[move]
+    assert await entries(store, "H1") == (0, 0)
+    assert await store.lease("me", 10, 60) == ()
+
+
+async def test_what_is_taken_back_can_be_approved_anew_and_has_its_release_once(store: Store) -> None:
+    await approved(store, "H1", *TO)
+    await back(store, "H1", Move.REOPEN)
+    made = release("H1", *TO, id="H1-again-release")
+    await store.change("H1", lambda h: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+    [lease] = await store.lease("me", 10, 60)
+    assert (lease.intent, lease.attempts, lease.in_doubt) == (made, 0, False)
+
+
+async def test_leased_it_is_refused_and_nothing_is_written(store: Store) -> None:
+    await approved(store, "H1", *TO)
+    [lease] = await store.lease("me", 10, 60)
+    before = len(await store.entries())
+    seen: list[Any] = []
+    assert (await back(store, "H1", seen=seen)).refused == "no"
+    [(_, sending, outgoing, leads)] = seen
+    assert (sending.out, outgoing.going, leads) == (Out.UNDER_WAY, 1, True)
+    assert (await state(store, "H1"), len(await store.entries())) == (State.APPROVED, before)
+    assert await store.settle(lease, outcomes(lease, "sent", "sent", "sent"), [], attempt=RELEASED)
+
+
+async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds_it_gone(
+    store: Store, clock: Clock
+) -> None:
+    await approved(store, "H1", *TO)
+    [lease] = await store.lease("slow", 10, 60)
+    clock.go(seconds=60)
+    assert (await back(store, "H1")).refused is None
+    mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=31))
+    assert not await store.settle(lease, mark, [event(Kind.RELEASE, "H1")], attempt=BEGUN)
+    assert await state(store, "H1") is State.REJECTED
+    assert [e.kind for e, _ in await store.history("H1")] == ["verdict", "rejected"]
+
+
+async def test_both_orders_of_a_race_with_the_lease(store: Store) -> None:
+    for n in range(12):
+        id = f"H{n}"
+        await approved(store, id, *TO)
+        both = [store.lease("me", 10, 60), back(store, id)]
+        first = n % 2
+        done = await asyncio.gather(both[first], both[1 - first])
+        leases: Sequence[Lease] = done[first]  # type: ignore[assignment]
+        taken: Taken = done[1 - first]  # type: ignore[assignment]
+        assert (taken.refused is None) is (len(leases) == 0), "one of them, never both, never neither"
+        if leases:
+            await store.settle(leases[0], outcomes(leases[0], "sent", "sent", "sent"), [], attempt=RELEASED)
+        assert await state(store, id) is (State.RELEASED if leases else State.REJECTED)
+
+
+@pytest.mark.parametrize("first", ["lease", "back"])
+async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
+    await approved(store, "H1", *TO)
+    async with Gathered(store):
+        tasks: dict[str, Any] = {}
+        for name in (first, "back" if first == "lease" else "lease"):
+            if name == "lease":  # past the look whether anything is due, which is made outside the writer
+                work: Any = store.write(lambda batch: outboxes.lease(batch, "me", 10, 60))
+            else:
+                work = back(store, "H1")
+            tasks[name] = asyncio.create_task(work)
+            await asyncio.sleep(0)
+    leases, taken = await tasks["lease"], await tasks["back"]
+    assert (len(leases), taken.refused) == ((1, "no") if first == "lease" else (0, None))
+
+
+# By how the three recipients stand after an attempt: what becomes of the hold, and of the entry.
+STANDS = [
+    (("retry", "retry", "retry"), State.REJECTED, (0, 0)),
+    (("failed", "retry", "retry"), State.REJECTED, (0, 0)),  # refused for good: nobody has it either
+    (("sent", "retry", "retry"), State.RELEASED, (1, 3)),
+    (("doubt", "retry", "retry"), State.IN_DOUBT, (1, 3)),
+    (("doubt", "doubt", "doubt"), State.IN_DOUBT, (1, 3)),
+    (("sent", "failed", "doubt"), State.RELEASED, (1, 3)),
+]
+
+
+@pytest.mark.parametrize(("stand", "becomes", "left"), STANDS)
+async def test_after_an_attempt_by_what_came_of_it(
+    store: Store, clock: Clock, stand: tuple[str, ...], becomes: State, left: tuple[int, int]
+) -> None:
+    await approved(store, "H1", *TO)
+    [lease] = await store.lease("me", 10, 60)
+    mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
+    await store.settle(lease, mark, [], attempt=BEGUN)
+    assert (await back(store, "H1")).refused == "no", "an attempt is under way"
+    await store.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [], attempt=BEGUN)
+    if "doubt" in stand:
+        assert (await back(store, "H1")).refused == "no", "nobody knows yet how it ended"
+        clock.go(minutes=30)
+    seen: list[Any] = []
+    assert (await back(store, "H1", seen=seen)).refused is None
+    [(_, sending, _, _)] = seen
+    assert sending.settled == Settled(sent=stand.count("sent"), failed=stand.count("failed"))
+    assert sending.doubt == stand.count("doubt")
+    assert sending.left == tuple(map(recipient, (to for to, word in zip(TO, stand, strict=True) if word == "retry")))
+    assert (await state(store, "H1"), await entries(store, "H1")) == (becomes, left)
+    clock.go(days=1)
+    assert await store.lease("me", 10, 60) == (), "nobody gets it any more"
+    assert not await store.settle(lease, outcomes(lease, *stand), []), "nor does a late word change that"
+
+
+async def test_all_settled_is_too_late(store: Store) -> None:
+    await approved(store, "H1", *TO)
+    [lease] = await store.lease("me", 10, 60)
+    await store.settle(lease, outcomes(lease, "sent", "failed", "sent"), [], attempt=RELEASED)
+    assert (await back(store, "H1")).refused == "no"
+    assert await state(store, "H1") is State.RELEASED
+
+
+async def test_notices_of_what_was_taken_back_go_all_the_same(store: Store) -> None:
+    await approved(store, "H1", *TO)
+    await store.record([], [notice("N1", "H1")])
+    await back(store, "H1")
+    assert [lease.lease_id for lease in await store.lease("me", 10, 60)] == ["N1"]
+
+
+async def test_no_such_hold(store: Store) -> None:
+    with pytest.raises(KeyError):
+        await back(store, "H1")
+    assert await store.outgoing("H1") == Outgoing()
+
+
+# -- copies
+
+
+async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.example",)) -> None:
+    """H0 leads, with a copy for each of these states."""
+    await approved(store, "H0", *to, at=T0)
+    for n, wanted in enumerate(states, 1):
+        id, at = f"H{n}", T0 + timedelta(seconds=n)
+        await held(store, id, lead="H0", at=at, lists=("copies",))
+        if wanted is not State.WAITING:
+            made = release(id, f"{n}@x.example")
+            await store.change(id, lambda h, made=made: Change(hold=replace(h, state=State.APPROVED), intents=(made,)))
+
+
+async def came_after(store: Store, lead: str) -> int:
+    """The copies under it, as guard lets them come."""
+
+    def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending | None) -> Change | None:
+        to = lead.state if copy.state is State.WAITING else State.WAITING
+        if lead.state in (State.REJECTED, State.WITHDRAWN) and sending is not None:
+            to = lead.state
+        return Change(hold=replace(copy, state=to))
+
+    return await store.follow(lead, 100, step)
+
+
+async def test_no_copy_goes_once_what_leads_is_taken_back_and_each_comes_after(store: Store) -> None:
+    """Also where the process dies in between: that the lead has changed is enough."""
+    await mailing(store, State.APPROVED, State.WAITING, State.APPROVED)
+    seen: list[Any] = []
+    taken = await back(store, "H0", seen=seen)
+    assert [s[0] for s in seen] == ["H0"]
+    assert taken.outgoing == Outgoing(own=seen[0][1], back=4)
+    assert await store.lease("me", 10, 60) == (), "before any of them has come after"
+    assert await store.decided_leads() == ["H0"]
+    assert await came_after(store, "H0") == 3
+    assert {await state(store, f"H{n}") for n in range(4)} == {State.REJECTED}
+    assert [await entries(store, f"H{n}") for n in range(4)] == [(0, 0)] * 4
+    assert await store.decided_leads() == []
+
+
+async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest(store: Store) -> None:
+    await mailing(store, State.APPROVED, State.APPROVED, State.WAITING, State.APPROVED)
+    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
+    assert set(leases) == {"H0", "H1"}
+    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [], attempt=RELEASED)
+    assert await store.outgoing("H0") == Outgoing(back=3, going=1, gone=1)
+    seen: list[Any] = []
+    taken = await back(store, "H0", seen=seen)
+    assert [(s[0], s[3]) for s in seen] == [("H2", True)]
+    heir = await store.hold("H2")
+    assert heir is not None
+    assert (heir.state, heir.lead, heir.lists, heir.copies) == (State.REJECTED, "", ("ramadan-greetings",), 3)
+    assert taken.changes[0].hold is not None
+    assert await state(store, "H0") is State.RELEASED
+    await came_after(store, "H2")
+    assert [await state(store, f"H{n}") for n in (1, 3, 4)] == [State.APPROVED, State.REJECTED, State.REJECTED]
+
+
+async def test_a_copy_under_way_comes_after_if_it_has_not_arrived(store: Store, clock: Clock) -> None:
+    await mailing(store, State.APPROVED, State.APPROVED)
+    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
+    assert set(leases) == {"H0", "H1"}
+    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [], attempt=RELEASED)
+    await back(store, "H0")
+    assert await came_after(store, "H2") == 0
+    assert await store.decided_leads() == ["H2"], "the sweep comes back to it"
+    await store.settle(leases["H1"], outcomes(leases["H1"], "retry"), [], attempt=BEGUN)
+    clock.go(minutes=1)
+    assert await store.lease("me", 10, 60) == (), "it is not tried again"
+    assert await came_after(store, "H2") == 1
+    assert await state(store, "H1") is State.REJECTED
+
+
+async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> None:
+    """The lead is over, its last recipients are spared, and the oldest copy goes along with it."""
+    await mailing(store, State.APPROVED, State.APPROVED, to=("a@x.example", "b@x.example"))
+    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 10, 60)}
+    for id in ("H1", "H2"):
+        await store.settle(leases[id], outcomes(leases[id], "retry"), [])
+    await store.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [], attempt=BEGUN)
+    seen: list[Any] = []
+    taken = await back(store, "H0", seen=seen)
+    assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]
+    assert [c.hold.state for c in taken.changes if c.hold is not None] == [State.RELEASED, State.REJECTED]
+    heir = await store.hold("H1")
+    assert heir is not None
+    assert (heir.lists, heir.copies, await state(store, "H2")) == (("ramadan-greetings",), 1, State.APPROVED)
+    await came_after(store, "H1")
+    assert await state(store, "H2") is State.REJECTED
+
+
+async def test_reopened_copies_wait_again_and_the_mailing_waits_as_one(store: Store) -> None:
+    await mailing(store, State.APPROVED, State.WAITING)
+    await back(store, "H0", Move.REOPEN)
+    assert await store.lease("me", 10, 60) == ()
+    assert await store.decided_leads() == ["H0"]
+    assert await came_after(store, "H0") == 1
+    lead = await store.hold("H0")
+    assert lead is not None
+    assert (lead.state, lead.copies) == (State.WAITING, 2)
+    assert [await state(store, id) for id in ("H1", "H2")] == [State.WAITING] * 2
+    assert await store.decided_leads() == []
