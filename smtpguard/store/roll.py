@@ -318,10 +318,10 @@ class Roll:
             self.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
 
     def doubt_ended(self, outcomes: Mapping[str, str]) -> None:
-        """The outcome of some of which that was said has come after all."""
-        for id, row, people in self._underway(list(outcomes)):
-            fate = {"relayed": Fate.RELAYED, "refused": Fate.REFUSED}.get(outcomes[id], Fate.DEFERRED)
-            self.became(row, people, fate, only={Fate.DOUBTED})
+        """The outcome of some of which that was said has come after all. That one did not arrive says nothing of another copy, of
+        which nobody may know either."""
+        for _, row, people in self._underway([id for id, outcome in outcomes.items() if outcome == "relayed"]):
+            self.became(row, people, Fate.RELAYED, only={Fate.DOUBTED})
 
     def part(self, hold_id: str, *, arrived: bool) -> None:
         """The part of a held message that its MTA passes on itself, to those who get it whatever becomes of the rest."""

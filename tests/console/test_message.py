@@ -193,7 +193,7 @@ async def test_of_a_part_its_writer_reads_that_colleagues_have_it(here: Stage) -
     anna = await here.signed_in(ANNA, Role.VIEWER)
     assert "Colleagues among the recipients were sent it at once." in text(await anna.get(f"/held/{hold.hold_id}"))
     swedish = await anna.get(f"/held/{hold.hold_id}", **{"Accept-Language": "sv"})
-    assert "Kollegorna bland mottagarna har redan fått det." in text(swedish)
+    assert "Till kollegorna bland mottagarna skickades det genast." in text(swedish)
 
 
 async def test_in_swedish_for_who_reads_swedish(here: Stage) -> None:

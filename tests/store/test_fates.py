@@ -236,13 +236,24 @@ async def test_what_nobody_knows_stays_so_however_long_it_is(store: Store, clock
 
 @pytest.mark.parametrize(
     ("said", "expected"),
-    [("relayed", Tally(relayed=1)), ("refused", Tally(refused=1)), ("lost", Tally(deferred=1))],
+    [("relayed", Tally(relayed=1)), ("refused", Tally(doubted=1)), ("lost", Tally(doubted=1))],
 )
-async def test_an_outcome_that_comes_after_all_ends_the_doubt(store: Store, said: str, expected: Tally) -> None:
+async def test_an_outcome_that_comes_after_all_ends_the_doubt_if_it_arrived(
+    store: Store, said: str, expected: Tally
+) -> None:
     await admit(store, of("T1", "a"))
     await store.record([event(Kind.IN_DOUBT, "T1")])
     await store.record([event(Kind.OUTCOME, "T1", outcome=said, replies=["550 5.7.1 No"])])
     assert await tally(store) == expected
+
+
+async def test_a_late_refusal_of_one_copy_says_nothing_of_the_other(store: Store) -> None:
+    await admit(store, of("T1", "a"))
+    await admit(store, of("T2", "a"))
+    for id in ("T1", "T2"):
+        await store.record([event(Kind.IN_DOUBT, id)])
+    await store.record([event(Kind.OUTCOME, "T1", outcome="refused", replies=["550 5.7.1 No"])])
+    assert await tally(store) == Tally(doubted=1)
 
 
 async def test_a_doubt_of_an_earlier_version(store: Store) -> None:
