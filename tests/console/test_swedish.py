@@ -177,7 +177,19 @@ async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speec
     assert len(texts) > 60
     rules = [rule for rule, _ in made.report.rules]
     known = (*rules, *made.purposes.of.values(), *made.report.policies, *made.report.contents, made.found.hash.hex())
-    known += ("ACTOR", "COMMENT", "SUBJECT", "FROZEN", "WITH", "anna@example.com", "news", "UTC", hold.hold_id)
+    known += (
+        "ACTOR",
+        "COMMENT",
+        "SUBJECT",
+        "FROZEN",
+        "WITH",
+        "anna@example.com",
+        "news",
+        "News",
+        "customers",
+        "UTC",
+        hold.hold_id,
+    )
     known += tuple(one.mailing_id for one in made.found.mailings) + tuple(s.entry.id for s in made.report.steps)
     known += tuple(str(s.entry.data.get("sha256"))[:12] for s in made.report.steps)
     assert [left for text in texts if (left := letters(text, *known))] == []

@@ -160,6 +160,7 @@ _KINDS = {
     "the stage has reached its people": "etappen har nått sina personer",
     "the pause is over": "pausen är slut",
     "the decision is taken back": "beslutet är återtaget",
+    "what had not gone is rejected": "det som inte hade gått ut är avvisat",
     "bounces and complaints were told": "studsar och klagomål rapporterades",
 }
 
