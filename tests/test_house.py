@@ -19,7 +19,8 @@ ARROWS: dict[str, set[str]] = {
     "reading": {"mail"},
     "lists": {"mail", "config"},
     "policy": {"mail", "reading", "config", "audit"},
-    "store": {"mail", "audit", "policy", "reading"},  # reading.fingerprint: which mailing it is, the admission decides
+    # reading.fingerprint: which mailing it is, the admission decides; lists.ownership: what root makes beside the database
+    "store": {"mail", "audit", "policy", "reading", "lists"},
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
     "observe": {"audit"},
@@ -45,6 +46,7 @@ NARROW = {
             "staging",
         },
         "reading": {"fingerprint"},
+        "lists": {"ownership"},
     },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
 }

@@ -19,7 +19,10 @@ from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.ports import Clock
 from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.continuity import Foreign, OtherSecret
+from smtpguard.store.journal import FILE as CHECKPOINTS
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +55,18 @@ def term(settings: Settings) -> Term:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, migrate: bool = False, hot: bool = False
+    settings: Settings, *, migrate: bool = False, hot: bool = False, new_secret: bytes | None = None
 ) -> AsyncIterator[tuple[Store, Digester]]:
-    """The store and the digester of this installation; ``hot``: mail waits for it. Raises CannotStart and LedgerError."""
-    if not migrate and not settings.secret_file.exists():
+    """The store and the digester of this installation; ``hot``: mail waits for it; ``new_secret``: one that is to be put in force.
+    Raises CannotStart and LedgerError."""
+    missing = not settings.secret_file.exists()
+    if missing and not migrate and new_secret is None:
+        if (settings.state / CHECKPOINTS).exists():
+            raise CannotStart(_other_secret(settings, missing=True))
         raise CannotStart(f"{settings.secret_file} is not there yet: smtpguard serve makes it")
     if migrate:
         make_state(settings)
-    secret = installation_secret(settings)
+    secret = new_secret or installation_secret(settings)
     try:
         async with open_store(
             store_url(settings),
@@ -69,10 +76,33 @@ async def opened(
             quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
             migrate=migrate,
             hot=hot,
+            renewing=new_secret is not None,
         ) as store:
             yield store, Digester(secret, settings.delimiters)
+    except OtherSecret:
+        if missing:  # the one just made would only be taken for the right one
+            settings.secret_file.unlink()
+        raise CannotStart(_other_secret(settings, missing=missing)) from None
+    except Foreign as e:
+        raise CannotStart(_foreign(settings, e)) from None
     except ValueError as e:  # a url that no database answers to
         raise CannotStart(str(e)) from e
+
+
+def _other_secret(settings: Settings, *, missing: bool) -> str:
+    wrong = "is not there" if missing else "is not the one"
+    return (
+        f"{settings.secret_file} {wrong}, and what {settings.store.url} has was written with that secret: put it back. If it is "
+        f"lost, or somebody else has it, smtpguard renew-secret puts a new one in force"
+    )
+
+
+def _foreign(settings: Settings, error: Foreign) -> str:
+    file = settings.state / CHECKPOINTS
+    return (
+        f"{settings.store.url} is not the store that {settings.state} belongs to: {file} has the journal {error.journal}, signed last "
+        f"on {error.at:%Y-%m-%d %H:%M} UTC. Correct store.url; or, to begin anew with this store, first move {file} away"
+    )
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_refresher, built_registry, open_registry
@@ -73,8 +72,6 @@ async def first_time(
 
 async def journal(settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str) -> bool:
     """False: there is no journal yet, since nothing was ever served here. Raises CannotStart and LedgerError."""
-    if _never_made(settings.store.url):
-        return False  # to open it would make it
     try:
         async with opened(settings) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
@@ -85,9 +82,3 @@ async def journal(settings: Settings, policy: Policy, reports: Sequence[Report],
     except NotSetUp:
         return False
     return True
-
-
-def _never_made(url: str) -> bool:
-    """A SQLite database whose file is not there."""
-    head, _, file = url.partition(":///")
-    return head.startswith("sqlite") and not Path(file).exists()

@@ -15,17 +15,24 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The journal's entry ``seq`` had this hash. ``base``: retention has erased the entries up to and with it."""
+    """The journal's entry ``seq`` had this hash. ``base``: retention has erased the entries up to and with it. ``put_back``: this
+    entry says that the store was put back to an earlier state, and the chain agrees with what was signed up to the entry of that
+    number. ``renewed``: the entries before it were written under another secret."""
 
     journal: str
     seq: int
     at: int
     hash: bytes
     base: bool = False
+    put_back: int | None = None
+    renewed: bool = False
     mac: bytes = b""
 
     def line(self) -> str:
-        """As it stands in the file, without the line end."""
+        """As it stands in the file, without the line end. What is rare stands there only where it is so."""
+        rare = {"put_back": self.put_back} if self.put_back is not None else {}
+        if self.renewed:
+            rare["renewed"] = True
         return json.dumps(
             {
                 "journal": self.journal,
@@ -33,9 +40,14 @@ class Checkpoint:
                 "at": self.at,
                 "hash": self.hash.hex(),
                 "base": self.base,
+                **rare,
                 "mac": self.mac.hex(),
             }
         )
+
+    def excuses(self, other: Checkpoint) -> bool:
+        """Whether what the other says of the chain need not be so any more, since the store was put back."""
+        return self.put_back is not None and other.seq > self.put_back and other.at <= self.at and other != self
 
 
 def parse(line: str) -> Checkpoint:
@@ -48,9 +60,11 @@ def parse(line: str) -> Checkpoint:
             at=int(fields["at"]),
             hash=bytes.fromhex(fields["hash"]),
             base=bool(fields["base"]),
+            put_back=None if fields.get("put_back") is None else int(fields["put_back"]),
+            renewed=bool(fields.get("renewed", False)),
             mac=bytes.fromhex(fields["mac"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError("not a checkpoint") from None
 
 
@@ -65,5 +79,10 @@ def genuine(secret: bytes, checkpoint: Checkpoint) -> bool:
 
 def _mac(secret: bytes, c: Checkpoint) -> bytes:
     key = hmac.digest(secret, b"smtpguard journal checkpoint", "sha256")
-    text = f"{c.journal} {c.seq} {c.at} {c.hash.hex()} {'base' if c.base else 'mark'}"
+    says = ["base"] if c.base else []
+    if c.put_back is not None:
+        says.append(f"put back to {c.put_back}")
+    if c.renewed:
+        says.append("renewed")
+    text = f"{c.journal} {c.seq} {c.at} {c.hash.hex()} {', '.join(says) or 'mark'}"
     return hmac.digest(key, text.encode(), "sha256")

@@ -53,6 +53,7 @@ class Kind(enum.Enum):
     ACCOUNT = "account"  # data.change: added, password, roles, disabled, enabled, second-factor, ...
     TOKEN = "token"  # of the API: data.change says added or revoked
     WEBHOOK = "webhook"  # what a hook could not be told
+    SECRET = "secret"  # from here on another one is in force
     ERASED = "erased"  # retention: private parts or content are gone
 
 

@@ -10,10 +10,11 @@ Pure. Never here: where entries are kept (store), or how one becomes a link (cha
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from smtpguard.audit.agreement import Agreement, Lost, Parted
 from smtpguard.audit.chain import GENESIS, Clear, Entry, Seal, link, parsed
 from smtpguard.audit.checkpoint import Checkpoint
 
@@ -30,10 +31,20 @@ class Bad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a walk over the whole chain found. ``entries`` is how many were seen."""
+    """What a walk over the whole chain found. ``entries`` is how many were seen.
+
+    What is no fault of the chain, and should be known all the same: ``lost``, what was signed and is not in it since the store
+    was put back; ``renewed``, the entry since which the secret is in force, so that what names people before it could not be
+    held against its digests (0: it always was); ``others``, other journals of which there are checkpoints beside this one's;
+    ``unreadable``, how many lines there are no checkpoint.
+    """
 
     entries: int
     first_bad: Bad | None = None
+    lost: tuple[Lost, ...] = ()
+    renewed: int = 0
+    others: tuple[str, ...] = ()
+    unreadable: int = 0
 
     @property
     def ok(self) -> bool:
@@ -61,64 +72,75 @@ class Retention(Protocol):
 
 def verify(
     entries: Iterable[tuple[Entry, Clear | None]],
-    checkpoints: Sequence[Checkpoint],
+    agreement: Agreement,
     seal: Seal,
     retention: Retention,
     *,
     end: End | None = None,
+    renewed: int = 0,
     met: Callable[[Entry], None] = lambda entry: None,
 ) -> Proof:
-    """Walk the chain once, in order. ``checkpoints`` are genuine ones (checkpoint.genuine) of this journal.
+    """Walk the chain once, in order. ``agreement``: with the checkpoints of this journal.
 
-    Each entry comes with its clear values, or None where they are not there. A chain that retention has trimmed begins after a
-    checkpoint that says so (``base``), and may be trimmed ahead of the walk as well. ``end``: what it must reach. ``met`` hears of
-    every entry that is as it was written.
+    Each entry comes with its clear values, or None where they are not there; before ``renewed`` they were sealed under another
+    secret. A chain that retention has trimmed begins after a checkpoint that says so (``base``), and may be trimmed ahead of the
+    walk as well. ``end``: what it must reach. ``met`` hears of every entry that is as it was written.
     """
-    marks = {c.seq: c for c in checkpoints}
     stream = iter(entries)
     seen, seq, prev = 0, 0, GENESIS
-    agreed = trimmed = 0  # the last checkpoint that agreed; up to where entries may be gone
+    trimmed = 0  # up to where entries may be gone
 
     def bad(at: int, problem: str) -> Proof:
-        return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem))
+        return Proof(entries=seen, first_bad=Bad(seq=at, problem=problem), renewed=renewed)
 
     for entry, clear in stream:
-        if entry.seq > seq + 1 and (base := _base(entry, seq, marks.get(entry.seq - 1), retention)) is not None:
-            seq, prev = base.seq, base.hash
-            trimmed = agreed = seq
+        if entry.seq > seq + 1 and (base := _base(entry, seq, agreement, retention)) is not None:
+            trimmed = seq = base.seq
+            prev = base.hash
+            agreement.skips(seq)
         if entry.seq <= trimmed:
             continue
         seen += 1
-        problem = _problem(entry, seq, prev, stream) or _unfit(entry, clear, seal, retention)
+        problem = _problem(entry, seq, prev, stream) or _unfit(entry, clear, seal, retention, renewed)
         if problem is not None:
             return bad(min(entry.seq, seq + 1), problem)
         seq, prev = entry.seq, entry.hash
-        mark = marks.get(seq)
-        if mark is not None:
-            if mark.hash != entry.hash:
-                return bad(seq, f"recomputed: the chain differs from its signed checkpoint at {seq}, somewhere after {agreed}")  # fmt: skip
-            agreed = seq
+        agreement.meets(seq, prev)
         if end is not None and seq == end.seq and end.hash != entry.hash:
             return bad(seq, "replaced: the journal's head is another entry of this number")
         met(entry)
-    last = max(marks, default=0)
-    known = max(last, end.seq if end is not None else 0)
-    if known > seq and (base := retention.base()) is not None:
-        seq = max(seq, base.seq)
-    if last > seq:
-        return bad(seq + 1, f"the tail is cut: a signed checkpoint knows entries up to {last}")
-    if known > seq:
-        return bad(seq + 1, f"the tail is cut: the journal had entries up to {known}")
-    return Proof(entries=seen)
+    known = max([*agreement.seqs[-1:], end.seq if end is not None else 0])
+    if known > seq and (cut := retention.base()) is not None and cut.seq > seq:
+        seq = cut.seq
+        agreement.skips(seq)
+    parted, lost = agreement.ends()
+    if parted:
+        return bad(*_parted(parted[0], seq))
+    if end is not None and end.seq > seq:
+        return bad(seq + 1, f"the tail is cut: the journal had entries up to {end.seq}")
+    return Proof(entries=seen, lost=lost, renewed=renewed)
 
 
-def _base(entry: Entry, seq: int, mark: Checkpoint | None, retention: Retention) -> Checkpoint | None:
+def _base(entry: Entry, seq: int, agreement: Agreement, retention: Retention) -> End | None:
     """After which the chain goes on, where there is nothing between ``seq`` and ``entry`` since retention has trimmed it."""
     base = retention.base()
     if base is not None and base.seq > seq:
-        return base
-    at_the_beginning = seq == 0 and mark is not None and mark.base and mark.hash == entry.prev
-    return mark if at_the_beginning else None
+        return End(seq=base.seq, hash=base.hash)
+    at_the_beginning = seq == 0 and agreement.begins(entry.seq - 1, entry.prev)
+    return End(seq=entry.seq - 1, hash=entry.prev) if at_the_beginning else None
+
+
+def _parted(parted: Parted, last: int) -> tuple[int, str]:
+    """What it means that the chain, which ends with ``last``, does not agree with a checkpoint."""
+    seq = parted.mark.seq
+    if not parted.signed_here:
+        problem = "a checkpoint that does not agree was not signed here: it is forged, or of another secret"
+    elif seq > last:
+        problem = f"the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {seq}"
+        seq = last + 1
+    else:
+        problem = f"recomputed, or put back and gone on: the chain differs from its signed checkpoint at {seq}, somewhere after {parted.agreed}"  # fmt: skip
+    return seq, problem
 
 
 def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Clear | None]]) -> str | None:
@@ -141,11 +163,12 @@ def _problem(entry: Entry, seq: int, prev: bytes, rest: Iterator[tuple[Entry, Cl
     return "inserted: the entry belongs to no chain"
 
 
-def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention) -> str | None:
-    """What is wrong with the clear values of an entry that is one of the chain; None if nothing."""
+def _unfit(entry: Entry, clear: Clear | None, seal: Seal, retention: Retention, renewed: int) -> str | None:
+    """What is wrong with the clear values of an entry that is one of the chain; None if nothing, as far as anybody can say."""
     if clear is None:
         return None if _nameless(entry) or retention.erased(entry.seq) else "private values are missing"
-    return None if _fits(entry, clear, seal) else "edited: private values do not fit their digests"
+    fits = entry.seq < renewed or _fits(entry, clear, seal)
+    return None if fits else "edited: private values do not fit their digests"
 
 
 def _nameless(entry: Entry) -> bool:
@@ -163,8 +186,8 @@ class Sources:
     """The entries that a report is made of, by number and hash, to be met again on the walk that proves the chain: a report of
     a million messages has millions of them, so they take 40 octets each. What was read of each must be what its hash says."""
 
-    def __init__(self, seal: Seal) -> None:
-        self._seal = seal
+    def __init__(self, seal: Seal, renewed: int = 0) -> None:
+        self._seal, self._renewed = seal, renewed
         self._seqs = array("Q")
         self._hashes = bytearray()
         self._nameless = 0  # the last whose clear values were not there
@@ -176,7 +199,7 @@ class Sources:
         self._hashes += entry.hash
         if link(entry.prev, entry.seq, entry.at, entry.kind, entry.id, entry.body) != entry.hash:
             self._found(entry.seq, "edited: the entry does not fit its hash")
-        elif clear is not None and not _fits(entry, clear, self._seal):
+        elif clear is not None and entry.seq >= self._renewed and not _fits(entry, clear, self._seal):
             self._found(entry.seq, "edited: private values do not fit their digests")
         elif clear is None and not _nameless(entry):
             self._nameless = max(self._nameless, entry.seq)
@@ -207,7 +230,7 @@ class Sources:
         bad = self._bad
         if bad is None and self._nameless and not retention.erased(self._nameless):
             bad = Bad(seq=self._nameless, problem="private values are missing")
-        return Proof(entries=proof.entries, first_bad=bad) if proof.ok and bad is not None else proof
+        return replace(proof, first_bad=bad) if proof.ok and bad is not None else proof
 
     def _found(self, seq: int, problem: str) -> None:
         if self._bad is None or seq < self._bad.seq:

@@ -20,6 +20,9 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.config.documents import POLICY
+from smtpguard.console.incidentrow import proof_row
+from smtpguard.console.proofwords import noted
+from smtpguard.console.speech import Speech
 
 PAGE = 1000
 _GONE = (
@@ -51,12 +54,12 @@ def verify(context: Context, as_json: bool) -> None:
     proof = context.run(work())
     bad = proof.first_bad
     if as_json or context.json:
-        first = None if bad is None else {"seq": bad.seq, "problem": bad.problem}
-        context.say({"ok": proof.ok, "entries": proof.entries, "first_bad": first})
-    elif bad is None:
-        click.echo(f"The journal is whole: {proof.entries:,} entries.")
+        context.say(proof_row(proof))
     else:
-        click.echo(f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
+        whole = f"The journal is whole: {proof.entries:,} entries."
+        click.echo(whole if bad is None else f"The journal is not what was written. Entry {bad.seq}: {bad.problem}.")
+        for line in noted(proof, Speech()):
+            click.echo(f"{line[0].upper()}{line[1:]}.")
     if bad is not None:
         raise click.exceptions.Exit(1)
 

@@ -47,10 +47,22 @@ def command(context: Context, file: Path | None, live: bool, as_json: bool) -> N
         from smtpguard.cli.live import tell  # DNS and SMTP, which nothing else here needs
 
         fine = tell(context, checked.settings, checked.policy, as_json=as_json) and fine
+    elif checked.settings is not None and not live:
+        fine = _store(context, checked.settings, as_json=as_json or context.json) and fine
     elif live and fine:
         raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
     if not fine:
         raise click.exceptions.Exit(1)
+
+
+def _store(context: Context, settings: Settings, *, as_json: bool) -> bool:
+    """Where it is a file it is looked at in any case."""
+    if not (settings.state / "checkpoints").exists():
+        return True
+    from smtpguard.app.stands import near  # a database driver, which nothing else here needs
+    from smtpguard.cli.live import store
+
+    return not near(settings) or context.run(store(context, settings, as_json=as_json))
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:

@@ -60,19 +60,27 @@ def command() -> None:
 def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) -> None:
     """What was held, newest first."""
 
-    async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]]]:
+    async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]], list[str]]:
         async with context.services() as services:
             holds = await _newest(services, [State(s) for s in states], limit)
-            return holds, await services.freezes.holding_up(*holds)
+            return holds, await services.freezes.holding_up(*holds), await _stands_still(services)
 
-    holds, frozen = context.run(work())
+    holds, frozen, still = context.run(work())
     if as_json or context.json:
         for hold in holds:
             context.say(row(hold, frozen.get(hold.hold_id, ())))
         return
     if not holds:
         click.echo("Nothing is held." if not states else "Nothing is in that state.")
-        return
+    else:
+        _table(holds, frozen)
+    for why in still:
+        click.echo(why)
+    if frozen:
+        click.echo("What is approved and frozen goes out when it is thawed.")
+
+
+def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
     table = [("ID", "STATE", "HELD", "REACHES", "FROM", "SUBJECT")]
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
@@ -84,8 +92,6 @@ def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) ->
         click.echo(
             "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[5]]).rstrip()
         )
-    for freeze in dict.fromkeys(f for stopped in frozen.values() for f in stopped):
-        click.echo(f"Frozen: {in_force([freeze])}. What is approved and frozen goes out when that is thawed.")
 
 
 @command.command()
@@ -216,6 +222,13 @@ def _run(context: Context, work: Callable[[Services], Awaitable[None]], hold_id:
         raise NotFine(str(refused)) from None
     except KeyError:
         raise NotFine(f"nothing is held as {hold_id}") from None
+
+
+async def _stands_still(services: Services) -> list[str]:
+    """Whoever looks at what waits should know of it; also of what nobody has written down yet."""
+    found = services.store.put_back
+    told = [] if found is None else [f"Nothing goes out before somebody thaws it: {found}."]
+    return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.standing()]
 
 
 async def _newest(services: Services, states: Sequence[State], limit: int) -> list[Hold]:

@@ -1,12 +1,14 @@
-"""What ``check --live`` says: how the real relay and the list sources answer, and which ways around the guard are open.
+"""What ``check --live`` says: how the store stands, how the real relay and the list sources answer, and which ways around the guard
+are open.
 
-Never here: the asking (app.probe).
+Never here: the asking (app.stands, app.probe).
 """
 
 from __future__ import annotations
 
 import click
 
+from smtpguard.app.finding import Finding, State
 from smtpguard.cli.context import Context
 from smtpguard.config.settings import Settings
 from smtpguard.policy.parse import Policy
@@ -21,15 +23,27 @@ def tell(context: Context, settings: Settings, policy: Policy, *, as_json: bool 
 
 
 async def _tell(context: Context, settings: Settings, policy: Policy, as_json: bool) -> bool:
-    from smtpguard.app.finding import State
     from smtpguard.app.probe import look
 
-    fine = True
+    fine = await store(context, settings, as_json=as_json)
     async for finding in look(settings, policy):
-        fine = fine and finding.state not in (State.WRONG, State.OPEN)
-        state = finding.state.value
-        if as_json:
-            context.say({"about": finding.about, "state": state, "text": finding.text})
-        else:
-            click.echo(click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
+        fine = _said(context, finding, as_json) and fine
     return fine
+
+
+async def store(context: Context, settings: Settings, *, as_json: bool) -> bool:
+    """A line a finding on the store, and whether it may go on as it is."""
+    from smtpguard.app.stands import stands
+
+    well = [_said(context, finding, as_json) for finding in await stands(settings)]
+    return all(well)
+
+
+def _said(context: Context, finding: Finding, as_json: bool) -> bool:
+    """Whether it is well."""
+    state = finding.state.value
+    if as_json:
+        context.say({"about": finding.about, "state": state, "text": finding.text})
+    else:
+        click.echo(click.style(f"{_MARKS[state]:<6}", fg=_COLOURS[state]) + finding.text)
+    return finding.state not in (State.WRONG, State.OPEN)

@@ -20,7 +20,7 @@ from smtpguard.audit.report import Report
 from smtpguard.audit.timeline import Step
 from smtpguard.console import rulewords, sayings
 from smtpguard.console.ports import Found
-from smtpguard.console.proofwords import problem
+from smtpguard.console.proofwords import not_in_it, noted, problem
 from smtpguard.console.reporting import Made
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
@@ -322,6 +322,8 @@ class _Telling:
                 "what the rules of the policy {sha256} are for: it is not kept any more, or this version does not read it",
                 sha256=sha256[:12],
             )
+        for lost in self.found.proof.lost if self.found.proof is not None else ():
+            yield not_in_it(lost, said)
         if self.found.proof is None:
             yield said("whether the journal is whole: nobody asked for the proof")
         if End.DEFERRED in report.ends:
@@ -344,6 +346,7 @@ class _Telling:
                 problem=problem(bad.problem, said),
             )
         parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
+        parts[1:1] = noted(found.proof, said) if found.proof is not None else ()
         if (mark := found.checkpoint) is not None:
             parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=_moment(instant(mark.at))))
         return "; ".join(parts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from smtpguard.audit.chain import Clear, instant
 from smtpguard.audit.fate import Sum
+from smtpguard.audit.proof import Proof
 from smtpguard.audit.timeline import Step
 from smtpguard.console.incident import DECISIONS, asked_in_words, what_is_frozen
 from smtpguard.console.reporting import Made
@@ -38,11 +39,7 @@ def row(made: Made) -> dict[str, Any]:
             "signed_seq": found.checkpoint.seq if found.checkpoint is not None else None,
             "signed_at": _z(instant(found.checkpoint.at)) if found.checkpoint is not None else None,
         },
-        "proof": None if proof is None else {
-            "ok": proof.ok,
-            "entries": proof.entries,
-            "first_bad": None if proof.first_bad is None else {"seq": proof.first_bad.seq, "problem": proof.first_bad.problem},
-        },
+        "proof": None if proof is None else proof_row(proof),
         "first_at": _z(report.first),
         "last_at": _z(report.last),
         "messages": report.messages,
@@ -81,6 +78,30 @@ def _list(one: ListThen | None) -> dict[str, str | None]:
 
 def _z(at: datetime) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def proof_row(proof: Proof) -> dict[str, Any]:
+    """``lost``: what was signed and is not there since the store was put back. ``renewed``: the entry since which the secret is in
+    force, null where it always was."""
+    bad = proof.first_bad
+    return {
+        "ok": proof.ok,
+        "entries": proof.entries,
+        "first_bad": None if bad is None else {"seq": bad.seq, "problem": bad.problem},
+        "lost": [
+            {
+                "seq": lost.seq,
+                "at": _z(instant(lost.at)),
+                "through": lost.through,
+                "signed_at": _z(instant(lost.signed_at)),
+                "since": None if lost.since is None else _z(instant(lost.since)),
+            }
+            for lost in proof.lost
+        ],
+        "renewed": proof.renewed or None,
+        "others": list(proof.others),
+        "unreadable": proof.unreadable,
+    }
 
 
 def _sum(some: Sum) -> dict[str, Any]:

@@ -1,17 +1,27 @@
-"""What is wrong with a journal, as people read it. Never here: how that is found out (audit.proof)."""
+"""What a proof says of a journal, as people read it: what is wrong, and what is not and should be known all the same.
+
+Never here: how that is found out (audit.proof).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from smtpguard.audit.agreement import Lost
+from smtpguard.audit.chain import instant
+from smtpguard.audit.proof import Proof
 from smtpguard.console.speech import Speech
 
 PROBLEMS: Mapping[str, str] = {
-    "recomputed: the chain differs from its signed checkpoint at #, somewhere after #": "recomputed: the chain differs from its signed checkpoint at {0}, somewhere after {1}",
+    "recomputed, or put back and gone on: the chain differs from its signed checkpoint at #, somewhere after #": "recomputed, or put back and gone on: the chain differs from its signed checkpoint at {0}, somewhere after {1}",
     "replaced: the journal's head is another entry of this number": "replaced: the journal's head is another entry of this number",
-    "the tail is cut: a signed checkpoint knows entries up to #": "the tail is cut: a signed checkpoint knows entries up to {0}",
+    "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to #": "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {0}",
     "the tail is cut: the journal had entries up to #": "the tail is cut: the journal had entries up to {0}",
+    "a checkpoint that does not agree was not signed here: it is forged, or of another secret": "a checkpoint that does not agree was not signed here: it is forged, or of another secret",
+    "a checkpoint in the database cannot be read": "a checkpoint in the database cannot be read",
+    "the journal was replaced: a checkpoint in the database knows another one": "the journal was replaced: a checkpoint in the database knows another one",
+    "the journal was replaced, or the state folder was another store's before": "the journal was replaced, or the state folder was another store's before",
     "missing: entry # is gone": "missing: entry {0} is gone",
     "missing: entries # to # are gone": "missing: entries {0} to {1} are gone",
     "replaced: this entry does not follow the one before it": "replaced: this entry does not follow the one before it",
@@ -23,7 +33,7 @@ PROBLEMS: Mapping[str, str] = {
     "edited: private values do not fit their digests": "edited: private values do not fit their digests",
     "edited: the report was made of another entry of this number": "edited: the report was made of another entry of this number",
 }
-"""By what audit.proof says, with # for its numbers."""
+"""By what audit.proof and store.journal say, with # for its numbers."""
 _NUMBER = re.compile(r"\d+")
 
 
@@ -37,3 +47,47 @@ def problem(text: str, said: Speech) -> str:
     for place, number in enumerate(numbers):
         words = words.replace(f"{{{place}}}", said.number(int(number)))
     return words
+
+
+def noted(proof: Proof, said: Speech) -> Iterator[str]:
+    """What is no fault of the journal, and should be known all the same."""
+    for lost in proof.lost:
+        yield said(
+            "the store was put back (entry {seq}, {when}): entries up to {last}, signed until {end}, are not in it",
+            seq=said.number(lost.seq),
+            when=_moment(lost.at),
+            last=said.number(lost.through),
+            end=_moment(lost.signed_at),
+        )
+    if proof.renewed:
+        yield said(
+            "another secret is in force since entry {seq}: names before it could not be held against their digests",
+            seq=said.number(proof.renewed),
+        )
+    if proof.others:
+        names = ", ".join(proof.others)
+        yield said("the state folder has checkpoints of another store as well: journal {names}", names=names)
+    if proof.unreadable:
+        yield said.many(
+            proof.unreadable,
+            "# line of the file of checkpoints cannot be read",
+            "# lines of the file of checkpoints cannot be read",
+        )
+
+
+def not_in_it(lost: Lost, said: Speech) -> str:
+    """Of what time the journal has nothing."""
+    end = _moment(lost.signed_at)
+    if lost.since is None:
+        return said(
+            "what happened until {end}: the store was put back, and the journal of that time is not in it", end=end
+        )
+    return said(
+        "what happened between {begin} and {end}: the store was put back, and some of the journal of that time is not in it",
+        begin=_moment(lost.since),
+        end=end,
+    )
+
+
+def _moment(at: int) -> str:
+    return f"{instant(at):%Y-%m-%d %H:%M:%S} UTC"

@@ -21,6 +21,7 @@ from smtpguard.console import sayings
 from smtpguard.console.desk import Desk
 from smtpguard.console.ports import Person
 from smtpguard.console.speech import Speech, choose
+from smtpguard.console.telling import reason_of
 from smtpguard.policy.admission import Freeze, LedgerError, Selector
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -63,6 +64,7 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
         "titles": titles,
         "what_of": lambda freeze: what_of(freeze, said, titles),
         "kept": partial(kept, said, titles),
+        "reason_of": lambda freeze: reason_of(freeze.reason, said),
         "person": getattr(request.state, "person", None),
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,

@@ -13,6 +13,7 @@ from typing import Any
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Kind
 from smtpguard.console.speech import Speech
+from smtpguard.policy.admission import PUT_BACK
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,6 +40,7 @@ WORDS: Mapping[str, str] = {
     Kind.THAW_ASKED.value: "A thaw was asked for",
     Kind.MAILING.value: "The mailing",
     Kind.POLICY.value: "Another policy in force",
+    Kind.SECRET.value: "Another secret in force",
     Kind.LIST.value: "A list was read",
     Kind.STREAM.value: "A system sends more than was agreed",
     Kind.VIEWED.value: "Looked at",
@@ -137,12 +139,13 @@ def told(entry: Entry, clear: Clear | None, said: Speech) -> Told:
         details += _delivered(data, said)
     kind = said(WORDS[entry.kind]) if entry.kind in WORDS else entry.kind
     more = ", ".join(details)
+    comment = " ".join(private.get("comment", ())) if entry.kind in _SPOKEN else ""
     who = private.get("recipients" if entry.kind == Kind.NOTICE.value else "actor", ())
     return Told(
         at=_EPOCH + timedelta(microseconds=entry.at),
         text=f"{kind}: {more}" if more else kind,
         who=", ".join(who[:1]),
-        words=" ".join(private.get("comment", ())) if entry.kind in _SPOKEN else "",
+        words=reason_of(comment, said),
     )
 
 
@@ -154,3 +157,8 @@ def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:
         ("doubted", "of # recipient nobody knows", "of # recipients nobody knows"),
     )
     return [said.many(n, one, several) for key, one, several in counts if (n := int(data.get(key, 0)))]
+
+
+def reason_of(reason: str, said: Speech) -> str:
+    """Why something stands still: in somebody's own words, or in the guard's, which are said in the reader's language."""
+    return said(reason) if reason == PUT_BACK else reason

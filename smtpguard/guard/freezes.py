@@ -17,7 +17,7 @@ from datetime import timedelta
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.freezehooks import Hook, run
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.policy.admission import Freeze, Gate, LedgerError, Selector
+from smtpguard.policy.admission import ITSELF, Freeze, Gate, LedgerError, Selector
 from smtpguard.policy.approval import LIVE, Hold
 from smtpguard.policy.facts import Facts
 from smtpguard.policy.freezing import held_up_by, stopped_by
@@ -26,8 +26,6 @@ from smtpguard.policy.mailing import Mailing
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-ITSELF = "smtpguard"
-"""Who lifts a freeze whose time is over."""
 FRESH_SECONDS = 1.0
 RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
 LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)

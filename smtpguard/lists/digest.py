@@ -7,6 +7,7 @@ Never here: where digests are kept (index, store).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -72,7 +73,23 @@ def installation_key(path: Path) -> bytes:
     return key
 
 
-def _make(path: Path) -> None:
+def new_key(path: Path, key: bytes) -> Path | None:
+    """Put ``key`` in the place of the installation's secret. What was there stands beside it from then on, under the name that is
+    returned: None where there was none. Raises BadKey."""
+    try:
+        aside = None
+        if path.exists():
+            aside = next(
+                name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.old-{n}")).exists()
+            )
+            path.rename(aside)
+        _make(path, key)
+    except OSError as error:
+        raise BadKey(f"cannot make {path}: {error.strerror}") from None
+    return aside
+
+
+def _make(path: Path, key: bytes | None = None) -> None:
     """Whole or not at all, and never over one that is there: several processes may start at once."""
     if path.exists():
         return
@@ -80,7 +97,7 @@ def _make(path: Path) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_OCTETS))
+            file.write(key or secrets.token_bytes(KEY_OCTETS))
             file.flush()
             os.fsync(file.fileno())
         hand_over(draft, path.parent)

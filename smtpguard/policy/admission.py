@@ -20,6 +20,11 @@ from smtpguard.policy.staging import Progress, Stages
 from smtpguard.policy.verdict import Disposition, Verdict
 from smtpguard.reading.fingerprint import Identity
 
+ITSELF = "smtpguard"
+"""Who lifts a freeze whose time is over, and who freezes where nobody has yet seen what happened."""
+PUT_BACK = "The store was put back to an earlier state: what was sent, decided or frozen since then is not in it."
+"""The reason of a freeze by the guard itself."""
+
 
 class Selector(enum.Enum):
     """What a freeze stops."""
@@ -33,7 +38,8 @@ class Selector(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freeze:
-    """Stand still. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``: None is until lifted."""
+    """Stand still. ``value``: the list's name, the canonical sender, the mailing or the thread; "" for all. ``until``: None is until
+    lifted. ``defers``: what it stops waits at its client, whatever the settings say, so that nobody has to let it go afterwards."""
 
     freeze_id: str
     selector: Selector
@@ -42,6 +48,7 @@ class Freeze:
     by: str
     at: datetime
     until: datetime | None = None
+    defers: bool = False
 
     def stops(
         self, *, lists: frozenset[str], senders: frozenset[str], mailing: str, thread: str, now: datetime

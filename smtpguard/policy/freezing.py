@@ -46,14 +46,16 @@ def held_up_by(hold: Hold, freezes: Iterable[Freeze], now: datetime) -> tuple[Fr
 
 
 def frozen(facts: Facts, live: Live, answer: Action) -> tuple[Freeze, Hit] | None:
-    """The first freeze that stops it, or that nobody can say does not. ``answer``: HOLD or DEFER."""
+    """The first freeze that stops it, or that nobody can say does not; the strictest first. ``answer``: HOLD or DEFER, where the freeze
+    itself does not say."""
     mailing = live.mailing.mailing_id if live.mailing is not None else ""
+    freezes = sorted(live.freezes, key=lambda freeze: not freeze.defers)
     certain = stopped_by(
-        live.freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now
+        freezes, lists=facts.lists, senders=facts.senders, mailing=mailing, thread=facts.thread, now=live.now
     )
     if certain:
         return certain[0], _hit(certain[0], answer, uncertain=False)
-    for freeze in live.freezes:
+    for freeze in freezes:
         if _may_stop(freeze, facts, live):
             return freeze, _hit(freeze, answer, uncertain=True)
     return None
@@ -69,6 +71,7 @@ def _may_stop(freeze: Freeze, facts: Facts, live: Live) -> bool:
 def _hit(freeze: Freeze, answer: Action, *, uncertain: bool) -> Hit:
     """What is held by it waits for people's decision, and goes on by no thaw; they read why somebody froze,
     where that surely means them. What is deferred comes again by itself, and its answer goes to whatever client there is."""
+    answer = Action.DEFER if freeze.defers else answer
     what = " ".join(part for part in (freeze.selector.value, freeze.value) if part)
     # what is observed is chained for good, so whom it names only the detail says
     named = freeze.selector is Selector.SENDER

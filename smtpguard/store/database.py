@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.admission import Full, LedgerError, Unavailable
 from smtpguard.store.failpoint import failpoint
 from smtpguard.store.lock import Chamber
@@ -75,6 +76,8 @@ class Database:
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
+        self.connections = 0
+        """How many there have been for writing: behind another one there may be another server, or another state of it."""
         self._driver: Any = None  # the driver's own connection beneath it
         driver: Any = self._writer.dialect.loaded_dbapi
         self.errors: tuple[type[BaseException], ...] = (SQLAlchemyError, OSError, driver.Error)
@@ -108,9 +111,15 @@ class Database:
 
             @event.listens_for(engine, "connect")
             def timeouts(connection: Any, _: object) -> None:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'")
-                connection.commit()
+                try:
+                    with connection.cursor() as cursor:
+                        cursor.execute(
+                            f"SET statement_timeout = '{BUSY_SECONDS}s'; SET lock_timeout = '{BUSY_SECONDS}s'"
+                        )
+                    connection.commit()
+                except BaseException:  # a server that is about to go; nobody else would close it
+                    connection.close()
+                    raise
 
             begin = ""
         if begin:
@@ -164,6 +173,7 @@ class Database:
 
     def _connected(self) -> Connection:
         connection = self._connection = self._writer.connect()
+        self.connections += 1
         connection.begin()
         self._driver = connection.connection.driver_connection
         return connection
@@ -280,11 +290,24 @@ class Database:
             self._chamber = None
 
 
+def file_of(url: str) -> Path | None:
+    """Where a SQLite database is, None for one that a server has. Raises ValueError."""
+    known = _with_driver(make_url(url))
+    return Path(known.database) if known.get_backend_name() == "sqlite" and known.database else None
+
+
+def is_there(url: str) -> bool:
+    """False: a SQLite database whose file is not there, and which opening it would make. A server is asked by opening it."""
+    file = file_of(url)
+    return file is None or file.exists()
+
+
 def _make(path: Path) -> None:
     """The file, for nobody else to see. One that is there is not even opened: its closing would take away every lock that
     this process has on it (fcntl), and with them what another connection here has written."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        hand_over(path, path.parent)
     except FileExistsError:
         pass
 

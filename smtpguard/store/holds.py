@@ -114,9 +114,10 @@ def attempted(connection: Connection, hold: Hold, attempt: Attempt, now_us: int)
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
-def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> None:
-    """Their clients were answered 250, or after all were not."""
-    connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=answered))
+def acknowledge(connection: Connection, hold_ids: Iterable[str], answered: bool = True) -> int:
+    """Their clients were answered 250, or after all were not. Returns how many of them are there."""
+    done = connection.execute(update(table).where(table.c.hold_id.in_(list(hold_ids))).values(acknowledged=answered))
+    return done.rowcount
 
 
 def find(connection: Connection, hold_id: str) -> Hold | None:

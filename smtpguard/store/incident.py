@@ -66,7 +66,7 @@ class _Search:
         self._up_to_here = entry.c.seq <= walk.head.seq
         self._about = replace(about, ids=about.ids | self._mailings_of(about.ids)) if about.whole else about
         self._case = Case(self._about, walk.seal)
-        self._sources = Sources(walk.seal) if prove else None
+        self._sources = Sources(walk.seal, walk.renewed) if prove else None
         self._first = walk.head.seq + 1  # of the entries that the report is made of
 
     def found(self, now: datetime, progress: Progress | None) -> Found | None:

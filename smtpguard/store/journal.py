@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from smtpguard.audit.chain import Clear, Entry, parsed
 from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
 from smtpguard.audit.event import Kind
 from smtpguard.audit.proof import Bad
+from smtpguard.lists.ownership import hand_over
 from smtpguard.store.batch import Batch
 from smtpguard.store.schema import RARE, checkpoint, clear, entry
 
 FILE = "checkpoints"
 ROWS = select(entry, clear.c.doc).select_from(entry.outerjoin(clear, clear.c.seq == entry.c.seq))
 """Entries with their clear values; each row is a ``pair``."""
+RARE_MARK = checkpoint.c.line.contains('"put_back":') | checkpoint.c.line.contains('"renewed":')
+"""Of the checkpoints in the database: those that say more than where the chain was."""
 _PAGE = 1000
 _EVERYDAY = frozenset({Kind.VERDICT, Kind.OUTCOME})
 
@@ -106,14 +109,27 @@ def _clear_of(doc: str) -> Clear:
     return clear
 
 
-def mark(batch: Batch, *, base: Checkpoint | None = None) -> Checkpoint | None:
-    """Sign where the chain is now (or ``base``); the line goes to the file after the commit. None where nothing is new."""
-    made = base or Checkpoint(journal=batch.head.journal, seq=batch.head.seq, at=batch.now_us, hash=batch.head.hash)
+def mark(
+    batch: Batch, *, base: Checkpoint | None = None, put_back: int | None = None, renewed: bool = False, at: int = 0
+) -> Checkpoint | None:
+    """Sign where the chain is now (or ``base``); the line goes to the file after the commit. None where nothing is new. ``put_back``,
+    ``renewed``: as in Checkpoint, of the last entry. ``at``: not before that time."""
+    made = base or Checkpoint(
+        journal=batch.head.journal,
+        seq=batch.head.seq,
+        at=max(batch.now_us, at),
+        hash=batch.head.hash,
+        put_back=put_back,
+        renewed=renewed,
+    )
     if made.seq == 0:
         return None
     known = batch.connection.execute(select(checkpoint.c.line).where(checkpoint.c.seq == made.seq)).scalar()
-    if known is not None and not made.base:
+    if known is not None and base is None and put_back is None and not renewed:
         return None
+    if known is not None and base is not None:  # what else was said of that entry still is so
+        before = parse(known)
+        made = replace(made, put_back=before.put_back, renewed=before.renewed)
     made = sign(batch.secret, made)
     batch.connection.execute(checkpoint.delete().where(checkpoint.c.seq == made.seq))
     batch.connection.execute(insert(checkpoint).values(seq=made.seq, line=made.line()))
@@ -122,11 +138,16 @@ def mark(batch: Batch, *, base: Checkpoint | None = None) -> Checkpoint | None:
 
 
 def write_line(state_dir: Path, made: Checkpoint) -> None:
-    """Append it to the file: one write, so that processes do not mix their lines."""
+    """Append it to the file: one write, so that processes do not mix their lines; and on a line of its own, whatever a full disk
+    or a machine that lost its power has left of the one before."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(state_dir / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    file = os.open(state_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(file, (made.line() + "\n").encode())
+        size = os.fstat(file).st_size
+        if not size:
+            hand_over(state_dir / FILE, state_dir)
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        os.write(file, ("\n" * torn + made.line() + "\n").encode())
         os.fsync(file)
     finally:
         os.close(file)
@@ -134,9 +155,13 @@ def write_line(state_dir: Path, made: Checkpoint) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """The checkpoints of a journal, and the first that is not what it says."""
+    """The checkpoints that say they are of a journal: those signed here, and those that were not. ``others``: journals that the
+    file knows beside it; ``unreadable``: lines there that are none. ``bad``: what is wrong whatever the chain is."""
 
     genuine: Sequence[Checkpoint]
+    claimed: Sequence[Checkpoint]
+    others: tuple[str, ...]
+    unreadable: int
     bad: Bad | None
 
 
@@ -159,23 +184,35 @@ def trusted(line: str, secret: bytes, journal: str) -> Checkpoint | None:
 
 
 def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]) -> Marks:
-    """Of lines in the database and in the file."""
-    found: dict[int, Checkpoint] = {}
-    bad: Bad | None = None
-    for line, where in [(line, "the database") for line in rows] + [(line, "the file") for line in lines]:
+    """Of lines in the database and in the file. One of the file that is no checkpoint proves nothing, nor that anybody was at it: a
+    machine lost its power, say. Nor does another journal's, if it is younger than this one: for a while another store was used
+    beside the file."""
+    ours: dict[Checkpoint, bool] = {}
+    others: list[Checkpoint] = []
+    bad, unreadable = None, 0
+    for line, filed in [(line, False) for line in rows] + [(line, True) for line in lines]:
         try:
             made = parse(line)
         except ValueError:
-            bad = bad or Bad(seq=0, problem=f"a checkpoint in {where} cannot be read")
+            unreadable += filed
+            bad = bad if filed else bad or Bad(seq=0, problem="a checkpoint in the database cannot be read")
             continue
-        if not genuine(secret, made):
-            bad = bad or Bad(seq=made.seq, problem=f"a checkpoint in {where} was not signed here")
-        elif made.journal != journal:
-            bad = bad or Bad(seq=made.seq, problem="the journal was replaced: a checkpoint knows another one")
-        elif made.seq in found and found[made.seq].hash != made.hash:
+        if made.journal == journal:
+            ours[made] = genuine(secret, made)
+        elif filed:
+            others.append(made)
+        else:
             bad = bad or Bad(
-                seq=made.seq, problem="two checkpoints disagree: the journal was recomputed, or restored and gone on"
+                seq=made.seq, problem="the journal was replaced: a checkpoint in the database knows another one"
             )
-        elif made.seq not in found or made.base:
-            found[made.seq] = made
-    return Marks(genuine=[found[seq] for seq in sorted(found)], bad=bad)
+    signed = [made for made, here in ours.items() if here]
+    first = min((made.at for made in signed), default=None)
+    if any(genuine(secret, made) and (first is None or made.at < first) for made in others):
+        bad = bad or Bad(seq=0, problem="the journal was replaced, or the state folder was another store's before")
+    return Marks(
+        genuine=signed,
+        claimed=[made for made, here in ours.items() if not here],
+        others=tuple(dict.fromkeys(made.journal for made in others)),
+        unreadable=unreadable,
+        bad=bad,
+    )

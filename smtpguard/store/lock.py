@@ -13,13 +13,14 @@ import fcntl
 import os
 from pathlib import Path
 
+from smtpguard.lists.ownership import hand_over
+
 
 class Chamber:
     """One holder at a time, over all processes that name the same path. Not for two threads of one object."""
 
     def __init__(self, path: Path) -> None:
-        self._outer = os.open(f"{path}.next", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._inner = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._outer, self._inner = (_opened(path, Path(f"{path}.{name}")) for name in ("next", "lock"))
 
     def enter(self) -> None:
         fcntl.flock(self._outer, fcntl.LOCK_EX)
@@ -34,3 +35,14 @@ class Chamber:
     def close(self) -> None:
         os.close(self._outer)
         os.close(self._inner)
+
+
+def _opened(path: Path, file: Path) -> int:
+    """Made where it is not there, for whom ``path`` belongs to."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        made = os.open(file, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(file, flags)
+    hand_over(file, path)
+    return made

@@ -22,6 +22,9 @@ class SchemaError(LedgerError):
 class NotSetUp(SchemaError):
     """There is nothing in the database yet."""
 
+    def __init__(self) -> None:
+        super().__init__("the database is not set up yet: smtpguard serve does that")
+
 
 def migrate(url: str) -> None:
     """Upgrade to this version's schema, alone over all processes. Raises SchemaError where the database is newer."""
@@ -49,7 +52,7 @@ def check(connection: Connection) -> None:
     """Raises SchemaError unless the database is exactly of this version."""
     found = revision(connection)
     if found is None:
-        raise NotSetUp("the database is not set up yet: smtpguard serve does that")
+        raise NotSetUp
     if found != SCHEMA:
         older = found < SCHEMA
         raise SchemaError(

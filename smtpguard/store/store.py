@@ -1,15 +1,15 @@
 """The store: the ledger that guard writes in, and what console and command line ask of it. One object a process.
 
-All writing goes through the one writer thread (writer.py); reading has a few threads of its own. ``open_store`` opens it,
-``async with`` closes it. Never here: SQL.
+All writing goes through the one writer thread (writer.py); reading has a few threads of its own. Never here: SQL, or which
+database may be opened (opening).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -53,8 +53,8 @@ from smtpguard.store import (
     walk,
 )
 from smtpguard.store.batch import Batch, read_head
+from smtpguard.store.continuity import Lookout, PutBack
 from smtpguard.store.database import Database
-from smtpguard.store.migrate import bring, check
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.work import Clock
 from smtpguard.store.writer import Writer
@@ -64,17 +64,28 @@ READ_SECONDS = 10.0
 
 
 class Store:
-    """Fits guard.ports.Ledger. Made by ``open_store``."""
+    """Fits guard.ports.Ledger. Made by ``opening.open_store``."""
 
     def __init__(
-        self, database: Database, *, secret: bytes, state_dir: Path, clock: Clock, quota_bytes: int = 0
+        self,
+        database: Database,
+        *,
+        secret: bytes,
+        state_dir: Path,
+        clock: Clock,
+        quota_bytes: int = 0,
+        put_back: PutBack | None = None,
+        renewing: bool = False,
     ) -> None:
+        self.put_back = put_back
+        """What was found when it was opened: whoever writes first lets everything stand still for it."""
         self._database = database
         self._secret = secret
         self._state_dir = state_dir
         self._clock = clock
         self._quota = quota_bytes
-        self._writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir)
+        lookout = Lookout(secret, state_dir, renewing=renewing)
+        self._writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout)
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
         self._closed = False
         self._writer.start()
@@ -314,6 +325,16 @@ class Store:
         made: Checkpoint | None = await self._writer.submit(journal.mark)
         return made
 
+    async def renew(self, event: Event) -> None:
+        """From this entry on the secret that the store was opened with is in force. Who has another one writes nothing more."""
+
+        def step(batch: Batch) -> None:
+            batch.record([event])
+            journal.mark(batch, renewed=True)
+            batch.moved()
+
+        await self._writer.submit(step)
+
     async def retain(self, keep: Retention) -> Erased:
         """One slice of forgetting and sweeping; ``more`` says to call again."""
         erased: Erased = await self._writer.submit(lambda b: retention.erase(b, keep))
@@ -336,40 +357,3 @@ class Store:
 def _verdict(entry: Entry, clear: Clear | None) -> Event:
     private = {role: tuple(values) for role, values in (clear or {}).items()}
     return Event(kind=Kind.VERDICT, id=entry.id, at=entry.time, data=entry.data, private=private)
-
-
-@asynccontextmanager
-async def open_store(
-    url: str,
-    *,
-    secret: bytes,
-    state_dir: Path,
-    clock: Clock,
-    quota_bytes: int = 0,
-    migrate: bool = False,
-    hot: bool = False,
-) -> AsyncIterator[Store]:
-    """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
-
-    With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do. ``hot``: mail waits
-    for what is written through it.
-    """
-
-    def connect() -> Database:
-        database = Database(url, hot=hot)
-        try:
-            if migrate:
-                bring(database)
-            with database.read() as connection:
-                check(connection)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    database = await asyncio.get_running_loop().run_in_executor(None, connect)
-    store = Store(database, secret=secret, state_dir=state_dir, clock=clock, quota_bytes=quota_bytes)
-    try:
-        yield store
-    finally:
-        await store.close()

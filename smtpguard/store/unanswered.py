@@ -25,6 +25,9 @@ class Unanswered:
     def __init__(self) -> None:
         self._works: deque[Work] = deque()
 
+    def __bool__(self) -> bool:
+        return bool(self._works)
+
     def add(self, works: Iterable[Work]) -> None:
         self._works.extend(works)
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
+from smtpguard.audit.agreement import Agreement
 from smtpguard.audit.chain import Clear, Entry, Seal
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Kind
@@ -87,15 +89,19 @@ def observed(open: Open, since: int, until: int, limit: int) -> tuple[int, list[
 
 class Walk:
     """Over the whole journal, up to the ``head`` that it has when this is made. ``lines``: the checkpoints of the file, read before,
-    since a line is written only after its entries are committed. ``signed``: the last checkpoint, where it is what it says."""
+    since a line is written only after its entries are committed. ``signed``: the last checkpoint, where it is what it says.
+    ``renewed``: the entry since which the secret is in force, 0 where it always was."""
 
     def __init__(self, open: Open, secret: bytes, lines: Sequence[str]) -> None:
         self.open, self._secret, self._lines = open, secret, lines
         with open() as connection:
             self.head = read_head(connection)
             line = connection.execute(self._checkpoints().order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
+            rare = connection.execute(self._checkpoints().where(journal.RARE_MARK)).scalars().all()
         self.seal = Seal(secret, self.head.journal)
         self.signed = None if line is None else journal.trusted(line, secret, self.head.journal)
+        known = (journal.trusted(line, secret, self.head.journal) for line in rare)
+        self.renewed = max((made.seq for made in known if made is not None and made.renewed), default=0)
         self._retention = _Retention(open, secret, self.head.journal)
 
     def _checkpoints(self) -> Select[str]:
@@ -109,14 +115,16 @@ class Walk:
         known = journal.marks(self._secret, head.journal, rows, self._lines)
         proof = verify(
             self._entries(progress),
-            known.genuine,
+            Agreement(known.genuine, known.claimed),
             self.seal,
             self._retention,
             end=End(seq=head.seq, hash=head.hash),
+            renewed=self.renewed,
             met=sources.walk() if sources is not None else lambda entry: None,
         )
-        if proof.ok and known.bad is not None:
-            return Proof(entries=proof.entries, first_bad=known.bad)
+        proof = replace(
+            proof, first_bad=proof.first_bad or known.bad, others=known.others, unreadable=known.unreadable
+        )  # fmt: skip
         return proof if sources is None else sources.proved(proof, self._retention)
 
     def _entries(self, progress: Progress | None) -> Iterator[Pair]:

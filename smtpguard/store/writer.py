@@ -26,6 +26,7 @@ from smtpguard.policy.admission import Admission, Busy, Gate, Gone, Item, Ledger
 from smtpguard.store import counting, holds, journal
 from smtpguard.store.admitting import Run, answered_as
 from smtpguard.store.batch import Batch, Step
+from smtpguard.store.continuity import Lookout
 from smtpguard.store.database import BadItem, CommitUnknown, Database
 from smtpguard.store.memory import Memory
 from smtpguard.store.unanswered import Unanswered
@@ -40,7 +41,6 @@ MAX_NOTES = 50_000
 KEEP_SECONDS = 60.0
 PRUNE_ROWS = 1000
 
-
 _WAKE: Any = object()
 _STOP: Any = object()
 
@@ -48,7 +48,7 @@ _STOP: Any = object()
 class Writer:
     """Started by ``start``, fed by ``submit`` and ``note`` from event loops, ended by ``stop``."""
 
-    def __init__(self, database: Database, *, secret: bytes, clock: Clock, state_dir: Path) -> None:
+    def __init__(self, database: Database, *, secret: bytes, clock: Clock, state_dir: Path, lookout: Lookout) -> None:
         self._database = database
         self._secret = secret
         self._state_dir = state_dir
@@ -61,6 +61,7 @@ class Writer:
         self._unanswered = Unanswered()
         self._gate: Gate | None = None
         self._memory = Memory()  # of mailings
+        self._lookout = lookout
         self._kept_house = clock.monotonic()
         self._counted = 0
         self._unsigned = False  # entries of ours that no checkpoint covers yet
@@ -129,7 +130,7 @@ class Writer:
         going = True
         while going:
             works, going = self._take()
-            if works or self._notes or not going:
+            if works or self._notes or (self._unanswered and not going):
                 try:
                     self._serve(works)
                 except Exception as error:  # a fault of ours must not end the only thread that writes
@@ -198,6 +199,8 @@ class Writer:
         """One transaction. An item's own error stays with it; the storage's is raised, and then nothing was written. ``join``
         is called inside it, and may bring more works."""
         with self._database.write() as connection:
+            if self._lookout.elsewhere(self._database.connections):
+                self._gate, self._memory = None, Memory()
             join()
             batch = Batch(
                 connection,
@@ -207,6 +210,7 @@ class Writer:
                 known=self._gate,
                 memory=self._memory,
             )
+            self._lookout.look(batch, self._gate)
             batch.record(notes)
             unanswered = self._unanswered.settle(batch)
             for admitting, some in itertools.groupby(works, key=lambda w: w.item is not None):
@@ -220,9 +224,10 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
+        self._lookout.committed(batch, self._database.connections)
         if unanswered:
             self._unanswered.forget(unanswered)
-        self._unsigned = (self._unsigned or batch.grew) and not batch.signed
+        self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
         for made in batch.signed:
             self._write_line(made)
 
@@ -250,7 +255,9 @@ class Writer:
                 batch = Batch(
                     connection, now=self._clock.now(), secret=self._secret, sqlite=self._database.sqlite, known=None
                 )
+                self._lookout.look(batch, self._gate)
                 journal.mark(batch)
+                batch.finish()
             for made in batch.signed:
                 self._write_line(made)
         except Exception as error:
@@ -304,7 +311,8 @@ class Writer:
             return
         try:
             with self._database.write() as connection:
-                holds.acknowledge(connection, ids)
+                if holds.acknowledge(connection, ids) != len(ids):
+                    raise Unavailable("a hold is not there any more")
         except Exception:
             for work in held:
                 work.error = work.error or Unavailable("the hold could not be acknowledged")

@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 from smtpguard.audit.chain import link
 from smtpguard.audit.event import Kind
 from smtpguard.cli import audit, main
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
+from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.store.making import POLICY, SECRET, Clock, event, item, relays
 
@@ -54,7 +56,7 @@ def rows(result: Result) -> list[dict[str, object]]:
 def test_a_whole_journal(installed: Path) -> None:
     result = run(installed, "verify", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None}
+    assert json.loads(result.stdout) == {"ok": True, "entries": 10, "first_bad": None, **NOTHING_ELSE}
     assert run(installed, "verify").stdout == "The journal is whole: 10 entries.\n"
 
 
@@ -72,7 +74,9 @@ def test_an_edited_entry(installed: Path) -> None:
     result = run(installed, "verify", "--json")
     assert result.exit_code == 1
     problem = "edited: the entry does not fit its hash"
-    assert json.loads(result.stdout) == {"ok": False, "entries": 7, "first_bad": {"seq": 7, "problem": problem}}
+    assert json.loads(result.stdout) == {
+        "ok": False, "entries": 7, "first_bad": {"seq": 7, "problem": problem}, **NOTHING_ELSE,
+    }  # fmt: skip
     told = run(installed, "verify")
     assert told.exit_code == 1
     assert told.stdout == f"The journal is not what was written. Entry 7: {problem}.\n"
@@ -80,9 +84,11 @@ def test_an_edited_entry(installed: Path) -> None:
 
 def test_without_a_store_it_cannot_run(installed: Path) -> None:
     (installed / "guard.db").unlink()
+    (installed / "checkpoints").unlink()
     result = run(installed, "verify")
     assert result.exit_code == 2
     assert "not set up yet" in result.stderr
+    assert not (installed / "guard.db").exists()
 
 
 def test_export_can_be_proved_by_others(installed: Path) -> None:

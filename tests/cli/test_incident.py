@@ -15,6 +15,7 @@ from smtpguard.audit import report
 from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.policy.approval import Choice
+from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.guard.house import DOCUMENTS, KEY, MEMBERS, RAMADAN, Way, house
 
@@ -79,7 +80,7 @@ def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) ->
 def test_the_row_for_programs(story: Path) -> None:
     made = row(story, HOLD)
     assert made["about"] == [HOLD]
-    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None}
+    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None, **NOTHING_ELSE}
     assert (made["messages"], made["again"], made["open"]["messages"]) == (1, 1, 0)
     assert made["ends"] == [{"end": "declined", "messages": 1, "people": 60, "at_least": False, "at_most": False}]
     assert made["writers"][0] == {"role": "From", "address": "anna@example.com", "messages": 1}

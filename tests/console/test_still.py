@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from smtpguard.policy.admission import Selector, Unavailable
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.admission import ITSELF, PUT_BACK, Freeze, Selector, Unavailable
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
@@ -38,6 +39,21 @@ async def test_the_red_button_is_on_every_page(here: Stage) -> None:
         answer = await eva.get(path)
         assert answer.status_code == 200, path
         assert '<a class="button stop" href="/still">' in answer.text, path
+
+
+async def test_why_the_guard_itself_stands_still_is_said_in_the_readers_language(here: Stage) -> None:
+    freeze = Freeze(
+        freeze_id="F1", selector=Selector.ALL, value="", reason=PUT_BACK, by=ITSELF, at=here.home.clock.now(), defers=True
+    )  # fmt: skip
+    private = {"actor": (ITSELF,), "comment": (PUT_BACK,)}
+    told = Event(kind=Kind.FREEZE, id="F1", at=freeze.at, data={"selector": "all", "value": None}, private=private)
+    await here.home.store.freeze(freeze, told)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    for path in ("/held", "/still", "/history/freezes"):
+        assert PUT_BACK in text(await eva.get(path)), path
+        answer = await eva.get(path, **{"accept-language": "sv"})
+        assert "Databasen har återställts till ett tidigare läge" in text(answer), path
+        assert PUT_BACK not in text(answer), path
 
 
 @pytest.mark.parametrize(

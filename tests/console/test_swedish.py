@@ -15,7 +15,9 @@ import pytest
 
 from smtpguard.audit import proof
 from smtpguard.audit.about import About
+from smtpguard.audit.agreement import Lost
 from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.proof import Proof
 from smtpguard.console import proofwords, rulewords, speech, telling
 from smtpguard.console.incident import told
 from smtpguard.console.reporting import at_the_desk
@@ -29,6 +31,7 @@ from smtpguard.policy.facts import FACTS, Count, Fact, Type, Unknown, Value
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.staging import At, Move
+from smtpguard.store import journal
 from tests.console.holding import NEWS, held
 from tests.console.stage import Stage
 from tests.console.test_incident import desk
@@ -140,11 +143,43 @@ def test_what_is_wrong_with_a_journal(silent: Speech) -> None:
 
 def test_every_problem_that_a_proof_can_have_has_its_words() -> None:
     """Read from its source: texts of a problem begin with what was done to the entry."""
-    source = Path(proof.__file__).read_text()
-    heads = ("recomputed", "replaced", "the tail", "missing", "edited", "reordered", "inserted", "private values")
+    source = Path(proof.__file__).read_text() + Path(journal.__file__).read_text()
+    heads = (
+        "a checkpoint",
+        "the journal was",
+        "recomputed",
+        "replaced",
+        "the tail",
+        "missing",
+        "edited",
+        "reordered",
+        "inserted",
+        "private values",
+    )
     texts = re.findall(rf'f?"((?:{"|".join(heads)})[^"\n]*)"', source)
     assert len(texts) > 10
     assert {re.sub(r"\{[^}]*\}", "#", text) for text in texts} == set(proofwords.PROBLEMS)
+
+
+PROVED = Proof(
+    entries=9,
+    lost=(Lost(seq=7, at=9_000_000, through=1200, signed_at=5_000_000, since=1_000_000),
+          Lost(seq=8, at=9_000_000, through=9, signed_at=5_000_000, since=None)),
+    renewed=3, others=("XX",), unreadable=2,
+)  # fmt: skip
+
+
+def test_what_a_proof_says_beside_whether_the_journal_is_whole(silent: Speech) -> None:
+    said = list(proofwords.noted(PROVED, Speech("en")))
+    assert said == [
+        "the store was put back (entry 7, 1970-01-01 00:00:09 UTC): entries up to 1,200, signed until 1970-01-01 00:00:05 UTC, are not in it",
+        "the store was put back (entry 8, 1970-01-01 00:00:09 UTC): entries up to 9, signed until 1970-01-01 00:00:05 UTC, are not in it",
+        "another secret is in force since entry 3: names before it could not be held against their digests",
+        "the state folder has checkpoints of another store as well: journal XX",
+        "2 lines of the file of checkpoints cannot be read",
+    ]
+    for text in (*proofwords.noted(PROVED, silent), *(proofwords.not_in_it(lost, silent) for lost in PROVED.lost)):
+        assert letters(text, "UTC", "XX") == ""
 
 
 async def test_a_report_of_everything_that_can_happen(here: Stage, silent: Speech) -> None:

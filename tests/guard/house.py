@@ -37,7 +37,8 @@ from smtpguard.mail.transaction import Recalled, Transaction
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 from tests.guard.sources import FakeReader, FakeVerifier
 
 KEY = b"0123456789abcdef0123456789abcdef"

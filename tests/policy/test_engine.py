@@ -237,6 +237,15 @@ def test_a_freeze_that_nobody_can_rule_out_stops() -> None:
         assert decide(rules, doubtful, replace(live, now=NOW + timedelta(hours=1))).action is Action.RELAY
 
 
+def test_a_freeze_that_defers_does_so_whatever_the_settings_say_and_whichever_stands_beside_it() -> None:
+    """Nobody decided that this mail should stand still, so nobody is to let it go afterwards."""
+    [stopped] = freeze(Selector.ALL).freezes
+    guards = replace(stopped, freeze_id="G", defers=True)
+    for freezes in ((guards,), (stopped, guards), (guards, stopped)):
+        verdict = decide(ruleset(), Facts(values=TO_A_LIST), Live(now=NOW, freezes=freezes))
+        assert (verdict.action, verdict.hits[0].rule) == (Action.DEFER, "freeze")
+
+
 def test_a_freeze_holds_even_where_the_policy_only_observes_and_a_reject_still_rejects() -> None:
     strict = rule("strict", {"recipients.list_addresses": "any"}, Action.REJECT)
     facts, live = Facts(values=TO_A_LIST), freeze(Selector.ALL)

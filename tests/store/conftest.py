@@ -14,7 +14,8 @@ import psycopg
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, Clock, event
 
 _numbers = itertools.count(1)

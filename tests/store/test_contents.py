@@ -17,8 +17,9 @@ from smtpguard.policy.admission import Change, ContentMissing, Full
 from smtpguard.policy.approval import State
 from smtpguard.store import contents
 from smtpguard.store.batch import Batch
+from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.store import Store
 from tests.store.making import SECRET, Clock, a_hold, held, holds, item, release
 
 

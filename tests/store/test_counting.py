@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Admission, Ask, Item, Live
 from smtpguard.store import counting, writer
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, Clock, Gathered, event, item, relays
 
 HOUR = Ask(fact="sender.customers", key="anna@example.com", window_seconds=3600)

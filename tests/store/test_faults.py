@@ -21,7 +21,7 @@ from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import LedgerError, Unavailable
 from smtpguard.store import work
 from smtpguard.store.migrate import migrate
-from smtpguard.store.store import open_store
+from smtpguard.store.opening import open_store
 from tests.store.conftest import a_server
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
 

@@ -11,7 +11,8 @@ from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Gate, PolicyMoved, Selector, Unavailable
 from smtpguard.policy.mailing import Person
 from smtpguard.reading.fingerprint import Identity
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 from tests.store.making import POLICY, SECRET, T0, Clock, a_freeze, event, item, relays
 
 

@@ -19,8 +19,9 @@ from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store import finding, forgetting
 from smtpguard.store.memory import MOST, Known, Memory
+from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.store import Store
 from tests.store.making import SECRET, Clock, Gathered, event, item, relays
 
 CUSTOMERS = Ask(fact="mailing.customers", key="", window_seconds=DAY)

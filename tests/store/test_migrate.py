@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from smtpguard.store import migrate as migrating
 from smtpguard.store.database import Database
 from smtpguard.store.migrate import SchemaError, migrate
+from smtpguard.store.opening import open_store
 from smtpguard.store.schema import SCHEMA, metadata
-from smtpguard.store.store import open_store
 from tests.store.making import SECRET, Clock
 
 

@@ -23,8 +23,9 @@ from smtpguard.policy.approval import State
 from smtpguard.store import migrate as migrating
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
+from smtpguard.store.opening import open_store
 from smtpguard.store.schema import SCHEMA
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.store import Store
 from tests.store.making import (
     CONTENT,
     RELEASED,

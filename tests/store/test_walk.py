@@ -20,8 +20,9 @@ from smtpguard.policy.admission import Unavailable
 from smtpguard.store import database, incident, walk
 from smtpguard.store.batch import Batch
 from smtpguard.store.incident import Found
+from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.store import Store
 from tests.store.making import SECRET, Clock, event
 from tests.store.test_journal import filled, tamper
 

@@ -22,7 +22,8 @@ from smtpguard.policy.admission import Admission, Busy, Change, Full, Gone, Unav
 from smtpguard.policy.approval import State
 from smtpguard.store import database, journal, work, writer
 from smtpguard.store.batch import Batch
-from smtpguard.store.store import Store, open_store
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
 from tests.store.making import (
     CONTENT,
     POLICY,

@@ -235,10 +235,25 @@ class FirstBad(BaseModel):
     problem: str
 
 
+class Lost(BaseModel):
+    """Entry ``seq`` says that the store was put back: entries up to ``through``, signed after ``since`` and until ``signed_at``, are
+    not in it."""
+
+    seq: int
+    at: Time
+    through: int
+    signed_at: Time
+    since: Time | None
+
+
 class Verified(BaseModel):
     ok: bool
     entries: int
     first_bad: FirstBad | None
+    lost: list[Lost]
+    renewed: int | None = Field(description="The entry since which the secret is in force; null where it always was.")
+    others: list[str] = Field(description="Other journals that the state folder has checkpoints of.")
+    unreadable: int
 
 
 class Me(BaseModel):

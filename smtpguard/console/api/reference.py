@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 
 from smtpguard.console.api.entry import Call, Operation
-from smtpguard.console.api.models import FirstBad, ListRow, Lists, Me, PolicyRule, PolicyShown, Verified
+from smtpguard.console.api.models import ListRow, Lists, Me, PolicyRule, PolicyShown, Verified
 from smtpguard.console.api.problems import Refusal
+from smtpguard.console.incidentrow import proof_row
 from smtpguard.policy.people import Scope
 
 
@@ -69,12 +70,7 @@ async def verify(call: Call) -> Verified:
         raise Refusal(409, "The journal is being verified already: ask again later.")
     async with running:
         proof = await call.services.verify()
-    bad = proof.first_bad
-    return Verified(
-        ok=proof.ok,
-        entries=proof.entries,
-        first_bad=FirstBad(seq=bad.seq, problem=bad.problem) if bad is not None else None,
-    )
+    return Verified.model_validate(proof_row(proof))
 
 
 OPERATIONS = (

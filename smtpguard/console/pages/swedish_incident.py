@@ -139,6 +139,13 @@ _NOT_KNOWN = {
     "not looked for": "har inte sökts",
     "the journal is whole, each of its {n} entries checked": "journalen är hel, var och en av dess {n} poster är kontrollerad",
     "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}": "JOURNALEN ÄR INTE VAD SOM SKREVS: post {seq}: {problem}",
+    "the store was put back (entry {seq}, {when}): entries up to {last}, signed until {end}, are not in it": "databasen har återställts till ett tidigare läge (post {seq}, {when}): poster till och med {last}, signerade till {end}, finns inte i den",
+    "another secret is in force since entry {seq}: names before it could not be held against their digests": "en annan hemlighet gäller sedan post {seq}: namn före den gick inte att jämföra med sina kontrollvärden",
+    "the state folder has checkpoints of another store as well: journal {names}": "tillståndsmappen har också kontrollpunkter från en annan databas: journal {names}",
+    "# line of the file of checkpoints cannot be read": "# rad i filen med kontrollpunkter går inte att läsa",
+    "# lines of the file of checkpoints cannot be read": "# rader i filen med kontrollpunkter går inte att läsa",
+    "what happened until {end}: the store was put back, and the journal of that time is not in it": "vad som hände till {end}: databasen har återställts till ett tidigare läge, och journalen från den tiden finns inte i den",
+    "what happened between {begin} and {end}: the store was put back, and some of the journal of that time is not in it": "vad som hände mellan {begin} och {end}: databasen har återställts till ett tidigare läge, och en del av journalen från den tiden finns inte i den",
     "up to entry {seq}, {hash}": "till och med post {seq}, {hash}",
     "entry {seq} signed {when}": "post {seq} signerad {when}",
 }
@@ -188,10 +195,14 @@ _SEEN = {
 }
 
 _PROBLEMS = {
-    "recomputed: the chain differs from its signed checkpoint at {0}, somewhere after {1}": "omräknad: kedjan skiljer sig från sin signerade kontrollpunkt vid {0}, någonstans efter {1}",
+    "recomputed, or put back and gone on: the chain differs from its signed checkpoint at {0}, somewhere after {1}": "omräknad, eller återställd och fortsatt: kedjan skiljer sig från sin signerade kontrollpunkt vid {0}, någonstans efter {1}",
     "replaced: the journal's head is another entry of this number": "utbytt: journalens sista post är en annan med samma nummer",
-    "the tail is cut: a signed checkpoint knows entries up to {0}": "slutet är borta: en signerad kontrollpunkt känner poster till och med {0}",
+    "the tail is cut, or this is an older copy: a signed checkpoint knows entries up to {0}": "slutet är borta, eller så är detta en äldre kopia: en signerad kontrollpunkt känner poster till och med {0}",
     "the tail is cut: the journal had entries up to {0}": "slutet är borta: journalen hade poster till och med {0}",
+    "a checkpoint that does not agree was not signed here: it is forged, or of another secret": "en kontrollpunkt som inte stämmer är inte signerad här: den är förfalskad, eller från en annan hemlighet",
+    "a checkpoint in the database cannot be read": "en kontrollpunkt i databasen går inte att läsa",
+    "the journal was replaced: a checkpoint in the database knows another one": "journalen är utbytt: en kontrollpunkt i databasen känner en annan",
+    "the journal was replaced, or the state folder was another store's before": "journalen är utbytt, eller så hörde tillståndsmappen till en annan databas förut",
     "missing: entry {0} is gone": "saknas: post {0} är borta",
     "missing: entries {0} to {1} are gone": "saknas: posterna {0} till {1} är borta",
     "replaced: this entry does not follow the one before it": "utbytt: posten följer inte på den före",

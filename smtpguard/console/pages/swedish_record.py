@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from smtpguard.policy.admission import PUT_BACK
+
 _SAYINGS = {
     "It waits for a decision.": "Det väntar på beslut.",
     "It is approved, and is being sent.": "Det är godkänt och skickas nu.",
@@ -95,6 +97,8 @@ _TELLING = {
     "Thawed": "Upptinat",
     "A thaw was asked for": "Någon bad om upptining",
     "Another policy in force": "Nya regler i kraft",
+    "Another secret in force": "En ny hemlighet gäller",
+    PUT_BACK: "Databasen har återställts till ett tidigare läge: vad som sedan dess har sänts, beslutats eller stoppats finns inte i den.",
     "A list was read": "En lista lästes",
     "Looked at": "Visat",
     "Exported": "Exporterat",

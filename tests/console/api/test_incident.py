@@ -25,6 +25,7 @@ from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role, Scope
 from smtpguard.store.people import People
+from tests.audit.chaining import NOTHING_ELSE
 from tests.cli.installing import install
 from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, EVA, NEWS
@@ -90,7 +91,7 @@ async def test_what_it_says(told: tuple[Stage, str]) -> None:
     made = (await (await operator(here))("POST", PATH, {"senders": [ANNA], "names": True})).json()
     assert made["about"] == [f"mail from {ANNA}"]
     assert made["made_at"] == "2026-03-02T09:00:00Z"
-    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None}
+    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None, **NOTHING_ELSE}
     assert made["ends"] == [{"end": "declined", "messages": 1, "people": 2, "at_least": False, "at_most": False}]
     assert made["subjects"] == [{"text": "SV: lunch", "messages": 1}]
     assert "Mail between colleagues never goes to a customer list" in [rule["purpose"] for rule in made["rules"]]

@@ -1,0 +1,60 @@
+"""How the store of an installation stands, for who looks before anything is started: whether it is the one that the state folder
+knows, and what stands still in it.
+
+Never here: finding that out (store.continuity), or printing (cli).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from smtpguard.app.files import CannotStart, store_url
+from smtpguard.app.finding import Finding, State
+from smtpguard.app.services import opened
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
+from smtpguard.store.continuity import PutBack
+from smtpguard.store.database import file_of
+from smtpguard.store.journal import FILE as CHECKPOINTS
+from smtpguard.store.migrate import SchemaError
+
+
+def near(settings: Settings) -> bool:
+    """Whether it is a file, of which this user may know."""
+    try:
+        file = file_of(store_url(settings))
+    except (Broken, ValueError):  # said elsewhere
+        return False
+    return file is not None and all(_ours(path) for path in (file, settings.secret_file))
+
+
+def _ours(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK) or (os.access(path.parent, os.R_OK | os.W_OK) and not path.exists())
+
+
+async def stands(settings: Settings) -> list[Finding]:
+    """Nothing where nothing was ever served."""
+    if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
+        return []
+    try:
+        async with opened(settings) as (store, _):
+            return list(_found(settings, store.put_back, (await store.gate()).freezes))
+    except (CannotStart, LedgerError) as e:
+        state = State.UNKNOWN if isinstance(e, SchemaError) else State.WRONG
+        return [Finding(about="store", state=state, text=str(e))]
+
+
+def _found(settings: Settings, put_back: PutBack | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:
+    if put_back is not None:
+        yield Finding(about="store", state=State.WRONG, text=f"{put_back}; nothing goes out before somebody thaws it")
+    for freeze in freezes:
+        since = f"{freeze.selector.value} {freeze.value}".strip()
+        text = f"frozen: {since}, since {freeze.at:%Y-%m-%d %H:%M} UTC, by {freeze.by}: {freeze.reason}"
+        yield Finding(about="store", state=State.WRONG if freeze.reason == PUT_BACK else State.FINE, text=text)
+    if put_back is None and not freezes:
+        yield Finding(
+            about="store", state=State.FINE, text=f"{settings.store.url} is the store that {settings.state} belongs to"
+        )

@@ -1,0 +1,92 @@
+"""Opening a store: the one that is meant, at this version, or one sentence that says why not.
+
+Never here: what a store does (store), or what is looked for (continuity, migrate).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from smtpguard.policy.admission import Unavailable
+from smtpguard.store import continuity
+from smtpguard.store.continuity import PutBack
+from smtpguard.store.database import Database, is_there
+from smtpguard.store.migrate import NotSetUp, bring, check, revision
+from smtpguard.store.store import Store
+from smtpguard.store.work import Clock
+
+
+def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> PutBack | None:
+    """What the state folder says of the database, as it is before it is brought to this version."""
+    if revision(connection) is not None:
+        return continuity.look(connection, secret, state_dir, renewing=renewing)
+    continuity.unmade(secret, state_dir)
+    return None
+
+
+def _close(opening: asyncio.Future[tuple[Database, PutBack | None]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].close()
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    *,
+    secret: bytes,
+    state_dir: Path,
+    clock: Clock,
+    quota_bytes: int = 0,
+    migrate: bool = False,
+    hot: bool = False,
+    renewing: bool = False,
+) -> AsyncIterator[Store]:
+    """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
+
+    With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do. ``hot``: mail waits
+    for what is written through it. Raises Foreign and OtherSecret, before anything is written, where ``state_dir`` or ``secret``
+    is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``.
+    """
+
+    def connect() -> tuple[Database, PutBack | None]:
+        if not is_there(url):
+            continuity.unmade(secret, state_dir)
+            if not migrate:
+                raise NotSetUp
+        database = Database(url, hot=hot)
+        try:
+            with database.read() as connection:
+                put_back = _known(connection, secret, state_dir, renewing=renewing)
+            if migrate:
+                bring(database)
+            with database.read() as connection:
+                check(connection)
+            if unwanted.is_set():
+                raise Unavailable("nobody waits for it any more")
+        except BaseException:
+            database.close()
+            raise
+        return database, put_back
+
+    unwanted = threading.Event()
+    opening = asyncio.get_running_loop().run_in_executor(None, connect)
+    try:
+        database, put_back = await asyncio.shield(opening)
+    except asyncio.CancelledError:  # the thread goes on, and what it opens is nobody's
+        unwanted.set()
+        opening.add_done_callback(_close)
+        raise
+    store = Store(
+        database, secret=secret, state_dir=state_dir, clock=clock, quota_bytes=quota_bytes, put_back=put_back,
+        renewing=renewing,
+    )  # fmt: skip
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,188 @@
+"""Whether checkpoints agree with a chain: after a store was put back, what is excused, and what never is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.audit.agreement import Agreement, Lost
+from smtpguard.audit.chain import GENESIS
+from smtpguard.audit.checkpoint import Checkpoint, genuine, parse, sign
+from smtpguard.audit.proof import Proof, verify
+from tests.audit.chaining import SEAL, SECRET, Kept, Pairs, chain
+
+
+class Store:
+    """A chain that grows, is signed and put back; every line that was ever signed is kept, as in the file."""
+
+    def __init__(self) -> None:
+        self.pairs: Pairs = []
+        self.lines: list[Checkpoint] = []
+        self.times = 0
+
+    def grow(self, n: int) -> None:
+        prev = self.pairs[-1][0].hash if self.pairs else GENESIS
+        self.times += 1
+        self.pairs += chain(n, prev=prev, first=len(self.pairs) + 1, mood=f"of {self.times}")
+
+    def sign(self, **says: int) -> Checkpoint:
+        self.times += 1
+        last = self.pairs[-1][0]
+        unsigned = Checkpoint(
+            journal="journal", seq=last.seq, at=self.times, hash=last.hash, put_back=says.get("put_back")
+        )
+        made = sign(SECRET, unsigned)
+        self.lines.append(made)
+        return made
+
+    def put_back(self, to: int) -> None:
+        """To the first ``to`` entries; then it is noticed, where there is anything to notice it by."""
+        self.pairs = self.pairs[:to]
+        agreement = Agreement(self.lines)
+        for entry, _ in self.pairs:
+            agreement.meets(entry.seq, entry.hash)
+        parted, _ = agreement.ends()
+        if parted:
+            self.grow(1)
+            self.sign(put_back=parted[0].agreed)
+
+    def proof(self, pairs: Pairs | None = None) -> Proof:
+        return verify(self.pairs if pairs is None else pairs, Agreement(self.lines), SEAL, Kept())
+
+
+def put_back_once() -> Store:
+    store = Store()
+    store.grow(10)
+    store.sign()
+    store.grow(5)
+    store.sign()
+    store.put_back(12)
+    return store
+
+
+def test_what_was_signed_and_is_gone_is_told_and_is_no_fault() -> None:
+    store = put_back_once()
+    first, second, said = store.lines
+    assert (said.seq, said.put_back) == (13, 10)
+    store.grow(9)
+    store.sign()
+    proof = store.proof()
+    assert (proof.ok, proof.entries) == (True, 22)
+    assert proof.lost == (Lost(seq=13, at=said.at, through=15, signed_at=second.at, since=first.at),)
+
+
+def test_nobody_else_can_excuse_it() -> None:
+    store = put_back_once()
+    *others, said = store.lines
+    store.lines = [*others, replace(said, mac=b"forged")]
+    agreement = Agreement([line for line in store.lines if genuine(SECRET, line)], store.lines[-1:])
+    assert not verify(store.pairs, agreement, SEAL, Kept()).ok
+
+
+def test_what_was_signed_before_the_place_where_it_agrees_is_never_excused() -> None:
+    """Nor what is signed afterwards."""
+    store = put_back_once()
+    assert not store.proof(chain(9, mood="forged") + store.pairs[9:]).ok
+    store.grow(4)
+    store.sign()
+    found = store.proof(store.pairs[:15]).first_bad
+    assert found is not None
+    assert found.problem.startswith("the tail is cut")
+
+
+def test_one_that_says_so_on_a_branch_that_is_gone_itself_excuses_nothing() -> None:
+    store = put_back_once()
+    store.grow(6)
+    store.sign()
+    assert not store.proof(store.pairs[:12]).ok
+    store.put_back(12)
+    proof = store.proof()
+    assert proof.ok
+    assert [(lost.seq, lost.through) for lost in proof.lost] == [(13, 19)]
+
+
+def test_one_of_another_secret_proves_nothing_and_must_agree_all_the_same() -> None:
+    store = Store()
+    store.grow(10)
+    made = sign(b"another" * 5, Checkpoint(journal="journal", seq=5, at=1, hash=store.pairs[4][0].hash))
+    assert verify(store.pairs, Agreement([], [made]), SEAL, Kept()).ok
+    for wrong in (replace(made, seq=6), replace(made, seq=11)):
+        found = verify(store.pairs, Agreement([], [wrong]), SEAL, Kept()).first_bad
+        assert found is not None
+        assert "was not signed here" in found.problem
+
+
+def test_what_was_sealed_under_another_secret_is_not_held_against_this_one() -> None:
+    pairs = chain(10)
+    pairs[4] = (pairs[4][0], {"from": ["somebody.else@example.com"]})
+    assert not verify(pairs, Agreement([]), SEAL, Kept(), renewed=5).ok
+    proof = verify(pairs, Agreement([]), SEAL, Kept(), renewed=6)
+    assert (proof.ok, proof.renewed) == (True, 6)
+    pairs[2] = (pairs[2][0], None)
+    found = verify(pairs, Agreement([]), SEAL, Kept(), renewed=6).first_bad
+    assert found is not None, "that it is gone can be said without a secret"
+    assert found.problem == "private values are missing"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {},
+        {"base": True},
+        {"put_back": 0},
+        {"put_back": 41},
+        {"renewed": True},
+        {"base": True, "put_back": 3, "renewed": True},
+    ],
+)
+def test_what_a_checkpoint_says_is_signed(says: dict[str, int]) -> None:
+    made = sign(SECRET, Checkpoint(journal="journal", seq=44, at=7, hash=b"h" * 32, **says))  # type: ignore[arg-type]
+    assert parse(made.line()) == made
+    assert genuine(SECRET, made)
+    for other in ({"base": not made.base}, {"put_back": 42}, {"renewed": not made.renewed}, {"at": 8}):
+        assert not genuine(SECRET, replace(made, **other))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "1", '{"journal": "j", "seq": 1, "at"', '{"journal": "j"}'])
+def test_half_a_line_is_no_checkpoint(line: str) -> None:
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        parse(line)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("grow"), st.integers(1, 6)),
+        st.tuples(st.just("sign"), st.just(0)),
+        st.tuples(st.just("put back"), st.integers(0, 30)),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@given(steps, st.integers(0, 100))
+@settings(max_examples=200, deadline=None)
+def test_however_often_it_is_put_back_it_is_provable_and_nothing_else_is(
+    steps: list[tuple[str, int]], where: int
+) -> None:
+    store = Store()
+    store.grow(1)
+    for what, n in steps:
+        if what == "grow":
+            store.grow(n)
+        elif what == "sign" and store.pairs:
+            store.sign()
+        elif what == "put back":
+            store.put_back(min(n, len(store.pairs)))
+    store.grow(1)
+    store.sign()
+    assert store.proof().ok
+    at = where % len(store.pairs)
+    assert not store.proof(store.pairs[:at]).ok, "a cut tail"
+    forged = store.pairs[:at] + chain(
+        len(store.pairs) - at, prev=store.pairs[at - 1][0].hash if at else GENESIS, first=at + 1, mood="forged"
+    )
+    assert not store.proof(forged).ok, "recomputed from there on"

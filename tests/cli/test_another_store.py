@@ -1,0 +1,346 @@
+"""A store that was put back, another one, or another secret: what the commands say of it, and with which status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app.files import read_settings
+from smtpguard.app.services import services
+from smtpguard.app.start import prepare
+from smtpguard.cli import main
+from smtpguard.policy.admission import PUT_BACK
+
+POLICY = """\
+version: 1
+organization: {name: Example AB, domains: [example.com]}
+groups: {some: [eva@example.com, omar@example.com]}
+approvals: {from: [some], each: 1}
+lists: {}
+rules:
+  - {id: large, when: {recipients.total: ">= 900"}, then: hold}
+"""
+
+
+class Installation:
+    """A folder with everything in it; commands are run in this process."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+        self.config = folder / "smtpguard.yaml"
+        (folder / "policy.yaml").write_text(POLICY)
+        self.use("guard.db")
+
+    def use(self, database: str) -> None:
+        self.config.write_text(
+            f'listen: {{smtp: [{{address: 127.0.0.1, port: 0}}]}}\nstore: {{url: "sqlite:///var/{database}"}}\n'
+        )
+
+    def start(self) -> None:
+        """As ``serve`` does, before its parts."""
+        asyncio.run(prepare(read_settings(self.config), by="root", parts=()))
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["-c", str(self.config), *words])
+        told = self._capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "var"
+
+    @property
+    def secret(self) -> Path:
+        return self.state / "secret"
+
+    def copy(self) -> Path:
+        made = self.folder / "copy.db"
+        with sqlite3.connect(self.state / "guard.db") as source, sqlite3.connect(made) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+        return made
+
+    def put_back(self, copy: Path) -> None:
+        for old in self.state.glob("guard.db*"):
+            old.unlink()
+        shutil.copy(copy, self.state / "guard.db")
+
+
+@pytest.fixture
+def here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Installation:
+    made = Installation(tmp_path, capsys)
+    made.start()
+    return made
+
+
+@pytest.fixture
+def put_back(here: Installation) -> Iterator[Installation]:
+    """To a state without the freeze that somebody had put in force meanwhile; nothing was started since."""
+    copy = here.copy()
+    assert here.run("freeze", "--all", "--reason", "Wrong mail")[0] == 0
+    here.put_back(copy)
+    yield here
+    status, out, _ = here.run("--json", "audit", "verify")
+    assert (status, json.loads(out)["ok"], len(json.loads(out)["lost"])) == (0, True, 1)
+
+
+def test_a_store_that_was_put_back_is_told_before_anything_is_written(put_back: Installation) -> None:
+    status, out, _ = put_back.run("held", "list")
+    first, second = out.splitlines()
+    assert (status, first) == (0, "Nothing is held.")
+    assert second.startswith(
+        "Nothing goes out before somebody thaws it: the store was put back to an earlier state: its journal ends at "
+    )
+    status, out, _ = put_back.run("check")
+    assert status == 1
+    assert "WRONG the store was put back to an earlier state" in out
+    status, out, _ = put_back.run("audit", "verify")
+    assert status == 1
+    assert out == (
+        "The journal is not what was written. Entry 3: the tail is cut, or this is an older copy: a signed checkpoint knows "
+        "entries up to 3.\n"
+    )
+    put_back.start()
+
+
+def test_a_store_that_was_put_back_stands_still_until_somebody_thaws_it(
+    put_back: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_back.start()
+    assert "everything stands still until it is thawed" in caplog.text
+    put_back.start()
+    first, second = put_back.run("held", "list")[1].splitlines()
+    assert first == "Nothing is held."
+    assert second.startswith("Frozen: everything (by smtpguard since ")
+    assert second.endswith(f" UTC: {PUT_BACK}).")
+    status, out, _ = put_back.run("check")
+    assert status == 1
+    assert f"by smtpguard: {PUT_BACK}" in out
+    status, out, _ = put_back.run("--json", "check")
+    assert (status, json.loads(out)["state"]) == (1, "wrong")
+    _, out, _ = put_back.run("thaw", "--all")
+    assert out.startswith("Lifted: everything, frozen by smtpguard at ")
+    status, out, err = put_back.run("check")
+    assert (status, err) == (0, "")
+    assert out.endswith(f"/guard.db is the store that {put_back.state} belongs to\n")
+    put_back.start()
+    assert put_back.run("held", "list") == (0, "Nothing is held.\n", "")
+    status, out, _ = put_back.run("audit", "verify")
+    assert status == 0
+    first, second = out.splitlines()
+    assert first.startswith("The journal is whole: ")
+    assert second.startswith("The store was put back (entry 3, ")
+    assert ": entries up to 3, signed until " in second
+
+
+def test_the_first_command_that_writes_lets_everything_stand_still(put_back: Installation) -> None:
+    """Whoever follows the page and freezes first has two freezes then, and one thaw."""
+    assert put_back.run("freeze", "--all", "--reason", "Restored")[0] == 0
+    assert put_back.run("held", "list")[1].count("Frozen: everything") == 2
+    status, out, _ = put_back.run("thaw", "--all")
+    assert (status, out.count("Lifted")) == (0, 2)
+
+
+def test_a_report_says_of_what_time_the_journal_has_nothing(put_back: Installation) -> None:
+    put_back.start()
+    status, out, _ = put_back.run("incident", "report", "--since", "1d")
+    assert (status, out) == (1, ""), "no message fits"
+
+
+# another store
+
+
+def foreign(here: Installation, database: str) -> str:
+    return (
+        f"smtpguard: sqlite:///{here.state}/{database} is not the store that {here.state} belongs to: {here.state}/checkpoints has the "
+        "journal "
+    )
+
+
+@pytest.mark.parametrize("command", [("serve",), ("held", "list"), ("users", "list"), ("audit", "verify"), ("reload",)])
+def test_another_url_is_no_new_beginning(here: Installation, command: tuple[str, ...]) -> None:
+    before = (here.state / "checkpoints").read_bytes()
+    here.use("gaurd.db")
+    status, out, err = here.run(*command)
+    assert (status, out) == (2, "")
+    assert err.startswith(foreign(here, "gaurd.db"))
+    assert err.endswith(
+        f"Correct store.url; or, to begin anew with this store, first move {here.state}/checkpoints away\n"
+    )
+    assert err.count("\n") == 1
+    assert not list(here.state.glob("gaurd.db*")), "nothing is left of it"
+    here.use("guard.db")
+    assert here.run("audit", "verify")[0] == 0
+    assert (here.state / "checkpoints").read_bytes() == before
+
+
+def test_check_says_it_too(here: Installation) -> None:
+    here.use("gaurd.db")
+    status, out, _ = here.run("check")
+    assert status == 1
+    assert f"WRONG {foreign(here, 'gaurd.db').removeprefix('smtpguard: ')}" in out
+    (here.state / "checkpoints").rename(here.state / "checkpoints.old")
+    assert here.run("check")[0] == 0
+    here.start()
+    assert here.run("audit", "verify")[0] == 0
+
+
+def test_check_of_what_was_never_served_says_nothing_of_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Installation(tmp_path, capsys)
+    status, out, err = made.run("check")
+    assert (status, err) == (0, "")
+    assert "belongs to" not in out
+    assert not made.state.exists()
+
+
+def test_check_of_a_user_who_may_not_look_says_nothing_of_a_store(
+    here: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtpguard.app.stands._ours", lambda path: False)
+    status, out, _ = here.run("check")
+    assert status == 0
+    assert "belongs to" not in out
+
+
+# another secret
+
+
+def test_another_secret_is_refused_and_nobody_is_accused(here: Installation) -> None:
+    kept = here.secret.read_bytes()
+    here.secret.write_bytes(secrets.token_bytes(32))
+    for command in (
+        ("serve",),
+        ("audit", "verify"),
+        ("held", "list"),
+        ("freeze", "--all", "--reason", "x"),
+        ("reload",),
+    ):
+        status, out, err = here.run(*command)
+        assert (status, out) == (2, ""), command
+        assert err == (
+            f"smtpguard: {here.secret} is not the one, and what sqlite:///{here.state}/guard.db has was written with that secret: "
+            "put it back. If it is lost, or somebody else has it, smtpguard renew-secret puts a new one in force\n"
+        )
+    assert here.run("check")[0] == 1
+    here.secret.write_bytes(kept)
+    here.start()
+    assert here.run("audit", "verify")[0] == 0
+
+
+def test_a_secret_that_is_gone_is_not_made_anew(here: Installation) -> None:
+    kept = here.secret.read_bytes()
+    here.secret.unlink()
+    for command in (("serve",), ("held", "list"), ("audit", "verify")):
+        status, _, err = here.run(*command)
+        assert status == 2
+        assert err.startswith(f"smtpguard: {here.secret} is not there, and what ")
+        assert not here.secret.exists()
+    here.secret.write_bytes(kept)
+    assert here.run("audit", "verify")[0] == 0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_secret_is_renewed_and_nothing_is_lost(here: Installation, lost: bool) -> None:
+    before = here.secret.read_bytes()
+    if lost:
+        here.secret.unlink()
+    status, out, err = here.run("renew-secret")
+    assert (status, err) == (0, "")
+    first, second = out.splitlines()
+    assert first == f"{here.secret} is new" + ("." if lost else f"; what was there is {here.secret}.old-1 now.")
+    assert second.startswith("Start smtpguard serve again, on every host")
+    assert here.secret.read_bytes() != before
+    assert here.secret.stat().st_mode & 0o777 == 0o600
+    assert lost or (here.state / "secret.old-1").read_bytes() == before
+    here.start()
+    assert here.run("held", "list") == (0, "Nothing is held.\n", "")
+    status, out, _ = here.run("audit", "verify")
+    assert status == 0
+    assert out.splitlines()[1:] == [
+        "Another secret is in force since entry 3: names before it could not be held against their digests."
+    ]
+    status, out, _ = here.run("--json", "renew-secret")
+    aside = "secret.old-1" if lost else "secret.old-2"
+    assert (status, json.loads(out)) == (0, {"secret_file": str(here.secret), "old": str(here.state / aside)})
+    _, out, _ = here.run("--json", "audit", "verify")
+    assert (json.loads(out)["ok"], json.loads(out)["renewed"]) == (True, 5)
+    entries = [json.loads(line) for line in here.run("audit", "export")[1].splitlines()]
+    assert [e["kind"] for e in entries if e["kind"] == "secret"] == ["secret"] * 2
+
+
+def test_a_renewal_that_is_cut_off_is_done_again(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is new, the journal does not say so: refused, until somebody renews it once more."""
+    from smtpguard.policy.admission import Full
+    from smtpguard.store.store import Store
+
+    async def full(*_: object) -> None:
+        raise Full("no space left for the database")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Store, "renew", full)
+        assert here.run("renew-secret")[0] == 2
+    assert here.run("serve")[0] == 2
+    assert here.run("renew-secret")[0] == 0
+    here.start()
+    assert here.run("audit", "verify")[0] == 0
+
+
+def test_a_secret_that_cannot_be_replaced_stays(here: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    status, _, err = here.run("renew-secret")
+    assert (status, err) == (2, f"smtpguard: cannot make {here.secret}: Permission denied\n")
+    assert here.run("audit", "verify")[0] == 0
+
+
+def test_without_a_store_there_is_nothing_to_renew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Installation(tmp_path, capsys)
+    status, _, err = made.run("renew-secret")
+    assert status == 2
+    assert "not set up yet" in err
+    assert not made.secret.exists()
+
+
+# whose the files are
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_what_root_makes_belongs_to_whom_the_folder_belongs(here: Installation) -> None:
+    """After a restore the first command may be root's, and the service is to read what it made."""
+    copy = here.copy()
+    for file in here.state.iterdir():
+        if file.is_file() and file.name != "secret":
+            file.unlink()
+    shutil.copy(copy, here.state / "guard.db")
+    for file in (here.state, *here.state.rglob("*")):
+        os.chown(file, 65534, 65534)
+    assert here.run("freeze", "--all", "--reason", "Restored")[0] == 0
+    assert {file.name: file.stat().st_uid for file in here.state.rglob("*") if file.stat().st_uid != 65534} == {}
+    assert {"checkpoints", "guard.db.lock", "guard.db.next"} <= {file.name for file in here.state.iterdir()}
+
+
+def test_services_are_refused_as_commands_are(here: Installation) -> None:
+    from smtpguard.app.files import CannotStart
+
+    here.secret.write_bytes(secrets.token_bytes(32))
+
+    async def work() -> None:
+        async with services(read_settings(here.config)):
+            pass
+
+    with pytest.raises(CannotStart):
+        asyncio.run(work())

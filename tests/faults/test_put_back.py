@@ -1,0 +1,131 @@
+"""A store that is put back to an earlier state, on both engines, beside processes that stand and that run: what was sent since
+then is not sent again without a person's word, and ordinary mail waits at its client meanwhile."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from smtpguard.policy.admission import PUT_BACK
+from tests.faults.machine import ANNA, RAMADAN, Machine, machine, synced
+from tests.faults.mta import Mta
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import mail, story
+from tests.store.conftest import a_server
+
+PETER = "peter@partner.example"
+ID = "story@example.com"
+CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'guard'"
+
+
+def held(guard: Machine) -> str:
+    done = Mta(guard).deliver(story(ID), ANNA, RAMADAN)
+    assert "Held" in done.text, guard.said()
+    guard.idle()
+    return done.text.split()[-1]
+
+
+def notices(recorder: Recorder) -> int:
+    return len([m for m in recorder.messages if not m.field(b"X-Smtpguard-Release")])
+
+
+def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
+    """It was noticed; the outbox was gone through, since a notice of then has gone out once more; and mail waits at its client."""
+    until(lambda: notices(recorder) > told, 30, "the notice to be sent again; " + guard.said())
+    assert len(recorder.releases(ID)) == 1, "nobody has said that it may go out twice"
+    assert "the store was put back to an earlier state" in guard.log.read_text()
+    done = Mta(guard).once(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER)
+    assert (done.code, done.text[:6]) == (451, "4.7.1 "), done
+    assert recorder.with_id("ordinary@example.com") == []
+    assert PUT_BACK in guard.run("held", "list").stdout
+
+
+def goes_on(guard: Machine, recorder: Recorder) -> None:
+    """A person says so: then it is the second copy that they have let go."""
+    guard.run("thaw", "--all")
+    until(lambda: len(recorder.releases(ID)) == 2, 30, "what somebody has let go; " + guard.said())
+    assert Mta(guard).deliver(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER).code == 250
+    told = json.loads(guard.run("--json", "audit", "verify").stdout)
+    assert (told["ok"], len(told["lost"])) == (True, 1), told
+
+
+def test_a_file_that_is_put_back(tmp_path: Path) -> None:
+    with machine(tmp_path) as (guard, recorder):
+        hold = held(guard)
+        guard.stop()
+        guard.approve(hold)
+        var, copy = guard.root / "var", tmp_path / "copy.db"
+        subprocess.run(["sqlite3", str(var / "guard.db"), f".backup {copy}"], check=True)
+        guard.start()
+        until(lambda: recorder.releases(ID), 30, "the release; " + guard.said())
+        guard.idle()
+        guard.stop()
+        for old in var.glob("guard.db*"):
+            old.unlink()
+        shutil.copy(copy, var / "guard.db")
+        told = notices(recorder)
+        guard.start()
+        stands_still(guard, recorder, told)
+        guard.stop()
+        guard.start()
+        assert guard.run("held", "list").stdout.count("Frozen") == 1, "it is said once"
+        goes_on(guard, recorder)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    with a_server() as running:
+        yield running
+
+
+def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) -> None:
+    """Nobody stopped them. Their state folders are each their own."""
+    postgres = server.get_uri().replace(":@", "@")
+    url = postgres.replace("/postgres?", "/guard?")
+
+    def tell(*statements: str) -> None:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    tell("CREATE DATABASE guard")
+    with Recorder() as recorder:
+        first = Machine(tmp_path / "first", recorder.port, store=url)
+        synced(first)
+        second = Machine(tmp_path / "second", recorder.port, store=url)
+        (second.root / "var").mkdir(mode=0o700)
+        shutil.copy(first.root / "var" / "secret", second.root / "var" / "secret")
+        with first, second:
+            hold = held(second)
+            first.stop()
+            second.stop()
+            first.approve(hold)
+            tell(CUT_OFF, "CREATE DATABASE copy TEMPLATE guard")
+            first.start()
+            second.start()
+            until(lambda: recorder.releases(ID), 30, "the release; " + first.said() + second.said())
+            first.idle()
+            told = notices(recorder)
+            tell(
+                "DROP DATABASE guard WITH (FORCE)",
+                "CREATE DATABASE guard TEMPLATE copy",
+            )
+            noticed = until(
+                lambda: [g for g in (first, second) if "everything stands still" in g.log.read_text()],
+                30,
+                "somebody to notice",
+            )
+            stands_still(noticed[0], recorder, told)
+            for guard in (first, second):
+                guard.until(lambda g=guard: g._greets(), "it to run")
+                assert Mta(guard).once(mail(to=PETER, message_id="o@example.com"), ANNA, PETER).code == 451
+            assert first.run("held", "list").stdout.count("Frozen") == 1, "the other one knows of it"
+            goes_on(second, recorder)
+            first.verified()

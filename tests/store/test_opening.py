@@ -1,0 +1,49 @@
+"""Opening a store that nobody waits for any more: what a thread has opened by then is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from smtpguard.store import opening
+from smtpguard.store.database import Database
+from smtpguard.store.opening import open_store
+from tests.store.making import SECRET, Clock
+
+
+@pytest.mark.parametrize("when", ["while it is opened", "when it is open"])
+async def test_one_that_is_given_up(when: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+    real, close = opening.check, Database.close
+
+    def slow(connection: object) -> None:
+        under_way.set()
+        go_on.wait(20)
+        real(connection)  # type: ignore[arg-type]
+
+    def closing(self: Database) -> None:
+        close(self)
+        closed.set()
+
+    monkeypatch.setattr(opening, "check", slow)
+    monkeypatch.setattr(Database, "close", closing)
+
+    async def work() -> None:
+        async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True):
+            raise AssertionError("nobody waits for it")
+
+    task = asyncio.create_task(work())
+    await asyncio.to_thread(under_way.wait, 20)
+    if when == "while it is opened":
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+    else:
+        task.cancel()
+        go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(closed.wait, 20)
