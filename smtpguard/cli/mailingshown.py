@@ -75,7 +75,7 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
         "Came for",
         f"{_many(mailing.customers, 'customer')} in {_many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
     )
-    on_its_way = f", {people.admitted:,} more on the way" if people.admitted else ""
+    on_its_way = f", {people.admitted:,} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
     yield from _named("Sent to", f"{_many(people.relayed)}{on_its_way}")
     yield from _named("In doubt", f"for {_many(people.doubted)}: the relay may have it" if people.doubted else "")
     stored = f", {_many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""

@@ -36,7 +36,7 @@ BECAME: Mapping[End, str] = {
     End.DELIVERED: "delivered: the relay took it",
     End.RELEASED: "delivered after people had approved it",
     End.IN_DOUBT: "in doubt: nobody knows whether the relay took it",
-    End.ON_ITS_WAY: "approved, and on its way",
+    End.ON_ITS_WAY: "approved, and not out yet",
     End.WAITING: "held: people are still to decide",
     End.UNDELIVERED: "approved, and it could not be delivered to them",
     End.GRANTED: "a test that people approved, of which nothing is sent",

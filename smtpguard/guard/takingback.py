@@ -116,7 +116,11 @@ def _why_not(hold: Hold, outgoing: Outgoing) -> str:
         return (
             f"it was only a test: what its approval lets pass, mailings reject or reopen {hold.mailing_id} takes back"
         )
-    return f"it is {hold.state.value} already"
+    said = f"it is {hold.state.value} already"
+    if hold.state not in LET_GO:
+        return said
+    coming = f"; what still comes of it, mailings reject or reopen {hold.mailing_id} stops" if hold.mailing_id else ""
+    return f"{said}: what is out, nobody can take back{coming}"
 
 
 def _change(

@@ -69,6 +69,7 @@ def test_what_is_approved_of_it_is_rejected(campaign: Stage) -> None:
     assert f"approved; it goes out when this is thawed: the mailing {row['id']} (by " in approved.output
     shown = campaign.run(mailings, "show", row["id"]).output
     assert f"Frozen:    what is not out goes out when this is thawed: the mailing {row['id']} (by " in shown
+    assert "Sent to:   4 people, 4 more once thawed" in shown
     silent = campaign.run(mailings, "reject", row["id"], "--as", EVA)
     assert (silent.exit_code, "say why it is taken back" in silent.stderr) == (1, True)
     [back] = campaign.rows(mailings, "reject", row["id"], "--as", EVA, "--comment", "Wrong text")

@@ -332,16 +332,18 @@ async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = ""
 
 
 @pytest.mark.parametrize(
-    ("language", "button", "sentence", "after"),
+    ("language", "button", "beside", "sentence", "after"),
     [
         (
             "en",
+            "once thawed",
             "It is not sent at once. It goes out, exactly as it was written, when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00). Until then it can be taken back.",
             "It is approved, and has not gone. It goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:00).",
             "Your approval counts.",
         ),
         (
             "sv",
+            "när det tinats upp",
             "Det skickas inte genast. Det skickas, precis som det skrevs, när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00). Tills dess kan det tas tillbaka.",
             "Det är godkänt och har inte gått iväg. Det skickas när detta tinas upp: allt (fryst av root, mån 2 mars kl. 09:00).",
             "Ditt godkännande är räknat.",
@@ -349,13 +351,14 @@ async def frozen(here: Stage, selector: Selector = Selector.ALL, value: str = ""
     ],
 )
 async def test_while_a_freeze_stands_nobody_is_told_that_it_goes_now(
-    here: Stage, language: str, button: str, sentence: str, after: str
+    here: Stage, language: str, button: str, beside: str, sentence: str, after: str
 ) -> None:
     hold = await held(here, NEWS)
     await frozen(here)
     eva = await looks(here, EVA, hold)
     page = text(await eva.get(f"/held/{hold.hold_id}", **{"accept-language": language}))
     assert button in page
+    assert beside in page
     assert "at once" not in page.replace("not sent at once", "")
     done = await votes(eva, hold, "approve")
     page = text(await eva.get(done.headers["location"], **{"accept-language": language}))

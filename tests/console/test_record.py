@@ -114,6 +114,8 @@ async def test_what_was_decided_of_a_mailing_can_be_taken_back(here: Stage) -> N
     await here.home.freeze()
     page = text(await eva.get(f"/mailings/{mailing_id}"))
     assert "What is not out goes out when this is thawed: everything (frozen by root, Mon 2 Mar at 09:0" in page
+    assert "once thawed, to" in page
+    assert "on its way to" not in page
     assert "What is approved and has not gone waits for a decision again" in page
     done = await eva.post(f"/mailings/{mailing_id}", move="reopen")
     page = text(await eva.get(done.headers["location"]))

@@ -238,16 +238,18 @@ class House:
         await gathering.open()
         return dict((await gathering.ask(ask)).values) if ask else dict(gathering.facts.values)
 
-    async def freeze(self, selector: Selector = Selector.ALL, value: str = "", *, seen: bool = True) -> None:
+    async def freeze(
+        self, selector: Selector = Selector.ALL, value: str = "", *, id: str = "F1", seen: bool = True
+    ) -> None:
         """``seen``: the watch has read of it."""
         now = self.clock.now()
-        stop = Freeze(freeze_id="F1", selector=selector, value=value, reason="a fire", by="root", at=now)
-        await self.store.freeze(stop, Event(kind=Kind.FREEZE, id="F1", at=now))
+        stop = Freeze(freeze_id=id, selector=selector, value=value, reason="a fire", by="root", at=now)
+        await self.store.freeze(stop, Event(kind=Kind.FREEZE, id=id, at=now))
         if seen:
             await self.watch.read()
 
-    async def thaw(self) -> None:
-        await self.store.thaw("F1", Event(kind=Kind.THAW, id="F1", at=self.clock.now()))
+    async def thaw(self, id: str = "F1") -> None:
+        await self.store.thaw(id, Event(kind=Kind.THAW, id=id, at=self.clock.now()))
         await self.watch.read()
 
     async def events(self, id: str) -> list[tuple[str, dict[str, Any]]]:

@@ -127,8 +127,11 @@ async def test_while_it_is_being_sent_it_is_refused_and_says_what_helps(office: 
     await office.step()
     assert said == ["it is being sent already: a freeze stops what is not out"] * 2
     assert (await office.state(hold_id), office.relay.has(RAMADAN)) == (State.RELEASED, 1)
-    with pytest.raises(Conflict, match="it is released already"):
+    with pytest.raises(Conflict) as refused:
         await rejects(office.home, hold_id, comment="")
+    said = [str(refused.value).replace((await office.home.store.hold(hold_id)).mailing_id, "ID")]  # type: ignore[union-attr]
+    gone = "it is released already: what is out, nobody can take back"
+    assert said == [f"{gone}; what still comes of it, mailings reject or reopen ID stops"]
 
 
 async def test_leased_by_somebody_who_died_it_can_be_taken_back_once_that_has_lapsed(office: Office) -> None:
@@ -401,7 +404,7 @@ async def test_some_of_it_has_gone(spring: Campaign) -> None:
     assert await arrived(spring) == 3
     told = [d for _, d in await notices(spring.home) if d["outcome"] == "rejected"]
     assert {(d["back"], d["gone"]) for d in told} == {(5, 3)}, "and nobody is told that nothing was sent"
-    with pytest.raises(Conflict, match="it is released already"):
+    with pytest.raises(Conflict, match="released already: what is out, nobody can take back"):
         await spring.approvals.vote(entry.hold_id, REJECT, approver=EVA, by="test", comment="Once more")
 
 

@@ -16,7 +16,7 @@ from playwright.async_api import Page, expect
 
 from smtpguard.guard.links import Link, Links
 from smtpguard.mail.notice import Letterhead, Notice, Stationery
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
 from tests.guard.house import KEY, RAMADAN
@@ -125,6 +125,27 @@ async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
     await page.get_by_role("link", name="See what stands still").click()
     await page.get_by_role("button", name="Thaw: everything").click()
     await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
+
+
+async def test_what_was_approved_by_mistake_and_frozen_in_time(web: Site) -> None:
+    hold = await another(web, "mistake", NEWS)
+    await web.here.home.freeze(id="mistake")
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto(f"/held/{hold.hold_id}")
+    await page.get_by_role("button", name="Send to 2 people once thawed").click()
+    await expect(page.get_by_role("status")).to_contain_text("Your approval counts.")
+    await expect(page.get_by_text("It goes out when this is thawed: everything (frozen by root")).to_be_visible()
+    back = page.get_by_role("button", name="Reject it after all, send to nobody")
+    await back.click()  # without a reason the browser does not let it go
+    assert (await again(web.here, hold.hold_id)).state is State.APPROVED
+    await page.get_by_label("Why is it taken back?").fill("The wrong list")
+    async with page.expect_navigation():
+        await back.click()
+    await expect(page.get_by_text("It was rejected. It is not sent, and never will be.")).to_be_visible()
+    await web.here.home.thaw("mistake")
+    assert (await again(web.here, hold.hold_id)).state is State.REJECTED
+    left = await web.here.home.outbox()
+    assert not [intent for intent in left if intent.hold_id == hold.hold_id and "notice" not in intent.data]
 
 
 @asynccontextmanager
@@ -264,6 +285,7 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
     await signs_in(page, "adam@example.com")
     for path in await everything(web, language):
         await _examined(page, path, phone)
+    await _frozen(web, page, language, phone)
     await page.goto("/incident")
     await page.locator("#i-subject").fill("everything")
     async with page.expect_navigation():
@@ -271,6 +293,23 @@ async def test_every_page_is_fit_to_be_used(web: Site, language: str, phone: boo
     await page.locator("article.report").wait_for()
     await _examined(page, "", phone)
     assert await page.evaluate("document.documentElement.lang") == language[:2]
+
+
+async def _frozen(web: Site, page: Page, language: str, phone: bool) -> None:
+    """What is approved and cannot go, as those see it who may take it back."""
+    hold = await another(web, f"frozen-{language}", RAMADAN)
+    await web.here.home.freeze(id=language)
+    approvals = web.here.home.approvals()
+    await approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="a test")
+    reader = await web.visitor(language=language, phone=phone, bypass_csp=True)
+    await reader.goto("/login")
+    await signs_in(reader, DPO)
+    await _examined(reader, f"/held/{hold.hold_id}", phone)  # who says yes or no last
+    await approvals.vote(hold.hold_id, Choice.APPROVE, approver=DPO, by="a test")
+    link = Link(hold_id=hold.hold_id, address=ANNA, until=web.here.home.clock.now() + timedelta(days=1))
+    for path in (f"/held/{hold.hold_id}", "/history", f"/mailings/{hold.mailing_id}", f"/mine/{Links(KEY).sign(link)}"):
+        await _examined(reader, path, phone)
+    await web.here.home.thaw(language)
 
 
 async def _examined(page: Page, path: str, phone: bool) -> None:

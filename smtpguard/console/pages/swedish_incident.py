@@ -55,7 +55,7 @@ _BECAME = {
     "delivered: the relay took it": "levererat: e-postservern tog emot det",
     "delivered after people had approved it": "levererat efter att människor hade godkänt det",
     "in doubt: nobody knows whether the relay took it": "ovisst: ingen vet om e-postservern tog emot det",
-    "approved, and on its way": "godkänt och på väg",
+    "approved, and not out yet": "godkänt, och inte ute än",
     "held: people are still to decide": "hållet kvar: människor ska ännu ta ställning",
     "approved, and it could not be delivered to them": "godkänt, och det kunde inte levereras till dem",
     "a test that people approved, of which nothing is sent": "ett test som människor godkände, av vilket inget skickas",

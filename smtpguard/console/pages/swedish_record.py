@@ -232,6 +232,7 @@ _MAILINGS = {
     "{n} people were sent it between {first} and {last}.": "{n} personer fick det mellan {first} och {last}.",
     "held, on its way, in doubt, or turned away": "hölls kvar, på väg, ovisst eller avvisat",
     "on its way to": "på väg till",
+    "once thawed, to": "när det tinats upp, till",
     "nobody knows for": "ovisst för",
     "stopped for": "stoppat för",
     "on the way": "på väg",
