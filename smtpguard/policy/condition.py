@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from smtpguard.policy.facts import Count, Fact, Unknown, Value
@@ -53,6 +53,16 @@ class Condition(ABC):
         slot = f"{self.fact.name} in {self.window_seconds}" if self.window_seconds else self.fact.name
         object.__setattr__(self, "slot", slot)
 
+    @property
+    def sense(self) -> Hashable:
+        """What it asks, however it is written: conditions of the same sense answer alike."""
+        own = (f.name for f in fields(self) if f.name not in _WRITTEN)
+        return (
+            type(self).__name__,
+            self.slot,
+            *(self.limit if name == "pattern" else getattr(self, name) for name in own),
+        )
+
     @abstractmethod
     def test(self, value: Value) -> Answer:
         """The answer for a value that is known, or Unknown."""
@@ -73,6 +83,9 @@ class Condition(ABC):
             public=sentence(self.fact.name, value, self.window),
             detail="; ".join(parts),
         )
+
+
+_WRITTEN = frozenset(f.name for f in fields(Condition))
 
 
 def shown(fact: Fact, value: Value) -> str:

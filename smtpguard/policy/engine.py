@@ -199,6 +199,21 @@ class RuleSet:
             freeze_id=freeze[0].freeze_id if freeze is not None else None,
         )
 
+    def judged(self, answers: Sequence[Answer], values: Mapping[str, Value]) -> Verdict:
+        """The verdict where this is what its rules answer, one for each, none pending: for whoever has some of the answers without
+        the facts behind them. ``values`` by slot, for the words."""
+        told = tuple(map(values.get, self._slots))
+        reckoned = Reckoning(
+            answers=tuple(answers),
+            certain=_LOOSEST,
+            hanging=frozenset(),
+            holding=(),
+            pending=frozenset(),
+            settled=self._in_words(tuple(answers), values, _NOBODY),
+            unknown={},
+        )
+        return self._judge(reckoned, told, frozenset())
+
     def _why(self, slot: str, values: Mapping[str, Value], facts: Facts) -> str:
         value = values.get(slot, _NOT_ASKED)
         if isinstance(value, Unknown):

@@ -7,7 +7,7 @@ rules come to (engine).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -60,6 +60,13 @@ class Rule:
     @property
     def conditions(self) -> tuple[Condition, ...]:
         return (*self.when, *self.unless)
+
+    @property
+    def sense(self) -> Hashable:
+        """What it asks: rules of the same sense answer alike, whatever they are called and do. One with a stop looks back at where
+        it took effect itself, and so under its own name."""
+        own = (self.rule_id, self.stop_seconds) if self.stop_seconds else ()
+        return frozenset(c.sense for c in self.when), frozenset(c.sense for c in self.unless), own
 
     def strength(self, answer: Answer = YES) -> Strength:
         """How strict it is if it takes effect with this answer."""

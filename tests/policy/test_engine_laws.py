@@ -90,6 +90,21 @@ def test_an_order_of_asking_makes_no_difference(data: st.DataObject) -> None:
         )
 
 
+@LAW
+@given(st.data())
+def test_the_answers_alone_make_the_verdict(data: st.DataObject) -> None:
+    """Whoever has them without the facts closes with the same engine."""
+    rules = data.draw(drawn.rule_sets())
+    facts = data.draw(drawn.blurred(data.draw(drawn.facts())))
+    live = replace(data.draw(drawn.lives(rules.plan(facts))), freezes=())
+    whole = decide(rules, facts, live)
+    told = zip(rules._slots, rules.plan(facts)._told(live), strict=True)
+    values = {slot: value if value is not None else Unknown(why="") for slot, value in told}
+    alone = rules.judged([rule.answer(values) for rule in rules.rules], values)
+    assert (alone.action, alone.observed) == (whole.action, whole.observed)
+    assert {hit.rule for hit in whole.hits} <= {hit.rule for hit in alone.hits}, "nothing is skipped that is answered"
+
+
 _anything = st.one_of(
     st.none(), st.booleans(), st.text(max_size=5), st.integers(), st.floats(), st.frozensets(st.text(max_size=3), max_size=2),
     st.builds(Count, st.floats(), st.floats()), st.just(Unknown(why="")), st.lists(st.integers(), max_size=2),
