@@ -200,6 +200,7 @@ class Intake:
             term=self._term,
             notices=self._notices,
             streams=streams,
+            questions=plan.questions,
         )
 
         def step(live: Live) -> Admission:

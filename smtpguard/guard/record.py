@@ -7,11 +7,12 @@ part, or nowhere. Never here: effects (dispose), or when a verdict is reached (i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.gather import Gathering
+from smtpguard.guard.kept import FACTS, Questions, kept
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.particulars import sentences
 from smtpguard.guard.standing import Standing, grown
@@ -35,13 +36,14 @@ ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known before the admission; ``admission`` is its last step."""
+    """What is known before the admission; ``admission`` is its last step. ``questions``: by what its plan asks, the counts."""
 
     gathering: Gathering
     asks: tuple[Ask, ...]
     term: Term
     notices: Notices
     streams: tuple[Watched, ...] = ()
+    questions: Questions = field(default_factory=dict)
 
     def admission(self, stands: Standing, live: Live, stops: tuple[Ask, ...] = ()) -> Admission:
         """What is written. The same content and envelope as a live hold is that hold, or as one that was released just now; a
@@ -216,12 +218,12 @@ class Record:
     ) -> Event:
         """``under``: the hold that people decide on, where this is a copy of it."""
         gathering, transaction = self.gathering, self.gathering.transaction
-        everyone, values = gathering.everyone, gathering.facts.values
+        everyone, values, hits = gathering.everyone, gathering.facts.values, verdict.hits
         data: dict[str, Any] = {
             "action": verdict.action.word,
-            "rules": [h.rule for h in verdict.hits if h.mode is Mode.ENFORCE],
-            "observed": [h.rule for h in verdict.hits if h.mode is Mode.OBSERVE],
-            "reasons": [r for h in verdict.hits for r in _reasons(h)],
+            "rules": [h.rule for h in hits if h.mode is Mode.ENFORCE] if hits else [],
+            "observed": [h.rule for h in hits if h.mode is Mode.OBSERVE] if hits else [],
+            "reasons": [r for h in hits for r in _reasons(h)] if hits else [],
             "unknown": [list(pair) for pair in verdict.unknown],
             "counts": {
                 "total": everyone.total,
@@ -241,12 +243,13 @@ class Record:
             "generation": live.generation,
             "hold": hold_id,
             "mailing": live.mailing.mailing_id if live.mailing is not None else None,
-            "approved": [h.rule for h in verdict.hits if h.mode is Mode.APPROVED],
+            "approved": [h.rule for h in hits if h.mode is Mode.APPROVED] if hits else [],
             "retry": retry,
             "freeze": verdict.freeze_id,
             "expanded_from": gathering.post.id if gathering.post else None,
             "streams": [s.name for s in gathering.streams],
             "tellable": gathering.sender.told is not None,
+            FACTS: kept(gathering, self.questions, live),
         }
         if under:
             data["with"] = under

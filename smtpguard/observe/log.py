@@ -115,7 +115,7 @@ def fields(event: Event) -> dict[str, Any]:
     return shown
 
 
-_LONG = frozenset({"misses", "skipped", "policy", "content", "generation"})  # in the journal, and long
+_LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts"})  # in the journal, and long
 
 
 def _reason(reason: object) -> str:

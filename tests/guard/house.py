@@ -168,6 +168,7 @@ class House:
         self.notices = Notices()
         self.in_force = self.build(documents)
         self.ledger: Any = store
+        self.term = Term()
 
     def build(self, documents: dict[str, bytes]) -> InForce:
         policy: Policy = parse(documents)
@@ -205,7 +206,7 @@ class House:
             dispose,
             self.watch,
             self.clock,
-            term=Term(),
+            term=self.term,
             notices=self.notices,
             limits=limits,
         )

@@ -1,0 +1,160 @@
+"""What a verdict's entry keeps of the facts is what the rules had: read back, it is the same, or bounds of it; never something else."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.guard.hindsight import recall
+from smtpguard.guard.kept import FACTS
+from smtpguard.guard.passed import Sums
+from smtpguard.guard.recalled import Recalled, Told, Window
+from smtpguard.guard.shift import Shift
+from smtpguard.policy.admission import Live
+from smtpguard.policy.engine import Plan
+from smtpguard.policy.facts import FACTS as ALL
+from smtpguard.policy.facts import Count, Source, Unknown, Value
+from smtpguard.policy.verdict import Verdict
+from tests.guard.drawing import letter
+from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
+from tests.guard.twins import documents, ground, sample, without_facts
+
+ASKED = [Window(f.name, f.name) for f in ALL.values() if f.source is not Source.LIVE]
+
+
+class Closings:
+    """What each plan was closed with: all values that the rules had."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.last: dict[str, Value] = {}
+        close = Plan.close
+
+        def closed(plan: Plan, live: Live) -> Verdict:
+            told = zip(plan.rules._slots, plan._told(live), strict=True)
+            self.last = dict(plan.facts.values) | {slot: value for slot, value in told if value is not None}
+            return close(plan, live)
+
+        monkeypatch.setattr(Plan, "close", closed)
+
+
+@pytest.fixture
+def closings(monkeypatch: pytest.MonkeyPatch) -> Closings:
+    return Closings(monkeypatch)
+
+
+class Memory:
+    """What the journal of a house has, read back with its policy."""
+
+    def __init__(self, home: House, policy: dict[str, Any]) -> None:
+        self._home, self._sums = home, Sums()
+        self._then = ground(home, policy)
+        self._shift = Shift(self._then, self._then)
+        self.asked = [*ASKED, *self._then.counts.values()]
+
+    async def recalled(self, id: str, *, full: bool = True) -> Recalled:
+        [(entry, clear)] = [p for p in await self._home.store.history(id) if p[0].kind == Kind.VERDICT.value]
+        message = Recalled(entry if full else without_facts(entry), clear)
+        recall(message, self._then, self._sums)
+        return message
+
+    def told(self, message: Recalled, one: Window) -> Told:
+        return self._shift.told(one, message)
+
+    def wrong(self, message: Recalled, known: Mapping[str, Value]) -> list[str]:
+        told = [(one.slot, self.told(message, one), known.get(one.slot)) for one in self.asked]
+        return [
+            f"{message.id} {slot}: {said}, but was {true}; {message.data}"
+            for slot, said, true in told
+            if not fits(said, true)
+        ]
+
+
+def fits(told: Told, true: Value | None) -> bool:
+    value = told.value
+    if told.vague and isinstance(value, Count) and isinstance(true, Count):
+        return value.low <= true.low and true.high <= value.high
+    if told.vague:
+        return isinstance(value, Unknown) or true is None or isinstance(true, Unknown)
+    return (isinstance(value, Unknown) and isinstance(true, Unknown)) or value == true
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["kept", "from before"])
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_is_read_back_is_what_the_rules_had(
+    tmp_path: Path, closings: Closings, seed: int, full: bool
+) -> None:
+    chance, policy = random.Random(seed), sample()
+    index(tmp_path / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
+    async with house(tmp_path, documents=documents(policy)) as home:
+        home.verifier.domains = frozenset({"shop.example.com", "campaigns.example.com"})
+        memory = Memory(home, policy)
+        exact = total = 0
+        for n in range(60):
+            if chance.random() < 0.2:
+                home.clock.pass_(seconds=chance.choice([60, 4000, 30_000]))
+            to, more = letter(chance, n)
+            await home.intake()(home.transaction(*to, id=f"T{n:015d}", **more), Way())
+            message = await memory.recalled(f"T{n:015d}", full=full)
+            if message.again:
+                continue
+            assert memory.wrong(message, closings.last) == []
+            gathered = [one for one in ASKED if one.slot in closings.last]
+            total += len(gathered)
+            exact += sum(not memory.told(message, one).vague for one in gathered)
+        assert exact / total > (0.95 if full else 0.6), "most of it is kept, or follows from the rest"
+
+
+EXTRAORDINARY: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "a header that cannot be read": (MEMBERS[:2], {}),
+    "a text that cannot be read": (MEMBERS[:2], {"X_Readable": "unreadable"}),
+    "nobody wrote it": ([RAMADAN], {"sender": "a@example.com, b@example.com"}),
+    "a stranger": ([RAMADAN], {"sender": "otto@example.org"}),
+    "somebody who logged in": ([MEMBERS[0]], {"session": {"auth_user": "anna@example.com"}}),
+    "hidden members": (MEMBERS[:9], {"To": "bo@example.com"}),
+    "a thread of colleagues, forwarded": ([MEMBERS[0]], {"X_Forwarded_Thread": "yes"}),
+    "topics": ([RAMADAN, "news@lists.example.com"], {"X_Topics": "pork wine"}),
+    "labels": ([MEMBERS[0]], {"X_Labels": "contract"}),
+    "a stream": ([MEMBERS[0]], {"sender": "noreply@example.com", "session": {"client_ip": "10.1.2.3"}}),
+    "an automatic answer": ([MEMBERS[0]], {"Auto_Submitted": "auto-replied", "reverse_path": ""}),
+    "to the same person twice": ([MEMBERS[0], MEMBERS[0]], {}),
+    "to many colleagues": ([f"c{n}@example.com" for n in range(30)], {"References": "<storm@example.com>"}),
+}
+
+
+@pytest.mark.parametrize("name", EXTRAORDINARY)
+@pytest.mark.parametrize("days", [0, 14], ids=["lists that know", "lists that are stale"])
+async def test_what_is_not_as_usual(home: House, closings: Closings, name: str, days: int) -> None:
+    to, more = EXTRAORDINARY[name]
+    policy = sample()
+    index(home.folder, "staff", ["bo@example.com"])
+    home.in_force = home.build(documents(policy))
+    await home.put(documents(policy))
+    home.verifier.domains = frozenset({"shop.example.com"})
+    if name.startswith("a header"):
+        home.reader.fails = Unknown(why="it is broken")
+    home.clock.pass_(days=days)
+    await home.intake()(home.transaction(*to, id="T000000000000001", **more), Way())
+    memory = Memory(home, policy)
+    assert memory.wrong(await memory.recalled("T000000000000001"), closings.last) == []
+
+
+async def test_an_ordinary_message_keeps_nothing(home: House) -> None:
+    for to in ("peter@partner.example", MEMBERS[0]):
+        transaction = home.transaction(to, Message_ID=f"<{to}>", body=to)
+        await home.intake()(transaction, Way())
+        [(_, data), *_] = await home.events(transaction.id)
+        assert data[FACTS] == {}
+
+
+async def test_peoples_own_words_are_not_kept(home: House) -> None:
+    transaction = home.transaction(MEMBERS[0], X_Labels="For-Anna-Only")
+    await home.intake()(transaction, Way())
+    [(entry, _), *_] = await home.store.history(transaction.id)
+    assert "For-Anna-Only" not in entry.body
+    message = await Memory(home, sample()).recalled(transaction.id)
+    assert message.told(Window("message.labels", "message.labels")).vague

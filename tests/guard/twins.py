@@ -1,0 +1,159 @@
+"""Two guards that are sent the same mail, each under a policy of its own, and what is read out of the first one's journal of what
+the second does. People and freezes do the same in both, as far as there is the same to do.
+
+Never here: what must come true (test_hindsight).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smtpguard.audit.chain import Entry
+from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import Refused
+from smtpguard.guard.ground import Ground
+from smtpguard.guard.hindsight import Course, Thought, recall
+from smtpguard.guard.kept import FACTS
+from smtpguard.guard.passed import Sums
+from smtpguard.guard.recalled import Recalled
+from smtpguard.guard.shift import Shift
+from smtpguard.guard.term import Term
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.admission import Freeze
+from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.parse import parse
+from smtpguard.policy.verdict import Action
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index
+
+Plain = dict[str, Any]
+COPIES = 4
+LATER = Reply(451, ("4.4.2 lost",))
+NEWS = "news@lists.example.com"
+STAFF = "staff@lists.example.com"
+
+
+def documents(policy: Plain) -> dict[str, bytes]:
+    more = {"vocabularies/wine.yaml": b"groups: [{language: en, terms: [wine]}]\n"}
+    return {**DOCUMENTS, **more, "policy.yaml": yaml.safe_dump(policy, sort_keys=False).encode()}
+
+
+def sample() -> Plain:
+    """The house's policy, with rules that ask of everything else as well."""
+    policy: Plain = yaml.safe_load(POLICY)
+    policy["lists"]["news"]["avoid"] = ["wine"]
+    policy["lists"]["staff"] = {"addresses": [STAFF], "members": {"csv": "staff.csv"}, "audience": "staff"}
+    policy["rules"] += [
+        {"id": "many-of-a-list", "when": {"mailing.share": ">= 0.2", "mailing.customers": ">= 5"}, "then": "hold"},
+        {"id": "unapproved", "when": {"mailing.customers": ">= 12", "mailing.approved": False}, "unless": {"stream": "any"}, "then": "hold"},
+        {"id": "busy", "when": {"sender.customers": ">= 25 in 1h"}, "then": "defer"},
+        {"id": "storm", "when": {"recipients.reach": ">= 20", "thread.replies": ">= 3 in 10m"}, "then": "hold", "stop": "2h"},
+        {"id": "watched", "when": {"recipients.reach": ">= 10"}, "then": "hold", "mode": "observe"},
+        {"id": "strangers", "when": {"sender.internal": False, "recipients.audience": "customers"}, "then": "reject"},
+    ]  # fmt: skip
+    return policy
+
+
+class Twins:
+    def __init__(self, first: House, second: House, before: Plain, after: Plain) -> None:
+        self.first, self.second = first, second
+        self.before, self.after = before, after
+        self._grounds = {parse(documents(before)).sha256: before}
+        for home in (first, second):
+            home.term = Term(copies=COPIES)
+
+    async def send(self, *to: str, lost: bool = False, **more: Any) -> None:
+        """The same to both. ``lost``: nobody knows whether the relay took it."""
+        for home in (self.first, self.second):
+            gone = Lost(LATER, after_dot=True) if lost else None
+            await home.intake()(home.transaction(*to, **deepcopy(more)), Way(raises=gone))
+
+    async def reload(self, policy: Plain) -> None:
+        """The first goes on under another policy."""
+        self._grounds[await self.first.put(documents(policy))] = policy
+        await self.first.follow()
+        await self.first.watch.read()
+
+    async def really(self, id: str) -> Action:
+        """What the second did. A message that it holds already is held, whatever it thinks of the retry."""
+        [data] = [data for kind, data in await self.second.settled(id) if kind == Kind.VERDICT.value]
+        return Action.HOLD if data["retry"] or "mailing-stored" in data["rules"] else Action[data["action"].upper()]
+
+    async def freeze(self, freeze: Freeze) -> None:
+        for home in (self.first, self.second):
+            event = Event(kind=Kind.FREEZE, id=freeze.freeze_id, at=home.clock.now())
+            await home.store.freeze(freeze, event)
+            await home.watch.read()
+
+    async def thaw(self, freeze_id: str) -> None:
+        for home in (self.first, self.second):
+            await home.store.thaw(freeze_id, Event(kind=Kind.THAW, id=freeze_id, at=home.clock.now()))
+            await home.watch.read()
+
+    async def decide(self, hold_id: str, choice: Choice) -> None:
+        """What people decide on a hold of the first, they decide in the second too where it waits there as well."""
+        for home in (self.first, self.second):
+            hold = await home.store.hold(hold_id)
+            for who in ("eva@example.com", "dpo@example.com"):
+                if hold is None or hold.state is not State.WAITING:
+                    break
+                try:
+                    await home.approvals().vote(hold_id, choice, approver=who, by="test")
+                except Refused:
+                    break
+                hold = await home.store.hold(hold_id)
+
+    def pass_(self, **time: float) -> None:
+        for home in (self.first, self.second):
+            home.clock.pass_(**time)
+
+    async def foreseen(self, *, full: bool = True, kept: bool = True) -> dict[str, Thought]:
+        """What the first one's journal says of what the second does. Without ``full``, as a journal from before facts were kept; without
+        ``kept``, where the policies of then are not there any more."""
+        grounds = {sha256: ground(self.first, policy) for sha256, policy in self._grounds.items() if kept}
+        other = ground(self.first, self.after)
+        course, found, sums = Course(other, copies=COPIES), {}, Sums()
+        shifts = {sha256: Shift(then, other) for sha256, then in grounds.items()}
+        for entry, clear in await self.first.store.entries(limit=100_000):
+            if entry.kind != Kind.VERDICT.value:
+                continue
+            if not full:
+                entry = without_facts(entry)
+            message = Recalled(entry, clear)
+            recall(message, grounds.get(message.policy), sums)
+            if message.decided and not message.again:
+                found[message.id] = course.judge(message, shifts.get(message.policy) or Shift(None, other))
+        return found
+
+
+def ground(home: House, policy: Plain) -> Ground:
+    parsed = parse(documents(policy))
+    return Ground(parsed, home.build(documents(policy)))
+
+
+def without_facts(entry: Entry) -> Entry:
+    """As it was written before facts were kept."""
+    content = json.loads(entry.body)
+    content["data"].pop(FACTS, None)
+    return replace(entry, body=json.dumps(content))
+
+
+@asynccontextmanager
+async def twins(folder: Path, before: Plain, after: Plain) -> AsyncIterator[Twins]:
+    for name in ("first", "second"):
+        (folder / name).mkdir(parents=True)
+        index(folder / name / "indexes", "staff", [f"colleague{n}@example.com" for n in range(30)])
+        index(folder / name / "indexes", "offers", ["x1@example.org", *MEMBERS[:3]])
+    async with (
+        house(folder / "first", documents=documents(before)) as first,
+        house(folder / "second", documents=documents(after)) as second,
+    ):
+        yield Twins(first, second, before, after)
