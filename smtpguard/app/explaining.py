@@ -105,7 +105,7 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
     """With the policy as its file has it now. Raises Broken, CannotStart."""
     policy = policy or read_policy(settings)
     async with AsyncExitStack() as undo:
-        settings, digester = _lists(settings, policy, undo)
+        settings, digester = indexed(settings, policy, undo)
         around = surroundings(settings, policy)
         in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
         verifier = dkim_verifier(settings)
@@ -116,8 +116,8 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
         yield Explainer(in_force, Sources(reader=reader, verifier=verifier, trace_key=key), around)
 
 
-def _lists(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
-    """The indexes to ask: those that are in use, or passing ones where a list has none yet."""
+def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:
+    """Where the indexes to ask are: those that are in use, or passing ones where a list has none yet, until ``undo`` is closed."""
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     with_members = [info for info in lists.values() if info.members]
     there = settings.secret_file.is_file() and all(

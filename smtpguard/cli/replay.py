@@ -1,22 +1,25 @@
 """smtpguard replay: what the policy file, as it is now, would decide otherwise than the policy in force.
 
 On what was held and is kept still, or on messages in files. Each message is thought over twice, as ``explain`` does it; nothing is
-decided, sent or written. Never here: the deciding (app.explaining binds it), or the messages in files (mailfiles).
+decided, sent or written. Never here: the deciding (app.explaining binds it), the messages in files (mailfiles), or mail that is
+not kept (replaypassed).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.mailfiles import envelope_of, mails
+from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.cli.shown import plain
 from smtpguard.cli.times import moment
 from smtpguard.mail.address import Address
@@ -26,10 +29,15 @@ from smtpguard.policy.admission import ContentMissing
 from smtpguard.policy.verdict import Mode, Verdict
 
 if TYPE_CHECKING:
+    from smtpguard.config.settings import Settings
+    from smtpguard.lists.digest import Digester
     from smtpguard.policy.approval import Hold
+    from smtpguard.policy.parse import Policy
     from smtpguard.store.store import Store
 
 PAGE = 200
+IN_FORCE = "the policy file is the policy in force"
+_OF_PASSED = {"until": "--until", "limit": "--limit", "every": "--all", "no_names": "--no-names"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,45 +109,123 @@ class _Tally:
 
 @click.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--since", metavar="WHEN", help='Only what was held since then: "2026-11-26 09:30" in UTC, or "30d" ago.')
-@click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if anything would be decided otherwise.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a message, those that stay the same too.")
-@click.pass_obj
-def command(context: Context, files: Sequence[str], since: str | None, expect: str | None, as_json: bool) -> None:
+@click.option(
+    "--passed", is_flag=True, help="Every message of a time, what passed too, by what the journal knows of it."
+)
+@click.option("--since", metavar="WHEN",
+              help=f'From then on: "2026-11-26 09:30" in UTC, or "30d" ago. With --passed, where it is not said, {SINCE}.')  # fmt: skip
+@click.option("--until", metavar="WHEN", help="With --passed: before then.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="With --passed: so many examples."
+)
+@click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two part.")
+@click.option("--no-names", is_flag=True, help="With --passed: without addresses and subjects.")
+@click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if anything would certainly be decided otherwise.")
+@click.option("--json", "as_json", is_flag=True,
+              help="One JSON object a message; with --passed only of those on which the two part.")  # fmt: skip
+@click.pass_context
+def command(
+    given: click.Context,
+    files: Sequence[str],
+    passed: bool,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    every: bool,
+    no_names: bool,
+    expect: str | None,
+    as_json: bool,
+) -> None:
     """Say what the policy file would decide otherwise than the policy in force, before it is put in force.
 
     Of what was held and is kept still; with FILEs (messages, folders of them, mboxes, - for standard input), of those. Counts are
-    of the message alone, of held mail at least what its mailing has come to. What passed is not kept, so it cannot be replayed.
+    of the message alone, of held mail at least what its mailing has come to.
+
+    What passed is not kept. With --passed it is looked at by what the journal knows of it, beside all else that was decided on in that
+    time: of each message it is said what is certain, and what hangs on something that nobody knows any more. That names were shown
+    is journalled.
     """  # fmt: skip
-    if files and since is not None:
+    context: Context = given.obj
+    _sound(given, files, passed)
+    now = datetime.now(UTC)
+    if passed:
+        asked = Asked(
+            since=moment("--since", since or SINCE, now),
+            until=None if until is None else moment("--until", until, now),
+            limit=None if every else limit,
+            names=not no_names,
+            as_json=as_json or context.json,
+        )
+        if asked.since >= (asked.until or now):
+            raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
+        moved = context.run(_replay_passed(context, asked))
+    else:
+        moved = _of_contents(context, files, None if since is None else moment("--since", since, now), as_json)
+    if expect and moved:
+        raise click.exceptions.Exit(1)
+
+
+def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
+    """Raises UsageError for what says nothing together."""
+    if files and passed:
+        raise click.UsageError("--passed is for what the journal knows; with FILEs it says nothing")
+    if files and given.params["since"] is not None:
         raise click.UsageError("--since is for what was held; with FILEs it says nothing")
-    after = None if since is None else moment("--since", since, datetime.now(UTC))
+    for name, option in _OF_PASSED.items():
+        if not passed and given.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} is for --passed")
+
+
+def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> int:
+    """Of messages in files, or held and kept still. Returns how many would be decided otherwise."""
     tally = context.run(_replay(context, files, after, as_json or context.json))
     if not tally.all:
         raise CannotRun(f"there is no message in {', '.join(files)}" if files else "nothing that was held is kept")
     if not (as_json or context.json):
         for line in _in_all(tally):
             click.echo(line)
-    if expect and tally.moved:
-        raise click.exceptions.Exit(1)
+    return tally.moved.total()
 
 
-async def _replay(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> _Tally:
-    from smtpguard.app.explaining import explainer
+@asynccontextmanager
+async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Policy, Policy]]:
+    """The store, the policy in force, and that of the file. Raises Broken, CannotRun."""
     from smtpguard.app.files import parse_policy, read_policy
     from smtpguard.app.services import opened
 
-    settings, tally = context.settings(), _Tally()
     planned = read_policy(settings)
-    async with AsyncExitStack() as undo:
-        store, _ = await undo.enter_async_context(opened(settings))
+    async with opened(settings) as (store, digester):
         gate = await store.gate()
         try:
             documents = await store.policy(gate.policy_sha256)
         except KeyError:
             raise CannotRun("no policy is in force yet: smtpguard serve or reload puts one in force") from None
-        tally.in_force = planned.sha256 == gate.policy_sha256
-        before = await undo.enter_async_context(explainer(settings, parse_policy(settings, dict(documents))))
+        yield store, digester, parse_policy(settings, dict(documents)), planned
+
+
+async def _replay_passed(context: Context, asked: Asked) -> int:
+    """How many would certainly be decided otherwise."""
+    from smtpguard.app.replaying import replaying
+
+    settings = context.settings()
+    async with (
+        _both(settings) as (store, digester, in_force, planned),
+        replaying(store, settings, digester, in_force, planned) as walk,
+    ):
+        tally = await tell(context, store, walk, asked)
+        if planned.sha256 == in_force.sha256 and not asked.as_json:
+            click.echo(IN_FORCE)
+        return tally.moved
+
+
+async def _replay(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> _Tally:
+    from smtpguard.app.explaining import explainer
+
+    settings, tally = context.settings(), _Tally()
+    async with AsyncExitStack() as undo:
+        store, _, in_force, planned = await undo.enter_async_context(_both(settings))
+        tally.in_force = planned.sha256 == in_force.sha256
+        before = await undo.enter_async_context(explainer(settings, in_force))
         then = await undo.enter_async_context(explainer(settings, planned))
         cases = _of_files(files) if files else _held(store, after, tally)
         async for one in cases:
@@ -224,6 +310,6 @@ def _in_all(tally: _Tally) -> Iterator[str]:
         f"other rules, {tally.moved.total():,} otherwise" + (f" ({moved})" if moved else "")
     )
     if tally.in_force:
-        yield "the policy file is the policy in force"
+        yield IN_FORCE
     if tally.missing:
         yield f"{tally.missing:,} more were held, whose content is not kept any more"

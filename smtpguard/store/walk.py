@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
@@ -40,14 +41,19 @@ def pages(open: Open, until: int, *wanted: ColumnElement[bool], after: int = 0) 
     no transaction while a page is worked on. What is trimmed meanwhile is not in it."""
     while after < until:
         with open() as connection:
-            first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
-            if first is None or first > until:
-                return
-            after = min(first + STRETCH - 1, until)
-            query = journal.ROWS.where(entry.c.seq.between(first, after), *wanted).order_by(entry.c.seq)
-            rows = connection.execute(query).all()
+            rows, after = stretch(connection, after, until, *wanted)
         if rows:
             yield list(map(journal.pair, rows))
+
+
+def stretch(connection: Connection, after: int, until: int, *wanted: ColumnElement[bool]) -> tuple[Sequence[Any], int]:
+    """The rows of the next stretch, each a ``journal.pair``, and the entry that it goes to."""
+    first = connection.execute(select(func.min(entry.c.seq)).where(entry.c.seq > after)).scalar()
+    if first is None or first > until:
+        return [], until
+    end = min(first + STRETCH - 1, until)
+    query = journal.ROWS.where(entry.c.seq.between(first, end), *wanted).order_by(entry.c.seq)
+    return connection.execute(query).all(), end
 
 
 def rejected(open: Open, first: str, until: int, limit: int) -> list[Pair]:

@@ -1,0 +1,134 @@
+"""Mail that was decided on, thought over once more by the policy in force and by another, from the journal alone.
+
+Nothing is decided, counted, sent or written. Here each policy is built with its lists, those of then among them, and every verdict
+of a time is brought before the two. Never here: the thinking (guard.hindsight), or the telling of it (cli).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.explaining import indexed
+from smtpguard.app.files import parse_policy
+from smtpguard.app.lists import built_registry
+from smtpguard.audit.chain import microseconds
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.guard.ground import Ground
+from smtpguard.guard.hindsight import Course, Thought, recall, recorded
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.kept import FACTS
+from smtpguard.guard.passed import Sums
+from smtpguard.guard.recalled import Recalled
+from smtpguard.guard.shift import Shift
+from smtpguard.lists.digest import Digester
+from smtpguard.policy.mailing import DAY
+from smtpguard.policy.parse import Policy
+from smtpguard.store.store import Store
+from smtpguard.store.verdicts import verdicts
+from smtpguard.store.walk import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One message: what the policy in force made of it, or would have where another was in force, and what the other would have."""
+
+    message: Recalled
+    was: Thought
+    will: Thought
+
+
+@dataclass(slots=True)
+class Apart:
+    """Entries that are no message to compare. ``again``: of what was held already, whose client has asked once more; ``undecided``: what
+    failed inside the guard."""
+
+    again: int = 0
+    undecided: int = 0
+
+
+@dataclass(slots=True)
+class Replaying:
+    """Made by ``replaying``; for one walk."""
+
+    apart: Apart = field(default_factory=Apart)
+    _store: Store = field(kw_only=True)
+    _settings: Settings = field(kw_only=True)
+    _digester: Digester = field(kw_only=True)
+    _before: Ground = field(kw_only=True)
+    _other: Ground = field(kw_only=True)
+    _grounds: dict[str, Ground | None] = field(default_factory=dict)
+    _shifts: dict[tuple[str, str], Shift] = field(default_factory=dict)
+
+    async def passed(
+        self, since: datetime, until: datetime, progress: Progress | None = None
+    ) -> AsyncIterator[Compared]:
+        """Of that time, in order. Raises LedgerError."""
+        copies, sums = self._settings.hold.copies, Sums()
+        courses = [Course(ground, copies=copies) for ground in (self._before, self._other)]
+        begin = microseconds(since)
+        async for page in verdicts(self._store, await self._from(since, until), until, progress):
+            for entry, clear in page:
+                message = Recalled(entry, clear)
+                sha256 = message.policy
+                recall(message, await self._ground(sha256), sums)
+                if message.at < begin:
+                    continue
+                if not message.decided or message.again:
+                    self.apart.undecided += not message.decided
+                    self.apart.again += message.again
+                    continue
+                was, will = (
+                    recorded(message, course.ground)
+                    if course.ground is self._before and sha256 == self._before.policy.sha256
+                    else course.judge(message, self._shift(sha256, course.ground))
+                    for course in courses
+                )
+                yield Compared(message=message, was=was, will=will)
+
+    async def _from(self, since: datetime, until: datetime) -> datetime:
+        """Entries from before facts were kept are read from a day before, to know what their mailings had come to."""
+        async for page in verdicts(self._store, since, until):
+            return since if FACTS in page[0][0].data else since - timedelta(seconds=DAY)
+        return since
+
+    async def _ground(self, sha256: str) -> Ground | None:
+        """The policy that was in force then; None where it is not there any more, or was written for a version of long ago."""
+        if sha256 not in self._grounds:
+            try:
+                policy = parse_policy(self._settings, dict(await self._store.policy(sha256)))
+            except (KeyError, Broken):
+                self._grounds[sha256] = None
+            else:
+                self._grounds[sha256] = _ground(self._settings, policy, self._digester)
+        return self._grounds[sha256]
+
+    def _shift(self, sha256: str, to: Ground) -> Shift:
+        key = sha256, to.policy.sha256
+        if key not in self._shifts:
+            self._shifts[key] = Shift(self._grounds[sha256], to)
+        return self._shifts[key]
+
+
+@asynccontextmanager
+async def replaying(
+    store: Store, settings: Settings, digester: Digester, before: Policy, other: Policy
+) -> AsyncIterator[Replaying]:
+    """``before``: the policy in force. Raises CannotStart."""
+    async with AsyncExitStack() as undo:
+        there, its_digester = indexed(settings, other, undo)
+        yield Replaying(
+            _store=store,
+            _settings=settings,
+            _digester=digester,
+            _before=_ground(settings, before, digester),
+            _other=_ground(there, other, its_digester),
+        )
+
+
+def _ground(settings: Settings, policy: Policy, digester: Digester) -> Ground:
+    return Ground(policy, InForce.of(policy, built_registry(settings, policy, digester, SystemClock())))

@@ -1,0 +1,172 @@
+"""The walk through the journal, with the policies of then: what belongs to it, and what was counted before facts were kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from smtpguard.app import explaining, replaying
+from smtpguard.app.replaying import Compared
+from smtpguard.config.settings import Settings, read_settings
+from smtpguard.guard.kept import FACTS
+from smtpguard.lists.digest import Digester
+from smtpguard.policy.parse import parse
+from smtpguard.policy.verdict import Action
+from smtpguard.store.batch import Batch
+from smtpguard.store.schema import document, entry
+from tests.cli.installing import install
+from tests.guard.house import KEY, MEMBERS, MONDAY, House, Way, house
+from tests.guard.twins import Plain, documents, sample
+
+COPY = {"X_Mailing": "wine", "X_Looks": "mailing"}
+
+
+@pytest.fixture
+async def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    install(tmp_path, KEY)
+    (tmp_path / "policy.yaml").write_text("")
+    for name in ("ramadan", "news", "staff"):
+        (tmp_path / f"{name}.csv").write_text("email\n")
+    async with house(tmp_path, documents=documents(policy())) as made:
+        for module in (replaying, explaining):
+            monkeypatch.setattr(module, "SystemClock", lambda: made.clock)
+        yield made
+
+
+def policy(*rules: Plain) -> Plain:
+    return {**sample(), "rules": list(rules)}
+
+
+def many(least: int, **more: Any) -> Plain:
+    return {"id": "many", "when": {"mailing.customers": f">= {least}"}, "then": "hold", **more}
+
+
+async def sent(home: House, *names: str) -> None:
+    for name in names:
+        number = int(name[1:])
+        mail = home.transaction(MEMBERS[number], id=name, Message_ID=f"<{name}>", body=name, **COPY)
+        await home.intake()(mail, Way())
+        home.clock.pass_(minutes=1)
+
+
+async def compared(
+    home: House, after: Plain, *, now: Plain | None = None, since: timedelta = timedelta(days=3)
+) -> list[Compared]:
+    settings, until = settings_of(home), home.clock.now() + timedelta(seconds=1)
+    before = parse(documents(now if now is not None else policy()))
+    async with replaying.replaying(home.store, settings, Digester(KEY, "+"), before, parse(documents(after))) as walk:
+        found = [one async for one in walk.passed(until - since, until)]
+        assert walk.apart.undecided == 0
+        return found
+
+
+def settings_of(home: House) -> Settings:
+    return read_settings(home.folder.parent / "smtpguard.yaml")
+
+
+def actions(found: list[Compared]) -> list[tuple[set[Action], set[Action]]]:
+    return [(set(one.was.actions), set(one.will.actions)) for one in found]
+
+
+R, H = {Action.RELAY}, {Action.HOLD}
+
+
+async def test_each_message_before_both(home: House) -> None:
+    await sent(home, "T1", "T2")
+    reach = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
+    found = await compared(home, policy(reach))
+    assert actions(found) == [(R, H), (R, H)]
+    assert [one.message.id for one in found] == ["T1", "T2"]
+
+
+async def test_what_another_policy_decided_is_thought_over_by_both(home: House) -> None:
+    """A week in which the policy was changed: the policy in force did not decide on all of it."""
+    reach: Plain = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
+    await sent(home, "T1")
+    await home.put(documents(policy(reach)))
+    await home.follow()
+    await sent(home, "T2")
+    found = await compared(home, policy(), now=policy(reach))
+    assert actions(found) == [(H, R), (H, R)]
+
+
+async def test_a_policy_of_then_that_is_gone(home: House) -> None:
+    looks: Plain = {"id": "looks", "when": {"message.topics": "pork"}, "then": "hold"}
+    await sent(home, "T1")
+    await home.put(documents(policy(looks)))
+    await home.follow()
+    await home.store.write(
+        lambda b: b.connection.execute(delete(document).where(document.c.policy != home.in_force.policy_sha256))
+    )
+    [one] = await compared(home, policy(), now=policy(looks))
+    assert one.was.actions == R | H
+    assert set(one.was.hangs) == {"message.topics"}
+
+
+async def test_a_policy_of_then_that_this_version_does_not_read(home: House) -> None:
+    looks: Plain = {"id": "looks", "when": {"message.topics": "pork"}, "then": "hold"}
+    await sent(home, "T1")
+    await home.put(documents(policy(looks)))
+    await home.follow()
+    await home.store.write(
+        lambda b: b.connection.execute(
+            update(document).where(document.c.policy != home.in_force.policy_sha256).values(data=b"version: 0\n")
+        )
+    )
+    [one] = await compared(home, policy(), now=policy(looks))
+    assert one.was.actions == R | H
+
+
+async def test_before_facts_were_kept_a_mailing_has_come_to_its_messages_at_most(home: House) -> None:
+    before = policy(many(30))
+    await home.put(documents(before))
+    await home.follow()
+    await sent(home, "T1", "T2")
+    home.clock.pass_(hours=20)
+    await sent(home, "T3", "T4")
+    await home.store.write(_without_facts)
+    found = await compared(home, policy(many(5)), now=before, since=timedelta(hours=1))
+    assert [one.message.id for one in found] == ["T3", "T4"]
+    assert actions(found) == [(R, R), (R, R)], "four at most, with those of the day before"
+    found = await compared(home, policy(many(4)), now=before, since=timedelta(hours=1))
+    assert [one.will.actions for one in found] == [R, R | H | {Action.DEFER, Action.REJECT}]
+
+
+def _without_facts(batch: Batch) -> None:
+    for seq, body in batch.connection.execute(select(entry.c.seq, entry.c.body)).all():
+        content = json.loads(body)
+        content["data"].pop(FACTS, None)
+        batch.connection.execute(update(entry).where(entry.c.seq == seq).values(body=json.dumps(content)))
+
+
+async def test_a_list_that_only_the_file_has_is_read_for_it(home: House) -> None:
+    """Nothing has synced it yet; it is read as it is now, and thrown away."""
+    (home.folder.parent / "offers.csv").write_text(f"email\n{MEMBERS[0]}\npeter@partner.example\n")
+    for name in ("ramadan", "news"):
+        (home.folder.parent / f"{name}.csv").write_text("email\nsomebody@example.net\n")
+    (home.folder.parent / "staff.csv").write_text("email\nbo@example.com\n")
+    for n, to in enumerate(("peter@partner.example", "petra@partner.example")):
+        await home.intake()(home.transaction(to, id=f"T{n}", Message_ID=f"<{n}>", body=to), Way())
+    after = deepcopy(policy({"id": "customers", "when": {"recipients.customers": "any"}, "then": "hold"}))
+    after["lists"]["offers"] = {"addresses": ["offers@lists.example.com"], "members": {"csv": "offers.csv"}}
+    found = await compared(home, after)
+    assert [one.will.actions for one in found] == [R | H, R]
+    assert set(found[0].will.hangs) == {"recipients.customers"}
+    assert not list(home.folder.glob("offers*"))
+
+
+async def test_only_that_time(home: House) -> None:
+    await sent(home, "T1")
+    home.clock.pass_(days=5)
+    await sent(home, "T2")
+    assert [one.message.id for one in await compared(home, policy())] == ["T2"]
+    assert [one.message.id for one in await compared(home, policy(), since=timedelta(days=9))] == ["T1", "T2"]
+    assert await compared(home, policy(), since=timedelta(seconds=2)) == []
+    assert home.clock.now() > MONDAY

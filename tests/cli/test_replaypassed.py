@@ -1,0 +1,293 @@
+"""replay --passed, as an admin types it before a change of the policy is put in force, over a day as the guard recorded it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.cli import main, replaypassed
+from smtpguard.config.documents import policy_documents
+from smtpguard.store.retention import Retention
+from tests.cli.installing import install
+from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, House, Way, house
+
+THEN = ("--since", "2026-03-01")
+COLLEAGUES = [f"colleague{n}@example.com" for n in range(12)]
+
+
+async def a_day(home: House) -> None:
+    """To the list, and once more; to all colleagues; a letter to a customer, one to an outsider; to nine members, not shown."""
+    intake = home.intake()
+    for n, (to, more) in enumerate(
+        [
+            ([RAMADAN], {}),
+            ([RAMADAN], {}),
+            (COLLEAGUES, {"Subject": "Coffee"}),
+            ([MEMBERS[0]], {"Subject": "Your order"}),
+            (["peter@partner.example"], {"Subject": "Drawings"}),
+            (MEMBERS[:9], {"Subject": "Beer", "X_Looks": "mailing", "To": "bo@example.com"}),
+        ]
+    ):
+        own = {} if to == [RAMADAN] else {"Message_ID": f"<{n}@example.com>", "body": str(n)}
+        await intake(home.transaction(*to, id=f"T{n}", **{**own, **more}), Way())
+        home.clock.pass_(hours=1)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    install(tmp_path, KEY)
+    (tmp_path / "vocabularies").mkdir()
+    for name, data in DOCUMENTS.items():
+        (tmp_path / name).write_bytes(data)
+    for name in ("ramadan", "news"):
+        (tmp_path / f"{name}.csv").write_text("email\n")
+
+    async def work() -> None:
+        async with house(tmp_path, documents=policy_documents(tmp_path / "policy.yaml")) as home:
+            await a_day(home)
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def change(installed: Path, *pairs: tuple[str, str], more: str = "") -> None:
+    text = POLICY
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    (installed / "policy.yaml").write_text(text + more)
+
+
+def run(installed: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", "--passed", *args])
+
+
+def said(installed: Path, *args: str) -> list[str]:
+    result = run(installed, *THEN, *args)
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
+def rows(installed: Path, *args: str) -> dict[str, Any]:
+    return {row["message"]: row for row in map(json.loads, said(installed, *args, "--json"))}
+
+
+def exported(installed: Path) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(installed / "guard.db")) as connection:
+        found = connection.execute("SELECT body FROM entry WHERE kind = 'exported'").fetchall()
+    return [json.loads(body)["data"] for (body,) in found]
+
+
+TO_MANY = '  - id: to-many\n    when: {recipients.reach: ">= 10"}\n    then: hold\n'
+LOOKING = "  - id: outside\n    when: {message.looks: internal, recipients.outside: any}\n    then: hold\n"
+
+
+def test_a_file_that_changes_nothing(installed: Path) -> None:
+    assert said(installed) == [
+        "5 messages since 2026-03-01 00:00 UTC: 5 as now, 0 by other rules, 0 otherwise, 0 may be otherwise",
+        "left out: 1 retry of what was held already",
+        "the policy file is the policy in force",
+    ]
+    assert exported(installed) == [], "nobody was shown a name"
+
+
+def test_what_would_be_held_of_what_passed(installed: Path) -> None:
+    change(installed, more=TO_MANY)
+    assert said(installed) == [
+        "5 messages since 2026-03-01 00:00 UTC: 3 as now, 1 by other rules, 1 otherwise, 0 may be otherwise",
+        "relay -> hold: 1",
+        "        1  + to-many",
+        "as now, by other rules: 1",
+        "        1  + to-many",
+        "           lists: ramadan 1",
+        "left out: 1 retry of what was held already",
+        '2026-03-02 11:00 T2: relay -> hold  "Coffee", from anna@example.com to 12 recipients',
+        "  + to-many",
+        '2026-03-02 09:00 T0: hold  "SV: lunch", from anna@example.com to 1 recipient',
+        "  + to-many",
+    ]
+    assert exported(installed) == [{"what": "replay"}]
+
+
+def test_what_it_hangs_on_is_named(installed: Path) -> None:
+    change(installed, more=LOOKING)
+    lines = said(installed, "--no-names")
+    assert lines[0].endswith("4 as now, 0 by other rules, 0 otherwise, 1 may be otherwise")
+    assert lines[1:4] == [
+        "relay, may be hold: 1",
+        "        1  ? outside",
+        "        1  hang on message.looks: the text was not read then",
+    ]
+    assert lines[-3:] == [
+        "2026-03-02 13:00 T4: relay, may be hold  to 1 recipient",
+        "  ? outside",
+        "    message.looks: the text was not read then",
+    ]
+    assert exported(installed) == []
+
+
+LOOSER = (
+    ("[internal, unclear], recipients.list", "[unclear], recipients.list"),
+    ("sender.is_writer: false", "sender.is_writer: true"),
+    ('mailing.customers: ">= 20"', 'mailing.customers: ">= 200"'),
+    ('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 500"'),
+)
+
+
+def test_what_would_not_be_held_any_more(installed: Path) -> None:
+    change(installed, *LOOSER)
+    lines = said(installed)
+    assert lines[1] == "hold -> relay: 1"
+    assert lines[2:5] == [f"        1  - {rule}" for rule in ("internal-to-list", "internal-to-many-customers", "not-a-writer")]  # fmt: skip
+    assert '2026-03-02 09:00 T0: hold -> relay  "SV: lunch", from anna@example.com to 1 recipient' in lines
+
+
+def test_a_rule_that_does_something_else_says_what(installed: Path) -> None:
+    change(installed, ("sender.is_writer: false}\n    then: hold", "sender.is_writer: false}\n    then: reject"))
+    assert "        1  ~ not-a-writer: hold -> reject" in said(installed)
+    change(installed, ("recipients.list_addresses: any}\n    then: hold", "recipients.list_addresses: any}\n    mode: observe\n    then: hold"))  # fmt: skip
+    assert "  ~ internal-to-list: enforced -> observes" in said(installed)
+
+
+def test_a_rule_that_would_only_observe_does_not_move_anything(installed: Path) -> None:
+    change(installed, more=LOOKING + "    mode: observe\n")
+    assert said(installed)[:2] == [
+        "5 messages since 2026-03-01 00:00 UTC: 5 as now, 0 by other rules, 0 otherwise, 0 may be otherwise",
+        "outside only observes: whether it would have seen something in 1 message hangs on what was not kept",
+    ]
+
+
+def test_the_rows_for_programs(installed: Path) -> None:
+    change(installed, more=TO_MANY + LOOKING)
+    told = rows(installed)
+    assert {name: row["answer"] for name, row in told.items()} == {
+        "T0": "other-rules",
+        "T2": "otherwise",
+        "T4": "maybe",
+    }
+    assert told["T2"] == {
+        "message": "T2",
+        "at": "2026-03-02T11:00:00Z",
+        "subject": "Coffee",
+        "from": "anna@example.com",
+        "recipients": 12,
+        "lists": [],
+        "mailing": None,
+        "answer": "otherwise",
+        "in_force": {"action": "relay", "actions": ["relay"], "rules": [], "perhaps": []},
+        "file": {"action": "hold", "actions": ["hold"], "rules": ["to-many"], "perhaps": []},
+        "hangs_on": [],
+    }
+    assert told["T4"]["file"] == {"action": None, "actions": ["relay", "hold"], "rules": [], "perhaps": ["outside"]}
+    assert told["T4"]["hangs_on"] == [{"fact": "message.looks", "why": "the text was not read then"}]
+    assert exported(installed) == [{"what": "replay"}]
+    nameless = rows(installed, "--no-names")
+    assert {(row["subject"], row["from"]) for row in nameless.values()} == {(None, None)}
+    assert len(exported(installed)) == 1
+
+
+def test_times(installed: Path) -> None:
+    change(installed, more=TO_MANY)
+    until = said(installed, "--until", "2026-03-02 10:30")
+    assert until[0].startswith("1 message from 2026-03-01 00:00 to 2026-03-02 10:30 UTC: 0 as now")
+    result = run(installed, "--since", "2026-03-02 10:30")
+    assert result.stdout.startswith("4 messages since 2026-03-02 10:30 UTC")
+
+
+def test_examples_are_bounded(installed: Path) -> None:
+    change(installed, more=TO_MANY + LOOKING)
+    for args, shown in ((("--limit", "1"), 1), (("--limit", "2"), 2), (("--all",), 3), ((), 3), (("--limit", "0"), 0)):
+        lines = said(installed, *args)
+        assert sum(line.startswith("2026-03-02 ") for line in lines) == shown, args
+        more = f"{shown} of 3 are shown: --limit N or --all shows more"
+        assert (lines[-1] == more) is (shown < 3)
+    first = next(line for line in said(installed, "--limit", "1") if line.startswith("2026-03-02 "))
+    assert "relay -> hold" in first, "what certainly moves comes first"
+
+
+def test_many_examples_wait_in_a_file(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(installed, more=TO_MANY + LOOKING)
+    whole = said(installed, "--all")
+    monkeypatch.setattr(replaypassed, "_MEMORY", 10)
+    assert said(installed, "--all") == whole
+
+
+def test_a_subject_steers_no_terminal(installed: Path) -> None:
+    change(installed, more=LOOKING)
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        connection.execute("UPDATE clear SET doc = replace(doc, 'Drawings', ?)", ("\\u001b[31mDrawings",))
+    assert any('"\N{REPLACEMENT CHARACTER}[31mDrawings"' in line for line in said(installed))
+
+
+def test_names_that_are_erased(installed: Path) -> None:
+    async def work() -> None:
+        async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:
+            home.clock.pass_(days=100)
+            while (await home.store.retain(Retention())).more:
+                pass
+
+    asyncio.run(work())
+    change(installed, more=TO_MANY)
+    assert "2026-03-02 11:00 T2: relay -> hold  to 12 recipients" in said(installed)
+    assert rows(installed)["T2"]["from"] is None
+
+
+def test_expecting_no_change(installed: Path) -> None:
+    """What may be does not count: to be sure, read on."""
+    assert run(installed, *THEN, "--expect", "same").exit_code == 0
+    change(installed, more=LOOKING)
+    assert run(installed, *THEN, "--expect", "same").exit_code == 0
+    change(installed, more=TO_MANY)
+    assert run(installed, *THEN, "--expect", "same").exit_code == 1
+
+
+WRONG = {
+    ("--since", "soon"): '--since: "soon" is no time',
+    ("--until", "soon"): '--until: "soon" is no time',
+    ("--since", "2026-03-03", "--until", "2026-03-02"): "--since is not before --until",
+    ("--since", "2100-01-01"): "--since is not before now",
+    (): "nothing was decided on in that time",
+    ("--since", "2020-01-01", "--until", "2020-01-02", "--json"): "nothing was decided on in that time",
+    ("x.eml",): "--passed is for what the journal knows; with FILEs it says nothing",
+}
+
+
+@pytest.mark.parametrize("args", WRONG, ids=" ".join)
+def test_wrong_use(installed: Path, args: tuple[str, ...]) -> None:
+    result = run(installed, *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert WRONG[args] in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", [["--until", "1d"], ["--limit", "3"], ["--all"], ["--no-names"]], ids=lambda o: o[0])
+def test_what_is_only_for_what_passed(installed: Path, option: list[str]) -> None:
+    result = CliRunner().invoke(main, ["-c", str(installed / "smtpguard.yaml"), "replay", *option])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{option[0]} is for --passed" in result.stderr
+
+
+def test_no_policy_in_force(tmp_path: Path, installed: Path) -> None:
+    with closing(sqlite3.connect(installed / "guard.db")) as connection, connection:
+        connection.execute("DELETE FROM document")
+    result = run(installed, *THEN)
+    assert result.exit_code == 2
+    assert "no policy is in force yet" in result.stderr
+
+
+def test_what_could_not_be_decided_then_is_left_out(installed: Path) -> None:
+    async def work() -> None:
+        async with house(installed, documents=policy_documents(installed / "policy.yaml")) as home:
+            data = {"action": "defer", "rules": [], "failure": "ValueError"}
+            await home.store.record([Event(kind=Kind.VERDICT, id="T9", at=home.clock.now(), data=data)])
+
+    asyncio.run(work())
+    assert "left out: 1 on which nothing could be decided then" in said(installed)

@@ -1,0 +1,91 @@
+"""The verdicts of a time, read on a stretch at a time: all of them, in order, with what retention has left, and in nobody's way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import delete
+
+from smtpguard.audit.event import Kind
+from smtpguard.policy.admission import Unavailable
+from smtpguard.store import walk
+from smtpguard.store.schema import clear, entry
+from smtpguard.store.store import Store
+from smtpguard.store.verdicts import verdicts
+from smtpguard.store.walk import Pair
+from tests.store.making import Clock, event
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "STRETCH", 4)
+
+
+async def journal(store: Store, clock: Clock, hours: int = 10) -> None:
+    """One verdict an hour, and two other entries after it."""
+    for n in range(hours):
+        now = clock.now()
+        await store.record([event(kind, f"T{n}", at=now) for kind in (Kind.VERDICT, Kind.OUTCOME, Kind.NOTICE)])
+        clock.go(hours=1)
+
+
+async def found(store: Store, clock: Clock, since: float, until: float = 0) -> list[Sequence[Pair]]:
+    """Of so many hours ago."""
+    now = clock.now()
+    return [page async for page in verdicts(store, now - timedelta(hours=since), now - timedelta(hours=until))]
+
+
+def ids(pages: Sequence[Sequence[Pair]]) -> list[str]:
+    return [one.id for page in pages for one, _ in page]
+
+
+async def test_all_of_a_time_in_order_over_stretches(store: Store, clock: Clock) -> None:
+    await journal(store, clock)
+    pages = await found(store, clock, 8, 3)
+    assert ids(pages) == ["T2", "T3", "T4", "T5", "T6"]
+    assert len(pages) > 2
+    assert all(values == {"from": ["anna@example.com"]} for page in pages for _, values in page)
+
+
+async def test_a_time_without_any(store: Store, clock: Clock) -> None:
+    assert await found(store, clock, 1) == []
+    await journal(store, clock)
+    assert await found(store, clock, 50, 20) == []
+    assert await found(store, clock, -1, -2) == []
+
+
+async def test_it_says_how_far_it_is(store: Store, clock: Clock) -> None:
+    await journal(store, clock)
+    now, said = clock.now(), list[tuple[int, int]]()
+    async for _ in verdicts(store, now - timedelta(hours=9), now, lambda done, of: said.append((done, of))):
+        pass
+    assert said == sorted(said)
+    assert said[-1] == (27, 27)
+
+
+async def test_what_is_trimmed_or_erased_meanwhile_is_passed_over(store: Store, clock: Clock) -> None:
+    await journal(store, clock)
+    now, seen = clock.now(), list[str]()
+    async for page in verdicts(store, now - timedelta(hours=10), now):
+        if not seen:
+            await store.write(lambda b: b.connection.execute(delete(clear)))
+            await store.write(lambda b: b.connection.execute(delete(entry).where(entry.c.seq.between(8, 20))))
+        seen += [one.id for one, _ in page]
+        last = page
+    assert seen == ["T0", "T1", "T7", "T8", "T9"]
+    assert last[-1][1] is None
+
+
+async def test_a_store_that_goes_away(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    await journal(store, clock)
+
+    async def away(query: object, **more: object) -> object:
+        raise Unavailable("away")
+
+    walking = verdicts(store, clock.now() - timedelta(hours=10), clock.now())
+    await anext(walking)
+    monkeypatch.setattr(store, "_read", away)
+    with pytest.raises(Unavailable):
+        await anext(walking)
