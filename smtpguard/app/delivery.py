@@ -7,6 +7,7 @@ Never here: any of that itself (guard.delivery, guard.approvals, lists.sync, sto
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -50,6 +51,7 @@ SWEEP_SECONDS = 20.0
 FOLLOW_SECONDS = 5.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
+LAST_LINES_SECONDS = 5.0
 
 
 class Deliverer(Part):
@@ -126,6 +128,9 @@ class Deliverer(Part):
         self._delivery.stop()
         if self._delivering is not None:
             await asyncio.wait({self._delivering}, timeout=grace_seconds)
+        with contextlib.suppress(LedgerError, TimeoutError):  # where the store is put back then, the log alone has it
+            async with asyncio.timeout(LAST_LINES_SECONDS):
+                await self._deeds.told()
 
     async def close(self) -> None:
         await self._undo.aclose()

@@ -76,6 +76,7 @@ class Database:
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
+        self._closed = False
         self.connections = 0
         """How many there have been for writing: behind another one there may be another server, or another state of it."""
         self._driver: Any = None  # the driver's own connection beneath it
@@ -207,6 +208,9 @@ class Database:
                     yield connection
         except self.errors as error:
             raise self.translated(error) from error
+        finally:
+            if self._closed:  # meanwhile: what it read with came back to a pool that nobody will empty
+                self._readers.pool.dispose()
 
     def _rollback(self, error: BaseException) -> None:
         if isinstance(error, self.errors) and not isinstance(self.translated(error), BadItem):
@@ -283,8 +287,9 @@ class Database:
             except self.errors:
                 pass
             self._connection = None
+        self._closed = True
         self._writer.dispose()
-        self._readers.dispose()
+        self._readers.pool.dispose()  # itself and no new one in its place: a thread may read still
         if self._chamber is not None:
             self._chamber.close()
             self._chamber = None

@@ -1,12 +1,15 @@
-"""Opening a store that nobody waits for any more: what a thread has opened by then is closed."""
+"""Opening and closing a store while threads are at it: what they have opened by then is closed."""
 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from smtpguard.store import opening
 from smtpguard.store.database import Database
@@ -47,3 +50,18 @@ async def test_one_that_is_given_up(when: str, url: str, tmp_path: Path, monkeyp
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await asyncio.to_thread(closed.wait, 20)
+
+
+def test_what_reads_while_it_is_closed_leaves_no_connection_open(url: str) -> None:
+    database = Database(url)
+    opened: list[Any] = []
+    event.listen(database._readers, "connect", lambda connection, _: opened.append(connection))
+    with database.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        database.close()
+    [connection] = opened
+    if database.sqlite:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    else:
+        assert connection.closed
