@@ -23,6 +23,8 @@ ARROWS: dict[str, set[str]] = {
     "store": {"mail", "audit", "policy", "reading", "lists"},
     "wire": {"mail", "reading", "policy"},  # reading.origin and facts.Unknown: the answers of DKIM; policy.verdict
     "guard": {"mail", "reading", "lists", "policy", "audit"},
+    # how the guard keeps what it knew, and what stands in no policy; it does nothing itself
+    "hindsight": {"mail", "lists", "policy", "audit", "guard"},
     "observe": {"audit"},
     # guard's services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
     "console": {"mail", "reading", "lists", "policy", "guard", "audit"},
@@ -49,6 +51,7 @@ NARROW = {
         "lists": {"ownership"},
     },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},
+    "hindsight": {"guard": {"inforce", "kept", "standing", "streams", "values"}},
 }
 NEVER = {  # libraries that must not be met in a room
     "mail": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
@@ -56,6 +59,7 @@ NEVER = {  # libraries that must not be met in a room
     "policy": {"asyncio", "sqlalchemy", "aiosmtpd", "socket", "time", "logging", "structlog"},
     "audit": {"asyncio", "sqlalchemy", "aiosmtpd", "socket"},
     "guard": {"aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
+    "hindsight": {"asyncio", "aiosmtpd", "sqlalchemy", "socket", "yaml", "sqlite3"},
     "store": {"aiosmtpd"},
     "console": {"sqlalchemy", "aiosmtpd", "socket", "sqlite3"},
 }

@@ -1,7 +1,7 @@
 """Mail that was decided on, thought over once more by the policy in force and by another, from the journal alone.
 
 Nothing is decided, counted, sent or written. Here each policy is built with its lists, those of then among them, and every verdict
-of a time is brought before the two. Never here: the thinking (guard.hindsight), or the telling of it (cli).
+of a time is brought before the two. Never here: the thinking (hindsight.course), or the telling of it (cli).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from smtpguard.app.lists import built_registry
 from smtpguard.audit.chain import microseconds
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
-from smtpguard.guard.ground import Ground
-from smtpguard.guard.hindsight import Course, Thought, recall, recorded
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.kept import FACTS
-from smtpguard.guard.passed import Sums
-from smtpguard.guard.recalled import Recalled
-from smtpguard.guard.shift import Shift
+from smtpguard.hindsight.course import Course, Thought, recall, recorded
+from smtpguard.hindsight.ground import Ground
+from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.recalled import Recalled
+from smtpguard.hindsight.shift import Shift
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.mailing import DAY
 from smtpguard.policy.parse import Policy

@@ -1,7 +1,7 @@
 """The verdicts of a time, read on for somebody who works through all of them, however many: what a policy is tried on before it
 is put in force.
 
-A stretch at a time, each in a short transaction of its own (walk). Never here: what is made of them (guard.hindsight).
+A stretch at a time, each in a short transaction of its own (walk). Never here: what is made of them (hindsight.course).
 """
 
 from __future__ import annotations

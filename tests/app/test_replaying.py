@@ -23,7 +23,7 @@ from smtpguard.store.batch import Batch
 from smtpguard.store.schema import document, entry
 from tests.cli.installing import install
 from tests.guard.house import KEY, MEMBERS, MONDAY, House, Way, house
-from tests.guard.twins import Plain, documents, sample
+from tests.hindsight.twins import Plain, documents, sample
 
 COPY = {"X_Mailing": "wine", "X_Looks": "mailing"}
 

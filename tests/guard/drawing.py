@@ -13,7 +13,7 @@ from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.facts import FACTS, Type
 from tests.guard.house import MEMBERS, RAMADAN
-from tests.guard.twins import NEWS, STAFF, Plain, Twins, sample
+from tests.hindsight.twins import NEWS, STAFF, Plain, Twins, sample
 
 COLLEAGUES = [f"colleague{n}@example.com" for n in range(40)]
 OUTSIDERS = [f"x{n}@example.org" for n in range(6)]

@@ -14,16 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from smtpguard.guard.answers import DECIDED, Answers, Perhaps
-from smtpguard.guard.ground import Ground
 from smtpguard.guard.kept import REJECTED as REFUSED
 from smtpguard.guard.kept import WAITING
-from smtpguard.guard.passed import Sums
-from smtpguard.guard.recalled import NOT_KEPT, OLD, Recalled, Told, Window
-from smtpguard.guard.shift import WHO, Shift
 from smtpguard.guard.standing import NEVER_COVERED
 from smtpguard.guard.streams import FACT as OF_STREAMS
-from smtpguard.guard.trail import Trail
+from smtpguard.hindsight.answers import DECIDED, Answers, Perhaps
+from smtpguard.hindsight.ground import Ground
+from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.recalled import NOT_KEPT, OLD, Recalled, Told, Window
+from smtpguard.hindsight.shift import WHO, Shift
+from smtpguard.hindsight.trail import Trail
 from smtpguard.policy.counted import APPROVED
 from smtpguard.policy.facts import Count
 from smtpguard.policy.freezing import FREEZE

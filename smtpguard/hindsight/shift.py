@@ -4,7 +4,7 @@ otherwise what a fact hangs on.
 Who is on which list was found out by the lists of then. A list that only the other policy has, or has otherwise, is asked as it
 is today, of recipients who are still known by name; whoever touches it was somebody else to that policy, and then only bounds are
 known. Which messages are copies of one mailing is taken to be as it was.
-Never here: what the entry has (recalled), or what follows for its verdict (hindsight).
+Never here: what the entry has (recalled), or what follows for its verdict (course).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from smtpguard.guard.ground import Ground
-from smtpguard.guard.recalled import ANY, ANY_SHARE, UNCOUNTED, Recalled, Told, Window, vague
+from smtpguard.hindsight.ground import Ground
+from smtpguard.hindsight.recalled import ANY, ANY_SHARE, UNCOUNTED, Recalled, Told, Window, vague
 from smtpguard.lists.declared import ListInfo
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.counted import COUNTED

@@ -2,7 +2,7 @@
 they may, and on what that hangs.
 
 A rule that stands unchanged was asked then, by the policy of then, and what it said is known without the facts. Any other is asked
-now, of what is known. Never here: what follows for the verdict (hindsight).
+now, of what is known. Never here: what follows for the verdict (course).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from smtpguard.guard.ground import Ground
-from smtpguard.guard.recalled import OLD, Recalled, Told, Window, vague
-from smtpguard.guard.shift import Shift
 from smtpguard.guard.standing import OF_SIZE
-from smtpguard.guard.trail import Trail
+from smtpguard.hindsight.ground import Ground
+from smtpguard.hindsight.recalled import OLD, Recalled, Told, Window, vague
+from smtpguard.hindsight.shift import Shift
+from smtpguard.hindsight.trail import Trail
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import APPROVED, COUNTED
 from smtpguard.policy.facts import Count, Value

@@ -3,7 +3,7 @@ counts that would be others.
 
 What a policy would have held is taken to wait still, since nobody can know what people would have decided. Of fixed size, however
 many messages there are: mailings and contents are marks in a field, which takes one for another once in millions of times.
-Never here: what a message's verdict is (hindsight).
+Never here: what a message's verdict is (course).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from smtpguard.guard.kept import WAITING
-from smtpguard.guard.recalled import Recalled
 from smtpguard.guard.standing import OF_REACH
+from smtpguard.hindsight.recalled import Recalled
 from smtpguard.policy.counted import COUNTED
 
 MOST = 200_000

@@ -19,13 +19,13 @@ import yaml
 from smtpguard.audit.chain import Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.approvals import Refused
-from smtpguard.guard.ground import Ground
-from smtpguard.guard.hindsight import Course, Thought, recall
 from smtpguard.guard.kept import FACTS
-from smtpguard.guard.passed import Sums
-from smtpguard.guard.recalled import Recalled
-from smtpguard.guard.shift import Shift
 from smtpguard.guard.term import Term
+from smtpguard.hindsight.course import Course, Thought, recall
+from smtpguard.hindsight.ground import Ground
+from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.recalled import Recalled
+from smtpguard.hindsight.shift import Shift
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Freeze

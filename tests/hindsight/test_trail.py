@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.guard.trail import Marks
+from smtpguard.hindsight.trail import Marks
 
 
 @settings(max_examples=30, deadline=None)

@@ -2,8 +2,8 @@
 
 The content of what passed is not kept, so many a fact is not either: ``Told`` says so, with bounds where there are some. Values
 that are not vague are those that the rules of then had, intervals and unknowns too. What is left out of ``data.facts`` is as
-usual (kept); an entry that is older than those is read with what its counts and lists allow.
-Pure. Never here: what another policy would have seen (ground), or what follows from it (hindsight).
+usual (guard.kept); an entry that is older than those is read with what its counts and lists allow.
+Pure. Never here: what another policy would have seen (ground), or what follows from it (course).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from smtpguard.guard.kept import (
     usual_unsuitable,
     value_of,
 )
-from smtpguard.guard.passed import Passed
 from smtpguard.guard.values import FEW
+from smtpguard.hindsight.passed import Passed
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS
 from smtpguard.policy.facts import NONE, Count, Type, Unknown, Value

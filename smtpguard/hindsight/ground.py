@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from smtpguard.guard.inforce import InForce
-from smtpguard.guard.recalled import Recalled, Window
+from smtpguard.hindsight.recalled import Recalled, Window
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.registry import Registry
 from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard import trail
-from smtpguard.guard.hindsight import COPIES, PEOPLE, Thought
+from smtpguard.hindsight import trail
+from smtpguard.hindsight.course import COPIES, PEOPLE, Thought
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Action, Mode
 from tests.guard.drawing import drawn_policies, play
 from tests.guard.house import MEMBERS, RAMADAN
-from tests.guard.twins import Plain, Twins, sample, twins
+from tests.hindsight.twins import Plain, Twins, sample, twins
 
 OUTSIDER = "peter@partner.example"
 

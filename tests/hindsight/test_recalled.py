@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.guard.hindsight import recall
 from smtpguard.guard.kept import FACTS
-from smtpguard.guard.passed import Sums
-from smtpguard.guard.recalled import Recalled, Told, Window
-from smtpguard.guard.shift import Shift
+from smtpguard.hindsight.course import recall
+from smtpguard.hindsight.passed import Sums
+from smtpguard.hindsight.recalled import Recalled, Told, Window
+from smtpguard.hindsight.shift import Shift
 from smtpguard.policy.admission import Live
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import FACTS as ALL
@@ -22,7 +22,7 @@ from smtpguard.policy.facts import Count, Source, Unknown, Value
 from smtpguard.policy.verdict import Verdict
 from tests.guard.drawing import letter
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house, index
-from tests.guard.twins import documents, ground, sample, without_facts
+from tests.hindsight.twins import documents, ground, sample, without_facts
 
 ASKED = [Window(f.name, f.name) for f in ALL.values() if f.source is not Source.LIVE]
 
