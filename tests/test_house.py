@@ -162,6 +162,15 @@ def test_every_page_and_file_that_is_named_in_the_straight_line_is_there() -> No
     assert [name for name in named if not (HOUSE / name).exists()] == []
 
 
+def test_the_map_has_every_room() -> None:
+    """docs/flow.md, for whoever comes new."""
+    text = (HOUSE.parent / "docs" / "flow.md").read_text().partition("## The rooms")[2]
+    rooms = {path.name for path in HOUSE.iterdir() if (path / "__init__.py").exists()}
+    named = {word for line in text.splitlines() if line.startswith("    ") for word in line.split()}
+    assert rooms - named == {"demo"}, "which stands beside them"
+    assert "`demo`" in text
+
+
 def test_the_first_page_leads_to_all_others() -> None:
     text = PAGES[0].read_text()
     assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
