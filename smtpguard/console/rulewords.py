@@ -75,6 +75,7 @@ OURS: Mapping[str, str] = {
     "stream.messages": "messages of the system",
     "delivery.in_doubt": "an earlier attempt may have reached the list",
     "approval.asked": "it was sent to be approved beforehand",
+    "mailing.messages": "messages of the mailing until then",
     "mailing.sent": "people who had got the mailing already",
     "mailing.rejected": "the mailing was rejected",
     "mailing.waits": "other copies of it are held",

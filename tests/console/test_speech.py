@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import nodes
 
+from smtpguard import guard, policy
 from smtpguard.audit.event import Kind
 from smtpguard.console import incident, proofwords, rulewords, sayings, telling
 from smtpguard.console.screen import environment
@@ -67,6 +71,25 @@ def in_code() -> Iterator[tuple[str, str]]:
                         yield path.name, arg.value
 
 
+def facts_in_reasons() -> set[str]:
+    """Of every reason that is written in guard and policy themselves, whichever rule a policy has."""
+    found: set[str] = set()
+    for module in (*members(guard), *members(policy)):
+        for call in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Reason":
+                [fact] = [each.value for each in call.keywords if each.arg == "fact"]
+                if isinstance(fact, ast.Constant):
+                    found.add(str(fact.value))
+                elif isinstance(fact, ast.Name):
+                    found.add(vars(module)[fact.id])
+    return found
+
+
+def members(room: ModuleType) -> Iterator[ModuleType]:
+    for one in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+        yield importlib.import_module(one.name)
+
+
 def test_every_text_is_there_in_swedish() -> None:
     found = [*in_templates(), *in_code(), *(("a table", text) for table in TABLES for text in table.values())]
     assert len(found) > 300
@@ -86,6 +109,7 @@ def test_every_key_that_the_code_knows_has_its_words() -> None:
     assert set(sayings.MAILING_STATES) == {s.value for s in MailingState}
     assert set(rulewords.FACTS) == set(FACTS)
     assert set(rulewords.ACTIONS) == set(Action)
+    assert facts_in_reasons() - set(FACTS) == set(rulewords.OURS)
     assert set(telling.WORDS) == {kind.value for kind in Kind}
     assert set(telling.DEEDS) >= {move.value for move in Move}
     assert set(rulewords.AT) == {at.value for at in At}

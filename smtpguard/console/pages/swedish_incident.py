@@ -187,6 +187,7 @@ _SEEN = {
     "messages of the system": "meddelanden från systemet",
     "an earlier attempt may have reached the list": "ett tidigare försök kan ha nått listan",
     "it was sent to be approved beforehand": "det skickades för att godkännas på förhand",
+    "messages of the mailing until then": "meddelanden i utskicket dittills",
     "people who had got the mailing already": "personer som redan hade fått utskicket",
     "the mailing was rejected": "utskicket fick avslag",
     "other copies of it are held": "andra kopior av det hålls kvar",
