@@ -19,7 +19,7 @@ from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
 from smtpguard.store.continuity import PutBack
 from smtpguard.store.database import file_of
 from smtpguard.store.journal import FILE as CHECKPOINTS
-from smtpguard.store.migrate import SchemaError
+from smtpguard.store.migrate import Newer, SchemaError
 
 
 def near(settings: Settings) -> bool:
@@ -43,7 +43,8 @@ async def stands(settings: Settings) -> list[Finding]:
         async with opened(settings) as (store, _):
             return list(_found(settings, store.put_back, (await store.gate()).freezes))
     except (CannotStart, LedgerError) as e:
-        state = State.UNKNOWN if isinstance(e, SchemaError) else State.WRONG
+        older = isinstance(e, SchemaError) and not isinstance(e, Newer)
+        state = State.UNKNOWN if older else State.WRONG
         return [Finding(about="store", state=state, text=str(e))]
 
 

@@ -16,8 +16,9 @@ import click
 import structlog
 
 from smtpguard import __version__
-from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
 from smtpguard.config.settings import Settings
+from smtpguard.policy.admission import Busy, Full, Unavailable, Unusable
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
@@ -52,7 +53,12 @@ def command(context: Context, only: Sequence[str]) -> None:
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
-        done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell))
+        try:
+            done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell))
+        except (Full, Unavailable, Busy) as e:
+            if isinstance(e, Unusable):
+                raise
+            raise NotFine(str(sentence_of(e))) from None  # it may be better soon: who started us is to try again
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for warning in done.warnings:

@@ -295,5 +295,9 @@ class Unavailable(LedgerError):
     """The database cannot be reached, or answered with an error."""
 
 
+class Unusable(Unavailable):
+    """It answers, and cannot be used as it is: trying again would not help."""
+
+
 class Gone(LedgerError):
     """The client had left before its batch: nothing was decided, nothing written."""

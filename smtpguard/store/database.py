@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.lists.ownership import hand_over
-from smtpguard.policy.admission import Full, LedgerError, Unavailable
+from smtpguard.policy.admission import Full, LedgerError, Unavailable, Unusable
 from smtpguard.store.failpoint import failpoint
 from smtpguard.store.lock import Chamber
 
@@ -266,7 +266,10 @@ class Database:
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
         said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
-        return Unavailable(f"{self.path} {said} ({name})" if said else f"the database: {name}")
+        if not said:
+            return Unavailable(f"the database: {name}")
+        kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable
+        return kind(f"{self.path} {said} ({name})")
 
     def _no_space(self) -> bool:
         return self._free() < 1 << 16

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import pytest
 import trustme
 
 from smtpguard.cli import COMMANDS, main
+from smtpguard.policy.admission import Full
+from smtpguard.store.migrate import migrate
+from smtpguard.store.schema import SCHEMA
 
 
 def run(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -201,10 +205,57 @@ def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixt
             f'store: {{url: "postgresql://guard@127.0.0.1:{port}/guard"}}\n'
         )
         status, _, err = run("-c", str(config), "serve", capsys=capsys)
-    assert status == 2
+    assert status == 1, "2 would say that trying again does not help"
     assert err.startswith("smtpguard: the store: the database: OperationalError: ")
     assert f"port {port} failed: Connection refused" in err
     assert err.count("\n") == 1
+
+
+def test_a_disk_that_is_full_is_tried_again(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise Full("no space left for the database")
+
+    monkeypatch.setattr("smtpguard.store.opening.bring", full)
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err) == (1, "smtpguard: the store: no space left for the database\n")
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (
+            "9999",
+            f"the database has schema 9999, this smtpguard knows {SCHEMA}: it was written by a newer smtpguard. Start that one again; or "
+            "restore what was backed up before it was installed",
+        ),
+        (
+            "0005",
+            f"the database could not be brought from schema 0005 to {SCHEMA}: Can't locate revision identified by '0005'. It is as it "
+            "was: the smtpguard before can go on with it",
+        ),
+    ],
+)
+def test_a_database_of_another_version(
+    schema: str, said: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is started says so in one line, and what looks says so too."""
+    state = config.parent / "var"
+    assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
+    url = f"sqlite:///{state}/smtpguard.db"
+    migrate(url)
+    with contextlib.closing(sqlite3.connect(state / "smtpguard.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (schema,))
+        database.commit()
+    status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err.splitlines()[-1]) == (2, f"smtpguard: the store: {said}")
+    assert "Traceback" not in err
+    (state / "checkpoints").touch()
+    status, out, _ = run("-c", str(config), "check", capsys=capsys)
+    newer = schema > SCHEMA
+    assert status == (1 if newer else 0)
+    assert ("WRONG " if newer else "?     ") + f"the database has schema {schema}" in out
 
 
 def test_parts_alone_and_together_share_what_is_there(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData
 
+from smtpguard.policy.admission import Unavailable
 from smtpguard.store import migrate as migrating
 from smtpguard.store.database import Database
-from smtpguard.store.migrate import SchemaError, migrate
+from smtpguard.store.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.store.opening import open_store
 from smtpguard.store.schema import SCHEMA, metadata
 from tests.store.making import SECRET, Clock
+from tests.store.test_upgrade import restore
 
 
 def test_the_steps_lead_to_the_tables_as_defined(url: str) -> None:
@@ -52,7 +56,7 @@ async def test_a_database_that_is_not_set_up_says_who_does_that(url: str, tmp_pa
             raise AssertionError
 
 
-@pytest.mark.parametrize(("found", "said"), [("0000", "start smtpguard serve once"), ("9999", "newer smtpguard")])
+@pytest.mark.parametrize(("found", "said"), [("0000", "smtpguard serve brings it there"), ("9999", "newer smtpguard")])
 async def test_another_version_is_refused(url: str, tmp_path: Path, found: str, said: str) -> None:
     migrate(url)
     set_version(url, found)
@@ -85,3 +89,101 @@ def test_the_database_is_its_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "guard.db"
     migrate(f"sqlite:///{path}")
     assert {oct(p.stat().st_mode & 0o777) for p in path.parent.iterdir()} == {"0o600"}
+
+
+LAST = '    op.create_index(\n        "entry_rare"'
+
+
+def with_last_step(folder: Path, *statements: str) -> str:
+    """A copy of the steps, whose last one does this as well; where migrate.py would stand beside them."""
+    steps = Path(migrating.__file__).parent / "migrations"
+    copy = shutil.copytree(steps, folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    last = copy / "versions" / f"{SCHEMA}_rare.py"
+    text = last.read_text()
+    assert LAST in text
+    last.write_text(text.replace(LAST, "".join(f"    {each}\n" for each in statements) + LAST))
+    return str(folder / "migrate.py")
+
+
+def rows(url: str) -> dict[str, list[str]]:
+    """All of it, table by table."""
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            known = MetaData()
+            known.reflect(connection)
+            return {t.name: sorted(map(repr, connection.execute(t.select()))) for t in known.sorted_tables}
+    finally:
+        database.close()
+
+
+async def test_a_step_that_fails_leaves_all_as_it_was_and_says_why(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore(url, tmp_path)
+    before = rows(url)
+    monkeypatch.setattr(
+        migrating,
+        "__file__",
+        with_last_step(
+            tmp_path,
+            "op.add_column('hold', sa.Column('half', sa.Integer))",
+            "op.execute('UPDATE hold SET no_such = 1')",
+        ),
+    )
+    with pytest.raises(NotMigrated) as told:
+        async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True):
+            raise AssertionError
+    said = str(told.value)
+    assert said.startswith(f"the database could not be brought from schema 0001 to {SCHEMA}: ")
+    assert "no_such" in said
+    assert said.endswith(" It is as it was: the smtpguard before can go on with it")
+    assert "\n" not in said
+    assert rows(url) == before
+    monkeypatch.undo()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=Clock(), migrate=True) as store:
+        assert await store.holds()
+
+
+async def test_a_row_that_a_step_cannot_take_over_is_not_shown(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore(url, tmp_path)
+    again = 'op.execute("INSERT INTO hold SELECT * FROM hold")'
+    monkeypatch.setattr(migrating, "__file__", with_last_step(tmp_path, again))
+    with pytest.raises(NotMigrated, match="refused by the database") as told:
+        migrate(url)
+    assert all(value not in str(told.value) for row in rows(url)["hold"] for value in row.split("'")[1:2])
+
+
+def test_a_step_may_take_its_time(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mail waits for a statement for seconds; an index on a long journal takes more."""
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite stops no statement")
+    restore(url, tmp_path)
+    seen = tmp_path / "seen"
+    asked = "op.get_bind().exec_driver_sql('SHOW statement_timeout').scalar()"
+    look = f"__import__('pathlib').Path({str(seen)!r}).write_text({asked})"
+    monkeypatch.setattr(migrating, "__file__", with_last_step(tmp_path, look))
+    migrate(url)
+    assert seen.read_text() == "0"
+
+
+def test_a_schema_that_none_of_ours_was_is_not_touched(url: str) -> None:
+    migrate(url)
+    set_version(url, "0005")
+    before = rows(url)
+    with pytest.raises(NotMigrated, match=r"from schema 0005 to .*0005"):
+        migrate(url)
+    assert rows(url) == before
+
+
+def test_a_database_that_is_full_or_away_is_no_failed_step(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same may work a moment later."""
+
+    def away(*_: object) -> None:
+        raise Unavailable("the database: OperationalError")
+
+    monkeypatch.setattr(migrating, "_upgrade", away)
+    with pytest.raises(Unavailable):
+        migrate(url)
