@@ -135,10 +135,10 @@ def _url(address: str, port: int) -> str:
 def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:
     return Supervisor(
         parts=parts,
-        command=lambda part, channel: [sys.executable, "-m", "smtpguard.app", part, str(channel), str(config)],
+        command=lambda part, channel: [sys.executable, "-P", "-m", "smtpguard.app", part, str(channel), str(config)],
         listeners=listeners,
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
-        reload=[sys.executable, "-m", "smtpguard", "-c", str(config), "reload"],
+        reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows="metrics",
     )

@@ -97,7 +97,7 @@ class Stage:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """``smtpguard -c ... words``, as a person would type it."""
         return subprocess.run(
-            [sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
+            [sys.executable, "-P", "-m", "smtpguard", "-c", str(self.config), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -144,7 +144,7 @@ class Stage:
             notices.bind(str(self.folder / "notify"))
             log = undo.enter_context((self.folder / "log").open("wb"))
             self._guard = subprocess.Popen(
-                [sys.executable, "-c", _ACTIVATE, str(self._listening.fileno()), "-m", "smtpguard", "-c", str(self.config), "serve"],
+                [sys.executable, "-c", _ACTIVATE, str(self._listening.fileno()), "-P", "-m", "smtpguard", "-c", str(self.config), "serve"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self._listening.fileno()],
                 env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify")}, start_new_session=True,
             )  # fmt: skip

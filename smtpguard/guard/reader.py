@@ -50,7 +50,7 @@ class Pool:
     most_bytes: int = 64 << 20
     remembered: int = 4096
     bounds: Bounds = WIDE
-    argv: tuple[str, ...] = (sys.executable, "-m", "smtpguard.reading")
+    argv: tuple[str, ...] = (sys.executable, "-P", "-m", "smtpguard.reading")
 
 
 class BoundedReader:

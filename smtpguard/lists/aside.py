@@ -39,7 +39,7 @@ def build(path: Path, keys: Iterator[str], digester: Digester, *, built_at: date
         return write(path, map(digester.of_canonical, first), key_id=digester.key_id, built_at=built_at, fingerprint=fingerprint)  # fmt: skip
     task = {"path": str(path), "key": digester.key.hex(), "delimiters": digester.delimiters,
             "built_at": built_at.isoformat(), "fingerprint": fingerprint.hex()}  # fmt: skip
-    argv = [sys.executable, "-m", "smtpguard.lists"]
+    argv = [sys.executable, "-P", "-m", "smtpguard.lists"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

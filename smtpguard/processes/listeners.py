@@ -29,7 +29,7 @@ class CannotListen(Exception):
 class Listener:
     """``index`` is its place in the settings' ``listen.smtp``, or in ``listen.milter``: ``part`` says which, and who takes its
     connections. ``implicit_tls``: a refusal in clear would be no SMTP there. ``proxy``: who connects is a proxy, and says for whom.
-    ``made``: the inode of a Unix socket that we made."""
+    ``made``: the inode of a Unix socket that we made. ``given``: by a manager, who keeps it open when we close it."""
 
     index: int
     socket: socket.socket
@@ -37,6 +37,7 @@ class Listener:
     implicit_tls: bool = False
     proxy: bool = False
     made: int | None = None
+    given: bool = False
 
     @property
     def name(self) -> str:
@@ -94,7 +95,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
         places: Counter[str] = Counter()
         for want in wanted:
             found = next((sock for sock in left if _stands_for(sock, want)), None)
-            made = None
+            made, is_given = None, found is not None
             if found is not None:
                 left.remove(found)
             elif want.unix is not None:
@@ -110,6 +111,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
                 implicit_tls=want.implicit_tls,
                 proxy=want.proxy,
                 made=made,
+                given=is_given,
             )
             undo.callback(listener.close)
             opened.append(listener)

@@ -23,7 +23,10 @@ def refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
 
 
 def refuse_backlog(listener: Listener) -> None:
-    """Those that the kernel had accepted for us hear 421 instead of a reset."""
+    """Those that the kernel had accepted for us hear 421 instead of a reset. At a socket that a manager keeps they wait on, for
+    whom it starts next."""
+    if listener.given:
+        return
     while True:
         try:
             connection, _ = listener.socket.accept()

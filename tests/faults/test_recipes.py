@@ -38,6 +38,7 @@ def blocks(heading: str) -> list[str]:
 
 SERVICE = """\
 #!/bin/bash
+[ "$2 $3" = "smtpguard.socket smtpguard" ] || exit 5  # one alone starts again with the next connection
 case "$1" in
   stop)
     [ -e {pid} ] || exit 0
@@ -94,11 +95,11 @@ class Host(Machine):
         return done.stdout
 
     def start(self) -> Host:
-        self.type("systemctl start smtpguard")
+        self.type("systemctl start smtpguard.socket smtpguard")
         return self
 
     def stop(self) -> None:
-        self.type("systemctl stop smtpguard")
+        self.type("systemctl stop smtpguard.socket smtpguard")
 
     def keep(self) -> None:
         """It is the recipe that starts it."""

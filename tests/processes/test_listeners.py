@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.listeners import CannotListen, Wanted, inherited, open_all
+from smtpguard.processes.refusal import refuse_backlog
 
 
 def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
@@ -30,6 +32,28 @@ def test_an_inherited_socket_stands_for_the_one_with_its_port() -> None:
     finally:
         for each in listeners:
             each.socket.close()
+
+
+def test_who_waits_at_an_inherited_socket_waits_on_when_we_stop() -> None:
+    """At one of ours nobody would come for them."""
+    with contextlib.ExitStack() as undo:
+        manager = undo.enter_context(socket.create_server(("127.0.0.1", 0)))
+        place = manager.getsockname()
+        [kept] = open_all(
+            [Wanted(address="127.0.0.1", port=place[1])], [socket.socket(fileno=os.dup(manager.fileno()))]
+        )
+        [ours] = open_all([Wanted(address="127.0.0.1", port=0)])
+        waits = undo.enter_context(socket.create_connection(place, timeout=5))
+        hears = undo.enter_context(socket.create_connection(ours.socket.getsockname(), timeout=5))
+        for listener in (kept, ours):
+            refuse_backlog(listener)
+            listener.close()
+        assert hears.recv(100).startswith(b"421 ")
+        manager.settimeout(5)
+        next_, _ = manager.accept()
+        with next_:
+            next_.sendall(b"220 next")
+            assert waits.recv(100) == b"220 next"
 
 
 def test_an_inherited_socket_that_nobody_wants_is_told() -> None:

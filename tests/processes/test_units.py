@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.cli.serve import PARTS
+
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 SERVICES = sorted(UNITS.glob("*.service"))
+SOCKETS = sorted(UNITS.glob("*.socket"))
+PAGE = (UNITS.parent / "docs" / "install.md").read_text()
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 
 
@@ -19,8 +23,63 @@ def test_there_are_units_for_both_deployments() -> None:
         "smtpguard",
         "smtpguard-console",
         "smtpguard-delivery",
+        "smtpguard-milter",
         "smtpguard-proxy",
     }
+
+
+def test_every_part_has_a_unit_or_shares_one() -> None:
+    """Metrics show the connections of the processes beside them, so they go with the proxy; the page says how."""
+    alone = {part for unit in SERVICES for part in re.findall(r"--only (\w+)", _started(unit))}
+    assert alone == set(PARTS) - {"metrics"}
+    assert "serve --only proxy --only metrics" in PAGE
+
+
+def _started(unit: Path) -> str:
+    [line] = re.findall(r"^ExecStart=(.*)$", unit.read_text(), flags=re.M)
+    return str(line)
+
+
+def test_who_listens_brings_the_socket_along_and_enables_it() -> None:
+    for socket in SOCKETS:
+        service = (UNITS / f"{socket.stem}.service").read_text()
+        assert f"\nSockets={socket.name}\n" in service
+        assert f"\nAlso={socket.name}\n" in service
+    assert {unit.stem for unit in SERVICES} - {socket.stem for socket in SOCKETS} == {
+        "smtpguard-console",
+        "smtpguard-delivery",
+    }
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
+def test_all_run_as_the_user_whom_the_state_belongs_to(unit: Path) -> None:
+    """A user that is there before the first start may be given the settings to read; and what stops leaves the others' sockets alone."""
+    text = unit.read_text()
+    assert "\nUser=smtpguard\nGroup=smtpguard\n" in text
+    assert "DynamicUser" not in text
+    assert "\nStateDirectoryMode=0700\n" in text
+    assert "\nLogRateLimitIntervalSec=0\n" in text
+    assert ("RuntimeDirectory" in text) == (unit.stem == "smtpguard"), "the first of several to stop would remove it"
+
+
+def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
+    """Five starts within ten seconds, and it does; what ends with another status than 2 is slower than that."""
+    for unit in SERVICES:
+        text = unit.read_text()
+        assert "RestartPreventExitStatus=2" in text
+        [seconds] = re.findall(r"^RestartSec=(\d+)s$", text, flags=re.M)
+        assert int(seconds) * 4 > 10
+
+
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="systemd-sysusers is not installed")
+def test_the_user_can_log_in_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    subprocess.run(
+        ["systemd-sysusers", f"--root={tmp_path}", UNITS / "smtpguard.sysusers"], check=True, capture_output=True
+    )
+    [line] = (tmp_path / "etc" / "passwd").read_text().splitlines()
+    assert line.startswith("smtpguard:")
+    assert line.endswith(":/var/lib/smtpguard:/usr/sbin/nologin")
 
 
 @needs_systemd
@@ -36,7 +95,7 @@ def test_exposure_is_at_most_1_5(unit: Path) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", [*SERVICES, UNITS / "smtpguard.socket"], ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*SERVICES, *SOCKETS], ids=lambda unit: unit.name)
 def test_units_are_well_formed(unit: Path) -> None:
     told = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False

@@ -1,0 +1,324 @@
+"""docs/install.md as it stands there: installed from a wheel, started on a socket that a manager keeps, upgraded while mail comes,
+and taken back. In their places: folders, users, ``systemctl``; and what the wheel depends on is the suite's own (tests/wheel.sh
+installs that)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import site
+import socket
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from smtpguard.store.migrate import Newer
+from smtpguard.store.schema import SCHEMA
+from tests.faults.machine import ANNA, RAMADAN, ROOT, members, policy
+from tests.faults.mta import Mta
+from tests.faults.test_recipes import PETER
+from tests.peers.chain import Recorder
+from tests.peers.letters import mail, story
+from tests.peers.postfix import free_port
+
+NEXT = f"{int(SCHEMA) + 1:04}"
+STEP = f'''"""Another column."""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{NEXT}"
+down_revision = "{SCHEMA}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("freeze", sa.Column("more", sa.Integer))
+'''
+
+TOOLS = {
+    # makes it as ever, but takes the suite's pip and packages
+    "python3": """\
+[ "$1 $2" = "-m venv" ] || exit 2
+"{python}" -m venv --without-pip "$3"
+printf '#!/bin/bash\\nexec "{python}" -m pip --disable-pip-version-check --python "%s/bin/python" "$@"\\n' "$3" >"$3/bin/pip"
+chmod 755 "$3/bin/pip"
+echo "{packages}" >"$(echo "$3"/lib/python3*/site-packages)/packages.pth"
+""",
+    "apt-get": "exit 0\n",
+    "systemd-sysusers": 'grep -q "^u smtpguard " {root}/etc/sysusers.d/smtpguard.conf\n',
+    "chgrp": '[ "$1 $2" = "-R smtpguard" ]\n',
+    "install": """\
+words=()
+while [ $# -gt 0 ]; do
+  case "$1" in -o | -g) [ "$2" = smtpguard ] || exit 1; shift 2;; *) words+=("$1"); shift;; esac
+done
+exec /usr/bin/install "${{words[@]}}"
+""",
+    "runuser": '[ "$1 $2 $3" = "-u smtpguard --" ] || exit 1\nshift 3\nexec "$@"\n',
+    # one guard, by its unit; descriptor 3 is the socket that the manager keeps
+    "systemctl": """\
+stop() {{
+  [ -e {root}/pid ] || return 0
+  kill "$(cat {root}/pid)"
+  while kill -0 "$(cat {root}/pid)" 2>/dev/null; do sleep 0.05; done
+  rm {root}/pid
+}}
+start() {{
+  [ ! -e {root}/pid ] || return 0
+  run=$(sed -n 's/^ExecStart=//p' {root}/etc/systemd/system/smtpguard.service | sed 's|/opt/|{root}/opt/|; s|/etc/|{root}/etc/|')
+  grep -q '^Sockets=smtpguard.socket$' {root}/etc/systemd/system/smtpguard.service || exit 1
+  grep -q '^ListenStream=127.0.0.1:{port}$' {root}/etc/systemd/system/smtpguard.socket.d/place.conf || exit 1
+  setsid bash -c "export LISTEN_PID=\\$\\$ LISTEN_FDS=1; exec $run" </dev/null >>{root}/log 2>&1 &
+  echo $! >{root}/pid
+  exec 3<&-
+  exec 4<>/dev/tcp/127.0.0.1/{port}
+  until read -t 0.1 -r -u 4 line; do kill -0 "$(cat {root}/pid)" 2>/dev/null || {{ rm {root}/pid; exit 1; }}; done
+}}
+case "$*" in
+  daemon-reload) ;;
+  "enable --now smtpguard.socket smtpguard.service" | "start smtpguard.socket smtpguard") start;;
+  "restart smtpguard") stop; start;;
+  "stop smtpguard.socket smtpguard"*) stop;;
+  *) exit 5;;
+esac
+""",
+}
+
+
+def blocks(page: str, heading: str) -> list[str]:
+    [text] = [
+        each
+        for each in re.split(r"^##+ ", (ROOT / "docs" / page).read_text(), flags=re.M)
+        if each.startswith(f"{heading}\n")
+    ]
+    found = re.findall(r"(?:^    .*\n)+", text, flags=re.M)
+    return ["".join(line[4:] for line in block.splitlines(keepends=True)) for block in found]
+
+
+def built(tree: Path, version: str, *, step: str = "") -> None:
+    """A source tree of this version with its wheel, such as ``pip wheel`` makes it; ``step``: one more of the schema."""
+    for name in ("systemd", "config", "docs", "README.md", "CHANGELOG.md"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        tree.mkdir(exist_ok=True)
+        copy(ROOT / name, tree / name)
+    (tree / "pyproject.toml").write_text(f'[project]\nname = "smtpguard"\nversion = "{version}"\n')
+    (tree / "requirements.lock").write_text("")
+    package = shutil.copytree(ROOT / "smtpguard", tree / "smtpguard", ignore=shutil.ignore_patterns("__pycache__"))
+    init = package / "__init__.py"
+    init.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', init.read_text()))
+    if step:
+        schema = package / "store" / "schema.py"
+        schema.write_text(schema.read_text().replace(f'SCHEMA = "{SCHEMA}"', f'SCHEMA = "{NEXT}"'))
+        (package / "store" / "migrations" / "versions" / f"{NEXT}_more.py").write_text(step)
+    about = tree / f"smtpguard-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: smtpguard\nVersion: {version}\n")
+    (about / "WHEEL").write_text("Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    (about / "entry_points.txt").write_text("[console_scripts]\nsmtpguard = smtpguard.cli:main\n")
+    files = [path for top in (package, about) for path in sorted(top.rglob("*")) if path.is_file()]
+    (about / "RECORD").write_text("".join(f"{path.relative_to(tree)},,\n" for path in [*files, about / "RECORD"]))
+    (tree / "dist").mkdir()
+    with zipfile.ZipFile(tree / "dist" / f"smtpguard-{version}-py3-none-any.whl", "w") as wheel:
+        for path in [*files, about / "RECORD"]:
+            wheel.write(path, str(path.relative_to(tree)))
+
+
+class Server:
+    """Where all of it is installed. ``port``: of a socket that is kept open whatever becomes of the guard."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lib, self.etc = root / "var/lib/smtpguard", root / "etc/smtpguard"
+        self.port = free_port()
+        self._manager = socket.create_server(("127.0.0.1", self.port), backlog=100)
+        packages = root / "packages"
+        packages.mkdir()
+        for each in Path(site.getsitepackages()[0]).iterdir():
+            if "smtpguard" not in each.name and each.suffix != ".pth":
+                (packages / each.name).symlink_to(each)
+        for folder in ("tools", "opt", "usr/local/bin", "usr/share/doc", "etc/systemd/system", "var/lib"):
+            (root / folder).mkdir(parents=True)
+        for name, text in TOOLS.items():
+            tool = root / "tools" / name
+            kept = {"root": root, "python": sys.executable, "packages": packages, "port": self.port}
+            tool.write_text("#!/bin/bash\nset -e\n" + text.format(**kept))
+            tool.chmod(0o755)
+
+    def type(self, text: str, cwd: Path, *, status: int = 0) -> str:
+        for there in ("/opt/", "/etc/", "/usr/local/bin/", "/usr/share/doc/", "/var/lib/", "/backup/"):
+            text = re.sub(rf"(?<![\w}}]){there}", f"{self.root}{there}", text)
+        text = text.replace(":10025", f":{self.port}")
+        env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        env["PATH"] = f"{self.root}/tools:{self.root}/usr/local/bin:{os.environ['PATH']}"
+        env["SMTPGUARD_CONFIG"] = str(self.etc / "smtpguard.yaml")
+        listening = os.dup(self._manager.fileno())
+        try:
+            done = subprocess.run(
+                ["bash", "-c", f"exec 3<&{listening}\nset -eu -o pipefail\n{text}"],
+                capture_output=True, text=True, timeout=120, cwd=cwd, env=env, pass_fds=[listening],
+            )  # fmt: skip
+        finally:
+            os.close(listening)
+        assert done.returncode == status, f"{text}\n{done.returncode}\n{done.stdout}\n{done.stderr}\n{self.said()}"
+        return done.stdout
+
+    def said(self) -> str:
+        log = self.root / "log"
+        return log.read_text(errors="replace")[-3000:] if log.exists() else ""
+
+    def keep(self) -> None:
+        """It is the recipe that starts it."""
+
+    def close(self) -> None:
+        pid = self.root / "pid"
+        if pid.exists():
+            os.killpg(int(pid.read_text()), signal.SIGKILL)
+        self._manager.close()
+
+    def configure(self, relay_port: int) -> None:
+        """What the page leaves to whoever installs it."""
+        file = self.etc / "smtpguard.yaml"
+        text = re.sub(r"port: 10025", f"port: {self.port}", file.read_text())
+        text = re.sub(
+            r"\{host: 127.0.0.1, port: 10026, tls: opportunistic",
+            f"{{host: 127.0.0.1, port: {relay_port}, tls: none",
+            text,
+        )
+        file.write_text(text.replace("trust: []", "trust: [127.0.0.1]"))
+        (self.etc / "policy.yaml").write_text(policy())
+        (self.etc / "ramadan.csv").write_text(members())
+
+    def passes(self, recorder: Recorder, id: str) -> None:
+        assert Mta(self).deliver(mail(to=PETER, message_id=id), ANNA, PETER, seconds=30).code == 250, self.said()  # type: ignore[arg-type]
+        assert len(recorder.with_id(id)) == 1
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    root = tmp_path / "machine"
+    root.mkdir()
+    with closing(Server(root)) as there:
+        yield there
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): oct(p.stat().st_mode & 0o777) for p in (folder, *folder.rglob("*"))}
+
+
+def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> None:
+    old, new = tmp_path / "9.1.0", tmp_path / "9.2.0"
+    built(old, "9.1.0")
+    built(new, "9.2.0", step=STEP)
+    with Recorder() as recorder:
+        # installed
+        program, folders, first_check = blocks("install.md", "Install")
+        server.type(program + folders, old)
+        assert set(modes(server.lib).values()) == {"0o700"}
+        found = modes(server.etc)
+        assert found["."] == "0o750"
+        assert {found["smtpguard.yaml"], found["policy.yaml"], found["lists/ramadan.csv"]} == {"0o640"}
+        server.configure(recorder.port)
+        assert f"relays to 127.0.0.1 port {recorder.port}" in server.type(first_check.splitlines()[0], old)
+
+        # started
+        [start] = blocks("install.md", "Start")
+        server.type(start, old)
+        assert server.type("smtpguard --version", old) == "smtpguard 9.1.0\n"
+        server.passes(recorder, "first@example.com")
+        held = Mta(server).deliver(story("waits@example.com"), ANNA, RAMADAN, seconds=30).text.split()[-1]  # type: ignore[arg-type]
+        assert {mode[-2:] for mode in modes(server.lib).values()} == {"00"}, "nobody else reads what it writes"
+
+        # upgraded
+        server.type(blocks("operations.md", "Backup")[0], old)
+        install, switch = blocks("install.md", "Upgrade")
+        assert f"the database has schema {SCHEMA}, this smtpguard needs {NEXT}" in server.type(install, new)
+        heard = Heard(server.port)
+        said = server.type("version=9.2.0\n" + switch, new)
+        heard.stop()
+        assert "smtpguard 9.2.0\n" in said
+        assert "The journal is whole: " in said
+        assert heard.answers, "somebody connected meanwhile"
+        assert {answer[:3] for answer in heard.answers} <= {"220", "421"}, heard.answers
+        server.passes(recorder, "second@example.com")
+        assert held in server.type("smtpguard held list", new)
+
+        # and back: not under a newer schema
+        _, link, restart = blocks("install.md", "Going back")[0].splitlines(keepends=True)
+        assert set(blocks("install.md", "Going back")[0].splitlines()[0].split()) == {"ls", "-d", "/opt/smtpguard-*"}
+        link = link.replace("VERSION", "9.1.0")
+        server.type(link + restart, new, status=1)
+        assert f"smtpguard: the store: {Newer(NEXT)}".replace(f"knows {NEXT}", f"knows {SCHEMA}") in server.said()
+        assert f"the database has schema {NEXT}" in server.type("smtpguard check", new, status=1)
+        assert " ".join(re.findall(r"^> (.*)$", (ROOT / "docs" / "install.md").read_text(), flags=re.M)) == re.sub(
+            r"\d{4}", lambda m: {NEXT: "0009", SCHEMA: "0008"}[m[0]], str(Newer(NEXT))
+        )
+
+        # forth again, as it was
+        server.type(link.replace("9.1.0", "9.2.0") + restart, new)
+        server.passes(recorder, "third@example.com")
+
+        # or back with the backup, which stands still
+        server.type(blocks("operations.md", "Restore")[0].replace("systemctl", link + "systemctl", 1), new)
+        assert server.type("smtpguard --version", new) == "smtpguard 9.1.0\n"
+        server.type("systemctl start smtpguard.socket smtpguard\nsmtpguard thaw --all", new)
+        rows = [json.loads(line) for line in server.type("smtpguard --json held list", new).splitlines()]
+        assert [row["id"] for row in rows] == [held]
+        server.passes(recorder, "fourth@example.com")
+        server.type("systemctl stop smtpguard.socket smtpguard", new)
+
+
+def test_a_step_that_fails_leaves_the_version_before_as_it_was(server: Server, tmp_path: Path) -> None:
+    old, new = tmp_path / "9.1.0", tmp_path / "9.2.0"
+    built(old, "9.1.0")
+    built(new, "9.2.0", step=STEP.replace('"freeze", ', '"freezes", '))
+    with Recorder() as recorder:
+        program, folders, _ = blocks("install.md", "Install")
+        server.type(program + folders, old)
+        server.configure(recorder.port)
+        server.type(blocks("install.md", "Start")[0], old)
+        server.passes(recorder, "first@example.com")
+        install, switch = blocks("install.md", "Upgrade")
+        server.type(install, new)
+        server.type("version=9.2.0\n" + switch, new, status=1)
+        [said] = [line for line in server.said().splitlines() if line.startswith("smtpguard: ")]
+        assert f"could not be brought from schema {SCHEMA} to {NEXT}: " in said
+        assert "freezes" in said
+        link = blocks("install.md", "Going back")[0].splitlines(keepends=True)[1].replace("VERSION", "9.1.0")
+        server.type(link + "systemctl restart smtpguard", new)
+        server.passes(recorder, "second@example.com")
+        assert "The journal is whole: " in server.type("smtpguard audit verify", new)
+
+
+class Heard:
+    """Clients who connect all the time, and wait for a greeting; what they heard."""
+
+    def __init__(self, port: int) -> None:
+        self.answers: list[str] = []
+        self._port, self._stopped = port, threading.Event()
+        self._threads = [threading.Thread(target=self._connect) for _ in range(3)]
+        for thread in self._threads:
+            thread.start()
+
+    def _connect(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=60) as client:
+                    self.answers.append(client.recv(200).decode() or "closed without a word")
+            except OSError as e:
+                self.answers.append(type(e).__name__)
+            self._stopped.wait(0.02)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(90)
