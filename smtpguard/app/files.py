@@ -5,6 +5,8 @@ Imports nothing heavy, so that the command line is quick. Never here: what is in
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -16,6 +18,8 @@ from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.verdict import Action
+
+_SQLITE = "sqlite:///"
 
 
 class CannotStart(Exception):
@@ -56,6 +60,26 @@ def make_state(settings: Settings) -> None:
             hand_over(folder, settings.state)
     except OSError as e:
         raise CannotStart(f"{e.filename or settings.state}: {e.strerror}") from None
+
+
+def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What of it other users of this machine can look into, by the settings' key, and a sentence that says what to do. Made by us it
+    is for nobody else; what is there already may have been made by hand."""
+    if _others(settings.state, stat.S_IROTH | stat.S_IXOTH):
+        yield "state", f"other users of this machine can look into {settings.state}: chmod 700 {settings.state}"
+    files = [("secret_file", settings.secret_file)]
+    if settings.store.url.startswith(_SQLITE):
+        files.append(("store", Path(settings.store.url.removeprefix(_SQLITE))))
+    for key, file in files:
+        if _others(file, stat.S_IROTH) and _others(file.parent, stat.S_IXOTH):
+            yield key, f"other users of this machine can read {file}: chmod 600 {file}"
+
+
+def _others(path: Path, bits: int) -> bool:
+    try:
+        return bool(path.stat().st_mode & bits)
+    except OSError:
+        return False
 
 
 def installation_secret(settings: Settings) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from smtpguard.app.files import CannotStart, parse_policy
+from smtpguard.app.files import CannotStart, exposed, parse_policy
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.places import is_public
 from smtpguard.config.problem import Broken, Problem, Severity, ordered
@@ -218,10 +218,15 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     """What is there, and would be found out only when it is needed."""
     secret = settings.secret_file
-    if secret.is_file() and secret.stat().st_size != KEY_OCTETS:
+    is_none = secret.is_file() and secret.stat().st_size != KEY_OCTETS
+    if is_none:
         yield document.problem(
             ("secret_file",), f"{_shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
         )
+    for key, sentence in exposed(settings):
+        if key == "secret_file" and is_none:
+            continue
+        yield _warning(document, (key,), sentence)
     if settings.dkim_sign is not None and _readable(settings.dkim_sign.key_file):
         from smtpguard.app.delivery import signer  # what signs, which nothing else here needs
 

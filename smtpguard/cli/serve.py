@@ -35,6 +35,7 @@ _WEB = ("console", "metrics")  # their parts open their ports themselves
 def command(context: Context, only: Sequence[str]) -> None:
     """Run the guard until SIGTERM: proxy, milter, delivery, console and metrics in one process tree. SIGHUP reloads the policy."""
     from smtpguard.app import certificates, start
+    from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
     from smtpguard.observe import log
 
@@ -61,6 +62,8 @@ def command(context: Context, only: Sequence[str]) -> None:
             raise NotFine(str(sentence_of(e))) from None  # it may be better soon: who started us is to try again
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
+        for _, sentence in exposed(settings):
+            said.warning(sentence)
         for warning in done.warnings:
             said.warning("policy", problem=str(warning))
         status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners).run())

@@ -112,6 +112,36 @@ def test_settings_that_are_not_there(run: Callable[..., Result], etc: Path) -> N
     assert "no such file" in result.stderr
 
 
+def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path) -> None:
+    """By ``check``; and ``serve`` says so in the log (test_serve)."""
+    state = etc / "var"
+    state.mkdir(mode=0o755)
+    lines = (etc / "smtpguard.yaml").read_text().splitlines()
+    at = {
+        key: 1 + next(n for n, line in enumerate(lines) if line.startswith(f"{key}:"))
+        for key in ("state", "secret_file", "store")
+    }
+    (state / "secret").write_bytes(bytes(32))
+    (state / "smtpguard.db").touch()
+    for name in ("secret", "smtpguard.db"):
+        (state / name).chmod(0o644)
+    result = run("check")
+    assert result.exit_code == 0
+    file = etc / "smtpguard.yaml"
+    told = result.stderr.splitlines()
+    assert (
+        f"{file}:{at['state']}:8: warning: other users of this machine can look into {state}: chmod 700 {state}" in told
+    )
+    for key, name in (("secret_file", "secret"), ("store", "smtpguard.db")):
+        there = state / name
+        wanted = f"warning: other users of this machine can read {there}: chmod 600 {there}"
+        assert [line for line in told if line.startswith(f"{file}:{at[key]}:") and line.endswith(wanted)]
+    state.chmod(0o711)
+    assert "look into" in run("check").stderr
+    state.chmod(0o750)
+    assert run("check").stderr == "", "nobody else comes as far as the files"
+
+
 def test_a_warning_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "policy.yaml", '">= 300 in 1h"', '">= 0 in 1h"')
     result = run("check")

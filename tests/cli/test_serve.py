@@ -263,6 +263,8 @@ def test_parts_alone_and_together_share_what_is_there(
 ) -> None:
     """The split deployment: delivery in one unit, proxies in another, on one database."""
     config.write_text(config.read_text() + "workers: 1\nlogging: {format: json}\n")
+    state = config.parent / "var"
+    state.mkdir(mode=0o755)  # by hand
     with contextlib.ExitStack() as undo:
         guards = []
         for part in ("delivery", "proxy"):
@@ -281,6 +283,8 @@ def test_parts_alone_and_together_share_what_is_there(
         assert all(text.startswith("READY=1") for text in told)
         assert told[0] == "READY=1\nSTATUS=delivery ready"
         assert "SMTP on 127.0.0.1:" in told[1]
+        log = (tmp_path / "proxy.log").read_text()
+        assert f"other users of this machine can look into {state}: chmod 700 {state}" in log
         for guard, _ in guards:
             guard.terminate()
         assert [guard.wait(60) for guard, _ in guards] == [0, 0]
