@@ -19,7 +19,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``about``: store, relay, tls, auth, sender, milter, source or way. ``text`` is a sentence."""
+    """``about``: store, relay, tls, auth, sender, list, milter, source or way. ``text`` is a sentence."""
 
     about: str
     state: State

@@ -7,7 +7,7 @@ Nothing is ever sent: a transaction is opened, asked about, and reset before DAT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ async def look(
     target = replace(relay_target(settings), timeouts=_patience(), reachability=None)
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
     silent = False
-    async for finding in _relay(target, domain):
+    async for finding in _relay(target, domain, lists.values()):
         silent = silent or (finding.about, finding.state) == ("relay", State.WRONG)
         yield finding
     if any(each.auth for each in settings.listen.smtp) and not silent:
@@ -61,7 +61,7 @@ async def look(
 # what we need
 
 
-async def _relay(target: RelayTarget, domain: str) -> AsyncIterator[Finding]:
+async def _relay(target: RelayTarget, domain: str, lists: Iterable[ListInfo]) -> AsyncIterator[Finding]:
     name = f"the relay {target.host} port {target.port}"
     try:
         connection = await open_connection(target, tls_context(target))
@@ -75,6 +75,11 @@ async def _relay(target: RelayTarget, domain: str) -> AsyncIterator[Finding]:
         yield Finding(about="auth", state=State.FINE, text="the relay accepts our login")
     for sender, whose in ((f"postmaster@{domain}", "ours"), (SOMEBODY, "anybody's"), ("", "the null reverse-path")):
         yield await _sender(connection, sender, whose)
+    for info in lists:
+        for address in info.addresses:
+            if not connection.usable:  # it has said why at what it ended with
+                return
+            yield await _list(connection, min(info.writers, default=f"postmaster@{domain}"), info.name, str(address))
     connection.quit()
 
 
@@ -120,6 +125,22 @@ async def _sender(connection: RelayConnection, sender: str, whose: str) -> Findi
     return Finding(
         about="sender", state=State.WRONG, text=f"the relay does not take mail from {whose} to the outside: {said}"
     )
+
+
+async def _list(connection: RelayConnection, sender: str, name: str, address: str) -> Finding:
+    """Whether mail to the address of a list would be taken, from who may write to it. Some servers say so only after DATA."""
+    try:
+        said = await _asked(connection, sender, address)
+    except Lost as e:
+        text = f"the relay ends the session at RCPT TO:<{address}>, of the list {name}: {e}"
+        return Finding(about="list", state=State.WRONG, text=text)
+    if said.positive:
+        return Finding(about="list", state=State.FINE, text=f"the relay takes mail to {address}, of the list {name}")
+    if said.transient:
+        text = f"not known: whether the relay takes mail to {address}, of the list {name}: {said}"
+        return Finding(about="list", state=State.UNKNOWN, text=text)
+    text = f"the relay does not take mail to {address}, of the list {name}, from {sender}: {said}"
+    return Finding(about="list", state=State.WRONG, text=text)
 
 
 async def _asked(connection: RelayConnection, sender: str, recipient: str) -> Reply:

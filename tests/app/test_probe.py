@@ -11,6 +11,7 @@ from smtpguard.app import ways
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.probe import look
+from tests.script import RESET
 from tests.scripted_relay import ScriptedRelay
 
 POLICY = """\
@@ -30,8 +31,10 @@ rules:
 """
 
 
-async def findings(folder: Path, relay: str, hosts: Sequence[str] = (), more: str = "") -> list[Finding]:
-    (folder / "policy.yaml").write_text(POLICY)
+async def findings(
+    folder: Path, relay: str, hosts: Sequence[str] = (), more: str = "", policy: str = POLICY
+) -> list[Finding]:
+    (folder / "policy.yaml").write_text(policy)
     if not (folder / "members.csv").exists():
         (folder / "members.csv").write_text("email\na@c.example\nb@c.example\nc@c.example\n")
     (folder / "smtpguard.yaml").write_text(f"relay: {relay}\n{more}\n")
@@ -56,9 +59,44 @@ async def test_a_relay_that_does_all_we_need(tmp_path: Path) -> None:
     assert states(found, "tls") == [State.FINE]
     assert states(found, "sender") == [State.FINE] * 3
     assert states(found, "source") == [State.FINE]
+    assert states(found, "list") == [State.FINE]
     assert states(found, "way") == [State.OPEN, State.UNKNOWN], "any other program here can use it as well"
     assert "accepted_ways: [this-machine]" in found[-2].text
     assert f"swaks --server THIS-MACHINE --port {relay.port} --quit-after RCPT" in found[-1].text
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        ("550 5.1.1 No such user", State.WRONG, "from campaigns@example.com: 550 5.1.1 No such user"),
+        ("450 4.2.0 Greylisted", State.UNKNOWN, "not known: whether"),
+        (RESET, State.WRONG, "ends the session at RCPT"),
+    ],
+)
+async def test_a_list_that_the_relay_does_not_know(tmp_path: Path, answer: str, state: State, said: str) -> None:
+    async with ScriptedRelay() as relay:
+        relay.on("RCPT TO:<news@lists.example.com>", answer)
+        found = await findings(tmp_path, f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}")
+        assert relay.messages == []
+        assert "DATA" not in relay.verbs()
+    assert states(found, "list") == [state]
+    [text] = [f.text for f in found if f.about == "list"]
+    assert "news@lists.example.com" in text
+    assert "of the list news" in text
+    assert said in text
+    assert states(found, "sender") == [State.FINE] * 3
+
+
+async def test_a_relay_that_ends_at_one_address_is_not_asked_for_the_next(tmp_path: Path) -> None:
+    two = POLICY.replace("[news@lists.example.com]", "[news@lists.example.com, all@lists.example.com]")
+    async with ScriptedRelay() as relay:
+        relay.on("RCPT TO:<news@lists.example.com>", RESET)
+        settings = f"{{host: 127.0.0.1, port: {relay.port}, tls: none}}"
+        found = await findings(tmp_path, settings, policy=two)
+        assert states(found, "list") == [State.WRONG]
+        relay.on("RCPT TO:<news@lists.example.com>", "550 5.1.1 No such user")
+        found = await findings(tmp_path, settings, policy=two)
+        assert states(found, "list") == [State.WRONG, State.FINE]
 
 
 async def test_a_way_that_the_settings_accept(tmp_path: Path) -> None:
