@@ -15,6 +15,7 @@ from smtpguard.app.finding import Finding, State
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.lists.ownership import owner_of
 from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
 from smtpguard.store.continuity import PutBack
 from smtpguard.store.database import file_of
@@ -22,13 +23,31 @@ from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.migrate import Newer, SchemaError
 
 
+def hidden(settings: Settings) -> Finding | None:
+    """That this user may not look where it is; nothing is wrong with that."""
+    for path, bits in (
+        (settings.state, os.R_OK | os.X_OK),
+        (settings.secret_file, os.R_OK),
+        (_file(settings), os.R_OK | os.W_OK),
+    ):
+        if path is not None and os.access(path, os.F_OK) and not os.access(path, bits):
+            text = f"the store is not looked at: {path} belongs to {owner_of(path)}, and not to this user"
+            return Finding(about="store", state=State.UNKNOWN, text=text)
+    return None
+
+
 def near(settings: Settings) -> bool:
     """Whether it is a file, of which this user may know."""
-    try:
-        file = file_of(store_url(settings))
-    except (Broken, ValueError):  # said elsewhere
-        return False
+    file = _file(settings)
     return file is not None and all(_ours(path) for path in (file, settings.secret_file))
+
+
+def _file(settings: Settings) -> Path | None:
+    """The SQLite database."""
+    try:
+        return file_of(store_url(settings))
+    except (Broken, ValueError):  # said elsewhere
+        return None
 
 
 def _ours(path: Path) -> bool:
@@ -37,6 +56,8 @@ def _ours(path: Path) -> bool:
 
 async def stands(settings: Settings) -> list[Finding]:
     """Nothing where nothing was ever served."""
+    if (away := hidden(settings)) is not None:
+        return [away]
     if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
         return []
     try:

@@ -5,6 +5,7 @@ Never here: the checks themselves (offline, and live for what needs a network).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,12 +58,16 @@ def command(context: Context, file: Path | None, live: bool, as_json: bool) -> N
 
 def _store(context: Context, settings: Settings, *, as_json: bool) -> bool:
     """Where it is a file it is looked at in any case."""
-    if not (settings.state / "checkpoints").exists():
+    state = settings.state
+    served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
+    if not served:
         return True
-    from smtpguard.app.stands import near  # a database driver, which nothing else here needs
+    from smtpguard.app.stands import hidden, near  # a database driver, which nothing else here needs
     from smtpguard.cli.live import store
 
-    return not near(settings) or context.run(store(context, settings, as_json=as_json))
+    if not near(settings) and hidden(settings) is None:
+        return True
+    return context.run(store(context, settings, as_json=as_json))
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:

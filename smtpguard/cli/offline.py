@@ -5,6 +5,7 @@ Never here: what needs the relay or the store (app), or printing (check).
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -218,7 +219,9 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     """What is there, and would be found out only when it is needed."""
     secret = settings.secret_file
-    is_none = secret.is_file() and secret.stat().st_size != KEY_OCTETS
+    is_none = (
+        os.access(secret, os.F_OK) and secret.is_file() and secret.stat().st_size != KEY_OCTETS
+    )  # False where it cannot be looked for
     if is_none:
         yield document.problem(
             ("secret_file",), f"{_shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"

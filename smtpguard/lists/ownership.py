@@ -6,6 +6,7 @@ Never here: what the files hold.
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 
@@ -14,3 +15,12 @@ def hand_over(path: Path, folder: Path) -> None:
     if os.geteuid() == 0:
         owner = folder.stat()
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def owner_of(path: Path) -> str:
+    """By name, as far as it has one. Raises OSError."""
+    uid = path.stat().st_uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from smtpguard.lists.ownership import hand_over
+from smtpguard.lists.ownership import hand_over, owner_of
 from smtpguard.policy.admission import Full, LedgerError, Unavailable, Unusable
 from smtpguard.store.failpoint import failpoint
 from smtpguard.store.lock import Chamber
@@ -266,6 +266,8 @@ class Database:
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
         said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
+        if name.startswith("SQLITE_CANTOPEN") and self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
+            said = f"belongs to {owner_of(self.path)}, and cannot be read and written by this user"
         if not said:
             return Unavailable(f"the database: {name}")
         kind = Unavailable if name.startswith("SQLITE_BUSY") else Unusable

@@ -196,6 +196,42 @@ def test_a_database_that_is_none(config: Path, capsys: pytest.CaptureFixture[str
     assert (status, err) == (2, f"smtpguard: the store: {database} is no SQLite database (SQLITE_NOTADB)\n")
 
 
+def as_nobody_in_particular(*words: str) -> subprocess.CompletedProcess[str]:
+    """Where the modes of files hold: root is not asked for them, so it leaves that at home."""
+    capabilities = ",".join(f"-{each}" for each in ("dac_override", "dac_read_search", "chown", "fowner"))
+    drop = (
+        ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}", "--"] if os.geteuid() == 0 else []
+    )
+    return subprocess.run(
+        [*drop, sys.executable, "-m", "smtpguard", *words], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("name", [".", "secret", "smtpguard.db"])
+def test_what_belongs_to_another_user(name: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who starts it as the wrong one is told whose it is; who only checks is told what was not looked at."""
+    assert run("-c", str(config), "lists", "sync", capsys=capsys)[0] == 0
+    state = config.parent / "var"
+    migrate(f"sqlite:///{state}/smtpguard.db")
+    (state / "checkpoints").touch()
+    path = state / name
+    path.chmod(0)
+    me = path.owner()
+    try:
+        started = as_nobody_in_particular("-c", str(config), "serve")
+        checked = as_nobody_in_particular("-c", str(config), "check")
+    finally:
+        path.chmod(0o700)
+    assert (started.returncode, started.stderr.count("\n")) == (2, 1), started
+    assert str(path) in started.stderr
+    if name == "smtpguard.db":
+        said = f"the store: {path} belongs to {me}, and cannot be read and written by this user (SQLITE_CANTOPEN)"
+        assert started.stderr == f"smtpguard: {said}\n"
+    assert checked.returncode == 0, checked
+    assert f"?     the store is not looked at: {path} belongs to {me}, and not to this user\n" in checked.stdout
+    assert "Permission denied" not in checked.stderr
+
+
 def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:  # bound and not listening: whoever connects is refused
         taken.bind(("127.0.0.1", 0))
