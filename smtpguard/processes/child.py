@@ -120,7 +120,9 @@ class Child:
 
     def stop(self, grace_seconds: float) -> None:
         self._leaving = True
-        if self._channel is not None:
+        if not self.ready:  # it has nothing in hand, and is too busy with its own beginning to listen
+            self.kill()
+        elif self._channel is not None:
             self._channel.send({"stop": grace_seconds})
 
     def kill(self) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,17 @@ def test_a_silent_part_is_killed(grow: Grow, word: str) -> None:
     again, after = tree.connect()
     again.close()
     assert after not in (0, before)
+
+
+def test_a_stop_does_not_wait_for_a_part_that_only_begins(grow: Grow, tmp_path: Path) -> None:
+    """Two restarts, one after the other: the second comes while the first is not over."""
+    tree = grow(["proxy", "booting"], silence_seconds=15)
+    tree.greets(bool)
+    tree.process.send_signal(signal.SIGTERM)
+    before = time.monotonic()
+    assert tree.wait() == 0
+    assert time.monotonic() - before < 10
+    assert "killing a part" not in (tmp_path / "log").read_text()
 
 
 def test_a_machine_that_stood_still_kills_nobody(grow: Grow) -> None:

@@ -42,6 +42,8 @@ class Toy(life.Part):
             os._exit(3)
         if self.name == "late":
             time.sleep(2.5)  # noqa: ASYNC251 - as a machine that is busy
+        if self.name == "booting":
+            time.sleep(60)  # noqa: ASYNC251 - it will not be ready in this life
         if self.name == "wrong":
             os._exit(CANNOT_RUN)
 
