@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from smtpguard.app.certificates import server_context
 from smtpguard.app.files import CannotStart, exposed, parse_policy
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.places import is_public
@@ -237,11 +238,30 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
             signer(settings)
         except CannotStart as e:
             yield document.problem(("dkim_sign", "key_file"), str(e), "a private key, RSA or Ed25519, in PEM")
+    yield from _certificates(document, settings)
     for name in ("freeze_hook", "thaw_hook"):
         for n, (program, *_) in enumerate(getattr(settings, name)):
             if shutil.which(program) is None:
                 place: Place = (name, n, 0) if (name, n, 0) in document.values else (name, n)
                 yield document.problem(place, f"{program} is no program that can be run", "a program that is there")
+
+
+def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
+    """What a restart would stumble over after they were renewed. Whether the files are there is said already."""
+    pairs: list[tuple[Place, Path, Path]] = [
+        (("listen", "smtp", n, "tls"), each.tls.certificate, each.tls.key)
+        for n, each in enumerate(settings.listen.smtp)
+        if each.tls is not None
+    ]
+    if settings.console is not None and (tls := settings.console.tls) is not None:
+        pairs.append((("console", "tls"), tls.certificate, tls.key))
+    for place, certificate, key in pairs:
+        if not (_readable(certificate) and _readable(key)):
+            continue
+        try:
+            server_context(certificate, key)
+        except CannotStart as e:
+            yield document.problem(place, str(e), "a certificate and its key, in PEM")
 
 
 def _places(document: Document, settings: Settings) -> Iterator[Problem]:

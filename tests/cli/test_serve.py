@@ -169,7 +169,11 @@ def test_a_certificate_that_cannot_be_used(where: str, config: Path, capsys: pyt
     one.cert_chain_pems[0].write_to_path(certificate)
     assert said() == f"smtpguard: {key}: No such file or directory\n"
     other.private_key_pem.write_to_path(key)
-    assert said() == f"smtpguard: {certificate}, {key}: the key is not the certificate's\n"
+    wrong = f"{certificate}, {key}: the key is not the certificate's"
+    assert said() == f"smtpguard: {wrong}\n"
+    status, _, err = run("-c", str(config), "check", capsys=capsys)
+    assert status == 1, "before a restart"
+    assert f": {wrong}" in err
     key.write_text("no key")
     assert said() == f"smtpguard: {certificate}, {key}: not PEM that can be used\n"
 

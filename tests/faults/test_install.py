@@ -20,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trustme
 
 from smtpguard.store.migrate import Newer
 from smtpguard.store.schema import SCHEMA
@@ -251,6 +252,15 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         assert {answer[:3] for answer in heard.answers} <= {"220", "421"}, heard.answers
         server.passes(recorder, "second@example.com")
         assert held in server.type("smtpguard held list", new)
+
+        # with another certificate
+        [renewed] = blocks("install.md", "Certificates")
+        issued, lineage = trustme.CA().issue_cert("guard.example.com"), tmp_path / "renewed"
+        lineage.mkdir()
+        issued.cert_chain_pems[0].write_to_path(lineage / "fullchain.pem")
+        issued.private_key_pem.write_to_path(lineage / "privkey.pem")
+        server.type(f"RENEWED_LINEAGE={lineage}\n{renewed}", new)
+        assert modes(server.etc)["guard.key"] == "0o640"
 
         # and back: not under a newer schema
         _, link, restart = blocks("install.md", "Going back")[0].splitlines(keepends=True)

@@ -33,5 +33,5 @@ def test_the_example_of_the_docs_scrapes(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
     (example,) = [block.split("```")[0] for block in text.split("```yaml\n")[1:] if "scrape_configs" in block]
     rules = ROOT / "config" / "prometheus-alerts.yaml"
-    (tmp_path / "prometheus.yaml").write_text(example.replace("/etc/smtpguard/prometheus-alerts.yaml", str(rules)))
+    (tmp_path / "prometheus.yaml").write_text(example.replace("/etc/prometheus/smtpguard-alerts.yaml", str(rules)))
     assert "SUCCESS: 1 rule files found" in promtool("check", "config", str(tmp_path / "prometheus.yaml"))
