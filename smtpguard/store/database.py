@@ -262,7 +262,7 @@ class Database:
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
         if name == "SQLITE_FULL" or (name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self._no_space()):
-            return Full("no space left for the database")
+            return Full(f"no space left for {self.path}")
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
         said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")

@@ -97,7 +97,7 @@ def test_a_full_disk_is_full_and_recovers(tmp_path: Path) -> None:
     if ran.returncode and ("unshare" in ran.stderr or "mount" in ran.stderr):
         pytest.skip(f"no disk of one's own to fill: {ran.stderr.strip()}")
     assert ran.returncode == 0, ran.stderr
-    assert lines(ran.stdout, "full") == ["no space left for the database"]
+    assert lines(ran.stdout, "full") == [f"no space left for {disk}/guard.db"]
     assert lines(ran.stdout, "proof") == [True]
     answered = lines(ran.stdout, "answered")
     assert answered[-1] == "after"
