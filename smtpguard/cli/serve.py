@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 import structlog
@@ -26,6 +27,8 @@ from smtpguard.processes.supervisor import Supervisor
 
 PARTS = ("proxy", "milter", "delivery", "console", "metrics")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
+_TELLS_SECONDS = 15.0
+T = TypeVar("T")
 _WEB = ("console", "metrics")  # their parts open their ports themselves
 
 
@@ -55,7 +58,7 @@ def command(context: Context, only: Sequence[str]) -> None:
         for listener in listeners:
             undo.callback(listener.close)
         try:
-            done = asyncio.run(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell))
+            done = asyncio.run(_patiently(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell)))
         except (Full, Unavailable, Busy) as e:
             if isinstance(e, Unusable):
                 raise
@@ -69,6 +72,22 @@ def command(context: Context, only: Sequence[str]) -> None:
         status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners).run())
     asyncio.run(start.ended(settings, by=context.user, status=status))
     raise click.exceptions.Exit(status)
+
+
+async def _patiently(preparing: Coroutine[Any, Any, T]) -> T:
+    """A step of the schema may take longer than a service manager waits for a start: it is told that work goes on."""
+    notifier = Notifier()
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_TELLS_SECONDS)
+            notifier.not_yet(4 * _TELLS_SECONDS)
+
+    telling = asyncio.create_task(tell())
+    try:
+        return await preparing
+    finally:
+        telling.cancel()
 
 
 def _configured(settings: Settings) -> tuple[str, ...]:

@@ -44,5 +44,9 @@ class Notifier:
     def stopping(self) -> None:
         self.send("STOPPING=1", "STATUS=finishing what is in DATA")
 
+    def not_yet(self, seconds: float) -> None:
+        """That the start takes so long at least, from now on."""
+        self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", "STATUS=preparing database, policy and lists")
+
     def status(self, text: str) -> None:
         self.send(f"STATUS={text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -249,6 +250,25 @@ def test_a_database_server_that_is_away(config: Path, capsys: pytest.CaptureFixt
     assert err.startswith("smtpguard: the store: the database: OperationalError: ")
     assert f"port {port} failed: Connection refused" in err
     assert err.count("\n") == 1
+
+
+def test_a_start_that_takes_long_is_told_to_the_manager(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or it would be killed in the middle of a long step of the schema, again and again."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(config.parent / "notify"))
+        notices.settimeout(20)
+
+        async def prepare(*_: object, **__: object) -> None:
+            told = await asyncio.to_thread(notices.recv, 4096)
+            raise Full(told.decode().partition("\n")[0])
+
+        monkeypatch.setenv("NOTIFY_SOCKET", str(config.parent / "notify"))
+        monkeypatch.setattr("smtpguard.app.start.prepare", prepare)
+        monkeypatch.setattr("smtpguard.cli.serve._TELLS_SECONDS", 0.05)
+        status, _, err = run("-c", str(config), "serve", capsys=capsys)
+    assert (status, err) == (1, "smtpguard: the store: EXTEND_TIMEOUT_USEC=200000\n")
 
 
 def test_a_disk_that_is_full_is_tried_again(

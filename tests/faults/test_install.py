@@ -239,6 +239,16 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         held = Mta(server).deliver(story("waits@example.com"), ANNA, RAMADAN, seconds=30).text.split()[-1]  # type: ignore[arg-type]
         assert {mode[-2:] for mode in modes(server.lib).values()} == {"00"}, "nobody else reads what it writes"
 
+        # parts apart, and the log, as far as they are files
+        _, with_metrics = blocks("install.md", "Parts in units of their own")
+        units = server.etc.parent / "systemd"
+        server.type(with_metrics + "".join(blocks("install.md", "The log")[0].splitlines(keepends=True)[:2]), old)
+        for name in ("smtpguard.service", "smtpguard.socket", "smtpguard-proxy.service", "smtpguard-proxy.socket"):
+            well_formed(units / "system", name)
+        parts = (units / "system/smtpguard-proxy.service.d/metrics.conf").read_text()
+        assert re.findall(r"--only (\w+)", parts) == ["proxy", "metrics"]
+        assert (units / "journald.conf.d/smtpguard.conf").read_text().startswith("[Journal]\nStorage=persistent\n")
+
         # upgraded
         server.type(blocks("operations.md", "Backup")[0], old)
         install, switch = blocks("install.md", "Upgrade")
@@ -284,7 +294,20 @@ def test_installed_upgraded_and_taken_back(server: Server, tmp_path: Path) -> No
         rows = [json.loads(line) for line in server.type("smtpguard --json held list", new).splitlines()]
         assert [row["id"] for row in rows] == [held]
         server.passes(recorder, "fourth@example.com")
-        server.type("systemctl stop smtpguard.socket smtpguard", new)
+        server.type(blocks("install.md", "Stop")[0], new)
+        assert not (server.root / "pid").exists()
+
+
+def well_formed(units: Path, name: str) -> None:
+    """With what was put beside it."""
+    if not shutil.which("systemd-analyze"):
+        return
+    told = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(units / name)],
+        capture_output=True, text=True, check=False, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"},
+    )  # fmt: skip
+    said = [line for line in told.stderr.splitlines() if "smtpguard" in line and "is not executable" not in line]
+    assert said == [], name
 
 
 def test_a_step_that_fails_leaves_the_version_before_as_it_was(server: Server, tmp_path: Path) -> None:
