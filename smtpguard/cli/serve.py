@@ -155,6 +155,7 @@ def _url(address: str, port: int) -> str:
 
 
 def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:
+    # -P: all of it is the smtpguard that was started, whatever lies in the folder where that was
     return Supervisor(
         parts=parts,
         command=lambda part, channel: [sys.executable, "-P", "-m", "smtpguard.app", part, str(channel), str(config)],

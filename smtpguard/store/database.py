@@ -266,7 +266,8 @@ class Database:
         if isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)) or name == "SQLITE_TOOBIG":
             return BadItem(f"refused by the database ({name})")
         said = next((text for code, text in _SQLITE_SAYS.items() if name.startswith(code)), "")
-        if name.startswith("SQLITE_CANTOPEN") and self.path.exists() and not os.access(self.path, os.R_OK | os.W_OK):
+        closed = os.access(self.path, os.F_OK) and not os.access(self.path, os.R_OK | os.W_OK)
+        if closed and name.startswith("SQLITE_CANTOPEN"):
             said = f"belongs to {owner_of(self.path)}, and cannot be read and written by this user"
         if not said:
             return Unavailable(f"the database: {name}")

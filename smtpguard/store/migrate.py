@@ -16,14 +16,8 @@ from smtpguard.store.database import BadItem, Database
 from smtpguard.store.schema import SCHEMA, head
 
 _log = logging.getLogger(__name__)
-_PASSING = (
-    "08",
-    "40",
-    "53",
-    "55",
-    "57",
-    "58",
-)  # SQLSTATE: of connections, deadlocks, resources, locks, operators, the system
+_PASSING = ("08", "40", "53", "55", "57", "58")
+"""SQLSTATE, of what may be better soon: connections, deadlocks, resources, locks, what operators do, the system."""
 
 
 class SchemaError(LedgerError):
@@ -138,7 +132,6 @@ def _upgrade(connection: Connection, found: str | None) -> None:
 
     if found is not None:
         _log.warning("the database is brought from schema %s to %s", found, SCHEMA)
-
     if connection.dialect.name != "sqlite":  # a step may well take longer than mail would wait
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     config = Config()
