@@ -95,4 +95,4 @@ def test_the_key_is_not_among_the_words_of_the_command(
 
     monkeypatch.setattr(aside.subprocess, "Popen", watched)
     built(tmp_path / "a.index", iter(KEYS))
-    assert seen == [[sys.executable, "-m", "smtpguard.lists"]]
+    assert seen == [[sys.executable, "-P", "-m", "smtpguard.lists"]]
