@@ -6,6 +6,7 @@ Opening a hostile message costs no more than Bounds allow; past them it says why
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import transfer
-from smtpguard.reading.text import extract
+from smtpguard.reading.text import Text, extract
 from smtpguard.reading.walk import Index, Part, index, walk
 
 _BOUNDS = Bounds(seconds=3.0, clock=time.monotonic)
@@ -21,6 +22,8 @@ _MOST_TEXT = 100_000
 _MOST_FIELDS = 200
 _MOST_VALUE = 2_000
 _MOST_LINKS = 100
+_WORD = re.compile(r"\w{2,}")
+_ADDRESS = re.compile(r"https?://\S+|\S+@\S+")
 _MESSAGES = ("message/rfc822", "message/global", "message/news")
 
 
@@ -36,12 +39,14 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """``new`` and ``quoted``: what a reader sees; ``hidden``: text in the HTML that nobody sees. ``cut``: there is more of it.
+    """``new`` and ``quoted``: what a reader sees; ``plain``: what those see whose program shows no HTML, where it says another thing;
+    ``hidden``: text in the HTML that nobody sees, or few. ``cut``: there is more of it.
     ``why``: what keeps the whole from being shown, "" where nothing does."""
 
     fields: tuple[tuple[str, str], ...] = ()
     new: str = field(default="", repr=False)
     quoted: str = field(default="", repr=False)
+    plain: str = field(default="", repr=False)
     hidden: str = field(default="", repr=False)
     links: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
@@ -64,13 +69,29 @@ def opened(message: Message) -> Letter:
         fields=fields,
         new=_clean(shown[:_MOST_TEXT]),
         quoted=_clean(text.quoted[:_MOST_TEXT]),
-        hidden=_clean(text.hidden[:_MOST_TEXT]),
+        plain=_clean(_otherwise(text)[:_MOST_TEXT]),
+        hidden=_clean("\n".join(each for each in (text.hidden, text.unshown) if each)[:_MOST_TEXT]),
         links=tuple(_clean(link[:500]) for link in dict.fromkeys(text.links[: 10 * _MOST_LINKS]))[:_MOST_LINKS],
         attachments=tuple(_attachments(found)),
         has_html=any(is_html(part) for part in found),
         cut=max(len(shown), len(text.quoted), len(text.hidden)) > _MOST_TEXT,
         why=text.unreadable,
     )
+
+
+def _otherwise(text: Text) -> str:
+    """The text of the plain alternative, if it has words that the HTML has not. Links and pictures are written out there, and
+    layouts differ: a few words more are the same letter."""
+    if not text.plain or not (text.new or text.quoted):
+        return ""
+    seen = set(_words(" ".join((text.shown, text.hidden, *text.alts))))
+    said = _words(text.plain)
+    more = sum(word not in seen for word in said)
+    return text.plain if more >= 4 and more * 5 > len(said) else ""
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_ADDRESS.sub(" ", text).casefold())
 
 
 def attached(message: Message, n: int) -> tuple[Attachment, bytes] | None:

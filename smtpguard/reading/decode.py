@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import codecs
 import re
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -20,19 +21,23 @@ _ALIASES = {
     "ansi_x3.4-1968": "utf-8", "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "iso-8859-9": "cp1254",
     "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8", "iso-8859-6-i": "iso-8859-6", "windows-874": "cp874",
     "x-mac-roman": "mac-roman", "macintosh": "mac-roman", "x-sjis": "cp932", "shift_jis": "cp932", "windows-31j": "cp932",
-    "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
+    "ks_c_5601-1987": "cp949", "euc-kr": "cp949", "utf8": "utf-8", "csunicode11utf7": "utf-7", "utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7",
     "cp-850": "cp850", "utf-16": "utf-16", "8bit": "utf-8", "7bit": "utf-8", "default": "utf-8", "none": "utf-8",
 }  # fmt: skip
 _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
-_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
+_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,200})\?=")
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave halves of characters; nothing else can write them
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _PARAMETER = re.compile(rb';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*"?|[^;]*)', re.S)
 _PAIR = re.compile(rb"\\(.)", re.S)
-_COMMENT = re.compile(rb"\([^()]*\)")
+_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*"?)|\([^()]*\)', re.S)
+_MECHANISM = re.compile(rb"(base64|quoted-printable|uue)")
+_CONTROLS = bytes([*range(9), 11, *range(14, 32), 127])  # that nobody sees
+_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ASCII_AND_MORE = frozenset({"utf-8", "cp1252", "cp1254"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,16 @@ class Decoded:
     text: str
     defect: str = ""
     lossy: bool = False
+
+
+def mechanism(raw: bytes) -> str:
+    """The name in a Content-Transfer-Encoding. Comments and quotation marks are no part of it; a name that only holds a known one
+    is taken for it, since some programs do: who does not shows letters without sense, and who does shows what is meant."""
+    name = _uncommented(_FOLD.sub(b"", raw[:500])).partition(b";")[0].strip(b' \t"').lower()
+    found = _MECHANISM.search(name)
+    if found is not None and name != b"x-uuencode":
+        name = b"x-uuencode" if found[0] == b"uue" else found[0]
+    return name.decode("latin-1")
 
 
 def transfer(body: bytes, encoding: str) -> tuple[bytes, str]:
@@ -102,6 +117,16 @@ def characters(data: bytes, charset: str) -> Decoded:
 
 
 def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
+    if codec in _ASCII_AND_MORE:
+        if data[:2] in _BOMS:  # says more than any label, as in browsers
+            codec = "utf-16"
+        elif len(seen := data.translate(None, _CONTROLS)) != len(data):
+            if b"\x1b" in data and _is_iso2022(data):  # as the programs of Japan read it, whatever it is labelled
+                codec = "iso2022_jp_2"
+            else:
+                data = seen
+    if codec == "utf-16" and data[:2] not in _BOMS:
+        codec = "utf-16-be" if data[::2].count(0) > data[1::2].count(0) else "utf-16-le"
     if codec == "utf-8" and data.startswith(codecs.BOM_UTF8):
         data = data[3:]
     try:
@@ -118,6 +143,14 @@ def _decoded(data: bytes, codec: str, defect: str) -> Decoded:
         return Decoded(data.decode("utf-8"), f"text that is UTF-8, declared as {codec}")
     except UnicodeError:
         return Decoded(text, defect or f"text that cannot be read as {codec}", lossy=True)
+
+
+def _is_iso2022(data: bytes) -> bool:
+    try:
+        data.decode("iso2022_jp_2")
+    except UnicodeError:
+        return False
+    return True
 
 
 def words(raw: bytes) -> str:
@@ -146,7 +179,10 @@ def words(raw: bytes) -> str:
 
 
 def _clean(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    """On one line; what nobody sees is gone, so that it parts no word."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "" if unicodedata.category(c) == "Cf" else " " for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +198,10 @@ def valued(raw: bytes) -> Valued:
     """``text/plain; charset=utf-8`` and its like, RFC 2231 continuations and charsets undone. Total."""
     raw = raw[:8192]
     raw = _FOLD.sub(b"", raw) if b"\n" in raw else raw
-    if b"(" in raw and b'"' not in raw:
-        raw = _COMMENT.sub(b" ", raw)
+    if b"(" in raw:
+        raw = _uncommented(raw)
     head, _, _ = raw.partition(b";")
+    whole = b"".join(head.split()).strip(b'"')
     plain: dict[str, str] = {}
     doubled: set[str] = set()
     pieces: dict[str, dict[int, tuple[bytes, bool]]] = {}
@@ -188,7 +225,17 @@ def valued(raw: bytes) -> Valued:
             pieces[base].setdefault(index, (value, bool(coded) or not tail))
     for base, numbered in pieces.items():
         plain[base] = _joined([numbered[i] for i in sorted(numbered)])
-    return Valued(head.decode("latin-1").strip().lower(), plain, frozenset(doubled))
+    return Valued(whole.decode("latin-1").lower(), plain, frozenset(doubled))
+
+
+def _uncommented(raw: bytes) -> bytes:
+    """Without comments (RFC 5322 section 3.2.2), which may stand within one another; what is quoted is none."""
+    for _ in range(4):
+        shorter = _COMMENT.sub(lambda found: found[1] or b" ", raw)
+        if shorter == raw:
+            break
+        raw = shorter
+    return raw
 
 
 def _joined(pieces: list[tuple[bytes, bool]]) -> str:

@@ -1,8 +1,8 @@
 """Text as it sounds, whatever it is spelled with: NFKC, lower case, and the disguises of words undone.
 
-Zero-width characters and soft hyphens go, look-alike letters of other scripts in a Latin word become Latin, digits that
-stand for letters within a word become letters, and letters set apart (``p o r k``) are put together. Never here: which
-words matter (topics).
+Zero-width characters, soft hyphens and strokes through letters go, letters in boxes and small capitals become plain ones,
+look-alike letters of other scripts in a Latin word become Latin, digits that stand for letters within a word become letters, and
+letters set apart (``p o r k``) are put together. Never here: which words matter (topics).
 """
 
 from __future__ import annotations
@@ -14,21 +14,34 @@ _UNSEEN = dict.fromkeys(
     [0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F),
      *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0080)]
 )  # fmt: skip
+# Letters that are drawn in another way and that NFKC leaves as they are.
+_DRAWN = str.maketrans(
+    {
+        **dict(zip("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘǫʀꜱᴛᴜᴠᴡʏᴢ", "abcdefghijklmnopqrstuvwyz", strict=True)),
+        **{chr(first + n): chr(97 + n) for first in (0x1F150, 0x1F170) for n in range(26)},
+    }
+)
+_UNDONE = _UNSEEN | _DRAWN
+# Strokes, dots and rings that are set on letters and make no letter of their own with them.
+_OVERLAID = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]+")
+_OVERLAID_LEADS = (b"\xcc", b"\xcd", b"\xe1\xaa", b"\xe1\xab", b"\xe1\xb7", b"\xe2\x83", b"\xef\xb8")
 # How those begin in UTF-8: to look for bytes is many times faster than to look for any of these characters.
 _UNSEEN_LEADS = (b"\xc2\xad", b"\xcd\x8f", b"\xd8\x9c", b"\xe1\x85", b"\xe1\x9e", b"\xe1\xa0", b"\xe2\x80", b"\xe2\x81", b"\xef\xb8",
-                 b"\xef\xbb", b"\xf3\xa0")  # fmt: skip
+                 b"\xef\xbb", b"\xf3\xa0", b"\xe1\xb4", b"\xc9", b"\xca", b"\xc7\xab", b"\xea\x9c", b"\xf0\x9f\x85",
+                 b"\xf0\x9f\x86")  # fmt: skip
 _ALIKE = str.maketrans(
-    "аеорсухіјѕһԁԛԝқвнкмтгпибҡαβεικνορτυχωηγ" + "ıɡɑ",
-    "aeopcyxijshdqwkbhkmtrnubkabeiknoptuxwny" + "iga",
+    "аеорсухіјѕһԁԛԝқвнкмтгпибҡαβεικνορτυχωηγ" + "ıɡɑ" + "օոսհց",
+    "aeopcyxijshdqwkbhkmtrnubkabeiknoptuxwny" + "iga" + "onuhg",
 )  # fmt: skip
-_FOREIGN = re.compile("[\u0370-\u03ff\u0400-\u052f\u0131\u0251\u0261]")
+_FOREIGN = re.compile("[\u0370-\u03ff\u0400-\u052f\u0131\u0251\u0261\u0561-\u0587]")
 _MIXED = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[a-zà-öø-ÿœß]")
 _LEET = re.compile(r"[013457@$](?<=[^\W\d_].)(?=[^\W\d_])")
 _LEET_TO = {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "@": "a", "$": "s"}
-_APART = re.compile(r"(?<![^\W_])(?:[^\W\d_][ .\-_*·•|/\xa0]){3,30}[^\W\d_](?![^\W_])")
-_MAYBE_APART = re.compile(r"[ .\-_*·•|/\xa0][^\W_][ .\-_*·•|/\xa0][^\W_][ .\-_*·•|/\xa0][^\W_](?![^\W_])")
-_SPACED = re.compile(r"[ .\-_*·•|/\xa0]")
+_SPACE = r"[ .\-_*·•|/\xa0,+~=:;‐–—]"
+_APART = re.compile(rf"(?<![^\W_])(?:[^\W\d_]{_SPACE}){{3,30}}[^\W\d_](?![^\W_])")
+_MAYBE_APART = re.compile(rf"{_SPACE}[^\W_]{_SPACE}[^\W_]{_SPACE}[^\W_](?![^\W_])")
+_SPACED = re.compile(_SPACE)
 
 
 def fold(text: str) -> str:
@@ -36,9 +49,11 @@ def fold(text: str) -> str:
     if not text.isascii():
         octets = text.encode("utf-8", "surrogatepass")
         if any(lead in octets for lead in _UNSEEN_LEADS):
-            text = text.translate(_UNSEEN)
+            text = text.translate(_UNDONE)
         if not unicodedata.is_normalized("NFKC", text):
             text = unicodedata.normalize("NFKC", text)
+        if any(lead in octets for lead in _OVERLAID_LEADS):
+            text = _OVERLAID.sub("", text)
     text = text.lower()
     if not text.isascii() and _FOREIGN.search(text):
         text = _MIXED.sub(_one_script, text)

@@ -24,6 +24,8 @@ CONVERSATION = frozenset(
         "calendar",
     }
 )
+# By which a message says that it is for colleagues alone: no campaign says so of itself.
+_FOR_US = frozenset({"label-inside", "inside-only"})
 _MACHINERY = frozenset({"list", "platform", "links", "origin"})
 _WAY_OFF = frozenset({"one-click", "list-unsubscribe"})
 _STRONG = 2.5
@@ -96,10 +98,11 @@ class Reading:
 def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:
     """The word, the score, and the marks with what their sum adds to them. Of each group the heaviest mark counts.
 
-    Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So do
-    colleagues in To, and a list server, where no machinery of mailings shows: an announcement may sound like one. Of a message
-    that cannot be read this is what its header looks like, and only a way off a list makes it a mailing: whoever decides by
-    looks asks first whether it was readable.
+    Conversation forbids "mailing": a List-Unsubscribe can be forged onto an Outlook thread, or added by a list server. So does
+    what it says of itself, a label or words that keep it within the house, wherever it comes from. So do colleagues in To, and
+    a list server, where no machinery of mailings shows: an announcement may sound like one. Of a message that cannot be read
+    this is what its header looks like, and only a way off a list makes it a mailing: whoever decides by looks asks first
+    whether it was readable.
     """
     marks = tuple(marks)
     heaviest: dict[tuple[Side, str], float] = {}
@@ -110,6 +113,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     mailing = sum(w for (side, _), w in heaviest.items() if side is Side.MAILING)
     score = round(internal - mailing, 2)
     talk = any(m.side is Side.INTERNAL and m.name in CONVERSATION for m in marks)
+    for_us = any(m.side is Side.INTERNAL and m.name in _FOR_US for m in marks)
     among_us = any(m.side is Side.INTERNAL and m.group == "people" for m in marks)
     posted = any(m.name == "list-post" for m in marks)
     sent_by_machine = any(m.side is Side.MAILING and m.group in _MACHINERY for m in marks)
@@ -119,7 +123,7 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     elif (
         score <= -THRESHOLD
         and (readable is Readable.YES or by_header)
-        and not talk
+        and not (talk or for_us)
         and (sent_by_machine or not (among_us or posted))
     ):
         looks = Looks.MAILING

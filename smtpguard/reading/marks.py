@@ -89,9 +89,11 @@ _TABLE = (
     Kind("copies", _I, 1.0, "copies", "Cc, or several people in To: campaigns show one recipient"),
     Kind("names-inside", _I, 1.5, "copies", "recipients as an address book resolves them"),
     # What it calls itself.
-    Kind("label", _I, 3.0, "label", "a sensitivity label or header that says internal or confidential"),
+    Kind("label-inside", _I, 3.0, "label", "a sensitivity label or header that says internal or confidential; never on a mailing"),
+    Kind("label", _I, 2.5, "label", "another sensitivity label or header, such as General: people label what they write"),
     Kind("label-public", _N, 0.5, "label", "a sensitivity label that says public"),
-    Kind("internal-words", _I, 3.0, "label", "it says itself that it is for internal use"),
+    Kind("inside-only", _I, 3.0, "label", "it says itself that it is for colleagues alone; no mailing does"),
+    Kind("internal-words", _I, 3.0, "label", "it says itself that it is confidential or for internal use"),
     Kind("confidentiality", _I, 0.75, "disclaimer", "a confidentiality notice below; on receipts and advice too"),
     Kind("calendar", _I, 2.0, "calendar", "an invitation or an answer to one"),
     Kind("out-of-office", _I, 2.0, "calendar", "somebody's automatic answer"),

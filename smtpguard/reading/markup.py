@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.reading.bounds import Meter, TooComplex
+from smtpguard.reading.unshown import backwards, unshown
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that the parser closes by itself, or that have no content: they do not nest by being left open.
@@ -21,7 +22,7 @@ _FLAT = frozenset(
 _FORMATTING = frozenset("a b big code em font i nobr s small strike strong tt u".split())  # noqa: SIM905
 _BLOCK = re.compile(
     r"<(?=/?(?:p|div|br|tr|li|h[1-6]|table|blockquote|ul|ol|dl|dt|dd|hr|pre|section|article|header|footer|center|form"
-    r"|address|fieldset|figure|main|aside|nav|body)\b)",
+    r"|address|fieldset|figure|figcaption|main|aside|nav|body|summary|details|dialog|legend|caption|option|button|menu|marquee)\b)",
     re.I,
 )
 _CELL = re.compile(r"<(?=/?t[dh]\b)", re.I)
@@ -63,11 +64,13 @@ _QUOTE_BEGINS = "\ue0f0"  # private use: put where quoting begins, and found aga
 
 @dataclass(slots=True)
 class Markup:
-    """One HTML text. ``hidden`` is text that nobody sees; ``quoting`` the name of the quoting element found."""
+    """One HTML text. ``hidden`` is text that nobody sees, ``unshown`` what some see (unshown); ``quoting`` the name of the quoting
+    element found."""
 
     text: str = ""
     quoted: str = ""
     hidden: str = ""
+    unshown: list[str] = field(default_factory=list)
     alts: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     quoting: str = ""
@@ -84,11 +87,12 @@ def read_markup(html: str, meter: Meter) -> Markup:
     styles = _hiding_classes(html) if "none" in source else []
     lines = html if "<pre" in source else " ".join(html.split())
     tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace("\x00", " ").replace(_QUOTE_BEGINS, " "))))
+    aside = unshown(html, source, tree)
     tree.strip_tags(["head", "style", "script", "template", "title", "noframes", "object", "svg"], recursive=True)
     body = tree.body
     if body is None:
-        return Markup(source=source, tables=tables)
-    out = Markup(source=source, tables=tables)
+        return Markup(source=source, tables=tables, unshown=aside)
+    out = Markup(source=source, tables=tables, unshown=aside)
     for image in tree.css("img"):
         attributes = image.attributes
         out.images += 1
@@ -105,6 +109,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
         out.quoted = _take(_distinct(tree.css(_AROUND)))
     out.links = [a.attributes.get("href") or "" for a in tree.css("a[href]")]
     out.text = seen(body.text(separator=""))
+    if turned := backwards(out.text, source):
+        out.unshown.append(turned)
     head, begins, tail = out.text.partition(_QUOTE_BEGINS)
     if begins:
         out.text, out.quoted = head, f"{tail}\n{out.quoted}".replace(_QUOTE_BEGINS, "")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from smtpguard.reading.fold import fold
+
 # What programs call the fields in a quoted header block. One of the first row and two of the others make a block.
 FROM = (
     "from", "från", "fra", "lähettäjä", "von", "de", "da", "van", "od", "frá", "saatja", "nuo", "no", "feladó", "kimden",
@@ -29,6 +31,12 @@ OTHER = (
 )  # fmt: skip
 _FROM = frozenset(FROM)
 _NAMES = _FROM | frozenset(OTHER)
+_SUBJECT = frozenset(
+    """
+    subject ämne emne aihe betreff objet sujet asunto assunto oggetto onderwerp temat předmět předmet predmet tárgy konu subiectul subiect
+    тема 件名 主题 主旨 제목 الموضوع נושא subjek teema zadeva θέμα
+    """.split()  # noqa: SIM905
+) | {"chủ đề"}
 _RULE = re.compile(
     r"[ \t>]*[-_=─*]{2,}[ \t]*(?:original(?:\s?message| appointment)|ursprungligt meddelande|originalmeddelande"
     r"|ursprungligt mejl|vidarebefordrat meddelande|opprinnelig melding|videresendt (?:melding|meddelelse|besked)"
@@ -158,6 +166,8 @@ def _name(line: str) -> str:
     if not colon:
         head, colon, _ = line[:60].partition("：")
     name = head.strip(" \t>|*_\xa0").lower() if colon else ""
+    if name and not name.isascii():
+        name = fold(name)
     return name if name in _NAMES else ""
 
 
@@ -174,5 +184,8 @@ def _header_block(lines: list[str], i: int) -> list[str] | None:
             last = j
         elif j - last > 2:
             break
-    # "De" and "Da" are also words: two more fields must bear them out.
-    return block if len(seen) >= 3 and seen & _FROM else None
+    # "De" and "Da" are also words: two more fields must bear them out. And "From Stockholm to Oslo on 2 March" is a journey:
+    # mail has a subject, or somebody's address.
+    if len(seen) < 3 or not seen & _FROM:
+        return None
+    return block if seen & _SUBJECT or any("@" in line for line in block) else None

@@ -132,7 +132,7 @@ def _places(text: Text) -> list[tuple[str, str]]:
     places += [("alt text", alt) for alt in text.alts]
     places += [("attachment name", a.name) for a in text.attachments if a.name]
     places += [("attached text", text.attached)] if text.attached else []
-    places += [("hidden text", text.hidden)] if text.hidden else []
+    places += [("hidden text", each) for each in (text.hidden, text.unshown) if each]
     return places
 
 

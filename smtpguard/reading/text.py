@@ -12,13 +12,25 @@ from dataclasses import dataclass, field
 from smtpguard.mail.message import Content
 from smtpguard.reading.bounds import Meter
 from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.formats import (
+    CALENDAR,
+    ENRICHED,
+    HTML,
+    RTF,
+    calendar,
+    enriched,
+    files_within,
+    form_of,
+    rtf,
+    stands_alone,
+)
 from smtpguard.reading.markup import Markup, read_markup, seen
 from smtpguard.reading.quoting import Split, split
+from smtpguard.reading.unshown import backwards
 from smtpguard.reading.walk import Index, Part, Walk, walk
 
 _PGP = "-----BEGIN PGP MESSAGE-----"
-_CALENDAR = re.compile(r"^(?:SUMMARY|DESCRIPTION|LOCATION|COMMENT)(?:;[^:\r\n]*)?:(.*)$", re.M)
-_CALENDAR_FOLD = re.compile(r"\r?\n[ \t]")
+_MESSAGES = ("message/rfc822", "message/global", "message/news")
 _URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
 _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
@@ -43,6 +55,7 @@ class Text:
     new: str = ""
     quoted: str = ""
     hidden: str = ""
+    unshown: str = ""  # what only some programs show, or only on being asked
     attached: str = ""  # text of attached messages and text files
     plain: str = ""  # what a text/plain alternative says, where the HTML is shown instead
     split: Split = field(default_factory=lambda: Split(""))
@@ -51,7 +64,7 @@ class Text:
     links: list[str] = field(default_factory=list)
     attachments: list[Attachment] = field(default_factory=list)
     nested: list[Nested] = field(default_factory=list)
-    calendar: str = ""  # the METHOD of an invitation, or "yes"
+    calendar: str = ""  # the METHOD of an invitation, or "yes"; what is merely published asks nobody
     kinds: list[str] = field(default_factory=list)
     boundaries: list[str] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
@@ -75,13 +88,16 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
         _take(out, part, plains, markups, attached, meter)
     _arrange(out, plains, markups)
     out.attached = "\n".join(attached)
+    out.unshown = "\n".join((*(t for m in markups for t in m.unshown), *(backwards(p) for p in plains))).strip()
+    if why := _unseen(out, found):
+        out.unreadable = out.unreadable or why
     if _PGP in out.new or _PGP in out.quoted or any(_PGP in p for p in plains):
         out.unreadable = out.unreadable or "it is encrypted (PGP)"
     return out
 
 
 def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter) -> None:
-    if part.kind in ("message/rfc822", "message/global", "message/news") or part.filename.lower().endswith(".eml"):
+    if part.kind in _MESSAGES or part.filename.lower().endswith(".eml"):
         sender = words(part.fields["from"][0].raw) if "from" in part.fields else ""
         subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
         out.nested.append(Nested(sender, subject))
@@ -92,30 +108,41 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         out.attachments.append(Attachment(part.filename, part.kind))
     elif part.attachment or not part.kind.startswith(("text/", "image/", "message/")):
         out.attachments.append(Attachment("", part.kind))
-    reads = part.kind in (
-        "text/plain",
-        "text/html",
-        "text/calendar",
-        "application/ics",
-        "text/enriched",
-        "text/x-amp-html",
-    )
-    if not reads and not (part.kind.startswith("text/") and not part.filename):
+    form = form_of(part.kind, part.filename)
+    if not form:
         return
-    aside = part.attachment or part.nested > 0 or "multipart/report" in out.kinds
+    whole = stands_alone(part.kind, part.filename)
+    aside = not whole or part.attachment or part.nested > 0 or "multipart/report" in out.kinds
     text = _decoded(out, part, aside, meter)
-    if part.kind in ("text/calendar", "application/ics"):
-        out.calendar = part.parameters.get("method", "").upper() or out.calendar or "yes"
-        text = "\n".join(_CALENDAR.findall(_CALENDAR_FOLD.sub("", text))).replace("\\n", "\n").replace("\\,", ",")
+    if form == CALENDAR:
+        method, text = calendar(text)
+        method = part.parameters.get("method", "").upper() or method or ("" if part.attachment else "yes")
+        out.calendar = out.calendar or ("" if method == "PUBLISH" else method)
         attached.append(text)
-    elif part.kind in ("text/html", "text/x-amp-html") or _LOOKS_LIKE_HTML.match(text):
+    elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         markup = read_markup(text, meter)
         if aside:
-            attached += [markup.text, markup.quoted, markup.hidden, *markup.alts]
+            attached += [markup.text, markup.quoted, markup.hidden, *markup.alts, *markup.unshown]
         else:
             markups.append(markup)
     else:
+        text = enriched(text) if form == ENRICHED else rtf(text) if form == RTF else text
+        for name, octets in files_within(text):
+            out.attachments.append(Attachment(name, "application/octet-stream"))
+            if form_of("application/octet-stream", name):
+                attached.append(characters(octets, "").text)
         (attached if aside else plains).append(seen(text))
+
+
+def _unseen(out: Text, found: Walk) -> str:
+    """Why nobody here can know what it shows: it has no words, and something that may show some."""
+    if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
+        return ""
+    silent = (p for p in found.parts if not p.nested and p.kind not in _MESSAGES and not form_of(p.kind, p.filename))
+    kind = next((p.kind for p in silent if p.body.strip()), "")
+    if not kind and out.markup and out.markup.images > out.markup.pixels:
+        kind = "pictures from elsewhere"
+    return f"it has no words of its own, only {kind}" if kind else ""
 
 
 def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
@@ -148,6 +175,9 @@ def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
         out.plain = plain
         if not out.split.kind and not out.markup.quoting and plain:
             out.split = split(plain)  # the HTML may have lost the line that begins the quoted part
+        if not out.split.kind and not out.markup.quoting and out.hidden:
+            hidden = split(out.hidden)
+            out.split = hidden if hidden.kind == "header block" else out.split
     else:
         out.split = split(plain)
         out.new, out.quoted = out.split.new, out.split.quoted
@@ -168,6 +198,7 @@ def _joined(markups: list[Markup]) -> Markup:
         whole.text += f"{m.text}\n"
         whole.quoted += m.quoted
         whole.hidden += m.hidden
+        whole.unshown += m.unshown
         whole.alts += m.alts
         whole.links += m.links
         whole.quoting = whole.quoting or m.quoting

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from smtpguard.mail.message import Content, Field, Header, parse_header
 from smtpguard.reading.bounds import Meter, TooComplex
-from smtpguard.reading.decode import transfer, valued
+from smtpguard.reading.decode import mechanism, transfer, valued
 
 MAX_PART_HEADER = 64 << 10
 
@@ -69,9 +69,11 @@ _SEALED = {
     "application/vnd.ms-tnef": "it is in Microsoft's TNEF format (winmail.dat)",
     "message/partial": "it is one fragment of a larger message",
     "message/external-body": "its text is kept elsewhere (message/external-body)",
+    "application/vnd.ms-outlook": "a message is attached in Outlook's own format (.msg)",
     "application/x-microsoft-rpmsg-message": "it is encrypted (Microsoft rights management)",
 }
 _SMIME = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+_TNEF_BEGINS = b"eJ8+I"  # its signature (MS-OXTNEF 2.1.3.1), in base64
 _OCTETS = frozenset({"application/octet-stream", "application/x-unknown", ""})
 
 
@@ -89,13 +91,13 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     if len(given) > 1 and len({valued(f.raw).value for f in given}) + len({f.raw for f in given}) > 2:
         out.give_up("it has two Content-Type fields that differ")
     encodings = fields.get("content-transfer-encoding", [])
-    if len({f.raw.strip().lower() for f in encodings}) > 1:
+    if len({mechanism(f.raw) for f in encodings}) > 1:
         out.give_up("it has two Content-Transfer-Encoding fields that differ")
     content = valued(given[0].raw) if given else valued(default.encode())
     if "boundary" in content.doubled:
         out.give_up("it gives two boundaries")
-    kind = content.value if "/" in content.value else ("text/plain" if content.value in ("", "text") else content.value)
-    encoding = encodings[0].raw.decode("latin-1").partition(";")[0].strip().lower() if encodings else ""
+    kind = content.value if "/" in content.value else "text/plain"  # RFC 2045 section 5.2
+    encoding = mechanism(encodings[0].raw) if encodings else ""
     disposition = fields.get("content-disposition", [])
     disposed = valued(disposition[0].raw) if disposition else valued(b"")
     filename = disposed.parameters.get("filename") or content.parameters.get("name") or ""
@@ -106,8 +108,10 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
         smime = content.parameters.get("smime-type", "")
         if smime != "certs-only":
             out.give_up("it is wrapped in S/MIME" + (" as signed data" if smime == "signed-data" else ", encrypted"))
-    elif filename.lower() == "winmail.dat":
+    elif filename.lower() == "winmail.dat" or (kind in _OCTETS and raw[start : start + 5] == _TNEF_BEGINS):
         out.give_up(_SEALED["application/ms-tnef"])
+    elif filename.lower().endswith(".msg") and not kind.startswith(("text/", "message/", "multipart/")):
+        out.give_up(_SEALED["application/vnd.ms-outlook"])
     part = Part(
         kind=kind, parameters=content.parameters, encoding=encoding, attachment=disposed.value == "attachment",
         filename=filename, raw=raw, start=start, end=end, within=within, nested=nested, fields=fields,

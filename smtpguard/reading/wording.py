@@ -90,7 +90,7 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
         for name, evidence in _phrases(plain):
             phrases.setdefault(name, evidence)
     for name, evidence in _phrases(f"{text.subject}\n{own[:400]}"):
-        if name in ("newsletter-words", "order-words", "out-of-office", "internal-words"):
+        if name in ("newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"):
             phrases.setdefault(name, evidence)
     leaving = bool({"unsubscribe-words", "preferences"} & phrases.keys())
     for name, evidence in phrases.items():
@@ -152,6 +152,7 @@ _SAYS = {
     "dear-customer": "it speaks to customers",
     "newsletter-words": "it speaks as newsletters and offers do",
     "order-words": "it speaks of an order, a parcel or an account",
+    "inside-only": "it says that it is for colleagues alone",
     "internal-words": "it says that it is for internal use",
     "confidentiality": "it carries a confidentiality notice",
     "mobile-footer": "it was written on a telephone",

@@ -39,6 +39,32 @@ def test_what_is_seen_is_apart_from_what_is_quoted_and_hidden() -> None:
     assert letter.has_html
 
 
+def alternatives(plain: str, html: str) -> Message:
+    return message(
+        "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain; charset=utf-8\n\n"
+        f"{plain}\n--b\nContent-Type: text/html; charset=utf-8\n\n{html}\n--b--\n"
+    )
+
+
+def test_alternatives_that_say_different_things_are_both_seen() -> None:
+    """Who decides would else agree to what they never saw."""
+    letter = opened(alternatives("Who comes for bacon and whisky on Friday?", "<p>A blessed month to you all!</p>"))
+    assert letter.new == "A blessed month to you all!"
+    assert letter.plain == "Who comes for bacon and whisky on Friday?"
+
+
+def test_alternatives_that_say_the_same_are_one_letter() -> None:
+    html = '<table><tr><td><img src="x" alt="Our logo"></td></tr></table><h1>Autumn is here</h1><p>Read <a href="https://x.example/a">more</a> of it.</p>'
+    plain = "Our logo\n\nAUTUMN IS HERE\n\nRead more [https://x.example/a] of it."
+    assert opened(alternatives(plain, html)).plain == ""
+    assert opened(alternatives(plain, "")).plain == ""  # then it is what is seen
+
+
+def test_what_few_see_is_seen_by_who_decides() -> None:
+    shown = '<p title="on hovering">Seen</p><!--[if mso]><p>in Outlook</p><![endif]-->'
+    assert opened(message(f"Content-Type: text/html\n\n{shown}")).hidden.split("\n") == ["on hovering", "in Outlook"]
+
+
 def test_signs_that_turn_the_direction_are_taken_out() -> None:
     letter = opened(message("Content-Type: text/plain; charset=utf-8\n\nevil\u202egpj.exe\u2066 \x07bell"))
     assert letter.new.split() == ["evil", "gpj.exe", "bell"]

@@ -97,11 +97,13 @@ def test_a_mailing_of_pictures_is_known_by_what_they_are_said_to_show() -> None:
     assert strangers(one, another)
 
 
-def test_pictures_that_nothing_is_said_of_are_each_a_message_of_its_own() -> None:
-    html = '<img src="https://img.example.com/sale.png">'
-    one, other = (identity(mail("", html=html, message_id=f"<{n}@example.com>")) for n in (1, 2))
-    assert one == Identity(exact="message <1@example.com>")
-    assert strangers(one, other)
+def test_pictures_that_nothing_is_said_of_are_copies_by_their_very_body() -> None:
+    """Nobody here can read them, and so a hundred of them are a hundred copies of what nobody has read."""
+    html = '<img src="https://img.example.com/{}.png">'
+    one, other = (identity(mail("", html=html.format("sale"), message_id=f"<{n}@example.com>")) for n in (1, 2))
+    assert one == other
+    assert one.exact.startswith("body ")
+    assert strangers(one, identity(mail("", html=html.format("else"), message_id="<3@example.com>")))
 
 
 THANKS = (

@@ -158,11 +158,13 @@ class AttachmentRow(BaseModel):
 
 
 class Text(BaseModel):
-    """``text`` and ``quoted``: what a reader sees; ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what
+    """``text`` and ``quoted``: what a reader sees; ``plain``: what those see whose program shows no HTML, where it says another thing;
+    ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what
     keeps the whole from being read."""
 
     text: str
     quoted: str
+    plain: str
     hidden: str
     cut: bool
     problem: str | None

@@ -36,6 +36,7 @@ async def text(call: Call) -> Text:
     return Text(
         text=letter.new,
         quoted=letter.quoted,
+        plain=letter.plain,
         hidden=letter.hidden,
         cut=letter.cut,
         problem=letter.why or None,

@@ -124,6 +124,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         content=content,
         new=segments(letter.new, words) if letter else (),
         quoted=segments(letter.quoted, words) if letter else (),
+        plain=segments(letter.plain, words) if letter else (),
         hidden=segments(letter.hidden, words) if letter else (),
         reached=whom,
         sensitive=sorted({row.category for row in whom if row.special}),

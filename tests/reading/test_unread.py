@@ -1,0 +1,373 @@
+"""What hides from a reader, in ways that a campaign's mail could: where it cannot be read that is said, where it can it is found.
+
+All of it comes with every field of a mailing, so that nothing but its words could stop it. Disguises of words: test_disguises.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+
+import pytest
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Bounds, Meter
+from smtpguard.reading.decode import mechanism, valued, words
+from smtpguard.reading.fold import fold, plainly
+from smtpguard.reading.formats import calendar, enriched, files_within, form_of, rtf
+from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
+from smtpguard.reading.markup import read_markup
+from smtpguard.reading.prefixes import FORWARD, REPLY, prefix_of
+from smtpguard.reading.quoting import split
+from tests.reading.letters import CAMPAIGN, PLATFORM, letter, look, names, parts, topics
+
+PORK = "Bacon and whisky"
+PLAIN = ("Content-Type: text/plain; charset=utf-8", "Hello")
+UU = "begin 644 {}\n" + binascii.b2a_uu(PORK.encode()).decode() + "`\nend\n"
+
+
+def packed(octets: bytes | str) -> str:
+    return base64.encodebytes(octets.encode() if isinstance(octets, str) else octets).decode()
+
+
+def alone(body: str, kind: str, **fields: str) -> Reading:
+    return look(letter(body, {"Content-Type": kind, **{k.replace("_", "-"): v for k, v in fields.items()}, **PLATFORM}))
+
+
+def html(body: str) -> Reading:
+    return look(letter(f"<html><body><p>Hello</p>{body}</body></html>", PLATFORM, kind="text/html"))
+
+
+# what has no words at all
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["image/png", "application/pdf; name=a.pdf", "application/octet-stream", "application/zip", "video/mp4", "foo/bar",
+     "application/vnd.openxmlformats-officedocument.wordprocessingml.document; name=a.docx"],
+)  # fmt: skip
+def test_what_has_no_words_and_may_show_some_is_unreadable(kind: str) -> None:
+    body = packed(b"\x89PNG whatever")
+    for reading in (
+        alone(body, kind, Content_Transfer_Encoding="base64"),
+        look(parts(("Content-Type: text/plain", " \n"), (f"Content-Type: {kind}", body), headers=PLATFORM)),
+    ):
+        assert reading.readable is Readable.UNREADABLE
+        assert kind.partition(";")[0] in reading.why_unreadable
+
+
+def test_pictures_without_a_word_are_unreadable_and_with_one_are_read() -> None:
+    silent = '<p> </p><a href="https://x.example/"><img src="https://x.example/{}.png"{}></a>'
+    assert (
+        look(letter(silent.format(1, ""), PLATFORM, kind="text/html")).why_unreadable
+        == "it has no words of its own, only pictures from elsewhere"
+    )
+    told = look(letter(silent.format(1, ' alt="Autumn offers"'), PLATFORM, kind="text/html"))
+    assert told.readable is Readable.YES
+    pixel = '<p></p><img src="https://x.example/o.gif" width="1" height="1">'
+    assert look(letter(pixel, kind="text/html")).readable is Readable.YES
+
+
+def test_what_says_nothing_at_all_hides_nothing() -> None:
+    assert look(letter("")).readable is Readable.YES
+    assert look(letter(" \n\n")).readable is Readable.YES
+    words = "Content-Type: text/plain\nContent-Disposition: attachment; filename=a.txt", "Hello"
+    assert look(parts(words)).readable is Readable.YES  # a file, and it was read
+    assert look(parts(PLAIN, ("Content-Type: image/png", "x"))).readable is Readable.YES
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["Content-Type: application/vnd.ms-outlook", "Content-Type: application/octet-stream; name=Lunch.msg",
+     "Content-Type: application/octet-stream\nContent-Disposition: attachment; filename=LUNCH.MSG"],
+)  # fmt: skip
+def test_a_message_in_outlooks_own_format_is_unreadable(head: str) -> None:
+    reading = look(parts(PLAIN, (head, "x"), headers=PLATFORM))
+    assert "(.msg)" in reading.why_unreadable
+
+
+def test_tnef_is_known_under_any_name() -> None:
+    head = "Content-Type: application/octet-stream; name=att.dat\nContent-Transfer-Encoding: base64"
+    assert "TNEF" in look(parts(PLAIN, (head, packed(b"\x78\x9f\x3e\x22rest")), headers=PLATFORM)).why_unreadable
+
+
+# what says that it is for colleagues alone
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Sensitivity": "Company-Confidential"}, CAMPAIGN),
+        ({"MSIP_Labels": "MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name=Konfidentiell;"}, CAMPAIGN),
+        ({"X-Classification": "Intern"}, CAMPAIGN),
+        ({}, CAMPAIGN.replace("Kära kund!", "Endast för internt bruk!")),
+        ({"Subject": "INTERNAL USE ONLY: prices"}, CAMPAIGN),
+    ],
+)
+def test_what_says_that_it_is_for_us_is_no_mailing_wherever_it_comes_from(headers: dict[str, str], body: str) -> None:
+    reading = from_declared_origin(look(letter(body, PLATFORM | headers, kind="text/html")), "campaigns.example.com")
+    assert reading.looks is Looks.UNCLEAR
+
+
+@pytest.mark.parametrize("label", ["General", "Public", "Allmän", "Non-Business"])
+def test_another_label_is_on_mailings_too(label: str) -> None:
+    head = {"MSIP_Labels": f"MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name={label};"}
+    assert look(letter(CAMPAIGN, PLATFORM | head, kind="text/html")).looks is Looks.MAILING
+
+
+def test_a_survey_whose_answers_are_confidential_is_a_mailing() -> None:
+    body = CAMPAIGN.replace("Kära kund!", "Kära kund! Dina svar är strikt konfidentiella. Strictly confidential!")
+    assert look(letter(body, PLATFORM, kind="text/html")).looks is Looks.MAILING
+
+
+# transfer encodings, types and charsets as they are written
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    ["base64", "BASE64", '"base64"', "base64;", "base64,", "(7bit) base64", "base64 (or not)", "base64 foo", "x-base64",
+     "=?utf-8?q?base64?="],
+)  # fmt: skip
+def test_base64_however_it_is_announced(spelled: str) -> None:
+    assert topics(alone(packed(PORK), "text/plain", Content_Transfer_Encoding=spelled)) == {"pork", "alcohol"}
+
+
+@pytest.mark.parametrize("spelled", ["quoted-printable (x)", '"Quoted-Printable"', "quoted-printable;x=y"])
+def test_quoted_printable_however_it_is_announced(spelled: str) -> None:
+    assert topics(alone("b=61con", "text/plain", Content_Transfer_Encoding=spelled)) == {"pork"}
+    assert mechanism(spelled.encode()) == "quoted-printable"
+
+
+@pytest.mark.parametrize("spelled", ["7bit", "8-bit", "x-nobody", "", "x-uuencode"])
+def test_another_encoding_keeps_its_name(spelled: str) -> None:
+    assert mechanism(spelled.encode()) == spelled
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ['"text/html"', "text / html", "text/html (a \"b\")", "(x) text/html (y (z))", "TEXT/HTML;;charset=utf-8", "text/html (charset=x)"],
+)  # fmt: skip
+def test_a_type_however_it_is_written(kind: str) -> None:
+    assert topics(alone("<p>Hello</p><p>b&#97;con</p>", kind)) == {"pork"}
+
+
+@pytest.mark.parametrize("kind", ["text", "html", "plain text", "", ";charset=utf-8", "nothing known"])
+def test_what_is_no_type_is_plain_text(kind: str) -> None:
+    """RFC 2045 section 5.2."""
+    assert topics(alone(PORK, kind)) == {"pork", "alcohol"}
+
+
+def test_what_is_quoted_is_no_comment() -> None:
+    assert valued(b'a/b; name="x (1).pdf" (note "q" (in)); c=d').parameters == {"name": "x (1).pdf", "c": "d"}
+    assert valued(b'a/b; name="x (1).pdf').parameters == {"name": "x (1).pdf"}
+
+
+@pytest.mark.parametrize(
+    ("charset", "octets"),
+    [
+        ("utf-16", PORK.encode("utf-16-be")),
+        ("utf-16", PORK.encode("utf-16-le")),
+        ("utf-8", PORK.encode("utf-16")),
+        ("us-ascii", b"\xfe\xff" + PORK.encode("utf-16-be")),
+        ("utf-8", PORK.encode("utf-16-le")),
+        ("utf-8", b"Ba\x1b(Bcon and whis\x1b(Bky"),
+        ("utf-8", b"\x1b$B#b#a#c#o#n\x1b(B, whisky"),
+        ("utf-8", b"Ba\x00con\x07 whi\x7fsky"),
+        ("csUnicode11UTF7", b"+AGIAYQBjAG8Abg- whisky"),
+    ],
+    ids=["BE", "LE", "BOM", "BE, BOM", "no label", "JIS", "JIS, wide", "controls", "UTF-7"],
+)
+def test_a_charset_that_the_label_does_not_tell(charset: str, octets: bytes) -> None:
+    reading = alone(packed(octets), f"text/plain; charset={charset}", Content_Transfer_Encoding="base64")
+    assert topics(reading) == {"pork", "alcohol"}
+
+
+@pytest.mark.parametrize(
+    "subject",
+    ["ba\u00adcon", "ba\u200bcon", "=?utf-8?q?ba=00con?=", "=?utf-8?q?b=61con??=", "=?utf-8?b?YmHCrWNvbg==?="],
+)
+def test_a_subject_in_disguise(subject: str) -> None:
+    assert topics(look(letter("Hello", {"Subject": subject, **PLATFORM}))) == {"pork"}
+
+
+def test_broken_encoded_words_cost_no_more_than_whole_ones() -> None:
+    """Each could be the beginning of one that goes on to the end."""
+    began = time.perf_counter()
+    words(b"=?a?q? " * 50_000)
+    words(b"=?a?q?x" + b"?" * 200_000)
+    assert time.perf_counter() - began < 5
+
+
+# text in other formats and files
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Content-Type: text/csv; name=a.csv\nContent-Disposition: attachment", "bacon,1"),
+        ("Content-Type: text/vcard; name=a.vcf", "BEGIN:VCARD\nNOTE:bacon\nEND:VCARD"),
+        ("Content-Type: application/octet-stream; name=a.txt", "bacon"),
+        ("Content-Type: application/octet-stream\nContent-Disposition: attachment; filename=A.HTML", "<p>b&#97;con"),
+        ("Content-Type: application/octet-stream; name=a.ics", "BEGIN:VCALENDAR\nSUMMARY:bacon\nEND:VCALENDAR"),
+        ("Content-Type: application/xhtml+xml", "<html><p>b&#97;con</p></html>"),
+        ("Content-Type: application/json", '{"offer": "bacon"}'),
+        ("Content-Type: application/rtf; name=a.rtf", r"{\rtf1{\fonttbl{\f0 Arial;}}Hello b\'61con}"),
+        ("Content-Type: text/rtf", r"{\rtf1 Hello b\u97?con}"),
+        ("Content-Type: text/enriched", "ba<bold>con</bold>"),
+        ("Content-Type: message/disposition-notification", "bacon"),
+        ("Content-Type: message/unheard-of", "Subject: x\n\nbacon"),
+        ("Content-Type: text/calendar; method=REQUEST", 'BEGIN:VCALENDAR\nsummary;X="a:b":bacon\nEND:VCALENDAR'),
+        ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nX-ALT-DESC;FMTTYPE=text/html:<p>ba<b>con</b>\nEND:VCALENDAR"),
+        ("Content-Type: text/calendar; method=REQUEST", "BEGIN:VCALENDAR\nSUMMARY:ba\n con\nEND:VCALENDAR"),
+    ],
+)  # fmt: skip
+def test_text_in_another_format_is_read(head: str, body: str) -> None:
+    assert topics(look(parts(PLAIN, (head, body), headers=PLATFORM))) == {"pork"}
+
+
+@pytest.mark.parametrize("name", ["a.txt", "bacon and whisky.jpg"])
+def test_a_file_within_a_text_is_a_file(name: str) -> None:
+    assert topics(look(letter(f"Hello\n\n{UU.format(name)}", PLATFORM))) == {"pork", "alcohol"}
+
+
+def test_files_within_a_text_end_where_it_ends() -> None:
+    assert list(files_within("begin with this\nend")) == []
+    assert list(files_within("begin 644 a.txt\n#86)C\nno end")) == [("a.txt", b"abc")]
+    assert [n for n, _ in files_within(UU.format("a.txt") * 3)] == ["a.txt"] * 3
+
+
+def test_formats() -> None:
+    assert enriched("a <bold>b</bold> <<c>") == "a b <c>"
+    assert rtf(r"{\rtf1\ansi{\*\generator x;}\pard a\par b\'e5\u8364?{\b c}}") == "a\nbå€c"
+    assert rtf("no {rtf}") == "no {rtf}"
+    assert calendar("METHOD:publish\nSUMMARY:a\\, b") == ("PUBLISH", "a, b")
+    assert form_of("application/octet-stream", "a.exe") == form_of("image/png", "a.txt") == ""
+    assert form_of("application/octet-stream", "txt") == ""
+
+
+def test_rtf_without_end_costs_no_more_than_rtf() -> None:
+    began = time.perf_counter()
+    for piece in ("{\\info", "{\\*\\x{a}", "\\u1", "{\\info{", "\\'6"):
+        rtf("{\\rtf" + piece * 50_000)
+    assert time.perf_counter() - began < 5
+
+
+# words in HTML that stand in no text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<p title="bacon">x</p>', '<a href="#" title="bacon">x</a>', '<p aria-label="bacon">x</p>', '<input value="bacon">',
+        '<input placeholder="bacon">', '<select><option label="bacon"></select>', '<map><area alt="bacon"></map>',
+        '<input type="image" alt="bacon">', '<img src="x" alt="y" title="bacon">', "<svg><text>bacon</text></svg>",
+        "<svg><title>bacon</title></svg>", '<object data="x">bacon</object>', "<noframes>bacon</noframes>",
+        '<iframe srcdoc="&lt;p&gt;b&amp;#97;con"></iframe>', "<!--[if mso]><p>ba<b>con</b></p><![endif]-->",
+        "<!--[if gte mso 9]><v:x><p>bacon</p></v:x><![endif]-->", "<style>p:after{content: 'bacon'}</style>",
+        "<p>Tonight <bdo dir=rtl>nocab</bdo></p>", '<p style="unicode-bidi:bidi-override;direction:rtl">nocab</p>',
+        "<p>&#x202e;nocab&#x202c;</p>", "<details><summary>x</summary>bacon</details>", "<button>x</button><button>bacon</button>",
+    ],
+)  # fmt: skip
+def test_words_that_stand_in_no_text_are_found(body: str) -> None:
+    assert topics(html(body)) == {"pork"}
+
+
+def test_text_turned_round_without_markup_is_found() -> None:
+    assert topics(look(letter("Tonight \u202enocab\u202c!", PLATFORM))) == {"pork"}
+
+
+def test_what_everybody_sees_is_no_text_for_outlook_alone() -> None:
+    made = read_markup(
+        "<p>a</p><!--[if !mso]><!--><p>b</p><!--<![endif]--><!--[if mso]><p>c</p><![endif]-->", Meter(Bounds())
+    )
+    assert made.unshown == ["c"]
+    assert "b" in made.text
+    assert made.hidden == ""
+
+
+def test_drawings_within_drawings_cost_no_more_than_one() -> None:
+    began = time.perf_counter()
+    html("<svg><g>" * 90 + "bacon " * 100_000 + "<object>" * 300)
+    assert time.perf_counter() - began < 5
+
+
+def test_a_conversation_that_a_style_hides_is_one() -> None:
+    hidden = '<div style="display:none">From: Anna &lt;anna@example.com&gt;<br>Sent: Monday<br>To: Bo<br>Subject: Lunch</div>'
+    assert "quoted-headers" in names(html(hidden))
+
+
+# words, and prefixes of a subject
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["b\u0336a\u0336c\u0336o\u0336n\u0336", "b\u0353\u033da\u0353\u033dc\u0353\u033do\u0353\u033dn", "ʙᴀᴄᴏɴ", "🅱🅰🅲🅾🅽", "🅑🅐🅒🅞🅝",
+     "bac\u0585n", "b,a,c,o,n", "b+a+c+o+n", "b~a~c~o~n", "b–a–c–o–n", "b\u2011a\u2011c\u2011o\u2011n"],
+)  # fmt: skip
+def test_a_word_drawn_in_another_way_is_that_word(word: str) -> None:
+    assert plainly(fold(word)) == "bacon"
+    assert topics(look(letter(f"Tonight: {word}!", PLATFORM))) == {"pork"}
+
+
+@pytest.mark.parametrize("text", ["fläsk", "crème brûlée", "việt", "ёлка", "שָׁלוֹם", "مُحَمَّد", "한국어", "ガ", "🇸🇪 hej"])
+def test_letters_with_their_own_signs_stay(text: str) -> None:
+    assert fold(text) == text
+
+
+@pytest.mark.parametrize(
+    ("subject", "kind"),
+    [
+        ("\uff32\uff25: x", REPLY), ("R\u0435: x", REPLY), ("SV\uff1ax", REPLY), ("***SPAM*** RE: x", REPLY), ("{Spam?} Re: x", REPLY),
+        ("<EXTERNAL> SV: x", REPLY), ("\u041e\u0442\u0432\u0435\u0442: x", REPLY), ("Trả lời: x", REPLY), ("Vidarebefordra: x", FORWARD),
+        ("<b> Offer: x", ""), ("*** New: x", ""),
+    ],
+)  # fmt: skip
+def test_a_prefix_in_disguise(subject: str, kind: str) -> None:
+    found = prefix_of(subject)
+    assert (found[0] if found else "") == kind
+
+
+def test_a_prefix_with_what_nobody_sees_in_it() -> None:
+    assert "reply-prefix" in names(look(letter("x", {"Subject": "S\u200bV: Lunch"})))
+
+
+# what honest people write
+
+
+@pytest.mark.parametrize(
+    "journey",
+    ["From: Stockholm\nTo: Oslo\nDate: 2 March\nPrice: 200", "Från: Stockholm C\nTill: Malmö C\nDatum: 2 mars\n", "De: Paris\nÀ: Lyon\nDate: 2 mars"],
+)  # fmt: skip
+def test_a_journey_is_no_quoted_mail(journey: str) -> None:
+    assert not split(f"Your ticket\n\n{journey}\n\nWelcome!").kind
+
+
+def test_a_quoted_header_without_a_subject_has_an_address() -> None:
+    assert split("Ja\n\nFrån: Anna <anna@example.com>\nSkickat: i dag\nTill: Bo\n\nHej").kind == "header block"
+    assert split("Ja\n\nFr\u200bån: Anna\nSki\u200bckat: i dag\nTill: Bo\nÄmne: x\n\nHej").kind == "header block"
+
+
+EVENT = "BEGIN:VCALENDAR\nMETHOD:{}\nBEGIN:VEVENT\nSUMMARY:Open house\nEND:VEVENT\nEND:VCALENDAR"
+
+
+def test_an_event_to_be_put_in_the_calendar_asks_nobody() -> None:
+    """As newsletters attach it; an invitation is from somebody to somebody."""
+    attached = "Content-Type: text/calendar; name=event.ics\nContent-Disposition: attachment; filename=event.ics"
+    letterhead = ("Content-Type: text/html; charset=utf-8", CAMPAIGN)
+    for body in (EVENT.format("PUBLISH"), EVENT.format("PUBLISH").replace("METHOD:PUBLISH\n", "")):
+        reading = look(parts(letterhead, (attached, body), headers=PLATFORM))
+        assert "calendar" not in names(reading)
+        assert reading.looks is Looks.MAILING
+    for head, method in (
+        (attached, "REQUEST"),
+        ("Content-Type: text/calendar; method=PUBLISH", "PUBLISH"),
+        ("Content-Type: text/calendar", ""),
+    ):
+        invited = look(parts(letterhead, (head, EVENT.format(method)), headers=PLATFORM))
+        assert ("calendar" in names(invited)) == (method != "PUBLISH")
+
+
+def test_any_message_of_these_is_read_without_an_error() -> None:
+    for n in range(0, len(UU), 3):
+        look(Message.of(letter(UU[:n], PLATFORM).raw[:]))
