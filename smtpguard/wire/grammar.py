@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import ip_address
 
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address, BadAddress, parse_path
@@ -157,12 +158,23 @@ def parse_attributes(argument: bytes, values: Mapping[str, re.Pattern[str]]) -> 
         value = _decode(raw)
         if value.upper() in _NOT_KNOWN:
             value = ""
-        elif not values[key].match(value) or ("=?" in value and "?=" in value):
+        elif not values[key].match(value) or not _is(key, value) or ("=?" in value and "?=" in value):
             raise Refused(reply.BAD_PARAMETER)
         given[key] = value
     if not given:
         raise Refused(reply.BAD_PARAMETER)
     return given
+
+
+def _is(key: str, value: str) -> bool:
+    """Whether it is what it looks like: 999.1.1.1 is no address, and nobody may be taken for the peer itself by being none."""
+    if key.endswith("ADDR"):
+        tagged = value[:5].upper() == "IPV6:"
+        try:
+            return ip_address(value[5:] if tagged else value).version == (6 if tagged else 4)
+        except ValueError:
+            return False
+    return not key.endswith("PORT") or int(value) < 1 << 16
 
 
 def mail_line(envelope: Envelope, offered: Mapping[str, str]) -> bytes:

@@ -198,7 +198,8 @@ def test_xforward() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"NAME", b"NAME=", b"LOGIN=anna", b"ADDR=example", b"PROTO=HTTP", b"NAME=a NAME=b", b"HELO=a+0D+0AMAIL",
+        b"", b"NAME", b"NAME=", b"LOGIN=anna", b"ADDR=example", b"ADDR=999.1.1.1", b"ADDR=192.0.2.256",
+        b"ADDR=IPV6:192.0.2.7", b"ADDR=IPV6::::", b"ADDR=IPV6:1:2:3:4:5:6:7:8:9", b"PORT=65536", b"PROTO=HTTP", b"NAME=a NAME=b", b"HELO=a+0D+0AMAIL",
         b"HELO=a+00", b"NAME==?utf-8?q?x?=", b"HELO=+3D?utf-8?q?x?+3D", b"HELO=\xff", b"PORT=port", b"HELO=" + b"x" * 256,
     ],
 )  # fmt: skip

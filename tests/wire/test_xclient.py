@@ -66,7 +66,7 @@ async def test_addresses(line: str, address: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    ["", " ", "ADDR", "ADDR=", "ADDR=192.0.2", "ADDR=x", "NAME=a+0D+0Ab", "LOGIN=a+20b", "LOGIN=a+00", "LOGIN=a+C2+85", "HELLO=x",
+    ["", " ", "ADDR", "ADDR=", "ADDR=192.0.2", "ADDR=x", "ADDR=999.1.1.1", "ADDR=IPV6:g::", "DESTADDR=1.2.3.999", "PORT=70000", "NAME=a+0D+0Ab", "LOGIN=a+20b", "LOGIN=a+00", "LOGIN=a+C2+85", "HELLO=x",
      "ADDR=192.0.2.7 ADDR=192.0.2.8", "PORT=x", "PROTO=LMTP", "SOURCE=LOCAL", f"LOGIN={'x' * 256}", "LOGIN=+FF"],
 )  # fmt: skip
 async def test_what_is_refused_changes_nothing(rest: str, tmp_path: Path) -> None:
