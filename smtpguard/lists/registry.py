@@ -20,7 +20,7 @@ from smtpguard.lists.index import Together
 from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
 from smtpguard.lists.shelf import Shelf, Standing, State
 from smtpguard.lists.summing import summed
-from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter
+from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter, routes
 from smtpguard.mail.client import Network, within
 
 # What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
@@ -29,8 +29,9 @@ _ADMINISTRATIVE = re.compile(
 )
 
 _HERE = "[]"
-"""Stands for every address literal and bare host name: which of them are the relay's own names is for the relay to say,
-and a list's local part at one of them is taken for the list."""
+"""Stands for every address literal, bare address and bare host name, and for whatever is called localhost: which of them are
+the relay's own names is for the relay to say, and a list's local part at one of them is taken for the list."""
+_ROUTED = re.compile("[%@!]").search
 
 
 class Registry:
@@ -165,6 +166,23 @@ class Registry:
         return domain in self._domains or domain.endswith(self._parents)
 
     def _list_at(self, address: Address, canonical: str) -> str | None:
+        found = self._named(address, canonical)
+        return self._routed(address) if found is None and _ROUTED(address.local) else found
+
+    def _routed(self, address: Address) -> str | None:
+        """Behind routing to a name without dots, which a relay completes by its own domain; to a whole name it is undone already."""
+        for head, tail in routes(address.local):
+            if head and tail and "." not in tail:
+                try:
+                    inner = Address(head, tail)
+                    found = self._list_at(inner, inner.canonical(self.digester.delimiters))
+                except BadAddress:
+                    continue
+                if found is not None:
+                    return found
+        return None
+
+    def _named(self, address: Address, canonical: str) -> str | None:
         """By the whole local part, then by each beginning that a delimiter ends; ``list-request`` is not the list."""
         if self._delimited is None or not self._delimited(address.local):
             return self._find(*_split(canonical))
@@ -181,7 +199,7 @@ class Registry:
         return self._find(*_split(canonical))  # routing that came to light only when the sub-address was cut
 
     def _find(self, local: str, domain: str) -> str | None:
-        return self._addresses.get(f"{local}@{domain if '.' in domain and domain[0] != '[' else _HERE}")
+        return self._addresses.get(f"{local}@{_HERE if _is_here(domain) else domain}")
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, LIST, tuple(sorted(self._nested[name])))
@@ -252,6 +270,11 @@ class Registry:
                     ahead.append(inner)
             nested[name] = frozenset(reached)
         return nested
+
+
+def _is_here(domain: str) -> bool:
+    bare = "." not in domain or domain[0] == "[" or domain.startswith("localhost.")
+    return bare or (domain[-1].isdigit() and domain.rpartition(".")[2].isdigit())
 
 
 def _domain(name: str) -> str:

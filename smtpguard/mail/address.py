@@ -231,7 +231,7 @@ def _routed(local: str, domain: str) -> tuple[str, str]:
         route = _SOURCE_ROUTE.match(local)
         if route and route.end() < len(local):
             local = local[route.end() :]
-        for head, tail in _ways(local):
+        for head, tail in routes(local):
             if head and "." in tail and _MAILBOX.match(f"x@{tail}"):
                 try:
                     local, domain = head, _ascii_domain(tail)
@@ -242,7 +242,7 @@ def _routed(local: str, domain: str) -> tuple[str, str]:
             return local, domain
 
 
-def _ways(local: str) -> list[tuple[str, str]]:
+def routes(local: str) -> list[tuple[str, str]]:
     """Each (mailbox, domain) that a relay could see in ``local``, the likeliest first. IDNA knows another full stop."""
     ways, local = [], local.replace("\u3002", ".")
     for sign in "%@":

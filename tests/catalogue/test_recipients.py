@@ -53,6 +53,14 @@ AT_THE_RELAY = {
     "an address literal": "ramadan@[127.0.0.1]",
     "an address literal in IPv6": "ramadan@[IPv6:::1]",
     "a name without dots": "ramadan@localhost",
+    "the list's name without its domain": "ramadan@lists",
+    "what Postfix takes for itself": "ramadan@localhost.example.com",
+    "an address without brackets": "ramadan@127.0.0.1",
+    "percent routing to a name without dots": "ramadan%lists@relay.example.com",
+    "percent routing to a name without dots, sub-addressed": "ramadan+x%lists%a@b.example",
+    "bang routing to a name without dots": "lists!ramadan@relay.example.com",
+    "a name without dots within quotes": '"ramadan@lists"@relay.example.com',
+    "bang routing within percent routing": "lists.example.com!ramadan%x@relay.example.com",
 }
 
 
