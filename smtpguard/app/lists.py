@@ -35,6 +35,7 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
         host_names=sorted({name for name in names if "." in name and not _is_ip(name)}),
         expanders=settings.expanders,
         expansions=bool(policy.expansions),
+        customers_here=policy.organization.customers_here,
     )
 
 

@@ -214,7 +214,8 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
         members = []
         unplaced = 0
         for number in people:
-            names = registry.members.naming(number)
+            colleague = number in graph.ours and not registry.customers_here
+            names = () if colleague else registry.members.naming(number)
             if names:
                 members.append(number)
             elif number not in graph.ours:

@@ -50,17 +50,19 @@ class Registry:
         host_names: Iterable[str] = (),
         expanders: Iterable[Network] = (),
         expansions: bool = False,
+        customers_here: bool = True,
         look_seconds: float = 1.0,
     ) -> None:
         """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: of the relay and the
-        list server themselves, at which their mailboxes answer too. ``expansions``: the policy says what else expands."""
+        list server themselves, at which their mailboxes answer too. ``expansions``: the policy says what else expands.
+        ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is a colleague."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
         self._streams_from: dict[str, tuple[Stream, ...]] = {}
         for stream in self.streams.values():
             for sender in stream.senders:
                 self._streams_from[sender] = (*self._streams_from.get(sender, ()), stream)
-        self.digester = digester
+        self.digester, self.customers_here = digester, customers_here
         self.expanders = tuple(expanders)
         signs = every_delimiter(digester.delimiters)
         self._delimited = re.compile("|".join(map(re.escape, signs))).search if signs else None
@@ -221,8 +223,11 @@ class Registry:
         digest = self.digester.of_canonical(canonical)
         if self.expansions is not None and (behind := self._behind(digest, canonical)) is not None:
             return self._of_crowd(address, canonical, digest, behind)
+        ours = self._is_ours(canonical.rpartition("@")[2])
+        if ours and not self.customers_here:
+            return Classification(address, canonical, INTERNAL, (), (), digest)
         lists = self.members.naming(int.from_bytes(digest, "big"))
-        if self._is_ours(canonical.rpartition("@")[2]):
+        if ours:
             # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
             return Classification(address, canonical, INTERNAL_MEMBER if lists else INTERNAL, lists, (), digest)
         doubt = tuple([n for n in self._blind if n not in lists]) if self._blind else ()

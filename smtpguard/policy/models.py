@@ -45,6 +45,7 @@ class HoursModel(Section):
 class OrganizationModel(Section):
     name: str = ""
     domains: Domains = Field(min_length=1)
+    customers_here: bool = True
     languages: Annotated[list[Annotated[Literal["sv", "en"], Field(title="language")]], LISTED] = Field(
         default=["en"], min_length=1, title="language"
     )

@@ -34,8 +34,11 @@ from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organization:
+    """``customers_here``: whether customers, too, have addresses in the domains."""
+
     name: str
     domains: frozenset[str]
+    customers_here: bool
     languages: tuple[str, ...]
     hours: Hours
 
@@ -169,6 +172,7 @@ class _Sections:
             organization=Organization(
                 name=organization.name or organization.domains[0],
                 domains=frozenset(organization.domains),
+                customers_here=organization.customers_here,
                 languages=tuple(organization.languages),
                 hours=organization.hours.hours(),
             ),

@@ -142,6 +142,25 @@ async def test_a_retry_after_451_is_counted_once(tmp_path: Path, monkeypatch: py
         assert [h.rule for h in third.verdict.hits if h.rule == "busy"] == ["busy"]
 
 
+STAFF = tuple(f"colleague{n}@example.com" for n in range(40))
+
+
+async def test_colleagues_who_read_the_newsletter_are_colleagues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through an alias that was expanded before us, shown or not, and one by one."""
+    async with whole(tmp_path, monkeypatch, readers=(*READERS, *STAFF)) as guard:
+        afterwork = "Vin och bacon i fikarummet klockan fem, alla kollegor är välkomna dit.\r\n"
+        for n, to in enumerate(("all@example.com", ", ".join(STAFF))):
+            await guard.passes(letter(to=to, body=afterwork, message_id=f"<{n}@example.com>"), *STAFF)
+        for colleague in STAFF:
+            await guard.passes(letter(to="all@example.com", body=afterwork, message_id="<3@example.com>"), colleague)
+        team = letter(to=READERS[0], head=f"{OUTLOOK}Cc: team@example.com\r\n", message_id="<4@example.com>")
+        await guard.passes(team, READERS[0], *STAFF[:6])
+        await nothing_happened(guard)
+        await guard.held(letter(to="team@example.com", message_id="<5@example.com>"), *STAFF[:6], *READERS[:6])
+
+
 async def test_an_expired_index_holds_what_may_be_a_mailing_and_lets_a_letter_pass(guard: Whole) -> None:
     """The Monday after a failed export: a list nobody has read for days."""
     await guard.pass_(days=14)

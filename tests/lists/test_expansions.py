@@ -72,6 +72,20 @@ def test_an_alias_of_an_alias_and_a_circle_are_found_by_their_members(
     assert reached(house, "all@else.where").list_addresses == Span(0, 0)
 
 
+def test_colleagues_behind_an_alias_are_colleagues_where_no_customer_is_in_the_domains(house: House) -> None:
+    house.list("news", [*CUSTOMERS[:5], *(f"c{n}@example.com" for n in range(8))], addresses=["news@lists.example.com"])
+    assert house.sync("news").ok
+    (house.path / "aliases").write_text(
+        f"team: {', '.join(f'c{n}@example.com' for n in range(8))}\nmixed: team, k0@kund.se\n"
+    )
+    registry = house.registry(expansions=True, customers_here=False)
+    assert expander(house, ALIASES, registry=registry).sync(None, house.clock()).ok  # type: ignore[arg-type]
+    registry.reopen()
+    team, mixed = (registry.classify([Address.parse(f"{name}@example.com")]) for name in ("team", "mixed"))
+    assert (team.list_addresses, team.customers, team.lists) == (Span(0, 0), Span(0, 0), set())
+    assert mixed.customers == Span(1, 1)
+
+
 def test_every_spelling_of_the_alias_is_the_alias(house: House, maps: Callable[..., Report]) -> None:
     maps(aliases="Customers: " + ", ".join(CUSTOMERS))
     for spelled in (

@@ -54,6 +54,14 @@ def test_each_recipient_is_one_of_four(ready, parse: Parse) -> None:
     assert got.touched["ramadan"].version
 
 
+def test_a_colleague_on_a_list_is_a_colleague_where_no_customer_is_in_the_domains(ready, parse: Parse) -> None:
+    registry = ready.registry(customers_here=False)
+    got = registry.classify(parse("eva@example.com", "Eva+x@example.com", "c0@kund.se"))
+    assert [r.kind.value for r in got.recipients] == ["internal", "internal", "member"]
+    assert (got.internal, got.members, got.customers) == ((1, 1), (1, 1), (1, 1))
+    assert registry.classify(parse(LIST)).customers == (51, 51), "to write to the list is to write to all of it"
+
+
 def test_a_person_counts_once_however_often_spelled(ready, parse: Parse) -> None:
     got = ready.registry().classify(
         parse("c0@kund.se", "C0@KUND.SE", '"c0"@kund.se', "c0+x@kund.se", "c0%kund.se@x.se")
