@@ -90,9 +90,9 @@ class RelayConnection(asyncio.Protocol):
     async def pipeline(self, lines: Sequence[bytes]) -> list[Reply]:
         """Send commands and wait for all their replies; together if the relay offers PIPELINING. Raises Lost."""
         if "PIPELINING" not in self.extensions:
-            return [await self.command(line) for line in lines]
+            return [self._final(await self.command(line)) for line in lines]
         futures = self._send_all(lines, self.timeouts.command)
-        return [await self._reply(future) for future in futures]
+        return [self._final(await self._reply(future)) for future in futures]
 
     async def data(
         self, parts: Iterable[bytes | memoryview], fence: Callable[[], bool], final_timeout: float | None = None
@@ -257,6 +257,14 @@ class RelayConnection(asyncio.Protocol):
     def _send(self, lines: tuple[bytes], timeout: float) -> asyncio.Future[Reply | None]:
         return self._send_all(lines, timeout)[0]
 
+    def _final(self, reply: Reply, *, after_dot: bool = False) -> Reply:
+        """Where nothing more is to be sent, a relay that asks for more (RFC 5321 section 4.2.1) has accepted nothing, and nobody
+        knows what it would make of what follows."""
+        if 300 <= reply.code < 400:
+            self.abort(f"asked for more with {reply.code}")
+            raise self._lost(after_dot=after_dot)
+        return reply
+
     async def _reply(self, future: asyncio.Future[Reply | None], *, after_dot: bool = False) -> Reply:
         reply = await future
         if reply is None:
@@ -301,7 +309,7 @@ class RelayConnection(asyncio.Protocol):
             await asyncio.wait((final,), timeout=RECALL_SECONDS)
         if self._unsent():
             return await self._early(final)
-        return await self._reply(final, after_dot=True)
+        return self._final(await self._reply(final, after_dot=True), after_dot=True)
 
     async def _early(self, final: asyncio.Future[Reply | None]) -> Reply:
         """A reply, or the end, before the dot had gone. A refusal is good; a 250 for half a message is not."""

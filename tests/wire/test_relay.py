@@ -161,6 +161,26 @@ async def test_data_answered_by_250_is_no_smtp() -> None:
         assert not connection.usable
 
 
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "<dot>"])
+@pytest.mark.parametrize("asks", ["354 More", "334 ", "300 More"])
+async def test_a_relay_that_asks_for_more_where_nothing_follows_has_taken_nothing(command: str, asks: str) -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        relay.on(command, asks)
+        with pytest.raises(Lost) as lost:
+            await connection.pipeline([b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@partner.example>"])
+            await connection.data([BODY], stands)
+        assert lost.value.after_dot is (command == "<dot>")
+        assert not connection.usable
+
+
+async def test_what_comes_behind_the_last_reply_takes_nothing_from_it() -> None:
+    async with ScriptedRelay() as relay, connected(relay) as connection:
+        await begin(connection)
+        relay.on("<dot>", b"250-2.0.0 Taken\r\n250 2.0.0 as 1\r\n250 2.0.0 And again\r\n")
+        assert (await connection.data([BODY], stands)).lines == ("2.0.0 Taken", "2.0.0 as 1")
+        assert not connection.usable
+
+
 # the fence
 
 
