@@ -202,7 +202,7 @@ def _candidates(header: Header, now: float) -> tuple[list[_Signature], list[tupl
             fields = parse_tag_value(raw)
             domain = fields[b"d"].decode("ascii").lower().rstrip(".")
             selector = fields[b"s"].decode("ascii").lower()
-            _must_count(fields, now)
+            _must_count(fields, header, now)
             found.append(
                 _Signature(number=number, domain=domain, key_name=f"{selector}._domainkey.{domain}", fields=fields)
             )
@@ -213,12 +213,14 @@ def _candidates(header: Header, now: float) -> tuple[list[_Signature], list[tupl
     return found, failed
 
 
-def _must_count(fields: Mapping[bytes, bytes], now: float) -> None:
+def _must_count(fields: Mapping[bytes, bytes], header: Header, now: float) -> None:
     if fields[b"a"] not in ALGORITHMS:
         raise _Fails("an algorithm that is not accepted")
     signed = [name.strip().lower() for name in fields[b"h"].split(b":")]
     if b"from" not in signed:
         raise _Fails("From is not signed")
+    if b"subject" not in signed and "Subject" in header:
+        raise _Fails("Subject is not signed")  # anybody who got a mailing could send it on under words of their own
     if len(signed) > MAX_SIGNED_FIELDS:
         raise _Fails("too many fields are signed")
     if b"x" in fields and int(fields[b"x"]) < now:

@@ -135,6 +135,17 @@ async def test_a_signature_that_does_not_cover_from_does_not_count() -> None:
     assert fails(await origin(signed), "From is not signed")
 
 
+async def test_a_signature_that_does_not_cover_the_subject_does_not_count() -> None:
+    """Not one that was changed, and not one that was added."""
+    silent = RAW.replace(b"Subject: Offers\r\n", b"")
+    for raw in (RAW, silent):
+        signed = sign(raw, include_headers=[b"from", b"to"])
+        assert proves(await origin(signed)) is (raw is silent)
+        assert fails(
+            await origin(b"Subject: Bacon\r\n" + signed.replace(b"Subject: Offers\r\n", b"")), "Subject is not"
+        )
+
+
 @pytest.mark.parametrize(
     "changed",
     [
