@@ -21,6 +21,8 @@ MAX_HEADER_OCTETS = 1 << 20
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _WHOLE_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n\0]*(?:\r\n[ \t][^\r\n\0]*)*)\r\n")
 _FOLD = re.compile(r"\r\n(?=[ \t])")
+_NO_CHARSET = re.compile(r"=\?\s*(?:punycode|idna|[^?]*escape|[^?]*_codec)", re.I)
+"""What Python decodes by and no mail is written in: punycode takes quadratic time, and others are no charsets at all."""
 
 
 class Field(NamedTuple):
@@ -33,7 +35,7 @@ class Field(NamedTuple):
     def text(self) -> str:
         """Unfolded, encoded words decoded (RFC 2047), control characters made spaces. Never raises."""
         value = _FOLD.sub("", self.raw.decode("utf-8", "replace")).strip()
-        if "=?" in value and len(value) < 20_000:
+        if "=?" in value and len(value) < 20_000 and not _NO_CHARSET.search(value):
             try:
                 value = str(make_header(decode_header(value)))
             except (HeaderParseError, LookupError, UnicodeError, ValueError):

@@ -164,11 +164,14 @@ async def test_data_answered_by_250_is_no_smtp() -> None:
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "<dot>"])
 @pytest.mark.parametrize("asks", ["354 More", "334 ", "300 More"])
 async def test_a_relay_that_asks_for_more_where_nothing_follows_has_taken_nothing(command: str, asks: str) -> None:
+    async def whole_of_it(connection: RelayConnection) -> None:
+        await connection.pipeline([b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@partner.example>"])
+        await connection.data([BODY], stands)
+
     async with ScriptedRelay() as relay, connected(relay) as connection:
         relay.on(command, asks)
         with pytest.raises(Lost) as lost:
-            await connection.pipeline([b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@partner.example>"])
-            await connection.data([BODY], stands)
+            await whole_of_it(connection)
         assert lost.value.after_dot is (command == "<dot>")
         assert not connection.usable
 
