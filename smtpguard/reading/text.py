@@ -89,6 +89,9 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
     _arrange(out, plains, markups)
     out.attached = "\n".join(attached)
     out.unshown = "\n".join((*(t for m in markups for t in m.unshown), *(backwards(p) for p in plains))).strip()
+    if attached and not out.split.kind:  # a conversation that was saved, and is sent along
+        saved = split(out.attached)
+        out.split = saved if saved.kind == "header block" else out.split
     if why := _unseen(out, found):
         out.unreadable = out.unreadable or why
     if _PGP in out.new or _PGP in out.quoted or any(_PGP in p for p in plains):

@@ -103,6 +103,21 @@ FOUND = {
     "in a multipart in a multipart": campaign(
         parts('Content-Type: multipart/mixed; boundary="=_c"\r\n\r\n--=_c\r\n' + PLAIN + PORK + "\r\n--=_c--"), mixed()
     ),
+    "to Outlook alone": campaign("<p>Hello</p><!--[if mso]><p>bacon</p><![endif]-->", HTML),
+    "on hovering": campaign('<p title="bacon">Hello</p>', HTML),
+    "turned round": campaign('<p>Hello <bdo dir="rtl">nocab</bdo></p>', HTML),
+    "struck through": campaign("Tonight: b\u0336a\u0336c\u0336o\u0336n\u0336"),
+    "in RTF": campaign(parts(PLAIN + "Hello", "Content-Type: application/rtf; name=a.rtf\r\n\r\n{\\rtf1 b\\'61con}"), mixed()),
+    "in a file of octets that is text by its name": campaign(
+        parts(PLAIN + "Hello", f"Content-Type: application/octet-stream; name=a.txt\r\n\r\n{PORK}"), mixed()
+    ),
+    "in base64 with a comment": campaign(
+        base64_of, "MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: base64 (text)\r\n"
+    ),
+    "in UTF-16 that calls itself UTF-8": campaign(
+        base64.encodebytes(PORK.encode("utf-16")).decode().replace("\n", "\r\n"),
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n",
+    ),
     "in the preamble of nothing": campaign("no parts here\r\n" + PORK, mixed()),
 }  # fmt: skip
 
@@ -116,6 +131,14 @@ async def test_it_is_found(guard: Whole, how: str) -> None:
     )
 
 
+def wordless(kind: str) -> bytes:
+    """From the writer, and nothing but a file."""
+    mime = f"MIME-Version: 1.0\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n"
+    return signed(
+        letter(sender=WRITER, subject="Ramadan mubarak!", head=CAMPAIGN, body="aGVsbG8gd29ybGQ=\r\n", mime=mime)
+    )
+
+
 UNREADABLE = {
     "two boundaries": campaign("--=_b\r\n\r\nHello\r\n--=_b--\r\n", 'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=_b"; boundary="=_c"\r\n'),
     "two content types": campaign("Hello", 'MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Type: text/html\r\n'),
@@ -124,6 +147,10 @@ UNREADABLE = {
     "TNEF": campaign(parts(PLAIN + "Hello", 'Content-Type: application/ms-tnef; name="winmail.dat"\r\n\r\nx'), mixed()),
     "S/MIME": campaign("aGVsbG8=\r\n", "MIME-Version: 1.0\r\nContent-Type: application/pkcs7-mime; smime-type=enveloped-data\r\nContent-Transfer-Encoding: base64\r\n"),
     "PGP/MIME": campaign(parts("Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1", "Content-Type: application/octet-stream\r\n\r\nx"), mixed('multipart/encrypted; protocol="application/pgp-encrypted"')),
+    "a picture alone": wordless("image/png"),
+    "a PDF alone": wordless("application/pdf; name=offer.pdf"),
+    "a document alone": wordless("application/vnd.openxmlformats-officedocument.wordprocessingml.document; name=a.docx"),
+    "a message in Outlook's own format": campaign(parts(PLAIN + "Hello", "Content-Type: application/octet-stream; name=Lunch.msg\r\n\r\nx"), mixed()),
     "PGP in the text": campaign("-----BEGIN PGP MESSAGE-----\r\n\r\nhQEMA\r\n-----END PGP MESSAGE-----\r\n"),
     "nesting of 2,000": campaign("".join(f'Content-Type: multipart/mixed; boundary="{n}"\r\n\r\n--{n}\r\n' for n in range(2000)), 'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="x"\r\n'),
     "parts without end": campaign("--=_b\r\n\r\nx\r\n" * 20_000, mixed()),
@@ -134,6 +161,20 @@ UNREADABLE = {
 async def test_what_nobody_can_read_is_held(guard: Whole, how: str) -> None:
     hold = await guard.held(UNREADABLE[how], sender="bounces@campaigns.example.com")
     assert hold.verdict.unknown, "and it is said that it could not be read"
+
+
+INSIDE = {
+    "a label": "MSIP_Labels: MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name=Confidential;\r\n",
+    "a field": "Sensitivity: Company-Confidential\r\n",
+    "its words": "",
+}
+
+
+@pytest.mark.parametrize("how", INSIDE)
+async def test_what_says_that_it_is_for_colleagues_is_held_whoever_signed_it(guard: Whole, how: str) -> None:
+    words = "Endast för internt bruk!" if how == "its words" else "We wish you a blessed month."
+    hold = await guard.held(campaign(words, head=INSIDE[how]), sender="bounces@campaigns.example.com")
+    assert "internal-to-list" in rules(hold)
 
 
 TWICE = {

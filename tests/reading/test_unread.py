@@ -297,6 +297,14 @@ def test_a_conversation_that_a_style_hides_is_one() -> None:
     assert "quoted-headers" in names(html(hidden))
 
 
+def test_a_conversation_that_was_saved_and_attached_is_one() -> None:
+    saved = "Ja!\n\nFrån: Anna Ek <anna@example.com>\nSkickat: i dag\nTill: Bo\nÄmne: Listan\n\nHej"
+    head = "Content-Type: text/plain; name=a.txt; charset=utf-8\nContent-Disposition: attachment"
+    reading = from_declared_origin(look(parts(PLAIN, (head, saved), headers=PLATFORM)), "campaigns.example.com")
+    assert {"quoted-headers", "colleague-quoted"} <= names(reading)
+    assert reading.looks is not Looks.MAILING
+
+
 # words, and prefixes of a subject
 
 
