@@ -74,7 +74,12 @@ class Shift:
     def people(self) -> bool:
         """Whether it is another question altogether who somebody is."""
         return self.then is None or self._other(
-            lambda g: (g.policy.organization.domains, g.policy.expansions, g.policy.delimiters)
+            lambda g: (
+                g.policy.organization.domains,
+                g.policy.organization.customers_here,
+                g.policy.expansions,
+                g.policy.delimiters,
+            )
         )
 
     @cached_property

@@ -78,6 +78,15 @@ def actions(found: list[Compared]) -> list[tuple[set[Action], set[Action]]]:
 R, H = {Action.RELAY}, {Action.HOLD}
 
 
+async def test_who_is_a_customer_may_be_another_question(home: House) -> None:
+    """Whether a colleague on a list is one changes what was counted: nothing of it is certain then."""
+    await sent(home, "m1")
+    after = policy(many(1))
+    assert actions(await compared(home, after)) == [(R, H)]
+    after["organization"] = {**after["organization"], "customers_here": False}
+    assert actions(await compared(home, after)) == [(R, R | H)]
+
+
 async def test_each_message_before_both(home: House) -> None:
     await sent(home, "T1", "T2")
     reach = {"id": "reach", "when": {"recipients.reach": "any"}, "then": "hold"}
