@@ -84,10 +84,11 @@ _VERP = re.compile(r"(?:bounces?|b|return|rts|msprvs\d*|prvs|btv\d)[+=_\-.].{6,}
 _SENSITIVE = re.compile(r"company-confidential|private|personal|confidential|internal", re.I)
 _PUBLIC = re.compile(r"\b(?:public|offentlig|öppen|general public|öffentlich|publique|pública|julkinen)\b", re.I)
 _INSIDE = re.compile(
-    r"intern|confiden|konfiden|sekret|secret|restrict|classified|förtrolig|hemlig|skyddad|fortrolig|luottamuk|sisäi|salai|vertraulich"
-    r"|geheim|interno|privat|personal|personlig|staff|employee|anställd|medarbetar",
+    r"\bintern(?:al|t|a|e|en|ne|o)?\b|confiden|konfiden|sekret|secret|restrict|classified|förtrolig|hemlig|skyddad|fortrolig|luottamuk|sisäi|salai|vertraulich"
+    r"|geheim|privat|personal|personlig|staff|employee|anställd|medarbetar",
     re.I,
 )
+_NOT_INSIDE = re.compile(r"\bun(?:restrict|classif)|\b(?:non|not|nicht|icke|ej|inte|ikke|no)[ \-]", re.I)
 _LABEL_NAME = re.compile(r"MSIP_Label_[0-9a-fA-F\-]+_Name\s*=\s*([^;]{1,100})")
 _PRIVATE_IP = re.compile(
     r"(?<![\d.])(?:10\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01])|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))\.\d{1,3}\.\d{1,3}(?![\d.])"
@@ -224,7 +225,8 @@ def _client_marks(fields: Index, around: Surroundings) -> Iterator[Mark]:
 
 def _label_marks(fields: Index) -> Iterator[Mark]:
     for label in labels_of(fields):
-        name = "label-public" if _PUBLIC.search(label) else "label-inside" if _INSIDE.search(label) else "label"
+        inside = _INSIDE.search(label) and not _NOT_INSIDE.search(label)
+        name = "label-public" if _PUBLIC.search(label) else "label-inside" if inside else "label"
         yield KINDS[name].mark(f'it is labelled "{label}"')
 
 

@@ -143,8 +143,8 @@ _PHRASES: dict[str, dict[str, str]] = {
     },
     "inside-only": {
         "en": "internal only|internal use only|not for external|for internal distribution|classification: internal|do not share externally|internal - confidential",
-        "sv": "endast för internt bruk|endast internt|endast för intern*", "no": "kun for intern*|kun til intern*|kun internt", "da": "kun til intern*|kun internt", "fi": "vain sisäiseen käyttöön|vain sisäisesti", "de": "nur für den internen|nur intern|nur für internen",
-        "fr": "interne uniquement", "es": "solo para uso interno|uso exclusivamente interno", "it": "solo per uso interno", "nl": "alleen voor intern*", "ja": "社外秘|社内限定", "zh": "仅供内部", "ko": "사내 한정|대외비", "ru": "для служебного пользования",
+        "sv": "endast för internt bruk|endast internt|endast för intern|endast för interna|endast för internt", "no": "kun for intern|kun for internt|kun for interne|kun til intern|kun til internt|kun internt", "da": "kun til intern|kun til internt|kun til interne|kun internt", "fi": "vain sisäiseen käyttöön|vain sisäisesti", "de": "nur für den internen|nur intern|nur für internen",
+        "fr": "interne uniquement", "es": "solo para uso interno|uso exclusivamente interno", "it": "solo per uso interno", "nl": "alleen voor intern|alleen voor interne", "ja": "社外秘|社内限定", "zh": "仅供内部", "ko": "사내 한정|대외비", "ru": "для служебного пользования",
     },
     "internal-words": {
         "en": "for internal use|internal use|do not forward outside|do not distribute outside|not for distribution|company confidential|strictly confidential|staff only|employees only|proprietary and confidential|not for onward",

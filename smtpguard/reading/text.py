@@ -100,7 +100,7 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
 
 
 def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter) -> None:
-    if part.kind in _MESSAGES or part.filename.lower().endswith(".eml"):
+    if _is_message(part):
         sender = words(part.fields["from"][0].raw) if "from" in part.fields else ""
         subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
         out.nested.append(Nested(sender, subject))
@@ -137,11 +137,15 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         (attached if aside else plains).append(seen(text))
 
 
+def _is_message(part: Part) -> bool:
+    return part.kind in _MESSAGES or part.filename.lower().endswith(".eml")
+
+
 def _unseen(out: Text, found: Walk) -> str:
     """Why nobody here can know what it shows: it has no words, and something that may show some."""
     if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
         return ""
-    silent = (p for p in found.parts if not p.nested and p.kind not in _MESSAGES and not form_of(p.kind, p.filename))
+    silent = (p for p in found.parts if not (p.nested or _is_message(p) or form_of(p.kind, p.filename)))
     kind = next((p.kind for p in silent if p.body.strip()), "")
     if not kind and out.markup and out.markup.images > out.markup.pixels:
         kind = "pictures from elsewhere"

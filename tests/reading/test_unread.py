@@ -75,6 +75,8 @@ def test_what_says_nothing_at_all_hides_nothing() -> None:
     words = "Content-Type: text/plain\nContent-Disposition: attachment; filename=a.txt", "Hello"
     assert look(parts(words)).readable is Readable.YES  # a file, and it was read
     assert look(parts(PLAIN, ("Content-Type: image/png", "x"))).readable is Readable.YES
+    message = "Content-Type: application/octet-stream; name=a.eml", "Subject: s\n\nHello"
+    assert look(parts(message)).readable is Readable.YES  # so was this
 
 
 @pytest.mark.parametrize(
@@ -110,10 +112,27 @@ def test_what_says_that_it_is_for_us_is_no_mailing_wherever_it_comes_from(header
     assert reading.looks is Looks.UNCLEAR
 
 
-@pytest.mark.parametrize("label", ["General", "Public", "Allmän", "Non-Business"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "General",
+        "Public",
+        "Allmän",
+        "Non-Business",
+        "Unrestricted",
+        "Not Confidential",
+        "Unclassified",
+        "International",
+    ],
+)
 def test_another_label_is_on_mailings_too(label: str) -> None:
     head = {"MSIP_Labels": f"MSIP_Label_1234abcd-0000-4000-8000-0123456789ab_Name={label};"}
     assert look(letter(CAMPAIGN, PLATFORM | head, kind="text/html")).looks is Looks.MAILING
+
+
+def test_who_writes_to_international_customers_alone_writes_a_mailing() -> None:
+    body = CAMPAIGN.replace("Kära kund!", "Endast för internationella kunder! Alleen voor internationale klanten.")
+    assert look(letter(body, PLATFORM, kind="text/html")).looks is Looks.MAILING
 
 
 def test_a_survey_whose_answers_are_confidential_is_a_mailing() -> None:

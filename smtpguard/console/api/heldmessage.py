@@ -159,8 +159,7 @@ class AttachmentRow(BaseModel):
 
 class Text(BaseModel):
     """``text`` and ``quoted``: what a reader sees; ``plain``: what those see whose program shows no HTML, where it says another thing;
-    ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what
-    keeps the whole from being read."""
+    ``hidden``: what its HTML hides. ``cut``: there is more of it. ``problem``: what keeps the whole from being read."""
 
     text: str
     quoted: str
