@@ -27,7 +27,7 @@ _ALIASES = {
 _UNKNOWN_OKAY = frozenset({"", "unknown-8bit", "x-unknown", "unknown", "x-user-defined", "_autodetect_all"})
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _PADDING = re.compile(rb"=+")
-_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,200})\?=")
+_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*|(?:[^?]|\?(?!=)){0,75})\?=")  # RFC 2047 section 2
 _BETWEEN = re.compile(rb"[ \t\r\n]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")  # UTF-7 may leave halves of characters; nothing else can write them
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")

@@ -30,7 +30,6 @@ from smtpguard.reading.unshown import backwards
 from smtpguard.reading.walk import Index, Part, Walk, walk
 
 _PGP = "-----BEGIN PGP MESSAGE-----"
-_MESSAGES = ("message/rfc822", "message/global", "message/news")
 _URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
 _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
@@ -100,7 +99,7 @@ def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
 
 
 def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attached: list[str], meter: Meter) -> None:
-    if _is_message(part):
+    if part.is_message:
         sender = words(part.fields["from"][0].raw) if "from" in part.fields else ""
         subject = words(part.fields["subject"][0].raw) if "subject" in part.fields else ""
         out.nested.append(Nested(sender, subject))
@@ -137,15 +136,11 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         (attached if aside else plains).append(seen(text))
 
 
-def _is_message(part: Part) -> bool:
-    return part.kind in _MESSAGES or part.filename.lower().endswith(".eml")
-
-
 def _unseen(out: Text, found: Walk) -> str:
     """Why nobody here can know what it shows: it has no words, and something that may show some."""
     if any(map(str.strip, (out.new, out.quoted, out.plain, *out.alts))) or out.calendar:
         return ""
-    silent = (p for p in found.parts if not (p.nested or _is_message(p) or form_of(p.kind, p.filename)))
+    silent = (p for p in found.parts if not (p.nested or p.is_message or form_of(p.kind, p.filename)))
     kind = next((p.kind for p in silent if p.body.strip()), "")
     if not kind and out.markup and out.markup.images > out.markup.pixels:
         kind = "pictures from elsewhere"

@@ -14,6 +14,7 @@ from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.decode import mechanism, transfer, valued
 
 MAX_PART_HEADER = 64 << 10
+_MESSAGES = frozenset({"message/rfc822", "message/global", "message/news"})
 
 Index = dict[str, list[Field]]
 
@@ -41,6 +42,11 @@ class Part:
     within: str  # the kind of the multipart around it
     nested: int  # how many attached messages it is inside of
     fields: Index
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is an attached message, by its type or, of octets, by its name; its parts follow it."""
+        return self.kind in _MESSAGES or (self.kind in _OCTETS and self.filename.lower().endswith(".eml"))
 
     @property
     def body(self) -> bytes:
@@ -118,9 +124,7 @@ def _part(out: Walk, raw: Content, fields: Index, start: int, end: int, within: 
     )  # fmt: skip
     if kind.startswith("multipart/"):
         _multipart(out, part, depth, meter)
-    elif kind in ("message/rfc822", "message/global", "message/news") or (
-        kind in _OCTETS and filename.lower().endswith(".eml")
-    ):
+    elif part.is_message:
         out.parts.append(part)
         _attached_message(out, part, depth, meter)
     else:

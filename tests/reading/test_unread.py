@@ -212,10 +212,10 @@ def test_a_subject_in_disguise(subject: str) -> None:
 
 def test_broken_encoded_words_cost_no_more_than_whole_ones() -> None:
     """Each could be the beginning of one that goes on to the end."""
-    began = time.perf_counter()
+    began = time.process_time()
     words(b"=?a?q? " * 50_000)
     words(b"=?a?q?x" + b"?" * 200_000)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 # text in other formats and files
@@ -245,6 +245,14 @@ def test_text_in_another_format_is_read(head: str, body: str) -> None:
     assert topics(look(parts(PLAIN, (head, body), headers=PLATFORM))) == {"pork"}
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+def test_a_text_that_is_called_a_message_is_a_text(kind: str) -> None:
+    """Nobody unpacks it as one; its own words were passed over."""
+    body = "Subject: Hello\n\nba<b></b>con" if kind == "text/html" else "Subject: Hello\n\nbacon"
+    assert topics(alone(body, f"{kind}; name=a.eml")) == {"pork"}
+    assert topics(look(parts(PLAIN, (f"Content-Type: {kind}; name=a.eml", body), headers=PLATFORM))) == {"pork"}
+
+
 @pytest.mark.parametrize("name", ["a.txt", "bacon and whisky.jpg"])
 def test_a_file_within_a_text_is_a_file(name: str) -> None:
     assert topics(look(letter(f"Hello\n\n{UU.format(name)}", PLATFORM))) == {"pork", "alcohol"}
@@ -266,10 +274,10 @@ def test_formats() -> None:
 
 
 def test_rtf_without_end_costs_no_more_than_rtf() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for piece in ("{\\info", "{\\*\\x{a}", "\\u1", "{\\info{", "\\'6"):
         rtf("{\\rtf" + piece * 50_000)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 # words in HTML that stand in no text
@@ -306,9 +314,9 @@ def test_what_everybody_sees_is_no_text_for_outlook_alone() -> None:
 
 
 def test_drawings_within_drawings_cost_no_more_than_one() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     html("<svg><g>" * 90 + "bacon " * 100_000 + "<object>" * 300)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_conversation_that_a_style_hides_is_one() -> None:
