@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 Around = Callable[[], tuple[str, Surroundings]]
 """The SHA-256 of the policy in force, and what a reader is to know under it."""
 
-NARROW = Bounds(header_fields=300, parts=40, depth=8, text_bytes=192 << 10, attached_bytes=32 << 10, tags=4_000,
-                tag_depth=120, seconds=0.1, clock=time.monotonic)  # fmt: skip
+NARROW = Bounds(header_fields=300, parts=40, depth=8, text_bytes=192 << 10, attached_bytes=32 << 10, whole=True,
+                tags=4_000, tag_depth=120, seconds=0.1, clock=time.monotonic)  # fmt: skip
 WIDE = Bounds()
 KILL_SECONDS = 2.0  # beyond the bounds' own time
 REMEMBER_KILLED_SECONDS = 120.0

@@ -23,7 +23,8 @@ class TooComplex(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The bounds of one reading. Text that is shown counts whole; attached text is read as far as ``attached_bytes``.
+    """The bounds of one reading. Text that is shown counts whole; attached text is read as far as ``attached_bytes``,
+    or, with ``whole``, is too complex where there is more of it: for a first look, after which there is another.
 
     ``clock`` gives seconds that only grow; without it time is unbounded (the caller kills the process instead).
     """
@@ -33,6 +34,7 @@ class Bounds:
     depth: int = 24
     text_bytes: int = 2 << 20
     attached_bytes: int = 256 << 10
+    whole: bool = False
     tags: int = 40_000
     tag_depth: int = 400
     seconds: float = 5.0

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 from smtpguard.mail.message import Content
-from smtpguard.reading.bounds import Meter
+from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.decode import characters, transfer, words
 from smtpguard.reading.formats import (
     CALENDAR,
@@ -151,6 +151,8 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
     size = part.end - part.start
     end = part.end
     if aside:
+        if meter.bounds.whole and size > meter.bounds.attached_bytes:
+            raise TooComplex("a text is attached that is long")
         end = min(end, part.start + meter.bounds.attached_bytes)
     else:
         meter.take_text(size)

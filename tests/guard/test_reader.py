@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from smtpguard.policy.facts import Source
 from smtpguard.reading.bounds import Bounds
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.surroundings import Surroundings
+from smtpguard.reading.topics import compile_vocabularies
 
 TEXT = frozenset({Source.HEADERS, Source.TEXT})
 HEADERS = frozenset({Source.HEADERS})
@@ -81,6 +83,23 @@ async def test_what_is_more_than_it_looks_goes_to_a_process(make: Make) -> None:
     raw = HEAD + b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n' + parts + b"--b--\r\n"
     assert (await read(make(), Message.of(raw))).readable is Readable.YES
     assert (await read(make(argv=NOBODY), Message.of(raw))).readable is Readable.TOO_COMPLEX
+
+
+async def test_a_long_attached_text_is_not_cut_short_by_the_first_look(make: Make) -> None:
+    """A mail from Outlook that is forwarded as an attachment begins with that much markup."""
+    term = {"title": "x", "groups": [{"language": "en", "terms": ["bacon"]}]}
+    around = replace(AROUND, vocabularies=compile_vocabularies({"pork": term}))
+    attached = (
+        b"From: bo@example.com\r\nSubject: s\r\n\r\n" + b"A line of text that goes on.\r\n" * 2_000 + b"Bacon\r\n"
+    )
+    mime = b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nHello\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n'
+    message = Message.of(HEAD + mime + attached + b"--b--\r\n")
+    reader = BoundedReader(lambda: ("p1", around))
+    assert message.size_bytes < Pool().small_bytes
+    reading = await read(reader, message)
+    await reader.close()
+    assert reading.readable is Readable.YES
+    assert [topic.vocabulary for topic in reading.topics] == ["pork"]
 
 
 async def test_a_process_that_does_not_answer_is_killed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
