@@ -134,18 +134,22 @@ class Vocabularies:
         return frozenset(self.documents)
 
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
-        """Topics in ``(where, text)`` pairs, at most ``MOST``: the first place of each term, and one term of each word."""
+        """Topics in ``(where, text)`` pairs: the first place of each term, and one term of each word. At most ``MOST``, and then
+        one of each vocabulary still: many words of one subject are no cover for one of another."""
         if self._compiled is None:
             return ()
         found: dict[tuple[str, str], Topic] = {}
         words: set[tuple[str, str]] = set()
+        met: set[str] = set()
         for where, text in texts:
             plain = _spelled(text)
             for entry, start, stop in self._compiled.hits(plain):
                 key = entry.vocabulary, entry.term
                 word = entry.vocabulary, plain[start:stop]
-                if key not in found and word not in words and len(found) < MOST:
+                room = len(found) < MOST or entry.vocabulary not in met
+                if key not in found and word not in words and room:
                     words.add(word)
+                    met.add(entry.vocabulary)
                     found[key] = Topic(
                         vocabulary=entry.vocabulary,
                         term=entry.term,

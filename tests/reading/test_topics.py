@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from smtpguard.reading.topics import BadVocabulary, Vocabularies, compile_vocabularies
+from smtpguard.reading.topics import MOST, BadVocabulary, Vocabularies, compile_vocabularies
 
 
 def made(**group: object) -> Vocabularies:
@@ -124,3 +124,13 @@ def test_topics_come_in_the_order_of_the_text_however_often_it_is_read() -> None
     v = made(terms=["bacon", "gris", "fläsk"])
     text = "gris, fläsk och bacon"
     assert found(v, text) == found(v, text) == ["gris", "fläsk", "bacon"]
+
+
+def test_many_words_of_one_subject_are_no_cover_for_another() -> None:
+    many = [f"{a}{b}{c}x" for a in "bcdfg" for b in "aeiou" for c in "klmnprstvz"]
+    crowd = {"groups": [{"language": "en", "terms": many}]}
+    pork = {"groups": [{"language": "en", "terms": ["bacon", "ham"]}]}
+    found = compile_vocabularies({"crowd": crowd, "pork": pork}).find([("text", " ".join((*many, "ham", "bacon")))])
+    assert len(many) > MOST
+    assert [t.term for t in found if t.vocabulary == "pork"] == ["ham"]
+    assert len(found) == MOST + 1
