@@ -102,7 +102,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
             out.alts.append(alt[:500])
     if styles or len(html) > len(source) or any(sign in source for sign in _MIGHT_HIDE):
         out.hidden = _take_hidden(tree, styles)
-    if sign := next((sign for sign in _QUOTING_SIGNS if sign in source), ""):
+    everything = source if len(html) <= len(source) else html.lower()
+    if sign := next((sign for sign in _QUOTING_SIGNS if sign in everything), ""):
         out.quoting = sign
         for node in tree.css(_BEGINS):
             node.insert_before(f"\n{_QUOTE_BEGINS}\n")

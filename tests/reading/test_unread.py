@@ -324,6 +324,11 @@ def test_a_conversation_that_a_style_hides_is_one() -> None:
     assert "quoted-headers" in names(html(hidden))
 
 
+def test_a_quotation_below_a_long_letter_is_one() -> None:
+    long = "<p>" + "Offers and more of them. " * 10_000 + "</p>"
+    assert "quoting-markup" in names(html(f'{long}<div class="gmail_quote">Hej Bo</div>'))
+
+
 def test_a_conversation_that_was_saved_and_attached_is_one() -> None:
     saved = "Ja!\n\nFrån: Anna Ek <anna@example.com>\nSkickat: i dag\nTill: Bo\nÄmne: Listan\n\nHej"
     head = "Content-Type: text/plain; name=a.txt; charset=utf-8\nContent-Disposition: attachment"
