@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import yaml
 
 from smtpguard.policy.mailing import State
 from tests.catalogue.whole import MEMBERS, OUTLOOK, RAMADAN, READERS, Whole, letter, policy, whole
@@ -149,7 +150,9 @@ async def test_colleagues_who_read_the_newsletter_are_colleagues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through an alias that was expanded before us, shown or not, and one by one."""
-    async with whole(tmp_path, monkeypatch, readers=(*READERS, *STAFF)) as guard:
+    sample = yaml.safe_load(policy())
+    text = policy(organization={**sample["organization"], "customers_here": False})
+    async with whole(tmp_path, monkeypatch, text=text, readers=(*READERS, *STAFF)) as guard:
         afterwork = "Vin och bacon i fikarummet klockan fem, alla kollegor är välkomna dit.\r\n"
         for n, to in enumerate(("all@example.com", ", ".join(STAFF))):
             await guard.passes(letter(to=to, body=afterwork, message_id=f"<{n}@example.com>"), *STAFF)
