@@ -55,10 +55,15 @@ def term(settings: Settings) -> Term:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, migrate: bool = False, hot: bool = False, new_secret: bytes | None = None
+    settings: Settings,
+    *,
+    migrate: bool = False,
+    hot: bool = False,
+    new_secret: bytes | None = None,
+    reads: bool = False,
 ) -> AsyncIterator[tuple[Store, Digester]]:
-    """The store and the digester of this installation; ``hot``: mail waits for it; ``new_secret``: one that is to be put in force.
-    Raises CannotStart and LedgerError."""
+    """The store and the digester of this installation; ``hot``: mail waits for it; ``new_secret``: one that is to be put in force;
+    ``reads``: a store will do that may only be read. Raises CannotStart and LedgerError."""
     missing = not settings.secret_file.exists()
     if missing and not migrate and new_secret is None:
         if (settings.state / CHECKPOINTS).exists():
@@ -77,6 +82,7 @@ async def opened(
             migrate=migrate,
             hot=hot,
             renewing=new_secret is not None,
+            reads=reads,
         ) as store:
             yield store, Digester(secret, settings.delimiters)
     except OtherSecret:

@@ -36,7 +36,8 @@ class Proof:
     What is no fault of the chain, and should be known all the same: ``lost``, what was signed and is not in it since the store
     was put back; ``renewed``, the entry since which the secret is in force, so that what names people before it could not be
     held against its digests (0: it always was); ``others``, other journals of which there are checkpoints beside this one's;
-    ``unreadable``, how many lines there are no checkpoint.
+    ``unreadable``, how many lines there are no checkpoint; not ``filed``: none of those lines is of this journal and signed here, so
+    that an end which was cut off, with the database's own checkpoints of it, could not be told.
     """
 
     entries: int
@@ -45,6 +46,7 @@ class Proof:
     renewed: int = 0
     others: tuple[str, ...] = ()
     unreadable: int = 0
+    filed: bool = True
 
     @property
     def ok(self) -> bool:

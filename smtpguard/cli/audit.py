@@ -11,18 +11,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
-from smtpguard.cli.context import Context, NotFine
+from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.config.documents import POLICY
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import noted
 from smtpguard.console.speech import Speech
+
+if TYPE_CHECKING:
+    from smtpguard.store.store import Store
 
 PAGE = 1000
 _GONE = (
@@ -47,7 +50,7 @@ def verify(context: Context, as_json: bool) -> None:
     async def work() -> Proof:
         from smtpguard.app.services import opened
 
-        async with opened(context.settings()) as (store, _):
+        async with opened(context.settings(), reads=True) as (store, _):
             with progress("Verifying") as told:
                 return await store.verify(told)
 
@@ -78,7 +81,7 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
     async def work() -> tuple[str, dict[str, str]]:
         from smtpguard.app.services import opened
 
-        async with opened(context.settings()) as (store, _):
+        async with opened(context.settings(), reads=True) as (store, _):
             found = await store.policies_named(sha256) if sha256.isalnum() else ()
             if len(found) != 1:
                 raise NotFine(f"several policies begin with {sha256}" if found else f"no policy is kept under {sha256}")
@@ -108,8 +111,9 @@ def export(context: Context, after: int, about: str | None, clear: bool, as_json
     async def work() -> None:
         from smtpguard.app.services import opened
 
-        async with opened(context.settings()) as (store, _):
+        async with opened(context.settings(), reads=True) as (store, _):
             if clear:
+                may_name(store)
                 now = store.now()
                 data = {"what": "journal", "after": after, "about": about}
                 exported = Event(
@@ -130,6 +134,15 @@ def export(context: Context, after: int, about: str | None, clear: bool, as_json
                 last = page[-1][0].seq
 
     context.run(work())
+
+
+def may_name(store: Store) -> None:
+    """Raises CannotRun where it cannot be journalled that names were shown."""
+    if store.copy is not None:
+        raise CannotRun(
+            f"names are shown where that can be journalled, and {store.copy} can only be read by this user: ask without them, or "
+            "take a copy of the whole folder to where you may write"
+        )
 
 
 def _row(entry: Entry, clear: Clear | None) -> dict[str, Any]:

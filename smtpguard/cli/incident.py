@@ -14,7 +14,7 @@ import click
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.report import TooMany
-from smtpguard.cli.audit import progress
+from smtpguard.cli.audit import may_name, progress
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
 from smtpguard.console.incident import Told, told
@@ -81,7 +81,9 @@ def report(
         from smtpguard.app.services import opened
 
         settings = context.settings()
-        async with opened(settings) as (store, _):
+        async with opened(settings, reads=True) as (store, _):
+            if not no_names:
+                may_name(store)
             with progress("Proving the journal") as moved:
                 try:
                     return await make(

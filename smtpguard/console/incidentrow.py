@@ -101,6 +101,7 @@ def proof_row(proof: Proof) -> dict[str, Any]:
         "renewed": proof.renewed or None,
         "others": list(proof.others),
         "unreadable": proof.unreadable,
+        "filed": proof.filed,
     }
 
 

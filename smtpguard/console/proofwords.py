@@ -73,6 +73,10 @@ def noted(proof: Proof, said: Speech) -> Iterator[str]:
             "# line of the file of checkpoints cannot be read",
             "# lines of the file of checkpoints cannot be read",
         )
+    if not proof.filed:
+        yield said(
+            "no file of checkpoints of this journal is beside the store: an end that was cut off could not be told"
+        )
 
 
 def not_in_it(lost: Lost, said: Speech) -> str:

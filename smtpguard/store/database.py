@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.lists.ownership import hand_over, owner_of
 from smtpguard.policy.admission import Full, LedgerError, Unavailable, Unusable
+from smtpguard.store.copy import Copy, only_readable
 from smtpguard.store.failpoint import failpoint
 from smtpguard.store.lock import Chamber
 
@@ -60,9 +61,12 @@ class BadItem(Exception):
 class Database:
     """Engines and the writer's connection. ``begin`` to ``commit`` belong to one thread; ``read`` is for any."""
 
-    def __init__(self, url: str, *, hot: bool = False) -> None:
-        """``hot``: clients wait for what is written here, so what can be done beforehand is."""
+    def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
+        """``hot``: clients wait for what is written here, so what can be done beforehand is. ``reads``: nothing is, and what may
+        only be read will do; nothing is made beside it then. Raises Unavailable where it cannot be read so."""
         self.url = _with_driver(make_url(url))
+        self.copy: Copy | None = None
+        """A SQLite database that may only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
         self._chamber: Chamber | None = None
         self._hot = hot
@@ -70,9 +74,12 @@ class Database:
             if not self.url.database or self.url.database == ":memory:":
                 raise ValueError("the store needs a file: sqlite:///path/to/file.db")
             self.path = Path(self.url.database)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _make(self.path)
-            self._chamber = Chamber(self.path)
+            if reads and only_readable(self.path):
+                self.copy = Copy(self.path)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _make(self.path)
+                self._chamber = Chamber(self.path)
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
@@ -86,6 +93,8 @@ class Database:
 
     def _engine(self, *, write: bool) -> Engine:
         more: dict[str, Any] = {"poolclass": NullPool} if write else {"poolclass": QueuePool, "pool_size": 4}
+        if self.copy is not None:
+            return self._engine_of(self.copy)
         if self.sqlite:
             engine = create_engine(self.url, connect_args={"check_same_thread": False}, **more)
 
@@ -124,11 +133,15 @@ class Database:
 
             begin = ""
         if begin:
+            _begins(engine, begin)
+        return engine
 
-            @event.listens_for(engine, "begin")
-            def begun(connection: Connection) -> None:
-                connection.exec_driver_sql(begin)
+    def _engine_of(self, copy: Copy) -> Engine:
+        def opened() -> sqlite3.Connection:
+            return sqlite3.connect(copy.uri, uri=True, check_same_thread=False, isolation_level=None)
 
+        engine = create_engine("sqlite://", creator=opened, poolclass=QueuePool, pool_size=4)
+        _begins(engine, "BEGIN")
         return engine
 
     @contextmanager
@@ -138,6 +151,8 @@ class Database:
         Raises CommitUnknown, Unavailable, Full, or BadItem. After an error of the storage the connection is thrown away,
         so that nothing is ever fsynced again over a failure.
         """
+        if self.copy is not None:
+            raise Unavailable(f"{self.path} can only be read by this user")
         if self._chamber is not None:
             self._chamber.enter()
         try:
@@ -206,6 +221,8 @@ class Database:
                     connection = connection.execution_options(isolation_level="REPEATABLE READ")
                 with connection.begin():
                     yield connection
+            if self.copy is not None:
+                self.copy.check()
         except self.errors as error:
             raise self.translated(error) from error
         finally:
@@ -244,19 +261,19 @@ class Database:
             return (
                 Full("no space left for the store")
                 if full
-                else Unavailable(f"the store: {os.strerror(original.errno or 0)}")
+                else Unavailable(f"{original.filename or 'the store'}: {os.strerror(original.errno or 0)}")
             )
         if isinstance(original, sqlite3.Error):
             return self._translated_sqlite(original)
         state = getattr(original, "sqlstate", None) or ""
         if state == "53100":
             return Full("no space left for the database")
+        first = next(iter(str(original).strip().splitlines()), "")
+        if state in ("25006", "42501"):  # a stand-by; a user that may only read
+            return Unavailable(f"the user of the database lacks a right: {first} ({state})")
         if state[:2] in ("22", "23"):  # data exceptions, integrity constraints
             return BadItem(f"refused by the database ({state})")
-        first = next(iter(str(original).strip().splitlines()), "")
-        said = (
-            f" ({state})" if state else f": {first}" if first else ""
-        )  # without a state: of connecting, and no row is in it
+        said = f" ({state})" if state else first and f": {first}"  # without a state: of connecting, no row is in it
         return Unavailable(f"the database: {type(original).__name__}{said}")
 
     def _translated_sqlite(self, error: sqlite3.Error) -> Exception:
@@ -311,6 +328,12 @@ def is_there(url: str) -> bool:
     """False: a SQLite database whose file is not there, and which opening it would make. A server is asked by opening it."""
     file = file_of(url)
     return file is None or file.exists()
+
+
+def _begins(engine: Engine, statement: str) -> None:
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
 
 
 def _make(path: Path) -> None:

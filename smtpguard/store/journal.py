@@ -156,12 +156,13 @@ def write_line(state_dir: Path, made: Checkpoint) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
     """The checkpoints that say they are of a journal: those signed here, and those that were not. ``others``: journals that the
-    file knows beside it; ``unreadable``: lines there that are none. ``bad``: what is wrong whatever the chain is."""
+    file knows beside it; ``unreadable``: lines there that are none; ``filed``: whether one there is of this journal, signed here. ``bad``: what is wrong whatever the chain is."""
 
     genuine: Sequence[Checkpoint]
     claimed: Sequence[Checkpoint]
     others: tuple[str, ...]
     unreadable: int
+    filed: bool
     bad: Bad | None
 
 
@@ -189,7 +190,7 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
     beside the file."""
     ours: dict[Checkpoint, bool] = {}
     others: list[Checkpoint] = []
-    bad, unreadable = None, 0
+    bad, unreadable, found = None, 0, False
     for line, filed in [(line, False) for line in rows] + [(line, True) for line in lines]:
         try:
             made = parse(line)
@@ -199,6 +200,7 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
             continue
         if made.journal == journal:
             ours[made] = genuine(secret, made)
+            found = found or (filed and ours[made])
         elif filed:
             others.append(made)
         else:
@@ -214,5 +216,6 @@ def marks(secret: bytes, journal: str, rows: Sequence[str], lines: Sequence[str]
         claimed=[made for made, here in ours.items() if not here],
         others=tuple(dict.fromkeys(made.journal for made in others)),
         unreadable=unreadable,
+        filed=found,
         bad=bad,
     )

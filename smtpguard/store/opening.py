@@ -46,12 +46,14 @@ async def open_store(
     migrate: bool = False,
     hot: bool = False,
     renewing: bool = False,
+    reads: bool = False,
 ) -> AsyncIterator[Store]:
     """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
 
     With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do. ``hot``: mail waits
     for what is written through it. Raises Foreign and OtherSecret, before anything is written, where ``state_dir`` or ``secret``
-    is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``.
+    is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``. ``reads``:
+    nothing is to be written, so that a store will do that may only be read.
     """
 
     def connect() -> tuple[Database, PutBack | None]:
@@ -59,7 +61,7 @@ async def open_store(
             continuity.unmade(secret, state_dir)
             if not migrate:
                 raise NotSetUp
-        database = Database(url, hot=hot)
+        database = Database(url, hot=hot, reads=reads)
         try:
             with database.read() as connection:
                 put_back = _known(connection, secret, state_dir, renewing=renewing)

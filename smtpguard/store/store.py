@@ -90,6 +90,11 @@ class Store:
         self._closed = False
         self._writer.start()
 
+    @property
+    def copy(self) -> Path | None:
+        """The file of a database that can only be read here."""
+        return self._database.path if self._database.copy is not None else None
+
     async def close(self) -> None:
         """Write what waits, sign a last checkpoint if anything was written, and end the threads."""
         self._closed = True

@@ -129,8 +129,12 @@ class Walk:
             met=sources.walk() if sources is not None else lambda entry: None,
         )
         proof = replace(
-            proof, first_bad=proof.first_bad or known.bad, others=known.others, unreadable=known.unreadable
-        )  # fmt: skip
+            proof,
+            first_bad=proof.first_bad or known.bad,
+            others=known.others,
+            unreadable=known.unreadable,
+            filed=known.filed,
+        )
         return proof if sources is None else sources.proved(proof, self._retention)
 
     def _entries(self, progress: Progress | None) -> Iterator[Pair]:

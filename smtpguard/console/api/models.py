@@ -254,6 +254,9 @@ class Verified(BaseModel):
     renewed: int | None = Field(description="The entry since which the secret is in force; null where it always was.")
     others: list[str] = Field(description="Other journals that the state folder has checkpoints of.")
     unreadable: int
+    filed: bool = Field(
+        description="Whether the file of checkpoints has one of this journal; without, an end that was cut off could not be told."
+    )
 
 
 class Me(BaseModel):

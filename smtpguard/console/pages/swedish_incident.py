@@ -144,6 +144,7 @@ _NOT_KNOWN = {
     "the state folder has checkpoints of another store as well: journal {names}": "tillståndsmappen har också kontrollpunkter från en annan databas: journal {names}",
     "# line of the file of checkpoints cannot be read": "# rad i filen med kontrollpunkter går inte att läsa",
     "# lines of the file of checkpoints cannot be read": "# rader i filen med kontrollpunkter går inte att läsa",
+    "no file of checkpoints of this journal is beside the store: an end that was cut off could not be told": "ingen fil med kontrollpunkter för den här journalen finns bredvid databasen: om slutet har klippts bort går det inte att säga",
     "what happened until {end}: the store was put back, and the journal of that time is not in it": "vad som hände till {end}: databasen har återställts till ett tidigare läge, och journalen från den tiden finns inte i den",
     "what happened between {begin} and {end}: the store was put back, and some of the journal of that time is not in it": "vad som hände mellan {begin} och {end}: databasen har återställts till ett tidigare läge, och en del av journalen från den tiden finns inte i den",
     "up to entry {seq}, {hash}": "till och med post {seq}, {hash}",

@@ -91,7 +91,13 @@ async def test_what_it_says(told: tuple[Stage, str]) -> None:
     made = (await (await operator(here))("POST", PATH, {"senders": [ANNA], "names": True})).json()
     assert made["about"] == [f"mail from {ANNA}"]
     assert made["made_at"] == "2026-03-02T09:00:00Z"
-    assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None, **NOTHING_ELSE}
+    assert made["proof"] == {
+        "ok": True,
+        "entries": made["journal"]["seq"],
+        "first_bad": None,
+        **NOTHING_ELSE,
+        "filed": False,
+    }
     assert made["ends"] == [{"end": "declined", "messages": 1, "people": 2, "at_least": False, "at_most": False}]
     assert made["subjects"] == [{"text": "SV: lunch", "messages": 1}]
     assert "Mail between colleagues never goes to a customer list" in [rule["purpose"] for rule in made["rules"]]

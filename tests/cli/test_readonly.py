@@ -1,0 +1,188 @@
+"""An auditor's copy: the database, the checkpoints and the secret, where nothing may be written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from smtpguard.audit.event import Kind
+from smtpguard.store.opening import open_store
+from tests.cli.installing import install
+from tests.store.conftest import new_database
+from tests.store.conftest import postgresql as postgresql
+from tests.store.making import SECRET, Clock, event, item, relays
+
+POLICY = "0" * 64
+POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs") if os.geteuid() == 0 else ()
+"""Root's permissions do not bite; without its capabilities they do."""
+
+
+def journal(folder: Path, url: str = "", *, live: Path | None = None) -> None:
+    """Ten entries, closed as at a stop. ``live``: where to put the files as they lie while the store is open."""
+    install(folder, SECRET, url)
+
+    async def work() -> None:
+        at = url or f"sqlite:///{folder}/guard.db"
+        async with open_store(at, secret=SECRET, state_dir=folder, clock=Clock(), migrate=True) as store:
+            await store.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+            for n in range(9):
+                await store.admit(item(f"T{n}", policy=POLICY), relays(f"T{n}"))
+            if live is not None:
+                shutil.copytree(folder, live)
+                install(live, SECRET)
+
+    asyncio.run(work())
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    yield folder
+    folder.chmod(0o755)
+
+
+def theirs(url: str, user: str) -> str:
+    """As ``user``, without a password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+
+
+def sealed(folder: Path) -> dict[str, tuple[int, bytes]]:
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+    return lies(folder)
+
+
+def lies(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
+
+
+def run(folder: Path, *words: str, by: tuple[str, ...] = POWERLESS) -> subprocess.CompletedProcess[str]:
+    command = [*by, sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def found(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_everything_that_names_nobody_is_told_and_nothing_is_written(evidence: Path) -> None:
+    journal(evidence)
+    before = sealed(evidence)
+    assert run(evidence, "audit", "verify").stdout == "The journal is whole: 10 entries.\n"
+    exported = run(evidence, "audit", "export", "--json").stdout.splitlines()
+    assert [json.loads(line)["seq"] for line in exported] == list(range(1, 11))
+    assert run(evidence, "audit", "policy", POLICY).stdout == "version: 1\n"
+    report = found(run(evidence, "incident", "report", "T3", "--no-names", "--json"))
+    assert (report["messages"], report["proof"]["ok"]) == (1, True)
+    assert lies(evidence) == before
+
+
+@pytest.mark.parametrize("words", [("incident", "report", "T3"), ("audit", "export", "--clear")])
+def test_names_are_not_shown_where_that_cannot_be_journalled(words: tuple[str, ...], evidence: Path) -> None:
+    journal(evidence)
+    before = sealed(evidence)
+    done = run(evidence, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{evidence}/guard.db can only be read by this user: ask without them, or take a copy" in done.stderr
+    assert lies(evidence) == before
+
+
+def test_what_stands_in_the_log_alone_is_read_with_its_index(evidence: Path, tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    journal(evidence, live=live)
+    assert (live / "guard.db-wal").stat().st_size > 0
+    before = sealed(live)
+    try:
+        assert found(run(live, "audit", "verify", "--json"))["entries"] == 10
+        assert lies(live) == before
+    finally:
+        live.chmod(0o755)
+
+
+def test_a_log_without_its_index_is_not_passed_over(evidence: Path, tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    journal(evidence, live=live)
+    (live / "guard.db-shm").unlink()
+    sealed(live)
+    try:
+        done = run(live, "audit", "verify")
+    finally:
+        live.chmod(0o755)
+    assert done.returncode == 2
+    assert "guard.db-wal has what was written last, and is not read" in done.stderr
+    assert "without guard.db-shm: take both with guard.db to a folder that you may write" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["guard.db", "checkpoints", "secret"])
+def test_what_may_not_be_read_is_named(name: str, evidence: Path) -> None:
+    journal(evidence)
+    sealed(evidence)
+    (evidence / name).chmod(0)
+    done = run(evidence, "audit", "verify")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{evidence / name}: Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("guard.db", "is not the store that"), ("secret", "is not there, and what")]
+)
+def test_what_is_not_there_is_named(name: str, said: str, evidence: Path) -> None:
+    journal(evidence)
+    (evidence / name).unlink()
+    sealed(evidence)
+    done = run(evidence, "audit", "verify")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{evidence / name} {said}" in done.stderr
+
+
+def test_without_the_file_of_checkpoints_it_says_what_is_not_proved(evidence: Path) -> None:
+    journal(evidence)
+    (evidence / "checkpoints").unlink()
+    sealed(evidence)
+    done = run(evidence, "audit", "verify")
+    assert done.returncode == 0
+    assert (
+        "No file of checkpoints of this journal is beside the store: an end that was cut off could not be told."
+        in done.stdout
+    )
+
+
+def test_a_user_of_postgresql_who_may_only_read(evidence: Path, postgresql: str) -> None:
+    url = new_database(postgresql)
+    journal(evidence, theirs(url, "postgres"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS auditor")
+        connection.execute("CREATE ROLE auditor LOGIN")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO auditor")
+    install(evidence, SECRET, theirs(url, "auditor"))
+    before = sealed(evidence)
+    try:
+        assert found(run(evidence, "audit", "verify", "--json", by=()))["entries"] == 10
+        assert found(run(evidence, "incident", "report", "T3", "--no-names", "--json", by=()))["messages"] == 1
+        named = run(evidence, "incident", "report", "T3", by=())
+        assert (named.returncode, named.stdout) == (2, "")
+        assert "the user of the database lacks a right: permission denied for table" in named.stderr
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("REVOKE SELECT ON checkpoint FROM auditor")
+        blind = run(evidence, "audit", "verify", by=())
+        assert blind.returncode == 2
+        assert "lacks a right: permission denied for table checkpoint (42501)" in blind.stderr
+        assert lies(evidence) == before
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY auditor; DROP ROLE auditor")
