@@ -45,6 +45,8 @@ class TellingStore:
         self.mailing = store.mailing
         self.mailings = store.mailings
         self.mailings_named = store.mailings_named
+        self.called = store.called
+        self.writers = store.writers
         self.reached_by = store.reached_by
         self.outgoing = store.outgoing
 

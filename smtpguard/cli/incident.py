@@ -19,7 +19,7 @@ from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.times import moment
 from smtpguard.console.incident import Told, told
 from smtpguard.console.incidentrow import row
-from smtpguard.console.reporting import Made, make
+from smtpguard.console.reporting import Made, NothingFits, make
 from smtpguard.console.speech import LANGUAGES, Speech
 
 
@@ -77,7 +77,7 @@ def report(
 
     for_programs = as_json or context.json
 
-    async def work() -> Made | None:
+    async def work() -> Made:
         from smtpguard.app.services import opened
 
         settings = context.settings()
@@ -99,10 +99,10 @@ def report(
                     )
                 except TooMany as error:
                     raise CannotRun(str(error)) from None
+                except NothingFits as error:
+                    raise NotFine(str(error)) from None
 
     made = context.run(work())
-    if made is None:
-        raise NotFine("nothing in the journal fits")
     if for_programs:
         context.say(row(made))
     else:

@@ -79,11 +79,17 @@ def ordered(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """A hint at the nearest of ``candidates``, or ""."""
+    near = nearest(word, candidates)
+    return f"did you mean {near}?" if near else ""
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """That of ``candidates`` which was probably meant, or ""."""
     names = {c.lower(): c for c in candidates}
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     if not near:  # letters that have changed places score low in short words
         near = [n for n in names if len(n) == len(word) and sorted(n) == sorted(word.lower())][:1]
-    return f"did you mean {names[near[0]]}?" if near else ""
+    return names[near[0]] if near else ""
 
 
 def one_of(candidates: Iterable[str], *, most: int = 12) -> str:

@@ -7,7 +7,7 @@ Never here: what a report says (incident, incidentrow), or who may have one (pag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,15 +16,26 @@ from smtpguard.audit.about import About
 from smtpguard.audit.report import Report
 from smtpguard.console.desk import Desk
 from smtpguard.console.ports import Found
-from smtpguard.guard.mailings import whole_ids
+from smtpguard.console.speech import Speech
 from smtpguard.guard.ports import Ledger
+from smtpguard.policy.asked import Asked, Strange, held_against
 from smtpguard.policy.purposes import Documents, Purposes, purposes
 
+_SHA256 = 64  # characters
 Find = Callable[[About], Awaitable[Found]]
 
 
 class Occupied(Exception):
     """Another report is being made here."""
+
+
+class NothingFits(Exception):
+    """``why``: sentences, as far as it is known what was asked wrongly. ``rest``: something fits, and a report without what was
+    asked wrongly would look as if nothing of that had happened."""
+
+    def __init__(self, why: Sequence[str], *, rest: bool = False) -> None:
+        super().__init__("; ".join(why if rest else ("nothing in the journal fits", *why)))
+        self.why, self.rest = tuple(why), rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +64,32 @@ async def make(
     language: str,
     delimiters: str,
     keeps: timedelta,
-) -> Made | None:
-    """None where nothing in the journal fits. ``by``: who asks, as journalled. Raises TooMany and LedgerError."""
-    about = replace(about, ids=await whole_ids(ledger, about.ids))
+) -> Made:
+    """``by``: who asks, as journalled. Raises NothingFits, TooMany and LedgerError."""
+    said = Speech(language)
+    called = {word: await ledger.called(word) for word in about.ids}
+    whole = frozenset(ids[0] if len(ids) == 1 else word for word, ids in called.items())
+    about = replace(about, ids=whole)
+    if any(len(ids) > 1 for ids in called.values()):
+        raise NothingFits(list(_ids(called, said)), rest=True)
     if names:
         await ledger.record([about.exported(at, *by)])
     found = await find(about)
+    lists = found.report.lists if found.report is not None else ()
+    asked = await _asked(about, ledger, lists, delimiters=delimiters, names=names)
     if found.report is None:
-        return None
+        raise NothingFits([*_ids(called, said), *_lists(asked, said), *_senders(asked, said)])
+    if asked.lists:
+        raise NothingFits(list(_lists(asked, said)), rest=True)
     documents = {sha256: await _documents(ledger, sha256) for sha256 in found.report.policies}
-    said = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
-    return Made(about=about, found=found, report=found.report, purposes=said, at=at, names=names, keeps=keeps)
+    then = await asyncio.to_thread(purposes, documents, delimiters=delimiters, language=language)
+    return Made(about=about, found=found, report=found.report, purposes=then, at=at, names=names, keeps=keeps)
 
 
 async def at_the_desk(
     desk: Desk, about: About, *, prove: bool, names: bool, by: tuple[str, ...], language: str
-) -> Made | None:
-    """One at a time, since it takes memory and the time of a processor. Raises Occupied, TooMany and LedgerError."""
+) -> Made:
+    """One at a time, since it takes memory and the time of a processor. Raises Occupied, NothingFits, TooMany and LedgerError."""
     if desk.reporting.locked():
         raise Occupied
     async with desk.reporting:
@@ -84,6 +104,44 @@ async def at_the_desk(
             delimiters=desk.policies.current().registry.digester.delimiters,
             keeps=desk.keeps,
         )
+
+
+async def _asked(about: About, ledger: Ledger, lists: Iterable[str], *, delimiters: str, names: bool) -> Asked:
+    """``lists``: which the messages that fit touched. Who wrote is told to those alone to whom names are shown."""
+    if not (about.lists or about.senders):
+        return Asked(lists=(), senders=(), bad=frozenset())
+    documents = await _documents(ledger, (await ledger.gate()).policy_sha256) or {}
+    writers = await ledger.writers() if names and about.senders else ()
+    return await asyncio.to_thread(held_against, about, documents, delimiters=delimiters, lists=lists, writers=writers)
+
+
+def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
+    for word, ids in sorted(called.items()):
+        if len(ids) > 1:
+            yield said("several are called {word}: {ids}", word=word, ids=", ".join(ids))
+        elif not ids and "@" in word:
+            yield said(
+                "nothing that was held has the Message-ID {word}, and of what passed no Message-ID is kept", word=word
+            )
+        elif not ids and len(word) < _SHA256:
+            yield said("nothing is called {word}", word=word)
+
+
+def _lists(asked: Asked, said: Speech) -> Iterator[str]:
+    for one in asked.lists:
+        yield _meant(said("the policy in force has no list {word}", word=one.word), one, said)
+
+
+def _senders(asked: Asked, said: Speech) -> Iterator[str]:
+    for one in asked.senders:
+        if one.word in asked.bad:
+            yield _meant(said("{word} is no address", word=one.word), one, said)
+        elif one.meant:
+            yield _meant(said("of late nothing came from {word}", word=one.word), one, said)
+
+
+def _meant(sentence: str, one: Strange, said: Speech) -> str:
+    return f"{sentence} {said('(did you mean {word}?)', word=one.meant)}" if one.meant else sentence
 
 
 async def _documents(ledger: Ledger, sha256: str) -> Documents | None:

@@ -19,7 +19,7 @@ from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.guard.takingback import SAY_WHY, TakingBack
-from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term, reminder_at
+from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change, Freeze, Intent, LedgerError
 from smtpguard.policy.approval import (
@@ -259,7 +259,11 @@ class Approvals:
             )
         events: list[Event] = []
         intents: list[Intent] = []
-        due = [n for n, percent in enumerate(REMINDERS) if n >= hold.reminded and now >= reminder_at(hold, percent)]
+        due = [
+            n
+            for n, percent in enumerate(REMINDERS)
+            if n >= hold.reminded and now >= self._term.reminder_at(hold, percent, in_force)
+        ]
         if due:
             percent = REMINDERS[due[-1]]
             events.append(_event(Kind.REMINDED, hold, now, percent=percent))
@@ -270,7 +274,7 @@ class Approvals:
             intents += self._notices.escalation(hold, in_force, now)
         after_it = replace(hold, reminded=due[-1] + 1 if due else hold.reminded, escalated=hold.escalated or escalate)
         return Change(
-            hold=replace(after_it, attend_at=self._term.attend_at(after_it)),
+            hold=replace(after_it, attend_at=self._term.attend_at(after_it, in_force)),
             events=tuple(events),
             intents=tuple(intents),
         )

@@ -30,7 +30,6 @@ from smtpguard.policy.staging import Move as Step
 FEW = 20
 """From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
 _SLICE = 500
-_ID = 16  # characters of an id of ours
 
 
 class NoSuch(KeyError):
@@ -51,15 +50,6 @@ class Back:
 
     mailing: Mailing
     outgoing: Outgoing
-
-
-async def whole_ids(ledger: Ledger, ids: Iterable[str]) -> frozenset[str]:
-    """Ids of whatever kind. Of a mailing a beginning is enough that no other has; what is none stays as it is."""
-    whole = set()
-    for id in ids:
-        named = await ledger.mailings_named(id) if len(id) < _ID else ()
-        whole.add(named[0] if len(named) == 1 else id)
-    return frozenset(whole)
 
 
 class Mailings:

@@ -98,6 +98,12 @@ class Ledger(Protocol):
     async def mailings_named(self, prefix: str) -> Sequence[str]:
         """Ids that begin so, at most ten."""
 
+    async def called(self, word: str) -> Sequence[str]:
+        """Ids of messages, mailings and freezes that begin so, or of what is held with this Message-ID, at most ten."""
+
+    async def writers(self) -> Sequence[str]:
+        """Who wrote the newest messages, as they were called in From and as reverse-path."""
+
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         """What became of the copies of those, among these people, for whom it has come."""
 

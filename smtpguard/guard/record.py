@@ -172,7 +172,7 @@ class Record:
             identity=gathering.facts.identity,
             versions=tuple((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address),
         )
-        return replace(hold, attend_at=self.term.attend_at(hold))
+        return replace(hold, attend_at=self.term.attend_at(hold, self.gathering.in_force))
 
     def _parts(self, verdict: Verdict) -> tuple[Envelope, tuple[Recipient, ...]]:
         """The envelope that is held, and the colleagues who get the message now (``scope: customers``)."""

@@ -46,17 +46,17 @@ class Term:
         asked = hold.expires_at < self._end(in_force, hold.waits_since)
         expires_at = hold.expires_at if asked else self._end(in_force, now)
         again = replace(hold, votes=(), reopened_at=now, expires_at=expires_at, reminded=0, escalated=False)
-        return replace(again, attend_at=self.attend_at(again))
+        return replace(again, attend_at=self.attend_at(again, in_force))
 
     def _end(self, in_force: InForce, since: datetime) -> datetime:
         length = timedelta(seconds=self.seconds)
         return in_force.hours.working_deadline(since, length) if self.working else since + length
 
-    def attend_at(self, hold: Hold) -> datetime:
+    def attend_at(self, hold: Hold, in_force: InForce) -> datetime:
         """When the sweep is to look at it next."""
         times = [hold.expires_at]
         if hold.reminded < len(REMINDERS):
-            times.append(reminder_at(hold, REMINDERS[hold.reminded]))
+            times.append(self.reminder_at(hold, REMINDERS[hold.reminded], in_force))
         if not hold.escalated and not hold.votes:
             times.append(self.escalates_at(hold))
         if not hold.acknowledged:
@@ -66,9 +66,14 @@ class Term:
     def escalates_at(self, hold: Hold) -> datetime:
         return hold.waits_since + timedelta(seconds=self.escalate_after_seconds)
 
-
-def reminder_at(hold: Hold, percent: int) -> datetime:
-    return hold.waits_since + (hold.expires_at - hold.waits_since) * percent / 100
+    def reminder_at(self, hold: Hold, percent: int, in_force: InForce) -> datetime:
+        """When so much of its time is gone: of the working hours in it, and within them, so that somebody is there to read it. Where
+        there are none, since the message itself said until when, of all of it."""
+        since, end, hours = hold.waits_since, hold.expires_at, in_force.hours
+        worked = hours.worked(since, end) if self.working else timedelta()
+        if not worked:
+            return since + (end - since) * percent / 100
+        return hours.working_deadline(since, worked * percent / 100, within=True)
 
 
 def _date(text: str) -> datetime | None:

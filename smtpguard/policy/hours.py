@@ -35,17 +35,27 @@ class Hours:
             begin <= at < end for begin, end in (self._of(d) for d in (day, day - timedelta(days=1))) if begin < end
         )
 
-    def working_deadline(self, start: datetime, length: timedelta) -> datetime:
-        """The first moment, in UTC, at which so much working time has passed since ``start``."""
+    def working_deadline(self, start: datetime, length: timedelta, *, within: bool = False) -> datetime:
+        """The first moment, in UTC, at which so much working time has passed since ``start``; the first ``within`` working hours:
+        not that at which they end."""
         left = max(length, timedelta())
-        if not left:
+        if not left and not within:
             return start.astimezone(UTC)
         for begin, end in self._spans(start):
             passed = end - max(begin, start)
-            if passed >= left:
+            if passed > left or (passed == left and not within):
                 return (max(begin, start) + left).astimezone(UTC)
             left -= passed
         raise OverflowError("a deadline beyond the calendar")
+
+    def worked(self, start: datetime, end: datetime) -> timedelta:
+        """How much working time there is from ``start`` to ``end``."""
+        some = timedelta()
+        for begin, close in self._spans(start):
+            if begin >= end:
+                break
+            some += min(close, end) - max(begin, start)
+        return some
 
     def _spans(self, start: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Open spans, in UTC, that end after ``start``."""

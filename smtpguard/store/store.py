@@ -47,6 +47,7 @@ from smtpguard.store import (
     incident,
     journal,
     mailings,
+    naming,
     outboxes,
     retention,
     takingback,
@@ -178,6 +179,12 @@ class Store:
 
     async def mailings_named(self, prefix: str) -> Sequence[str]:
         return await self._read(lambda c: mailings.named(c, prefix))
+
+    async def called(self, word: str) -> Sequence[str]:
+        return await self._read(lambda c: naming.called(c, word))
+
+    async def writers(self) -> Sequence[str]:
+        return await self._read(naming.writers)
 
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         return await self._read(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)

@@ -154,7 +154,41 @@ def test_more_than_a_report_is_made_of(story: Path, monkeypatch: pytest.MonkeyPa
 
 def test_nothing_in_the_journal_fits(story: Path) -> None:
     result = run(story, "nobody")
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "smtpguard: nothing in the journal fits\n")
+    said = "smtpguard: nothing in the journal fits; nothing is called nobody\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize("word", [HOLD.lower(), "1@example.com", "<1@example.com>"])
+def test_what_a_message_may_be_called_by(story: Path, word: str) -> None:
+    assert row(story, word)["about"] == [HOLD]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("T0000000",), f"several are called T0000000: {HOLD}, T000000000000002, T000000000000003"),
+        ((HOLD, "T0000000"), f"several are called T0000000: {HOLD}, T000000000000002, T000000000000003"),
+        (("9@example.com",), "nothing in the journal fits; nothing that was held has the Message-ID 9@example.com, and of what "
+         "passed no Message-ID is kept"),
+        (("--list", "ramadn"), "nothing in the journal fits; the policy in force has no list ramadn (did you mean ramadan?)"),
+        (("--list", "ramadan", "--list", "ramadn"), "the policy in force has no list ramadn (did you mean ramadan?)"),
+        (("--list", "ramadan", "--since", "2026-03-03"), "nothing in the journal fits"),
+        (("--sender", "anna"), "nothing in the journal fits; anna is no address (did you mean anna@example.com?)"),
+        (("--sender", "ana@example.com"), "nothing in the journal fits; of late nothing came from ana@example.com (did you mean "
+         "anna@example.com?)"),
+        (("--sender", "zz@elsewhere.example"), "nothing in the journal fits"),
+        (("--sender", "anna@exmaple.com", "--no-names"), "nothing in the journal fits; of late nothing came from anna@exmaple.com "
+         "(did you mean anna@example.com?)"),
+        (("--sender", "anna@example.com", "--since", "2026-03-03"), "nothing in the journal fits"),
+    ],
+)  # fmt: skip
+def test_what_was_asked_wrongly_is_said(story: Path, asked: tuple[str, ...], said: str) -> None:
+    result = run(story, *asked)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"smtpguard: {said}\n")
+
+
+def test_a_subject_fits_in_any_case(story: Path) -> None:
+    assert row(story, "--subject", "LUNCH")["messages"] == 1
 
 
 def test_a_journal_that_is_not_whole_is_the_first_thing_said(story: Path) -> None:

@@ -196,9 +196,12 @@ async def test_a_life_in_time(home: House) -> None:
     assert await sweep_at(home, MONDAY + timedelta(minutes=59)) == 0
     assert await sweep_at(home, MONDAY + timedelta(hours=1)) == 1
     assert await sweep_at(home, MONDAY + timedelta(hours=1, minutes=1)) == 0
-    assert await sweep_at(home, MONDAY + timedelta(hours=13)) == 1  # a quarter of 52 hours
-    assert await sweep_at(home, MONDAY + timedelta(hours=26)) == 1
-    assert await sweep_at(home, MONDAY + timedelta(hours=47)) == 1
+    assert await sweep_at(home, MONDAY + timedelta(hours=5, minutes=59)) == 0
+    assert await sweep_at(home, MONDAY + timedelta(hours=6)) == 1  # a quarter of 24 working hours
+    assert await sweep_at(home, MONDAY + timedelta(days=1, hours=1, minutes=59)) == 0
+    assert await sweep_at(home, MONDAY + timedelta(days=1, hours=2)) == 1  # half: Tuesday 11:00
+    assert await sweep_at(home, MONDAY + timedelta(days=2, hours=1, minutes=35)) == 0
+    assert await sweep_at(home, MONDAY + timedelta(days=2, hours=1, minutes=36)) == 1
     assert await sweep_at(home, hold.expires_at - timedelta(seconds=1)) == 0
     assert await sweep_at(home, hold.expires_at) == 1
     assert await sweep_at(home, hold.expires_at + timedelta(days=3)) == 0

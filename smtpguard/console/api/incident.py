@@ -15,7 +15,7 @@ from smtpguard.console.api.entry import Call, Long, Operation, not_in_scope
 from smtpguard.console.api.incidentreport import Incident, IncidentReport
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.console.incidentrow import row
-from smtpguard.console.reporting import Occupied, at_the_desk
+from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
 from smtpguard.policy.moment import moment
 from smtpguard.policy.people import Scope
 
@@ -35,10 +35,10 @@ async def report(call: Call) -> Long:
         raise Refusal(
             409, "Another report is being made: ask again in a minute.", headers={"retry-after": "60"}
         ) from None
+    except NothingFits as error:
+        raise Refusal(404, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     except TooMany as error:
         raise Refusal(422, f"{str(error).capitalize()}.") from None
-    if made is None:
-        raise Refusal(404, "Nothing in the journal fits.")
     return Long(await asyncio.to_thread(row, made))
 
 

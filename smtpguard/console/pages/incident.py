@@ -19,7 +19,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.report import TooMany
 from smtpguard.console.access import ADMIN, OPERATOR, for_roles, person
 from smtpguard.console.incident import Told, told
-from smtpguard.console.reporting import Occupied, at_the_desk
+from smtpguard.console.reporting import NothingFits, Occupied, at_the_desk
 from smtpguard.console.screen import desk, form, page, speech
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.moment import moment
@@ -55,12 +55,14 @@ async def report(request: Request) -> Response:
         )
     except Occupied:
         return await _shown(request, asked, 409, said("Another report is being made: ask again in a minute."))
+    except NothingFits as error:
+        why = [f"{each[:1].upper()}{each[1:]}." for each in error.why]
+        nothing = [] if error.rest else [said("Nothing in the journal fits.")]
+        return await _shown(request, asked, 404, " ".join([*nothing, *why]))
     except TooMany:
         return await _shown(request, asked, 422, said("Too many messages fit: ask for less at a time."))
     except LedgerError:
         return await _shown(request, asked, 503, said("The record cannot be read at the moment."))
-    if made is None:
-        return await _shown(request, asked, 404, said("Nothing in the journal fits."))
     return await _shown(request, asked, made=await asyncio.to_thread(told, made, said))
 
 

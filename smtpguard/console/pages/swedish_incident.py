@@ -26,6 +26,13 @@ _PAGE = {
     "Too many messages fit: ask for less at a time.": "För många meddelanden stämmer: fråga efter färre åt gången.",
     "The record cannot be read at the moment.": "Journalen kan inte läsas just nu.",
     "Nothing in the journal fits.": "Inget i journalen stämmer.",
+    "several are called {word}: {ids}": "flera heter {word}: {ids}",
+    "nothing is called {word}": "ingenting heter {word}",
+    "nothing that was held has the Message-ID {word}, and of what passed no Message-ID is kept": "inget som har hållits kvar har Message-ID {word}, och för det som släpptes igenom sparas inget Message-ID",
+    "the policy in force has no list {word}": "policyn som gäller har ingen lista {word}",
+    "{word} is no address": "{word} är ingen adress",
+    "of late nothing came from {word}": "på senare tid har inget kommit från {word}",
+    "(did you mean {word}?)": "(menade du {word}?)",
 }
 
 _HEAD = {

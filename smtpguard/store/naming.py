@@ -1,0 +1,45 @@
+"""By what little of its name something is found: a beginning that no other has, or a held message's Message-ID (RFC 5322 section 3.6.4).
+
+Never here: what is asked about it (incident).
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+
+from sqlalchemy import Connection, select
+
+from smtpguard.audit.event import Kind
+from smtpguard.store import mailings
+from smtpguard.store.schema import clear, entry, hold
+
+MOST = 10
+_LATELY = 5000
+_NAMED = (Kind.VERDICT.value, Kind.FREEZE.value)
+
+
+def called(connection: Connection, word: str) -> list[str]:
+    """The ids of messages, mailings and freezes that may be called so, at most ten; where one is called exactly so, that alone."""
+    if "@" in word:
+        said = json.dumps(f"<{word.strip('<> ')}>")
+        query = select(hold.c.hold_id).where(hold.c.doc.contains(f'"message_id":{said}', autoescape=True))
+        return list(connection.execute(query.order_by(hold.c.hold_id).limit(MOST)).scalars())
+    low = word.strip().upper()
+    if not low:
+        return []
+    for exactly in dict.fromkeys((word, low)):
+        if connection.execute(select(entry.c.seq).where(entry.c.id == exactly).limit(1)).first() is not None:
+            return [exactly]
+    begins = (entry.c.id >= low, entry.c.id < f"{low}~", entry.c.kind.in_(_NAMED))
+    ids = connection.execute(select(entry.c.id).where(*begins).distinct().order_by(entry.c.id).limit(MOST)).scalars()
+    found = sorted({*ids, *mailings.named(connection, low)})
+    return [low] if low in found else found[:MOST]
+
+
+def writers(connection: Connection) -> list[str]:
+    """Who wrote, of the newest messages, as far as that is not erased."""
+    query = select(clear.c.doc).join(entry, entry.c.seq == clear.c.seq).where(entry.c.kind == Kind.VERDICT.value)
+    rows = connection.execute(query.order_by(entry.c.seq.desc()).limit(_LATELY)).scalars()
+    who = (json.loads(row) for row in rows)
+    return list(dict.fromkeys(chain.from_iterable((*one.get("from", ()), *one.get("reverse_path", ())) for one in who)))
