@@ -22,7 +22,7 @@ from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import found, relay_pool
-from smtpguard.app.services import opened, term
+from smtpguard.app.services import notices, opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
@@ -84,7 +84,7 @@ class Deliverer(Part):
         self._freshness = Freshness(settings, self._policies, self._digester, self._ledger, clock)
         self._freezes = Freezes(self._ledger, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
         self._reports = Reports(self._ledger, self._policies, clock)
-        self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings))
+        self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings), notices=notices(settings))
         self._delivery = Delivery(
             self._ledger,
             Deliveries(pool),

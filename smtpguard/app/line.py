@@ -15,7 +15,7 @@ from smtpguard.app import deeds
 from smtpguard.app.clock import SystemClock, host_name
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
-from smtpguard.app.services import opened, term
+from smtpguard.app.services import notices, opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.settings import Settings
 from smtpguard.guard.beforehand import Beforehand
@@ -23,7 +23,6 @@ from smtpguard.guard.dispose import Dispose
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Sources
 from smtpguard.guard.intake import Intake
-from smtpguard.guard.notices import Notices
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.mail.address import Address
 from smtpguard.wire.dkim import DkimVerifier, Resolver
@@ -55,12 +54,12 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
     undo.push_async_callback(reader.close)
     hostname = settings.hostname or host_name()
     sources = Sources(reader=reader, verifier=verifier, trace_key=secret)
-    notices, terms = Notices(), term(settings)
+    told, terms = notices(settings), term(settings)
     beforehand = None
     if settings.hold.approve_at:
         beforehand = Beforehand(
             address=Address.parse(settings.hold.approve_at), ledger=ledger, policies=policies, sources=sources, term=terms,
-            notices=notices,
+            notices=told,
         )  # fmt: skip
     intake = Intake(
         ledger,
@@ -70,7 +69,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
         watch,
         clock,
         term=terms,
-        notices=notices,
+        notices=told,
         beforehand=beforehand,
     )
     return Line(intake=intake, watch=watch, hostname=hostname)

@@ -16,9 +16,12 @@ from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.mailings import Mailings
+from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock
 from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import BadAddress
+from smtpguard.mail.compose import mailbox_of
 from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.opening import open_store
@@ -51,6 +54,15 @@ def term(settings: Settings) -> Term:
         approval_seconds=int(hold.approval_lasts),
         rejection_seconds=int(hold.rejection_lasts),
     )
+
+
+def notices(settings: Settings) -> Notices:
+    """The same for those who hold and those who sweep."""
+    try:
+        contact = str(mailbox_of(settings.notices.contact)[1])
+    except BadAddress:  # a telephone number, say
+        contact = ""
+    return Notices(contact=contact)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ from smtpguard.guard.streams import Alarms, Exceeded, since_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Intent, IntentKind
-from smtpguard.policy.approval import Hold
+from smtpguard.policy.approval import Hold, out_of_reach
 from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Action, Mode, Verdict
 from smtpguard.reading.looks import Reading
@@ -36,7 +36,8 @@ BACK = "-back"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notices:
-    """Decides who is told. ``owner_window``: how often an owner hears of what nobody else would.
+    """Decides who is told. ``owner_window``: how often an owner hears of what nobody else would. ``contact``: whose the guard is,
+    "" for nobody's; they hear of what nobody can decide on.
 
     Each method gives intents for the commit in which the thing itself is written.
     """
@@ -44,6 +45,7 @@ class Notices:
     flood: Flood = field(default_factory=Flood)
     owner_window: timedelta = timedelta(hours=1)
     alarms: Alarms = field(default_factory=Alarms)
+    contact: str = ""
 
     def held(self, hold: Hold, gathering: Gathering) -> tuple[Intent, ...]:
         """The writer hears why, the approvers are asked."""
@@ -51,6 +53,7 @@ class Notices:
         return (
             *self._sender(hold, particulars.held(hold, gathering) | {"notice": "held"}, in_force, now),
             *self._ask(hold, approvers(hold, in_force, now), gathering, now),
+            *self._stuck(hold, in_force, now),
         )
 
     def joined(self, before: Hold, grown: Hold | None, copy: Hold, gathering: Gathering) -> tuple[Intent, ...]:
@@ -64,7 +67,14 @@ class Notices:
         for writer in grown.told[len(before.told) :]:
             data = particulars.held(grown, gathering) | {"notice": "held", "part": copy.part}
             told = self._to(writer, data, f"{grown.hold_id}-held-{_tag(writer)}", grown.hold_id, now, role="sender")
-        return (*told, *self._ask(grown, new, gathering, now))
+        return (*told, *self._ask(grown, new, gathering, now), *self._stuck(grown, in_force, now))
+
+    def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it."""
+        if not self.contact or not out_of_reach(hold, in_force.groups):
+            return ()
+        data = particulars.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
+        return self._each(hold, (self.contact,), data, now, alone="-nobody")
 
     def _ask(self, hold: Hold, people: Sequence[str], gathering: Gathering, now: datetime) -> tuple[Intent, ...]:
         """Each sees as much of the text as the policy lets them."""
@@ -175,7 +185,8 @@ class Notices:
             for person in in_force.people(group)
         }
         told = sorted((owners | spare) - hold.senders)
-        return self._each(hold, told, particulars.waiting(hold, in_force) | {"notice": "escalation"}, now)
+        data = particulars.waiting(hold, in_force) | {"notice": "escalation", "contact": False}
+        return (*self._each(hold, told, data, now), *self._stuck(hold, in_force, now))
 
     def stream(self, over: Exceeded, now: datetime) -> tuple[list[Event], tuple[Intent, ...]]:
         """A stream is above its limits: the journal's entry and its owner's notice, once a window."""

@@ -11,8 +11,9 @@ every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
                     {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message; neither says
                     anything of topics where no list was addressed;
-                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address]}], ``out_of_hours``:
-                    the same or null}]
+                    ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
+                    its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
+                    be approved
 approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
 decided             ``outcome``: approved | rejected | withdrawn | reopened | stopped | released; ``by``: address or null;
                     ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
@@ -20,7 +21,8 @@ decided             ``outcome``: approved | rejected | withdrawn | reopened | st
                     recipients; ``asked``: whether this reader is to decide again
 expired             ``held_at``, ``expired_at``
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``
-escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``
+escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
+                    the guard's contact, and told at once that nobody can decide
 rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``
 question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
 answer              to approvers: the same, from its writer
@@ -48,7 +50,7 @@ from typing import Any
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
 from smtpguard.lists.declared import ListInfo
-from smtpguard.policy.approval import Hold
+from smtpguard.policy.approval import Hold, out_of_reach
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
@@ -80,6 +82,7 @@ def waiting(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
         "deciders": deciders(hold, in_force),
+        "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
 
 
@@ -92,6 +95,7 @@ def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
         "reasons": reasons(hold, in_force),
         "marks": marks(gathering, named=bool(nameable(hold, in_force))),
         "deciders": deciders(hold, in_force),
+        "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
 
 
@@ -167,11 +171,22 @@ def deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
     def said(quorum: Quorum) -> dict[str, Any]:
         return {
             "each": quorum.each,
-            "groups": [{"group": g, "people": sorted(in_force.people(g) - hold.senders)} for g in quorum.groups],
+            "groups": [_seats(g, quorum.each, hold, in_force) for g in quorum.groups],
             "out_of_hours": None if quorum.out_of_hours is None else said(quorum.out_of_hours),
         }
 
     return [said(quorum) for quorum in hold.verdict.quorum]
+
+
+def _seats(group: str, each: int, hold: Hold, in_force: InForce) -> dict[str, Any]:
+    everybody = in_force.people(group)
+    people = sorted(everybody - hold.senders)
+    return {
+        "group": group,
+        "people": people,
+        "short": len(people) < each,
+        "own": not everybody.isdisjoint(hold.senders),
+    }
 
 
 def time_of(at: datetime) -> str:

@@ -238,15 +238,15 @@ def missing(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> 
     regular one by any. Who has left a group no longer counts.
     """
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
-    late = [v for v in votes if not open_at(v.at)]
-    return tuple(
-        quorum
-        for quorum in hold.verdict.quorum
-        if not (
-            _filled(quorum, votes, groups)
-            or (quorum.out_of_hours is not None and _filled(quorum.out_of_hours, late, groups))
-        )
-    )
+    some, late = [v.approver for v in votes], [v.approver for v in votes if not open_at(v.at)]
+    return tuple(quorum for quorum in hold.verdict.quorum if not _met(quorum, some, late, groups))
+
+
+def out_of_reach(hold: Hold, groups: Groups) -> tuple[Quorum, ...]:
+    """The quorums that cannot be filled whoever votes: there are too few people in their groups beside its writer."""
+    asked = {g for q in hold.verdict.quorum for each in _asked(q, open_now=False) for g in each.groups}
+    everybody = sorted(frozenset().union(*(groups.get(g, frozenset()) for g in asked)) - hold.senders)
+    return tuple(quorum for quorum in hold.verdict.quorum if not _met(quorum, everybody, everybody, groups))
 
 
 def complete(hold: Hold, groups: Groups, open_at: Callable[[datetime], bool]) -> bool:
@@ -258,7 +258,13 @@ def _asked(quorum: Quorum, open_now: bool) -> list[Quorum]:
     return [quorum] if open_now or quorum.out_of_hours is None else [quorum, quorum.out_of_hours]
 
 
-def _filled(quorum: Quorum, votes: Sequence[Vote], groups: Groups) -> bool:
+def _met(quorum: Quorum, some: Sequence[str], late: Sequence[str], groups: Groups) -> bool:
+    """``late``: those of ``some`` who approve out of hours."""
+    spare = quorum.out_of_hours
+    return _filled(quorum, some, groups) or (spare is not None and _filled(spare, late, groups))
+
+
+def _filled(quorum: Quorum, people: Sequence[str], groups: Groups) -> bool:
     """Whether distinct people can be given to all seats: bipartite matching by augmenting paths, over a handful of seats.
 
     No group, or none asked of a group, is no quorum: nobody has decided then.
@@ -267,8 +273,7 @@ def _filled(quorum: Quorum, votes: Sequence[Vote], groups: Groups) -> bool:
     holder: dict[str, int] = {}  # approver -> seat
 
     def seat(n: int, tried: set[str]) -> bool:
-        for vote in votes:
-            who = vote.approver
+        for who in people:
             if who in tried or who not in groups.get(seats[n], frozenset()):
                 continue
             tried.add(who)

@@ -22,14 +22,14 @@ from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, h
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
           "lists", "part"}  # fmt: skip
-WAITING = {"held_at", "expires_at", "deciders"}
+WAITING = {"held_at", "expires_at", "deciders", "nobody"}
 KEYS = {
     "held": COMMON | WAITING | {"reasons", "marks"},
     "approve": COMMON | WAITING | {"reasons", "marks", "excerpt", "recipients_shown", "senders"},
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
     "expired": COMMON | {"held_at", "expired_at"},
     "reminder": COMMON | WAITING | {"percent"},
-    "escalation": COMMON | WAITING,
+    "escalation": COMMON | WAITING | {"contact"},
     "rejected": COMMON | {"at", "reasons", "marks"},
     "digest": COMMON | {"role", "since", "until", "person"},
     "stream": COMMON | {"stream", "limit", "window_minutes", "per_person", "at"},
@@ -109,16 +109,60 @@ async def test_what_the_writer_reads(home: House) -> None:
         {
             "each": 1,
             "groups": [
-                {"group": "communications", "people": ["eva@example.com", "omar@example.com"]},
-                {"group": "compliance", "people": ["dpo@example.com"]},
+                {
+                    "group": "communications",
+                    "people": ["eva@example.com", "omar@example.com"],
+                    "short": False,
+                    "own": False,
+                },
+                {"group": "compliance", "people": ["dpo@example.com"], "short": False, "own": False},
             ],
             "out_of_hours": {
                 "each": 1,
-                "groups": [{"group": "duty", "people": ["duty@example.com"]}],
+                "groups": [{"group": "duty", "people": ["duty@example.com"], "short": False, "own": False}],
                 "out_of_hours": None,
             },
         }
     ]
+
+
+async def by_its_writer(home: House, policy: str, contact: str) -> list[Intent]:
+    """What is told of a message to the list by the only one of compliance, out of whose group duty is as well."""
+    home.notices = Notices(contact=contact)
+    await home.put(DOCUMENTS | {"policy.yaml": policy.encode()})
+    await home.follow()
+    await hold_of(home, sender="dpo@example.com", reverse_path="dpo@example.com")
+    home.clock.pass_(hours=2)
+    await home.approvals().sweep()
+    return await waiting(home)
+
+
+async def test_what_nobody_but_its_writer_could_decide_on_is_told_to_the_contact_at_once(home: House) -> None:
+    policy = DOCUMENTS["policy.yaml"].decode().replace("duty: [duty@example.com]", "duty: [dpo@example.com]")
+    told = await by_its_writer(home, policy, "it@example.com")
+    [own] = [i.data for i in told if i.data["notice"] == "held"]
+    assert own["nobody"] is True
+    groups = own["deciders"][0]["groups"]
+    assert groups[0]["short"] is False
+    assert groups[1] == {"group": "compliance", "people": [], "short": True, "own": True}
+    [contact] = [i for i in told if address(i) == "it@example.com"]  # once, though nobody has answered for an hour
+    assert (contact.data["notice"], contact.data["contact"], contact.data["nobody"]) == ("escalation", True, True)
+    assert [
+        i.data["contact"] for i in told if address(i) == "omar@example.com" and i.data["notice"] == "escalation"
+    ] == [False]
+
+
+async def test_what_others_can_decide_on_is_no_matter_of_the_contacts(home: House) -> None:
+    """The writer is the only one of compliance, and whoever is on duty stands in for them out of hours."""
+    told = await by_its_writer(home, DOCUMENTS["policy.yaml"].decode(), "it@example.com")
+    assert {i.data["nobody"] for i in told if i.data["notice"] == "held"} == {False}
+    assert "it@example.com" not in {address(i) for i in told}
+
+
+async def test_without_a_contact_the_notices_say_so_alone(home: House) -> None:
+    policy = DOCUMENTS["policy.yaml"].decode().replace("duty: [duty@example.com]", "duty: [dpo@example.com]")
+    told = await by_its_writer(home, policy, "")
+    assert {i.data["nobody"] for i in told if i.data["notice"] == "held"} == {True}
 
 
 async def test_who_may_see_the_reasons_alone_is_sent_no_word_of_the_text(home: House) -> None:

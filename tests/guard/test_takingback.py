@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen
 from smtpguard.guard.mailings import Mailings
+from smtpguard.guard.term import REMINDERS, Term
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome, Selector
@@ -379,8 +380,7 @@ async def test_reopened_it_is_asked_about_and_expires_like_any_other(spring: Cam
     await spring.service.reopen((await spring.one())["id"], approver=EVA, by="test")
     anew = await spring.home.store.hold(entry.hold_id)
     assert anew is not None
-    for percent in (26, 51, 91, 100):
-        at = anew.waits_since + (anew.expires_at - anew.waits_since) * percent / 100
+    for at in (*(Term().reminder_at(anew, n, spring.home.in_force) for n in REMINDERS), anew.expires_at):
         spring.home.clock.pass_(seconds=(at - spring.home.clock.now()).total_seconds())
         await spring.approvals.sweep()
     await spring.approvals.follow()

@@ -382,3 +382,39 @@ def test_who_decides_is_one_of_each_and_who_stands_in_out_of_hours() -> None:
     said = texts(render(language="sv", deciders=deciders))[0].replace("\n  ", " ")
     assert "- och en av compliance: ingen är med i gruppen just nu\n" in said
     assert "- eller, utanför arbetstid, 2 av duty: a@example.com\n" in said
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_where_too_few_could_approve_it_the_reason_is_said(own: bool) -> None:
+    deciders = [{
+        "each": 2,
+        "groups": [{"group": "communications", "people": ["eva@example.com"], "short": True, "own": own},
+                   {"group": "compliance", "people": [], "short": True, "own": own}],
+        "out_of_hours": None,
+    }]  # fmt: skip
+    said = texts(render(language="en", deciders=deciders, nobody=True))[0].replace("\n  ", " ").replace("\n", " ")
+    assert "- 2 of communications: eva@example.com: too few" in said
+    assert ("nobody but whoever wrote it" in said) is own
+    assert ("nobody is in this group now" in said) is not own
+    because = ", since whoever wrote a message does not decide on it" if own else ""
+    assert f"As it is, too few people could approve it{because}. it@example.com can change who decides." in said
+    said = texts(render(language="sv", deciders=deciders, nobody=True))[0].replace("\n  ", " ").replace("\n", " ")
+    assert "- 2 av communications: eva@example.com: för få" in said
+    assert ("ingen annan än den som skrev" in said) is own
+    because = ", eftersom den som har skrivit ett meddelande inte bestämmer om det" if own else ""
+    assert f"Som det är kan för få godkänna det{because}. it@example.com kan ändra vem som bestämmer." in said
+
+
+@pytest.mark.parametrize(
+    ("language", "subject", "words"),
+    [
+        ("en", "Nobody can decide: ", "You are told because you are named as contact of the mail guard."),
+        ("sv", "Ingen kan bestämma: ", "Du får veta det för att du är kontaktperson för e-postvakten."),
+    ],
+)
+def test_the_contact_is_told_what_to_do_and_not_to_decide(language: str, subject: str, words: str) -> None:
+    made = render("escalation", language, contact=True, nobody=True)
+    assert str(email.message_from_bytes(made, policy=email.policy.default)["Subject"]).startswith(subject)
+    plain = texts(made)[0].replace("\n", " ")
+    assert words in plain
+    assert "held approve" not in plain
