@@ -72,6 +72,13 @@ class Gathering:
         )
         self._sources = sources
 
+    @property
+    def behind(self) -> frozenset[str]:
+        """Every address of whoever wrote or sent it, under any name that it bears, as far as the policy knows: none of them decides
+        on it."""
+        login = self.in_force.logging_in_as(self.transaction.session.auth_user)
+        return self.in_force.addresses_of(*self.sender.everything, *login)
+
     async def open(self) -> Facts:
         """The header's facts: cheap, and needed for the record whatever the rules say. With the text where it is going to be
         asked for: of all that may reach a customer; and of a list server's copy, since a trace with another text under it is

@@ -59,6 +59,11 @@ class InForce:
         """Every address of those who have these: all that the policy knows to be the same person's."""
         return frozenset().union(*(self.aliases.get(person, {person}) for person in people))
 
+    def logging_in_as(self, user: str | None) -> frozenset[str]:
+        """People of groups who may be meant by a login that is no address: ``eva``, ``EXAMPLE\\eva``."""
+        name = (user or "").rpartition("\\")[2].lower()
+        return frozenset(p for people in self.groups.values() for p in people if p.rpartition("@")[0] == name)
+
     def groups_of(self, person: str) -> frozenset[str]:
         return frozenset(name for name, people in self.groups.items() if person in people)
 

@@ -161,7 +161,7 @@ class Record:
             held_at=live.now,
             expires_at=self.term.expires_at(transaction.message.header, gathering.in_force, live.now),
             sender=gathering.sender.told,
-            senders=gathering.in_force.addresses_of(*gathering.sender.everything),
+            senders=gathering.behind,
             lists=tuple(sorted(gathering.facts.lists)),
             reach=int(gathering.everyone.reach.low) - len(colleagues),
             reach_at_least=gathering.everyone.reach.high > gathering.everyone.reach.low,

@@ -25,13 +25,15 @@ from smtpguard.reading.origin import Origin
 # One mailbox, alone or behind a plain display name: what nearly every From is, and nothing that needs a grammar.
 _USUAL = re.compile(r"""(?:[\w!#$%&'*+/=?^`{|}~ -]*<([\w.+-]+@[\w.-]+)>|([\w.+-]+@[\w.-]+))\Z""", re.ASCII)
 _NO_STREAM: frozenset[str] = frozenset()
+BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
+"""Fields that say who wrote a message or sent it on (RFC 5322 sections 3.6.2 and 3.6.6)."""
 MAX_FIELD = 20_000  # octets of an address field that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one. ``everything``: each canonical address
-    under which its writer shows: From, Sender, reverse-path, authenticated user. ``told``: whose mailbox hears of it."""
+    of whoever stands behind it: BEHIND, reverse-path, authenticated user. ``told``: whose mailbox hears of it."""
 
     claimed: str | None
     why_unclear: str
@@ -45,7 +47,7 @@ class Sender:
         header, session = transaction.message.header, transaction.session
         written = mailboxes(header, "From")
         claims = {a.canonical(delimiters) for a in written}
-        shown = {*claims, *(a.canonical(delimiters) for a in mailboxes(header, "Sender"))}
+        shown = {a.canonical(delimiters) for a in mailboxes(header, *BEHIND)}
         if transaction.envelope.reverse_path is not None:
             shown.add(transaction.envelope.reverse_path.canonical(delimiters))
         user, proven = _user(session.auth_user, written, registry), None

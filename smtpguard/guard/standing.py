@@ -94,7 +94,7 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
     more = {
         h.rule: h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD and h.rule not in known
     }
-    senders = entry.senders | gathering.sender.everything
+    senders = entry.senders | gathering.behind
     part = part or entry.part
     if lists == entry.lists and not more and senders == entry.senders and part == entry.part:
         return None

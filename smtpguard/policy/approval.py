@@ -145,7 +145,7 @@ NONE_YET = Settled()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of its writer.
+    """One held message. ``sender`` is who is told (None: nobody would hear). ``senders``: every address of whoever wrote or sent it.
 
     ``acknowledged``: the client was answered 250; until then nobody can release it. ``reach``: people it would have reached;
     ``reach_at_least``: or more, since a list could not say who is on it. ``part``: colleagues among the recipients, who are not in

@@ -9,6 +9,7 @@ import pytest
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.guard.notices import approvers
 from smtpguard.policy.approval import Choice, State
+from tests.guard.campaign import Campaign, documents
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way, house
 
 ALIASES = b"hours: {zone: UTC}, aliases: {eva@example.com: [e.berg@example.com, eva.berg@example.se]}}"
@@ -61,3 +62,22 @@ async def test_one_person_is_not_two_of_a_quorum(tmp_path: Path) -> None:
             await approvals.vote(hold_id, Choice.APPROVE, approver="e.berg@example.com", by="test")
         done = await approvals.vote(hold_id, Choice.APPROVE, approver="dpo@example.com", by="test")
         assert done.hold.state is State.APPROVED
+
+
+async def test_who_sent_a_copy_under_another_address_is_asked_no_more(tmp_path: Path) -> None:
+    """What people decide on is also what whoever sent one of its copies wrote."""
+    mailing = documents()["policy.yaml"].replace(b"hours: {zone: UTC}}", ALIASES)
+    async with house(tmp_path, documents={**documents(), "policy.yaml": mailing}) as home:
+        campaign = Campaign(home)
+
+        async def asked() -> tuple[frozenset[str], list[str]]:
+            lead = (await home.store.holds(states=(State.WAITING,), limit=100))[-1]
+            return lead.senders, approvers(lead, home.in_force, home.clock.now())
+
+        await campaign.to_members(0, 6)
+        senders, people = await asked()
+        assert "eva@example.com" in people
+        await campaign.to_members(6, 7, Resent_From="e.berg@example.com")
+        senders, people = await asked()
+        assert {"eva@example.com", "e.berg@example.com"} <= senders
+        assert "eva@example.com" not in people

@@ -82,6 +82,10 @@ async def test_one_rejection_ends_it(home: House) -> None:
         ({"reverse_path": "eva+verp@example.com"}, "eva@example.com"),
         ({"session": {"auth_user": "eva@example.com"}}, "eva@example.com"),
         ({"sender": '"x, y" <eva@example.com>, anna@example.com'}, "eva@example.com"),
+        ({"Resent_From": "Eva <eva@example.com>"}, "eva@example.com"),
+        ({"Resent_From": "anna@example.com", "Resent_Sender": "eva@example.com"}, "eva@example.com"),
+        ({"session": {"auth_user": "Eva"}}, "eva@example.com"),
+        ({"session": {"auth_user": "EXAMPLE\\eva"}}, "eva@example.com"),
     ],
 )
 async def test_nobody_decides_on_their_own_message(home: House, mail: dict[str, Any], who: str) -> None:

@@ -147,10 +147,13 @@ async def test_every_address_of_its_writer(home: House) -> None:
     transaction = home.transaction(
         RAMADAN,
         Sender="Secretary+x@example.com",
+        Resent_From="Forwarder@example.com, other@example.org",
+        Resent_Sender="robot@example.com",
         reverse_path="bounces+anna=x@example.com",
         session={"auth_user": "SMTP-user@example.com"},
     )
     gathering = home.gathering(transaction)
-    expected = {"anna@example.com", "secretary@example.com", "bounces@example.com", "smtp-user@example.com"}
+    expected = {"anna@example.com", "secretary@example.com", "bounces@example.com", "smtp-user@example.com",
+                "forwarder@example.com", "other@example.org", "robot@example.com"}  # fmt: skip
     assert gathering.sender.everything == expected
     assert (await gathering.open()).senders == expected
