@@ -29,6 +29,8 @@ MOST_MAILINGS = 100
 """Of so many the figures are told, those with the most messages."""
 TRIES = 3
 _MANY = 500
+_SET_BACK = 26 * 3600 * 1_000_000
+"""Microseconds: so far may a clock have been set back, by a day and an hour of a zone, without anything being passed over."""
 _VERDICT = Kind.VERDICT.value
 
 
@@ -117,9 +119,9 @@ class _Search:
         begin, end = 0, self._walk.head.seq
         with self._open() as connection:
             if about.since is not None:
-                begin = journal.first_at(connection, about.since) - 1
+                begin = journal.first_at(connection, about.since - _SET_BACK) - 1
             if about.until is not None:
-                end = min(end, journal.first_at(connection, about.until) - 1)
+                end = min(end, journal.first_at(connection, about.until + _SET_BACK) - 1)
         if about.ids:
             wanted.append(or_(entry.c.id.in_(about.ids), *(_says(id) for id in about.ids)))
         if about.lists:
@@ -137,8 +139,9 @@ class _Search:
     def _around(self, begin: int, end: int) -> list[Pair]:
         """What may have happened around a case of that time: policies however old, since one of them decided."""
         with self._open() as connection:
-            first, last = journal.first_at(connection, begin), journal.first_at(connection, end + 1)
-        then = and_(entry.c.seq >= first, entry.c.seq < last)
+            first = journal.first_at(connection, begin - _SET_BACK)
+            last = journal.first_at(connection, end + 1 + _SET_BACK)
+        then = and_(entry.c.seq >= first, entry.c.seq < last, entry.c.at.between(begin, end))
         return self._pairs(journal.of_kind(*map(Kind, AROUND)), or_(entry.c.kind == Kind.POLICY.value, then))
 
     def _mailings_of(self, ids: Collection[str]) -> set[str]:

@@ -78,7 +78,8 @@ def outcomes(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
 
 def first_at(connection: Connection, at: int) -> int:
     """The first entry at that time or later, by halves: entries are in order of time, and have no index of it. One that is not
-    there says nothing: the next one does."""
+    there says nothing: the next one does. Where the clock was set back by so much, all before the first at ``at`` less that are earlier
+    than ``at``, and all from the first at ``at`` and that on are not."""
     low, high = connection.execute(select(func.min(entry.c.seq), func.max(entry.c.seq))).one()
     if low is None:
         return 0

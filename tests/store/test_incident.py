@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -162,3 +164,38 @@ async def test_the_last_signed_checkpoint_is_named(store: Store) -> None:
     assert made is not None
     assert looked.checkpoint is not None
     assert (looked.checkpoint.seq, looked.seq, looked.proof) == (made.seq, made.seq + 1, None)
+
+
+@pytest.mark.parametrize("hours", [1, 20])
+async def test_a_clock_that_was_set_back_hides_nothing(hours: int, store: Store, clock: Clock) -> None:
+    """By the journal's order the time runs forth, back, and forth again: what it said of each message is what it is found by."""
+    begin = clock.now()
+    for n in range(12):
+        await store.record([verdict(store, f"A{n}", lists=["news"])])
+        clock.go(minutes=10)
+    clock.at += timedelta(hours=hours)
+    await store.record([verdict(store, f"B{n}", lists=["news"]) for n in range(12)])
+    clock.at -= timedelta(hours=hours)
+    for n in range(12):
+        await store.record([verdict(store, f"C{n}", lists=["news"])])
+        clock.go(minutes=10)
+    late = microseconds(begin + timedelta(hours=hours))
+    for since, until in itertools.pairwise(microseconds(begin + timedelta(minutes=10 * n)) for n in range(30)):
+        wanted = {id for id, at in (await written(store)).items() if since <= at < until}
+        assert await ids(store, since=since, until=until) == wanted
+    assert {f"B{n}" for n in range(12)} <= await ids(store, since=late)
+
+
+async def test_a_freeze_while_the_clock_was_wrong_is_told(store: Store, clock: Clock) -> None:
+    clock.at += timedelta(hours=20)
+    await store.record([verdict(store, f"B{n}") for n in range(12)])
+    clock.at -= timedelta(hours=20)
+    await store.record([verdict(store, "T1", lists=["news"])])
+    await store.freeze(a_freeze(), event(Kind.FREEZE, "F1", at=clock.now(), selector="all"))
+    found = await store.incident(About(ids=frozenset({"T1"})), prove=False)
+    assert found.report is not None
+    assert "freeze" in [step.entry.kind for step in found.report.steps]
+
+
+async def written(store: Store) -> dict[str, int]:
+    return {entry.id: entry.at for entry, _ in await store.entries() if entry.kind == "verdict"}
