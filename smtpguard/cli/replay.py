@@ -179,9 +179,12 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
 def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> int:
     """Of messages in files, or held and kept still. Returns how many would be decided otherwise."""
     tally = context.run(_replay(context, files, after, as_json or context.json))
+    if not tally.all and files:
+        raise CannotRun(f"there is no message in {', '.join(files)}")
     if not tally.all:
-        raise CannotRun(f"there is no message in {', '.join(files)}" if files else "nothing that was held is kept")
-    if not (as_json or context.json):
+        gone = f" ({tally.missing:,} messages were held, and their content is not kept any more)" if tally.missing else ""
+        click.echo(f"There was nothing to compare: nothing that was held is kept{gone}.", err=True)
+    elif not (as_json or context.json):
         for line in _in_all(tally):
             click.echo(line)
     return tally.moved.total()
