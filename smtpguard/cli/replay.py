@@ -182,7 +182,9 @@ def _of_contents(context: Context, files: Sequence[str], after: datetime | None,
     if not tally.all and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
     if not tally.all:
-        gone = f" ({tally.missing:,} messages were held, and their content is not kept any more)" if tally.missing else ""
+        gone = (
+            f" ({tally.missing:,} messages were held, and their content is not kept any more)" if tally.missing else ""
+        )
         click.echo(f"There was nothing to compare: nothing that was held is kept{gone}.", err=True)
     elif not (as_json or context.json):
         for line in _in_all(tally):

@@ -170,3 +170,38 @@ def schema(url: str) -> str | None:
             return migrating.revision(connection)
     finally:
         database.close()
+
+
+FATES = {
+    "sent": ([("sent", 0)], State.RELEASED),
+    "sent to one of two": ([("failed", 0), ("sent", 0)], State.RELEASED),
+    "refused for all": ([("failed", 0), ("failed", 0)], State.UNDELIVERED),
+    "given up after a doubt": ([("failed", 0), ("failed", 1)], State.IN_DOUBT),
+    "forgotten": ([], State.RELEASED),
+}
+
+
+@pytest.mark.parametrize("fate", FATES)
+async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str, tmp_path: Path, clock: Clock) -> None:
+    recipients, state = FATES[fate]
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            known = MetaData()
+            known.reflect(connection)
+            held, outbox, delivery = (known.tables[name] for name in ("hold", "outbox", "delivery"))
+            [entry] = connection.execute(outbox.select().where(outbox.c.kind == "release")).mappings()
+            [row] = connection.execute(delivery.select().where(delivery.c.intent_id == entry["intent_id"])).mappings()
+            connection.execute(delivery.delete().where(delivery.c.intent_id == entry["intent_id"]))
+            for n, (each, doubts) in enumerate(recipients):
+                connection.execute(delivery.insert().values({**row, "n": n, "state": each, "doubts": doubts}))
+            connection.execute(outbox.update().where(outbox.c.intent_id == entry["intent_id"]).values(done=True))
+            connection.execute(held.update().where(held.c.hold_id == entry["hold_id"]).values(state="released"))
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        hold = await store.hold(entry["hold_id"])
+        assert hold is not None
+        assert hold.state is state
+        assert [h.state for h in await store.holds() if h.hold_id != hold.hold_id] == [State.WAITING]
