@@ -252,6 +252,8 @@ class _Telling:
         held = {End.DELIVERED, End.IN_DOUBT} & self.report.ends.keys()
         if held and not any(mode == "enforce" for _, mode in self.report.rules):
             yield said("nobody was asked: no rule that was enforced stopped it")
+        elif not approved and End.DELIVERED in self.report.ends:
+            yield said("of what was let through at once nobody was asked: no rule that was enforced stopped it")
 
     def _list(self, name: str) -> str:
         """What it was: its title and audience, and whether that is sensitive data."""

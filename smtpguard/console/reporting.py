@@ -135,7 +135,7 @@ def _lists(asked: Asked, said: Speech) -> Iterator[str]:
 def _senders(asked: Asked, said: Speech) -> Iterator[str]:
     for one in asked.senders:
         if one.word in asked.bad:
-            yield _meant(said("{word} is no address", word=one.word), one, said)
+            yield _meant(said("that is no address: {word}", word=one.word), one, said)
         elif one.meant:
             yield _meant(said("of late nothing came from {word}", word=one.word), one, said)
 

@@ -124,6 +124,7 @@ async def test_that_names_were_shown_is_journalled(here: Stage) -> None:
             404,
             "Nothing in the journal fits. The policy in force has no list nws (did you mean news?).",
         ),
+        ({"sender": "anna"}, 404, "Nothing in the journal fits. That is no address: anna (did you mean"),
         ({"id": "1@example.com"}, 200, "1 message came"),
         ({"subject": "lunch", "since": "2026-03-03"}, 404, "Nothing in the journal fits."),
         ({"subject": "lunch", "until": "2026-03-03"}, 200, "1 message came"),

@@ -30,7 +30,7 @@ _PAGE = {
     "nothing is called {word}": "ingenting heter {word}",
     "nothing that was held has the Message-ID {word}, and of what passed no Message-ID is kept": "inget som har hållits kvar har Message-ID {word}, och för det som släpptes igenom sparas inget Message-ID",
     "the policy in force has no list {word}": "policyn som gäller har ingen lista {word}",
-    "{word} is no address": "{word} är ingen adress",
+    "that is no address: {word}": "det är ingen adress: {word}",
     "of late nothing came from {word}": "på senare tid har inget kommit från {word}",
     "(did you mean {word}?)": "(menade du {word}?)",
 }
@@ -112,6 +112,7 @@ _DETAILS = {
     "rule {name} (approved)": "regeln {name} (godkänt)",
     "it only observed, and stopped nothing": "den bara observerade och stoppade inget",
     "what people had approved before let pass what a rule would have held": "vad människor hade godkänt tidigare släppte igenom det som en regel skulle ha hållit kvar",
+    "of what was let through at once nobody was asked: no rule that was enforced stopped it": "om det som släpptes igenom genast tillfrågades ingen: ingen regel som gällde stoppade det",
     "nobody was asked: no rule that was enforced stopped it": "ingen tillfrågades: ingen regel som gällde stoppade det",
     "audience {name}": "målgrupp {name}",
     "what it said: smtpguard held export {id}, kept until {when} at least": "vad det sade: smtpguard held export {id}, sparas till minst {when}",
