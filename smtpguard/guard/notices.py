@@ -70,8 +70,11 @@ class Notices:
         return (*told, *self._ask(grown, new, gathering, now), *self._stuck(grown, in_force, now))
 
     def _stuck(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
-        """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it."""
+        """Nobody but its writer could decide: nothing comes of waiting an hour before somebody hears of it. Of a flood the first
+        few tell enough, since what mends one mends all of them."""
         if not self.contact or not out_of_reach(hold, in_force.groups):
+            return ()
+        if not self.flood.takes(f"contact {self.contact}", now):
             return ()
         data = particulars.waiting(hold, in_force) | {"notice": "escalation", "contact": True}
         return self._each(hold, (self.contact,), data, now, alone="-nobody")

@@ -152,6 +152,16 @@ async def test_what_nobody_but_its_writer_could_decide_on_is_told_to_the_contact
     ] == [False]
 
 
+async def test_of_a_flood_that_nobody_can_decide_on_the_contact_hears_a_few_times(home: House) -> None:
+    policy = DOCUMENTS["policy.yaml"].decode().replace("duty: [duty@example.com]", "duty: [dpo@example.com]")
+    home.notices = Notices(contact="it@example.com")
+    await home.put(DOCUMENTS | {"policy.yaml": policy.encode()})
+    await home.follow()
+    for n in range(6):
+        await hold_of(home, sender="dpo@example.com", reverse_path="dpo@example.com", body=f"Number {n}")
+    assert [i.data["notice"] for i in await waiting(home) if address(i) == "it@example.com"] == ["escalation"] * 3
+
+
 async def test_what_others_can_decide_on_is_no_matter_of_the_contacts(home: House) -> None:
     """The writer is the only one of compliance, and whoever is on duty stands in for them out of hours."""
     told = await by_its_writer(home, DOCUMENTS["policy.yaml"].decode(), "it@example.com")
