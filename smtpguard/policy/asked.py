@@ -48,13 +48,16 @@ def held_against(
     known = {*lists, *(policy.lists if policy is not None else ())}
     wrote = {each.casefold() for each in writers}
     people = wrote | (set().union(*policy.groups.values()) if policy is not None else set())
-    domains = policy.organization.domains if policy is not None else ()
+    domains = [d for d in policy.organization.domains if not d.startswith("*")] if policy is not None else []
     bad = frozenset(sender for sender in about.senders if not _is_address(sender))
 
     def meant(sender: str) -> str:
-        local, _, _ = sender.casefold().partition("@")
-        at_home = {f"{local}@{domain}" for domain in domains}
-        return nearest(sender, sorted((people | at_home) - {sender.casefold()}))
+        """Somebody of that domain with nearly that name, of that name elsewhere, or of that name at nearly that domain of ours."""
+        local, _, domain = sender.casefold().rpartition("@")
+        others = sorted(people - {sender.casefold()})
+        there = {each.rpartition("@")[0]: each for each in others if each.rpartition("@")[2] == domain}
+        near, home = nearest(local, there), nearest(domain, domains)
+        return there.get(near, "") or _at_home(local, others, [home] if home and home != domain else [])
 
     return Asked(
         lists=tuple(Strange(word=name, meant=nearest(name, known)) for name in sorted(about.lists - known)),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing, State
@@ -22,6 +22,7 @@ from smtpguard.store.schema import reached
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc)
 _MANY = 500
 _NAMED = 10
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
 
 
 def find(connection: Connection, mailing_id: str, now: datetime) -> Mailing | None:
@@ -52,9 +53,16 @@ def newest(
 
 
 def named(connection: Connection, prefix: str) -> list[str]:
-    low = prefix.upper()
-    query = select(table.c.id).where(table.c.id >= low, table.c.id < f"{low}~").order_by(table.c.id).limit(_NAMED)
+    query = select(table.c.id).where(*begin_so(table.c.id, prefix.upper())).order_by(table.c.id).limit(_NAMED)
     return list(connection.execute(query).scalars())
+
+
+def begin_so(ids: ColumnElement[str], low: str) -> list[ColumnElement[bool]]:
+    """Which of these ids do, by an index, in whatever order the locale of the database has anything but digits and letters."""
+    last = low.rstrip(_DIGITS[-1])
+    after = _DIGITS.find(last[-1:]) + 1
+    end = [ids < last[:-1] + _DIGITS[after]] if last and after else []
+    return [ids >= low, *end, ids.startswith(low, autoescape=True)]
 
 
 def reached_by(connection: Connection, mailing_id: str, digests: Sequence[bytes]) -> dict[bytes, Fate]:

@@ -31,8 +31,10 @@ def called(connection: Connection, word: str) -> list[str]:
     for exactly in dict.fromkeys((word, low)):
         if connection.execute(select(entry.c.seq).where(entry.c.id == exactly).limit(1)).first() is not None:
             return [exactly]
-    begins = (entry.c.id >= low, entry.c.id < f"{low}~", entry.c.kind.in_(_NAMED))
-    ids = connection.execute(select(entry.c.id).where(*begins).distinct().order_by(entry.c.id).limit(MOST)).scalars()
+    begins = mailings.begin_so(entry.c.id, low)
+    ids = connection.execute(
+        select(entry.c.id).where(*begins, entry.c.kind.in_(_NAMED)).distinct().order_by(entry.c.id).limit(MOST)
+    ).scalars()
     found = sorted({*ids, *mailings.named(connection, low)})
     return [low] if low in found else found[:MOST]
 

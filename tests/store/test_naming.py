@@ -1,0 +1,65 @@
+"""Things are found by the beginning of their ids, and what is held by its Message-ID, on both engines."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.audit.event import Event, Kind
+from smtpguard.store.naming import MOST
+from smtpguard.store.store import Store
+from tests.store.making import CONTENT, a_hold, event, holds, item
+
+
+def verdict(store: Store, id: str, **private: tuple[str, ...]) -> Event:
+    return Event(kind=Kind.VERDICT, id=id, at=store.now(), data={"action": "relay"}, private=private)
+
+
+@pytest.mark.parametrize(
+    ("word", "ids"),
+    [
+        ("01AB", ["01AB1", "01AB2"]),
+        ("01ab2", ["01AB2"]),
+        ("01AC", ["01AC"]),  # exactly so, though another begins so
+        (" 01ac9 ", ["01AC9"]),
+        ("FREEZE", ["FREEZE1"]),
+        ("ZZ", ["ZZ1"]),
+        ("0Z", ["0ZZ"]),
+        ("09", ["099"]),
+        ("01B", []),
+        ("news", []),  # what is called so is no message
+        ("%", []),
+        ("_1AB1", []),
+        ("", []),
+    ],
+)
+async def test_a_beginning_that_no_other_has(store: Store, word: str, ids: list[str]) -> None:
+    await store.record(
+        [verdict(store, id) for id in ("01AB1", "01AB2", "01AC", "01AC9", "ZZ1", "0ZZ", "099", "0A", "1")]
+    )
+    await store.record([event(Kind.OUTCOME, "01AB2"), event(Kind.LIST, "NEWSLETTER")])
+    await store.record([event(Kind.FREEZE, "FREEZE1")])
+    assert list(await store.called(word)) == ids
+
+
+async def test_of_many_some_are_named(store: Store) -> None:
+    await store.record([verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
+    assert await store.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]
+
+
+@pytest.mark.parametrize(
+    "word", ["two@example.com", "<two@example.com>", " <två@example.com> ", "t_o@example.com", "@"]
+)
+async def test_a_message_id_with_or_without_brackets(store: Store, word: str) -> None:
+    await store.keep(CONTENT)
+    for n, message_id in enumerate(("<one@example.com>", "<two@example.com>", "<två@example.com>")):
+        await store.admit(item(f"H{n}"), holds(a_hold(f"H{n}", message_id=message_id)))
+    wanted = {"two": ["H1"], "två": ["H2"]}.get(word.strip("<> ").partition("@")[0], [])
+    assert await store.called(word) == wanted
+
+
+async def test_who_wrote_lately_is_told_once_each_the_newest_first(store: Store) -> None:
+    anna, kalle = ("anna@example.com",), ("kalle@example.com",)
+    await store.record([verdict(store, "T1", **{"from": anna, "reverse_path": anna, "subject": ("x",)})])
+    await store.record([verdict(store, "T2", **{"from": kalle, "reverse_path": ("bounces@example.com",)})])
+    await store.record([event(Kind.EXPORTED, "journal")])
+    assert await store.writers() == ["kalle@example.com", "bounces@example.com", "anna@example.com"]
