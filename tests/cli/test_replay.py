@@ -168,6 +168,17 @@ def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:
     assert said(installed)[-1] == "1 more were held, whose content is not kept any more"
 
 
+def test_where_no_content_is_kept_any_more_that_is_why_there_is_nothing_to_compare(installed: Path) -> None:
+    with sqlite3.connect(installed / "guard.db") as connection:
+        (held,) = connection.execute("SELECT count(*) FROM hold WHERE lead IS NULL").fetchone()
+        connection.execute("DELETE FROM chunk")
+        connection.execute("DELETE FROM content")
+    connection.close()
+    result = run(installed)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"({held} messages were held, and their content is not kept any more)" in result.stderr
+
+
 WRONG = {
     ("--since", "2h", "x.eml"): "--since is for what was held; with FILEs it says nothing",
     ("--since", "soon"): '--since: "soon" is no time',
