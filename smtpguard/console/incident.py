@@ -1,7 +1,8 @@
 """An incident report in words: on a page that can be read out at a desk, in the reader's language.
 
-Times are UTC, so that all copies of a report say the same, and the organisation's beside it. Never here: what belongs to an incident (audit.report), the
-same for programs (incidentrow), or who may ask for one (pages.incident, cli.incident).
+Times are UTC, so that all copies of a report say the same, and the organisation's beside it. Never here: what belongs to an
+incident (audit.report), what nobody can know of it (notknown), the same for programs (incidentrow), or who may ask for one
+(pages.incident, cli.incident).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from smtpguard.audit.fate import End, Sum
 from smtpguard.audit.report import Report
 from smtpguard.audit.timeline import Step
 from smtpguard.console import rulewords, sayings
+from smtpguard.console.notknown import not_known
 from smtpguard.console.ports import Found
-from smtpguard.console.proofwords import not_in_it, noted, problem
+from smtpguard.console.proofwords import proved
 from smtpguard.console.reporting import Made
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told as in_words
@@ -94,11 +96,11 @@ def told(made: Made, said: Speech) -> Told:
         (said("Who decided"), telling.decided()),
         (said("Why"), telling.why()),
         (telling.when_title(), telling.when()),
-        (said("What is not known"), telling.not_known()),
+        (said("What is not known"), not_known(made, said)),
     )
     return Told(
         about="; ".join(asked_in_words(made.about, said, made.names)),
-        proof=telling.proof(),
+        proof=proved(found, said),
         whole=found.proof is None or found.proof.ok,
         short=telling.short(),
         sections=tuple((title, lines) for title, some in sections if (lines := tuple(some))),
@@ -289,69 +291,6 @@ class _Telling:
             if step.left_out:
                 more = self.said.number(step.left_out)
                 yield f"{'':>8}  " + self.said("... and {n} more of this kind, before the next of it", n=more)
-
-    def not_known(self) -> Iterator[str]:
-        report, said = self.report, self.said
-        if report.unsettled:
-            shown = ", ".join(report.unsettled[:MOST])
-            if len(report.unsettled) > MOST:
-                shown += f" {said('and {n} more', n=said.number(len(report.unsettled) - MOST))}"
-            yield said("whether the relay took {ids}: look in its own log", ids=shown)
-        if any(some.messages > 1 for some in report.ends.values()) or report.reached.messages > 1:
-            yield said(
-                "above, each message counts its own people: who got two of them is counted twice, save where it says distinct"
-            )
-        if any(some.at_least for some in report.ends.values()):
-            yield said("how many people exactly: of some messages a list could not say who is on it")
-        if any(some.at_most for some in report.ends.values()):
-            yield said("how many people exactly: of some messages it is not known who was behind which recipient")
-        if report.shown <= 1 and (report.reached.messages or End.IN_DOUBT in report.ends):
-            yield said(
-                "whether recipients could read one another's addresses: of no message are several in To and Cc on record"
-            )
-        if report.reached.messages and report.lists:
-            yield said(
-                "whom of those behind a list's address it then reached: the relay's word for the address is all there is"
-            )
-        if report.erased:
-            yield said.many(
-                report.erased,
-                "who wrote # of the messages, and its subject: retention has erased it",
-                "who wrote # of the messages, and their subjects: retention has erased it",
-            )
-        for sha256 in self.purposes.lost[:MOST]:
-            yield said(
-                "what the rules of the policy {sha256} are for: it is not kept any more, or this version does not read it",
-                sha256=sha256[:12],
-            )
-        for lost in self.found.proof.lost if self.found.proof is not None else ():
-            yield not_in_it(lost, said)
-        if self.found.proof is None:
-            yield said("whether the journal is whole: nobody asked for the proof")
-        if End.DEFERRED in report.ends:
-            yield said(
-                "what became of what was put off: a client that came again with it is counted once more, by what became of that"
-            )
-        yield said("what went another way than through this guard, and who read what was delivered")
-
-    def proof(self) -> str:
-        found, said = self.found, self.said
-        if found.proof is None:
-            first = said("not looked for")
-        elif found.proof.first_bad is None:
-            first = said("the journal is whole, each of its {n} entries checked", n=said.number(found.proof.entries))
-        else:
-            bad = found.proof.first_bad
-            first = said(
-                "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}",
-                seq=said.number(bad.seq),
-                problem=problem(bad.problem, said),
-            )
-        parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
-        parts[1:1] = noted(found.proof, said) if found.proof is not None else ()
-        if (mark := found.checkpoint) is not None:
-            parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=_moment(instant(mark.at))))
-        return "; ".join(parts)
 
     def _sum(self, some: Sum) -> dict[str, str]:
         people = self.said.many(some.people, "# person", "# people")

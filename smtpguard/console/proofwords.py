@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from smtpguard.audit.agreement import Lost
 from smtpguard.audit.chain import instant
 from smtpguard.audit.proof import Proof
+from smtpguard.console.ports import Found
 from smtpguard.console.speech import Speech
 
 PROBLEMS: Mapping[str, str] = {
@@ -47,6 +48,26 @@ def problem(text: str, said: Speech) -> str:
     for place, number in enumerate(numbers):
         words = words.replace(f"{{{place}}}", said.number(int(number)))
     return words
+
+
+def proved(found: Found, said: Speech) -> str:
+    """The proof in a line, with what it was held against."""
+    if found.proof is None:
+        first = said("not looked for")
+    elif found.proof.first_bad is None:
+        first = said("the journal is whole, each of its {n} entries checked", n=said.number(found.proof.entries))
+    else:
+        bad = found.proof.first_bad
+        first = said(
+            "THE JOURNAL IS NOT WHAT WAS WRITTEN: entry {seq}: {problem}",
+            seq=said.number(bad.seq),
+            problem=problem(bad.problem, said),
+        )
+    parts = [first, said("up to entry {seq}, {hash}", seq=said.number(found.seq), hash=found.hash.hex())]
+    parts[1:1] = noted(found.proof, said) if found.proof is not None else ()
+    if (mark := found.checkpoint) is not None:
+        parts.append(said("entry {seq} signed {when}", seq=said.number(mark.seq), when=_moment(mark.at)))
+    return "; ".join(parts)
 
 
 def noted(proof: Proof, said: Speech) -> Iterator[str]:

@@ -1,0 +1,61 @@
+"""What an incident report cannot know, and says so: the last of its parts, for whoever would read silence as "no".
+
+Never here: what is known (incident).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from smtpguard.audit.fate import End
+from smtpguard.console.proofwords import not_in_it
+from smtpguard.console.reporting import Made
+from smtpguard.console.speech import Speech
+
+MOST = 10
+"""Of messages, and of policies, so many are named."""
+
+
+def not_known(made: Made, said: Speech) -> Iterator[str]:
+    report, proof = made.report, made.found.proof
+    if report.unsettled:
+        shown = ", ".join(report.unsettled[:MOST])
+        if len(report.unsettled) > MOST:
+            shown += f" {said('and {n} more', n=said.number(len(report.unsettled) - MOST))}"
+        yield said("whether the relay took {ids}: look in its own log", ids=shown)
+    if any(some.messages > 1 for some in report.ends.values()) or report.reached.messages > 1:
+        yield said(
+            "above, each message counts its own people: who got two of them is counted twice, save where it says distinct"
+        )
+    if any(some.at_least for some in report.ends.values()):
+        yield said("how many people exactly: of some messages a list could not say who is on it")
+    if any(some.at_most for some in report.ends.values()):
+        yield said("how many people exactly: of some messages it is not known who was behind which recipient")
+    if report.shown <= 1 and (report.reached.messages or End.IN_DOUBT in report.ends):
+        yield said(
+            "whether recipients could read one another's addresses: of no message are several in To and Cc on record"
+        )
+    if report.reached.messages and report.lists:
+        yield said(
+            "whom of those behind a list's address it then reached: the relay's word for the address is all there is"
+        )
+    if report.erased:
+        yield said.many(
+            report.erased,
+            "who wrote # of the messages, and its subject: retention has erased it",
+            "who wrote # of the messages, and their subjects: retention has erased it",
+        )
+    for sha256 in made.purposes.lost[:MOST]:
+        yield said(
+            "what the rules of the policy {sha256} are for: it is not kept any more, or this version does not read it",
+            sha256=sha256[:12],
+        )
+    for lost in proof.lost if proof is not None else ():
+        yield not_in_it(lost, said)
+    if proof is None:
+        yield said("whether the journal is whole: nobody asked for the proof")
+    if End.DEFERRED in report.ends:
+        yield said(
+            "what became of what was put off: a client that came again with it is counted once more, by what became of that"
+        )
+    yield said("what went another way than through this guard, and who read what was delivered")
