@@ -5,13 +5,14 @@ Pure, and total for entries of every version. Never here: what the guard knew of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from smtpguard.audit.chain import Clear, Entry, instant, parsed
 from smtpguard.guard.kept import FACTS
+from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.mailing import DAY
 from smtpguard.policy.rule import COPIES, FIXED
@@ -124,6 +125,17 @@ class Passed:
         """In clear, as far as that is still there."""
         return (self.clear or {}).get(role, ())
 
+    @cached_property
+    def author(self) -> Address | None:
+        """Who claims to have written it."""
+        return next(iter(_addresses(self.names("from"))), None)
+
+    @cached_property
+    def recipients(self) -> Sequence[Address] | None:
+        """All of them, where they are still known by name."""
+        found = _addresses(self.names("recipients"))
+        return found if len(found) == self.total else None
+
 
 class Sums:
     """For entries without facts: how many customers the mailings of late have come to at most, added up from their entries. Of two
@@ -142,3 +154,13 @@ class Sums:
             self._today, self._since = {}, at
         self._today[mailing] = self._today.get(mailing, 0) + customers
         return self._today[mailing] + self._before.get(mailing, 0)
+
+
+def _addresses(texts: Iterable[str]) -> list[Address]:
+    found = []
+    for text in texts:
+        try:
+            found.append(Address.parse(text))
+        except BadAddress:
+            continue
+    return found

@@ -9,7 +9,7 @@ Never here: what the entry has (recalled), or what follows for its verdict (cour
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 from smtpguard.hindsight.ground import Ground
 from smtpguard.hindsight.recalled import ANY, ANY_SHARE, UNCOUNTED, Recalled, Told, Window, vague
 from smtpguard.lists.declared import ListInfo
-from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import Count, Unknown
 from smtpguard.policy.rule import Rule
@@ -134,7 +133,7 @@ class Shift:
             return False
         if message.lists & self.lists or not message.exact:
             return True
-        known = _recipients(message)
+        known = message.recipients
         return known is None or not self.lists.isdisjoint(self.other.registry.classify(known).touched)
 
     def same(self, asked: Window, message: Recalled) -> bool:
@@ -199,7 +198,7 @@ class Shift:
 
     def told(self, asked: Window, message: Recalled) -> Told:
         fact = asked.fact
-        if fact == "sender.internal" and (written := _address(message)) is not None:
+        if fact == "sender.internal" and (written := message.author) is not None:
             return Told(self.other.registry.is_internal(written))
         if fact == "stream" and self._uses_none(message):
             return Told(frozenset())
@@ -219,14 +218,14 @@ class Shift:
 
     def _uses_none(self, message: Recalled) -> bool:
         """Whether no stream of the other policy is for who wrote it."""
-        written = _address(message)
+        written = message.author
         if written is None:
             return False
         return not self.other.registry.streams_from(written.canonical(self.other.policy.delimiters))
 
     def _may_not_write(self, message: Recalled) -> bool:
         """Whether a list that it is addressed to has other writers."""
-        written, known = _address(message), _recipients(message)
+        written, known = message.author, message.recipients
         if written is None or known is None or self.other.policy.expansions:
             return False
         writer, registry = written.canonical(self.other.policy.delimiters), self.other.registry
@@ -253,7 +252,7 @@ class Shift:
 
     def _of_others(self, asked: Window, message: Recalled) -> Told:
         """Of recipients who may be somebody else: what their addresses say, and bounds."""
-        most, known = message.total, _recipients(message)
+        most, known = message.total, message.recipients
         addresses = people = internal = None
         if known is not None and not self.other.policy.expansions:
             registry = self.other.registry
@@ -291,24 +290,3 @@ def _who(info: ListInfo) -> Any:
 def _limits(ground: Ground, name: str) -> Any:
     stream = ground.registry.streams.get(name)
     return None if stream is None else (stream.max, stream.max_per_person)
-
-
-def _address(message: Recalled) -> Address | None:
-    """Of who claims to have written it."""
-    return next(iter(_parsed(message.names("from"))), None)
-
-
-def _recipients(message: Recalled) -> list[Address] | None:
-    """All of them, where they are still known by name."""
-    found = _parsed(message.names("recipients"))
-    return found if len(found) == message.total else None
-
-
-def _parsed(texts: Iterable[str]) -> list[Address]:
-    found = []
-    for text in texts:
-        try:
-            found.append(Address.parse(text))
-        except BadAddress:
-            continue
-    return found
