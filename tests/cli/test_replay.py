@@ -13,39 +13,23 @@ from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
 from smtpguard.config.documents import policy_documents
-from tests.cli.installing import install
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, Way, house
+from tests.cli.installing import change, lived_in
+from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
 
 LIST, MANY = "T000000000000001", "T000000000000002"
 """What was held: to the list's address, and to a third of its members, each with a message of their own."""
 
 
+async def both(home: House) -> None:
+    intake = home.intake()
+    await intake(home.transaction(RAMADAN), Way())
+    home.clock.pass_(days=3)
+    await intake(home.transaction(*MEMBERS[:30], Subject="SV: Beer", Message_ID="<2@example.com>"), Way())
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    install(tmp_path, KEY)
-    (tmp_path / "vocabularies").mkdir()
-    for name, data in DOCUMENTS.items():
-        (tmp_path / name).write_bytes(data)
-    for name in ("ramadan", "news"):
-        (tmp_path / f"{name}.csv").write_text("email\n")
-
-    async def work() -> None:
-        async with house(tmp_path, documents=policy_documents(tmp_path / "policy.yaml")) as home:
-            intake = home.intake()
-            await intake(home.transaction(RAMADAN), Way())
-            home.clock.pass_(days=3)
-            await intake(home.transaction(*MEMBERS[:30], Subject="SV: Beer", Message_ID="<2@example.com>"), Way())
-
-    asyncio.run(work())
-    return tmp_path
-
-
-def change(installed: Path, *pairs: tuple[str, str]) -> None:
-    text = POLICY
-    for old, new in pairs:
-        assert old in text
-        text = text.replace(old, new)
-    (installed / "policy.yaml").write_text(text)
+    return lived_in(tmp_path, both)
 
 
 def run(installed: Path, *args: str) -> Result:

@@ -16,8 +16,8 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main, replaypassed
 from smtpguard.config.documents import policy_documents
 from smtpguard.store.retention import Retention
-from tests.cli.installing import install
-from tests.guard.house import DOCUMENTS, KEY, MEMBERS, POLICY, RAMADAN, House, Way, house
+from tests.cli.installing import change, lived_in
+from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
 
 THEN = ("--since", "2026-03-01")
 COLLEAGUES = [f"colleague{n}@example.com" for n in range(12)]
@@ -43,27 +43,7 @@ async def a_day(home: House) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    install(tmp_path, KEY)
-    (tmp_path / "vocabularies").mkdir()
-    for name, data in DOCUMENTS.items():
-        (tmp_path / name).write_bytes(data)
-    for name in ("ramadan", "news"):
-        (tmp_path / f"{name}.csv").write_text("email\n")
-
-    async def work() -> None:
-        async with house(tmp_path, documents=policy_documents(tmp_path / "policy.yaml")) as home:
-            await a_day(home)
-
-    asyncio.run(work())
-    return tmp_path
-
-
-def change(installed: Path, *pairs: tuple[str, str], more: str = "") -> None:
-    text = POLICY
-    for old, new in pairs:
-        assert old in text
-        text = text.replace(old, new)
-    (installed / "policy.yaml").write_text(text + more)
+    return lived_in(tmp_path, a_day)
 
 
 def run(installed: Path, *args: str) -> Result:

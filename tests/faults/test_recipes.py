@@ -134,6 +134,21 @@ def private(folder: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+def proved_in(folder: Path) -> None:
+    """By somebody who has that folder alone, with what they wrote into it to be able to ask."""
+    settings = folder / "asked.yaml"
+    settings.write_text(
+        f'store: {{url: "sqlite:///{folder}/smtpguard.db"}}\nstate: {folder}\nsecret_file: {folder}/secret\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpguard", "-c", str(settings), "audit", "verify"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout[:21]) == (0, "The journal is whole:"), done
+
+
 def meanwhile(host: Host, recorder: Recorder, copy: Sequence[str]) -> tuple[str, str, str]:
     """One is held, and in the backup; then it is approved and sent, another is held and one is let go that was."""
     sent, undecided = host.held("sent@example.com"), host.held("waits@example.com")
@@ -207,18 +222,8 @@ def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, 
             host.ask(lambda store: store.checkpoint())
         host.type("\n".join([*copy.splitlines()[:2], line]))
     copied = host.backup / "monday"
-    settings = copied / "smtpguard.yaml"
-    settings.write_text(
-        f'store: {{url: "sqlite:///{copied}/smtpguard.db"}}\nstate: {copied}\nsecret_file: {copied}/secret\n'
-    )
     before = {path.name: path.read_bytes() for path in copied.iterdir() if path.is_file()}
-    done = subprocess.run(
-        [sys.executable, "-m", "smtpguard", "-c", str(settings), "audit", "verify"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert (done.returncode, done.stdout[:21]) == (0, "The journal is whole:"), done
+    proved_in(copied)
     assert (copied / "checkpoints").read_bytes() == before["checkpoints"]
 
 
@@ -236,16 +241,7 @@ def test_another_store(home: tuple[Host, Recorder], server: Any) -> None:
     assert "The journal is whole: " in host.type(begin)
     host.passes(recorder, "after@example.com")
     assert host.run("held", "list").stdout == "Nothing is held.\n"
-    old = host.lib / "until-today"
-    settings = old / "old.yaml"
-    settings.write_text(f'store: {{url: "sqlite:///{old}/smtpguard.db"}}\nstate: {old}\nsecret_file: {old}/secret\n')
-    proved = subprocess.run(
-        [sys.executable, "-m", "smtpguard", "-c", str(settings), "audit", "verify"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert (proved.returncode, proved.stdout[:21]) == (0, "The journal is whole:"), proved
+    proved_in(host.lib / "until-today")
 
 
 def test_a_new_secret(home: tuple[Host, Recorder]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from smtpguard.guard.mailings import Mailings, row
@@ -10,7 +13,7 @@ from smtpguard.guard.term import Term
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.verdict import Deferred, Disposition, Rejected, Relayed
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way
+from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house
 from tests.guard.office import Office
 
 UNAPPROVED = """
@@ -67,6 +70,17 @@ class Campaign:
     async def noted(self) -> None:
         """Outcomes are written with a later batch."""
         await self.home.store.record([])
+
+
+@asynccontextmanager
+async def approved(folder: Path, *, stages: str = "") -> AsyncIterator[Campaign]:
+    """Four had it before it was held; eight wait under one hold, and are approved."""
+    async with house(folder, documents=documents(stages=stages)) as home:
+        made = Campaign(home, copies=50)
+        await made.to_members(0, 12)
+        (entry,) = await home.store.holds()
+        await made.decide(entry.hold_id)
+        yield made
 
 
 def kinds(given: list[Disposition]) -> str:

@@ -16,17 +16,13 @@ from smtpguard.policy.approval import State as Held
 from smtpguard.policy.mailing import State
 from smtpguard.policy.staging import At
 from smtpguard.policy.verdict import Held as IsHeld
-from tests.guard.campaign import ANNA, EVA, Campaign, documents, kinds
-from tests.guard.house import MEMBERS, house
+from tests.guard.campaign import ANNA, EVA, Campaign, approved, kinds
+from tests.guard.house import MEMBERS
 
 
 @pytest.fixture
 async def staged(tmp_path: Path) -> AsyncIterator[Campaign]:
-    async with house(tmp_path, documents=documents(stages='{steps: [5, "20%", rest], pause: 30m}')) as home:
-        made = Campaign(home, copies=50)
-        await made.to_members(0, 12)
-        (entry,) = await home.store.holds()
-        await made.decide(entry.hold_id)
+    async with approved(tmp_path, stages='{steps: [5, "20%", rest], pause: 30m}') as made:
         yield made
 
 

@@ -21,8 +21,8 @@ from smtpguard.policy.mailing import State as MailingState
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.store.codec import INTENT
 from smtpguard.store.schema import outbox
-from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, documents, kinds
-from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
+from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
+from tests.guard.house import MEMBERS, RAMADAN, House, Way
 from tests.guard.office import BO, LATER, NO, ULF, Office
 
 REJECT = Choice.REJECT
@@ -303,11 +303,7 @@ async def test_of_an_approval_and_a_rejection_one_rejection_stops_it_whoever_is_
 @pytest.fixture
 async def spring(tmp_path: Path) -> AsyncIterator[Campaign]:
     """Four had it before it was held; eight wait under one hold, and are approved while all is frozen."""
-    async with house(tmp_path, documents=documents()) as home:
-        made = Campaign(home, copies=50)
-        await made.to_members(0, 12)
-        (entry,) = await home.store.holds()
-        await made.decide(entry.hold_id)
+    async with approved(tmp_path) as made:
         yield made
 
 
@@ -458,11 +454,7 @@ async def test_while_the_last_of_it_is_under_way_it_says_so(spring: Campaign) ->
 
 @pytest.fixture
 async def staged(tmp_path: Path) -> AsyncIterator[Campaign]:
-    async with house(tmp_path, documents=documents(stages='{steps: [5, "20%", rest], pause: 30m}')) as home:
-        made = Campaign(home, copies=50)
-        await made.to_members(0, 12)
-        (entry,) = await home.store.holds()
-        await made.decide(entry.hold_id)
+    async with approved(tmp_path, stages='{steps: [5, "20%", rest], pause: 30m}') as made:
         yield made
 
 
