@@ -48,7 +48,6 @@ NAME = "(log)"  # the cursor; no webhook is called so (config)
 POLL_SECONDS = 1.0
 LEASE_SECONDS = 60.0
 SCAN = 500  # lines at once
-BEHIND = 2_000  # entries passed over before the cursor is moved for their sake
 
 
 def tell(event: Event) -> None:
@@ -77,8 +76,10 @@ class Deeds:
     async def told(self) -> int:
         """Tell what there is; how many lines. Begins with what happens from now on. Raises LedgerError."""
         place = await self._cursors.at(NAME)
-        news, through = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
-        if not news and through - place.told < BEHIND:
+        news = await self._cursors.news(place.told, tuple(PEOPLES), SCAN)
+        if not news.entries:
+            if news.through > place.told:
+                await self._cursors.pass_over(NAME, place, news.through)
             return 0
         until = self._clock.now() + timedelta(seconds=LEASE_SECONDS)
         leased = await self._cursors.lease(NAME, until)
@@ -87,11 +88,11 @@ class Deeds:
         if leased.told != place.told:  # another delivery part was there meanwhile
             await self._cursors.settle(NAME, leased)
             return 0
-        for entry, clear in news:
+        for entry, clear in news.entries:
             with contextlib.suppress(Exception):  # a log that cannot be written keeps nothing from the next
                 self._tell(_event(entry, clear))
-        await self._cursors.settle(NAME, Place(told=through, lease=leased.lease))
-        return len(news)
+        await self._cursors.settle(NAME, Place(told=news.through, lease=leased.lease))
+        return len(news.entries)
 
 
 def _event(entry: Entry, clear: Clear | None) -> Event:

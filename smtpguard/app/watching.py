@@ -162,6 +162,13 @@ class Watching:
         numbers["smtpguard_freezes"] = {
             (selector.value,): sum(f.selector is selector for f in standing) for selector in Selector
         }
+        hooks = {
+            hook.known_as: waiting.hooks[hook.known_as]
+            for hook in self._settings.webhooks
+            if hook.known_as in waiting.hooks
+        }
+        numbers["smtpguard_webhook_lag_entries"] = {(name,): at.entries for name, at in hooks.items()}
+        numbers["smtpguard_webhook_lag_seconds"] = {(name,): _since(at.since, now) for name, at in hooks.items()}
         numbers["smtpguard_policy_info"] = {(waiting.policy_sha256,): 1}
         if self._under:
             numbers["smtpguard_policy_enforced"] = {(): int(self._enforced)}

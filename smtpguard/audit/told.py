@@ -1,9 +1,12 @@
-"""How far somebody outside was told what stands in the journal. Pure. Never here: the telling (observe), or the row (store)."""
+"""How far somebody outside was told what stands in the journal, and what comes next. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from smtpguard.audit.chain import Clear, Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +19,12 @@ class Place:
     failing_since: datetime | None = None
     next_at: datetime | None = None
     lease: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """``entries`` of the kinds asked for, in order: all that there are up to entry ``through``. ``end``: the journal's last entry."""
+
+    entries: Sequence[tuple[Entry, Clear | None]]
+    through: int
+    end: int

@@ -1,7 +1,4 @@
-"""How far each webhook was told what stands in the journal, as rows. Fits observe.webhooks.telling.Cursors.
-
-Never here: what is told, or when to try again.
-"""
+"""How far each webhook was told what stands in the journal, as rows. Fits observe.webhooks.telling.Cursors."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from sqlalchemy import Connection, insert, or_, select, update
 
 from smtpguard.audit.chain import Clear, Entry, instant, microseconds
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.told import Place
+from smtpguard.audit.told import News, Place
 from smtpguard.store import journal
 from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.schema import entry
@@ -21,7 +18,7 @@ from smtpguard.store.schema import hook as table
 from smtpguard.store.store import Store
 
 STRETCH = 50_000
-"""Entries that are looked through at once; more than a cursor may stay behind (observe)."""
+"""Entries that are looked through at once."""
 
 
 class Cursors:
@@ -35,13 +32,14 @@ class Cursors:
         found = await self._store.ask(lambda c: _find(c, name))
         return found if found is not None else await self._store.write(lambda batch: _begin(batch, name))
 
-    async def news(
-        self, after: int, kinds: Sequence[Kind], limit: int
-    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+    async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
         return await self._store.ask(lambda c: _news(c, after, kinds, limit))
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         return await self._store.history(id)
+
+    async def pass_over(self, name: str, place: Place, through: int) -> bool:
+        return await self._store.write(lambda batch: _pass_over(batch, name, place, through))
 
     async def lease(self, name: str, until: datetime) -> Place | None:
         return await self._store.write(lambda batch: _lease(batch, name, until))
@@ -71,16 +69,15 @@ def _begin(batch: Batch, name: str) -> Place:
     return Place(told=batch.head.seq)
 
 
-def _news(
-    connection: Connection, after: int, kinds: Sequence[Kind], limit: int
-) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
+def _news(connection: Connection, after: int, kinds: Sequence[Kind], limit: int) -> News:
     """Of verdicts those that hold, since there are so many others. Not more than a stretch at once, however long nobody looked: one
     long read would be in the way of mail, and never come to its end."""
-    end = min(read_head(connection).seq, after + STRETCH)
+    end = read_head(connection).seq
+    looked = min(end, after + STRETCH)
     query = (
         journal.ROWS.where(
             entry.c.seq > after,
-            entry.c.seq <= end,
+            entry.c.seq <= looked,
             entry.c.kind.in_([kind.value for kind in kinds]),
             or_(entry.c.kind != Kind.VERDICT.value, entry.c.body.contains('"action":"hold"', autoescape=True)),
         )
@@ -88,7 +85,13 @@ def _news(
         .limit(limit)
     )
     found = list(map(journal.pair, connection.execute(query)))
-    return found, found[-1][0].seq if len(found) == limit else max(end, after)
+    return News(entries=found, through=found[-1][0].seq if len(found) == limit else max(looked, after), end=end)
+
+
+def _pass_over(batch: Batch, name: str, place: Place, through: int) -> bool:
+    free = (table.c.name == name, table.c.lease == place.lease, table.c.leased_until <= batch.now_us)
+    moved = update(table).where(*free).values(told=through, attempts=0, failing_since=0, next_at=0)
+    return bool(batch.connection.execute(moved).rowcount)
 
 
 def _lease(batch: Batch, name: str, until: datetime) -> Place | None:

@@ -1,14 +1,13 @@
 """What operations watch: how much waits, and since when; and what is new in the journal, without a name of anybody.
 
 Every query walks along an index and ends after so many rows, however much there is: what is counted is counted to ``MOST``.
-Never here: what the numbers are called and who sees them (observe.metrics).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import orjson
@@ -20,7 +19,7 @@ from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import State
 from smtpguard.store.batch import read_freezes, read_head
 from smtpguard.store.outboxes import leasable
-from smtpguard.store.schema import entry, hold, outbox, underway
+from smtpguard.store.schema import entry, hold, hook, outbox, underway
 
 MOST = 10_000
 LONGEST_WAITING = 1000
@@ -29,11 +28,20 @@ _WAITING = and_(hold.c.state == State.WAITING.value, hold.c.lead.is_(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """Of the journal's entries so many were not looked at yet for a webhook, the first of them ``since`` then; None for none."""
+
+    entries: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """``entries``: the number of the journal's last one. ``holds`` that people have to decide on, the first since ``held_at``, those of
     them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that could be sent and that nobody is at work on,
     the first since ``due_at``; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
-    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``."""
+    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``. ``hooks``: by the name of
+    each webhook that was ever told anything."""
 
     entries: int
     policy_sha256: str
@@ -48,6 +56,7 @@ class Waiting:
     later: int
     relaying: int
     unsettled: int
+    hooks: Mapping[str, Behind] = field(default_factory=dict)
 
 
 def look(connection: Connection, now: datetime, *, near: timedelta, settled_within: timedelta) -> Waiting:
@@ -73,6 +82,7 @@ def look(connection: Connection, now: datetime, *, near: timedelta, settled_with
         ),
         relaying=relaying,
         unsettled=unsettled,
+        hooks=_hooks(connection, head.seq),
     )
 
 
@@ -135,6 +145,14 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
     query = select(func.count().filter(open_), func.count().filter(open_, some.c.at < before)).select_from(some)
     relaying, unsettled = connection.execute(query).one()
     return relaying, unsettled
+
+
+def _hooks(connection: Connection, end: int) -> dict[str, Behind]:
+    first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
+    return {
+        name: Behind(entries=max(0, end - told), since=_first(at))
+        for name, told, at in connection.execute(select(hook.c.name, hook.c.told, first))
+    }
 
 
 def _counted(connection: Connection, query: Select[bool]) -> int:

@@ -122,8 +122,7 @@ async def test_a_log_that_cannot_be_written_keeps_nothing_from_the_next(tmp_path
         assert told == ["a", "b"]
 
 
-async def test_mail_that_passes_moves_the_cursor_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deeds, "BEHIND", 3)
+async def test_mail_that_passes_moves_the_cursor(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         cursors = Cursors(home.store)
         following = Deeds(cursors, home.clock)

@@ -25,6 +25,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.shelf import index_path
 from smtpguard.observe.metrics.table import BY_NAME
 from smtpguard.policy.admission import Unavailable
+from smtpguard.store.hooks import Cursors
 from smtpguard.store.store import Store
 from tests.guard.house import Clock
 from tests.store.making import a_freeze
@@ -221,6 +222,26 @@ async def test_another_policy_is_followed(here: Here) -> None:
     assert here.told("policy_info", put.sha256) == 1
     assert here.told("policy_info", before) is None
     assert here.told("events_total", "policy") == 1
+
+
+async def test_how_far_each_webhook_is_behind(tmp_path: Path) -> None:
+    """Of those in the settings: of one that is gone from them nobody is to be called."""
+    webhooks = '[{url: "https://chat.example.com/secret", name: chat, secret_file: s, events: [freeze.set]}]'
+    async with installation(tmp_path, webhooks) as here:
+        cursors = Cursors(here.store)
+        place = await cursors.at("chat")
+        await cursors.at("gone")
+        await here.look()
+        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
+        await here.happens(Kind.FREEZE)
+        await here.happens(Kind.THAW)
+        here.clock.pass_(seconds=700)
+        await here.look()
+        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (2, 700)
+        assert here.told("webhook_lag_entries", "gone") is None
+        assert await cursors.pass_over("chat", place, place.told + 2)
+        await here.look()
+        assert (here.told("webhook_lag_entries", "chat"), here.told("webhook_lag_seconds", "chat")) == (0, 0)
 
 
 async def test_webhooks_are_known_by_their_names(tmp_path: Path) -> None:

@@ -334,30 +334,111 @@ async def test_who_lost_the_lease_moves_nothing(here: Here) -> None:
     assert await here.journalled() == []
 
 
-async def test_whoever_was_not_told_for_long_is_told_a_stretch_of_the_journal_at_a_time(
+async def copies(here: Here, n: int) -> None:
+    """Of one mailing, held one by one under the first of them."""
+    first = await here.held(reverse_path="bounce+lead@example.com", id="LEAD")
+    for k in range(n):
+        await here.held(reverse_path=f"bounce+{k}@example.com", id=f"COPY{k}")
+    last = await here.home.store.hold(f"COPY{n - 1}")
+    assert last is not None
+    assert last.lead == first
+
+
+async def all_of_it(here: Here) -> None:
+    """As the delivery part asks: again at once, while there was something."""
+    while await here.tell():
+        pass
+
+
+async def test_behind_hundreds_of_copies_of_a_mailing_a_hook_hears_of_everything_else(here: Here) -> None:
+    """More copies within one poll than are read at once; each of them is an entry that is nothing to tell."""
+    await copies(here, 500)
+    other = await here.held(body="Liquor", Message_ID="<2@example.com>")
+    await all_of_it(here)
+    assert [asked.json["data"]["hold"] for asked in here.to.asked] == ["LEAD", other]
+    later = await here.held(body="Bacon again", Message_ID="<3@example.com>")
+    await all_of_it(here)
+    assert [asked.json["data"]["hold"] for asked in here.to.asked] == ["LEAD", other, later]
+
+
+@pytest.mark.parametrize("crowd", [1, 49, 50, 51, 120])
+async def test_a_cursor_moves_over_whatever_is_nothing_to_tell(
+    here: Here, crowd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, of kinds that a hook asks for and of others; and a second teller goes on from there."""
+    monkeypatch.setattr(telling, "SCAN", 50)
+    await copies(here, crowd)
+    await here.tell()
+    at = here.home.clock.now()
+    for n in range(crowd):
+        await here.home.store.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
+        await here.home.store.record([Event(kind=Kind.LIST, id="news", at=at, data={"problem": None, "people": 2})])
+    assert await here.tell() == 0
+    end = (await here.home.store.entries(limit=10_000))[-1][0].seq
+    assert (await here.cursors.at("chat")).told == end
+    await here.held(body="Liquor", Message_ID="<2@example.com>")
+    assert await here.tell() == 1
+
+
+async def test_a_journal_that_nobody_read_for_long_is_read_a_stretch_at_a_time(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert rows.STRETCH >= telling.BEHIND, "or the cursor would never be moved over a stretch without news"
-    monkeypatch.setattr(telling, "BEHIND", 5)
     monkeypatch.setattr(rows, "STRETCH", 5)
     at = here.home.clock.now()
     for n in range(23):
         await here.home.store.record([Event(kind=Kind.OUTCOME, id=f"T{n}", at=at, data={"outcome": "relayed"})])
     await here.held()
-    took = [await here.tell() for _ in range(8)]
-    assert sum(took) == 1
-    assert took[:4] == [0, 0, 0, 0]
+    assert await here.tell() == 1
     assert here.to.types == ["message.held"]
 
 
-async def test_what_is_passed_over_moves_the_cursor_now_and_then(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtpguard.observe.webhooks.telling.BEHIND", 3)
-    before = (await here.cursors.at("chat")).told
-    for n in range(3):
-        await here.home.store.record([Event(kind=Kind.START, id=str(n), at=here.home.clock.now())])
-    await here.tell()
-    assert (await here.cursors.at("chat")).told == before + 3
-    assert here.to.asked == []
+async def test_a_cursor_that_somebody_leased_meanwhile_is_not_moved(here: Here) -> None:
+    """A node that is at work on an entry keeps its place, whatever another has read meanwhile."""
+    await here.held()
+    place = await here.cursors.at("chat")
+    leased = await here.cursors.lease("chat", here.home.clock.now() + timedelta(seconds=60))
+    assert leased is not None
+    assert not await here.cursors.pass_over("chat", place, place.told + 1)
+    assert not await here.cursors.pass_over("chat", leased, place.told + 1)
+    assert (await here.cursors.at("chat")).told == place.told
+    here.home.clock.pass_(seconds=61)
+    assert not await here.cursors.pass_over("chat", place, place.told + 1), "its lease is another one by now"
+    assert await here.tell() == 1
+
+
+async def test_of_an_entry_that_cannot_be_told_the_next_one_is_told(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of ours in one of them keeps a hook from nothing else; it is journalled as given up."""
+    await here.held()
+    await here.held(body="Liquor", Message_ID="<2@example.com>")
+    whole = telling.payload
+    broken = iter([True])
+
+    def payload(*given: Any) -> dict[str, Any]:
+        if next(broken, False):
+            raise KeyError("reach")
+        return whole(*given)
+
+    monkeypatch.setattr(telling, "payload", payload)
+    assert await here.tell() == 2
+    assert len(here.to.asked) == 1
+    assert [gone["problem"] for gone in await here.journalled()] == ["KeyError"]
+
+
+async def test_a_hook_that_is_behind_is_in_the_log(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+    """Now and then, with how far and since when."""
+    await here.held()
+    teller = here.teller(here.hook())
+    here.home.clock.pass_(seconds=telling.BEHIND_SECONDS + 1)
+    here.to.usual = does.FAILS
+    for _ in range(20):
+        await teller.tell(here.hook())
+        here.home.clock.pass_(seconds=10)
+    behind = [r.getMessage() for r in caplog.records if "behind" in r.getMessage()]
+    assert len(behind) == 1
+    assert behind[0].startswith("webhook chat is behind: ")
+    assert "since 2026-03-02 09:00:00+00:00" in behind[0]
 
 
 async def test_more_than_one_leases_worth(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

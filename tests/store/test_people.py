@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.told import Place
+from smtpguard.audit.told import News, Place
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.people import Account, Keys, Role, Scope, Session, Token, Turn
 from smtpguard.store.hooks import Cursors
@@ -168,13 +168,13 @@ async def test_a_cursor_begins_at_the_end_and_news_comes_after_it(store: Store) 
         (Kind.THAW, {}),
     ]:
         await store.record([Event(kind=kind, id="x", at=T0, data=data, private={"actor": ("omar",)})])
-    news, through = await cursors.news(start, kinds, 10)
-    assert [(e.kind, dict(e.data)) for e, _ in news] == [("freeze", {}), ("verdict", {"action": "hold"})]
-    assert news[0][1] == {"actor": ["omar"]}
-    assert through == start + 4
-    news, through = await cursors.news(start, kinds, 1)
-    assert (len(news), through) == (1, start + 1)
-    assert await cursors.news(through + 3, kinds, 1) == ([], through + 3)
+    news = await cursors.news(start, kinds, 10)
+    assert [(e.kind, dict(e.data)) for e, _ in news.entries] == [("freeze", {}), ("verdict", {"action": "hold"})]
+    assert news.entries[0][1] == {"actor": ["omar"]}
+    assert (news.through, news.end) == (start + 4, start + 4)
+    first = await cursors.news(start, kinds, 1)
+    assert (len(first.entries), first.through, first.end) == (1, start + 1, start + 4)
+    assert await cursors.news(start + 4, kinds, 1) == News(entries=[], through=start + 4, end=start + 4)
 
 
 async def test_a_cursor_is_leased_and_settled(store: Store, clock: Clock) -> None:

@@ -104,6 +104,8 @@ STORE = (
         ("relaying_unsettled", "", "Those of them that are in doubt, since they are older than 15 minutes, and not reported yet"),
         ("freezes", "selector", "Freezes that stand: all, list, sender, mailing, thread"),
         ("freezes_oldest_seconds", "", "How long the first of them has stood; 0 for none"),
+        ("webhook_lag_entries", "hook", "Entries of the journal that were not looked at yet for a webhook"),
+        ("webhook_lag_seconds", "hook", "How old the first of them is; 0 for none"),
         ("policy_enforced", "", "enforce: 0 where the policy observes only"),
     ),
     *_table(Kind.INFO, ("policy_info", "sha256", "The policy in force")),

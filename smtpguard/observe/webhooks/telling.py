@@ -16,19 +16,20 @@ from typing import Protocol
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.told import Place
+from smtpguard.audit.told import News, Place
 from smtpguard.observe.webhooks.payload import KINDS, Allowed, Told, Topic, payload, topic_of
-from smtpguard.observe.webhooks.sending import Sender
+from smtpguard.observe.webhooks.sending import Answered, Sender
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
+ERROR_SECONDS = 60.0  # after an error of ours
 LEASE_SECONDS = 120.0
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 3600.0
 GIVE_UP = timedelta(days=1)
-SCAN = 50  # entries told in one lease at most
-BEHIND = 10_000  # entries passed over before the cursor is moved for their sake
+SCAN = 200  # entries read at once
+BEHIND_SECONDS = 600.0  # old enough that the log says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +53,13 @@ class Cursors(Protocol):
     async def at(self, name: str) -> Place:
         """One that is not known yet stands at the journal's end, from now on."""
 
-    async def news(
-        self, after: int, kinds: Sequence[Kind], limit: int
-    ) -> tuple[Sequence[tuple[Entry, Clear | None]], int]:
-        """Entries of these kinds, in order, after that one; and up to which entry that is all there is."""
+    async def news(self, after: int, kinds: Sequence[Kind], limit: int) -> News:
+        """After that entry, at most so many."""
 
     async def history(self, id: str) -> Told: ...
+
+    async def pass_over(self, name: str, place: Place, through: int) -> bool:
+        """Move it there, since there is nothing to tell up to it. False: it is leased, or was since ``place`` was read."""
 
     async def lease(self, name: str, until: datetime) -> Place | None:
         """None while somebody else has it."""
@@ -73,11 +75,12 @@ class Clock(Protocol):
 
 
 class Teller:
-    """For all hooks of an installation. Raises nothing of a hook's; the store's errors go to whoever runs it."""
+    """For all hooks of an installation. ``tell`` raises the store's errors, and nothing of a hook's."""
 
     def __init__(self, hooks: Sequence[Hook], cursors: Cursors, sender: Sender, clock: Clock) -> None:
         self._hooks = tuple(hooks)
         self._cursors, self._sender, self._clock = cursors, sender, clock
+        self._said: dict[str, datetime] = {}  # when the log said of a hook that it is behind
 
     async def run(self, *, unreachable: Callable[[Exception], bool]) -> None:
         """For ever. ``unreachable``: whether an error is the store's being away, which is waited out."""
@@ -90,35 +93,40 @@ class Teller:
             try:
                 told = await self.tell(hook)
             except Exception as error:
-                if not unreachable(error):
-                    raise
+                if not unreachable(error):  # an error of ours must end neither mail nor the other hooks
+                    log.exception("webhook %s", hook.name)
+                    await asyncio.sleep(ERROR_SECONDS)
+                    continue
                 log.warning("webhook %s: the store does not answer: %s", hook.name, type(error).__name__)
                 told = 0
             if not told:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def tell(self, hook: Hook) -> int:
-        """What there is to tell it now; returns how many it took."""
+        """What there is to tell it now; returns how many entries it is through with."""
         place, now = await self._cursors.at(hook.name), self._clock.now()
         if place.next_at is not None and now < place.next_at:
             return 0
-        news, through = await self._cursors.news(place.told, hook.kinds, SCAN)
-        if not self._worth(hook, news) and through - place.told < BEHIND:
-            return 0
+        while not (wanted := self._wanted(hook, news := await self._cursors.news(place.told, hook.kinds, SCAN))):
+            if news.through > place.told:
+                if not await self._cursors.pass_over(hook.name, place, news.through):
+                    return 0
+                place = Place(told=news.through, lease=place.lease)
+            if news.through >= news.end:
+                return 0
+        self._say_how_far(hook, place, wanted[0][0], news, now)
         leased = await self._cursors.lease(hook.name, now + timedelta(seconds=LEASE_SECONDS))
         if leased is None:
             return 0
         if leased.told != place.told:  # somebody else was there meanwhile
             await self._cursors.settle(hook.name, leased)
             return 0
-        return await self._told(hook, leased, news, through)
+        return await self._told(hook, leased, wanted, news.through)
 
-    async def _told(self, hook: Hook, place: Place, news: Sequence[tuple[Entry, Clear | None]], through: int) -> int:
+    async def _told(self, hook: Hook, place: Place, wanted: Told, through: int) -> int:
         """One after the other, each settled before the next is sent."""
         taken = 0
-        for entry, clear in news:
-            if topic_of(entry) not in hook.topics:
-                continue
+        for entry, clear in wanted:
             place = await self._one(hook, place, entry, clear)
             if place.told < entry.seq:  # it was not taken, or the lease is lost
                 return taken
@@ -127,10 +135,7 @@ class Teller:
         return taken
 
     async def _one(self, hook: Hook, place: Place, entry: Entry, clear: Clear | None) -> Place:
-        history = await self._cursors.history(entry.id)
-        answered = await self._sender.send(
-            hook.url, hook.secret, payload(entry, clear, history, hook.allowed), self._clock.now()
-        )
+        answered = await self._sent(hook, entry, clear)
         now = self._clock.now()
         since = place.failing_since or now
         events: tuple[Event, ...] = ()
@@ -157,5 +162,30 @@ class Teller:
                 "attempts": place.attempts + 1}  # fmt: skip
         return Event(kind=Kind.WEBHOOK, id=entry.id, at=now, data=data)
 
-    def _worth(self, hook: Hook, news: Sequence[tuple[Entry, Clear | None]]) -> bool:
-        return any(topic_of(entry) in hook.topics for entry, _ in news)
+    async def _sent(self, hook: Hook, entry: Entry, clear: Clear | None) -> Answered:
+        """An entry that no payload can be made of is never told: the hook goes on with the next."""
+        history = await self._cursors.history(entry.id)
+        try:
+            told = payload(entry, clear, history, hook.allowed)
+        except Exception as error:
+            log.exception("webhook %s: entry %d of the journal cannot be told", hook.name, entry.seq)
+            return Answered(problem=type(error).__name__, gone=True)
+        return await self._sender.send(hook.url, hook.secret, told, self._clock.now())
+
+    def _wanted(self, hook: Hook, news: News) -> Told:
+        return [(entry, clear) for entry, clear in news.entries if topic_of(entry) in hook.topics]
+
+    def _say_how_far(self, hook: Hook, place: Place, first: Entry, news: News, now: datetime) -> None:
+        """In the log, now and then while it is behind."""
+        if (now - first.time).total_seconds() < BEHIND_SECONDS:
+            self._said.pop(hook.name, None)
+            return
+        said = self._said.get(hook.name)
+        if said is None or (now - said).total_seconds() >= BEHIND_SECONDS:
+            self._said[hook.name] = now
+            log.warning(
+                "webhook %s is behind: %d entries of the journal, since %s",
+                hook.name,
+                news.end - place.told,
+                first.time,
+            )
