@@ -29,11 +29,11 @@ ARROWS: dict[str, set[str]] = {
     # guard's services and what they speak of; what it asks of the record is in its ports, and its settings are app's to give
     "console": {"mail", "reading", "lists", "policy", "guard", "audit"},
     "demo": set(),  # speaks to the guard as its clients and people do
-    "processes": {"mail"},  # mail.reply, to refuse a connection
+    "processes": {"mail"},  # mail.reply and mail.client, to refuse a connection
 }
 # What stands at the top knows everybody: app, cli.
 NARROW = {
-    "processes": {"mail": {"reply"}},
+    "processes": {"mail": {"reply", "client"}},
     "store": {
         # freezing: which freeze keeps a hold from going; sending: how far a release is, which only the outbox knows
         "policy": {

@@ -36,7 +36,7 @@ class Milter(Part):
         line = await straight_line(settings, self._undo)
         self._watch, self._intake = line.watch, line.intake
         self._receptions = [
-            MilterReception(house(settings, each, line.hostname), line.intake, new_id=new_id, trust=settings.trust)
+            MilterReception(house(settings, each, line.hostname), line.intake, new_id=new_id)
             for each in settings.listen.milter
         ]
 
@@ -74,6 +74,7 @@ class Milter(Part):
 def house(settings: Settings, each: MilterListener, hostname: str) -> House:
     limits = settings.limits
     return House(
+        name=each.called,
         limits=Limits(
             recipients=limits.recipients,
             message_octets=limits.message_mb << 20,

@@ -84,6 +84,7 @@ def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
     """Raises CannotStart where certificate or key cannot be used."""
     limits = settings.limits
     return Listener(
+        name=each.called,
         host=each.address,
         port=each.port,
         hostname=hostname,

@@ -193,10 +193,14 @@ class Watching:
         def by(key: str) -> dict[tuple[str, ...], float]:
             return {(name,): number for name, number in tree[key].items()}
 
-        numbers = {
+        numbers: dict[str, Mapping[tuple[str, ...], float]] = {
             "smtpguard_connections": by("connections"),
             "smtpguard_connections_accepted_total": by("accepted"),
-            "smtpguard_connections_refused_total": by("refused"),
+            "smtpguard_connections_refused_total": {
+                (name, reason): number
+                for reason, key in (("limit", "refused"), ("client", "strangers"))
+                for name, number in tree[key].items()
+            },
             "smtpguard_part_processes": by("ready"),
             "smtpguard_part_deaths_total": by("deaths"),
         }

@@ -15,6 +15,7 @@ from pathlib import Path
 from smtpguard.app.certificates import server_context
 from smtpguard.app.files import CannotStart, exposed, parse_policy
 from smtpguard.config.documents import policy_documents
+from smtpguard.config.listeners import open_to_all
 from smtpguard.config.places import is_public
 from smtpguard.config.problem import Broken, Problem, Severity, ordered
 from smtpguard.config.settings import Settings, read_settings
@@ -265,8 +266,9 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _places(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Where it listens: one place, one listener, and none of them the relay's."""
+    """Where it listens: one place, one listener, none of them the relay's, and none of them everybody's."""
     listening = settings.listen
+    yield from open_to_all(document, listening, settings.trust)
     wanted: list[tuple[Place, str, int | None]] = [
         (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
     ]

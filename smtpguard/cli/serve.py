@@ -18,7 +18,10 @@ import structlog
 
 from smtpguard import __version__
 from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
+from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
+from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.admission import Busy, Full, Unavailable, Unusable
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
@@ -57,6 +60,7 @@ def command(context: Context, only: Sequence[str]) -> None:
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
+        _must_name_clients(context, settings, listeners)
         try:
             done = asyncio.run(_patiently(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell)))
         except (Full, Unavailable, Busy) as e:
@@ -109,6 +113,7 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
             port=each.port,
             implicit_tls=each.tls is not None and each.tls.mode == "implicit",
             proxy=each.proxy,
+            clients=each.admitted,
         )
         for each in settings.listen.smtp
         if "proxy" in kinds
@@ -118,6 +123,7 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
             part="milter",
             address=each.address,
             port=each.port or 0,
+            clients=each.admitted,
             unix=each.unix,
             mode=int(each.mode, 8),
             group=each.group,
@@ -138,6 +144,21 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
             each.close()
         raise CannotRun(str(e)) from None
     return opened
+
+
+def _must_name_clients(context: Context, settings: Settings, listeners: Sequence[Listener]) -> None:
+    """A socket counts by the address that it is bound to, whoever bound it. Raises Broken."""
+    problems = []
+    for each in listeners:
+        kind = "smtp" if each.part == "proxy" else "milter"
+        said: SmtpListener | MilterListener = getattr(settings.listen, kind)[each.index]
+        address = str(each.socket.getsockname()[0])
+        if said.lacks_clients(address):
+            bound = None if address == said.address else each.name
+            problems.append((kind, each.index, said, bound))
+    if problems:
+        document = load_yaml(context.config)
+        raise Broken([lacking(document, (k, n), said, settings.trust, bound) for k, n, said, bound in problems])
 
 
 def _web(settings: Settings, kinds: Sequence[str]) -> dict[str, str]:

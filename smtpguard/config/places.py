@@ -14,6 +14,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from smtpguard.config.problem import Invalid
 
 CREDENTIALS = "$CREDENTIALS_DIRECTORY"
+Network = IPv4Network | IPv6Network
+_MAPPED_BITS = 96
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:
@@ -39,12 +41,21 @@ def _networks(value: Any) -> Any:
     found = []
     for text in listed:
         try:
-            found.append(
+            network = (
                 text if isinstance(text, (IPv4Network, IPv6Network)) else ip_network(str(text).strip(), strict=False)
             )
         except ValueError:
             raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.0.0.0/8"') from None
+        found.append(_unmapped(network))
     return tuple(found)
+
+
+def _unmapped(network: Network) -> Network:
+    """IPv4 also where it is written mapped into IPv6 (RFC 4291 section 2.5.5.2), since a client's address is."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 def _host(value: Any) -> Any:
@@ -61,7 +72,7 @@ FilePath = Annotated[
     Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "description": "relative to this file"})
 ]
 Networks = Annotated[
-    tuple[IPv4Network | IPv6Network, ...],
+    tuple[Network, ...],
     BeforeValidator(_networks),
     WithJsonSchema({"type": "array", "items": {"type": "string"}, "description": "addresses or networks"}),
 ]

@@ -16,80 +16,16 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from smtpguard.config.delimiters import Delimiters
-from smtpguard.config.places import FilePath, Host, Networks, Port, is_this_machine
+from smtpguard.config.listeners import Listen
+from smtpguard.config.listeners import MilterListener as MilterListener
+from smtpguard.config.listeners import SmtpListener as SmtpListener
+from smtpguard.config.places import FilePath, Host, Networks, is_this_machine
 from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.web import Certificate as Certificate
 from smtpguard.config.web import Console, Metrics, Webhook, named_once
 from smtpguard.config.yaml import Document, load_yaml
-
-
-class ServerTls(Section):
-    """``required``: no mail before STARTTLS."""
-
-    certificate: FilePath
-    key: FilePath
-    mode: Literal["starttls", "implicit"] = "starttls"
-    required: bool = False
-
-
-class ServerAuth(Section):
-    """``required``: no mail before a login; ``without_tls``: passwords may come in clear."""
-
-    required: bool = True
-    without_tls: bool = False
-
-
-class SmtpListener(Section):
-    """``senders_verified``: the MTA in front has checked who may use which From. ``auth``: mail clients log in here, at the
-    relay. ``proxy``: every connection comes from a trusted proxy and begins with a PROXY header."""
-
-    address: Host = "127.0.0.1"
-    port: Port = 10025
-    tls: ServerTls | None = None
-    senders_verified: bool = False
-    auth: ServerAuth | None = None
-    proxy: bool = False
-
-    @model_validator(mode="after")
-    def _can_log_in(self) -> SmtpListener:
-        if self.auth is not None and self.tls is None and not self.auth.without_tls:
-            raise Invalid("nobody could log in: this listener has no TLS", "tls, or auth: {without_tls: true}")
-        return self
-
-
-def _permissions(value: Any) -> Any:
-    """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a number, and means the same digits."""
-    text = str(value).zfill(4) if not isinstance(value, bool) else ""
-    if not re.fullmatch("0[0-7]{3}", text):
-        raise Invalid(f'"{value}" is no mode of a file', 'octal digits, like "0660"')
-    return text
-
-
-class MilterListener(Section):
-    """Either ``address`` and ``port``, or ``unix``, whose ``mode`` and ``group`` say who may be our MTA.
-    ``senders_verified``: the MTA has checked who may use which From."""
-
-    address: Host = "127.0.0.1"
-    port: Port | None = None
-    unix: FilePath | None = None
-    mode: Annotated[str, BeforeValidator(_permissions)] = "0660"
-    group: str | None = Field(default=None, min_length=1)
-    senders_verified: bool = False
-
-    @model_validator(mode="after")
-    def _one_place(self) -> MilterListener:
-        if (self.port is None) == (self.unix is None):
-            raise Invalid("a milter listens in one place", "address and port, or unix")
-        if self.unix is None and self.model_fields_set & {"mode", "group"}:
-            raise Invalid("mode and group are a Unix socket's", "unix")
-        return self
-
-
-class Listen(Section):
-    smtp: list[SmtpListener] = Field(default=[SmtpListener()], title="listeners")
-    milter: list[MilterListener] = Field(default=[], title="listeners")
 
 
 class RelayAuth(Section):
@@ -281,9 +217,6 @@ class Settings(Section):
     def _front(self) -> Settings:
         if any(each.proxy for each in self.listen.smtp) and not self.trust:
             raise Invalid("a listener says proxy: true, and trust names no proxy", "trust: the proxy's address")
-        afar = [each.address for each in self.listen.milter if each.unix is None and not is_this_machine(each.address)]
-        if afar and not self.trust:
-            raise Invalid(f"a milter listens on {afar[0]}, and trust names no MTA", "trust: the MTA's address")
         relay = self.relay
         in_clear = relay.tls == "none" and not relay.clients_without_tls and not is_this_machine(relay.host)
         if in_clear and any(each.auth for each in self.listen.smtp):

@@ -16,12 +16,18 @@ from smtpguard.mail.address import Address
 class Session:
     """The client, as far as it is known. ``client_ip`` is textual; ``auth_user`` is who AUTH or a trusted peer proved.
 
-    ``senders_verified``: the listener is set up so that the MTA in front has checked who may use which From.
+    ``peer`` is who connected, where a peer that is trusted told of another client; "" where it is the client itself.
+    ``listener``: the name of the listener that it came through. ``ident``: what the peer calls the message (XFORWARD IDENT, or
+    the queue id of a milter's MTA). ``senders_verified``: the listener is set up so that the MTA in front has checked who may use
+    which From.
     """
 
     client_ip: str = "127.0.0.1"
     client_name: str = ""
+    peer: str = ""
+    listener: str = ""
     helo: str = ""
+    ident: str = ""
     auth_user: str | None = None
     tls: bool = False
     esmtp: bool = True

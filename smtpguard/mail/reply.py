@@ -122,6 +122,7 @@ LINE_TOO_LONG = Reply.of(500, "5.5.2", "Line too long")
 TOO_BIG = Reply.of(552, "5.3.4", "Message size exceeds the fixed limit")
 HEADER_TOO_BIG = Reply.of(552, "5.3.4", "The header of the message is too big")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")
+NOT_A_CLIENT = Reply.of(554, "5.7.1", "This server takes mail from its own clients only")
 LOOP = Reply.of(554, "5.4.6", "Too many hops: the message loops")
 NEEDS_SMTPUTF8 = Reply.of(553, "5.6.7", "Address needs SMTPUTF8")
 

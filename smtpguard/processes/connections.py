@@ -5,12 +5,11 @@ Pure bookkeeping. Never here: sockets, or the reply to one too many.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from smtpguard.mail.client import Network, client_address, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,13 +21,8 @@ class Limits:
     trusted: Sequence[Network] = ()
 
     def trusts(self, client: str) -> bool:
-        try:
-            address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(client.partition("%")[0])
-        except ValueError:  # a client on a Unix socket
-            return True
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.trusted)
+        """An MTA on a Unix socket has no address."""
+        return client_address(client) is None or within(client, self.trusted)
 
 
 @dataclass(slots=True)

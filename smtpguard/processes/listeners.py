@@ -16,6 +16,8 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smtpguard.mail.client import Network, within
+
 _FIRST_FD = 3
 _WILDCARDS = frozenset({"", "0.0.0.0", "::", "*"})
 BACKLOG = 1024
@@ -29,6 +31,7 @@ class CannotListen(Exception):
 class Listener:
     """``index`` is its place in the settings' ``listen.smtp``, or in ``listen.milter``: ``part`` says which, and who takes its
     connections. ``implicit_tls``: a refusal in clear would be no SMTP there. ``proxy``: who connects is a proxy, and says for whom.
+    ``clients``: who may connect, None for everybody.
     ``made``: the inode of a Unix socket that we made. ``given``: by a manager, who keeps it open when we close it."""
 
     index: int
@@ -36,12 +39,17 @@ class Listener:
     part: str = "proxy"
     implicit_tls: bool = False
     proxy: bool = False
+    clients: Sequence[Network] | None = None
     made: int | None = None
     given: bool = False
 
     @property
     def name(self) -> str:
         return _name_of(self.socket)
+
+    def admits(self, client: str) -> bool:
+        """``client``: an address; "" for one that has none, or whose nobody knows."""
+        return self.clients is None or within(client, self.clients)
 
     @property
     def in_clear(self) -> bool:
@@ -67,6 +75,7 @@ class Wanted:
     part: str = "proxy"
     implicit_tls: bool = False
     proxy: bool = False
+    clients: Sequence[Network] | None = None
     unix: Path | None = None
     mode: int = 0o660
     group: str | None = None
@@ -110,6 +119,7 @@ def open_all(wanted: Sequence[Wanted], given: Iterable[socket.socket] = ()) -> l
                 part=want.part,
                 implicit_tls=want.implicit_tls,
                 proxy=want.proxy,
+                clients=want.clients,
                 made=made,
                 given=is_given,
             )

@@ -29,10 +29,11 @@ class Said:
 
 @dataclass(slots=True, kw_only=True)
 class Numbers:
-    """``accepted`` and ``refused`` by the listener's name, ``deaths`` by the kind of part."""
+    """``accepted``, ``refused`` (at the limits) and ``strangers`` (not admitted) by the listener's name, ``deaths`` by the kind of part."""
 
     accepted: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    strangers: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     _ended: Counter[str] = field(default_factory=Counter)  # counts of processes that are no more
     _living: dict[str, Mapping[str, int]] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Numbers:
             "connections": {name: connections.get(name, 0) for name in names},
             "accepted": {name: self.accepted[name] for name in names},
             "refused": {name: self.refused[name] for name in names},
+            "strangers": {name: self.strangers[name] for name in names},
             "ready": dict(ready),
             "deaths": {part: self.deaths[part] for part in ready},
             "counts": dict(counts),

@@ -27,10 +27,12 @@ class BadHeader(Exception):
 
 
 class Header:
-    """Feed it what arrives. ``client``: None until it is complete, then an address, or "" where it names nobody."""
+    """Feed it what arrives. ``client``: None until it is complete, then an address, or "" where it names nobody. ``local``: since the
+    proxy speaks for itself, as its checks do (LOCAL)."""
 
     def __init__(self) -> None:
         self.client: str | None = None
+        self.local = False
         self._held = b""
 
     def feed(self, data: bytes) -> int:
@@ -41,7 +43,11 @@ class Header:
         if end is None:
             return len(data)
         header = self._held[:end]
-        self.client = _line(header) if header.startswith(_LINE) else _binary(header)
+        if header.startswith(_LINE):
+            self.client = _line(header)
+        else:
+            self.client = _binary(header)
+            self.local = header[12] & 0xF == _LOCAL
         return end - before
 
     def _end(self) -> int | None:

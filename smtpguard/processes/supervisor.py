@@ -20,13 +20,14 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from smtpguard.mail import reply
+from smtpguard.mail.client import client_address
 from smtpguard.processes.child import Child, Offered, Timing
 from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Numbers, Said
-from smtpguard.processes.refusal import refuse, refuse_backlog
+from smtpguard.processes.refusal import Strangers, refuse, refuse_backlog
 from smtpguard.processes.reloads import Reloads
 
 _log = structlog.get_logger("smtpguard.supervisor")
@@ -59,6 +60,7 @@ class Supervisor:
         self._listeners = listeners
         self._connections = Connections(limits)
         self._introductions = Introductions(self._introduced)
+        self._strangers = Strangers()
         self._notifier = notifier
         self._reloads = Reloads(reload, begins=notifier.reloading, over=self._announce)
         self._children = [
@@ -115,9 +117,12 @@ class Supervisor:
                 self._listen(listener.part, False)
                 self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, listener.part, True)
                 return
+            peer = str(address[0]) if isinstance(address, tuple) else ""
             # An MTA with a milter speaks for all its clients: it is not counted as one.
-            client = str(address[0]) if isinstance(address, tuple) and listener.part == "proxy" else ""
-            if not listener.proxy:
+            client = peer if listener.part == "proxy" else ""
+            if not listener.proxy and not listener.admits(peer):
+                self._refuse_stranger(connection, listener, peer)
+            elif not listener.proxy:
                 self._admit(Offered(connection=connection, listener=listener, client=client))
             elif not self._connections.limits.trusts(client):
                 _log.warning("not from a trusted proxy", peer=client, listener=listener.name)
@@ -129,6 +134,13 @@ class Supervisor:
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
         """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
+        own = arrival.header.local
+        if not arrival.listener.admits(arrival.peer if own else client):
+            if own:  # its check sees that we are here; nobody was turned away
+                self._strangers.refuse(arrival.connection, arrival.listener)
+            else:
+                self._refuse_stranger(arrival.connection, arrival.listener, client)
+            return
         self._admit(
             Offered(
                 connection=arrival.connection,
@@ -145,6 +157,11 @@ class Supervisor:
             self._hand_over(None, offered)
         else:
             self._homeless.append((None, offered))
+
+    def _refuse_stranger(self, connection: socket.socket, listener: Listener, client: str) -> None:
+        self._numbers.strangers[listener.name] += 1
+        address = client_address(client)
+        self._strangers.turn_away(connection, listener, str(address) if address is not None else "")
 
     def _turn_away(self, connection: socket.socket, listener: Listener) -> None:
         self._refused += 1
@@ -270,6 +287,7 @@ class Supervisor:
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
             self._tell_numbers()
+            self._strangers.look(now)
             if self._refused:
                 _log.warning("too many connections", refused=self._refused, connections=len(self._connections))
                 self._refused = 0
@@ -312,6 +330,7 @@ class Supervisor:
         for listener in self._listeners:
             refuse_backlog(listener)
         self._introductions.close()
+        self._strangers.close()
         for child in self._children:
             child.stop(self._timing.grace_seconds)
         if not any(child.running for child in self._children):

@@ -20,9 +20,10 @@ from smtpguard.wire.proxy import Passage
 
 
 class Client(Protocol):
-    """The connection that the commands came on."""
+    """The connection that the commands came on. ``peer_ip``: whose it is; ``client_ip``: for whom it speaks (XCLIENT)."""
 
     client_ip: str
+    peer_ip: str
     trusted: bool
     tls: bool
     in_data: bool

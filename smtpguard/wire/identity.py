@@ -41,10 +41,14 @@ class Identity:
             said = {**self._told, **self._forwarded}
             address = client_address(said.get("ADDR", "").upper().removeprefix("IPV6:"))
             ip = str(address or self._client.client_ip)
+            peer = self._client.peer_ip
             self._session = Session(
                 client_ip=ip,
                 client_name=said.get("NAME", ""),
+                peer=peer if peer != ip else "",
+                listener=self._listener.name,
                 helo=said.get("HELO") or self.helo,
+                ident=self.ident,
                 auth_user=self.user,
                 tls=self._client.tls,
                 esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else self.extended,

@@ -54,8 +54,10 @@ class ServerAuth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``trust``: peers that may use XFORWARD and XCLIENT and are not counted per client. ``spool``: a folder for what is large."""
+    """``name``: as the settings call it. ``trust``: peers that may use XFORWARD and XCLIENT and are not counted per client.
+    ``spool``: a folder for what is large."""
 
+    name: str = ""
     host: str = "127.0.0.1"
     port: int = 10025
     hostname: str = "localhost"

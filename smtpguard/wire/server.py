@@ -88,7 +88,7 @@ class Dialog(SMTP):
         asyncio.StreamReaderProtocol.__init__(self, self.incoming, self._cb_client_connected, loop=self.loop)
         self.session = self.envelope = self.transport = self._handler_coroutine = None
         self.deadline = math.inf
-        self.client_ip = ""
+        self.client_ip = self.peer_ip = ""
         self.trusted = False
         self.tls = False
         self.in_data = False
@@ -111,6 +111,7 @@ class Dialog(SMTP):
         self.client_ip = str((client_address(peer[0]) if isinstance(peer, tuple) else None) or "")
         if self._told:
             self.client_ip = self._told
+        self.peer_ip = self.client_ip
         self.trusted = self._told != "" and within(self.client_ip, self._desk.listener.trust)
         super().connection_made(transport)
         task = cast(asyncio.Task[None], self._handler_coroutine)

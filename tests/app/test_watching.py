@@ -257,6 +257,7 @@ TREE = {
     "connections": {"127.0.0.1:10025": 3},
     "accepted": {"127.0.0.1:10025": 40},
     "refused": {"127.0.0.1:10025": 2},
+    "strangers": {"127.0.0.1:10025": 7},
     "ready": {"proxy": 2, "metrics": 1},
     "deaths": {"proxy": 1, "metrics": 0},
     "counts": {"undecided store": 5},
@@ -270,7 +271,8 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
     where = "127.0.0.1:10025"
     assert (here.told("connections", where), here.told("connections_limit")) == (3, 2000)
     assert here.told("connections_accepted_total", where) == 40
-    assert here.told("connections_refused_total", where) == 2
+    assert here.told("connections_refused_total", where, "limit") == 2
+    assert here.told("connections_refused_total", where, "client") == 7
     assert (here.told("part_processes", "proxy"), here.told("part_deaths_total", "proxy")) == (2, 1)
     assert (here.told("undecided_total", "store"), here.told("undecided_total", "busy")) == (5, 0)
     assert (here.told("relay_up"), here.told("relay_tried_seconds")) == (0, 10)
@@ -279,7 +281,7 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
 
 
 async def test_a_tree_without_mail_has_no_word_on_it(here: Here) -> None:
-    alone = {"connections": {}, "accepted": {}, "refused": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
+    alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
              "counts": {}, "found": {}}  # fmt: skip
     here.watching.told(alone)
     for name in ("connections_limit", "relay_up", "undecided_total"):

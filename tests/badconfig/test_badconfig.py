@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.config.problem import Broken, Problem
+from smtpguard.config.listeners import open_to_all
+from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import settings_of
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.parse import parse
@@ -25,8 +26,9 @@ VOCABULARIES = {
 def problems(file: Path) -> tuple[Problem, ...]:
     try:
         if file.name.startswith("settings-"):
-            settings_of(load_yaml(file.read_bytes(), file.name), Path("/etc/smtpguard"), {})
-            return ()
+            document = load_yaml(file.read_bytes(), file.name)
+            settings = settings_of(document, Path("/etc/smtpguard"), {})
+            return ordered(open_to_all(document, settings.listen, settings.trust))
         return parse({"policy.yaml": file.read_bytes(), **VOCABULARIES}, where=file.name).warnings
     except Broken as e:
         return e.problems

@@ -43,8 +43,8 @@ class Fronted:
         certificate = "certificate: ../cert.pem, key: ../key.pem"
         listen = [
             f"{{address: 127.0.0.1, port: {guard.port}}}",
-            f"{{address: 127.0.0.1, port: {self.clear}, proxy: true}}",
-            f"{{address: 127.0.0.1, port: {self.tls}, proxy: true, tls: {{{certificate}, mode: implicit}}}}",
+            f"{{address: 127.0.0.1, port: {self.clear}, proxy: true, clients: [127.0.0.0/8]}}",
+            f"{{address: 127.0.0.1, port: {self.tls}, proxy: true, clients: [127.0.0.0/8], tls: {{{certificate}, mode: implicit}}}}",
         ]
         lines = [line for line in guard.config.read_text().splitlines() if not line.startswith("listen:")]
         guard.config.write_text("\n".join([*lines, f"listen: {{smtp: [{', '.join(listen)}]}}", ""]))

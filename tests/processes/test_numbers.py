@@ -60,7 +60,8 @@ def test_every_listener_and_part_is_told_of_from_the_first_on() -> None:
     numbers.accepted["gone:25"] += 1
     told = numbers.told({"smtp:25": 0}, ["smtp:25"], {"proxy": 0})
     assert told == {
-        "connections": {"smtp:25": 0}, "accepted": {"smtp:25": 0}, "refused": {"smtp:25": 0}, "ready": {"proxy": 0},
+        "connections": {"smtp:25": 0}, "accepted": {"smtp:25": 0}, "refused": {"smtp:25": 0},
+        "strangers": {"smtp:25": 0}, "ready": {"proxy": 0},
         "deaths": {"proxy": 0}, "counts": {}, "found": {},
     }  # fmt: skip
 

@@ -128,7 +128,10 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     shows = str(options.pop("shows", ""))
     proxy = bool(options.pop("proxy", False))
     introduction.SECONDS = float(str(options.pop("proxy_seconds", introduction.SECONDS)))
-    wanted = [Wanted(address="127.0.0.1", port=port, proxy=proxy) for port in ports]
+    clients = [ip_network(text) for text in options.pop("clients")] if "clients" in options else None  # type: ignore[attr-defined]
+    part = str(options.pop("part", "proxy"))
+    address = str(options.pop("address", "127.0.0.1"))
+    wanted = [Wanted(address=address, port=port, proxy=proxy, clients=clients, part=part) for port in ports]
     if "unix" in options:
         wanted.append(Wanted(part="milter", unix=Path(str(options.pop("unix")))))
     listeners = open_all(wanted, inherited())

@@ -154,3 +154,22 @@ async def test_who_logged_in_before_is_forgotten(tmp_path: Path) -> None:
         await told(client, "XCLIENT ADDR=192.0.2.7")
         assert (await client.ask("MAIL FROM:<anna@example.com>")).startswith("530 5.7.0 Authentication required")
         assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("235")
+
+
+async def test_which_listener_and_which_peer_it_came_through(tmp_path: Path) -> None:
+    """Whoever a trusted peer speaks for, who connected is known; and how the peer calls the message."""
+    async with proxied(tmp_path, trust=HERE, name="inside") as world:
+        client = await world.connect()
+        await session(world, client)
+        plain = world.seen[-1].session
+        assert (plain.listener, plain.peer, plain.client_ip, plain.ident) == ("inside", "", "127.0.0.1", "")
+        await told(client, "XFORWARD ADDR=192.0.2.9 IDENT=4bXyz")
+        await client.send(b"x\r\n")
+        forwarded = world.seen[-1].session
+        assert (forwarded.peer, forwarded.client_ip, forwarded.ident) == ("127.0.0.1", "192.0.2.9", "4bXyz")
+        await client.send(b"x\r\n")
+        assert world.seen[-1].session.ident == "", "it was of one message"
+        await told(client, "XCLIENT ADDR=192.0.2.7")
+        await session(world, client)
+        other = world.seen[-1].session
+        assert (other.listener, other.peer, other.client_ip) == ("inside", "127.0.0.1", "192.0.2.7")

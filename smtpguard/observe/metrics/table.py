@@ -126,7 +126,11 @@ TREE = (
     *_table(
         Kind.COUNTER,
         ("connections_accepted_total", "listener", "Connections that were given to a part"),
-        ("connections_refused_total", "listener", "Connections that were refused at the limits: 421"),
+        (
+            "connections_refused_total",
+            "listener reason",
+            "Connections that were refused: limit (too many, 421), client (not among the listener's clients, 554)",
+        ),
     ),
     *_table(Kind.GAUGE, ("part_processes", "part", "Processes of a part that are ready")),
     *_table(

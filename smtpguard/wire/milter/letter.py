@@ -29,10 +29,11 @@ MOST_MACROS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
-    """What the settings say of everybody who comes this way."""
+    """What the settings say of everybody who comes this way. ``name``: the listener's."""
 
     limits: Limits
     spool: Path
+    name: str = ""
     hostname: str = "localhost"
     expanders: tuple[Network, ...] = ()
     senders_verified: bool = False
@@ -80,9 +81,11 @@ def _bare(name: bytes) -> bytes:
 class Client:
     """Who is at the other end of the MTA."""
 
-    def __init__(self) -> None:
+    def __init__(self, mta: str = "") -> None:
+        """``mta``: the address of the MTA, "" on a Unix socket."""
         self.known = Known()
         self.helo = ""
+        self._mta = mta
         self._connect = Connect(b"", Family.UNKNOWN)
 
     def connected(self, connect: Connect) -> None:
@@ -98,7 +101,10 @@ class Client:
         return Session(
             client_ip=ip,
             client_name="" if name.startswith("[") or name == "unknown" else name,
+            peer=self._mta if self._mta != ip else "",
+            listener=house.name,
             helo=self.helo,
+            ident=self.known.get(b"i"),
             auth_user=self.known.get(b"auth_authen") or None,
             tls=bool(self.known.get(b"tls_version")),
             senders_verified=house.senders_verified,

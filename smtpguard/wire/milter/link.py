@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from smtpguard.mail.client import client_address
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.milter.acceptance import Acceptance
@@ -68,7 +69,7 @@ class Desk(Protocol):
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
 
-    def arrived(self, link: Link, peer: str | None) -> bool: ...
+    def arrived(self, link: Link) -> bool: ...
     def parted(self, link: Link) -> None: ...
     async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None: ...
 
@@ -81,6 +82,7 @@ class Link(asyncio.Protocol):
         self._house = desk.house
         self._decoder = commands()
         self._conversation = Conversation()
+        self._mta = ""
         self._client = Client()
         self._letter: Letter | None = None
         self._transport: asyncio.Transport | None = None
@@ -93,12 +95,12 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        peer: str | None = None
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            peer = str(transport.get_extra_info("peername")[0])
-        if not self._desk.arrived(self, peer):
+            self._mta = str(client_address(str(transport.get_extra_info("peername")[0])) or "")
+        self._client = Client(self._mta)
+        if not self._desk.arrived(self):
             self._transport.close()
         self._wait()
 
@@ -193,7 +195,7 @@ class Link(asyncio.Protocol):
 
     def _new_client(self) -> None:
         self._drop()
-        self._client = Client()
+        self._client = Client(self._mta)
 
     def _drop(self) -> None:
         self._close_letter()

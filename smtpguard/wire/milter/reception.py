@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable
 
 from smtpguard.mail import reply
-from smtpguard.mail.client import Network, client_address, within
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.milter.acceptance import Acceptance
@@ -28,8 +27,7 @@ LOOK_SECONDS = 5.0
 
 
 class MilterReception:
-    """Every connection of MTAs to one listener. To be made and used in one event loop. ``trust``: who may come over the network;
-    a Unix socket's permissions, and loopback, say it for themselves."""
+    """Every connection of MTAs to one listener. To be made and used in one event loop."""
 
     def __init__(
         self,
@@ -37,14 +35,12 @@ class MilterReception:
         admit: Admit,
         *,
         new_id: Callable[[], str],
-        trust: tuple[Network, ...] = (),
         patience: Patience | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
         self.patience = patience or Patience()
         self.loop = asyncio.get_running_loop()
-        self._trust = trust
         self._links: dict[Link, Callable[[], None] | None] = {}
         self._deciding = 0
         self._quiet = asyncio.Event()
@@ -66,12 +62,8 @@ class MilterReception:
         else:  # it came and went meanwhile
             over()
 
-    def arrived(self, link: Link, peer: str | None) -> bool:
-        """Whether it is let in. ``peer``: its address, None on a Unix socket."""
-        address = client_address(peer) if peer is not None else None
-        if address is not None and not address.is_loopback and not within(str(address), self._trust):
-            log.warning("a milter connection from %s, which trust does not name: closed", address)
-            return False
+    def arrived(self, link: Link) -> bool:
+        """Whether it is let in."""
         if self._stopping:
             return False
         self._links[link] = None

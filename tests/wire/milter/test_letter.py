@@ -171,6 +171,15 @@ class TestSession:
         assert not session(here).tls
         assert session(here, Macros(b"M", ((b"{auth_authen}", b""),))).auth_user is None
 
+    def test_where_it_came_in(self) -> None:
+        here = Connect(b"x", Family.INET, 1, b"192.0.2.1")
+        client = Client("192.0.2.25")
+        client.connected(here)
+        client.known.learn(Macros(b"M", ((b"i", b"4bXyz"),)))
+        made = client.session(House(limits=Limits(), spool=Path("/nowhere"), name="postfix"))
+        assert (made.listener, made.peer, made.client_ip, made.ident) == ("postfix", "192.0.2.25", "192.0.2.1", "4bXyz")
+        assert session(here).peer == ""
+
     def test_what_the_settings_say(self) -> None:
         here = Connect(b"x", Family.INET, 1, b"192.0.2.1")
         made = session(here, senders_verified=True, expanders=(ip_network("192.0.2.0/30"),))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import tracemalloc
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,8 @@ import pytest
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
-from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
-from smtpguard.wire.milter.letter import House
-from smtpguard.wire.milter.link import Link
 from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply
-from smtpguard.wire.milter.reception import MilterReception
 from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, pass_on, served
 from tests.wire.proxied import until
 
@@ -224,23 +219,3 @@ class TestComingAndGoing:
         assert each < 60_000, f"{each:,.0f} octets for both ends"
         assert len(asyncio.all_tasks()) < 20, "no task runs for one that is silent"
         assert (await connected[-1].send(MAIL)).accepted
-
-
-@pytest.mark.parametrize(
-    ("peer", "trust", "let_in"),
-    [
-        (None, "", True), ("127.0.0.1", "", True), ("::1", "", True), ("192.0.2.1", "", False),
-        ("192.0.2.1", "192.0.2.0/24", True), ("::ffff:192.0.2.1", "192.0.2.0/24", True), ("198.51.100.1", "192.0.2.0/24", False),
-    ],
-)  # fmt: skip
-async def test_who_may_be_our_mta(
-    tmp_path: Path, peer: str | None, trust: str, let_in: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    networks = (ip_network(trust),) if trust else ()
-    house = House(limits=Limits(), spool=tmp_path)
-    reception = MilterReception(house, always(Held(hold_id="H")), new_id=lambda: "1", trust=networks)
-    link = Link(reception)
-    assert reception.arrived(link, peer) is let_in
-    assert ("which trust does not name" in caplog.text) is not let_in
-    reception.parted(link)
-    await reception.stop(0)

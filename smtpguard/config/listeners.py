@@ -1,0 +1,198 @@
+"""Where mail comes in, as the settings say it: each listener's place, and who may connect to it.
+
+A listener relays for whoever may connect, and a relay that knows the guard takes from it what it would take from no stranger. So a
+listener that other machines reach names its clients or asks for a login; one on loopback is for this machine where it says
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from smtpguard.config.places import FilePath, Host, Network, Networks, Port, is_this_machine
+from smtpguard.config.problem import Invalid, Problem
+from smtpguard.config.validation import Section
+from smtpguard.config.yaml import Document
+
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?\Z")
+
+
+def _name(text: str) -> str:
+    if not _NAME.match(text):
+        raise Invalid(f'"{text}" is no name of a listener', "letters, digits, hyphens, dots and underscores")
+    return text
+
+
+def _somebody(networks: tuple[Network, ...] | None) -> tuple[Network, ...] | None:
+    if networks == ():
+        raise Invalid("clients names nobody, so nobody could connect", "addresses or networks, or no such key")
+    return networks
+
+
+ListenerName = Annotated[str, AfterValidator(_name)]
+Clients = Annotated[Networks | None, AfterValidator(_somebody)]
+
+
+class ServerTls(Section):
+    """``required``: no mail before STARTTLS."""
+
+    certificate: FilePath
+    key: FilePath
+    mode: Literal["starttls", "implicit"] = "starttls"
+    required: bool = False
+
+
+class ServerAuth(Section):
+    """``required``: no mail before a login; ``without_tls``: passwords may come in clear."""
+
+    required: bool = True
+    without_tls: bool = False
+
+
+class SmtpListener(Section):
+    """``name``: as rules and the journal call it. ``clients``: who may connect. ``senders_verified``: the MTA in front has checked
+    who may use which From. ``auth``: mail clients log in here, at the relay. ``proxy``: every connection comes from a trusted proxy
+    and begins with a PROXY header."""
+
+    address: Host = "127.0.0.1"
+    port: Port = 10025
+    name: ListenerName | None = None
+    clients: Clients = None
+    tls: ServerTls | None = None
+    senders_verified: bool = False
+    auth: ServerAuth | None = None
+    proxy: bool = False
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> SmtpListener:
+        if self.auth is not None and self.tls is None and not self.auth.without_tls:
+            raise Invalid("nobody could log in: this listener has no TLS", "tls, or auth: {without_tls: true}")
+        return self
+
+    @property
+    def called(self) -> str:
+        """Its name, or where it listens."""
+        return self.name or place(self.address, self.port)
+
+    @property
+    def admitted(self) -> tuple[Network, ...] | None:
+        """Who may connect; None: everybody, since no mail is taken before a login."""
+        if self.clients is not None:
+            return self.clients
+        return None if self.auth is not None and self.auth.required else LOOPBACK
+
+    def lacks_clients(self, bound: str | None = None) -> bool:
+        """Whether other machines reach it, and it says neither who may connect nor that they log in. ``bound``: the address that its
+        socket has, where a service manager has bound it."""
+        near = is_this_machine(bound or self.address) and not self.proxy
+        return not near and self.clients is None and self.admitted is not None
+
+
+def _permissions(value: Any) -> Any:
+    """Octal digits, with or without quotes: YAML 1.2 reads 0660 as a number, and means the same digits."""
+    text = str(value).zfill(4) if not isinstance(value, bool) else ""
+    if not re.fullmatch("0[0-7]{3}", text):
+        raise Invalid(f'"{value}" is no mode of a file', 'octal digits, like "0660"')
+    return text
+
+
+class MilterListener(Section):
+    """Either ``address`` and ``port``, with the MTAs that may connect (``clients``), or ``unix``, whose ``mode`` and ``group`` say who
+    may be our MTA. ``senders_verified``: the MTA has checked who may use which From."""
+
+    address: Host = "127.0.0.1"
+    port: Port | None = None
+    name: ListenerName | None = None
+    clients: Clients = None
+    unix: FilePath | None = None
+    mode: Annotated[str, BeforeValidator(_permissions)] = "0660"
+    group: str | None = Field(default=None, min_length=1)
+    senders_verified: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> MilterListener:
+        if (self.port is None) == (self.unix is None):
+            raise Invalid("a milter listens in one place", "address and port, or unix")
+        if self.unix is None and self.model_fields_set & {"mode", "group"}:
+            raise Invalid("mode and group are a Unix socket's", "unix")
+        if self.unix is not None and self.clients is not None:
+            raise Invalid("clients have addresses, and a Unix socket has none", "mode and group")
+        return self
+
+    @property
+    def called(self) -> str:
+        """Its name, or where it listens."""
+        return self.name or (str(self.unix) if self.unix is not None else place(self.address, self.port or 0))
+
+    @property
+    def admitted(self) -> tuple[Network, ...] | None:
+        """Which MTAs may connect; None on a Unix socket, whose permissions say it."""
+        return None if self.unix is not None else self.clients if self.clients is not None else LOOPBACK
+
+    def lacks_clients(self, bound: str | None = None) -> bool:
+        """As of an SMTP listener."""
+        return self.unix is None and self.clients is None and not is_this_machine(bound or self.address)
+
+
+class Listen(Section):
+    smtp: list[SmtpListener] = Field(default=[SmtpListener()], title="listeners")
+    milter: list[MilterListener] = Field(default=[], title="listeners")
+
+    def each(self) -> Iterator[tuple[str, int, SmtpListener | MilterListener]]:
+        """Every listener with its place in the file: ``smtp`` or ``milter``, and which one there."""
+        yield from (("smtp", n, listener) for n, listener in enumerate(self.smtp))
+        yield from (("milter", n, listener) for n, listener in enumerate(self.milter))
+
+
+def place(address: str, port: int) -> str:
+    """``127.0.0.1:25`` or ``[::]:25``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def open_to_all(document: Document, listen: Listen, trust: Iterable[Network]) -> Iterator[Problem]:
+    """The listeners that other machines reach and that say neither who may connect nor that they log in."""
+    for kind, n, listener in listen.each():
+        if listener.lacks_clients():
+            yield lacking(document, (kind, n), listener, trust)
+
+
+def lacking(
+    document: Document,
+    at: tuple[str, int],
+    listener: SmtpListener | MilterListener,
+    trust: Iterable[Network],
+    bound: str | None = None,
+) -> Problem:
+    """What one of them lacks, with the line to write. ``at``: its place, as ``Listen.each`` has it. ``trust``: whom the settings
+    trust, who are probably the clients. ``bound``: the place that a service manager has bound it to."""
+    proxied = isinstance(listener, SmtpListener) and listener.proxy
+    trusted = [] if proxied else [network_text(network) for network in trust]  # behind a proxy, that is the proxy
+    if bound is not None:
+        reached = f"systemd has bound {listener.called} to {bound}, so other machines reach it"
+    else:
+        reached = (
+            f"{listener.called} takes what a proxy passes on" if proxied else f"other machines reach {listener.called}"
+        )
+    if isinstance(listener, MilterListener):
+        text = f"{reached}, and it does not say which MTAs may connect"
+    else:
+        text = f"{reached}, and it says neither who may send there nor that they log in"
+    if trusted:
+        text += "; trust alone lets nobody in"
+    line = f"clients: [{', '.join(json.dumps(text) for text in trusted or ['192.0.2.0/24'])}]"
+    line += "" if trusted else " with your own networks"
+    if isinstance(listener, SmtpListener):
+        line += ", or auth: {required: true}" if listener.auth is not None else ", or auth: {}"
+    return document.problem(("listen", *at), text, line)
+
+
+def network_text(network: Network) -> str:
+    """As people write it: one address without its length."""
+    return str(network.network_address) if network.num_addresses == 1 else str(network)

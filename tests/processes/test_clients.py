@@ -1,0 +1,123 @@
+"""Who may connect to a listener: everybody else is told 554 by the real supervisor, and its parts never hear of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from smtpguard.mail import reply
+from tests.processes.test_introduction import heard, through
+from tests.processes.test_proxyline import binary
+from tests.processes.tree import PATIENCE, Grow
+
+NOT_A_CLIENT = reply.NOT_A_CLIENT.wire()
+
+
+def at(port: int, source: str, host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection((host, port), timeout=PATIENCE, source_address=(source, 0))
+
+
+def test_a_stranger_is_told_554_and_may_say_quit(grow: Grow) -> None:
+    tree = grow(["proxy"], clients=["127.0.0.1"])
+    tree.until("READY=1")
+    with at(tree.port, "127.0.0.1") as sock:
+        assert sock.recv(100).startswith(b"220")
+    with at(tree.port, "127.0.0.2") as sock, sock.makefile("rb") as lines:
+        assert lines.readline() == NOT_A_CLIENT
+        sock.sendall(b"EHLO stranger.example\r\nQUIT\r\n")
+        assert lines.readline() == reply.BAD_SEQUENCE.wire()
+        assert lines.readline() == reply.BYE.wire()
+        assert lines.readline() == b""
+    with at(tree.port, "127.0.0.2") as sock:
+        sock.sendall(b"x" * 5000)  # no command, and no end of one
+        assert heard(sock).startswith(NOT_A_CLIENT)
+
+
+def test_ipv4_is_ipv4_where_it_is_mapped(grow: Grow) -> None:
+    """At a socket of both families the kernel says ::ffff:127.0.0.1."""
+    tree = grow(["proxy"], clients=["127.0.0.1"], address="::")
+    tree.until("READY=1")
+    with at(tree.port, "127.0.0.1") as sock:
+        assert sock.recv(100).startswith(b"220")
+    for source, host in (("127.0.0.2", "127.0.0.1"), ("::1", "::1")):
+        with at(tree.port, source, host) as sock:
+            assert sock.recv(100) == NOT_A_CLIENT
+
+
+def v1(client: str) -> bytes:
+    return f"PROXY TCP4 {client} 192.0.2.8 56324 25\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "admitted"),
+    [
+        (v1("192.0.2.7"), True), (v1("192.0.2.9"), False), (v1("127.0.0.1"), False), (b"PROXY UNKNOWN\r\n", False),
+        (binary("192.0.2.7"), True), (binary("::ffff:192.0.2.7"), True), (binary("2001:db8::7"), False),
+        (binary("192.0.2.7", command=0x20), False),
+    ],
+)  # fmt: skip
+def test_behind_a_proxy_it_is_the_address_that_it_names(grow: Grow, header: bytes, admitted: bool) -> None:
+    """And not the proxy's, which is admitted where it speaks for itself alone (LOCAL)."""
+    tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", clients=["192.0.2.7"])
+    tree.until("READY=1")
+    with through(tree, header) as sock:
+        assert sock.recv(100).startswith(b"220 for" if admitted else NOT_A_CLIENT)
+
+
+def test_a_proxy_that_is_a_client_speaks_for_itself(grow: Grow) -> None:
+    tree = grow(["proxy"], proxy=True, trust="127.0.0.0/8", clients=["127.0.0.1"])
+    tree.until("READY=1")
+    with through(tree, binary("192.0.2.7", command=0x20)) as sock:
+        assert sock.recv(100).startswith(b"220 for")
+    with through(tree, b"PROXY UNKNOWN\r\n") as sock:
+        assert sock.recv(100) == NOT_A_CLIENT
+
+
+def test_they_are_counted_and_summed_in_the_log(grow: Grow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_NUMBERS", str(tmp_path / "numbers"))
+    tree = grow(["proxy", "shows"], shows="shows", clients=["127.0.0.1"])
+    tree.until("READY=1")
+    began = time.monotonic()
+    for source in ["127.0.0.2"] * 300 + ["127.0.0.3"] * 2:
+        with at(tree.port, source) as sock:
+            assert sock.recv(100) == NOT_A_CLIENT
+    name = f"127.0.0.1:{tree.port}"
+    until(lambda: numbers(tmp_path).get("strangers") == {name: 302})
+    assert numbers(tmp_path)["refused"] == {name: 0}
+    tree.process.terminate()
+    assert tree.wait() == 0
+    assert tree.process.stdout is not None
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", tree.process.stdout.read())
+    lines = [line for line in plain.splitlines() if "strangers refused" in line]
+    assert 1 <= len(lines) <= 2 + (time.monotonic() - began) // 60, "one a minute, and one at the end"
+    assert sum(int(re.findall(r"refused=(\d+)", line)[0]) for line in lines) == 302
+    assert "127.0.0.2 (" in lines[0]
+
+
+def test_a_milter_closes_without_a_word(grow: Grow, tmp_path: Path) -> None:
+    tree = grow(["milter", "proxy"], part="milter", clients=["127.0.0.1"])
+    tree.until("READY=1")
+    with at(tree.port, "127.0.0.2") as sock:
+        assert heard(sock) == b""
+    with at(tree.port, "127.0.0.1") as sock:
+        assert sock.recv(100).startswith(b"220")
+
+
+def numbers(folder: Path) -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / "numbers").read_text())
+    return {}
+
+
+def until(so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
