@@ -92,6 +92,7 @@ def _printable(sentence: str) -> bytes:
 OK = Reply.of(250, "2.0.0", "Ok")
 BYE = Reply.of(221, "2.0.0", "Bye")
 START_TLS = Reply.of(220, "2.0.0", "Ready to start TLS")
+SENDER_OK = Reply.of(250, "2.1.0", "Ok")
 RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient ok")
 CANNOT_VERIFY = Reply.of(252, "2.1.5", "Cannot verify, send some mail and see")
 HELP = Reply.of(214, "2.0.0", "See RFC 5321")

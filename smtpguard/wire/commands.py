@@ -212,7 +212,7 @@ class Commands:
             here=self._listener.here,
         )
         pipeline.deadline = self._desk.monotonic() + self._limits.transaction_seconds
-        pipeline.ask(mail)
+        pipeline.say(reply.SENDER_OK)
 
     def _rcpt(self, argument: bytes) -> Awaitable[None] | None:
         pipeline = self.pipeline

@@ -1,9 +1,8 @@
 """What one client's commands come to before they are answered: the mail transaction that they make up (RFC 5321 section 3.3), and
 the replies that wait (RFC 2920 section 3).
 
-MAIL and RCPT are not answered at once: they wait until nothing more has come in, or an answer is needed, and are then asked of
-the relay together; replies leave in the order of the commands all the same. Never here: what a command does and when it may come
-(commands), or the transaction at the relay (proxy).
+RCPTs are not answered at once: they wait until nothing more has come in, or an answer is needed, and are then asked of the
+relay together; replies leave in the order of the commands all the same.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from smtpguard.wire.proxy import Ask, Passage
 class Pipeline:
     """``out``: replies not yet written, None for what the relay is yet to say. ``asks``: what it is yet to be asked.
 
-    ``mail``: of the transaction, accepted or not yet answered; ``recipients``: those that were accepted; ``passage``: to the
+    ``mail``: of the transaction; ``recipients``: those that were accepted; ``passage``: to the
     relay; ``deadline``: until when it must be complete.
     """
 
@@ -61,8 +60,6 @@ class Pipeline:
         else:
             answered = zip(asks, answers, strict=True)
             self.out = [self._answered(*next(answered)) if said is None else said for said in self.out]
-        if self.mail is None:
-            self.reset()
 
     def fail(self, *, in_command: bool) -> None:
         """An error of ours: a 451 for all it struck, and no word of it. ``in_command``: for the one that is being done, too."""
@@ -90,11 +87,6 @@ class Pipeline:
             self.passage.park()
 
     def _answered(self, ask: Ask, answer: Reply) -> Reply:
-        if isinstance(ask, Envelope):
-            if not answer.positive:
-                self.mail = None
-        elif answer.positive:
-            if self.mail is None:
-                return reply.BAD_SEQUENCE  # whatever the relay thinks of a recipient without a reverse-path
+        if answer.positive:
             self.recipients.append(ask[0])
         return answer

@@ -1,10 +1,13 @@
 """The passage of one transaction through us to the relay, cut-through (RFC 5321 section 3.3, RFC 2920, XFORWARD).
 
-MAIL and RCPT are asked of the relay as they come, several in one go where the client sent several, and its answers are the
-client's. The relay connection is taken when the first of them is asked. It may go missing before the content is sent: the
-relay closed it, or a client that dawdles lost its right to it. Then what was accepted is asked again on another one; if any
-answer is not what the client saw, the passage is broken, and all that is left is to try again later.
-Never here: the client's side (server), or whether a message may go on (guard).
+MAIL is answered by us. The relay connection is taken when the first RCPT comes, so that a client without recipients holds
+none; MAIL goes before that RCPT, in one write where the relay offers PIPELINING. RCPTs are asked as they come, several in
+one go where the client sent several, and the relay's answers are the client's. A MAIL that the relay refuses is every
+recipient's refusal, in the relay's words.
+
+The connection may go missing before the content is sent: the relay closed it, or the client was waited for and others
+needed it. Then MAIL and the accepted RCPTs are asked again on another one; if any answer is not what the client saw, the
+passage is broken, and the client is told to try again later.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ from smtpguard.wire.grammar import mail_line, rcpt_line
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.xforward import xforward
 
-Ask = Envelope | tuple[Recipient, bytes]
-"""MAIL, as an envelope without recipients, or RCPT, as a recipient with the path to send."""
+Ask = tuple[Recipient, bytes]
+"""RCPT: a recipient with the path to send."""
 
 
 class Lines(Protocol):
@@ -51,30 +54,35 @@ class Passage:
         self._here = here
         self.broken: Reply | None = None
         """Why nothing more can come of it."""
+        self.refused: Reply | None = None
+        """The relay's refusal of MAIL, as it is said to each recipient."""
         self.content: Arrived | None = None
         self._pool, self._session, self._mail, self._ident, self._gone = pool, session, mail, ident, gone
         self._connection: RelayConnection | None = None
         self._accepted: list[tuple[Ask, Reply]] = []
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
-        """The relay's replies; where there is no relay to be had, a 451 each. MAIL comes first, and once. An address of the
-        guard's own is accepted here."""
-        ours = [not isinstance(ask, Envelope) and self._here(ask[0].address) for ask in asks]
+        """The relay's replies to RCPTs; where there is no relay to be had, a 451 each. An address of the guard's own is
+        accepted here."""
+        ours = [self._here(recipient.address) for recipient, _ in asks]
         if any(ours):
             others = [ask for ask, own in zip(asks, ours, strict=True) if not own]
             said = iter(await self.ask(others) if others else ())
             return [reply.RECIPIENT_OK if own else next(said) for own in ours]
-        if self.broken is None:
+        if self.broken is None and self.refused is None:
             try:
                 return await self._ask(asks, fresh=False)
             except RelayUnavailable as unavailable:
                 self.broken = unavailable.reply
             except Lost:
                 try:
-                    return await self._ask(asks, fresh=True)
+                    if self.broken is None:
+                        return await self._ask(asks, fresh=True)
                 except Lost as lost:
                     self.broken = lost.reply
-        return [self.broken] * len(asks)
+        answer = self.broken or self.refused
+        assert answer is not None
+        return [answer] * len(asks)
 
     def park(self) -> None:
         """Let others have the connection while the client is waited for. What was accepted is asked again when needed."""
@@ -114,6 +122,8 @@ class Passage:
             raise Lost(self.broken)
         if self._connection is None or fresh:
             await self._ask((), fresh=fresh)
+            if self.refused is not None:
+                return self.refused
         assert self._connection is not None
         return await self._connection.data(self._octets(prepend), stands)
 
@@ -124,22 +134,23 @@ class Passage:
             yield from self.content.pieces()
 
     async def _ask(self, asks: Sequence[Ask], *, fresh: bool) -> list[Reply]:
-        """Raises Lost. On a connection that knows nothing of this transaction yet, all that was accepted goes before."""
+        """Raises Lost. On a connection that knows nothing of this transaction yet, MAIL and all RCPTs that were accepted go
+        before."""
         connection = self._connection
-        before: tuple[bytes, ...] = ()
+        head: tuple[bytes, ...] = ()
         again: list[tuple[Ask, Reply]] = []
         if connection is None or fresh:
             self.close()
             connection = self._connection = await self._pool.acquire(fresh=fresh)
             again = self._accepted
             self._check_offer(connection.extensions, [*(ask for ask, _ in again), *asks])
-            before = _xforward(self._session, connection.extensions.get("XFORWARD"), self._ident)
-        lines = list(before)
-        for ask in (*(ask for ask, _ in again), *asks) if again else asks:
-            if isinstance(ask, Envelope):
-                lines.append(mail_line(ask, connection.extensions))
-            else:
-                lines.append(rcpt_line(ask[0], connection.extensions, ask[1]))
+            head = (
+                *_xforward(self._session, connection.extensions.get("XFORWARD"), self._ident),
+                mail_line(self._mail, connection.extensions),
+            )
+        lines = list(head)
+        for recipient, path in (*(ask for ask, _ in again), *asks) if again else asks:
+            lines.append(rcpt_line(recipient, connection.extensions, path))
         try:
             replies = await connection.pipeline(lines)
             for said in replies:
@@ -149,7 +160,9 @@ class Passage:
             self._pool.discard(connection)
             self._connection = None
             raise
-        at = len(before)
+        at = len(head)
+        if at and not replies[at - 1].positive:
+            return self._refuse(replies[at - 1], asks)
         for _, seen in again:
             if replies[at].code != seen.code:
                 self._break()
@@ -161,13 +174,23 @@ class Passage:
                 self._accepted.append((ask, said))
         return replies
 
+    def _refuse(self, said: Reply, asks: Sequence[Ask]) -> list[Reply]:
+        """The relay refuses MAIL. That is news for a client none of whose recipients was accepted yet."""
+        if self._accepted:
+            self._break()
+        if said.code == 552:  # to a RCPT it would mean 452, to be tried again (RFC 5321 section 4.5.3.1.10)
+            said = Reply(554, said.lines)
+        self.refused = said
+        self.close()
+        return [said] * len(asks)
+
     def _check_offer(self, offered: Mapping[str, str], asks: Sequence[Ask]) -> None:
         """What the client was offered and uses, the relay must still offer."""
         mail = self._mail
         if (
             (mail.smtputf8 and "SMTPUTF8" not in offered)
             or (mail.body is Body.EIGHTBITMIME and "8BITMIME" not in offered)
-            or ("DSN" not in offered and any(_uses_dsn(ask) for ask in asks))
+            or ("DSN" not in offered and (mail.ret or mail.envid or any(r.notify or r.orcpt for r, _ in asks)))
         ):
             self._break()
 
@@ -175,12 +198,6 @@ class Passage:
         self.broken = reply.RELAY_LOST
         self.close()
         raise Lost(self.broken)
-
-
-def _uses_dsn(ask: Ask) -> bool:
-    if isinstance(ask, Envelope):
-        return ask.ret is not None or ask.envid is not None
-    return ask[0].notify is not None or ask[0].orcpt is not None
 
 
 @lru_cache(maxsize=256)

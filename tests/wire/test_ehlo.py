@@ -75,7 +75,8 @@ async def test_what_was_not_offered_is_refused(tmp_path: Path) -> None:
         assert (await client.ask("MAIL FROM:<a@example.com> SIZE=101")).startswith("552 5.3.4")
         assert (await client.ask("MAIL FROM:<a@example.com> BODY=7BIT SIZE=100 AUTH=<>")).startswith("250")
         assert (await client.ask("RCPT TO:<b@example.net> NOTIFY=NEVER")).startswith("555 5.5.4")
-        assert world.relay.commands[1:] == [b"MAIL FROM:<a@example.com> SIZE=100"]
+        assert (await client.ask("RCPT TO:<b@example.net>")).startswith("250")
+        assert world.relay.commands[1:] == [b"MAIL FROM:<a@example.com> SIZE=100", b"RCPT TO:<b@example.net>"]
 
 
 async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ async def test_ehlo_while_no_relay_was_ever_reached(tmp_path: Path) -> None:
         plain = await world.connect(greeted=False)
         await plain.hear()
         assert (await plain.ask("HELO x.example")).startswith("250")
-        assert (await plain.ask("MAIL FROM:<a@example.com>")).startswith("451 4.4.1")
+        assert (await plain.ask("MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")).startswith("451 4.4.1")
         await relay.start()
         client = await world.connect()
         assert (await client.send(b"x\r\n")).startswith("250")
@@ -104,4 +105,4 @@ async def test_ehlo_while_the_relay_is_down_offers_what_it_offered(tmp_path: Pat
         await relay.stop()
         client = await world.connect()
         assert await client.ask("EHLO client.example") == offered
-        assert (await client.ask("MAIL FROM:<a@example.com> SMTPUTF8")).startswith("451 4.4.1")
+        assert (await client.ask("MAIL FROM:<a@example.com> SMTPUTF8", "RCPT TO:<b@x.example>")).startswith("451 4.4.1")

@@ -48,8 +48,8 @@ async def test_what_is_given_up_is_reset_there(tmp_path: Path) -> None:
         client = await world.connect()
         await client.ask(f"AUTH PLAIN {plain()}")
         assert (await client.send(b"x\r\n")).startswith("451")
-        assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("250")
-        assert (await client.ask("RSET", "MAIL FROM:<b@example.com>")).startswith("250")
+        assert (await client.ask("MAIL FROM:<a@example.com>", "RCPT TO:<c@example.net>")).startswith("250")
+        assert (await client.ask("RSET", "MAIL FROM:<b@example.com>", "RCPT TO:<c@example.net>")).startswith("250")
         said = [line for line in relay.verbs() if line in ("MAIL", "RSET")]
         assert said == ["MAIL", "RSET", "MAIL", "RSET", "MAIL"]
 
@@ -93,7 +93,7 @@ async def test_lost_in_a_transaction_is_a_451_and_then_421(point: str, tmp_path:
 async def test_a_reset_that_is_refused_is_the_end(tmp_path: Path) -> None:
     async with submission(tmp_path) as world:
         client = await world.connect()
-        await client.ask(f"AUTH PLAIN {plain()}", "MAIL FROM:<a@example.com>")
+        await client.ask(f"AUTH PLAIN {plain()}", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>")
         world.relay.on("RSET", "451 4.3.0 No")
         assert (await client.ask("RSET")).startswith("250")
         assert (await client.hear_end()).startswith(b"421 4.4.2")

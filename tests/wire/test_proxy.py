@@ -14,7 +14,7 @@ from smtpguard.policy.verdict import Deferred, Disposition, Held, Relayed
 from smtpguard.wire.listener import Limits
 from tests.script import BLOCK, DOT, DROP, RESET, STALL
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
-from tests.wire.proxied import pass_on, proxied, until
+from tests.wire.proxied import Proxied, pass_on, proxied, until
 
 HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")
 
@@ -26,7 +26,8 @@ async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
     relay.on(DOT, "250 2.6.0 <1@relay> Queued as 77")
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
-        assert await client.ask(HEAD[0]) == "250 2.0.0 Ok"
+        assert await client.ask(HEAD[0]) == "250 2.1.0 Ok"
+        assert relay.verbs() == ["EHLO"], "it is asked with the first recipient"
         assert await client.ask("RCPT TO:<no@example.net>") == "550 5.1.1 No such user"
         assert await client.ask("RCPT TO:<full@example.net>") == "452-4.2.2 Mailbox full\n452 sorry"
         assert (await client.ask("DATA")).startswith("554 5.5.1")
@@ -37,15 +38,66 @@ async def test_the_relays_answers_are_the_clients(tmp_path: Path) -> None:
         assert [str(a) for a in world.seen[0].envelope.addresses] == ["bob@example.net"]
 
 
-async def test_a_refused_mail_is_no_transaction(tmp_path: Path) -> None:
+async def test_a_refused_mail_is_each_recipients_refusal(tmp_path: Path) -> None:
+    """Also where the relay says 250 to a RCPT behind it; and the relay is asked once."""
     relay = ScriptedRelay()
     relay.on("MAIL", "550 5.7.1 Not you", times=1)
     relay.on("RCPT", "250 Why not", times=1)
     async with proxied(tmp_path, relay=relay) as world:
         client = await world.connect()
-        client.say(b"".join(line.encode() + b"\r\n" for line in (*HEAD, "DATA")))
-        assert [(await client.hear())[:9] for _ in range(3)] == ["550 5.7.1", "503 5.5.1", "503 5.5.1"]
+        client.say(b"".join(line.encode() + b"\r\n" for line in (*HEAD, "RCPT TO:<c@example.net>", "DATA")))
+        said = [(await client.hear())[:9] for _ in range(4)]
+        assert said == ["250 2.1.0", "550 5.7.1", "550 5.7.1", "554 5.5.1"]
+        assert await client.ask("RCPT TO:<d@example.net>") == "550 5.7.1 Not you"
+        assert relay.verbs().count("MAIL") == 1
+        await client.ask("RSET")
         assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_a_message_that_is_too_large_for_the_relay_is_not_tried_for_days(tmp_path: Path) -> None:
+    """To a RCPT 552 would mean 452 (RFC 5321 section 4.5.3.1.10)."""
+    relay = ScriptedRelay()
+    relay.on("MAIL", "552 5.3.4 Too large", times=1)
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        assert await client.ask(*HEAD) == "554 5.3.4 Too large"
+
+
+async def test_mail_and_the_first_recipient_are_one_round_trip(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("MAIL", [STALL, "250 2.1.0 Ok"])
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.ask(HEAD[0])
+        client.say(HEAD[1].encode() + b"\r\n")
+        await relay.saw(b"MAIL")
+        relay.resume()
+        assert (await client.hear()).startswith("250")
+        assert relay.verbs() == ["EHLO", "MAIL", "RCPT"]
+
+
+async def test_who_has_no_recipients_yet_holds_no_connection(tmp_path: Path) -> None:
+    async with proxied(tmp_path, target={"connections": 1}) as world:
+        idle = [await world.connect() for _ in range(5)]
+        for client in idle:
+            await client.ask(HEAD[0])
+        assert (await (await world.connect()).send(b"x\r\n")).startswith("250")
+        assert relay_sees(world) == [b"MAIL FROM:<anna@example.com>"]
+
+
+def relay_sees(world: Proxied) -> list[bytes]:
+    return [line for line in world.relay.commands if line.startswith(b"MAIL")]
+
+
+async def test_mail_refused_on_the_second_connection_is_another_answer(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        relay.drop_all()
+        relay.on("MAIL", "550 5.7.1 Not you")
+        assert (await client.ask("RCPT TO:<c@example.net>")).startswith("451 4.4.2")
+        assert (await client.ask("DATA")).startswith("451 4.4.2")
 
 
 async def test_what_comes_together_goes_on_together(tmp_path: Path) -> None:
@@ -89,8 +141,8 @@ async def test_the_relay_is_down(tmp_path: Path) -> None:
     async with proxied(tmp_path, relay=relay, target={"wait_seconds": 0.5, "down_seconds": 0}) as world:
         client = await world.connect()
         await relay.stop()
-        assert (await client.ask(HEAD[0])).startswith("451 4.4.1")
-        assert (await client.ask(HEAD[0])).startswith("451 4.4.1"), "no transaction was begun"
+        assert (await client.ask(*HEAD)).startswith("451 4.4.1")
+        assert (await client.ask("DATA")).startswith("451 4.4.1")
         await relay.start()
         assert (await client.send(b"x\r\n")).startswith("250")
 
@@ -99,7 +151,8 @@ async def test_waiting_for_a_connection_is_bounded(tmp_path: Path) -> None:
     async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 0.1}) as world:
         one, two = await world.connect(), await world.connect()
         await one.ask(*HEAD)
-        assert (await two.ask(HEAD[0])).startswith("451 4.3.2")
+        assert (await two.ask(*HEAD)).startswith("451 4.3.2")
+        await two.ask("RSET")
         assert (await one.ask("DATA")).startswith("354")
         one.say(b"x\r\n.\r\n")
         assert (await one.hear()).startswith("250")
@@ -199,8 +252,8 @@ async def test_the_relay_offers_less_on_the_second_connection(tmp_path: Path) ->
         relay.keywords = ("PIPELINING",)
         relay.drop_all()
         assert (await client.ask("RCPT TO:<b@example.net>")).startswith("451")
-        assert (await client.ask("RSET", "MAIL FROM:<a@example.com> RET=HDRS")).startswith("451")
-        assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("250")
+        assert (await client.ask("RSET", "MAIL FROM:<a@example.com> RET=HDRS", HEAD[1])).startswith("451")
+        assert (await client.ask("RSET", *HEAD)).startswith("250")
 
 
 async def test_lost_after_the_dot(tmp_path: Path) -> None:

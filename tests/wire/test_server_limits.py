@@ -21,7 +21,7 @@ async def test_recipients(tmp_path: Path) -> None:
         client.say("".join(line + "\r\n" for line in ("MAIL FROM:<x@example.com>", *lines, "DATA")).encode())
         codes = [(await client.hear())[:9] for _ in range(9)]
         assert codes == [
-            "250 2.0.0",
+            "250 2.1.0",
             "250 2.0.0",
             "550 5.1.1",
             "550 5.1.1",
