@@ -16,6 +16,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
 from smtpguard.cli.shown import (
+    all_at_once,
     goes_out,
     in_force,
     in_numbers,
@@ -31,6 +32,7 @@ from smtpguard.cli.shown import (
     voters,
 )
 from smtpguard.guard.approvals import Decided, Refused
+from smtpguard.guard.granting import AtOnce, at_once
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State, missing
 from smtpguard.policy.verdict import Quorum
@@ -111,8 +113,8 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
         if as_json or context.json:
             context.say(await _known(services, hold))
         else:
-            purposes = services.policies.current().purposes()
-            tell(hold, _left(services, hold), await _history(services, hold), purposes, await _frozen(services, hold))
+            purposes, history = services.policies.current().purposes(), await _history(services, hold)
+            tell(hold, _left(services, hold), history, purposes, await _frozen(services, hold), _whole(services, hold))
 
     _run(context, work, hold_id)
 
@@ -123,11 +125,20 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
 @a_comment
 @click.option("--people", type=click.IntRange(1), default=None, metavar="N",
               help="How many people all of its mailing may reach; else as many as the list has, or as were seen.")  # fmt: skip
+@all_at_once
 @as_json
 @click.pass_obj
-def approve(context: Context, hold_id: str, address: str, comment: str, people: int | None, as_json: bool) -> None:
+def approve(
+    context: Context,
+    hold_id: str,
+    address: str,
+    comment: str,
+    people: int | None,
+    all_at_once: int | None,
+    as_json: bool,
+) -> None:
     """Agree that it goes out; it does when everybody who must has agreed. Of a mailing: all copies, and what still comes."""
-    _vote(context, hold_id, Choice.APPROVE, address, comment, as_json, people or 0)
+    _vote(context, hold_id, Choice.APPROVE, address, comment, as_json, people or 0, all_at_once)
 
 
 @command.command()
@@ -198,11 +209,24 @@ def _write(file: Path, octets: bytes) -> None:
 
 
 def _vote(
-    context: Context, hold_id: str, choice: Choice, address: str, comment: str, as_json: bool, people: int = 0
+    context: Context,
+    hold_id: str,
+    choice: Choice,
+    address: str,
+    comment: str,
+    as_json: bool,
+    people: int = 0,
+    all_at_once: int | None = None,
 ) -> None:
     async def work(services: Services) -> None:
         done = await services.approvals.vote(
-            hold_id, choice, approver=address, by=context.user, comment=comment, people=people
+            hold_id,
+            choice,
+            approver=address,
+            by=context.user,
+            comment=comment,
+            people=people,
+            all_at_once=all_at_once,
         )
         _said(context, done, as_json)
 
@@ -259,6 +283,10 @@ def _left(services: Services, hold: Hold) -> tuple[Quorum, ...]:
     return missing(hold, in_force.groups, in_force.open_at) if hold.state is State.WAITING else ()
 
 
+def _whole(services: Services, hold: Hold) -> AtOnce | None:
+    return at_once(hold, services.policies.current()) if hold.state is State.WAITING else None
+
+
 async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
     return [
         {"at": entry.time, "what": entry.kind, "data": dict(entry.data)}
@@ -268,7 +296,7 @@ async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
 
 async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     """All of it, for programs and for the record."""
-    known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold))
+    known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
     return known | {"history": await _history(services, hold)}
 
 

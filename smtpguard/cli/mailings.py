@@ -18,7 +18,7 @@ import click
 from smtpguard.cli.context import Context, NotFine
 from smtpguard.cli.mailingpeople import Matched
 from smtpguard.cli.mailingshown import LEGEND, Follower, bar, state, table, told
-from smtpguard.cli.shown import freeze_row, goes_out, in_words, of_mailing, taken_back, voters
+from smtpguard.cli.shown import all_at_once, freeze_row, goes_out, in_words, of_mailing, taken_back, voters
 from smtpguard.guard.approvals import Conflict, Decided, Refused
 from smtpguard.guard.mailings import FEW, Back, NoSuch, row
 from smtpguard.policy.approval import Choice
@@ -152,11 +152,21 @@ def people(
 @an_id
 @as_address
 @a_comment
+@all_at_once
 @as_json
 @click.pass_obj
-def approve(context: Context, mailing_id: str, address: str, comment: str, as_json: bool) -> None:
+def approve(
+    context: Context, mailing_id: str, address: str, comment: str, all_at_once: int | None, as_json: bool
+) -> None:
     """Agree that it goes out: what is held of it, and what still comes."""
-    _vote(context, mailing_id, Choice.APPROVE, address, comment, as_json)
+
+    async def work(services: Services) -> None:
+        mailing = await services.mailings.show(mailing_id)
+        if not mailing.entry:
+            raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
+        await _voted(context, services, mailing, Choice.APPROVE, address, comment, as_json, all_at_once)
+
+    _run(context, work)
 
 
 @command.command()
@@ -238,16 +248,6 @@ command.command("go-on")(_moving("go_on", "Open the next stage, or let what was 
 command.command("stop")(_moving("stop", "Let nothing more of it out until somebody goes on."))
 
 
-def _vote(context: Context, mailing_id: str, choice: Choice, address: str, comment: str, as_json: bool) -> None:
-    async def work(services: Services) -> None:
-        mailing = await services.mailings.show(mailing_id)
-        if not mailing.entry:
-            raise NotFine(f"nothing of {mailing.mailing_id} waits: it is {mailing.state.value}")
-        await _voted(context, services, mailing, choice, address, comment, as_json)
-
-    _run(context, work)
-
-
 async def _voted(
     context: Context,
     services: Services,
@@ -256,9 +256,10 @@ async def _voted(
     address: str,
     comment: str,
     as_json: bool,
+    all_at_once: int | None = None,
 ) -> None:
     done: Decided = await services.approvals.vote(
-        mailing.entry, choice, approver=address, by=context.user, comment=comment
+        mailing.entry, choice, approver=address, by=context.user, comment=comment, all_at_once=all_at_once
     )
     after = await services.mailings.show(mailing.mailing_id)
     if as_json or context.json:

@@ -11,10 +11,14 @@ from typing import Any
 
 import click
 
+from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import SENDING, Choice, Hold, Settled, standing_votes
 from smtpguard.policy.sending import Outgoing
 from smtpguard.policy.verdict import Mode, Quorum
+
+all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
+                           help="Of mail to the address of a list that has stages: that it goes to all N people at once.")  # fmt: skip
 
 
 def reach(hold: Hold) -> str:
@@ -81,8 +85,16 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
     }
 
 
-def more(hold: Hold, left: Sequence[Quorum]) -> dict[str, Any]:
+def at_once_row(whole: AtOnce | None) -> dict[str, Any] | None:
+    """Of what cannot be sent in stages though a list declares them."""
+    if whole is None:
+        return None
+    return {"lists": list(whole.lists), "people": whole.people, "at_least": whole.more, "may": not whole.refused}
+
+
+def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dict[str, Any]:
     return {
+        "at_once": at_once_row(whole),
         "sender": hold.sender,
         "size_bytes": hold.size_bytes,
         "message_id": hold.message_id,
@@ -174,9 +186,10 @@ def tell(
     history: Sequence[dict[str, Any]],
     purposes: Mapping[str, str],
     freezes: Sequence[Freeze] = (),
+    whole: AtOnce | None = None,
 ) -> None:
     """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it. ``freezes``:
-    those that keep it from going."""
+    those that keep it from going. ``whole``: why its list's stages are not for it."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
@@ -193,6 +206,11 @@ def tell(
         ),
         ("Subject", hold.subject),
         *_of_mailing(hold),
+        *(
+            [("At once", f"{whole.sentence}{'' if whole.refused else f': --all-at-once {whole.people}'}")]
+            if whole
+            else []
+        ),
         ("Held", f"{hold.held_at:%Y-%m-%d %H:%M} UTC, until {hold.expires_at:%Y-%m-%d %H:%M} UTC"),
         ("Content", f"{hold.size_bytes:,} octets, SHA-256 {hold.content_sha256}"),
     ]

@@ -191,7 +191,7 @@ class _Telling:
             titled = f' "{_plain(one.subject)}"' if one.subject and self.names else ""
             nobody = [said("nobody got it")] if not (people.relayed or people.doubted) else []
             reached = ", ".join([*nobody, *(text for n, text in counts if n)])
-            yield f"{one.mailing_id}{titled}: {reached}. {said(sayings.MAILING_STATES[one.state.value])}"
+            yield f"{one.mailing_id}{titled}: {reached}. {said(sayings.mailing_state(one))}"
         if len(self.report.mailings) > MOST:
             yield said("and {n} more", n=said.number(len(self.report.mailings) - MOST))
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from smtpguard.console.access import APPROVER
 from smtpguard.console.ports import Person
-from smtpguard.guard.granting import bound
+from smtpguard.guard.granting import AtOnce, at_once, bound
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers
 from smtpguard.policy.approval import LET_GO, Choice, Hold, State, Vote, complete, entitled, missing, standing_votes
@@ -41,7 +41,7 @@ class Outlook:
     """``may``: whether this person may decide now; ``why_not``: own | voted | decided | role | group where they may not. ``may_back``:
     whether they may take back what is approved, as far as it is not out.
     ``sends``: whether their approval sends it, and ``people``: how many it may reach then, those of its mailing's copies that
-    are still to come among them. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
+    are still to come among them. ``at_once``: why it cannot be sent in stages, where its list declares some. ``left``: the quorums that wait still, ``needs``: what they need, ``then``: what they need
     after their approval; ``others``: those who may give it."""
 
     votes: tuple[Vote, ...]
@@ -54,6 +54,7 @@ class Outlook:
     sends: bool
     people: int
     then: tuple[Need, ...]
+    at_once: AtOnce | None = None
 
 
 def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outlook:
@@ -81,6 +82,7 @@ def outlook(hold: Hold, who: Person, in_force: InForce, now: datetime) -> Outloo
         sends=complete(after, in_force.groups, in_force.open_at),
         people=_people(after, in_force),
         then=needs(after, in_force),
+        at_once=at_once(hold, in_force) if waiting else None,
     )
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from smtpguard.policy.mailing import Mailing, State
+from smtpguard.policy.staging import At
+
 STATES: Mapping[str, str] = {
     "waiting": "It waits for a decision.",
     "approved": "It is approved, and is being sent.",
@@ -88,9 +91,18 @@ MAILING_STATES: Mapping[str, str] = {
     "passing": "Nothing stands decided about it.",
     "held": "It waits for a decision.",
     "approved": "It is approved.",
-    "paused": "It is approved, and stands between two stages or is stopped.",
+    "paused": "It is approved, and stands between two stages.",
+    "stopped": "It is approved, and its release in stages is stopped.",
     "rejected": "It is rejected. What comes of it is refused.",
 }
+
+
+def mailing_state(mailing: Mailing) -> str:
+    """The sentence for where it stands, in English."""
+    stopped = mailing.state is State.PAUSED and mailing.progress is not None and mailing.progress.at is At.STOPPED
+    return MAILING_STATES["stopped" if stopped else mailing.state.value]
+
+
 CATEGORIES: Mapping[str, str] = {
     "": "special category",
     "ethnicity": "ethnic origin: special category",

@@ -62,6 +62,7 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
     shown = {
         "_": said,
         "titles": titles,
+        "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze, said, titles),
         "kept": partial(kept, said, titles),
         "reason_of": lambda freeze: reason_of(freeze.reason, said),

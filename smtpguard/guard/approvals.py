@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard import following, granting
@@ -51,6 +52,10 @@ class Refused(Exception):
 
 class NotEntitled(Refused):
     """That person may not do this to this hold."""
+
+
+class Unconfirmed(Refused):
+    """It goes to everybody at once, and nobody has said that it may; or the policy lets nobody say so."""
 
 
 class Conflict(Refused):
@@ -110,12 +115,14 @@ class Approvals:
         seen: Seen | None = None,
         comment: str = "",
         people: int = 0,
+        all_at_once: int | None = None,
     ) -> Decided:
         """``approver``: the address they vote as; ``by``: who the system says they are, journalled beside it. ``people``: how many
-        the mailing may reach in all, 0 for the usual (granting.bound).
+        the mailing may reach in all, 0 for the usual (granting.bound). ``all_at_once``: how many people the approver says it goes to
+        at once; the vote that completes the quorum needs it where the list declares stages and the message cannot be sent in them.
 
         A vote on a copy is one on the hold that it is stored under. Without ``seen`` the vote is on the hold as it is. Raises
-        KeyError, NotEntitled, Conflict, LedgerError.
+        KeyError, NotEntitled, Unconfirmed, Conflict, LedgerError.
         """
         hold_id = await self._lead(hold_id)
         in_force = self._policies.current()
@@ -129,7 +136,7 @@ class Approvals:
                 return _refuse(Conflict, "its time is over, it will not be sent")
             refused = _not_his(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
-            return refused or self._voted(hold, vote, by, in_force, now)
+            return refused or self._voted(hold, vote, by, in_force, now, all_at_once)
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             refused = _not_his(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
@@ -214,10 +221,16 @@ class Approvals:
         """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
         return await following.sweep(self._ledger, self._policies.current(), self._clock.now())
 
-    def _voted(self, hold: Hold, vote: Vote, by: str, in_force: InForce, now: datetime) -> Change:
+    def _voted(
+        self, hold: Hold, vote: Vote, by: str, in_force: InForce, now: datetime, all_at_once: int | None = None
+    ) -> Change:
         voted = replace(hold, votes=(*hold.votes, vote))
-        data = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
-        event = _event(Kind.VOTE, hold, now, actors=(vote.approver, by), comment=vote.comment, **data)
+        sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
+        whole = granting.at_once(hold, in_force) if sends else None
+        if whole is not None and (whole.refused or all_at_once != whole.people):
+            return _refuse(Unconfirmed, whole.sentence)
+        voted_on = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
+        event = _event(Kind.VOTE, hold, now, actors=(vote.approver, by), comment=vote.comment, **voted_on)
         if vote.choice is Choice.REJECT:
             return Change(
                 hold=replace(voted, state=State.REJECTED),
@@ -225,15 +238,17 @@ class Approvals:
                 intents=self._notices.decided(hold, "rejected", vote.approver, vote.comment, in_force, now),
                 rejection=granting.rejection(hold, vote.comment, now, self._term),
             )
-        if not complete(voted, in_force.groups, in_force.open_at):
+        if not sends:
             return Change(hold=voted, events=(event,))
         grant = granting.grant(voted, in_force, now, self._term)
         people = grant.people if grant is not None else None
+        data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
         return Change(
             hold=replace(voted, state=granting.approved_state(hold)),
-            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people)),
+            events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data)),
             grant=grant,
             stages=granting.stages(hold, in_force) if grant is not None else None,
+            at_once=whole.people if whole is not None else 0,
             intents=(
                 *((release(hold),) if hold.kind != granting.TEST else ()),
                 *self._notices.decided(hold, "approved", vote.approver, vote.comment, in_force, now),
@@ -334,7 +349,7 @@ def _not_his(
 def _raise(refused: str | None) -> None:
     if refused is not None:
         kind, _, why = refused.partition(": ")
-        raise {c.__name__: c for c in (Conflict, NotEntitled)}.get(kind, Refused)(why)
+        raise {c.__name__: c for c in (Conflict, NotEntitled, Unconfirmed)}.get(kind, Refused)(why)
 
 
 def _refuse(kind: type[Refused], why: str) -> Change:

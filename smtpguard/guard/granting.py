@@ -7,7 +7,7 @@ to a time. Pure. Never here: who may decide (policy.approval), or what it makes 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from smtpguard.audit.event import Event, Kind
@@ -16,7 +16,7 @@ from smtpguard.guard.term import Term
 from smtpguard.policy.admission import Change, Intent, IntentKind
 from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
 from smtpguard.policy.mailing import Grant, Mailing, Rejection
-from smtpguard.policy.staging import Stages
+from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Mode
 
 SENT = "mailing.sent"
@@ -60,9 +60,46 @@ def rejection(hold: Hold, sentence: str, now: datetime, term: Term) -> Rejection
 
 
 def stages(hold: Hold, in_force: InForce) -> Stages | None:
-    """Those of its lists that declare some; of several, what begins with the fewest people."""
+    """Those of its lists that declare some; of several, what begins with the fewest people. None where it goes all at once."""
+    return None if at_once(hold, in_force) is not None else _declared(hold, in_force)
+
+
+def _declared(hold: Hold, in_force: InForce) -> Stages | None:
     declared = [in_force.stages[n] for n in hold.lists if n in in_force.stages]
     return min(declared, key=lambda s: (s.steps[0] < 1, s.steps[0]), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtOnce:
+    """A held message for ``lists`` that declare ``stages``, and that cannot be sent in stages: it, or a copy stored under it, goes to
+    an address that the relay expands. ``people``: whom it reaches, ``more``: or more. ``refused``: the policy lets nobody approve it."""
+
+    lists: tuple[str, ...]
+    stages: Stages
+    people: int
+    more: bool
+    refused: bool
+
+    @property
+    def sentence(self) -> str:
+        """Why it is not approved just so."""
+        names = ", ".join(self.lists)
+        if self.refused:
+            return f"it cannot be approved: mail to {names} is sent in stages, and what goes to a list's address reaches everybody at once. Send it as single copies"
+        least = "at least " if self.more else ""
+        return f"it cannot be sent in stages, as mail to {names} is: it goes to a list's address, and so to {least}{self.people:,} people at once. Say that number to approve it"
+
+
+def at_once(hold: Hold, in_force: InForce) -> AtOnce | None:
+    """None where no stages are declared, or it can be sent in them."""
+    declared = _declared(hold, in_force)
+    if declared is None or hold.kind == TEST:
+        return None
+    if not hold.versions and not in_force.registry.classify(hold.envelope.addresses).list_addresses.high:
+        return None
+    lists = tuple(name for name in hold.lists if name in in_force.stages)
+    refused = any(in_force.stages_by_address.get(name) is ByAddress.REFUSE for name in lists)
+    return AtOnce(lists=lists, stages=declared, people=hold.reach, more=hold.reach_at_least, refused=refused)
 
 
 def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: datetime) -> Change | None:

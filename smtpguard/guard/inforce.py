@@ -14,7 +14,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
-from smtpguard.policy.staging import Stages
+from smtpguard.policy.staging import ByAddress, Stages
 
 PREVIEWS = ("reasons", "text", "full")
 """How much of a held message somebody sees, the least first."""
@@ -26,7 +26,7 @@ class InForce:
 
     ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed;
     ``marks``: the weights that the policy gives to marks; ``previews``: how much of a held message each group sees. ``stages``: of lists whose mailings are let
-    through in stages.
+    through in stages; ``stages_by_address``: what becomes of a message to the address of one of them.
     """
 
     policy_sha256: str
@@ -39,6 +39,7 @@ class InForce:
     marks: Mapping[str, float] = field(default_factory=dict)
     previews: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Stages] = field(default_factory=dict)
+    stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -53,6 +54,7 @@ class InForce:
             marks=policy.marks,
             previews=policy.previews,
             stages=policy.stages,
+            stages_by_address=policy.stages_by_address,
         )
 
     def addresses_of(self, *people: str) -> frozenset[str]:

@@ -170,7 +170,7 @@ class Record:
             thread=gathering.facts.thread,
             lead=stands.entry.hold_id if stands.entry is not None else "",
             identity=gathering.facts.identity,
-            versions=tuple((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address),
+            versions=tuple(sorted((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)),
         )
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathering.in_force))
 

@@ -51,7 +51,7 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     rejection = mailing.rejected(live.now)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
-    if live.approved and _covered(verdict, live):
+    if live.approved and _covered(verdict, live) and not _undivided(verdict, gathering, mailing):
         return _in_turn(_excused(verdict), mailing, live)
     if entry is not None and verdict.action is Action.RELAY and not waits:
         return Standing(verdict=verdict)  # it is held for what that copy is, not for how many there are
@@ -85,8 +85,8 @@ def _doubted(verdict: Verdict) -> frozenset[str]:
 
 
 def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = False) -> Hold | None:
-    """The hold that people decide on, with what this message adds to it: lists, rules, writers, colleagues who have it (``part``),
-    and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
+    """The hold that people decide on, with what this message adds to it: lists, also by their addresses, rules, writers, colleagues
+    who have it (``part``), and that it surely is as large as was feared. None where it adds nothing. Who has voted did so on what there was: what is new to them needs them again."""
     lists = tuple(sorted({*entry.lists, *gathering.facts.lists}))
     known = {h.rule for h in entry.verdict.hits if h.mode is Mode.ENFORCE} - (
         _doubted(entry.verdict) - _doubted(verdict)
@@ -96,7 +96,13 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
     }
     senders = entry.senders | gathering.behind
     part = part or entry.part
-    if lists == entry.lists and not more and senders == entry.senders and part == entry.part:
+    versions = _versions(entry, gathering)
+    if (
+        (lists, versions) == (entry.lists, entry.versions)
+        and not more
+        and senders == entry.senders
+        and part == entry.part
+    ):
         return None
     quorum = gathering.in_force.rules.quorum(lists) if lists != entry.lists else entry.verdict.quorum
     writer, told = gathering.sender.told, entry.told
@@ -109,7 +115,13 @@ def grown(entry: Hold, verdict: Verdict, gathering: Gathering, *, part: bool = F
         unknown=tuple(pair for pair in entry.verdict.unknown if pair[0] not in sure),
         quorum=quorum,
     )
-    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part)
+    return replace(entry, lists=lists, senders=senders, told=told, verdict=thought, part=part, versions=versions)
+
+
+def _versions(entry: Hold, gathering: Gathering) -> tuple[tuple[str, str], ...]:
+    """Of the lists that it or a copy is for by their addresses; each as it was first."""
+    came = ((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)
+    return tuple(sorted({**dict(came), **dict(entry.versions)}.items()))
 
 
 def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
@@ -120,6 +132,17 @@ def covered_by(verdict: Verdict, rules: frozenset[str]) -> bool:
 
 def _covered(verdict: Verdict, live: Live) -> bool:
     return verdict.action <= Action.HOLD and any(covered_by(verdict, grant.rules) for grant in live.grants)
+
+
+def _undivided(verdict: Verdict, gathering: Gathering, mailing: Mailing) -> bool:
+    """Whether a rule holds it, and what people allowed is to be sent in stages, which cannot be done with it: it goes to an address
+    that the relay expands. Somebody has to say expressly that it goes to all of them at once."""
+    return (
+        verdict.action is Action.HOLD
+        and mailing.progress is not None
+        and bool(gathering.counted.list_addresses.high)
+        and not gathering.in_force.stages.keys().isdisjoint(gathering.facts.lists)
+    )
 
 
 def _excused(verdict: Verdict) -> Verdict:

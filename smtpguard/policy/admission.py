@@ -200,7 +200,8 @@ class Admission:
 class Change:
     """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change.
 
-    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through. ``ungranted``:
+    ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through;
+    ``at_once``: to how many people it goes at once although its list declares stages. ``ungranted``:
     the hold whose approval stands no more. ``spared``: digests of recipients who will not get it, though others have it.
     """
 
@@ -208,6 +209,7 @@ class Change:
     grant: Grant | None = None
     rejection: Rejection | None = None
     stages: Stages | None = None
+    at_once: int = 0
     ungranted: str = ""
     spared: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()

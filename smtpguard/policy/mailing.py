@@ -210,10 +210,10 @@ class Mailing:
             progress=progress,
         )
 
-    def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime) -> Mailing:
+    def granted(self, grant: Grant, stages: Stages | None, out: int, now: datetime, at_once: int = 0) -> Mailing:
         """People have allowed it, which is let through to ``out`` people by now. For other lists than before, what was allowed
         for those stands beside it, and so many people come on top, since all are counted together; a release in stages that
-        is not through goes on as it is."""
+        is not through goes on as it is, beside those whom this reaches ``at_once``."""
         there = self.standing(now)
         others = tuple(old for old in there.grants if not grant.lists >= old.lists)
         if not others and not grant.said and grant.people <= out:  # of another list, long after
@@ -225,7 +225,7 @@ class Mailing:
             grant = replace(grant, people=before + grant.people)
             old = there.progress
             if old is not None and (old.waits or not old.last or progress is None):
-                progress = old
+                progress = old.with_more(at_once)
         return replace(self, grant=grant, earlier=others, rejection=None, progress=progress)
 
     def refused(self, rejection: Rejection | None = None) -> Mailing:

@@ -136,7 +136,8 @@ def _staged(value: Any) -> Any:
 
 
 class ListModel(Section):
-    """``category``: which special category. ``preview``: of what is held for this list."""
+    """``category``: which special category. ``preview``: of what is held for this list. ``stages_by_address``: of a message to its
+    address, which cannot be sent in ``stages``."""
 
     title: str = ""
     owner: Mailbox | None = None
@@ -154,6 +155,13 @@ class ListModel(Section):
     stages: Annotated[
         StagesModel | None, BeforeValidator(_staged, json_schema_input_type=StagesModel | list[Step] | None)
     ] = None
+    stages_by_address: Literal["refuse", "confirm"] | None = None
+
+    @model_validator(mode="after")
+    def _staged_at_all(self) -> ListModel:
+        if self.stages_by_address is not None and self.stages is None:
+            raise Invalid("stages_by_address without stages", "stages: [50, 1%, rest] beside it")
+        return self
 
     @model_validator(mode="after")
     def _special(self) -> ListModel:

@@ -25,7 +25,7 @@ from smtpguard.policy.members import ListMembers
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.seats import lacking
-from smtpguard.policy.staging import Stages
+from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
 from smtpguard.reading.surroundings import Custom
@@ -65,6 +65,7 @@ class Policy:
     delimiters: str
     previews: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Stages] = field(default_factory=dict)
+    stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
 
     def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -189,6 +190,9 @@ class _Sections:
             delimiters=self.delimiters,
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
+            stages_by_address={
+                name: ByAddress(info.stages_by_address or "confirm") for name, info in model.lists.items() if info.stages is not None
+            },
         )  # fmt: skip
 
     def _aliases(self) -> dict[str, frozenset[str]]:

@@ -32,6 +32,14 @@ class Stages:
     reported: float = 0.005
 
 
+class ByAddress(enum.Enum):
+    """What an approval does with a message to the address of a list that declares stages: the relay expands it to everybody at
+    once, so it cannot be sent in stages."""
+
+    CONFIRM = "confirm"  # the approver says expressly that it goes to all of them at once
+    REFUSE = "refuse"  # it cannot be approved: it is to be sent as single copies
+
+
 class At(enum.Enum):
     RUNNING = "running"
     PAUSED = "paused"
@@ -40,6 +48,7 @@ class At(enum.Enum):
 
 class Move(enum.Enum):
     FULL = "full"  # the stage has reached its people, and another one follows
+    ALL = "all"  # everybody has been let through: no pause stands before nobody
     TIME = "time"  # the pause is over
     GO = "go"  # a person goes on
     STOP = "stop"  # a person, a freeze, refusals or reports
@@ -47,6 +56,7 @@ class Move(enum.Enum):
 
 TRANSITIONS: Mapping[tuple[At, Move], At] = {
     (At.RUNNING, Move.FULL): At.PAUSED,
+    (At.RUNNING, Move.ALL): At.RUNNING,
     (At.RUNNING, Move.STOP): At.STOPPED,
     (At.PAUSED, Move.TIME): At.RUNNING,
     (At.PAUSED, Move.GO): At.RUNNING,
@@ -101,6 +111,9 @@ class Progress:
         to = after(self.at, move)
         if to is None or (move is Move.FULL and self.last):
             return None
+        if move is Move.ALL:
+            last = len(self.stages.steps) - 1
+            return self if self.last else replace(self, stage=last, limit=max(self.limit, self.whole), since=now)
         if to is not At.RUNNING:
             return replace(self, at=to, since=now, why=why, full=self.full or move is Move.FULL)
         if not self.full:
@@ -116,7 +129,12 @@ class Progress:
 
     def with_reached(self, people: int, now: datetime) -> Progress:
         """So many people have been let through in all."""
-        return self if people < self.limit else self.moved(Move.FULL, now) or self
+        move = Move.ALL if people >= self.whole else Move.FULL
+        return self if people < self.limit else self.moved(move, now) or self
+
+    def with_more(self, people: int) -> Progress:
+        """So many come on top at once, outside the stages: approved expressly so, for another list."""
+        return replace(self, whole=self.whole + people, limit=self.limit + people)
 
     def judged(self, *, reached: int, refused: int, reported: int, now: datetime) -> Progress:
         """What the relay and the world say of it: too many refusals or reports stop it."""

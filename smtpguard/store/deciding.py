@@ -96,7 +96,7 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
         entry, copies = _promoted(batch, hold) if hold.state is State.VOID else ("", 0)
         mailing = replace(mailing, entry=entry, copies=copies)
     if made.grant is not None:
-        mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now)
+        mailing = mailing.granted(made.grant, made.stages, roll.view(row).out, now, made.at_once)
     if made.rejection is not None:
         mailing = mailing.refused(made.rejection)
     if made.ungranted:
@@ -134,9 +134,11 @@ def _promoted(batch: Batch, void: Hold) -> tuple[str, int]:
         return "", 0
     waiting = select(func.count()).where(table.c.lead == void.hold_id, table.c.state == State.WAITING.value)
     copies = batch.connection.execute(waiting).scalar_one() - 1
+    versions = tuple(sorted({**dict(void.versions), **dict(copy.versions)}.items()))
     heir = replace(
-        copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at
-    )
+        copy, lead="", lists=void.lists, senders=void.senders, verdict=void.verdict, expires_at=void.expires_at,
+        versions=versions,
+    )  # fmt: skip
     holds.replace(batch.connection, replace(heir, attend_at=None))
     for ids, values in (
         (table.c.hold_id == heir.hold_id, {"lead": None, "copies": copies, "reach": void.reach}),

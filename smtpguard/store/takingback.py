@@ -151,7 +151,10 @@ def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
     """The copy that stands for what is left, with all that had come to what led."""
     copy = holds.find(batch.connection, copy_id)
     assert copy is not None
-    return replace(copy, lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict)
+    versions = tuple(sorted({**dict(lead.versions), **dict(copy.versions)}.items()))
+    return replace(
+        copy, lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, versions=versions
+    )
 
 
 def _handed_on(batch: Batch, lead: Hold, heir: Hold) -> None:

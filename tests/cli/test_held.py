@@ -19,7 +19,7 @@ from smtpguard.policy.admission import Attempt, Delivered, IntentKind, Outcome
 from smtpguard.policy.approval import State
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
-from tests.guard.house import RAMADAN
+from tests.guard.house import DOCUMENTS, RAMADAN
 
 ID = "T000000000000001"
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
@@ -276,3 +276,25 @@ def test_an_export_that_has_no_place_is_not_made(stage: Stage, tmp_path: Path, n
     assert (result.exit_code, result.stderr) == (2, f"smtpguard: {tmp_path / name}: {says}\n")
     [row] = stage.rows(held.command, "show", ID)
     assert [e["what"] for e in row["history"]] == ["verdict"]
+
+
+STAGED = DOCUMENTS | {
+    "policy.yaml": DOCUMENTS["policy.yaml"].replace(
+        b"    avoid: [pork]\n", b'    avoid: [pork]\n    stages: [5, "20%", rest]\n'
+    )
+}
+
+
+def test_what_goes_to_a_lists_address_is_approved_by_saying_to_how_many_it_goes_at_once(tmp_path: Path) -> None:
+    staged = Stage(tmp_path, STAGED)
+    staged.hold()
+    assert "--all-at-once 60" in staged.run(held.command, "show", ID).output
+    [known] = staged.rows(held.command, "show", ID)
+    assert known["at_once"] == {"lists": ["ramadan"], "people": 60, "at_least": False, "may": True}
+    assert staged.run(held.command, "approve", ID, "--as", EVA).exit_code == 0
+    refused = staged.run(held.command, "approve", ID, "--as", DPO)
+    assert refused.exit_code == 1
+    assert "60 people at once" in refused.output
+    assert staged.state() == ["waiting"]
+    assert staged.run(held.command, "approve", ID, "--as", DPO, "--all-at-once", "60").exit_code == 0
+    assert staged.state() == ["approved"]

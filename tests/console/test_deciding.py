@@ -501,3 +501,53 @@ async def test_lists_of_messages_say_which_are_frozen(here: Stage) -> None:
     await frozen(here)
     assert "approved frozen" in text(await omar.get("/history"))
     assert "approved frozen" in text(await anna.get("/mine"))
+
+
+STAGED = {
+    **DOCUMENTS,
+    "policy.yaml": DOCUMENTS["policy.yaml"].replace(
+        b"    avoid: [pork]\n", b'    avoid: [pork]\n    stages: [5, "20%", rest]\n    BY'
+    ),
+}
+
+
+async def staged(here: Stage, by_address: bytes) -> None:
+    """The list's mailings are sent in stages from now on."""
+    policy = STAGED["policy.yaml"].replace(b"BY", b"stages_by_address: " + by_address + b"\n")
+    await here.home.put(STAGED | {"policy.yaml": policy})
+    await here.home.follow()
+
+
+async def test_what_goes_to_a_lists_address_is_never_said_to_be_sent_in_stages(here: Stage) -> None:
+    await staged(here, b"confirm")
+    hold = await held(here)
+    await votes(await looks(here, EVA, hold), hold, "approve")
+    dpo = await looks(here, DPO, hold)
+    said = text(await dpo.get(f"/held/{hold.hold_id}"))
+    assert "It goes to all 60 people at once, and not in stages." in said
+    assert "It is sent in stages" not in said
+    refused = await votes(dpo, hold, "approve")
+    assert refused.status_code == 422
+    assert "nobody said that it goes to everybody at once" in text(refused)
+    assert (await votes(dpo, hold, "approve", at_once=dpo.hidden("people"))).status_code == 303
+    assert (await again(here, hold.hold_id)).state is State.APPROVED
+
+
+async def test_single_copies_are_not_said_to_be_sent_at_once(here: Stage) -> None:
+    await staged(here, b"confirm")
+    await copy(here, 0)
+    hold = await copy(here, 1)
+    await votes(await looks(here, EVA, hold), hold, "approve")
+    said = text(await (await looks(here, DPO, hold)).get(f"/held/{hold.hold_id}"))
+    assert "It is sent in stages: 5, 20 %, the rest. It goes exactly as it was written." in said
+    assert "at once" not in said
+
+
+async def test_where_the_policy_refuses_it_there_is_nothing_to_approve(here: Stage) -> None:
+    await staged(here, b"refuse")
+    hold = await held(here)
+    eva = await looks(here, EVA, hold)
+    said = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "It cannot be approved." in said
+    assert "Its writer has to send it as single copies." in said
+    assert 'value="approve"' not in eva.page

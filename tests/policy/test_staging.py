@@ -18,6 +18,7 @@ BEGUN = Progress.begun(STAGES, 400_000, NOW, reached=7)
 
 LEGAL = {
     (At.RUNNING, Move.FULL): At.PAUSED,
+    (At.RUNNING, Move.ALL): At.RUNNING,
     (At.RUNNING, Move.STOP): At.STOPPED,
     (At.PAUSED, Move.TIME): At.RUNNING,
     (At.PAUSED, Move.GO): At.RUNNING,
@@ -68,6 +69,19 @@ def test_only_a_person_ends_a_pause_without_a_time() -> None:
     assert paused.timely(NOW + timedelta(days=400)) is paused
 
 
+def test_it_stands_between_no_two_stages_once_everybody_has_it() -> None:
+    """A message that cannot be divided reaches all of them in its first stage: there is nobody left to pause for."""
+    all_out = BEGUN.with_reached(400_000, NOW)
+    assert (all_out.at, all_out.last, all_out.limit, all_out.full) == (At.RUNNING, True, 400_000, False)
+    assert BEGUN.with_reached(399_999, NOW).at is At.PAUSED
+
+
+def test_who_comes_on_top_at_once_takes_nobodys_place() -> None:
+    more = BEGUN.with_more(1000)
+    assert (more.limit, more.whole) == (1057, 401_000)
+    assert more.with_reached(1056, NOW).at is At.RUNNING
+
+
 @pytest.mark.parametrize(
     ("refused", "reported", "stops"),
     [(LEAST - 1, 0, False), (LEAST, 0, False), (6, 0, True), (0, LEAST, True), (0, LEAST - 1, False)],
@@ -86,5 +100,5 @@ def test_it_never_lets_more_through_than_its_stages_and_never_goes_back(script: 
     for move, reached in script:
         before, one = one, one.moved(move, NOW) or one.with_reached(reached, NOW)
         assert one.limit >= before.limit
-        assert one.stage - before.stage in (0, 1)
+        assert one.stage - before.stage in (0, 1) or (one.last and reached >= 300) or move is Move.ALL
         assert one.limit == (10, 40, 300)[one.stage]

@@ -14,6 +14,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.heldmessage import (
     Approve,
+    AtOnceRow,
     Held,
     HeldDetail,
     HeldQuery,
@@ -32,7 +33,8 @@ from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
 from smtpguard.guard import approvals, particulars
-from smtpguard.guard.approvals import Conflict, NotEntitled
+from smtpguard.guard.approvals import Conflict, NotEntitled, Unconfirmed
+from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.approval import Choice, Hold, State, standing_votes
 from smtpguard.policy.people import Scope
 from smtpguard.policy.sending import Sending
@@ -94,7 +96,10 @@ async def approve(call: Call) -> HeldDetail:
         people = least if body.people is None else body.people
         if not least <= people <= ahead.people:
             raise _wrong("people", f"its mailing may reach from {least} to {ahead.people} people")
-    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people)
+        whole = ahead.at_once
+        if whole is not None and not whole.refused and body.all_at_once != whole.people:
+            raise _wrong("all_at_once", f"say that it goes to all of them at once, and not in stages: {whole.people}")
+    return await _voted(call, hold, Choice.APPROVE, body.seen, body.comment, people, body.all_at_once)
 
 
 def _wrong(field: str, problem: str) -> Refusal:
@@ -134,7 +139,15 @@ async def looked_up(call: Call) -> Hold:
     return hold
 
 
-async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: str, people: int = 0) -> HeldDetail:
+async def _voted(
+    call: Call,
+    hold: Hold,
+    choice: Choice,
+    seen: Seen,
+    comment: str,
+    people: int = 0,
+    all_at_once: int | None = None,
+) -> HeldDetail:
     looked_at = approvals.Seen(
         content_sha256=seen.content_sha256, envelope_sha256=seen.envelope_sha256, policy_sha256=seen.policy_sha256
     )
@@ -147,7 +160,10 @@ async def _voted(call: Call, hold: Hold, choice: Choice, seen: Seen, comment: st
             seen=looked_at,
             comment=comment,
             people=people,
+            all_at_once=all_at_once,
         )
+    except Unconfirmed as refused:
+        raise Refusal(409, str(refused)) from None
     except NotEntitled as refused:
         raise Refusal(403, str(refused)) from None
     except KeyError:
@@ -220,6 +236,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         approval_sends=ahead.may and ahead.sends,
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
         people_at_most=ahead.people,
+        at_once=_at_once(ahead.at_once),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
@@ -235,6 +252,12 @@ def _sending(own: Sending | None) -> SendingRow | None:
     return SendingRow(
         under_way=own.under_way, has=own.settled.sent, in_doubt=own.settled.doubted + own.doubt, left=len(own.left)
     )
+
+
+def _at_once(whole: AtOnce | None) -> AtOnceRow | None:
+    if whole is None:
+        return None
+    return AtOnceRow(lists=list(whole.lists), people=whole.people, at_least=whole.more, may=not whole.refused)
 
 
 def _quorums(quorums: Sequence[Quorum]) -> list[QuorumRow]:

@@ -95,6 +95,16 @@ class QuorumRow(BaseModel):
     out_of_hours: QuorumRow | None = None
 
 
+class AtOnceRow(BaseModel):
+    """It goes to the address of a list whose mailings are sent in stages, and so to all ``people`` at once. ``may``: whether it can be
+    approved, by whoever sends that number back as ``all_at_once``; if not, it has to be sent as single copies."""
+
+    lists: list[str]
+    people: int
+    at_least: bool
+    may: bool
+
+
 class HeldDetail(Held):
     """With why, who decides, and what one's own decision would do."""
 
@@ -110,6 +120,7 @@ class HeldDetail(Held):
     approval_sends: bool = Field(description="whether one's own approval would be the last that is needed")
     reach_must_be_said: bool
     people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
+    at_once: AtOnceRow | None = Field(description="why it cannot be sent in stages; null where that is no question")
     seen: Seen
 
 
@@ -120,12 +131,14 @@ class HeldQuery(PageQuery):
 
 class Approve(Sent):
     """``reach``: how many people it goes to, said by whoever approves; needed where ``reach_must_be_said``. ``people``: how many
-    its mailing may reach in all, up to ``people_at_most``; where it is not given those whom it goes to now, and more of it is held."""
+    its mailing may reach in all, up to ``people_at_most``; where it is not given those whom it goes to now, and more of it is held. ``all_at_once``: the ``people`` of ``at_once``, needed where
+    that is told and one's approval is the last that is needed."""
 
     seen: Seen
     comment: Comment = ""
     reach: int | None = None
     people: int | None = None
+    all_at_once: int | None = None
 
 
 class Reject(Sent):

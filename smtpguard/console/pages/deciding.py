@@ -21,12 +21,14 @@ from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.screen import desk, digits, form, see_other, speech
 from smtpguard.console.sight import Sight
 from smtpguard.console.speech import Speech
-from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen
+from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen, Unconfirmed
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Hold
 
 _MOST_WORDS = 2_000
 CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."
+
+UNCONFIRMED = "It was not sent: it cannot be sent in stages, and nobody said that it goes to everybody at once."
 
 
 @for_roles(APPROVER)
@@ -64,6 +66,7 @@ async def vote(request: Request) -> Response:
             ),
             comment=comment,
             people=people,
+            all_at_once=int(once) if (once := digits(sent, "at_once")).isdecimal() and len(once) < 12 else None,
         )
 
     return await _done(request, act, choice.value)
@@ -133,6 +136,8 @@ async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str)
         return await _not_done(request, 409, said(CHANGED))
     except NotEntitled:
         return await _not_done(request, 403, said("Nothing was done: you are not one of those who may do this."))
+    except Unconfirmed:
+        return await _not_done(request, 422, said(UNCONFIRMED))
     except Refused:
         return await _not_done(request, 409, said("Nothing was done: nobody can be asked about this message."))
     except LedgerError:

@@ -28,7 +28,7 @@ from smtpguard.policy.mailing import Mailing
 async def mailings(request: Request) -> Response:
     after = request.query_params.get("after", "")[:100]
     found, further = await listed(desk(request), person(request), limit=PAGE, after=after)
-    return await page(request, "mailings.html", mailings=found, further=further, states=sayings.MAILING_STATES)
+    return await page(request, "mailings.html", mailings=found, further=further, state=sayings.mailing_state)
 
 
 @for_roles(*ROLES)
@@ -82,7 +82,7 @@ async def _shown(request: Request, status: int = 200, problem: str = "") -> Resp
         mailing=found,
         progress=progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
-        state=sayings.MAILING_STATES[found.state.value],
+        state=sayings.mailing_state(found),
         chart=drawn(await here.archive.growth(found.mailing_id)),
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
         done=speech(request)(text) if text else "",

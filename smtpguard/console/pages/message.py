@@ -37,7 +37,7 @@ from smtpguard.mail import swedish
 from smtpguard.mail.message import Message
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.facts import Source
-from smtpguard.policy.staging import REST
+from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 
@@ -114,6 +114,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
     frozen = (await here.freezes.holding_up(hold)).get(hold.hold_id, ())
     words = content.found.words if content.found else ()
     letter = content.letter
+    ahead = outlook(hold, who, in_force, now)
     return await page(
         request,
         "message.html",
@@ -128,11 +129,12 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         hidden=segments(letter.hidden, words) if letter else (),
         reached=whom,
         sensitive=sorted({row.category for row in whom if row.special}),
-        ahead=outlook(hold, who, in_force, now),
+        ahead=ahead,
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
         policy_sha256=in_force.policy_sha256,
-        staged=_staged(hold, in_force, said),
+        staged=_staged(granting.stages(hold, in_force) if hold.mailing_id else None, said),
+        unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
         large=LARGE,
         given=given(request),
         talk=await talk(here, hold, said),
@@ -253,14 +255,11 @@ async def letter_of(content: Message) -> Letter:
     return found
 
 
-def _staged(hold: Hold, in_force: InForce, said: Speech) -> str:
-    """The stages in which an approval would send it, "" for all at once: "50, 1 %, the rest"."""
-    stages = granting.stages(hold, in_force) if hold.mailing_id else None
-    if stages is None:
-        return ""
+def _staged(stages: Stages | None, said: Speech) -> str:
+    """ "50, 1 %, the rest"; "" where there are none."""
     return ", ".join(
         said("the rest") if step == REST else f"{said.number(step * 100)} %" if step < 1 else said.number(int(step))
-        for step in stages.steps
+        for step in (stages.steps if stages is not None else ())
     )
 
 

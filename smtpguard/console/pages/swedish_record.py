@@ -269,7 +269,8 @@ _MAILINGS = {
     "What still comes of it is refused, with this reason.": "Det som ännu kommer av det avvisas, med detta skäl.",
     "Nothing stands decided about it.": "Inget står beslutat om det.",
     "It is approved.": "Det är godkänt.",
-    "It is approved, and stands between two stages or is stopped.": "Det är godkänt, och står mellan två etapper eller är stoppat.",
+    "It is approved, and stands between two stages.": "Det är godkänt, och står mellan två etapper.",
+    "It is approved, and its release in stages is stopped.": "Det är godkänt, och utskicket i etapper är stoppat.",
     "It is rejected. What comes of it is refused.": "Det fick avslag. Det som kommer av det avvisas.",
     "It is done.": "Det är gjort.",
 }

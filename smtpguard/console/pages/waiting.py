@@ -22,7 +22,7 @@ from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
-from smtpguard.guard.approvals import Decided, NotEntitled, Refused, Seen
+from smtpguard.guard.approvals import Decided, NotEntitled, Refused, Seen, Unconfirmed
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State
@@ -175,6 +175,8 @@ async def decided(request: Request) -> Response:
             done.append(made)
         except NotEntitled:
             left.append((hold, said("you are not one of those who may decide on it")))
+        except Unconfirmed:
+            left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
         except (Refused, KeyError):
             left.append((hold, said("it has changed since you looked")))
         except LedgerError:

@@ -1,0 +1,129 @@
+"""What goes to the address of a list that declares stages: it cannot be sent in them, so nobody says that it is, and somebody says
+expressly that it goes to everybody at once, or the policy lets nobody say so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.guard.approvals import Unconfirmed
+from smtpguard.policy.approval import Choice, Hold
+from smtpguard.policy.approval import State as Held
+from smtpguard.policy.mailing import State
+from smtpguard.policy.verdict import Held as IsHeld
+from tests.guard.campaign import DPO, EVA, Campaign, documents, kinds
+from tests.guard.house import MEMBERS, RAMADAN, house
+
+STAGES = '{steps: [5, "20%", rest], pause: 30m}'
+REFUSES = STAGES + "\n    stages_by_address: refuse"
+
+
+@asynccontextmanager
+async def campaign(folder: Path, stages: str = STAGES) -> AsyncIterator[Campaign]:
+    async with house(folder, documents=documents(stages=stages)) as home:
+        yield Campaign(home, copies=50)
+
+
+async def posted(made: Campaign, **more: Any) -> Hold:
+    """Held for the list's address; who has voted is one short of what it needs."""
+    given = await made.send(RAMADAN, **more)
+    assert isinstance(given, IsHeld)
+    stored = await made.home.store.hold(given.hold_id)
+    assert stored is not None
+    lead = stored.lead or stored.hold_id
+    await made.approvals.vote(lead, Choice.APPROVE, approver=EVA, by="test")
+    found = await made.home.store.hold(lead)
+    assert found is not None
+    return found
+
+
+async def approve(made: Campaign, hold: Hold, all_at_once: int | None = None) -> None:
+    await made.approvals.vote(hold.hold_id, Choice.APPROVE, approver=DPO, by="test", all_at_once=all_at_once)
+
+
+async def state(made: Campaign, hold: Hold) -> Held:
+    found = await made.home.store.hold(hold.hold_id)
+    assert found is not None
+    return found.state
+
+
+@pytest.mark.parametrize("said", [None, 59, 61])
+async def test_it_is_approved_by_whoever_says_to_how_many_it_goes_at_once(tmp_path: Path, said: int | None) -> None:
+    async with campaign(tmp_path) as made:
+        hold = await posted(made)
+        with pytest.raises(Unconfirmed, match="60 people at once"):
+            await approve(made, hold, said)
+        assert await state(made, hold) is Held.WAITING
+        await approve(made, hold, 60)
+        assert await state(made, hold) is Held.APPROVED
+        [data] = [data for kind, data in await made.home.events(hold.hold_id) if kind == "approved"]
+        assert data["at_once"] == 60
+
+
+async def test_all_get_it_and_nobody_says_that_it_stands_between_two_stages(tmp_path: Path) -> None:
+    async with campaign(tmp_path) as made:
+        await approve(made, await posted(made), 60)
+        await made.office.until_quiet(steps=2)
+        one = await made.one()
+        assert (one["relayed"], one["state"], one["stage"]) == (60, "approved", None)
+
+
+async def test_the_policy_may_refuse_it(tmp_path: Path) -> None:
+    async with campaign(tmp_path, REFUSES) as made:
+        hold = await posted(made)
+        for said in (None, 60):
+            with pytest.raises(Unconfirmed, match="Send it as single copies"):
+                await approve(made, hold, said)
+        assert await state(made, hold) is Held.WAITING
+
+
+async def test_a_list_without_stages_asks_nobody(tmp_path: Path) -> None:
+    async with campaign(tmp_path, "") as made:
+        hold = await posted(made)
+        await approve(made, hold)
+        assert await state(made, hold) is Held.APPROVED
+
+
+async def test_single_copies_are_sent_in_stages_and_a_post_to_the_address_among_them_is_not(tmp_path: Path) -> None:
+    async with campaign(tmp_path) as made:
+        await made.to_members(0, 12)
+        (single,) = await made.home.store.holds(states=[Held.WAITING])
+        assert single.versions == ()
+        hold = await posted(made)
+        assert hold.hold_id == single.hold_id
+        with pytest.raises(Unconfirmed):
+            await approve(made, hold)
+        await approve(made, hold, hold.reach)
+        await made.office.until_quiet(steps=2)
+        assert (await made.one())["stage"] is None
+
+
+async def test_what_was_approved_in_stages_lets_no_post_to_the_address_through(tmp_path: Path) -> None:
+    async with campaign(tmp_path) as made:
+        await made.to_members(0, 12)
+        (single,) = await made.home.store.holds(states=[Held.WAITING])
+        await made.decide(single.hold_id)
+        assert (await made.one())["stage"] is not None
+        given = await made.send(RAMADAN)
+        assert isinstance(given, IsHeld), "somebody has to say that it goes to all at once"
+        anew = await made.home.store.hold(given.hold_id)
+        assert anew is not None
+        assert anew.versions != ()
+        with pytest.raises(Unconfirmed):
+            await made.decide(anew.hold_id)
+
+
+async def test_once_everybody_has_it_no_stage_follows(tmp_path: Path) -> None:
+    """A message to many single people cannot be divided either: if it is all there is, all have it with its approval."""
+    async with campaign(tmp_path) as made:
+        given = await made.send(*MEMBERS[:20])
+        assert isinstance(given, IsHeld)
+        await made.decide(given.hold_id, people=20)
+        await made.office.until_quiet(steps=2)
+        one = await made.service.show((await made.one())["id"])
+        assert (one.state, one.people.relayed) == (State.APPROVED, 20)
+        assert kinds(await made.to_members(0, 2)) == "rr"
