@@ -91,6 +91,7 @@ DEEDS: Mapping[str, str] = {
     "go": "goes on",
     "stop": "stopped",
     "full": "the stage has reached its people",
+    "all": "everybody has got it",
     "time": "the pause is over",
     "reopened": "the decision is taken back",
     "rejected": "what had not gone is rejected",

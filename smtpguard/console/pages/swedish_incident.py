@@ -174,6 +174,7 @@ _KINDS = {
     "goes on": "fortsätter",
     "stopped": "stoppat",
     "the stage has reached its people": "etappen har nått sina personer",
+    "everybody has got it": "alla har fått det",
     "the pause is over": "pausen är slut",
     "the decision is taken back": "beslutet är återtaget",
     "what had not gone is rejected": "det som inte hade gått ut är avvisat",
