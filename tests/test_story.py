@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import json
 import os
 import re
@@ -11,12 +12,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from email.policy import default
 
 import pytest
 
 from smtpguard.demo import letters
 from smtpguard.demo.letters import Letter
-from smtpguard.demo.script import KALLE, LOTTA, RAMADAN
+from smtpguard.demo.script import EVA, KALLE, LOTTA, RAMADAN
 from smtpguard.demo.stage import Stage, stage
 
 pytestmark = pytest.mark.xdist_group("story")
@@ -59,6 +61,20 @@ def test_the_story_is_held_and_nothing_of_it_reaches_the_relay(guard: Stage) -> 
     assert "internal-to-list" in row["rules"]
     assert guard.until(lambda: any(KALLE in taken.recipients for taken in guard.relay.taken)), "Kalle was not told"
     assert not any(RAMADAN in taken.recipients for taken in guard.relay.taken)
+
+
+def test_writer_and_approvers_read_what_it_is_about(guard: Stage) -> None:
+    """What matters most is told first and never cut: the words that the list is to be spared, and what the list says of its people."""
+
+    def told(address: str) -> str:
+        notices = (t.content for t in guard.relay.taken if address in t.recipients)
+        plain = (email.message_from_bytes(n, policy=default).get_body(("plain",)) for n in notices)
+        return next((text for p in plain if p is not None and "Dieten" in (text := p.get_content())), "")
+
+    for address in (KALLE, EVA):
+        assert guard.until(lambda a=address: told(a), seconds=60), address
+        for word in ("bacon", "sprit", "religion", "GDPR", "konfidentiellt"):
+            assert word in told(address), (address, word)
 
 
 def test_ordinary_mail_goes_through_byte_for_byte(guard: Stage) -> None:

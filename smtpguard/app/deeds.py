@@ -37,6 +37,7 @@ PEOPLES = frozenset(
         Kind.VIEWED,
         Kind.ASKED,
         Kind.ANSWERED,
+        Kind.PLEADED,
         Kind.EXPORTED,
         Kind.ACCOUNT,
         Kind.TOKEN,

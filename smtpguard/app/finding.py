@@ -15,11 +15,12 @@ class State(enum.Enum):
     OPEN = "open"  # a way around the guard
     ACCEPTED = "accepted"  # a way around the guard, which the settings know of
     UNKNOWN = "unknown"  # cannot be seen from here
+    ODD = "odd"  # it works, and is probably not meant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``about``: store, relay, tls, auth, sender, list, milter, source or way. ``text`` is a sentence."""
+    """``about``: store, people, relay, tls, auth, sender, list, milter, source or way. ``text`` is a sentence."""
 
     about: str
     state: State

@@ -7,7 +7,7 @@ Never here: finding that out (store.continuity), or printing (cli).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from smtpguard.app.files import CannotStart, store_url
@@ -17,10 +17,13 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.lists.ownership import owner_of
 from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.people import Account, unseated
 from smtpguard.store.continuity import PutBack
 from smtpguard.store.database import file_of
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.migrate import Newer, SchemaError
+from smtpguard.store.people import People
 
 
 def hidden(settings: Settings) -> Finding | None:
@@ -54,19 +57,32 @@ def _ours(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK) or (os.access(path.parent, os.R_OK | os.W_OK) and not path.exists())
 
 
-async def stands(settings: Settings) -> list[Finding]:
-    """Nothing where nothing was ever served."""
+async def stands(settings: Settings, policy: Policy | None = None) -> list[Finding]:
+    """Nothing where nothing was ever served. ``policy``: whose groups are to decide."""
     if (away := hidden(settings)) is not None:
         return [away]
     if not settings.secret_file.exists() and not (settings.state / CHECKPOINTS).exists():
         return []
     try:
         async with opened(settings) as (store, _):
-            return list(_found(settings, store.put_back, (await store.gate()).freezes))
+            found = list(_found(settings, store.put_back, (await store.gate()).freezes))
+            if settings.console is not None and policy is not None:
+                found += _deciding(policy, await People(store).everybody())
+            return found
     except (CannotStart, LedgerError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
         state = State.UNKNOWN if older else State.WRONG
         return [Finding(about="store", state=state, text=str(e))]
+
+
+def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
+    """Who is to decide in the console and cannot."""
+    gaps = unseated(accounts, policy.groups, policy.rules.groups_asked())
+    if not accounts:
+        yield Finding(about="people", state=State.ODD, text="nobody has an account at the console: smtpguard users add")
+        return
+    for gap in gaps:
+        yield Finding(about="people", state=State.ODD, text=str(gap))
 
 
 def _found(settings: Settings, put_back: PutBack | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:

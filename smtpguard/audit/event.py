@@ -43,7 +43,8 @@ class Kind(enum.Enum):
     LIST = "list"  # a list's index was replaced, or its source failed
     VIEWED = "viewed"  # somebody looked at held content
     ASKED = "asked"  # who decides asked its writer something
-    ANSWERED = "answered"  # its writer answered, or asked for its release
+    ANSWERED = "answered"  # its writer answered
+    PLEADED = "pleaded"  # its writer asked for its release
     EXPORTED = "exported"
     START = "start"
     STOP = "stop"

@@ -49,14 +49,14 @@ def command(context: Context, file: Path | None, live: bool, as_json: bool) -> N
 
         fine = tell(context, checked.settings, checked.policy, as_json=as_json) and fine
     elif checked.settings is not None and not live:
-        fine = _store(context, checked.settings, as_json=as_json or context.json) and fine
+        fine = _store(context, checked.settings, checked.policy, as_json=as_json or context.json) and fine
     elif live and fine:
         raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
     if not fine:
         raise click.exceptions.Exit(1)
 
 
-def _store(context: Context, settings: Settings, *, as_json: bool) -> bool:
+def _store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
     """Where it is a file it is looked at in any case."""
     state = settings.state
     served = os.access(state / "checkpoints", os.F_OK) or (state.exists() and not os.access(state, os.X_OK))
@@ -67,7 +67,7 @@ def _store(context: Context, settings: Settings, *, as_json: bool) -> bool:
 
     if not near(settings) and hidden(settings) is None:
         return True
-    return context.run(store(context, settings, as_json=as_json))
+    return context.run(store(context, settings, policy, as_json=as_json))
 
 
 def summary(path: Path, checked: Checked) -> Iterator[str]:

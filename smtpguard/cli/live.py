@@ -13,8 +13,8 @@ from smtpguard.cli.context import Context
 from smtpguard.config.settings import Settings
 from smtpguard.policy.parse import Policy
 
-_MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "unknown": "?"}
-_COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow", "unknown": "yellow"}
+_MARKS = {"fine": "ok", "wrong": "WRONG", "open": "OPEN", "accepted": "open", "unknown": "?", "odd": "odd"}
+_COLOURS = {"fine": "green", "wrong": "red", "open": "red", "accepted": "yellow", "unknown": "yellow", "odd": "yellow"}
 
 
 def tell(context: Context, settings: Settings, policy: Policy, *, as_json: bool = False) -> bool:
@@ -25,17 +25,17 @@ def tell(context: Context, settings: Settings, policy: Policy, *, as_json: bool 
 async def _tell(context: Context, settings: Settings, policy: Policy, as_json: bool) -> bool:
     from smtpguard.app.probe import look
 
-    fine = await store(context, settings, as_json=as_json)
+    fine = await store(context, settings, policy, as_json=as_json)
     async for finding in look(settings, policy):
         fine = _said(context, finding, as_json) and fine
     return fine
 
 
-async def store(context: Context, settings: Settings, *, as_json: bool) -> bool:
-    """A line a finding on the store, and whether it may go on as it is."""
+async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
+    """A line a finding on the store and on who decides in it, and whether it may go on as it is."""
     from smtpguard.app.stands import stands
 
-    well = [_said(context, finding, as_json) for finding in await stands(settings)]
+    well = [_said(context, finding, as_json) for finding in await stands(settings, policy)]
     return all(well)
 
 

@@ -72,7 +72,7 @@ def add(
         if not roles:
             click.echo("It has no role yet, and so may do nothing: smtpguard users roles", err=True)
 
-    _run(context, work, address)
+    _run(context, work, address, about=True)
 
 
 @command.command()
@@ -103,7 +103,7 @@ def roles(context: Context, address: str, roles: Sequence[str], as_json: bool) -
         done = await accounts.set_roles(await accounts.at(address), [Role(r) for r in roles], by=context.user)
         _said(context, done, as_json, f"is {', '.join(r.value for r in done.roles) or 'nothing'} now")
 
-    _run(context, work, address)
+    _run(context, work, address, about=True)
 
 
 @command.command()
@@ -116,7 +116,7 @@ def disable(context: Context, address: str, as_json: bool) -> None:
     async def work(accounts: Accounts, factors: Factors) -> None:
         _said(context, await accounts.disable(await accounts.at(address), by=context.user), as_json, "is disabled")
 
-    _run(context, work, address)
+    _run(context, work, address, about=True)
 
 
 @command.command()
@@ -129,7 +129,7 @@ def enable(context: Context, address: str, as_json: bool) -> None:
     async def work(accounts: Accounts, factors: Factors) -> None:
         _said(context, await accounts.enable(await accounts.at(address), by=context.user), as_json, "is enabled")
 
-    _run(context, work, address)
+    _run(context, work, address, about=True)
 
 
 @command.command()
@@ -191,26 +191,45 @@ def list_(context: Context, as_json: bool) -> None:
             cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
             click.echo("  ".join([*cells, line[3]]).rstrip())
 
-    _run(context, work)
+    _run(context, work, everybody=True)
 
 
-def _run(context: Context, work: Callable[[Accounts, Factors], Awaitable[None]], address: str = "") -> None:
+def _run(
+    context: Context,
+    work: Callable[[Accounts, Factors], Awaitable[None]],
+    address: str = "",
+    *,
+    about: bool = False,
+    everybody: bool = False,
+) -> None:
+    """``about``: say afterwards where this account and the policy's groups do not fit together; ``everybody``: of all."""
     from smtpguard.app.clock import SystemClock, ids
     from smtpguard.app.files import installation_secret
     from smtpguard.app.people import accounts
+    from smtpguard.app.policies import Following
     from smtpguard.app.services import opened
     from smtpguard.console.people.accounts import NotPossible
     from smtpguard.console.people.factors import Factors
     from smtpguard.console.people.passwords import BadPassword
     from smtpguard.mail.address import BadAddress
+    from smtpguard.policy.admission import LedgerError
 
     settings = context.settings()
 
     async def run() -> None:
-        async with opened(settings) as (store, _):
-            secret = installation_secret(settings)
-            service = accounts(settings, store, SystemClock(), secret=secret, new_id=ids())
+        async with opened(settings) as (store, digester):
+            secret, clock = installation_secret(settings), SystemClock()
+            service = accounts(settings, store, clock, secret=secret, new_id=ids())
             await work(service, Factors(secret))
+            if not about and not everybody:
+                return
+            try:
+                in_force = await Following(store, settings, digester, clock).follow()
+            except LedgerError:  # nothing was ever served
+                return
+            for gap in in_force.unseated(await service.everybody()):
+                if everybody or gap.address == service.canonical(address):
+                    click.echo(f"smtpguard: {gap}", err=True)
 
     try:
         context.run(run())

@@ -64,6 +64,7 @@ DONE: Mapping[str, str] = {
     "asked": "The question is on its way to its writer.",
     "withdrawn": "It is withdrawn. It will not be sent.",
     "answered": "Those who decide are told.",
+    "pleaded": "Those who decide are told that you ask for its release.",
     "mailing": "It is done.",
     "thawed": "It is lifted. Mail goes on.",
     "thaw-asked": "Somebody else must agree now, and then it is lifted.",
@@ -115,3 +116,10 @@ CATEGORIES: Mapping[str, str] = {
     "sexuality": "sex life or orientation: special category",
 }
 """GDPR Art. 9, in plain words."""
+GAPS: Mapping[str, str] = {
+    "no-group": "{address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing.",
+    "no-account": "{address} is asked to decide ({groups}) and has no account.",
+    "disabled": "{address} is asked to decide ({groups}) and has an account that is disabled.",
+    "no-role": "{address} is asked to decide ({groups}) and has an account without the approver's role.",
+}
+"""policy.people.Gap."""

@@ -24,6 +24,7 @@ from smtpguard.console.speech import Speech, choose
 from smtpguard.console.telling import reason_of
 from smtpguard.policy.admission import Freeze, LedgerError, Selector
 
+_MOST_GIVEN_BACK = 1 << 20
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -51,8 +52,37 @@ def speech(request: Request) -> Speech:
     return Speech(language, zone, desk(request).clock.now().astimezone(zone).year)
 
 
-async def page(request: Request, template: str, status: int = 200, **values: Any) -> Response:
-    """A whole page, with the banner where anything is frozen."""
+class Filled:
+    """One form of a page as it was sent and refused: what was typed stands in it again, and what is wrong beside its field. A form
+    that was not sent, or was taken, is blank. Passwords and codes are never sent back."""
+
+    def __init__(self, sent: FormData | None, wrong: Mapping[str, str]) -> None:
+        self._sent, self._wrong = sent, wrong
+
+    @property
+    def refused(self) -> bool:
+        return self._sent is not None
+
+    def __call__(self, name: str, otherwise: str = "") -> str:
+        """What was typed into a field; ``otherwise`` where the form was not sent."""
+        if self._sent is None:
+            return otherwise
+        value = self._sent.get(name, "")
+        return value[:_MOST_GIVEN_BACK] if isinstance(value, str) else ""
+
+    def ticked(self, name: str, value: str, otherwise: bool = False) -> bool:
+        """Whether one of several, or a box, was chosen."""
+        return otherwise if self._sent is None else value in self._sent.getlist(name)
+
+    def wrong(self, name: str) -> str:
+        return self._wrong.get(name, "")
+
+
+async def page(
+    request: Request, template: str, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    """A whole page, with the banner where anything is frozen. ``wrong``: of a form that is refused (4xx), by the names of its fields
+    what is wrong with them; it comes back as it was filled in."""
     here, said = desk(request), speech(request)
     try:
         frozen = await here.freezes.standing()
@@ -70,11 +100,18 @@ async def page(request: Request, template: str, status: int = 200, **values: Any
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,
         "path": request.url.path,
+        "filled": lambda action: _filled(request, action, status, wrong or {}),
         "now": here.clock.now(),
     }
     made: Environment = request.app.state.templates
     text = made.get_template(template).render(**shown, **values)
     return HTMLResponse(text, status_code=status)
+
+
+def _filled(request: Request, action: str, status: int, wrong: Mapping[str, str]) -> Filled:
+    """``action``: where the form is sent to, by which it is known."""
+    mine = request.method == "POST" and status >= 400 and request.url.path == action
+    return Filled(getattr(request.state, "form", None) if mine else None, wrong if mine else {})
 
 
 def what_of(freeze: Freeze, said: Speech, titles: Mapping[str, str]) -> str:

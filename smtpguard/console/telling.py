@@ -47,6 +47,7 @@ WORDS: Mapping[str, str] = {
     Kind.EXPORTED.value: "Exported",
     Kind.ASKED.value: "Its writer was asked",
     Kind.ANSWERED.value: "Its writer says",
+    Kind.PLEADED.value: "Its writer asks that it be sent",
     Kind.START.value: "The guard was started",
     Kind.STOP.value: "The guard was stopped",
     Kind.SIGNED_IN.value: "Somebody signed in",
@@ -84,6 +85,7 @@ NOTICES: Mapping[str, str] = {
     "escalation": "to others, since nobody answers",
     "question": "a question to its writer",
     "answer": "its writer's answer",
+    "plea": "that its writer asks for its release",
     "expired": "nobody has decided",
 }
 WAS: Mapping[str, str] = dict.fromkeys(("approved", "releasing"), "after it was approved")
@@ -110,6 +112,7 @@ _PEOPLES_WORDS = frozenset(
         Kind.THAW_ASKED,
         Kind.ASKED,
         Kind.ANSWERED,
+        Kind.PLEADED,
         Kind.MAILING,
     }
 )

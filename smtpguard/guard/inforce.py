@@ -14,6 +14,7 @@ from smtpguard.lists.registry import Registry
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.people import Account, Unseated, unseated
 from smtpguard.policy.staging import ByAddress, Stages
 
 PREVIEWS = ("reasons", "text", "full")
@@ -68,6 +69,10 @@ class InForce:
 
     def groups_of(self, person: str) -> frozenset[str]:
         return frozenset(name for name, people in self.groups.items() if person in people)
+
+    def unseated(self, accounts: Iterable[Account]) -> tuple[Unseated, ...]:
+        """Whose accounts and the groups of this policy do not fit together."""
+        return unseated(accounts, self.groups, self.rules.groups_asked())
 
     def preview(self, lists: Iterable[str], person: str) -> str:
         """How much of a message held for these lists this decider sees: reasons, text or full. The strictest of the lists,

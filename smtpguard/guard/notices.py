@@ -97,9 +97,11 @@ class Notices:
     def said(
         self, hold: Hold, kind: str, said: Mapping[str, Any], id: str, in_force: InForce, now: datetime
     ) -> tuple[Intent, ...]:
-        """A question to its writer, or the writer's answer to those who decide. ``said``: ``by`` and ``comment``."""
-        data = particulars.waiting(hold, in_force) | {"notice": kind, "said_at": time_of(now), **said}
-        if kind == "answer":
+        """A question to its writer, or the writer's answer or plea to those who decide. ``said``: ``by`` and ``comment``; of an
+        answer ``question`` and ``asked_by``."""
+        asked = {"question": "", "asked_by": ""} if kind == "answer" else {}
+        data = particulars.waiting(hold, in_force) | asked | {"notice": kind, "said_at": time_of(now), **said}
+        if kind in ("answer", "plea"):
             return self._each(hold, approvers(hold, in_force, now), data, now, suffix=f"-{id}")
         return self._to(hold.sender or "", data, f"{hold.hold_id}-{kind}-{id}", hold.hold_id, now, role="sender")
 

@@ -7,10 +7,11 @@ are ISO 8601 UTC with "Z"; what is absent is null):
 every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
                     (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
                     RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
-                    this reader; ``part``: true where only a part was held, and colleagues have it
+                    this reader; ``sensitive``: [{``list``, ``category``}], which of them say something of their people;
+                    ``part``: true where only a part was held, and colleagues have it
 held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``description``, ``descriptions``:
-                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message; neither says
-                    anything of topics where no list was addressed;
+                    {language: text}, ``sentences``: [str]}]; ``marks``: [str], phrases found in the message, the topics
+                    first, ``more_marks``: how many are left out; neither says anything of topics where no list was addressed;
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
                     its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
                     be approved
@@ -23,9 +24,10 @@ expired             ``held_at``, ``expired_at``
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
                     the guard's contact, and told at once that nobody can decide
-rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``
+rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``, ``more_marks``
 question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
-answer              to approvers: the same, from its writer
+answer              to approvers: the same, from its writer; ``question``, ``asked_by``: what they answer, "" where nobody asked
+plea                to approvers: the same; its writer asks for its release
 digest              ``role``: sender | approver; ``since``, ``until``, ``person``: whose it is
 stream              to its owner: ``stream``: its name; ``limit``, ``window_minutes``, ``per_person``; ``at``
 owner-digest        ``list``: its title, ``list_name``; ``since``, ``until``, ``person``, ``first``
@@ -49,16 +51,18 @@ from typing import Any
 
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
+from smtpguard.guard.values import topics_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.policy.approval import Hold, out_of_reach
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
+MAX_TOPICS = 12
 MAX_MARKS = 12
 TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 UNSAID = "It is of a kind that somebody is to have seen before it goes to customers."
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                           "reach": None, "reach_at_least": None, "lists": [], "part": False}  # fmt: skip
+                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False}  # fmt: skip
 """What is said of a message by a notice that is about none."""
 
 
@@ -73,6 +77,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
+        "sensitive": sensitive(addressed(hold, in_force)),
         "part": hold.part,
     }
 
@@ -93,7 +98,7 @@ def held(hold: Hold, gathering: Gathering) -> dict[str, Any]:
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
         "reasons": reasons(hold, in_force),
-        "marks": marks(gathering, named=bool(nameable(hold, in_force))),
+        **marks(gathering, named=bool(nameable(hold, in_force))),
         "deciders": deciders(hold, in_force),
         "nobody": bool(out_of_reach(hold, in_force.groups)),
     }
@@ -113,10 +118,11 @@ def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[s
         "reach": int(everyone.reach.low),
         "reach_at_least": everyone.reach.high > everyone.reach.low,
         "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
+        "sensitive": sensitive(gathering.in_force.registry.lists[n] for n in everyone.addressed),
         "part": False,
         "at": time_of(now),
         "reasons": sentences(hits, gathering.in_force, named=bool(everyone.addressed)),
-        "marks": marks(gathering, named=bool(everyone.addressed)),
+        **marks(gathering, named=bool(everyone.addressed)),
     }
 
 
@@ -158,11 +164,24 @@ def _sentences(hit: Hit, in_force: InForce, *, veiled: bool) -> dict[str, Any]:
     }
 
 
-def marks(gathering: Gathering, *, named: bool) -> list[str]:
-    """Phrases for what was found; ``named`` as in ``sentences``."""
-    evidence = gathering.facts.evidence
-    topics = evidence.get("message.unsuitable_topics", ()) if named else ()
-    return [*evidence.get("message.looks", ()), *topics][:MAX_MARKS]
+def marks(gathering: Gathering, *, named: bool) -> dict[str, Any]:
+    """``marks`` and ``more_marks``: phrases for what was found, the topics first, and how many there are beside them; ``named`` as in
+    ``sentences``."""
+    lists, text = gathering.in_force.registry.lists, gathering.text
+    avoid = {topic for name in gathering.everyone.addressed for topic in lists[name].avoid}
+    topics = topics_of(text, avoid) if named and isinstance(text, Reading) else ()
+    others = gathering.facts.evidence.get("message.looks", ())
+    told = [*topics[:MAX_TOPICS], *others[:MAX_MARKS]]
+    return {"marks": told, "more_marks": len(topics) + len(others) - len(told)}
+
+
+def sensitive(lists: Iterable[ListInfo]) -> list[dict[str, str]]:
+    """Of those that may be named, the lists that say something of their people which is nobody's business (GDPR Art. 9)."""
+    return [
+        {"list": info.title or info.name, "category": info.category or ""}
+        for info in lists
+        if info.sensitivity == "special-category"
+    ]
 
 
 def deciders(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:

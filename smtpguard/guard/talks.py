@@ -1,12 +1,13 @@
-"""What is asked and answered about a held message: a decider asks its writer, the writer answers or asks for its release.
+"""What is asked and answered about a held message: a decider asks its writer, the writer answers, or asks for its release.
 
-Each is one entry of the journal and one notice to each who is to read it, in one commit; nothing of it decides anything.
-Never here: decisions (approvals), words for people (mail.notice).
+Each is one entry of the journal and one notice to each who is to read it, in one commit; nothing of it decides anything. An answer
+and a plea are two things: who answers "the wrong list, reject it" has not asked for its release.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
@@ -20,8 +21,16 @@ MOST = 2_000
 """So many characters of it are kept and sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Of one of those who decide, to its writer."""
+
+    by: str
+    words: str
+
+
 class Talks:
-    """``asked`` and ``answered`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
+    """``ask``, ``answer`` and ``plead`` raise KeyError, NotEntitled, Conflict and LedgerError, as votes do."""
 
     def __init__(
         self,
@@ -52,20 +61,41 @@ class Talks:
         await self._change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
-        """Its writer answers, or says why it should go out."""
+        """Its writer answers what was asked last, or tells those who decide something that nobody asked for."""
+        asked = await self.open_question(hold_id)
+        question = {"question": asked.words, "asked_by": asked.by} if asked is not None else {}
+        await self._by_its_writer(hold_id, Kind.ANSWERED, "answer", words, sender, by, **question)
 
+    async def plead(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
+        """Its writer asks for its release, and says why."""
+        await self._by_its_writer(hold_id, Kind.PLEADED, "plea", words, sender, by)
+
+    async def open_question(self, hold_id: str) -> Question | None:
+        """What was asked last and has no answer yet, as far as the journal still has its words. Raises LedgerError."""
+        asked: Question | None = None
+        for entry, clear in await self._ledger.history(hold_id):
+            if entry.kind == Kind.ANSWERED.value:
+                asked = None
+            elif entry.kind == Kind.ASKED.value:
+                private = clear or {}
+                asked = Question(by="".join(private.get("actor", ())[:1]), words=" ".join(private.get("comment", ())))
+        return asked
+
+    async def _by_its_writer(
+        self, hold_id: str, kind: Kind, notice: str, words: str, sender: str, by: str, **more: str
+    ) -> None:
         def step(hold: Hold) -> Change:
             if sender not in hold.senders:
                 return Change(refused=f"NotEntitled: {sender} did not write it")
-            return self._said(hold, Kind.ANSWERED, "answer", words, sender, by)
+            return self._said(hold, kind, notice, words, sender, by, **more)
 
         await self._change(hold_id, step)
 
-    def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str) -> Change:
+    def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
         if hold.state is not State.WAITING:
             return Change(refused=f"Conflict: it is {hold.state.value} already")
         now, words = self._clock.now(), words.strip()[:MOST]
-        said = {"by": who, "comment": words}
+        said = {"by": who, "comment": words, **more}
         return Change(
             hold=hold,
             events=(Event(kind=kind, id=hold.hold_id, at=now, private={"actor": (who, by), "comment": (words,)}),),

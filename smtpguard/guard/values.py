@@ -6,13 +6,13 @@ Never here: asking anybody (gather), or what is known of the sender (sender).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classification, Classified, Kind
 from smtpguard.policy.facts import NONE, Count, Unknown, Value
 from smtpguard.reading.looks import Readable, Reading
-from smtpguard.reading.marks import Side
+from smtpguard.reading.marks import NOT_TO_GO_OUT, Side
 
 FEW = 3  # customers to whom one writes a letter
 OF_HEADER = ("message.labels", "message.automatic", "recipients.undisclosed")
@@ -85,11 +85,17 @@ def of_text(
 
 
 def evidence_of(reading: Reading) -> dict[str, tuple[str, ...]]:
-    """What was found in the text, in words: marks of internal mail first, the heaviest first."""
+    """What was found in the text, in words. Marks: what is not meant for others or not finished, then those of internal mail, the
+    heaviest first."""
     order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
-    marks = sorted(reading.marks, key=lambda m: (order[m.side], -m.weight))
-    topics = dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in reading.topics)
-    return {"message.looks": tuple(m.evidence for m in marks), "message.unsuitable_topics": tuple(topics)}
+    marks = sorted(reading.marks, key=lambda m: (m.name not in NOT_TO_GO_OUT, order[m.side], -m.weight))
+    return {"message.looks": tuple(m.evidence for m in marks), "message.unsuitable_topics": topics_of(reading)}
+
+
+def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[str, ...]:
+    """Each word that was found, and where; those of the vocabularies ``first`` before the others."""
+    found = sorted(reading.topics, key=lambda t: t.vocabulary not in first)
+    return tuple(dict.fromkeys(f'"{t.word}" ({t.vocabulary}, in the {t.where})' for t in found))
 
 
 def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, Value]:

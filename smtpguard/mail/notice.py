@@ -38,6 +38,7 @@ KINDS = (
     "list-well",
     "observed",
     "owner-digest",
+    "plea",
     "question",
     "rejected",
     "reminder",
@@ -48,8 +49,8 @@ LOOP_FIELD = "X-Smtpguard-Notice"
 
 WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
-_SEVERAL_LINES = frozenset({"excerpt", "comment"})
-_ADDRESSES = frozenset({"from", "by", "people", "senders", "recipients_shown", "person"})
+_SEVERAL_LINES = frozenset({"excerpt", "comment", "question"})
+_ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipients_shown", "person"})
 _CLOCKS = {"sv": "EEEE d MMMM y 'kl.' HH:mm", "en": "EEEE d MMMM y 'at' HH:mm"}
 
 
@@ -287,7 +288,8 @@ SAMPLE: Mapping[str, Any] = {
     "notice": "held", "hold_id": "0000000000000000", "subject": "Sample", "message_id": "<sample@example.com>",
     "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",
-    "reasons": [{"rule": "sample", "description": "Sample", "sentences": ["It reaches 1,000 people."]}], "marks": ["sample"],
+    "reasons": [{"rule": "sample", "description": "Sample", "sentences": ["It reaches 1,000 people."]}], "marks": ["sample"], "more_marks": 1, "sensitive": [{"list": "Sample list", "category": "religion"}],
+    "question": "Sample", "asked_by": "eva@example.com",
     "deciders": [{"each": 1, "groups": [{"group": "sample", "people": ["eva@example.com"]}], "out_of_hours": None}], "part": True, "excerpt": "Sample",
     "recipients_shown": ["list@example.com"], "senders": ["anna@example.com"], "outcome": "approved",
     "by": "eva@example.com", "comment": "Sample", "back": 1, "gone": 0, "has": 1, "doubt": 1, "left": 1, "asked": True, "sent": True,

@@ -229,6 +229,12 @@ class RuleSet:
         """Rule -> what it is for, in this language where its admin wrote that."""
         return {rule.rule_id: rule.descriptions.get(language, rule.description) for rule in self.rules}
 
+    def groups_asked(self) -> frozenset[str]:
+        """Every group that may be asked to decide on something, at whatever hour."""
+        quorums = [q for q in (self.approvals, *self.quorums.values()) if q is not None]
+        late = [q.out_of_hours for q in quorums if q.out_of_hours is not None]
+        return frozenset(group for q in (*quorums, *late) for group in q.groups)
+
     def quorum(self, lists: Iterable[str]) -> tuple[Quorum, ...]:
         """What must be satisfied to release a hold that touches these lists: all of theirs."""
         asked = [self.quorums.get(name, self.approvals) for name in sorted(lists)] or [self.approvals]

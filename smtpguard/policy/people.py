@@ -7,7 +7,7 @@ the account's address. Never here: passwords and codes (console), rows (store), 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -68,6 +68,58 @@ class Account:
 
     def may(self, what: May) -> bool:
         return not self.disabled and any(what in ALLOWED[role] for role in self.roles)
+
+
+class Gap(enum.Enum):
+    """How accounts and the policy's groups do not fit together."""
+
+    NO_GROUP = "no-group"  # the approver's role, and no group: sees nothing, decides on nothing
+    NO_ACCOUNT = "no-account"  # asked to decide, and cannot sign in
+    DISABLED = "disabled"
+    NO_ROLE = "no-role"  # asked to decide, with an account that may not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseated:
+    """Somebody who does not decide, although an account or the policy says so. ``groups``: those that ask them."""
+
+    address: str
+    gap: Gap
+    groups: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        asked = f"{self.address} is asked to decide ({', '.join(self.groups)})"
+        return {
+            Gap.NO_GROUP: f"{self.address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing",
+            Gap.NO_ACCOUNT: f"{asked} and has no account: they are written to, and cannot sign in to decide",
+            Gap.DISABLED: f"{asked} and has an account that is disabled",
+            Gap.NO_ROLE: f"{asked} and has an account without the approver's role",
+        }[self.gap]
+
+
+def unseated(
+    accounts: Iterable[Account], groups: Mapping[str, frozenset[str]], asked: Collection[str]
+) -> tuple[Unseated, ...]:
+    """``groups``: the policy's, by canonical address; ``asked``: those of them that may be asked to decide."""
+    known = {account.address: account for account in accounts}
+    wanted: dict[str, list[str]] = {}
+    for name in sorted(asked):
+        for address in groups.get(name, ()):
+            wanted.setdefault(address, []).append(name)
+    found = [
+        Unseated(address=account.address, gap=Gap.NO_GROUP)
+        for account in known.values()
+        if account.may(May.DECIDE) and not any(account.address in people for people in groups.values())
+    ]
+    for address, names in sorted(wanted.items()):
+        account = known.get(address)
+        gap = (
+            Gap.NO_ACCOUNT if account is None else Gap.DISABLED if account.disabled
+            else None if account.may(May.DECIDE) else Gap.NO_ROLE
+        )  # fmt: skip
+        if gap is not None:
+            found.append(Unseated(address=address, gap=gap, groups=tuple(names)))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "placeholder"})
+"""Marks by which a message says itself that it is not for others, or not finished: whoever decides reads them first."""
+
 
 class Side(enum.Enum):
     INTERNAL = "internal"

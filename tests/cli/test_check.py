@@ -13,11 +13,15 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
+from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import read_settings
+from smtpguard.app.people import accounts
+from smtpguard.app.services import opened
 from smtpguard.app.start import prepare
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
 from smtpguard.config.yaml import load_yaml
+from smtpguard.policy.people import Role
 
 SUITE = Path(__file__).parent.parent / "policies"
 
@@ -140,6 +144,40 @@ def test_what_other_users_can_read_is_told(run: Callable[..., Result], etc: Path
     assert "look into" in run("check").stderr
     state.chmod(0o750)
     assert run("check").stderr == "", "nobody else comes as far as the files"
+
+
+def test_who_is_to_decide_and_cannot_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:
+    """Once a store is there; of an installation without a console nothing is said."""
+    config = etc / "smtpguard.yaml"
+
+    async def made(*people: tuple[str, Role]) -> None:
+        async with opened(read_settings(config), migrate=True) as (store, _):
+            work = accounts(read_settings(config), store, SystemClock(), secret=bytes(32), new_id=ids())
+            for address, role in people:
+                await work.add(address, roles=[role], by="root")
+
+    asyncio.run(prepare(read_settings(config), by="test", parts=()))
+    with config.open("a") as file:
+        file.write("console: {}\n")
+    assert "nobody has an account at the console" in run("check").stdout
+    asyncio.run(
+        made(("eva@example.com", Role.APPROVER), ("sven@example.com", Role.APPROVER), ("omar@example.com", Role.VIEWER))
+    )
+    result = run("check")
+    assert result.exit_code == 0
+    said = [line for line in result.stdout.splitlines() if line.startswith("odd ")]
+    assert [line.split()[1] for line in said] == [
+        "sven@example.com",
+        "dpo@example.com",
+        "duty-manager@example.com",
+        "legal@example.com",
+        "omar@example.com",
+    ]
+    assert "is in no group of the policy" in said[0]
+    assert "(compliance) and has no account" in said[1]
+    assert "(communications) and has an account without the approver's role" in said[4]
+    edit(config, "console: {}", "")
+    assert "odd " not in run("check").stdout
 
 
 def test_a_warning_is_told_and_is_no_failure(run: Callable[..., Result], etc: Path) -> None:

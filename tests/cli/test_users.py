@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyotp
@@ -14,11 +15,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.app.services import opened
+from smtpguard.audit.event import Event, Kind
 from smtpguard.cli import main
 from smtpguard.config.settings import read_settings
+from smtpguard.policy.parse import parse
 from tests.cli.stage import rows
 
 PASSWORD = "a password that is long"
+GROUPS = """
+version: 1
+organization: {name: Example AB, domains: [example.com]}
+groups: {communications: [eva@example.com, omar@example.com]}
+approvals: {from: [communications]}
+rules: []
+"""
 
 
 @pytest.fixture
@@ -67,6 +77,35 @@ def test_an_account_from_its_making_to_its_end(config: Path) -> None:
     assert [data["change"] for _, data, _ in told] == ["added", "roles", "roles", "disabled", "enabled", "password"]
     assert PASSWORD not in str(told)
     assert {tuple(clear["account"]) for _, _, clear in told} == {("eva@example.com",)}  # type: ignore[index]
+
+
+def served(config: Path) -> None:
+    """A policy is in force, as after the first start."""
+
+    async def put() -> None:
+        async with opened(read_settings(config)) as (store, _):
+            documents = {"policy.yaml": GROUPS.encode()}
+            sha256 = parse(documents).sha256
+            await store.put_policy(sha256, documents, Event(kind=Kind.POLICY, id=sha256[:16], at=datetime.now(UTC)))
+
+    asyncio.run(put())
+
+
+def test_who_decides_nowhere_and_who_cannot_is_said(config: Path) -> None:
+    assert add(config, "sven@example.com", "--role", "approver").stderr == "", "nothing was ever served"
+    served(config)
+    made = add(config, "tove@example.com", "--role", "approver")
+    assert made.exit_code == 0
+    assert made.stderr == (
+        "smtpguard: tove@example.com has the approver's role and is in no group of the policy: nothing is shown to them, and they "
+        "decide on nothing\n"
+    )
+    assert add(config, "eva@example.com", "--role", "approver").stderr == ""
+    off = run(config, "users", "disable", "eva@example.com")
+    assert "eva@example.com is asked to decide (communications) and has an account that is disabled" in off.stderr
+    listed = run(config, "users", "list").stderr
+    assert "sven@example.com has the approver's role and is in no group" in listed
+    assert "omar@example.com is asked to decide (communications) and has no account" in listed
 
 
 def test_nobody_has_an_account_yet(config: Path) -> None:

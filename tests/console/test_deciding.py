@@ -253,6 +253,36 @@ async def test_a_question_and_its_answer_are_on_both_pages_and_in_the_mail(here:
     assert sorted(to for to, d in notices if d.get("notice") == "answer") == [DPO, EVA, OMAR]
 
 
+async def test_an_answer_is_no_plea(here: Stage) -> None:
+    """ "The wrong list, reject it" asks for no release, and nobody is told that it does."""
+    hold = await held(here)
+    eva, anna = await looks(here, EVA, hold), await here.signed_in(ANNA)
+    await anna.get(f"/held/{hold.hold_id}")
+    await anna.post(f"/held/{hold.hold_id}/answer", words="It has a typing error")  # nobody has asked
+    await eva.post(f"/held/{hold.hold_id}/ask", question="Is this for that list?")
+    page = await anna.get(f"/held/{hold.hold_id}")
+    assert "eva@example.com asks: Is this for that list?" in text(page)
+    refused = await anna.post(f"/held/{hold.hold_id}/answer", words=" ")
+    assert refused.status_code == 422
+    assert 'aria-describedby="words-wrong"' in refused.text
+    assert "Write what they are to know." in text(refused)
+    await anna.post(f"/held/{hold.hold_id}/answer", words="The wrong list, reject it")
+    assert "eva@example.com asks:" not in text(await anna.get(f"/held/{hold.hold_id}"))
+    assert (await anna.post(f"/held/{hold.hold_id}/plea", words="")).status_code == 422
+    done = await anna.post(f"/held/{hold.hold_id}/plea", words="The other one, and today")
+    assert done.headers["location"].endswith("?done=pleaded")
+    assert "Its writer asks that it be sent anna@example.com The other one, and today" in text(
+        await eva.get(f"/held/{hold.hold_id}")
+    )
+    told = [dict(i.data) for i in await here.home.outbox() if str(i.recipients[0].address) == EVA]
+    said = {(d["notice"], d.get("question"), d.get("asked_by"), d["comment"]) for d in told if "comment" in d}
+    assert said == {
+        ("answer", "", "", "It has a typing error"),
+        ("answer", "Is this for that list?", EVA, "The wrong list, reject it"),
+        ("plea", None, None, "The other one, and today"),
+    }
+
+
 async def test_nobody_is_asked_about_what_has_no_writer(here: Stage) -> None:
     hold = await changed(here, await held(here), sender=None)
     eva = await looks(here, EVA, hold)

@@ -42,6 +42,20 @@ async def test_an_approver_sees_what_their_groups_are_asked(here: Stage) -> None
     assert subjects((await stranger.get("/held")).text) == []
 
 
+async def test_an_approver_in_no_group_reads_that_and_how_much_waits(here: Stage) -> None:
+    stranger = await here.signed_in("sven@example.com", Role.APPROVER)
+    assert "Nothing waits. All is well." in text(await stranger.get("/held"))
+    await held(here, NEWS, Subject="SV: news")
+    said = text(await stranger.get("/held"))
+    assert "sven@example.com is in none of the policy's groups" in said
+    assert "1 message waits." in said
+    assert "All is well" not in said
+    dpo = await here.signed_in(DPO, Role.APPROVER)  # of a group that is not asked
+    said = text(await dpo.get("/held"))
+    assert "Nothing waits for you. 1 message waits for others." in said
+    assert "none of the policy's groups" not in said
+
+
 async def test_who_has_no_role_comes_to_their_own_messages(here: Stage) -> None:
     hold = await held(here)
     anna = await here.signed_in(ANNA)

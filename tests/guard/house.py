@@ -64,6 +64,7 @@ lists:
     list_ids: [ramadan.lists.example.com]
     members: {csv: ramadan.csv, column: email}
     sensitivity: special-category
+    category: religion
     writers: [campaigns@example.com]
     origin: {dkim: campaigns.example.com}
     avoid: [pork]

@@ -22,6 +22,9 @@ class FakeReader:
     fails: Exception | Unknown | None = None
     text_fails: Exception | None = None
     hangs: bool = False  # over the text
+    marks: tuple[Mark, ...] = (
+        Mark(name="prefix", side=Side.INTERNAL, weight=2, evidence='the subject begins with "SV:"'),
+    )
     sketch: Sketch = field(default_factory=Sketch)
 
     def at_once(self, message: Message, need: frozenset[Source]) -> Reading | None:
@@ -44,7 +47,7 @@ class FakeReader:
         return Reading(
             looks=Looks(header.get("X-Looks") or "internal"),
             score=1,
-            marks=(Mark(name="prefix", side=Side.INTERNAL, weight=2, evidence='the subject begins with "SV:"'),),
+            marks=self.marks,
             readable=readable,
             why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
             topics=tuple(

@@ -18,19 +18,20 @@ from smtpguard.lists.shelf import index_path
 from smtpguard.policy.admission import Intent
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.verdict import Deferred, Held, Relayed
+from smtpguard.reading.marks import Mark, Side
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
-          "lists", "part"}  # fmt: skip
+          "lists", "sensitive", "part"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders", "nobody"}
 KEYS = {
-    "held": COMMON | WAITING | {"reasons", "marks"},
-    "approve": COMMON | WAITING | {"reasons", "marks", "excerpt", "recipients_shown", "senders"},
+    "held": COMMON | WAITING | {"reasons", "marks", "more_marks"},
+    "approve": COMMON | WAITING | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "senders"},
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
     "expired": COMMON | {"held_at", "expired_at"},
     "reminder": COMMON | WAITING | {"percent"},
     "escalation": COMMON | WAITING | {"contact"},
-    "rejected": COMMON | {"at", "reasons", "marks"},
+    "rejected": COMMON | {"at", "reasons", "marks", "more_marks"},
     "digest": COMMON | {"role", "since", "until", "person"},
     "stream": COMMON | {"stream", "limit", "window_minutes", "per_person", "at"},
     "owner-digest": COMMON | {"list", "list_name", "first", "since", "until", "person"},
@@ -209,6 +210,41 @@ async def test_of_single_people_nothing_is_said_of_what_they_are_to_be_spared(ho
     await hold_of(home, X_Topics="pork", body="2")
     [to_list] = [i.data for i in await waiting(home) if i.data["notice"] == "held" and i.data["lists"]]
     assert "No pork for them" in [reason["description"] for reason in to_list["reasons"]]
+
+
+MARKS = tuple(Mark(name=f"mark-{n}", side=Side.INTERNAL, weight=9 - n / 10, evidence=f"mark {n}") for n in range(30))
+
+
+async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_found(home: House) -> None:
+    """What decides is in the mail to writer and approver, and what is left out is counted."""
+    home.reader.marks = (
+        *MARKS,
+        Mark(name="label", side=Side.INTERNAL, weight=2.5, evidence='it is labelled "Confidential"'),
+        Mark(
+            name="placeholder",
+            side=Side.MAILING,
+            weight=2.5,
+            evidence='a field of a template is left unfilled: "{{name}}"',
+        ),
+    )
+    await hold_of(home, X_Topics="alcohol pork")
+    told = [i.data for i in await waiting(home) if i.data["notice"] in ("held", "approve")]
+    assert len(told) == 4
+    for data in told:
+        assert data["marks"][:4] == [
+            '"bacon" (pork, in the text)',  # what the list is to be spared
+            '"bacon" (alcohol, in the text)',
+            'it is labelled "Confidential"',
+            'a field of a template is left unfilled: "{{name}}"',
+        ]
+        assert data["more_marks"] == len(home.reader.marks) + 2 - len(data["marks"])
+        assert data["sensitive"] == [{"list": "Ramadan greetings", "category": "religion"}]
+
+
+async def test_that_a_list_is_sensitive_is_told_of_those_alone_that_were_written_to(home: House) -> None:
+    await hold_of(home, *MEMBERS[:30], To="undisclosed-recipients:;")
+    for intent in await waiting(home):
+        assert intent.data["sensitive"] == []
 
 
 async def test_a_list_is_not_named_because_somebody_is_on_it(home: House) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from smtpguard.audit.event import Kind
 from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.held import looked_up, viewed
 from smtpguard.console.api.heldmessage import Answer, AttachmentRow, Happened, History, Question, Text
 from smtpguard.console.api.problems import Refusal
-from smtpguard.console.pages.message import letter_of
+from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.sight import Sight, sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told
@@ -65,6 +64,14 @@ async def answer(call: Call) -> History:
     return await _said(call, call.desk.talks.answer(hold.hold_id, body.words, sender=call.who.address, by=by))
 
 
+async def plead(call: Call) -> History:
+    """The same; it asks for the message's release."""
+    body: Answer = call.body
+    hold = await looked_up(call)
+    by = call.holder.by
+    return await _said(call, call.desk.talks.plead(hold.hold_id, body.words, sender=call.who.address, by=by))
+
+
 async def _said(call: Call, saying: Awaitable[None]) -> History:
     try:
         await saying
@@ -73,8 +80,7 @@ async def _said(call: Call, saying: Awaitable[None]) -> History:
     except Refused as refused:
         raise Refusal(409, str(refused)) from None
     found = await history(call)
-    spoken = (Kind.ASKED.value, Kind.ANSWERED.value)
-    return History(items=[one for one in found.items if one.kind in spoken])
+    return History(items=[one for one in found.items if one.kind in SPOKEN])
 
 
 _ONE = "/held/{hold_id}"
@@ -85,6 +91,8 @@ OPERATIONS = (
               scope=Scope.HELD_READ, answers=History, do=history, refuses=(404,)),
     Operation(method="POST", path=f"{_ONE}/ask", name="askAboutHeld", summary="Ask its writer, as the token's account",
               scope=Scope.HELD_DECIDE, body=Question, answers=History, do=ask, refuses=(404, 409)),
-    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer, or ask for its release, about a message that the token's account wrote",
+    Operation(method="POST", path=f"{_ONE}/answer", name="answerAboutHeld", summary="Answer what was asked, or tell those who decide something, about a message that the token's account wrote",
               scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=answer, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/plea", name="pleadForHeld", summary="Ask for the release of a message that the token's account wrote",
+              scope=Scope.HELD_WITHDRAW, body=Answer, answers=History, do=plead, refuses=(404, 409)),
 )  # fmt: skip

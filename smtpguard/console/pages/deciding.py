@@ -107,16 +107,28 @@ async def withdraw(request: Request) -> Response:
 
 @for_roles()
 async def answer(request: Request) -> Response:
-    here, who, said = desk(request), person(request), speech(request)
+    said = speech(request)
+    return await _write(request, desk(request).talks.answer, said("Write what they are to know."), "answered")
+
+
+@for_roles()
+async def plead(request: Request) -> Response:
+    said = speech(request)
+    return await _write(request, desk(request).talks.plead, said("Write why it should be sent."), "pleaded")
+
+
+async def _write(request: Request, send: Callable[..., Awaitable[None]], missing: str, what: str) -> Response:
+    """What its writer has to say to those who decide. ``missing``: what to say where nothing was written."""
+    who = person(request)
     hold = await _mine(request)
     words = _words(await form(request), "words")
     if not words:
-        return await own(request, hold, 422, said("Write why it should be sent."))
+        return await own(request, hold, 422, wrong={"words": missing})
 
     async def act() -> None:
-        await here.talks.answer(hold.hold_id, words, sender=who.address, by=f"console: {who.address}")
+        await send(hold.hold_id, words, sender=who.address, by=f"console: {who.address}")
 
-    return await _done(request, act, "answered")
+    return await _done(request, act, what)
 
 
 async def _mine(request: Request) -> Hold:
@@ -165,6 +177,8 @@ ROUTES = [
     Route("/held/{hold_id}/ask", ask, methods=["POST"]),
     Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
     Route("/held/{hold_id}/answer", answer, methods=["POST"]),
+    Route("/held/{hold_id}/plea", plead, methods=["POST"]),
     Route("/mine/{link}/withdraw", withdraw, methods=["POST"]),
     Route("/mine/{link}/answer", answer, methods=["POST"]),
+    Route("/mine/{link}/plea", plead, methods=["POST"]),
 ]

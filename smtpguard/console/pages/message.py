@@ -42,6 +42,7 @@ from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 
 SAMPLES = 5
+SPOKEN = frozenset({Kind.ASKED.value, Kind.ANSWERED.value, Kind.PLEADED.value})
 _LETTERS: OrderedDict[str, Letter] = OrderedDict()
 _MOST_LETTERS = 32
 
@@ -147,7 +148,9 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
     )
 
 
-async def own(request: Request, hold: Hold, status: int = 200, problem: str = "") -> Response:
+async def own(
+    request: Request, hold: Hold, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
+) -> Response:
     """The page for its writer."""
     here, said = desk(request), speech(request)
     in_force = here.policies.current()
@@ -164,9 +167,10 @@ async def own(request: Request, hold: Hold, status: int = 200, problem: str = ""
         own_states=sayings.KEPT_OWN if frozen else sayings.OWN_STATES,
         base=base(request, hold),
         talk=await talk(here, hold, said),
-        given=given(request),
+        asked=await here.talks.open_question(hold.hold_id),
         done=done(request),
         problem=problem,
+        wrong=wrong,
     )
 
 
@@ -190,9 +194,7 @@ def done(request: Request) -> str:
 async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
     """What was asked and answered about it, as far as it is there still."""
     entries = await here.archive.history(hold.hold_id)
-    return [
-        told(entry, clear, said) for entry, clear in entries if entry.kind in (Kind.ASKED.value, Kind.ANSWERED.value)
-    ]
+    return [told(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 
 def spoken(verdict: Verdict, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:

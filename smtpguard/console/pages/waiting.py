@@ -79,7 +79,9 @@ async def waiting(request: Request) -> Response:
         here=wanted.url(wanted.after),
         further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id)) if more else "",
         lists=sorted((info.title or name, name) for name, info in in_force.registry.lists.items()),
-        total=(await here.archive.counts()).get(State.WAITING, 0) if sees_all(who) else None,
+        total=(await here.archive.counts()).get(State.WAITING, 0),
+        sees_all=sees_all(who),
+        seated=APPROVER not in who.roles or bool(in_force.groups_of(who.address)),
         decides=APPROVER in who.roles,
     )
 

@@ -6,18 +6,19 @@ Never here: what a change does (accounts), or one's own account (pages).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from smtpguard.console import sayings
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.screen import page, see_other
+from smtpguard.console.screen import desk, page, see_other
 from smtpguard.mail.address import BadAddress
-from smtpguard.policy.people import Account, Role
+from smtpguard.policy.people import Account, Role, Unseated
 
 Change = Callable[[Account, Request, str], Awaitable[str]]
 """Changes somebody's account; returns the password that was made for them, if one was."""
@@ -114,10 +115,16 @@ class Administering:
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
         made: Account | None = None, password: str = "",
     ) -> Response:  # fmt: skip
+        everybody = await self._accounts.everybody()
         return await page(
-            request, "people.html", status, everybody=await self._accounts.everybody(), roles=list(Role),
+            request, "people.html", status, everybody=everybody, roles=list(Role), gaps=_gaps(request, everybody),
             problem=problem, address=address, made=made, password=password, mine=request.state.person.address,
         )  # fmt: skip
+
+
+def _gaps(request: Request, everybody: Sequence[Account]) -> list[tuple[str, Unseated]]:
+    """Whose accounts and the policy's groups do not fit together: what to say of them, and who it is."""
+    return [(sayings.GAPS[gap.gap.value], gap) for gap in desk(request).policies.current().unseated(everybody)]
 
 
 def _chosen(request: Request) -> list[Role]:

@@ -36,7 +36,7 @@ _ENDS = {
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
     "answer", "approve", "decided", "digest", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
-    "observed", "owner-digest", "question", "rejected", "reminder", "stream",
+    "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream",
 )  # fmt: skip
 """mail.notice.KINDS, and the DSNs."""
 _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {

@@ -22,7 +22,7 @@ def body_of(name: str) -> Any:
     return {
         "approveHeld": {"seen": seen}, "rejectHeld": {"seen": seen, "comment": "x"}, "withdrawHeld": {},
         "freeze": {"selector": "all", "reason": "x"}, "reportOnMailing": {"bounces": 1}, "stopMailing": {},
-        "continueMailing": {}, "reopenMailing": {}, "askAboutHeld": {"question": "Why?"}, "answerAboutHeld": {"words": "Because."}, "explain": {"message": LETTER, "recipients": [RAMADAN]},
+        "continueMailing": {}, "reopenMailing": {}, "askAboutHeld": {"question": "Why?"}, "answerAboutHeld": {"words": "Because."}, "pleadForHeld": {"words": "Because."}, "explain": {"message": LETTER, "recipients": [RAMADAN]},
         "reportIncident": {"subject": "lunch", "names": True},
     }.get(name)  # fmt: skip
 
@@ -77,7 +77,7 @@ async def test_every_operation_answers_as_the_document_says(here: Stage) -> None
         body = body_of(operation.name)
         if operation.name in ("approveHeld", "rejectHeld"):
             body["seen"] = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
-        id = mine if operation.name in ("withdrawHeld", "answerAboutHeld") else hold_id
+        id = mine if operation.name in ("withdrawHeld", "answerAboutHeld", "pleadForHeld") else hold_id
         path = (
             operation.path.format(hold_id=id, mailing_id=mailing_id, freeze_id=freeze_id)
             if "{" in operation.path

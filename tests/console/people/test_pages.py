@@ -13,6 +13,7 @@ from smtpguard.console.people.administering import new_password
 from smtpguard.console.people.factors import Factors
 from smtpguard.console.people.passwords import SHORTEST, BadPassword, check
 from smtpguard.policy.people import Keys, Role, Turn
+from tests.console.holding import text
 from tests.console.stage import PASSWORD, Browser, Stage
 
 EVA, OMAR = "eva@example.com", "omar@example.com"
@@ -154,6 +155,20 @@ async def test_people_are_an_admins_page(here: Stage) -> None:
     await browser.get("/me")
     assert (await browser.post("/people", address=OMAR, roles=["admin"])).status_code == 404
     assert len(await here.accounts.everybody()) == 1
+
+
+async def test_accounts_and_groups_that_do_not_fit_are_named(here: Stage) -> None:
+    await here.person("sven@example.com", Role.APPROVER)  # in no group
+    await here.person(OMAR, Role.VIEWER)  # in one that decides, and may not
+    gone = await here.person("dpo@example.com", Role.APPROVER)
+    await here.accounts.disable(gone, by="root")
+    admin = await here.signed_in(EVA, Role.ADMIN, Role.APPROVER)
+    said = text(await admin.get("/people"))
+    assert "sven@example.com has the approver's role and is in no group of the policy" in said
+    assert "omar@example.com is asked to decide (communications) and has an account without the approver's role" in said
+    assert "dpo@example.com is asked to decide (compliance) and has an account that is disabled" in said
+    assert "duty@example.com is asked to decide (duty) and has no account" in said
+    assert "eva@example.com is asked" not in said
 
 
 async def test_somebody_is_added_with_a_password_that_is_shown_once(here: Stage) -> None:
