@@ -80,7 +80,7 @@ class Console(Part):
         store, digester = await self._undo.enter_async_context(opened(settings))
         ledger = TellingStore(store, deeds.tell)
         policies = Following(ledger, settings, digester, clock, reading=True)
-        await policies.follow()
+        await policies.begin()
         self._watch = GateWatch(ledger, clock, moved=policies.moved)
         await self._watch.read()
         reader = BoundedReader(policies.around)

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -37,7 +38,7 @@ from smtpguard.guard.render import Renderer, Sign
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.observe import log as lines
-from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.hooks import Cursors
@@ -68,7 +69,7 @@ class Deliverer(Part):
         self._store, self._digester = await self._undo.enter_async_context(opened(settings))
         self._ledger = TellingStore(self._store, deeds.tell)
         self._policies = Following(self._ledger, settings, self._digester, clock)
-        await self._policies.follow()
+        await self._policies.begin()
         self._watch = GateWatch(self._ledger, clock, moved=self._policies.moved)
         await self._watch.read()
         self._pool = pool = relay_pool(settings)
@@ -149,25 +150,35 @@ class Deliverer(Part):
 
 
 class _Desk:
-    """The stationery of the policy in force: made once for each."""
+    """The stationery of the policy in force: made once for each. Where that cannot be read, of the settings alone."""
 
     def __init__(self, settings: Settings, policies: Following) -> None:
         self._settings, self._policies = settings, policies
         self._made: tuple[str, Stationery] | None = None
 
     def __call__(self) -> Stationery:
-        policy, settings = self._policies.policy, self._settings
-        if self._made is None or self._made[0] != policy.sha256:
+        settings = self._settings
+        try:
+            policy = self._policies.policy
+        except PolicyUnreadable:
+            policy = None
+        sha256 = policy.sha256 if policy is not None else ""
+        if self._made is None or self._made[0] != sha256:
             letterhead = Letterhead(
                 sender=settings.notices.from_,
-                organization=policy.organization.name,
-                languages=policy.organization.languages or ("en",),
                 contact=settings.notices.contact,
                 console_url=settings.console.url.rstrip("/") if settings.console else "",
-                zone=policy.organization.hours.zone,
                 templates=settings.notices.templates,
             )
-            self._made = policy.sha256, Stationery(letterhead)
+            if policy is not None:
+                organization = policy.organization
+                letterhead = replace(
+                    letterhead,
+                    organization=organization.name,
+                    languages=organization.languages or ("en",),
+                    zone=organization.hours.zone,
+                )
+            self._made = sha256, Stationery(letterhead)
         return self._made[1]
 
 

@@ -6,7 +6,7 @@ Imports nothing heavy, so that the command line is quick. Never here: what is in
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -31,7 +31,7 @@ def read_policy(settings: Settings) -> Policy:
     return parse_policy(settings, policy_documents(settings.policy), where=str(settings.policy))
 
 
-def parse_policy(settings: Settings, documents: dict[str, bytes], where: str = "policy.yaml") -> Policy:
+def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str = "policy.yaml") -> Policy:
     return parse(
         documents,
         delimiters=settings.delimiters,

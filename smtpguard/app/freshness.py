@@ -21,7 +21,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
 from smtpguard.lists.report import Report
 from smtpguard.lists.turns import Refresher
-from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,10 @@ class Freshness:
         await self._say()
 
     def _begin(self) -> None:
-        policy = self._policies.policy
+        try:
+            policy = self._policies.policy
+        except PolicyUnreadable:  # whoever reads the log has heard of it
+            return
         if self._refresher is None or self._expander is None or policy.sha256 != self._under:
             stop = self._stopping.is_set
             registry = built_registry(self._settings, policy, self._digester, self._clock)

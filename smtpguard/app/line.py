@@ -45,7 +45,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
     store, digester = await undo.enter_async_context(opened(settings, hot=True))
     ledger = TellingStore(store, deeds.tell)
     policies = Following(ledger, settings, digester, clock, reading=True)
-    await policies.follow()
+    await policies.begin()
     watch = GateWatch(ledger, clock, moved=policies.moved)
     await watch.read()
     verifier = dkim_verifier(settings)

@@ -23,7 +23,6 @@ from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.watching import LOOK_SECONDS, Watching
 from smtpguard.app.webserver import Server, configured
-from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.observe.metrics.exposition import Exposition
 from smtpguard.policy.admission import LedgerError
@@ -109,8 +108,6 @@ class Metrics(Part):
         except LedgerError as e:
             self._watching.failed()
             self._say("store", f"metrics: the store does not answer: {type(e).__name__}")
-        except Broken as e:
-            self._say("store", f"metrics: the policy in force cannot be read here: {e}")
         except Exception as e:  # one of ours: what is known is told all the same
             self._say("store", f"metrics: {type(e).__name__}", e)
         else:

@@ -1,7 +1,8 @@
 """The policy in force, followed: when the gate moves, the new one is built beside the old and swapped in as a whole.
 
 The documents come from the store by their SHA-256, so that every process of every node has the same. A transaction goes on
-under what it began with; the store lets it be admitted only if that is still in force. Never here: putting one in force.
+under what it began with; the store lets it be admitted only if that is still in force. A policy that this version cannot read stops
+no process: nothing is decided (451) until another one is in force.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import logging
 
 from smtpguard.app.files import parse_policy
 from smtpguard.app.lists import built_registry
+from smtpguard.app.policyfile import unreadable
 from smtpguard.app.reading import surroundings
+from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.lists.digest import Digester
-from smtpguard.policy.admission import Gate, Unavailable
+from smtpguard.policy.admission import Gate, PolicyUnreadable, Unavailable
 from smtpguard.policy.parse import Policy
 from smtpguard.reading.surroundings import Surroundings
 
@@ -24,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Following:
-    """guard.inforce.Policies. ``follow`` once before ``current``. ``reading``: what a reader needs is built as well."""
+    """guard.inforce.Policies. ``begin`` or ``follow`` once before ``current``. ``reading``: what a reader needs is built as well."""
 
     def __init__(
         self, ledger: Ledger, settings: Settings, digester: Digester, clock: Clock, *, reading: bool = False
@@ -38,41 +41,66 @@ class Following:
         self._policy: Policy | None = None
         self._surroundings: Surroundings | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._unreadable: tuple[str, str] = ("", "")
+        """A policy that cannot be read here, and why; it is not tried again."""
         self._following: asyncio.Task[InForce] | None = None
 
     def current(self) -> InForce:
         if self._current is None:
-            raise Unavailable("no policy is in force yet")
+            raise self._none()
         return self._current
 
     @property
     def policy(self) -> Policy:
         """The whole of it, for those who work with more than its rules."""
         if self._policy is None:
-            raise Unavailable("no policy is in force yet")
+            raise self._none()
         return self._policy
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the policy in force was found to be one that cannot be read here."""
+        return bool(self._unreadable[0])
 
     def around(self) -> tuple[str, Surroundings]:
         """For a reader: the policy's SHA-256, and what is to be known under it."""
         if self._surroundings is None:
-            raise Unavailable("no policy is in force yet")
+            raise self._none()
         return self.current().policy_sha256, self._surroundings
+
+    async def begin(self) -> None:
+        """``follow``, for a process that is to run whether the policy in force can be read or not."""
+        try:
+            await self.follow()
+        except PolicyUnreadable as e:
+            log.error("%s", e)
 
     async def follow(self) -> InForce:
         async with self._one_at_a_time:
             gate = await self._ledger.gate()
             if self._current is not None and self._current.policy_sha256 == gate.policy_sha256:
+                self._unreadable = ("", "")
                 return self._current
             if not gate.policy_sha256:
                 raise Unavailable("no policy is in force: smtpguard serve puts one there")
-            documents = dict(await self._ledger.policy(gate.policy_sha256))
-            policy, in_force, around = await asyncio.to_thread(self._built, documents)
+            if gate.policy_sha256 == self._unreadable[0]:
+                raise PolicyUnreadable(self._unreadable[1])
+            try:
+                documents = dict(await self._ledger.policy(gate.policy_sha256))
+                policy, in_force, around = await asyncio.to_thread(self._built, documents)
+            except (Broken, KeyError) as e:
+                self._unreadable = gate.policy_sha256, unreadable(gate.policy_sha256, e)
+                raise PolicyUnreadable(self._unreadable[1]) from None
             self._policy, self._current, self._surroundings = policy, in_force, around
+            self._unreadable = ("", "")
             return in_force
+
+    def _none(self) -> Unavailable:
+        return PolicyUnreadable(self._unreadable[1]) if self.unreadable else Unavailable("no policy is in force yet")
 
     def moved(self, gate: Gate) -> None:
         """For the watch over the gate: follow, without keeping the watch waiting."""
-        if self._current is None or gate.policy_sha256 == self._current.policy_sha256:
+        if self._current is not None and gate.policy_sha256 == self._current.policy_sha256:
             return
         if self._following is None or self._following.done():
             self._following = asyncio.create_task(self.follow())

@@ -5,6 +5,7 @@ Never here: listeners, the relay, or a loop that runs on.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
+from smtpguard.policy.admission import PolicyUnreadable
 from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.opening import open_store
@@ -30,7 +32,8 @@ from smtpguard.store.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """``policies.current()`` is what is in force, with its registry of lists."""
+    """``policies.current()`` is what is in force, with its registry of lists; it raises PolicyUnreadable where this version cannot
+    read that, and a freeze, say, is possible all the same."""
 
     settings: Settings
     store: Store
@@ -129,7 +132,8 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
     clock, new_id = SystemClock(), ids()
     async with opened(settings) as (store, digester):
         policies = Following(store, settings, digester, clock)
-        await policies.follow()
+        with contextlib.suppress(PolicyUnreadable):
+            await policies.follow()
         yield Services(
             settings=settings,
             store=store,

@@ -145,8 +145,10 @@ class TellingStore:
         self._tell(event)
         return gate
 
-    async def put_policy(self, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
-        gate = await self._store.put_policy(sha256, documents, event)
+    async def put_policy(
+        self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
+    ) -> Gate:
+        gate = await self._store.put_policy(sha256, documents, event, before)
         self._tell(event)
         return gate
 

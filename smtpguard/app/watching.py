@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any
 
 from smtpguard import __version__
+from smtpguard.app import policyfile
 from smtpguard.app.files import indexes
 from smtpguard.app.policies import Following
+from smtpguard.app.policyfile import Look
 from smtpguard.config.settings import Settings
 from smtpguard.guard.doubts import SETTLED_WITHIN
 from smtpguard.guard.intake import UNDECIDED
@@ -25,7 +27,7 @@ from smtpguard.lists.report import latest
 from smtpguard.lists.shelf import State
 from smtpguard.observe.metrics.table import Numbers
 from smtpguard.observe.metrics.tally import Tally
-from smtpguard.policy.admission import Selector
+from smtpguard.policy.admission import PolicyUnreadable, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.store import watching as store_watching
 from smtpguard.store.store import Store
@@ -65,17 +67,23 @@ class Watching:
         self._under = ""  # whose rules and lists the tally expects
         self._enforced = True
         self._lists: Mapping[str, _List] = {}
+        self._policy: Look | None = None
+        self._seen: Any = None
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         """Of the tree, by its supervisor (processes.numbers)."""
         self._tree = numbers
 
     async def look(self, store: Store, policies: Following) -> None:
-        """At the store, and at the lists whether that answers or not. Raises LedgerError where it does not, and Broken where this
-        version cannot read the policy in force; what is known stays."""
+        """At the store and at the policy file, and at the lists whether the store answers or not. Raises LedgerError where it does
+        not; what is known stays."""
         try:
             await self._look_at_store(store)
-            await policies.follow()
+            await self._look_at_policy(store)
+            try:
+                await policies.follow()
+            except PolicyUnreadable:  # told by a number of its own
+                return
             if policies.policy.sha256 != self._under:
                 self._expect(policies.policy)
         finally:
@@ -89,6 +97,13 @@ class Watching:
             self._read_to = waiting.entries
         self._waiting, self._looked, self._answered = waiting, self._clock.monotonic(), True
         await self._read_on(store, waiting.entries)
+
+    async def _look_at_policy(self, store: Store) -> None:
+        """How the file of this host stands to the policy in force; read again only where one of them has changed."""
+        if (standing := await store.policy_standing()).sha256:
+            seen = standing, policyfile.stamps(self._settings)
+            if seen != self._seen:
+                self._policy, self._seen = await policyfile.look(self._settings, store), seen
 
     def failed(self) -> None:
         """The store did not answer."""
@@ -130,6 +145,7 @@ class Watching:
             "smtpguard_build_info": {(__version__,): 1},
             **self._tally.numbers(),
             **self._of_store(self._clock.now(), self._clock.monotonic()),
+            **self._of_policy(),
             **self._of_lists(self._clock.now()),
             **self._of_tree(self._clock.monotonic()),
         }
@@ -173,6 +189,16 @@ class Watching:
         if self._under:
             numbers["smtpguard_policy_enforced"] = {(): int(self._enforced)}
         return numbers
+
+    def _of_policy(self) -> Numbers:
+        seen = self._policy
+        if seen is None:
+            return {}
+        return {
+            "smtpguard_policy_unreadable": {(): int(bool(seen.unreadable))},
+            "smtpguard_policy_file_differs": {(): int(seen.file.differs)},
+            "smtpguard_policy_file_differed_at_start": {(): int(seen.started_beside)},
+        }
 
     def _of_lists(self, now: datetime) -> Numbers:
         lists = self._lists

@@ -150,13 +150,12 @@ def _chosen(
 async def _known(services: Services, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
     """The same as the guard knows it: a list that there is, an address in its canonical spelling, a mailing's whole id."""
     selector, value = chosen
-    registry = services.policies.current().registry
-    if selector is Selector.LIST and must_exist and value not in registry.lists:
-        hint = did_you_mean(value, registry.lists)
+    if selector is Selector.LIST and must_exist and value not in (lists := services.policies.current().registry.lists):
+        hint = did_you_mean(value, lists)
         raise CannotRun(f'unknown list "{value}"' + (f" ({hint})" if hint else ""))
     if selector is Selector.SENDER:
         try:
-            return selector, Address.parse(value).canonical(registry.digester.delimiters)
+            return selector, Address.parse(value).canonical(services.digester.delimiters)
         except BadAddress as e:
             raise CannotRun(f'--sender: "{value}" is no address: {e}') from None
     if selector is Selector.MAILING:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import structlog
@@ -28,6 +28,9 @@ from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inheri
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from smtpguard.app.start import Prepared
+
 PARTS = ("proxy", "milter", "delivery", "console", "metrics")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
 _TELLS_SECONDS = 15.0
@@ -37,9 +40,14 @@ _WEB = ("console", "metrics")  # their parts open their ports themselves
 
 @click.command()
 @click.option("--only", "only", type=click.Choice(PARTS), multiple=True, help="Run these parts alone. Repeatable.")
+@click.option("--policy-from-file", "from_file", metavar="SHA256", default="",
+              help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
 @click.pass_obj
-def command(context: Context, only: Sequence[str]) -> None:
-    """Run the guard until SIGTERM: proxy, milter, delivery, console and metrics in one process tree. SIGHUP reloads the policy."""
+def command(context: Context, only: Sequence[str], from_file: str) -> None:
+    """Run the guard until SIGTERM: proxy, milter, delivery, console and metrics in one process tree. SIGHUP reloads the policy.
+
+    It starts with the policy that is in force, whatever the policy file says by now; the first start of an empty store takes the file.
+    """
     from smtpguard.app import certificates, start
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
@@ -62,7 +70,8 @@ def command(context: Context, only: Sequence[str]) -> None:
             undo.callback(listener.close)
         _must_name_clients(context, settings, listeners)
         try:
-            done = asyncio.run(_patiently(start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell)))
+            preparing = start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell, from_file=from_file)
+            done = asyncio.run(_patiently(preparing))
         except (Full, Unavailable, Busy) as e:
             if isinstance(e, Unusable):
                 raise
@@ -71,11 +80,31 @@ def command(context: Context, only: Sequence[str]) -> None:
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
             said.warning(sentence)
-        for warning in done.warnings:
-            said.warning("policy", problem=str(warning))
+        _tell_policy(said, done)
         status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners).run())
     asyncio.run(start.ended(settings, by=context.user, status=status))
     raise click.exceptions.Exit(status)
+
+
+def _tell_policy(said: Any, done: Prepared) -> None:
+    """What this start put in force, and where the file beside it is not what is in force."""
+    if done.put is not None:
+        before = done.put.before
+        told = said.warning if before else said.info
+        told("this start has put the policy file in force", policy=done.sha256[:12], before=before[:12] or None)
+        for warning in done.put.warnings:
+            said.warning("policy", problem=str(warning))
+    if done.unreadable:
+        said.critical(done.unreadable)
+    if done.file.differs:
+        said.warning(
+            "the policy file is not the policy in force, which stays",
+            policy=done.sha256[:12],
+            file=str(done.file.path),
+            file_sha256=done.file.sha256[:12] or None,
+            differing=list(done.file.differing),
+            problem=done.file.problem or None,
+        )
 
 
 async def _patiently(preparing: Coroutine[Any, Any, T]) -> T:

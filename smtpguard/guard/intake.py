@@ -42,6 +42,7 @@ from smtpguard.policy.admission import (
     LedgerError,
     Live,
     PolicyMoved,
+    PolicyUnreadable,
 )
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
 from smtpguard.policy.engine import Plan
@@ -54,10 +55,15 @@ log = logging.getLogger(__name__)
 
 _SOURCES = len(Source)
 _NOT_RECORDED = "store", reply.NOT_RECORDED
-_UNRECORDED = {Full: ("full", reply.DISK_FULL), Busy: ("busy", reply.BUSY)}
+_UNRECORDED = {
+    Full: ("full", reply.DISK_FULL),
+    Busy: ("busy", reply.BUSY),
+    PolicyUnreadable: ("policy", reply.NOT_RECORDED),
+}
 ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is another round
-UNDECIDED = ("full", "busy", "store", "rounds", "failed")
-"""No space; too many waiting; the store away, or too slow; another policy or another recall each time; an error of ours."""
+UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
+"""No space; too many waiting; a policy in force that this version cannot read; the store away, or too slow; another policy or
+another recall each time; an error of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

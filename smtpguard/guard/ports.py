@@ -126,8 +126,11 @@ class Ledger(Protocol):
 
     async def gate(self) -> Gate: ...
 
-    async def put_policy(self, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
-        """Store the documents (file name to text) and put them in force, in one commit; the gate moves."""
+    async def put_policy(
+        self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
+    ) -> Gate:
+        """Store the documents (file name to text) and put them in force, in one commit; the gate moves. Raises PolicyMoved where
+        another policy than ``before`` is in force (None: whatever is)."""
 
     async def policy(self, sha256: str) -> Mapping[str, bytes]:
         """The documents of a policy. Raises KeyError."""

@@ -301,5 +301,9 @@ class Unusable(Unavailable):
     """It answers, and cannot be used as it is: trying again would not help."""
 
 
+class PolicyUnreadable(Unavailable):
+    """The policy in force is one that this version cannot read: nothing is decided until another is in force."""
+
+
 class Gone(LedgerError):
     """The client had left before its batch: nothing was decided, nothing written."""

@@ -6,10 +6,10 @@ Never here: what a freeze stops (policy.admission), or what a policy says.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Event
@@ -17,8 +17,8 @@ from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import deciding
 from smtpguard.store.batch import Batch, read_freezes, read_head
 from smtpguard.store.codec import FREEZE
-from smtpguard.store.schema import document, underway
 from smtpguard.store.schema import freeze as table
+from smtpguard.store.schema import underway
 
 
 def read(connection: Connection) -> Gate:
@@ -43,31 +43,6 @@ def thaw(batch: Batch, freeze_id: str, event: Event) -> Gate:
     batch.append(sealed)
     batch.connection.execute(update(table).where(table.c.freeze_id == freeze_id).values(lifted=True))
     return batch.moved()
-
-
-def put_policy(batch: Batch, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
-    sealed = batch.sealed([event])
-    batch.append(sealed)
-    batch.connection.execute(delete(document).where(document.c.policy == sha256))
-    if documents:
-        rows = [{"policy": sha256, "name": name, "data": data} for name, data in documents.items()]
-        batch.connection.execute(insert(document), rows)
-    return batch.moved(policy=sha256)
-
-
-def policy(connection: Connection, sha256: str) -> dict[str, bytes]:
-    query = select(document.c.name, document.c.data).where(document.c.policy == sha256)
-    found = {name: bytes(data) for name, data in connection.execute(query.order_by(document.c.name))}
-    if not found:
-        raise KeyError(sha256)
-    return found
-
-
-def policies_named(connection: Connection, prefix: str, limit: int = 10) -> list[str]:
-    """The SHA-256 of the policies that are kept and begin so; some of them, where there are many."""
-    low = prefix.lower()
-    query = select(document.c.policy).where(document.c.policy >= low, document.c.policy < f"{low}~").distinct()
-    return list(connection.execute(query.order_by(document.c.policy).limit(limit)).scalars())
 
 
 def in_flight(connection: Connection, stop: Freeze, since: datetime, now: datetime) -> list[str]:

@@ -49,6 +49,7 @@ from smtpguard.store import (
     mailings,
     naming,
     outboxes,
+    policies,
     retention,
     takingback,
     walk,
@@ -56,6 +57,7 @@ from smtpguard.store import (
 from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.continuity import Lookout, PutBack
 from smtpguard.store.database import Database
+from smtpguard.store.policies import Put, Standing
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.work import Clock
 from smtpguard.store.writer import Writer
@@ -222,15 +224,24 @@ class Store:
     async def gate(self) -> Gate:
         return await self._read(gates.read)
 
-    async def put_policy(self, sha256: str, documents: Mapping[str, bytes], event: Event) -> Gate:
-        gate: Gate = await self._writer.submit(lambda b: gates.put_policy(b, sha256, documents, event))
+    async def put_policy(
+        self, sha256: str, documents: Mapping[str, bytes], event: Event, before: str | None = None
+    ) -> Gate:
+        gate: Gate = await self._writer.submit(lambda b: policies.put_policy(b, sha256, documents, event, before))
         return gate
 
     async def policy(self, sha256: str) -> Mapping[str, bytes]:
-        return await self._read(lambda c: gates.policy(c, sha256))
+        return await self._read(lambda c: policies.policy(c, sha256))
 
     async def policies_named(self, prefix: str) -> Sequence[str]:
-        return await self._read(lambda c: gates.policies_named(c, prefix))
+        return await self._read(lambda c: policies.named(c, prefix))
+
+    async def policy_history(self, limit: int = 1000) -> Sequence[Put]:
+        """The changes of the policy in force, the newest first."""
+        return await self._read(lambda c: policies.history(c, limit))
+
+    async def policy_standing(self) -> Standing:
+        return await self._read(policies.standing)
 
     async def lease(self, owner: str, n: int, seconds: int) -> Sequence[Lease]:
         now = microseconds(self._clock.now())

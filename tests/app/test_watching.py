@@ -79,6 +79,31 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
         yield made
 
 
+async def test_how_the_policy_file_stands(here: Here) -> None:
+    def told() -> tuple[float | None, ...]:
+        return tuple(
+            here.told(n) for n in ("policy_unreadable", "policy_file_differs", "policy_file_differed_at_start")
+        )
+
+    assert told() == (None, None, None)
+    await here.look()
+    assert told() == (0, 0, 0)
+    file, text = here.settings.policy, here.settings.policy.read_text()
+    file.write_text(text.replace("enforce: true", "enforce: false"))
+    await here.look()
+    assert told() == (0, 1, 0)
+    await start.prepare(here.settings, by="root", parts=("console",))
+    await here.look()
+    assert (*told(), here.told("policy_enforced")) == (0, 1, 1, 1)
+    file.write_text(text)
+    await here.look()
+    assert told() == (0, 0, 0)
+    event = Event(kind=Kind.POLICY, id="P", at=here.clock.now(), data={"sha256": "f" * 64})
+    await here.store.put_policy("f" * 64, {"policy.yaml": b"version: 2\n"}, event)
+    await here.look()
+    assert (told(), here.told("store_up")) == ((1, 1, 0), 1)
+
+
 async def test_before_the_first_look_only_what_this_is_and_that_nothing_is_known(here: Here) -> None:
     numbers = here.watching.numbers()
     assert numbers["smtpguard_build_info"] == {(__version__,): 1}

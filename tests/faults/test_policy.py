@@ -1,90 +1,216 @@
-"""A policy file that is half written, cut anywhere: the last good one stays in force, and a cold start refuses.
-
-A cut at the end of a rule leaves a policy that is sound and looser: that is the dangerous one.
-"""
+"""A part or node that is started beside an edited, older, bad or unreadable policy file: what was in force stays in force."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from smtpguard.app import start
-from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.files import CannotStart, read_settings
+from smtpguard.app.policyfile import FileState, look
+from smtpguard.audit.event import Event, Kind
 from smtpguard.config.problem import Broken
-from tests.faults.machine import Machine, policy
+from tests.faults.machine import ANNA, RAMADAN, Machine, policy, synced
+from tests.faults.mta import Mta
+from tests.peers.chain import Recorder
+from tests.peers.letters import story
+from tests.store.conftest import a_server
 
 TEXT = policy()
-ENDS = [m.end() for m in re.finditer(r"then: hold\n", TEXT)]
-ANYWHERE = sorted(
-    {
-        *range(1, len(TEXT) - 1, 311),
-        *ENDS,
-        *(end - 1 for end in ENDS[::3]),
-        TEXT.index("\nrules:"),
-        TEXT.index("\nlists:"),
-    }
-)
+OBSERVING = TEXT.replace("version: 1\n", "version: 1\nenforce: false\n")
+OLDER = TEXT[: [m.end() for m in re.finditer(r"then: hold\n", TEXT)][2]]
+BESIDE = {
+    "edited": OBSERVING,
+    "older": OLDER,
+    "half written": TEXT[: len(TEXT) // 2],
+    "bad": TEXT.replace("then: hold", "then: hodl"),
+    "empty": "",
+    "no text": "\udcff\udcfe",
+}
+CONSOLE = {"console": "{address: 127.0.0.1, port: 0}"}
 
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Machine:
     """Not running: its policy was put in force."""
     made = Machine(tmp_path / "guard", 25)
-    asyncio.run(start.prepare(read_settings(made.config), by="test", parts=()))
+    prepared(made)
     return made
 
 
-def test_cut_anywhere_the_last_good_one_stays(guard: Machine) -> None:
-    settings = read_settings(guard.config)
+def prepared(guard: Machine, **more: str) -> start.Prepared:
+    return asyncio.run(start.prepare(read_settings(guard.config), by="test", parts=("proxy",), **more))
+
+
+def write(guard: Machine, text: str) -> None:
+    (guard.root / "policy.yaml").write_text(text, errors="surrogateescape")
+
+
+def starts(guard: Machine) -> list[dict[str, object]]:
+    return [dict(e.data) for e, _ in guard.ask(lambda store: store.entries(after=0)) if e.kind == Kind.START.value]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield "sqlite:///var/guard.db"
+        return
+    with a_server() as server:
+        yield server.get_uri().replace(":@", "@")
+
+
+def test_a_console_that_is_killed_and_started_again_changes_nothing_for_the_others(tmp_path: Path, url: str) -> None:
+    """The file says ``enforce: false`` by then, and nobody has said reload."""
+    with Recorder() as recorder:
+        first = Machine(tmp_path / "guard", recorder.port, store=url, only=["proxy"])
+        synced(first)
+        console = Machine(first.root, recorder.port, store=url, only=["console"], settings=CONSOLE)
+        with first, console:
+            before = first.ask(lambda store: store.gate())
+            write(first, OBSERVING)
+            console.kill_all()
+            console.log.write_bytes(b"")
+            console.start()
+            assert first.ask(lambda store: store.gate()).policy_sha256 == before.policy_sha256
+            answer = Mta(first).deliver(story("story@example.com"), ANNA, RAMADAN)
+            assert answer.code == 250
+            assert len(first.holds("story@example.com")) == 1
+            assert recorder.with_id("story@example.com") == []
+            said = console.said()
+            assert '"event":"the policy file is not the policy in force, which stays"' in said
+            assert '"differing":["policy.yaml"]' in said
+        first.verified()
+
+
+def test_of_two_nodes_the_one_with_an_older_file_changes_nothing(tmp_path: Path) -> None:
+    """Each has its own folder, state and file; the store on PostgreSQL is one."""
+    with a_server() as server, Recorder() as recorder:
+        url = server.get_uri().replace(":@", "@")
+        one = Machine(tmp_path / "one", recorder.port, store=url)
+        synced(one)
+        with one:
+            before = one.ask(lambda store: store.gate())
+            other = Machine(tmp_path / "other", recorder.port, store=url)
+            (other.root / "var").mkdir(mode=0o700)
+            secret = other.root / "var" / "secret"
+            secret.write_bytes((one.root / "var" / "secret").read_bytes())
+            secret.chmod(0o600)
+            write(other, OBSERVING)
+            with other:
+                assert other.ask(lambda store: store.gate()).policy_sha256 == before.policy_sha256
+                for node, id in ((one, "one@example.com"), (other, "other@example.com")):
+                    assert Mta(node).deliver(story(id), ANNA, RAMADAN).code == 250
+                    assert len(node.holds(id)) == 1
+            assert recorder.with_id("one@example.com") + recorder.with_id("other@example.com") == []
+            one.verified()
+
+
+@pytest.mark.parametrize("text", BESIDE.values(), ids=BESIDE.keys())
+def test_no_file_beside_it_keeps_a_start_from_what_is_in_force(guard: Machine, text: str) -> None:
     before = guard.ask(lambda store: store.gate())
-    sound = 0
-    for cut in ANYWHERE:
-        settings.policy.write_text(TEXT[:cut])
-        with pytest.raises(Broken) as refused:
-            asyncio.run(start.reload(settings, by="test"))
-        sound += all("half written" in p.text for p in refused.value.problems)
-    assert sound > 10, "cuts that nothing but the policy in force gives away"
+    write(guard, text)
+    done = prepared(guard)
     assert guard.ask(lambda store: store.gate()) == before
-    settings.policy.write_text(TEXT + "  - {id: more, when: {recipients.outside: any}, then: hold}\n")
-    assert asyncio.run(start.reload(settings, by="test")).changed
+    assert (done.sha256, done.put, done.unreadable) == (before.policy_sha256, None, "")
+    assert done.file.differs
+    assert starts(guard)[-1]["policy_file"] == done.file.state.value != "same"
     guard.verified()
 
 
-def test_a_cold_start_refuses_and_says_where(guard: Machine) -> None:
-    half = TEXT[: ENDS[2]]
-    (guard.root / "policy.yaml").write_text(half)
-    assert len(read_policy(read_settings(guard.config)).rules.rules) == 3, "sound by itself, and looser"
-    for words, status in (("serve", 2), ("reload", 1)):
-        done = guard.run(words, exits=status)
-        line = half.count("\n") + 1
-        assert re.fullmatch(
-            rf"\S*policy.yaml:{line}:1: ends where the policy in force goes on, .*half written: expected .*\n(smtpguard: the policy in force stays\n)?",
-            done.stderr,
-        )
+def test_nor_one_that_is_gone(guard: Machine) -> None:
+    (guard.root / "policy.yaml").unlink()
+    done = prepared(guard)
+    assert done.file.state is FileState.UNUSABLE
+    assert "cannot be read" in done.file.problem
+    assert starts(guard)[-1]["policy_file_sha256"] is None
 
 
-def test_a_vocabulary_that_is_half_written(guard: Machine) -> None:
+def test_how_the_file_stands_and_since_when(guard: Machine) -> None:
     settings = read_settings(guard.config)
-    own = settings.policy.parent / "vocabularies" / "gambling.yaml"
-    own.parent.mkdir()
-    shipped = Path(__file__).parents[2] / "config" / "vocabularies" / "alcohol.yaml"
-    text = shipped.read_text()
-    own.write_text(text)
-    asyncio.run(start.reload(settings, by="test"))
-    refusals = []
-    for cut in [m.end() for m in re.finditer("\n", text)][2:-1:5]:
-        own.write_text(text[:cut])
-        with pytest.raises(Broken) as refused:
-            asyncio.run(start.reload(settings, by="test"))
-        refusals += refused.value.problems
-    assert any("half written" in p.text for p in refusals)
+    seen = guard.ask(lambda store: look(settings, store))
+    assert seen is not None
+    assert (seen.file.state, seen.since, seen.started_beside, seen.unreadable) == (FileState.SAME, None, False, "")
+    write(guard, OBSERVING)
+    seen = guard.ask(lambda store: look(settings, store))
+    assert seen is not None
+    assert seen.standing.put is not None
+    assert seen.since is not None
+    assert seen.since >= seen.standing.put.at
+    assert seen.standing.put.by == "test"
+    assert (seen.file.state, seen.started_beside) == (FileState.DIFFERS, False), "edited, and nothing started since"
+    prepared(guard)
+    seen = guard.ask(lambda store: look(settings, store))
+    assert seen is not None
+    assert seen.started_beside
+    write(guard, TEXT)
+    seen = guard.ask(lambda store: look(settings, store))
+    assert seen is not None
+    assert (seen.started_beside, seen.file.differs) == (False, False)
 
 
-def test_what_is_meant_is_not_refused(guard: Machine) -> None:
-    settings = read_settings(guard.config)
-    for text in (TEXT.rstrip("\n"), TEXT + "\n\n", TEXT[: ENDS[2]] + "# the others are gone for good\n"):
-        settings.policy.write_text(text)
-        assert asyncio.run(start.reload(settings, by="test")).changed
+def test_the_first_start_of_an_empty_store_takes_a_good_file_and_no_other(tmp_path: Path) -> None:
+    guard = Machine(tmp_path / "guard", 25)
+    write(guard, BESIDE["bad"])
+    for _ in range(2):
+        with pytest.raises(Broken):
+            prepared(guard)
+    done = guard.run("serve", exits=2)
+    assert re.match(r'\S*policy.yaml:\d+:\d+: unknown action "hodl"', done.stderr)
+    write(guard, TEXT)
+    put = prepared(guard).put
+    assert put is not None
+    assert (put.changed, put.before) == (True, "")
+
+
+def test_a_start_takes_the_file_that_it_is_told_to_by_its_hash(guard: Machine) -> None:
+    before = prepared(guard).sha256
+    write(guard, OBSERVING)
+    named = prepared(guard).file.sha256
+    for wrong in ("", named[:11], "f" * 64, "policy.yaml"):
+        if wrong:
+            with pytest.raises(CannotStart):
+                prepared(guard, from_file=wrong)
+        assert prepared(guard).sha256 == before
+    done = prepared(guard, from_file=named[:12].upper())
+    assert done.put is not None
+    assert (done.put.before, done.sha256) == (before, named)
+    entry = [e for e, _ in guard.ask(lambda store: store.entries(after=0)) if e.kind == Kind.POLICY.value][-1]
+    assert entry.data["how"] == "start with --policy-from-file"
+    write(guard, TEXT)
+    assert prepared(guard, from_file=named).put is None, "it is in force already, whatever the file says by now"
+
+
+async def _lost(guard: Machine, text: bytes) -> None:
+    """A policy is in force of which this version can make nothing, as after an upgrade."""
+    from datetime import UTC, datetime
+
+    from smtpguard.app.services import opened
+
+    async with opened(read_settings(guard.config)) as (store, _):
+        event = Event(kind=Kind.POLICY, id="P", at=datetime.now(UTC), data={"sha256": "f" * 64})
+        await store.put_policy("f" * 64, {"policy.yaml": text}, event)
+
+
+def test_a_policy_in_force_that_this_version_cannot_read_is_451_and_said(tmp_path: Path) -> None:
+    with Recorder() as recorder:
+        guard = Machine(tmp_path / "guard", recorder.port, settings=CONSOLE)
+        synced(guard)
+        prepared(guard)
+        asyncio.run(_lost(guard, b"version: 2\nrules: []\n"))
+        with guard:
+            answer = Mta(guard).once(story("lost@example.com"), ANNA, RAMADAN)
+            assert answer.code == 451
+            assert recorder.with_id("lost@example.com") == []
+            assert "cannot be read by smtpguard" in guard.said()
+            guard.run("freeze", "--all", "--reason", "still possible")
+            guard.run("thaw", "--all")
+            assert len(guard.parts()) == 3
+            assert "part died" not in guard.said(), "of it"
+            guard.run("reload")
+            assert Mta(guard).deliver(story("found@example.com"), ANNA, RAMADAN).code == 250
+            assert len(guard.holds("found@example.com")) == 1
+        guard.verified()

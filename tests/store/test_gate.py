@@ -58,6 +58,18 @@ async def test_a_policy_comes_with_its_documents(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
 
 
+async def test_a_policy_takes_the_place_of_the_one_that_was_meant_only(store: Store) -> None:
+    """Of two who compared theirs with the same policy in force, the second is told."""
+    await store.put_policy("two", {"policy.yaml": b"2"}, event(Kind.POLICY, "two"), before=POLICY)
+    with pytest.raises(PolicyMoved):
+        await store.put_policy("three", {"policy.yaml": b"3"}, event(Kind.POLICY, "three"), before=POLICY)
+    assert (await store.gate()).policy_sha256 == "two"
+    with pytest.raises(KeyError):
+        await store.policy("three")
+    [last, *_] = await store.policy_history()
+    assert (last.seq, last.at) == ((await store.last()), (await store.policy_standing()).put.at)  # type: ignore[union-attr]
+
+
 async def test_another_process_sees_it_at_once(store: Store, url: str, tmp_path: Path, clock: Clock) -> None:
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
         await other.admit(item("T1"), relays("T1"))

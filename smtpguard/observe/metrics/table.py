@@ -112,6 +112,13 @@ STORE = (
 )  # fmt: skip
 HOST = _table(
     Kind.GAUGE,
+    ("policy_unreadable", "", "1 where the smtpguard of this host cannot read the policy in force: mail is answered 451"),
+    ("policy_file_differs", "", "1 where the policy file of this host is not the policy in force, has mistakes or cannot be read"),
+    (
+        "policy_file_differed_at_start",
+        "",
+        "1 where it differs and a part of this host was started beside a file that was not the policy in force",
+    ),
     ("list_people", "list", "People in a list's index; absent without one"),
     ("list_checked_seconds", "list", "Since its sources were last found to be as the index says; absent where they never were"),
     ("list_stale", "list", "Whether a \"no\" of it cannot be relied on: it is too old, or there is none"),
@@ -139,8 +146,8 @@ TREE = (
         (
             "undecided_total",
             "why",
-            "Messages that were answered 451 or 452 without a verdict: full (no space), busy (too many wait), store (the database "
-            "is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
+            "Messages that were answered 451 or 452 without a verdict: full (no space), busy (too many wait), policy (the policy in "
+            "force cannot be read by this version), store (the database is away or too slow), rounds (freezes or policies moved too often), failed (an error of smtpguard)",
         ),
     ),
     *_table(

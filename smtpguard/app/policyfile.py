@@ -1,0 +1,158 @@
+"""How the policy file of this host stands to the policy in force: the same, another one, or one that cannot be used.
+
+What is in force is in the store; the file is what the next ``smtpguard reload`` would put there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from smtpguard import __version__
+from smtpguard.app.files import parse_policy
+from smtpguard.config.documents import POLICY, VOCABULARIES, digest, policy_documents, shipped
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.store.policies import Standing
+from smtpguard.store.store import Store
+
+
+class FileState(enum.Enum):
+    SAME = "same"
+    DIFFERS = "differs"
+    UNUSABLE = "unusable"  # it has mistakes, or cannot be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyFile:
+    """``sha256``: of the file and its vocabularies, "" where they cannot be read. ``differing``: the documents that are not as in
+    force. ``changed_at``: when one of the files was changed last, by the file system's own time of change. ``problem``: the first
+    mistake in it."""
+
+    state: FileState
+    path: Path
+    sha256: str = ""
+    differing: tuple[str, ...] = ()
+    changed_at: datetime | None = None
+    problem: str = ""
+
+    @property
+    def differs(self) -> bool:
+        return self.state is not FileState.SAME
+
+    def since(self, in_force_at: datetime | None) -> datetime | None:
+        """From when on it is not what is in force: the later of both changes. None where nobody can say."""
+        known = [at for at in (self.changed_at, in_force_at) if at is not None]
+        return max(known, default=None) if self.differs else None
+
+    def __str__(self) -> str:
+        if self.state is FileState.SAME:
+            return f"{self.path} is the policy in force"
+        if self.state is FileState.UNUSABLE:
+            return f"{self.path} is not the policy in force, and cannot be put in force: {self.problem}"
+        where = "" if POLICY in self.differing else f" in {', '.join(self.differing)}"
+        return f"{self.path} is not the policy in force: it differs{where}. smtpguard reload puts it in force"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is known of the policy here and now. ``standing``: what is in force, and since when. ``unreadable``: why this version cannot
+    read it, "" where it can. ``started_beside``: a part of this host was started beside a file that was not the policy in force."""
+
+    file: PolicyFile
+    standing: Standing
+    unreadable: str = ""
+    started_beside: bool = False
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on the file is not what is in force; None where it is, or nobody can say."""
+        return self.file.since(self.standing.put.at if self.standing.put is not None else None)
+
+
+async def look(settings: Settings, store: Store) -> Look | None:
+    """For whoever tells people how it stands. None where no policy is in force yet. Raises LedgerError."""
+    standing = await store.policy_standing()
+    if not standing.sha256:
+        return None
+    try:
+        documents: Mapping[str, bytes] = await store.policy(standing.sha256)
+    except KeyError:
+        documents = {}
+    return await asyncio.to_thread(looked, settings, standing, documents)
+
+
+def looked(settings: Settings, standing: Standing, documents: Mapping[str, bytes]) -> Look:
+    """``documents``: of the policy in force, {} where they are lost. Reads the files of this host."""
+    problem = ""
+    try:
+        parse_policy(settings, documents)
+    except (Broken, KeyError) as e:
+        problem = unreadable(standing.sha256, e)
+    file = compare(settings, documents)
+    beside = file.differs and socket.gethostname() in standing.beside
+    return Look(file=file, standing=standing, unreadable=problem, started_beside=beside)
+
+
+def unreadable(sha256: str, error: Exception) -> str:
+    """One sentence for a policy in force of which this version can make nothing."""
+    why = str(error.problems[0]) if isinstance(error, Broken) else "its text is not in the store"
+    return (
+        f"the policy in force, {sha256[:12]}, cannot be read by smtpguard {__version__}: {why}. Mail is answered 451 until smtpguard "
+        "reload puts a policy in force that can be read"
+    )
+
+
+def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
+    """Reads the files; ``in_force``: the documents of the policy in force. Never raises."""
+    path = settings.policy
+    try:
+        documents = policy_documents(path)
+    except Broken as e:
+        return PolicyFile(state=FileState.UNUSABLE, path=path, problem=str(e.problems[0]), changed_at=_changed_at(path))
+    sha256, changed_at = digest(documents), _changed_at(path)
+    if sha256 == digest(in_force):
+        return PolicyFile(state=FileState.SAME, path=path, sha256=sha256, changed_at=changed_at)
+    names = sorted({*documents, *in_force})
+    differing = tuple(name for name in names if documents.get(name) != in_force.get(name))
+    state, problem = FileState.DIFFERS, ""
+    try:
+        parse_policy(settings, documents, where=str(path))
+    except Broken as e:
+        state, problem = FileState.UNUSABLE, str(e.problems[0])
+    return PolicyFile(
+        state=state, path=path, sha256=sha256, differing=differing, changed_at=changed_at, problem=problem
+    )
+
+
+def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:
+    """By which a change of any of the files is noticed without reading them."""
+    found = []
+    for path in _files(settings.policy):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), stat.st_ino, stat.st_ctime_ns, stat.st_size))
+    return tuple(found)
+
+
+def _changed_at(path: Path) -> datetime | None:
+    """By ``ctime``, which no copy keeps and nobody sets."""
+    times = []
+    for file in (*_files(path), path.parent / VOCABULARIES):
+        try:
+            times.append(file.stat().st_ctime)
+        except OSError:
+            continue
+    return datetime.fromtimestamp(max(times), UTC) if times else None
+
+
+def _files(path: Path) -> list[Path]:
+    """The policy's own file, the vocabularies beside it, and those of the product, which an upgrade changes."""
+    return [path, *(f for base in (path.parent, shipped()) for f in sorted((base / VOCABULARIES).glob("*.yaml")))]
