@@ -70,7 +70,7 @@ class Event:
     """One thing that happened. ``id`` names what it happened to: a transaction, a hold, a freeze.
 
     ``data``: JSON values only (str, int, float, bool, None, list, dict). ``private``: a role (``reverse_path``, ``from``,
-    ``recipients``, ``subject``, ``actor``, ``comment``) to its values in clear.
+    ``recipients``, ``subject``, ``actor``, ``comment``, ``message_id``, ``ident``, ``helo``) to its values in clear.
     """
 
     kind: Kind

@@ -12,12 +12,15 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.mailfiles import envelope_of, mails
+from smtpguard.config.problem import one_of
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.client import client_address
 from smtpguard.mail.envelope import Session
 from smtpguard.policy.facts import Unknown
 
 if TYPE_CHECKING:
     from smtpguard.app.explaining import Explained
+    from smtpguard.config.settings import Settings
     from smtpguard.lists.recipients import Span
     from smtpguard.policy.verdict import Hit, Quorum, Reason
 
@@ -32,7 +35,9 @@ _MOST_CONTEXT = 90
 )
 @click.option("--to", "recipients", metavar="ADDRESS", multiple=True,
               help="A recipient; may be repeated. Default: X-Envelope-To, then To and Cc.")  # fmt: skip
-@click.option("--auth", "auth", metavar="USER", help="As if this user had authenticated.")
+@click.option("--login", "--auth", "login", metavar="USER", help="As if this user had logged in.")
+@click.option("--listener", "listener", metavar="NAME",
+              help="As if it came in there: a listener's name, or its address and port. Default: the first in the settings.")  # fmt: skip
 @click.option(
     "--client", "client", metavar="IP", default="127.0.0.1", show_default=True, help="As if it came from there."
 )
@@ -40,12 +45,14 @@ _MOST_CONTEXT = 90
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 @click.option("-v", "--verbose", is_flag=True, help="Say why rules missed, too.")
 @click.pass_obj
-def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], auth: str | None,
-            client: str, expect: str | None, as_json: bool, verbose: bool) -> None:  # fmt: skip
+def command(context: Context, files: Sequence[str], sender: str | None, recipients: Sequence[str], login: str | None,
+            listener: str | None, client: str, expect: str | None, as_json: bool, verbose: bool) -> None:  # fmt: skip
     """Say what would become of messages, and why."""
     given = None if sender is None else _addresses([sender])
     to = _addresses(recipients)
-    session = Session(client_ip=client, auth_user=auth)
+    if client_address(client) is None:
+        raise click.UsageError(f'--client: "{client}" is no address')
+    session = Session(client_ip=client, listener=_listener(context.settings(), listener), auth_user=login)
     count, unexpected = context.run(
         _explain(context, files, given, to, session, expect, as_json or context.json, verbose)
     )
@@ -76,6 +83,16 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
                 for line in ([""] if count > 1 else []) + [*lines(mail.name, reverse_path, recipients, told, verbose)]:
                     click.echo(line)
     return count, unexpected
+
+
+def _listener(settings: Settings, given: str | None) -> str:
+    """By its name or its place. Raises CannotRun."""
+    known = {each.called: each for _, _, each in settings.listen.each()}
+    if given is None:
+        return next(iter(known), "")
+    if given not in known:
+        raise CannotRun(f'there is no listener "{given}": expected {one_of(known)}')
+    return given
 
 
 def _addresses(texts: Iterable[str]) -> list[Address | None]:

@@ -41,17 +41,16 @@ def _networks(value: Any) -> Any:
     found = []
     for text in listed:
         try:
-            network = (
-                text if isinstance(text, (IPv4Network, IPv6Network)) else ip_network(str(text).strip(), strict=False)
-            )
+            found.append(text if isinstance(text, (IPv4Network, IPv6Network)) else network_of(str(text)))
         except ValueError:
             raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.0.0.0/8"') from None
-        found.append(_unmapped(network))
     return tuple(found)
 
 
-def _unmapped(network: Network) -> Network:
-    """IPv4 also where it is written mapped into IPv6 (RFC 4291 section 2.5.5.2), since a client's address is."""
+def network_of(text: str) -> Network:
+    """An address or a network; IPv4 also where it is written mapped into IPv6 (RFC 4291 section 2.5.5.2), as a client's address is.
+    Raises ValueError."""
+    network = ip_network(text.strip(), strict=False)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < _MAPPED_BITS:
         return network

@@ -22,6 +22,9 @@ from smtpguard.policy.rule import Rule
 from smtpguard.policy.verdict import Action
 
 FACTS: Mapping[str, str] = {
+    "client": "the address of the client",
+    "listener": "where it came in",
+    "login": "who logged in",
     "message.looks": "what the message looks like",
     "message.correspondence": "it is correspondence with a few who all stand in To or Cc",
     "message.topics": "topics in it",
@@ -143,6 +146,8 @@ def limit(name: str, text: str, said: Speech) -> str:
     known = facts.FACTS.get(name)
     if known is None or known.type in _FIGURES:
         return _figures(text, said, share=known is not None and known.type is Type.SHARE) or _words(name, text, said)
+    if known.type is Type.NETWORK and text.startswith("in "):
+        return said("in {what}", what=_words(name, text.removeprefix("in "), said))
     for form, words in FORMS.items():
         if text.startswith(form):
             return said(words, what=text.removeprefix(form))

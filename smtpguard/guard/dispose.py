@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.ports import Clock, Ledger
+from smtpguard.guard.record import seconds_since
 from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.trace import prepend
@@ -61,12 +63,12 @@ class Dispose:
         try:
             said = await transaction.pass_rest(trace, fence, held.taken)
         except Recalled:
-            self._outcome(held.hold_id, "gone" if gone() else "recalled", None, part=True)
+            self._outcome(gathering, held.hold_id, "gone" if gone() else "recalled", None, part=True)
             return Deferred(reply=reply.RECALLED)
         except Lost as lost:
-            self._outcome(held.hold_id, "lost", lost.reply, part=True)
+            self._outcome(gathering, held.hold_id, "lost", lost.reply, part=True)
             return Deferred(reply=lost.reply)
-        self._outcome(held.hold_id, "relayed", said, part=True)
+        self._outcome(gathering, held.hold_id, "relayed", said, part=True)
         return held
 
     async def _relay(
@@ -79,21 +81,21 @@ class Dispose:
             replies = await onward.send(trace, fence)
         except Recalled:
             left = gone()
-            self._outcome(id, "gone" if left else "recalled", None)
+            self._outcome(gathering, id, "gone" if left else "recalled", None)
             return Deferred(reply=reply.RECALLED) if left else None
         except Lost as lost:
             if lost.after_dot:
-                return self._in_doubt(id, lost.reply)
-            self._outcome(id, "lost", lost.reply)
+                return self._in_doubt(gathering, id, lost.reply)
+            self._outcome(gathering, id, "lost", lost.reply)
             return Deferred(reply=lost.reply if lost.reply.transient else reply.RELAY_LOST)
         except asyncio.CancelledError:
-            self._in_doubt(id, None)
+            self._in_doubt(gathering, id, None)
             raise
         except Exception:
             log.exception("transaction %s: the way to the relay failed", id)
-            return self._in_doubt(id, None)  # nobody can say how far it came
+            return self._in_doubt(gathering, id, None)  # nobody can say how far it came
         taken = any(r.positive for r in replies)
-        self._outcome(id, "relayed" if taken else "refused", *replies)
+        self._outcome(gathering, id, "relayed" if taken else "refused", *replies)
         return Relayed(replies=replies)
 
     def _trace(self, gathering: Gathering, admission: Admission) -> bytes:
@@ -124,22 +126,24 @@ class Dispose:
             with contextlib.suppress(LedgerError):
                 await self._watch.read()
 
-    def _outcome(self, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
+    def _outcome(self, gathering: Gathering, id: str, outcome: str, *replies: Reply | None, part: bool = False) -> None:
         """ "recalled" and "gone": the final dot was not sent. "lost": the relay went away before it. ``part``: it is the part of a
         held message that its MTA keeps."""
         said = [str(r)[:500] for r in replies if r is not None]
         data = {"outcome": outcome, "replies": said} | ({"part": True} if part else {})
-        self._note(Event(kind=Kind.OUTCOME, id=id, at=self._clock.now(), data=data))
+        self._note(Kind.OUTCOME, gathering, id, data)
 
-    def _in_doubt(self, id: str, said: Reply | None) -> Disposition:
+    def _in_doubt(self, gathering: Gathering, id: str, said: Reply | None) -> Disposition:
         """The relay may have taken it (RFC 1047). The client tries again; to a list's address, a person looks first."""
         data = {"outcome": "in-doubt", "replies": [str(said)[:500]] if said is not None else []}
-        self._note(Event(kind=Kind.IN_DOUBT, id=id, at=self._clock.now(), data=data))
+        self._note(Kind.IN_DOUBT, gathering, id, data)
         return Deferred(reply=reply.RELAY_LOST)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, kind: Kind, gathering: Gathering, id: str, data: Mapping[str, Any]) -> None:
         """A verdict to relay without an outcome is in doubt anyway: a note that fails takes no answer back."""
+        now = self._clock.now()
+        took = {"seconds": seconds_since(gathering.began, now)} if gathering.began is not None else {}
         try:
-            self._ledger.note(event)
+            self._ledger.note(Event(kind=kind, id=id, at=now, data={**data, **took}))
         except Exception:
-            log.exception("transaction %s: its outcome could not be noted", event.id)
+            log.exception("transaction %s: its outcome could not be noted", id)

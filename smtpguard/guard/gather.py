@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TypeVar
 
 from smtpguard.guard.inforce import InForce
@@ -17,7 +18,7 @@ from smtpguard.guard.ports import Reader, Verifier
 from smtpguard.guard.provenance import Provenance
 from smtpguard.guard.sender import Sender
 from smtpguard.guard.threads import reply_of, threads_of
-from smtpguard.guard.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_text
+from smtpguard.guard.values import OF_HEADER, OF_TEXT, evidence_of, of_envelope, of_header, of_session, of_text
 from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
@@ -44,7 +45,11 @@ class Sources:
 class Gathering:
     """What is known of one transaction so far. ``open`` first, then ``ask`` for what a plan says is pending."""
 
-    def __init__(self, transaction: Transaction, in_force: InForce, sources: Sources) -> None:
+    def __init__(
+        self, transaction: Transaction, in_force: InForce, sources: Sources, began: datetime | None = None
+    ) -> None:
+        """``began``: when its final dot had come."""
+        self.began = began
         registry = in_force.registry
         self.transaction = transaction
         self.in_force = in_force
@@ -115,7 +120,7 @@ class Gathering:
 
     def _of_envelope(self) -> Mapping[str, Value]:
         size, lists = self.transaction.message.size_bytes, self.in_force.registry.lists
-        return of_envelope(self.counted, self.everyone.total, size, lists)
+        return of_session(self.transaction.session) | of_envelope(self.counted, self.everyone.total, size, lists)
 
     def _sizes(self) -> Mapping[str, Count]:
         return {t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()}

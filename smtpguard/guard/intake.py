@@ -13,6 +13,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.beforehand import Beforehand
@@ -148,12 +149,12 @@ class Intake:
             async with asyncio.timeout(self._limits.rounds_seconds):
                 return await self._beforehand(transaction, onward, transaction.gone)
         keep = recalled = False
-        began = self._clock.monotonic()
+        came, began = self._clock.now(), self._clock.monotonic()
         for _ in range(ROUNDS):
             if self._clock.monotonic() - began > self._limits.rounds_seconds:
                 break
             in_force = self._policies.current()
-            gathering, plan = await self._planned(transaction, in_force)
+            gathering, plan = await self._planned(transaction, in_force, came)
             likely = plan.expects_hold or self._held.knows(gathering.facts.identity)
             if keep or likely or self._watch.stops(gathering.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
@@ -179,11 +180,11 @@ class Intake:
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED)
 
-    async def _planned(self, transaction: Transaction, in_force: InForce) -> tuple[Gathering, Plan]:
+    async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathering, Plan]:
         """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people
         will ask why: that is rare enough to be dear."""
         rules = in_force.rules
-        gathering = Gathering(transaction, in_force, self._sources)
+        gathering = Gathering(transaction, in_force, self._sources, came)
         plan = rules.plan(await gathering.open())
         for _ in range(_SOURCES):
             if not plan.pending:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
@@ -29,7 +30,7 @@ from smtpguard.reading.looks import Reading
 
 NOT_SENT = "This message was not sent. {} Its reference is {}."
 DEFERRED = "This message cannot be decided on now, try again later."
-PERSONAL = frozenset({"sender.address"})  # facts whose value names somebody
+PERSONAL = frozenset({"sender.address", "login"})  # facts whose value names somebody
 MAX_SUBJECT = 500
 ONLY_INTERNAL = frozenset({RecipientKind.INTERNAL})
 
@@ -240,6 +241,8 @@ class Record:
             "policy": verdict.policy_sha256,
             "content": transaction.message.sha256,
             "client": transaction.session.client_ip,
+            "listener": transaction.session.listener,
+            "tls": transaction.session.tls,
             "generation": live.generation,
             "hold": hold_id,
             "mailing": live.mailing.mailing_id if live.mailing is not None else None,
@@ -251,6 +254,10 @@ class Record:
             "tellable": gathering.sender.told is not None,
             FACTS: kept(gathering, self.questions, live),
         }
+        if transaction.session.peer:  # it told of another client
+            data["peer"] = transaction.session.peer
+        if verdict.action is not Action.RELAY and gathering.began is not None:  # of what goes on, the outcome says it
+            data["seconds"] = seconds_since(gathering.began, live.now)
         if under:
             data["with"] = under
         if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
@@ -271,9 +278,18 @@ def _private(gathering: Gathering) -> Mapping[str, tuple[str, ...]]:
     }
     if gathering.sender.claimed:
         private["from"] = (gathering.sender.claimed,)
-    if gathering.transaction.session.auth_user:
-        private["actor"] = (gathering.transaction.session.auth_user,)
+    session = gathering.transaction.session
+    if session.auth_user:
+        private["actor"] = (session.auth_user,)
+    for role, value in (("message_id", _message_id(gathering)), ("ident", session.ident), ("helo", session.helo)):
+        if value:
+            private[role] = (value[:MAX_SUBJECT],)
     return private
+
+
+def seconds_since(began: datetime, now: datetime) -> float:
+    """Since the final dot, to the millisecond."""
+    return round(max(0.0, (now - began).total_seconds()), 3)
 
 
 def _reasons(hit: Hit) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classification, Classified, Kind
+from smtpguard.mail.envelope import Session
 from smtpguard.policy.facts import NONE, Count, Unknown, Value
 from smtpguard.reading.looks import Readable, Reading
 from smtpguard.reading.marks import NOT_TO_GO_OUT, Side
@@ -24,6 +25,7 @@ OF_TEXT = (
     "message.readable",
 )
 _NOTHING: frozenset[str] = frozenset()
+_NO_ADDRESS = Unknown(why="the MTA names no address of its client")
 _NO_LIST: Mapping[str, Value] = {
     "recipients.share": NONE,
     "recipients.lists": _NOTHING,
@@ -44,6 +46,15 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
         "recipients.customers": Count._make(counted.customers),
         "recipients.reach": Count._make(counted.reach),
         **(_of_lists(counted, lists) if counted.touched else _NO_LIST),
+    }
+
+
+def of_session(session: Session) -> dict[str, Value]:
+    """Who brought it, and where."""
+    return {
+        "client": session.client_ip or _NO_ADDRESS,
+        "listener": session.listener,
+        "login": frozenset({session.auth_user.lower()}) if session.auth_user else _NOTHING,
     }
 
 

@@ -88,6 +88,8 @@ class Recalled(Passed):
             return kept
         area, _, name = asked.fact.partition(".")
         match area:
+            case "client" | "listener" | "login":
+                return self._of_session(area)
             case "recipients":
                 return self._of_recipients(name)
             case "message":
@@ -234,6 +236,21 @@ class Recalled(Passed):
                 addresses, customers = self.count("list_addresses").low, self.count("customers").low
                 return Told(usual_correspondence(addresses, customers, undisclosed))
         return vague(OLD)
+
+    # session
+
+    def _of_session(self, fact: str) -> Told:
+        match fact:
+            case "client":
+                client = self.data.get("client")
+                return Told(str(client)) if client else Told(Unknown(why=self._whys.get(fact, _THEN)))
+            case "listener":
+                listener = self.data.get("listener")
+                return Told(str(listener)) if listener is not None else vague(OLD)
+        if "actor" not in self.sealed:
+            return Told(_NOTHING)
+        users = self.names("actor")
+        return Told(frozenset({users[0].lower()})) if users else vague(ERASED)
 
     # sender
 

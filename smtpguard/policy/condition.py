@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from smtpguard.mail.client import Network, within
 from smtpguard.policy.facts import Count, Fact, Unknown, Value
 from smtpguard.policy.sentence import percent, sentence
 from smtpguard.policy.verdict import Reason
@@ -176,6 +177,18 @@ class SetMatches(Condition):
             return UNKNOWN
         found = (self.pattern.search(str(word)) is not None for word in value)
         return YES if value and (all(found) if self.every else any(found)) else NO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InNetwork(Condition):
+    """An address that is in one of the networks."""
+
+    networks: tuple[Network, ...]
+
+    def test(self, value: Value) -> Answer:
+        if type(value) is not str:
+            return UNKNOWN
+        return YES if within(value, self.networks) else NO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

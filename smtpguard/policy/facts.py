@@ -1,6 +1,6 @@
 """Everything that a rule may ask, and nothing else: one table of facts, and the values of one message.
 
-A value is a truth, a word, a set of words, or a count. A count is an interval, since with no usable index a recipient is
+A value is a truth, a word, a set of words, an address in a network, or a count. A count is an interval, since with no usable index a recipient is
 nobody or one customer. What could not be found out is Unknown, and says why; what has not been asked yet is absent.
 Never here: how a fact is found out (guard.gather), what it means for the message (condition, rule).
 """
@@ -32,6 +32,7 @@ class Type(enum.Enum):
     TRUTH = "truth"
     WORD = "word"
     WORDS = "words"
+    NETWORK = "network"
     COUNT = "count"
     SHARE = "share"
 
@@ -86,6 +87,12 @@ def _facts(*facts: Fact) -> Mapping[str, Fact]:
 E, H, T, O, L = Source.ENVELOPE, Source.HEADERS, Source.TEXT, Source.ORIGIN, Source.LIVE
 
 FACTS: Mapping[str, Fact] = _facts(
+    Fact(name="client", type=Type.NETWORK, source=E,
+         doc="the address of the client, as a trusted MTA or proxy tells it where one stands in front"),
+    Fact(name="listener", type=Type.WORD, source=E,
+         doc="the listener that it came through: its name in the settings, or its address and port, like 127.0.0.1:10025"),
+    Fact(name="login", type=Type.WORDS, source=E,
+         doc="the user who logged in, in lower case; none where nobody did"),
     Fact(name="message.looks", type=Type.WORD, source=T, words=("internal", "mailing", "unclear"),
          doc="internal, mailing or unclear, from marks with evidence"),
     Fact(name="message.correspondence", type=Type.TRUTH, source=T,

@@ -12,6 +12,7 @@ from typing import Any
 
 import re2
 
+from smtpguard.config.places import network_of
 from smtpguard.config.problem import Invalid, Undeclared, did_you_mean, one_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.condition import (
@@ -21,6 +22,7 @@ from smtpguard.policy.condition import (
     Condition,
     Empty,
     EveryWord,
+    InNetwork,
     Pattern,
     SetMatches,
     SomeWord,
@@ -48,6 +50,7 @@ _EXPECTED: Mapping[Type, str] = {
     Type.TRUTH: "true or false",
     Type.WORD: "a word, a list of words, or {matches: PATTERN}",
     Type.WORDS: "any, none, a word, a list of words, or {matches: PATTERN}",
+    Type.NETWORK: 'an address or a network, like "10.1.2.0/24", or a list of them',
     Type.COUNT: 'any, none, or a comparison like ">= 20", "< 5" or "between 3 and 9"',
     Type.SHARE: 'a comparison like ">= 0.25" or ">= 25 %"',
 }
@@ -106,6 +109,15 @@ def _set(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     return kind(fact=fact, limit=f"{'only ' if every else ''}{_either(words)}", words=frozenset(words))
 
 
+def _network(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+    words = _words(fact, raw, known)
+    try:
+        networks = tuple(network_of(word) for word in words)
+    except ValueError:
+        raise Invalid(f"{_said(raw)} for {fact.name}", _EXPECTED[Type.NETWORK]) from None
+    return InNetwork(fact=fact, limit=f"in {_either(words)}", networks=networks)
+
+
 def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     text = " ".join(raw.split()) if isinstance(raw, str) else raw
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
@@ -133,7 +145,7 @@ def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
 
 
 _GRAMMARS: Mapping[Type, Callable[[Fact, Any, bool, Known], Condition]] = {
-    Type.TRUTH: _truth, Type.WORD: _word, Type.WORDS: _set, Type.COUNT: _number, Type.SHARE: _number,
+    Type.TRUTH: _truth, Type.WORD: _word, Type.WORDS: _set, Type.NETWORK: _network, Type.COUNT: _number, Type.SHARE: _number,
 }  # fmt: skip
 
 
@@ -148,7 +160,7 @@ def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
             raise Undeclared(_NOUNS[fact.name], word, known.words[fact.name])
     if fact.name == "sender.address":
         return [canonical(word, known.delimiters) for word in listed]
-    return listed
+    return [word.lower() for word in listed] if fact.name == "login" else listed
 
 
 def canonical(text: str, delimiters: str = "") -> str:

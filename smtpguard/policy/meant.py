@@ -19,7 +19,7 @@ from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.seats import lacking
 
-_PROVEN = frozenset({"sender.proven", "sender.is_writer"})
+_PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
 
 
 def look(

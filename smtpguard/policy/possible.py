@@ -7,10 +7,11 @@ finds, and more combinations than there is patience for, are taken to be possibl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
 
+from smtpguard.mail.client import Network
 from smtpguard.policy.condition import (
     YES,
     AtLeast,
@@ -18,6 +19,7 @@ from smtpguard.policy.condition import (
     Between,
     Condition,
     EveryWord,
+    InNetwork,
     SetMatches,
     SomeWord,
     Word,
@@ -74,6 +76,9 @@ def _tries(conditions: Sequence[Condition]) -> list[Value]:
         case Type.WORD:
             words = {word for c in conditions if isinstance(c, Word) for word in c.words}
             return [*sorted(words), *(fact.words or (_OTHER,))]
+        case Type.NETWORK:
+            networks = [network for c in conditions if isinstance(c, InNetwork) for network in c.networks]
+            return [*dict.fromkeys(address for network in networks for address in _around(network)), _OTHER]
         case Type.WORDS:
             words = {word for c in conditions if isinstance(c, SomeWord | EveryWord) for word in c.words}
             return [frozenset(), *(frozenset({word}) for word in (*sorted(words), _OTHER)), frozenset({*words, _OTHER})]
@@ -81,6 +86,13 @@ def _tries(conditions: Sequence[Condition]) -> list[Value]:
             step, most = (1.0, float("inf")) if fact.type is Type.COUNT else (0.001, 1.0)
             bounds = {0.0, step, *(n + d for c in conditions for n in _bounds(c) for d in (-step, 0, step))}
             return [Count.exactly(n) for n in sorted(bounds) if 0 <= n <= most]
+
+
+def _around(network: Network) -> Iterator[str]:
+    """Its first and last address, and their neighbours outside."""
+    first, last, most = int(network[0]), int(network[-1]), 1 << network.max_prefixlen
+    kind = type(network[0])
+    yield from (str(kind(n)) for n in (first - 1, first, last, last + 1) if 0 <= n < most)
 
 
 def _bounds(condition: Condition) -> tuple[float, ...]:

@@ -64,6 +64,9 @@ _SHAPES = {
     Type.TRUTH: lambda fact: {"type": "boolean"},
     Type.WORD: _word,
     Type.WORDS: _word,
+    Type.NETWORK: lambda fact: {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+    },
     Type.COUNT: _count,
     Type.SHARE: _count,
 }

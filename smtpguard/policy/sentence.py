@@ -78,6 +78,9 @@ def _some(some: str, none: str) -> Saying:
 _CUSTOMERS = _some("It is addressed to customers", "It is addressed to no customers")
 
 _SAID: Mapping[str, Saying] = {
+    "client": lambda value: "It comes from an address that a rule names" if isinstance(value, str) else "",
+    "listener": lambda value: "It came in where a rule looks" if isinstance(value, str) else "",
+    "login": _some("Somebody logged in to send it", "Nobody logged in to send it"),
     "message.looks": _word({
         "internal": "It looks like mail between colleagues",
         "mailing": "It looks like a mailing",

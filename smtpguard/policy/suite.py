@@ -35,6 +35,7 @@ from pydantic import Field
 from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.yaml import Document, Place
+from smtpguard.mail.client import client_address
 from smtpguard.policy.admission import Freeze, Live, Selector
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
@@ -56,6 +57,8 @@ ORDINARY: Mapping[str, Value] = {
     "recipients.outside": _ONE,
     "recipients.reach": _ONE,
     "sender.address": "somebody@example.com",
+    "client": "192.0.2.1",
+    "listener": "127.0.0.1:10025",
 }  # fmt: skip
 """A letter to one person outside, who is on no list."""
 
@@ -226,6 +229,8 @@ def _value(fact: Fact, raw: Any) -> Value:
             if fact.words and raw not in fact.words:
                 raise Invalid(f'unknown word "{raw}"', f"one of {', '.join(fact.words)}", did_you_mean(raw, fact.words))
             return raw
+        case Type.NETWORK if isinstance(raw, str) and client_address(raw) is not None:
+            return raw
         case Type.WORDS if isinstance(raw, (str, list)):
             return frozenset([raw] if isinstance(raw, str) else map(str, raw))
         case Type.COUNT | Type.SHARE if isinstance(raw, (int, float, str)) and not isinstance(raw, bool):
@@ -240,6 +245,7 @@ def _value(fact: Fact, raw: Any) -> Value:
 _EXPECTED = {
     Type.TRUTH: "true, false or unknown",
     Type.WORD: "a word, or unknown",
+    Type.NETWORK: "an address, or unknown",
     Type.WORDS: "a list of words, or unknown",
     Type.COUNT: 'a number, an interval like "0 to 3", or unknown',
     Type.SHARE: 'a number between 0 and 1, an interval like "0 to 0.5", or unknown',

@@ -104,6 +104,32 @@ def test_the_envelope_may_be_given(run: Run, quote: Path) -> None:
     assert row["action"] == "reject"  # no bounce goes to a list
 
 
+def test_where_it_comes_from_may_be_given(run: Run, etc: Path, quote: Path) -> None:
+    policy, settings = etc / "policy.yaml", etc / "smtpguard.yaml"
+    text = policy.read_text()
+    policy.write_text(f"{text}\n"
+        "  - {id: far, when: {client: [198.51.100.0/24]}, then: hold}\n"
+        "  - {id: outer, when: {listener: outside}, then: hold}\n"
+        "  - {id: robot, when: {login: robot}, then: hold}\n")  # fmt: skip
+    said = settings.read_text()
+    settings.write_text(
+        said.replace("smtp:\n", "smtp:\n    - {port: 25, name: inside}\n    - {port: 26, name: outside}\n", 1)
+    )
+
+    def hits(*words: str) -> list[str]:
+        (row,) = rows(run("--json", *words, str(quote)))
+        return [hit["rule"] for hit in row["hits"]]  # type: ignore[index,union-attr]
+
+    assert hits() == []
+    assert hits("--client", "198.51.100.7") == ["far"]
+    assert hits("--listener", "outside") == ["outer"]
+    assert hits("--listener", "inside", "--login", "Robot") == ["robot"]
+    unknown = run("--listener", "nowhere", str(quote))
+    assert unknown.exit_code == 2
+    assert 'there is no listener "nowhere": expected one of inside, outside' in unknown.stderr
+    assert run("--client", "nowhere", str(quote)).exit_code == 2
+
+
 def test_the_envelope_of_the_header_comes_first(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "bcc.eml"
     path.write_bytes(

@@ -61,6 +61,8 @@ def values(fact: Fact) -> Iterator[Value]:
     match fact.type:
         case Type.TRUTH:
             yield from (True, False)
+        case Type.NETWORK:
+            yield "192.0.2.1"
         case Type.WORD:
             yield from fact.words or ("XX",)
         case Type.WORDS:
@@ -82,6 +84,8 @@ def asked(fact: Fact) -> Iterator[Any]:
             yield f"between {figures[0]} and {figures[0]}{over}"
             if not fact.windowed:
                 yield from ("any", "none")
+        case Type.NETWORK:
+            yield from ("192.0.2.0/24", ["192.0.2.1", "198.51.100.0/24"])
         case Type.WORD | Type.WORDS:
             yield from (list(fact.words),) if fact.words else ()
             if not fact.words:

@@ -33,6 +33,7 @@ _WORDS = {
     "recipients.audience": ["customers", "staff"],
     "recipients.sensitivity": ["special-category"],
     "stream": ["receipts"],
+    "login": ["anna@example.com"],
 }
 
 
@@ -41,6 +42,8 @@ def condition(chance: random.Random, name: str) -> Any:
     match fact.type:
         case Type.TRUTH:
             return chance.random() < 0.5
+        case Type.NETWORK:
+            return chance.choice(["127.0.0.1", "192.0.2.0/24", ["10.0.0.0/8", "127.0.0.0/8"]])
         case Type.WORD:
             return chance.choice(list(fact.words) or SENDERS)
         case Type.WORDS:

@@ -137,3 +137,22 @@ async def test_a_policy_that_moves_before_the_last_dot_recalls(home: House) -> N
     way = Way(before_dot=move)
     assert await home.intake()(home.transaction("ulf@example.com"), way) == Deferred(reply=RECALLED)
     assert not way.sent
+
+
+async def test_the_record_says_by_whom_and_how_it_came(home: House) -> None:
+    """Names in the part that can be erased; of the chain only digests, listener, TLS and how long it took."""
+    session = {"listener": "inside", "peer": "127.0.0.1", "ident": "4bXyz", "tls": True, "auth_user": "anna"}
+    transaction = home.transaction("x@example.org", session=session, Message_ID="<1@desk.example>")
+    way = Way()
+    await home.intake()(transaction, way)
+    await home.settled(transaction.id)
+    [(entry, clear), (outcome, _)] = await home.store.history(transaction.id)
+    assert (entry.data["listener"], entry.data["peer"], entry.data["tls"]) == ("inside", "127.0.0.1", True)
+    assert "seconds" not in entry.data
+    assert outcome.data["seconds"] == 0
+    assert clear is not None
+    said = {role: tuple(clear[role]) for role in ("message_id", "ident", "helo", "actor")}
+    assert said == {
+        "message_id": ("<1@desk.example>",), "ident": ("4bXyz",), "helo": ("mx.example.com",), "actor": ("anna",),
+    }  # fmt: skip
+    assert not any(word in entry.body for word in ("desk.example", "4bXyz", "mx.example.com", "anna"))

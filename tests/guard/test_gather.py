@@ -267,3 +267,17 @@ async def test_a_stale_index_keeps_its_yes(home: House) -> None:
     values = await home.facts(MEMBERS[0], "x@example.org")
     assert values["recipients.members"] == Count(1, 2)
     assert values["recipients.lists"] == frozenset({"ramadan"})
+
+
+async def test_who_brought_it_and_where(home: House) -> None:
+    values = await home.facts(
+        "x@example.org", ask=frozenset(), session={"listener": "inside", "auth_user": "Anna@Example.com"}
+    )
+    assert (values["client"], values["listener"], values["login"]) == (
+        "192.0.2.1",
+        "inside",
+        frozenset({"anna@example.com"}),
+    )
+    nobody = await home.facts("x@example.org", ask=frozenset(), session={"client_ip": ""})
+    assert isinstance(nobody["client"], Unknown)
+    assert nobody["login"] == frozenset()

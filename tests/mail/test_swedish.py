@@ -19,6 +19,8 @@ def _values(type_: Type, words: tuple[str, ...]) -> list[Any]:
     match type_:
         case Type.TRUTH:
             return [True, False]
+        case Type.NETWORK:
+            return ["192.0.2.1"]
         case Type.WORD:
             return list(words) or ["x"]
         case Type.WORDS:

@@ -19,6 +19,7 @@ from smtpguard.policy.verdict import Action, Mode, Quorum, Scope
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 LISTS = ("news", "offers")
 WORDS = ("a", "b", "c")
+NETWORKS = ("192.0.2.0/25", "192.0.2.7", "2001:db8::/32")
 ASKED = [f for f in FACTS.values() if f.source is not Source.LIVE]
 KNOWN = Known()
 
@@ -34,6 +35,8 @@ def raw_conditions(fact: Fact) -> st.SearchStrategy[object]:
         case Type.WORD:
             words = fact.words or tuple(f"{w}@example.com" for w in WORDS)
             return st.lists(st.sampled_from(words), min_size=1, max_size=2)
+        case Type.NETWORK:
+            return st.lists(st.sampled_from(NETWORKS), min_size=1, max_size=2)
         case Type.WORDS:
             listed = st.lists(st.sampled_from(WORDS), min_size=1, max_size=2)
             return st.one_of(st.sampled_from(["any", "none"]), listed, st.just({"matches": "[ab]"}))
@@ -86,6 +89,8 @@ def values(fact: Fact) -> st.SearchStrategy[Value]:
             return st.booleans()
         case Type.WORD:
             return st.sampled_from(fact.words or tuple(f"{w}@example.com" for w in WORDS))
+        case Type.NETWORK:
+            return st.sampled_from(("192.0.2.7", "192.0.2.200", "2001:db8::1", "198.51.100.1"))
         case Type.WORDS:
             return st.frozensets(st.sampled_from(WORDS))
         case Type.SHARE:

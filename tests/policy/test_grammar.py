@@ -140,7 +140,7 @@ def test_every_fact_has_a_sentence_that_names_no_list(name: str) -> None:
     shown: dict[str, list[Value]] = {
         "truth": [True, False], "word": list(fact.words) or ["eva@example.com"], "count": [Count(0, 0), Count(1, 1), Count(2, 9)],
         "words": [frozenset(), frozenset({"ramadan-greetings", "special-category", "pork"})],
-        "share": [Count(0.5, 0.5), Count(0, 1)],
+        "network": ["192.0.2.1"], "share": [Count(0.5, 0.5), Count(0, 1)],
     }  # fmt: skip
     for value in shown[fact.type.value]:
         said = sentence(name, value)
@@ -155,3 +155,31 @@ def test_large_counts_are_shown_whole() -> None:
     reason = made.reason(Count(1_234_567, 1_234_567))
     assert reason.observed == "1234567"
     assert reason.public == "It reaches 1,234,567 people."
+
+
+@pytest.mark.parametrize(
+    ("raw", "client", "answer"),
+    [
+        ("192.0.2.0/24", "192.0.2.7", YES), ("192.0.2.0/24", "198.51.100.7", NO), ("192.0.2.7", "192.0.2.7", YES),
+        ("192.0.2.7", "::ffff:192.0.2.7", YES), ("::ffff:192.0.2.0/120", "192.0.2.7", YES), ("2001:db8::/32", "192.0.2.7", NO),
+        (["10.0.0.0/8", "2001:db8::/32"], "2001:db8::7", YES), ("0.0.0.0/0", "2001:db8::7", NO),
+    ],
+)  # fmt: skip
+def test_a_client_is_in_a_network(raw: object, client: str, answer: Answer) -> None:
+    assert ask("client", raw, client) is answer
+    assert ask("client", raw, Unknown(why="the MTA names no address of its client")) is DOUBT
+
+
+@pytest.mark.parametrize("raw", ["10.0.0.0/33", "mail.example.com", "", {"matches": "10[.]"}, 7, [], "any"])
+def test_what_is_no_network(raw: object) -> None:
+    with pytest.raises(Invalid) as told:
+        ask("client", raw, "192.0.2.7")
+    assert told.value.expected == 'an address or a network, like "10.1.2.0/24", or a list of them'
+
+
+def test_a_login_is_the_same_in_any_case() -> None:
+    assert ask("login", "Anna@Example.com", frozenset({"anna@example.com"})) is YES
+    assert ask("login", "any", frozenset({"anna"})) is YES
+    assert ask("login", "none", frozenset()) is YES
+    assert ask("login", ["anna", "bo"], frozenset()) is NO
+    assert ask("login", ["anna", "bo"], frozenset(), every=True) is NO
