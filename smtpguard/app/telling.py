@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from smtpguard.audit.event import Event
-from smtpguard.policy.admission import Admission, Attempt, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.sending import Outgoing, Sending, Taken
@@ -37,6 +37,8 @@ class TellingStore:
         self.due = store.due
         self.history = store.history
         self.in_flight = store.in_flight
+        self.attempted = store.attempted
+        self.taken = store.taken
         self.outcomes = store.outcomes
         self.unsettled = store.unsettled
         self.rejected = store.rejected
@@ -158,9 +160,17 @@ class TellingStore:
         outcomes: Sequence[Outcome],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        attempt: Attempt | None = None,
+        over: Over | None = None,
     ) -> bool:
-        settled = await self._store.settle(lease, outcomes, events, intents, attempt)
+        told = list(events)
+
+        def telling(hold: Hold) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
+            assert over is not None
+            made = over(hold)
+            told.extend(made[0])
+            return made
+
+        settled = await self._store.settle(lease, outcomes, events, intents, telling if over is not None else None)
         if settled:
-            self._all(events)
+            self._all(told)
         return settled

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from smtpguard.audit.delivery import Account
 from smtpguard.audit.event import Kind, outcome_of
 
 
@@ -80,63 +81,35 @@ class Share:
     at_most: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class _Recipients:
-    """What the relay said, attempt by attempt: people by what it came to. ``vague``: an earlier version wrote down recipients alone.
-    ``unknown``: the last attempt ended without an answer. ``over``: there is no other. ``spared``: those who do not get it, since it
-    was taken back then; None where it was not."""
+def _shares(account: Account, people: int, done: End, lost: End, *, at_least: bool) -> Iterator[Share]:
+    """Of so many ``people``. Where all recipients came to one thing, so did all people; else those of whom something was said are
+    taken off, since the number of all is the surest."""
+    sent, failed, doubt = account.delivered, account.refused, account.doubt
+    told = [(lost, failed), (End.IN_DOUBT, doubt)]
+    if account.spared is not None:
+        told.append((End.DECLINED, account.spared))
+        yield from _told(people, told, done if sent else End.IN_DOUBT, not account.sure, at_least)
+    elif account.over and not failed and not doubt:
+        yield Share(end=done, people=people, at_least=at_least, at_most=not sent)
+    elif account.over and not sent and not (failed and doubt):
+        yield Share(end=End.IN_DOUBT if doubt else lost, people=people, at_least=at_least)
+    elif account.over:  # where some failed, of the others nobody knows
+        yield from _told(
+            people, told if sent else [(lost, failed)], done if sent else End.IN_DOUBT, not account.sure, at_least
+        )
+    else:
+        told.append((done, sent))
+        rest = End.IN_DOUBT if doubt and not account.waiting else End.ON_ITS_WAY
+        yield from _told(people, told, rest, not account.sure, at_least)
 
-    sent: int = 0
-    failed: int = 0
-    doubted: int = 0
-    vague: bool = False
-    unknown: bool = False
-    over: bool = False
-    spared: int | None = None
 
-    def add(self, data: Mapping[str, Any]) -> None:
-        outcome = data.get("outcome")
-        people = int(data.get("people", data.get("recipients", 0)))
-        self.unknown = outcome == "in-doubt" or (self.unknown and outcome not in ("attempt", "sent", "failed", "retry"))
-        if outcome not in ("sent", "failed"):
-            return
-        self.vague |= "people" not in data
-        if outcome == "sent":
-            self.sent += people
-        elif data.get("why") == "in-doubt":
-            self.doubted += people
-        else:
-            self.failed += people
-
-    def shares(self, people: int, done: End, lost: End, *, at_least: bool) -> Iterator[Share]:
-        """Of so many ``people``. Where all recipients came to one thing, so did all people; else those of whom something was said
-        are taken off, since the number of all is the surest."""
-        if self.spared is not None:
-            told = [(lost, self.failed), (End.IN_DOUBT, self.doubted), (End.DECLINED, self.spared)]
-            yield from self._told(people, told, End.IN_DOUBT if self.unknown or not self.sent else done, at_least)
-            return
-        if self.over and not self.failed and not self.doubted:
-            yield Share(end=done, people=people, at_least=at_least, at_most=not self.sent)
-            return
-        if self.over and not self.sent and not (self.failed and self.doubted):
-            yield Share(end=End.IN_DOUBT if self.doubted else lost, people=people, at_least=at_least)
-            return
-        told = [(lost, self.failed), (End.IN_DOUBT, self.doubted)]
-        rest = done
-        if not self.over:
-            told.append((done, self.sent))
-            rest = End.IN_DOUBT if self.unknown else End.ON_ITS_WAY
-        elif not self.sent:  # some failed, of the others nobody knows
-            told, rest = [(lost, self.failed)], End.IN_DOUBT
-        yield from self._told(people, told, rest, at_least)
-
-    def _told(self, left: int, told: Sequence[tuple[End, int]], rest: End, at_least: bool) -> Iterator[Share]:
-        for end, n in told:
-            if n and left:
-                yield Share(end=end, people=min(n, left), at_least=self.vague)
-                left -= min(n, left)
-        if left:
-            yield Share(end=rest, people=left, at_least=at_least, at_most=self.vague)
+def _told(left: int, told: Sequence[tuple[End, int]], rest: End, vague: bool, at_least: bool) -> Iterator[Share]:
+    for end, n in told:
+        if n and left:
+            yield Share(end=end, people=min(n, left), at_least=vague)
+            left -= min(n, left)
+    if left:
+        yield Share(end=rest, people=left, at_least=at_least, at_most=vague)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,8 +124,8 @@ class Message:
     test: bool = False
     shown: int = 0
     apart: int | None = None
-    part: End | _Recipients | None = None
-    release: _Recipients | None = None
+    part: End | Account | None = None
+    release: Account | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Message:
@@ -183,41 +156,41 @@ class Message:
         elif kind in (Kind.RELEASE.value, Kind.IN_DOUBT.value):
             self._attempted(data)
         elif kind == Kind.RELEASED.value:
-            self.release = self.release or _Recipients()
+            self.release = self.release or Account()
             self.release.over = True
         elif kind == Kind.STOPPED.value:
-            self.release = self.release or _Recipients()
+            self.release = self.release or Account()
             self.release.spared = int(data.get("people", 0))
         elif kind in _OF_A_HOLD:
             self.end = End.GRANTED if self.test and kind == Kind.APPROVED.value else _OF_A_HOLD[kind]
 
     def _attempted(self, data: Mapping[str, Any]) -> None:
         if not str(data.get("intent", "")).endswith("-part"):
-            self.release = self.release or _Recipients()
+            self.release = self.release or Account()
             self.release.add(data)
             return
-        if not isinstance(self.part, _Recipients):
-            self.part = _Recipients()
+        if not isinstance(self.part, Account):
+            self.part = Account()
         self.part.add(data)
         if self.apart is None and data.get("outcome") in ("sent", "failed"):  # each is one person
-            self.apart = self.part.sent + self.part.failed + self.part.doubted
+            self.apart = self.part.delivered + self.part.refused + self.part.doubted
 
     @property
     def got_part(self) -> bool:
         """Whether colleagues got it whatever became of the rest."""
-        return self.part.sent > 0 if isinstance(self.part, _Recipients) else self.part is End.DELIVERED
+        return self.part.delivered > 0 if isinstance(self.part, Account) else self.part is End.DELIVERED
 
     def shares(self) -> Iterator[Share]:
         """All its people, each in one of them; one share at least."""
         apart = min(self.apart or 0, self.people)
         if self.release is not None and self.end is End.ON_ITS_WAY:
-            yield from self.release.shares(self.people - apart, End.RELEASED, End.UNDELIVERED, at_least=self.at_least)
+            yield from _shares(self.release, self.people - apart, End.RELEASED, End.UNDELIVERED, at_least=self.at_least)
         else:
             yield Share(end=self.end, people=self.people - apart, at_least=self.at_least)
-        if isinstance(self.part, _Recipients):
-            over = self.part.sent + self.part.failed + self.part.doubted >= apart
+        if isinstance(self.part, Account):
+            over = self.part.delivered + self.part.refused + self.part.doubted >= apart
             self.part.over = over
-            yield from self.part.shares(apart, End.DELIVERED, End.REFUSED, at_least=False) if apart else ()
+            yield from _shares(self.part, apart, End.DELIVERED, End.REFUSED, at_least=False) if apart else ()
         elif self.part is not None and apart:
             end = self.end if self.end is End.VOID and self.part is End.ON_ITS_WAY else self.part
             yield Share(end=end, people=apart)

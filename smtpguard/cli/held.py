@@ -27,6 +27,7 @@ from smtpguard.cli.shown import (
     quorum_row,
     reach,
     row,
+    sending_row,
     taken_back,
     tell,
     voters,
@@ -114,7 +115,8 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
             context.say(await _known(services, hold))
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
-            tell(hold, _left(services, hold), history, purposes, await _frozen(services, hold), _whole(services, hold))
+            own, frozen = (await services.store.outgoing(hold_id)).own, await _frozen(services, hold)
+            tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own)
 
     _run(context, work, hold_id)
 
@@ -297,6 +299,7 @@ async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
 async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     """All of it, for programs and for the record."""
     known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
+    known["sending"] = sending_row((await services.store.outgoing(hold.hold_id)).own)
     return known | {"history": await _history(services, hold)}
 
 

@@ -14,7 +14,7 @@ import click
 from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import SENDING, Choice, Hold, Settled, standing_votes
-from smtpguard.policy.sending import Outgoing
+from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Mode, Quorum
 
 all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
@@ -116,6 +116,18 @@ def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
     return {"taken_back": outgoing.back, "gone": outgoing.gone, "being_sent": outgoing.going}
 
 
+def sending_row(own: Sending | None) -> dict[str, int | bool] | None:
+    """How far its release is, in recipients; None where there is none in the outbox."""
+    if own is None:
+        return None
+    return {
+        "under_way": own.under_way,
+        "has": own.settled.sent,
+        "in_doubt": own.settled.doubted + own.doubt,
+        "left": len(own.left),
+    }
+
+
 def taken_back(outgoing: Outgoing) -> str:
     """The same in words, behind a state; nothing where nothing was taken back."""
     if not outgoing.back:
@@ -175,6 +187,14 @@ def _delivered(hold: Hold) -> list[tuple[str, str]]:
     return [("Sent", ", ".join(parts))]
 
 
+def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
+    if own is None or not own.doubt:
+        return []
+    n = own.may_have(hold.reach)
+    who = "1 person" if n == 1 else f"{n:,} people"
+    return [("In doubt", f"it may have gone out to {who}: an attempt has begun, and no answer of the relay is known")]
+
+
 def _state(hold: Hold) -> str:
     unheard = "" if hold.acknowledged else " (its client has not had an answer yet)"
     return hold.state.value + (" (stopped before everybody had it)" if hold.stopped else "") + unheard
@@ -187,15 +207,17 @@ def tell(
     purposes: Mapping[str, str],
     freezes: Sequence[Freeze] = (),
     whole: AtOnce | None = None,
+    own: Sending | None = None,
 ) -> None:
     """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it. ``freezes``:
-    those that keep it from going. ``whole``: why its list's stages are not for it."""
+    those that keep it from going. ``whole``: why its list's stages are not for it. ``own``: how far its release is."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
         ("Id", hold.hold_id),
         ("State", _state(hold)),
         *([("Frozen", goes_out(hold, freezes))] if freezes else []),
+        *_doubtful(hold, own),
         *_delivered(hold),
         ("From", f"{hold.sender or 'nobody who can be told'} (reverse-path {hold.envelope.reverse_path or '<>'})"),
         ("To", ", ".join(shown) + (f" and {others:,} more" if others else "")),

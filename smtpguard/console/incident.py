@@ -134,6 +134,8 @@ class _Telling:
                 parts.append(said("It may have reached {people} more.", people=self._sum(doubt)["people"]))
         elif End.IN_DOUBT in report.ends:
             parts.append(said("It is not known that anything went out."))
+            people = self._sum(report.ends[End.IN_DOUBT])["people"]
+            parts.append(said("It may have gone out to {people}: in doubt.", people=people))
         else:
             parts.append(said("Nothing of it went out through this guard."))
         if still.messages:

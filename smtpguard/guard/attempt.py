@@ -15,7 +15,6 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome
-from smtpguard.policy.approval import Settled
 from smtpguard.policy.mailing import Person
 
 MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
@@ -116,23 +115,15 @@ class Result:
     wait: timedelta | None = None
     doubts: int = 0
 
-    @property
-    def lost(self) -> bool:
-        """Nobody got it by this recipient, and nobody will."""
-        return self.delivered is Delivered.FAILED and not self.doubts
-
-    @property
-    def doubted(self) -> bool:
-        """The relay may have it for this recipient, and nobody will ever know."""
-        return self.delivered is Delivered.FAILED and self.doubts > 0
-
-    def outcome(self, now: datetime) -> Outcome:
+    def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> Outcome:
+        """``people``: those behind the recipient; None where nobody counts them."""
         return Outcome(
             recipient=self.recipient,
             delivered=self.delivered,
             reply=self.reply,
             next_at=now + self.wait if self.wait is not None else None,
             doubts=self.doubts,
+            people=None if people is None else tuple(one.digest for one in people),
         )
 
 
@@ -145,23 +136,13 @@ def dues(lease: Lease) -> list[Due]:
     return [Due(recipient=r, doubts=n) for r, n in zip(lease.recipients, doubts, strict=True)]
 
 
-def settled(lease: Lease, results: Sequence[Result]) -> Settled | None:
-    """What all recipients of the entry have come to, None while any is to be tried again."""
-    if any(r.wait is not None for r in results):
-        return None
-    sent = sum(r.delivered is Delivered.SENT for r in results)
-    return lease.settled + Settled(
-        sent=sent, failed=sum(r.lost for r in results), doubted=sum(r.doubted for r in results)
-    )
-
-
 def events(
     lease: Lease, results: Sequence[Result], now: datetime, behind: Behind, *, mark: bool, told: bool
 ) -> Iterable[Event]:
     """One entry for all recipients of the same fate; who they are stands in the private part. ``told``: in a DSN."""
     intent = lease.intent
     of_content = intent.kind in OF_CONTENT
-    for (outcome, code, why), group in groupby(sorted(results, key=_fate), key=_fate):
+    for (outcome, code, why, doubt), group in groupby(sorted(results, key=_fate), key=_fate):
         several = list(group)
         data = {
             "intent": intent.intent_id,
@@ -180,8 +161,10 @@ def events(
             kind = Kind.IN_DOUBT
         else:
             kind = Kind.RELEASE
-        if of_content and outcome != Delivered.RETRY.value and not mark:
+        if of_content:
             data["people"] = sum(one.weight for one in behind(several))
+        if of_content and outcome == Delivered.RETRY.value:
+            data["in_doubt"] = doubt  # since an earlier attempt may have been taken
         private = {"recipients": tuple(str(r.recipient.address) for r in several)}
         words = tuple(dict.fromkeys(r.reply[:500] for r in several if r.reply))
         if words:
@@ -189,5 +172,5 @@ def events(
         yield Event(kind=kind, id=intent.hold_id or intent.intent_id, at=now, data=data, private=private)
 
 
-def _fate(result: Result) -> tuple[str, str, str]:
-    return result.delivered.value, result.code, result.why
+def _fate(result: Result) -> tuple[str, str, str, bool]:
+    return result.delivered.value, result.code, result.why, result.doubts > 0

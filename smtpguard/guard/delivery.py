@@ -15,14 +15,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard import notices
-from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Behind, Due, Pace, Result, dues, events, settled
+from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events
 from smtpguard.guard.bounces import reports
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.inforce import Policies
@@ -32,8 +33,8 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Lost, Recalled, Transaction
-from smtpguard.policy.admission import Attempt, ContentMissing, Delivered, Intent, IntentKind, Lease, LedgerError
-from smtpguard.policy.approval import Hold, Move, State, after
+from smtpguard.policy.admission import ContentMissing, Intent, Lease, LedgerError
+from smtpguard.policy.approval import NONE_YET, Hold, State
 from smtpguard.policy.mailing import Person
 
 log = logging.getLogger(__name__)
@@ -262,18 +263,14 @@ class Delivery:
         told = reports(lease, hold, results, now, self._pace, mark=mark)
         behind = partial(self._behind, hold)
         journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
-        attempt = self._attempt(lease, hold, results, behind, mark=mark)
-        if attempt is not None and attempt.state is not None and attempt.settled is not None:
-            data = {"intent": lease.lease_id, **asdict(attempt.settled)}
-            journal.append(Event(kind=Kind.RELEASED, id=lease.intent.hold_id or "", at=now, data=data))
-            if hold is not None and attempt.state is State.RELEASED:
-                told += notices.gone(hold, self._policies.current(), now)
-        outcomes = [r.outcome(now) for r in results]
+        of_people = hold is not None and lease.intent.kind in OF_CONTENT
+        outcomes = [r.outcome(now, behind([r]) if of_people else None) for r in results]
+        over = partial(self._over, lease.lease_id, now)
         end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
             try:
-                return await self._ledger.settle(lease, outcomes, journal, told, attempt)
+                return await self._ledger.settle(lease, outcomes, journal, told, over)
             except LedgerError as error:
                 if self._clock.monotonic() >= end:
                     raise
@@ -285,28 +282,12 @@ class Delivery:
             unsure = True
             await self._pause(1.0)
 
-    def _attempt(
-        self, lease: Lease, hold: Hold | None, results: Sequence[Result], behind: Behind, *, mark: bool
-    ) -> Attempt | None:
-        """What it makes of the hold, and of whom; None where it is about no hold's content, or makes nothing."""
-        if hold is None or lease.intent.kind not in OF_CONTENT:
-            return None
-        state: State | None = None
-        over = settled(lease, results)
-        if lease.intent.kind is IntentKind.RELEASE:
-            move = over.move if over is not None else Move.ATTEMPT if mark else None
-            state = after(hold.state, move) if move is not None else None
-
-        def of(some: Iterable[Result]) -> frozenset[bytes]:
-            return frozenset(one.digest for one in behind(list(some)))
-
-        return Attempt(
-            state=state,
-            settled=over,
-            sent=of(r for r in results if r.delivered is Delivered.SENT),
-            failed=of(r for r in results if r.lost),
-            doubted=of(r for r in results if r.doubted),
-        )
+    def _over(self, intent_id: str, now: datetime, hold: Hold) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
+        """Nobody of a release is to be tried any more; ``hold`` is as it is then."""
+        settled = hold.settled or NONE_YET
+        data = {"intent": intent_id, **asdict(settled)}
+        told = notices.gone(hold, self._policies.current(), now) if hold.state is State.RELEASED else ()
+        return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
 
     def _behind(self, hold: Hold | None, results: Sequence[Result]) -> tuple[Person, ...]:
         """The people behind some recipients, by the lists as they were when the message came."""

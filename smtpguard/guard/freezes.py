@@ -225,17 +225,23 @@ class Freezes:
         )
 
     async def _recall(self, freeze: Freeze) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Wait until fences have fallen and outcomes are noted, but no longer than it takes; then look who was recalled."""
+        """Wait until fences have fallen and outcomes are noted, but no longer than it takes; then look who was recalled. Of what was
+        approved, each of which an attempt has begun counts, however long ago that was: the relay may have it."""
         since = freeze.at - LOOK_BACK
-        under_way = await self._ledger.in_flight(freeze, since)
-        if not under_way:
+        under_way, releases = await self._ledger.in_flight(freeze, since), await self._ledger.attempted(freeze)
+        if not under_way and not releases:
             return (), ()
         end = self._clock.monotonic() + self._recall_seconds
-        while await self._ledger.in_flight(freeze, since) and self._clock.monotonic() < end:  # noqa: ASYNC110
+        while self._clock.monotonic() < end and (  # noqa: ASYNC110
+            await self._ledger.in_flight(freeze, since) or await self._ledger.attempted(freeze)
+        ):
             await asyncio.sleep(0.1)  # they are other processes' outcomes: there is no event to wait for
         outcomes = await self._ledger.outcomes(under_way)
-        recalled = tuple(id for id in under_way if outcomes.get(id) in STAYED)
-        return recalled, tuple(id for id in under_way if id not in recalled)
+        recalled = {id for id in under_way if outcomes.get(id) in STAYED}
+        taken = {releases[intent] for intent in await self._ledger.taken(list(releases))}
+        everybody = tuple(dict.fromkeys((*under_way, *releases.values())))
+        recalled |= set(releases.values()) - taken
+        return tuple(id for id in everybody if id in recalled), tuple(id for id in everybody if id not in recalled)
 
     async def _hooks(
         self, commands: Sequence[tuple[str, ...]], action: str, freeze: Freeze, by: str

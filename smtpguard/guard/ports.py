@@ -14,7 +14,7 @@ from smtpguard.audit.event import Event
 from smtpguard.mail.envelope import Envelope
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers
-from smtpguard.policy.admission import Admission, Attempt, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome
+from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
 from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
 from smtpguard.policy.admission import ContentMissing as ContentMissing
 from smtpguard.policy.admission import Full as Full
@@ -139,9 +139,10 @@ class Ledger(Protocol):
         """Up to ``n`` due outbox entries whose holds no freeze stops, marked as this owner's for so long."""
 
     async def settle(self, lease: Lease, outcomes: Sequence[Outcome], events: Sequence[Event],
-                     intents: Sequence[Intent] = (), attempt: Attempt | None = None) -> bool:  # fmt: skip
-        """Write what became of it; False: the lease was lost meanwhile, nothing was written. ``attempt``: what that makes of the
-        hold whose content it was, and of the people for whom that was."""
+                     intents: Sequence[Intent] = (), over: Over | None = None) -> bool:  # fmt: skip
+        """Write what became of it, and what that makes of the hold whose content it was and of the people behind its recipients;
+        False: the lease was lost meanwhile, nothing was written. ``over``: called where nobody of a release is to be tried any
+        more. Raises ValueError for a recipient that was not leased."""
 
     async def hold(self, hold_id: str) -> Hold | None: ...
 
@@ -163,6 +164,13 @@ class Ledger(Protocol):
 
     async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
         """Ids of verdicts to relay that ``freeze`` would stop, without an outcome yet."""
+
+    async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
+        """Releases and colleagues' parts that ``freeze`` stops and of which an attempt has begun whose end nobody knows yet: outbox
+        entry to hold."""
+
+    async def taken(self, intents: Sequence[str]) -> Sequence[str]:
+        """Those of these outbox entries that the relay has for somebody, or may have."""
 
     async def unsettled(self, before: datetime) -> Sequence[str]:
         """Ids of verdicts to relay older than that, without an outcome and not in doubt yet."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from smtpguard.audit.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
-from smtpguard.policy.approval import NONE_YET, Hold, Settled, State
+from smtpguard.policy.approval import NONE_YET, Hold, Settled
 from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
 from smtpguard.policy.staging import Progress, Stages
 from smtpguard.policy.verdict import Disposition, Verdict
@@ -239,6 +239,8 @@ class Lease:
 
 
 class Delivered(enum.Enum):
+    """What an attempt has come to for one recipient, or, IN_DOUBT, that it has begun or ended without an answer."""
+
     SENT = "sent"
     RETRY = "retry"
     FAILED = "failed"
@@ -250,7 +252,7 @@ class Outcome:
     """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
 
     ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again. One that FAILED after any
-    may have it.
+    may have it. ``people``: keyed digests of those behind the recipient; None where that is not said.
     """
 
     recipient: Recipient
@@ -258,19 +260,11 @@ class Outcome:
     reply: str = ""
     next_at: datetime | None = None
     doubts: int = 0
+    people: tuple[bytes, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What one attempt has made of the hold whose content it was. ``state``: the hold's from now on, None for as it was.
-    ``settled``: of all recipients, once all are. ``sent``, ``failed``, ``doubted``: keyed digests of the people behind those
-    recipients of which it is known now."""
-
-    state: State | None = None
-    settled: Settled | None = None
-    sent: frozenset[bytes] = frozenset()
-    failed: frozenset[bytes] = frozenset()
-    doubted: frozenset[bytes] = frozenset()
+Over = Callable[[Hold], tuple[tuple[Event, ...], tuple[Intent, ...]]]
+"""What is journalled and who is told once nobody of a release is to be tried any more: of the hold as it is then."""
 
 
 class LedgerError(Exception):

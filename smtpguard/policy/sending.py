@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from smtpguard.audit.delivery import DeliveryStatus
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Change
 from smtpguard.policy.approval import NONE_YET, SENDING, Move, Settled, State, after
@@ -44,10 +45,27 @@ class Sending:
             return Out.ALL
         return Out.PART if self.settled.sent or self.settled.doubted or self.doubt else Out.NOTHING
 
+    def may_have(self, reach: int) -> int:
+        """How many people may have it of whom nobody knows yet, where the message reaches so many in all: a list's address is one
+        recipient. Where some recipients are not in doubt, it is only known how many are."""
+        whole = self.doubt > 0 and not self.left and self.settled == NONE_YET
+        return reach if whole else self.doubt
+
     @property
     def stopped(self) -> Settled:
         """What all recipients come to if nobody is tried any more."""
         return self.settled + Settled(failed=len(self.left), doubted=self.doubt)
+
+
+def total(status: DeliveryStatus, n: int = 1) -> Settled:
+    """So many recipients of this status, once nothing more is to be done about them."""
+    match status:
+        case DeliveryStatus.DELIVERED:
+            return Settled(sent=n)
+        case DeliveryStatus.ATTEMPTED:
+            return Settled(doubted=n)
+        case _:
+            return Settled(failed=n)
 
 
 UNSENT = Sending()

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, and_, exists, func, or_, select, update
 
-from smtpguard.policy.admission import Attempt, Change, ContentMissing, Freeze, IntentKind, Lease
-from smtpguard.policy.approval import LET_GO, SENDING, Hold, State
+from smtpguard.audit.delivery import DeliveryStatus
+from smtpguard.policy.admission import Change, ContentMissing, Delivered, Freeze, IntentKind, Lease, Over
+from smtpguard.policy.approval import LET_GO, SENDING, Hold, Settled, State, after
+from smtpguard.policy.approval import Move as Step
 from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.sending import Out, Sending
@@ -20,6 +22,7 @@ from smtpguard.policy.staging import Move
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.mailingrow import Row
+from smtpguard.store.outboxes import Became
 from smtpguard.store.schema import hold as table
 from smtpguard.store.schema import outbox
 
@@ -208,24 +211,53 @@ def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping
     return [id for id in ids if id not in sendings or sendings[id].out is not Out.UNDER_WAY][:n], sendings
 
 
-def delivered(batch: Batch, lease: Lease, attempt: Attempt) -> None:
-    """What an attempt has made of a hold and, where it is one of a mailing, of the people behind its recipients. Before the
-    entry is settled, since whoever is on the way still may have become something else."""
-    held = holds.find(batch.connection, lease.intent.hold_id or "")
+def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over | None) -> None:
+    """Write what an attempt has made of the recipients of an entry, and what follows from that: for the people behind them, where it
+    is one of a mailing, and for the hold whose content it was."""
+    intent = lease.intent
+    held = holds.find(batch.connection, intent.hold_id or "") if intent.kind in OF_CONTENT else None
     row = batch.roll.by_name(held.mailing_id) if held is not None and held.mailing_id else None
+    mine: set[bytes] = set()
     if held is not None and row is not None:
-        roll, of = batch.roll, holds.people(batch.connection, held.hold_id)
-        mine = set(of[lease.intent.kind is IntentKind.PART])
-        roll.became(row, mine.intersection(attempt.sent), Fate.RELAYED, only=set(Fate))
-        roll.became(row, mine.intersection(attempt.doubted), Fate.DOUBTED, only=ON_THE_WAY)
-        roll.failed(row, mine.intersection(attempt.failed), Fate.REFUSED)
-        if attempt.settled is not None and not attempt.settled.sent:  # who is known by no recipient got it by none
-            if attempt.settled.doubted:
-                roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
-            roll.failed(row, mine, Fate.REFUSED)
-        roll.judge(row)
-    if held is not None and attempt.state is not None:
-        holds.attempted(batch.connection, held, attempt, batch.now_us)
+        mine = set(holds.people(batch.connection, held.hold_id)[intent.kind is IntentKind.PART])
+        batch.roll.look_up(
+            row, mine
+        )  # before the entry is settled: who is on the way still may have become something else
+    settled = outboxes.come_to(batch.connection, lease.lease_id) if outboxes.settle(batch, lease, changes) else None
+    if row is not None:
+        _became(batch, row, mine, changes, settled)
+    if held is None or intent.kind is not IntentKind.RELEASE:
+        return
+    begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
+    move = settled.move if settled is not None else Step.ATTEMPT if begun else None
+    state = after(held.state, move) if move is not None else None
+    if state is None:
+        return
+    made = replace(held, state=state, settled=settled)
+    holds.attempted(batch.connection, made, batch.now_us)
+    if settled is not None and over is not None:
+        events, intents = over(made)
+        batch.record(events)
+        outboxes.write(batch, [outboxes.rows_of(one, batch.now_us) for one in intents])
+
+
+def _became(batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None) -> None:
+    """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (going). ``settled``: what
+    all recipients have come to; then who is known by no recipient got it by none."""
+    roll = batch.roll
+    for one in changes:
+        people = mine & one.people
+        if one.status is DeliveryStatus.DELIVERED:
+            roll.became(row, people, Fate.RELAYED, only=set(Fate))
+        elif one.status is DeliveryStatus.ATTEMPTED and one.over:
+            roll.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
+        elif one.status is DeliveryStatus.REFUSED:
+            roll.failed(row, people, Fate.REFUSED)
+    if settled is not None and not settled.sent:
+        if settled.doubted:
+            roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
+        roll.failed(row, mine, Fate.REFUSED)
+    roll.judge(row)
 
 
 def stop(batch: Batch, freeze: Freeze) -> None:

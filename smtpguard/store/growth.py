@@ -57,7 +57,7 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
 def _still(connection: Connection, n: int, number: ColumnElement[int]) -> Iterator[tuple[int, int]]:
     """Those to whom it is on its way still: step and weight of each."""
     now = going(connection, [n])[n]
-    wanted = list(now.people | now.doubted)
+    wanted = list(now.all)
     for start in range(0, len(wanted), _MANY):
         some = reached.c.person.in_(wanted[start : start + _MANY])
         query = select(number, reached.c.weight).where(reached.c.n == n, some, reached.c.fate.in_(LET_GO))

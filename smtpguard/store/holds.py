@@ -5,7 +5,6 @@ Never here: what may become of a hold (policy.approval), who decides (guard).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,7 +13,6 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
 
 from smtpguard.audit.chain import microseconds
-from smtpguard.policy.admission import Attempt
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
@@ -28,7 +26,7 @@ _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
  AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state IN ('released', 'granted') AND attend_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
-  WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state = 'failed'))) ORDER BY held_at"""
+  WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
 _FIRST_LOOK = timedelta(hours=1)
 _MANY = 500
@@ -105,12 +103,11 @@ def people_of(connection: Connection, ids: Sequence[str]) -> list[bytes]:
     return list(found)
 
 
-def attempted(connection: Connection, hold: Hold, attempt: Attempt, now_us: int) -> None:
-    """An attempt to release it has made something of it. ``attend_at`` of one that is over says since when."""
-    assert attempt.state is not None
-    values: dict[str, Any] = {"state": attempt.state.value}
-    if attempt.settled is not None:
-        values |= {"attend_at": now_us, "doc": HOLD.dumps(dataclasses.replace(hold, settled=attempt.settled))}
+def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
+    """An attempt to release it has made this of it. ``attend_at`` of one that is over says since when."""
+    values: dict[str, Any] = {"state": hold.state.value}
+    if hold.settled is not None:
+        values |= {"attend_at": now_us, "doc": HOLD.dumps(hold)}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 

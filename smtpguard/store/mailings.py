@@ -84,7 +84,7 @@ def _became(fate: Fate, person: bytes, now: Going) -> Fate:
     """What somebody who was let through has by now."""
     if fate not in ON_THE_WAY:
         return fate
-    if person in now.doubted:
+    if person in now.may_have:
         return Fate.DOUBTED
     return Fate.ADMITTED if person in now.people else Fate.RELAYED
 
@@ -96,8 +96,8 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         mailing = Row.read(*columns).view(now)
         people = mailing.people
         still = under_way[columns.n]
-        doubted = _people(connection, columns.n, still.doubted)
-        admitted = _people(connection, columns.n, still.people - still.doubted)
+        doubted = _people(connection, columns.n, still.may_have)
+        admitted = _people(connection, columns.n, still.people - still.may_have)
         arrived = max(people.admitted - admitted - doubted, 0)
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         found.append(replace(mailing, people=tally))

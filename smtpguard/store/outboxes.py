@@ -1,13 +1,14 @@
 """The outbox: what is to be sent, recipient by recipient, leased to one worker at a time.
 
-A lease carries a token that grows with every lease; who was too slow settles with an old token and is refused. An entry
-whose lease lapsed unsettled may have been sent: it comes back in doubt. Never here: the sending, or when to try again.
+Each recipient has one delivery status (audit.delivery), from which everything else that is said of a release is counted. A lease
+carries a token that grows with every lease; who was too slow settles with an old token and is refused.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -28,17 +29,23 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.audit.chain import microseconds
+from smtpguard.audit.delivery import DeliveryEvent, DeliveryStatus, Further, after
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome
 from smtpguard.policy.approval import NONE_YET, SENDING, Settled, State
 from smtpguard.policy.freezing import held_up_by
-from smtpguard.policy.sending import Sending
+from smtpguard.policy.sending import Sending, total
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD, INTENT, RECIPIENT
 from smtpguard.store.schema import delivery, hold, outbox
 
-_OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
+OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _RELEASE = IntentKind.RELEASE.value
-_PENDING = (Delivered.RETRY.value, Delivered.IN_DOUBT.value)
+_TRY, _NOTHING = Further.TRY.value, Further.NOTHING.value
+_EVENTS = {
+    Delivered.SENT: DeliveryEvent.TAKE,
+    Delivered.RETRY: DeliveryEvent.PUT_OFF,
+    Delivered.FAILED: DeliveryEvent.REFUSE,
+}
 KEEPS = (State.WAITING.value, State.REJECTED.value, State.WITHDRAWN.value, State.EXPIRED.value)
 """Where what leads is in one of these, no copy under it goes, whatever was decided before: it comes after (deciding.follow)."""
 _MANY = 500
@@ -50,6 +57,8 @@ _SET_DELIVERY = (
         next_at=bindparam("b_next"),
         reply=bindparam("b_reply"),
         doubts=bindparam("b_doubts"),
+        further=bindparam("b_further"),
+        people=func.coalesce(bindparam("b_people"), delivery.c.people),
     )
 )
 
@@ -60,7 +69,7 @@ def rows_of(intent: Intent, now_us: int) -> tuple[tuple[object, ...], list[tuple
     entry = (intent.intent_id, intent.kind.value, intent.hold_id, intent.content_sha256, INTENT.dumps(intent),
              now_us, at, False, 0, 0, None, 0)  # fmt: skip
     recipients = [
-        (intent.intent_id, n, RECIPIENT.dumps(r), Delivered.RETRY.value, at, "", 0)
+        (intent.intent_id, n, RECIPIENT.dumps(r), DeliveryStatus.PENDING.value, at, "", 0, _TRY, None)
         for n, r in enumerate(intent.recipients)
     ]
     return entry, [tuple(r) for r in recipients]
@@ -81,7 +90,7 @@ def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox
         and_(some.c.kind == IntentKind.RELEASE.value, live, released),
         and_(some.c.kind == IntentKind.PART.value, live),
     )
-    told = and_(some.c.kind.not_in(_OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
+    told = and_(some.c.kind.not_in(OF_CONTENT), or_(hold.c.hold_id.is_(None), live))
     return and_(
         some.c.done.is_(False),
         some.c.next_at <= now_us,
@@ -124,7 +133,7 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
     )
     rows = {row.intent_id: row for row in batch.connection.execute(taken)}
     batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(chosen)).values(owner=owner))
-    pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.state.in_(_PENDING))
+    pending = select(delivery).where(delivery.c.intent_id.in_(chosen), delivery.c.further == _TRY)
     waiting: dict[str, list[tuple[str, str, int]]] = {}
     for row in batch.connection.execute(pending.order_by(delivery.c.intent_id, delivery.c.n)):
         if row.next_at <= batch.now_us:
@@ -143,7 +152,7 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
                 recipients=tuple(RECIPIENT.loads(text) for text, _, _ in due),
                 attempts=row.attempts - 1,
                 created_at=batch.now - timedelta(microseconds=batch.now_us - row.created_at),
-                in_doubt=row.owner is not None or any(s == Delivered.IN_DOUBT.value for _, s, _ in due),
+                in_doubt=row.owner is not None or any(s == DeliveryStatus.ATTEMPTED.value for _, s, _ in due),
                 doubts=tuple(n for _, _, n in due) if any(n for _, _, n in due) else (),
                 settled=settled.get(intent_id, NONE_YET),
             )
@@ -152,18 +161,13 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
 
 
 def _settled(connection: Connection, intents: Sequence[str]) -> dict[str, Settled]:
-    """What earlier attempts came to. One that failed after a doubt is in doubt for good."""
-    doubted = delivery.c.doubts > 0
-    query = select(delivery.c.intent_id, delivery.c.state, doubted, func.count()).where(
-        delivery.c.intent_id.in_(intents), delivery.c.state.not_in(_PENDING)
+    """What all those have come to about whom nothing is to be done any more."""
+    query = select(delivery.c.intent_id, delivery.c.state, func.count()).where(
+        delivery.c.intent_id.in_(intents), delivery.c.further == _NOTHING
     )
     found: dict[str, Settled] = {}
-    for intent_id, state, doubt, n in connection.execute(
-        query.group_by(delivery.c.intent_id, delivery.c.state, doubted)
-    ):
-        sent = state == Delivered.SENT.value
-        more = Settled(sent=n) if sent else Settled(doubted=n) if doubt else Settled(failed=n)
-        found[intent_id] = found.get(intent_id, NONE_YET) + more
+    for intent_id, state, n in connection.execute(query.group_by(delivery.c.intent_id, delivery.c.state)):
+        found[intent_id] = found.get(intent_id, NONE_YET) + total(DeliveryStatus(state), n)
     return found
 
 
@@ -185,7 +189,7 @@ def _choose(batch: Batch, n: int) -> list[str]:
     while len(chosen) < n:
         rows = batch.connection.execute(query.limit(page).offset(offset)).all()
         for row in rows:
-            stopped = row.kind in _OF_CONTENT and freezes and held_up_by(HOLD.loads(row.doc), freezes, batch.now)
+            stopped = row.kind in OF_CONTENT and freezes and held_up_by(HOLD.loads(row.doc), freezes, batch.now)
             if not stopped and len(chosen) < n:
                 chosen.append(row.intent_id)
         if len(rows) < page:
@@ -197,30 +201,25 @@ def _choose(batch: Batch, n: int) -> list[str]:
 def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Mapping[str, Sending]:
     """Of each hold that has a release how far that is. Asked inside the writer, nobody can take one up meanwhile."""
     found: dict[str, list[Any]] = {}
-    settled: dict[str, Settled] = {}
     for start in range(0, len(hold_ids), _MANY):
         some = outbox.c.hold_id.in_(hold_ids[start : start + _MANY])
         query = select(outbox.c.hold_id, outbox.c.leased_until, delivery).join(
             delivery, delivery.c.intent_id == outbox.c.intent_id
         )
         rows = connection.execute(query.where(some, outbox.c.kind == _RELEASE).order_by(delivery.c.n)).all()
-        settled |= _settled(connection, list({row.intent_id for row in rows}))
         for row in rows:
             found.setdefault(row.hold_id, []).append(row)
-    return {
-        hold_id: _sending(rows, settled.get(rows[0].intent_id, NONE_YET), now_us) for hold_id, rows in found.items()
-    }
+    return {hold_id: _sending(rows, now_us) for hold_id, rows in found.items()}
 
 
-def _sending(rows: Sequence[Any], settled: Settled, now_us: int) -> Sending:
-    pending = [row for row in rows if row.state in _PENDING]
-    doubtful = [row for row in pending if row.doubts or row.state == Delivered.IN_DOUBT.value]
-    attempted = any(row.state == Delivered.IN_DOUBT.value and row.next_at > now_us for row in pending)
+def _sending(rows: Sequence[Any], now_us: int) -> Sending:
+    left = [row for row in rows if row.further != _NOTHING]
+    doubtful = [row for row in left if row.state == DeliveryStatus.ATTEMPTED.value]
     return Sending(
-        under_way=attempted or any(row.leased_until > now_us for row in rows),
-        settled=settled,
+        under_way=any(row.next_at > now_us for row in doubtful) or any(row.leased_until > now_us for row in rows),
+        settled=sum((total(DeliveryStatus(row.state)) for row in rows if row.further == _NOTHING), NONE_YET),
         doubt=len(doubtful),
-        left=tuple(RECIPIENT.loads(row.recipient) for row in pending if row not in doubtful),
+        left=tuple(RECIPIENT.loads(row.recipient) for row in left if row not in doubtful),
     )
 
 
@@ -234,8 +233,10 @@ def take_out(batch: Batch, hold_id: str) -> None:
 def end(batch: Batch, hold_id: str) -> None:
     """Nobody else gets it: those who are left are settled, and so is the entry."""
     release = _release_of(hold_id)
-    left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.state.in_(_PENDING))
-    batch.connection.execute(left.values(state=Delivered.FAILED.value, next_at=batch.now_us))
+    left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.further != _NOTHING)
+    pending = left.where(delivery.c.state == DeliveryStatus.PENDING.value)
+    batch.connection.execute(pending.values(state=DeliveryStatus.CANCELLED.value))
+    batch.connection.execute(left.values(further=_NOTHING, next_at=batch.now_us))
     settled = {"done": True, "token": outbox.c.token + 1, "owner": None, "leased_until": 0, "next_at": batch.now_us}
     batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(release)).values(**settled))
 
@@ -244,49 +245,67 @@ def _release_of(hold_id: str) -> Select[tuple[str]]:
     return select(outbox.c.intent_id).where(outbox.c.hold_id == hold_id, outbox.c.kind == _RELEASE)
 
 
-def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[dict[str, object]] | None:
-    """What became of each recipient, as rows. None: another lease was given meanwhile, or it is settled: nothing is to be
-    written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Became:
+    """What an outcome has made of one recipient of an entry. ``people``: those behind it, as far as that was said."""
+
+    n: int
+    outcome: Outcome
+    status: DeliveryStatus
+    further: Further
+    people: frozenset[bytes]
+
+    @property
+    def over(self) -> bool:
+        return self.further is Further.NOTHING
+
+
+def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Became] | None:
+    """What becomes of each recipient. None: another lease was given meanwhile, or it is settled: nothing is to be written. Raises
+    ValueError for a recipient that was not leased, and for what cannot happen to one."""
     batch.flush()
     row = batch.connection.execute(
         select(outbox.c.token, outbox.c.done).where(outbox.c.intent_id == lease.lease_id)
     ).one_or_none()
     if row is None or row.token != lease.token or row.done:
         return None
-    known: dict[str, list[int]] = {}
-    pending = select(delivery.c.n, delivery.c.recipient).where(
-        delivery.c.intent_id == lease.lease_id, delivery.c.state.in_(_PENDING)
-    )
-    for n, recipient in batch.connection.execute(pending.order_by(delivery.c.n)):
-        known.setdefault(recipient, []).append(n)
-    made: list[dict[str, object]] = []
+    known: dict[str, list[Any]] = {}
+    left = select(delivery).where(delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)
+    for each in batch.connection.execute(left.order_by(delivery.c.n)):
+        known.setdefault(each.recipient, []).append(each)
+    made: list[Became] = []
     for outcome in outcomes:
-        numbers = known.get(RECIPIENT.dumps(outcome.recipient))
-        if not numbers:
+        there = known.get(RECIPIENT.dumps(outcome.recipient))
+        if not there:
             raise ValueError("an outcome for a recipient that was not leased")
-        again = batch.now_us if outcome.next_at is None else microseconds(outcome.next_at)
+        each = there.pop(0)
+        status = DeliveryStatus(each.state)
+        begins = DeliveryEvent.BEGIN if status is DeliveryStatus.PENDING else DeliveryEvent.LOSE
+        status = after(status, _EVENTS.get(outcome.delivered, begins), earlier=outcome.doubts)
+        again = outcome.delivered in (Delivered.RETRY, Delivered.IN_DOUBT)
+        people = outcome.people if outcome.people is not None else _digests(each.people)
         made.append(
-            {
-                "b_intent": lease.lease_id,
-                "b_n": numbers.pop(0),
-                "b_state": outcome.delivered.value,
-                "b_next": again,
-                "b_reply": json.dumps(outcome.reply),
-                "b_doubts": outcome.doubts,
-            }
+            Became(
+                n=each.n,
+                outcome=outcome,
+                status=status,
+                further=Further.TRY if again else Further.NOTHING,
+                people=frozenset(people),
+            )
         )
     return made
 
 
-def settle(batch: Batch, lease: Lease, changes: Sequence[dict[str, object]]) -> None:
-    """Write them; an entry of which nobody is to be tried again is done."""
+def _digests(people: bytes | None) -> tuple[bytes, ...]:
+    return () if people is None else tuple(people[at : at + 8] for at in range(0, len(people), 8))
+
+
+def settle(batch: Batch, lease: Lease, changes: Sequence[Became]) -> bool:
+    """Write them; an entry of which nobody is to be tried again is done. Returns whether it is."""
     if changes:
-        batch.connection.execute(_SET_DELIVERY, changes)
-    next_at = batch.connection.execute(
-        select(func.min(delivery.c.next_at)).where(
-            delivery.c.intent_id == lease.lease_id, delivery.c.state.in_(_PENDING)
-        )
-    ).scalar()
+        batch.connection.execute(_SET_DELIVERY, [_row(batch, lease, one) for one in changes])
+    left = (delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)
+    next_at = batch.connection.execute(select(func.min(delivery.c.next_at)).where(*left)).scalar()
     batch.connection.execute(
         update(outbox)
         .where(outbox.c.intent_id == lease.lease_id)
@@ -297,3 +316,23 @@ def settle(batch: Batch, lease: Lease, changes: Sequence[dict[str, object]]) -> 
             leased_until=0,
         )
     )
+    return next_at is None
+
+
+def _row(batch: Batch, lease: Lease, one: Became) -> dict[str, object]:
+    again, people = one.outcome.next_at, one.outcome.people
+    return {
+        "b_intent": lease.lease_id,
+        "b_n": one.n,
+        "b_state": one.status.value,
+        "b_next": batch.now_us if again is None else microseconds(again),
+        "b_reply": json.dumps(one.outcome.reply),
+        "b_doubts": one.outcome.doubts,
+        "b_further": one.further.value,
+        "b_people": None if people is None else b"".join(people),
+    }
+
+
+def come_to(connection: Connection, intent_id: str) -> Settled:
+    """What all recipients of an entry have come to, who are still to be tried or asked about left out."""
+    return _settled(connection, [intent_id]).get(intent_id, NONE_YET)

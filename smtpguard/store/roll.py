@@ -158,7 +158,7 @@ class Roll:
         for digest in let_go:
             if digest in now.doubted:
                 self._set(row, digest, Fate.DOUBTED)
-            elif digest not in now.people:
+            elif digest not in now.all:
                 self._set(row, digest, Fate.RELAYED)
 
     def _select(self, sql: str, values: Sequence[Any]) -> Iterator[Any]:
@@ -263,7 +263,8 @@ class Roll:
 
     def came_back(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
         """A copy that was on its way to each of these, and was looked up as that, does not go; but of some another one does."""
-        others = going(self._page.connection, [row.known.n])[row.known.n].people
+        now = going(self._page.connection, [row.known.n])[row.known.n]
+        others = now.people | now.attempted
         self.failed(row, (digest for digest in digests if digest not in others), fate)
 
     def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:

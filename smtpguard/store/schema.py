@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0008"
+SCHEMA = "0009"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -238,7 +238,7 @@ outbox = Table(
     Index("outbox_content", "content"),
 )
 
-delivery = Table(  # one recipient of an outbox entry
+delivery = Table(  # one recipient of an outbox entry: its status, what is still to be done, and the people behind it
     "delivery",
     metadata,
     _text("intent_id", primary_key=True),
@@ -248,6 +248,8 @@ delivery = Table(  # one recipient of an outbox entry
     _big("next_at"),
     _text("reply"),
     Column("doubts", Integer, nullable=False),
+    Column("further", Text, nullable=False),
+    Column("people", LargeBinary, nullable=True),
 )
 
 freeze = Table(

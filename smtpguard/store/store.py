@@ -25,7 +25,6 @@ from smtpguard.audit.proof import Proof
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
-    Attempt,
     Change,
     Freeze,
     Gate,
@@ -34,6 +33,7 @@ from smtpguard.policy.admission import (
     Lease,
     Live,
     Outcome,
+    Over,
     Unavailable,
 )
 from smtpguard.policy.approval import Hold, State
@@ -256,7 +256,7 @@ class Store:
         outcomes: Sequence[Outcome],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        attempt: Attempt | None = None,
+        over: Over | None = None,
     ) -> bool:
         def write(batch: Batch) -> bool:
             sealed = batch.sealed(events)
@@ -264,11 +264,9 @@ class Store:
             changes = outboxes.changes(batch, lease, outcomes)
             if changes is None:
                 return False
-            if attempt is not None:
-                deciding.delivered(batch, lease, attempt)
-            outboxes.settle(batch, lease, changes)
             batch.append(sealed)
             outboxes.write(batch, rows)
+            deciding.delivered(batch, lease, changes, over)
             return True
 
         settled: bool = await self._writer.submit(write)
@@ -293,6 +291,13 @@ class Store:
     async def in_flight(self, freeze: Freeze, since: datetime) -> Sequence[str]:
         now = self._clock.now()
         return await self._read(lambda c: gates.in_flight(c, freeze, since, now))
+
+    async def attempted(self, freeze: Freeze) -> Mapping[str, str]:
+        now = self._clock.now()
+        return await self._read(lambda c: gates.attempted(c, freeze, now))
+
+    async def taken(self, intents: Sequence[str]) -> Sequence[str]:
+        return await self._read(lambda c: gates.taken(c, intents))
 
     async def outcomes(self, ids: Sequence[str]) -> Mapping[str, str]:
         return await self._read(lambda c: journal.outcomes(c, ids))

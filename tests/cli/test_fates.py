@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -94,6 +95,37 @@ async def in_doubt_on_release(home: House) -> None:
     await office.until_quiet(steps=3)
 
 
+async def an_attempt_under_way(home: House) -> None:
+    """The relay takes its time at the dot; nothing but the mark is written."""
+    _, office = await _approved(home)
+    await office.tell()
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def at_the_dot() -> None:
+        asked.set()
+        await answered.wait()
+
+    office.relay.before_dot = at_the_dot
+    attempt = asyncio.create_task(office.step())
+    await asked.wait()
+    attempt.cancel()  # all that is written is what stood then
+    await asyncio.gather(attempt, return_exceptions=True)
+
+
+async def killed_at_the_dot_and_frozen(home: House) -> None:
+    """The relay has it, and the worker is gone before it could say so; for as long as the freeze stands that is all."""
+    _, office = await _approved(home)
+    await office.tell()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    with contextlib.suppress(asyncio.CancelledError):
+        await office.step()
+    assert office.relay.has(RAMADAN) == 1
+    await home.freeze()
+    office.relay.raises = None
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 1
+
+
 async def refused_after_a_doubt(home: House) -> None:
     _, office = await _approved(home)
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
@@ -163,6 +195,8 @@ FATES: dict[str, tuple[Callable[[House], Awaitable[None]], str | None, dict[str,
     "refused on release": (refused_on_release, "undelivered", {"refused": 60}, {"undelivered": 60}),
     "given up": (given_up, "undelivered", {"refused": 60}, {"undelivered": 60}),
     "in doubt on release": (in_doubt_on_release, "in-doubt", {"doubted": 60}, {"in doubt": 60}),
+    "an attempt under way": (an_attempt_under_way, "releasing", {"doubted": 60}, {"in doubt": 60}),
+    "killed at the dot, and frozen": (killed_at_the_dot_and_frozen, "releasing", {"doubted": 60}, {"in doubt": 60}),
     "refused after a doubt": (refused_after_a_doubt, "in-doubt", {"doubted": 60}, {"in doubt": 60}),
     "the list alone is refused": (
         the_list_alone_is_refused, "released", {"relayed": 1, "refused": 60}, {"released": 1, "undelivered": 60}
@@ -222,6 +256,7 @@ def test_everybody_tells_the_same(stage: Stage, name: str) -> None:
     may = people.get("doubted", 0)
     assert ("went out, to" in page) is bool(reached)
     assert ("It is not known that anything went out." in page) is (bool(may) and not reached)
+    assert (f"It may have gone out to {may} people: in doubt." in page) is (bool(may) and not reached)
     assert (f"{reached} got it" in page) is bool(reached)
     if not reached and not may:
         assert "Nothing of it went out through this guard." in page

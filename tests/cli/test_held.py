@@ -15,8 +15,7 @@ from smtpguard.cli import held
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
 from smtpguard.cli.shown import tell
-from smtpguard.policy.admission import Attempt, Delivered, IntentKind, Outcome
-from smtpguard.policy.approval import State
+from smtpguard.policy.admission import Delivered, IntentKind, Outcome
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
 from tests.guard.house import DOCUMENTS, RAMADAN
@@ -196,7 +195,7 @@ def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:
             Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
             for r, what in zip(one.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
         ]
-        assert await store.settle(one, outcomes, [], attempt=Attempt(state=State.RELEASING))
+        assert await store.settle(one, outcomes, [])
 
     stage.ask(half)
     back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")

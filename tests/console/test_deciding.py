@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 
 from smtpguard.console.screen import digits
 from smtpguard.guard.links import Link, Links
-from smtpguard.policy.admission import Attempt, Delivered, IntentKind, Outcome, Selector, Unavailable
+from smtpguard.policy.admission import Delivered, IntentKind, Outcome, Selector, Unavailable
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
@@ -477,7 +477,7 @@ async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:
         Outcome(recipient=r, delivered=what, next_at=later if what is Delivered.RETRY else None)
         for r, what in zip(lease.recipients, (Delivered.SENT, Delivered.RETRY, Delivered.RETRY), strict=True)
     ]
-    assert await here.home.store.settle(lease, outcomes, [], attempt=Attempt(state=State.RELEASING))
+    assert await here.home.store.settle(lease, outcomes, [])
     page = text(await eva.get(f"/held/{hold.hold_id}"))
     assert "1 recipient has it. 2 have not got it, and would not get it any more." in page
     assert "Reject what has not gone" in page

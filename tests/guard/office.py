@@ -131,13 +131,17 @@ class Office:
         await self.home.intake()(transaction, way)
         for who in ("eva@example.com", "dpo@example.com"):
             await self.home.approvals().vote(transaction.id, Choice.APPROVE, approver=who, by="test")
+        await self.tell()
+        return transaction.id
+
+    async def tell(self) -> None:
+        """All notices so far are out of the way."""
         for lease in await self.store.lease("clerk", 100, 60):
             if lease.intent.kind is IntentKind.NOTICE:
                 sent = [Outcome(recipient=r, delivered=Delivered.SENT) for r in lease.recipients]
                 await self.store.settle(lease, sent, [])
             else:
                 await self.store.settle(lease, [], [])
-        return transaction.id
 
     async def state(self, hold_id: str) -> State:
         hold = await self.store.hold(hold_id)

@@ -14,8 +14,8 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
-from smtpguard.policy.admission import Admission, Ask, Attempt, Freeze, Intent, IntentKind, Item, Live, Selector
-from smtpguard.policy.approval import Hold, Settled, State
+from smtpguard.policy.admission import Admission, Ask, Freeze, Intent, IntentKind, Item, Live, Selector
+from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.store import Store
 
@@ -145,10 +145,6 @@ def notice(id: str, hold_id: str | None = None, to: str = "anna@example.com") ->
 
 def a_freeze(id: str = "F1", selector: Selector = Selector.ALL, value: str = "", **more: Any) -> Freeze:
     return Freeze(freeze_id=id, selector=selector, value=value, reason="a test", by="root", at=T0, **more)
-
-
-RELEASED = Attempt(state=State.RELEASED, settled=Settled(sent=1))
-"""Of a hold with one recipient, whom the relay took it for."""
 
 
 class Gathered:

@@ -33,7 +33,6 @@ from tests.store.conftest import new_database
 from tests.store.making import (
     CONTENT,
     POLICY,
-    RELEASED,
     SECRET,
     Clock,
     a_freeze,
@@ -126,7 +125,7 @@ async def sent(store: Store) -> None:
     [lease] = await store.lease("me", 5, 60)
     told = [Event(kind=Kind.RELEASED, id="H1", at=store.now())]
     done = [Outcome(recipient=each, delivered=Delivered.SENT) for each in lease.recipients]
-    assert await store.settle(lease, done, told, attempt=RELEASED)
+    assert await store.settle(lease, done, told)
 
 
 async def test_what_was_sent_is_not_leased_again_until_somebody_thaws(place: Place) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Admission, Attempt, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
+from smtpguard.policy.admission import Admission, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
 from smtpguard.policy.approval import Settled, State
 from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, Tally
 from smtpguard.policy.verdict import Action, Held, Verdict
@@ -76,35 +76,40 @@ async def leased(store: Store, id: str) -> Lease:
     return lease
 
 
-def last(lease: Lease, delivered: Delivered, clock: Clock, doubts: int = 0) -> list[Outcome]:
+def last(
+    lease: Lease, delivered: Delivered, clock: Clock, doubts: int = 0, people: Sequence[bytes] | None = None
+) -> list[Outcome]:
+    """The same for all recipients; ``people``: those behind each of them."""
     again = clock.now() + timedelta(minutes=1) if delivered in (Delivered.RETRY, Delivered.IN_DOUBT) else None
-    return [Outcome(recipient=r, delivered=delivered, next_at=again, doubts=doubts) for r in lease.recipients]
+    behind = None if people is None else tuple(people)
+    return [
+        Outcome(recipient=r, delivered=delivered, next_at=again, doubts=doubts, people=behind) for r in lease.recipients
+    ]
 
 
-def of_all(digests: Sequence[bytes], became: str, **more: int) -> Attempt:
-    """All of them have come to the same."""
-    settled = Settled(**{became: 1, **more})
-    states = {"sent": State.RELEASED, "failed": State.UNDELIVERED, "doubted": State.IN_DOUBT}
-    return Attempt(state=states[became], settled=settled, **{became: frozenset(digests)})  # type: ignore[arg-type]
-
-
+ENDS = {"sent": State.RELEASED, "failed": State.UNDELIVERED, "doubted": State.IN_DOUBT}
 DELIVERED = {"sent": (Delivered.SENT, 0), "failed": (Delivered.FAILED, 0), "doubted": (Delivered.FAILED, 1)}
 
 
 # what was approved
 
 
-async def test_what_was_approved_is_on_its_way_until_the_relay_has_said_so(store: Store, clock: Clock) -> None:
-    """However long it waits: for a freeze, for a relay that is away."""
+async def test_what_was_approved_is_on_its_way_until_an_attempt_begins_and_in_doubt_from_then(
+    store: Store, clock: Clock
+) -> None:
+    """However long it waits: for a freeze, for a relay that is away, for an answer."""
     await hold(store, "H1", LIST)
     assert await tally(store) == Tally(held=1200)
     await approved(store, "H1")
     clock.go(days=1)
     assert await tally(store) == Tally(admitted=1200)
     lease = await leased(store, "H1-release")
-    begun = last(lease, Delivered.IN_DOUBT, clock, 1)
-    assert await store.settle(lease, begun, [], (), Attempt(state=State.RELEASING))
-    assert await tally(store) == Tally(admitted=1200)
+    begun = last(lease, Delivered.IN_DOUBT, clock, 1, [LIST.digest])
+    assert await store.settle(lease, begun, [])
+    assert await tally(store) == Tally(doubted=1200)
+    assert await fates(store, "news v1") == [Fate.DOUBTED]
+    clock.go(days=1)
+    assert await tally(store) == Tally(doubted=1200), "the process was killed, and a freeze stands, say"
     (grown,) = await Archive(store).growth((await one(store)).mailing_id)
     assert (grown.sent, grown.held) == (0, 1200)
 
@@ -118,12 +123,12 @@ async def test_what_the_relay_made_of_it(store: Store, clock: Clock, became: str
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
     delivered, doubts = DELIVERED[became]
-    assert await store.settle(lease, last(lease, delivered, clock, doubts), [], (), of_all([LIST.digest], became))
+    assert await store.settle(lease, last(lease, delivered, clock, doubts, [LIST.digest]), [])
     assert await tally(store) == expected
     held = await store.hold("H1")
     assert held is not None
     assert held.settled == Settled(**{became: 1})
-    assert held.state is of_all([], became).state
+    assert held.state is ENDS[became]
     (grown,) = await Archive(store).growth((await one(store)).mailing_id)
     assert (grown.sent, grown.held) == (expected.relayed, 1200 - expected.relayed)
 
@@ -138,7 +143,7 @@ async def test_of_a_list_that_has_changed_since_nobody_got_what_nobody_was_sent(
     lease = await leased(store, "H1-release")
     delivered, doubts = DELIVERED[became]
     another = person("news v2", weight=1300)
-    await store.settle(lease, last(lease, delivered, clock, doubts), [], (), of_all([another.digest], became))
+    await store.settle(lease, last(lease, delivered, clock, doubts, [another.digest]), [])
     assert await tally(store) == expected
 
 
@@ -149,19 +154,17 @@ async def test_a_release_that_reached_some(store: Store, clock: Clock) -> None:
     a, b, c = lease.recipients
     a_, b_, c_ = (person(name).digest for name in "abc")
     outcomes = [
-        Outcome(recipient=a, delivered=Delivered.SENT),
-        Outcome(recipient=b, delivered=Delivered.FAILED),
+        Outcome(recipient=a, delivered=Delivered.SENT, people=(a_,)),
+        Outcome(recipient=b, delivered=Delivered.FAILED, people=(b_,)),
         Outcome(recipient=c, delivered=Delivered.RETRY, next_at=clock.now() + timedelta(minutes=1)),
     ]
-    attempt = Attempt(state=State.RELEASING, sent=frozenset({a_}), failed=frozenset({b_}))
-    await store.settle(lease, outcomes, [], (), attempt)
+    await store.settle(lease, outcomes, [])
     assert await tally(store) == Tally(relayed=1, refused=1, admitted=1)
     clock.go(minutes=2)
     again = await leased(store, "H1-release")
     assert again.settled == Settled(sent=1, failed=1)
     settled = Settled(sent=1, failed=1, doubted=1)
-    attempt = Attempt(state=State.RELEASED, settled=settled, doubted=frozenset({c_}))
-    await store.settle(again, [Outcome(recipient=c, delivered=Delivered.FAILED, doubts=1)], [], (), attempt)
+    await store.settle(again, [Outcome(recipient=c, delivered=Delivered.FAILED, doubts=1, people=(c_,))], [])
     assert await tally(store) == Tally(relayed=1, refused=1, doubted=1)
     held = await store.hold("H1")
     assert held is not None
@@ -192,8 +195,7 @@ async def test_the_colleagues_part_is_on_its_way_until_it_is_there(store: Store,
     assert await tally(store) == Tally(stopped=1200, admitted=1), "what is decided is not about them"
     lease = await leased(store, "H1-part")
     delivered, doubts = DELIVERED[became]
-    attempt = replace(of_all([person("ulf").digest], became), state=None)
-    await store.settle(lease, last(lease, delivered, clock, doubts), [], (), attempt)
+    await store.settle(lease, last(lease, delivered, clock, doubts, [person("ulf").digest]), [])
     names = {"sent": "relayed", "failed": "refused", "doubted": "doubted"}
     assert await tally(store) == replace(Tally(stopped=1200), **{names[became]: 1})
     held = await store.hold("H1")
@@ -372,8 +374,8 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
                     continue
                 about = outbox.pop(id)
                 delivered, doubts = DELIVERED[became]
-                attempt = of_all([person(name).digest for name in about], became)
-                await store.settle(lease, last(lease, delivered, clock, doubts), [], (), attempt)
+                digests = [person(name).digest for name in about]
+                await store.settle(lease, last(lease, delivered, clock, doubts, digests), [])
                 for name in about if became != "failed" else ():
                     (has if became == "sent" else may).setdefault(name, set()).add(id)
         pending = {name for some in (*going.values(), *outbox.values()) for name in some}

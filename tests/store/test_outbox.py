@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Attempt, Change, Delivered, Intent, Lease, Outcome, Selector
+from smtpguard.policy.admission import Change, Delivered, Intent, Lease, Outcome, Selector
 from smtpguard.policy.approval import State
 from smtpguard.store.store import Store
-from tests.store.making import RELEASED, T0, Clock, a_freeze, event, held, notice, recipient, release
+from tests.store.making import T0, Clock, a_freeze, event, held, notice, recipient, release
 
 
 async def approved(store: Store, id: str, *to: str, **more: object) -> None:
@@ -92,11 +92,11 @@ async def test_a_lapsed_lease_comes_back_in_doubt_and_fences_off_the_old_owner(s
     [new] = await store.lease("b", 10, 60)
     assert (new.token, new.attempts, new.in_doubt) == (2, 1, True)
     entries = len(await store.entries())
-    late = await store.settle(old, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N1")], RELEASED)
+    late = await store.settle(old, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N1")])
     assert not late
     assert len(await store.entries()) == entries
     assert await state(store, "H1") is State.APPROVED
-    assert await store.settle(new, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N2")], RELEASED)
+    assert await store.settle(new, [sent("c@list.example")], [event(Kind.RELEASED, "H1")], [notice("N2")])
     assert await state(store, "H1") is State.RELEASED
     assert not await store.settle(new, [], [])
     assert ids(await store.lease("b", 10, 60)) == ["N2"]
@@ -106,7 +106,7 @@ async def test_who_is_late_may_settle_as_long_as_nobody_else_has_it(store: Store
     await approved(store, "H1")
     [lease] = await store.lease("a", 10, 60)
     clock.go(hours=1)
-    assert await store.settle(lease, [sent("c@list.example")], [], attempt=RELEASED)
+    assert await store.settle(lease, [sent("c@list.example")], [])
 
 
 async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> None:
@@ -120,12 +120,12 @@ async def test_recipients_are_settled_one_by_one(store: Store, clock: Clock) -> 
             next_at=T0 + timedelta(minutes=5),
         ),
     ]  # fmt: skip
-    assert await store.settle(lease, outcomes, [], attempt=Attempt(state=State.RELEASING))
+    assert await store.settle(lease, outcomes, [])
     assert await store.lease("me", 10, 60) == ()
     clock.go(minutes=5)
     [again] = await store.lease("me", 10, 60)
     assert (again.recipients, again.attempts, again.in_doubt) == ((recipient("c@x.example"),), 1, False)
-    assert await store.settle(again, [sent("c@x.example")], [], attempt=RELEASED)
+    assert await store.settle(again, [sent("c@x.example")], [])
     clock.go(days=1)
     assert await store.lease("me", 10, 60) == ()
 

@@ -12,15 +12,14 @@ import pytest
 from sqlalchemy import func, select
 
 from smtpguard.audit.event import Kind
-from smtpguard.policy.admission import Attempt, Change, Delivered, Lease, Outcome
+from smtpguard.policy.admission import Change, Delivered, Lease, Outcome
 from smtpguard.policy.approval import LET_GO, Hold, Move, Settled, State
 from smtpguard.policy.sending import UNSENT, Out, Outgoing, Sending, Taken, taken_back
 from smtpguard.store import outboxes
 from smtpguard.store.schema import delivery, outbox
 from smtpguard.store.store import Store
-from tests.store.making import RELEASED, T0, Clock, Gathered, event, held, notice, recipient, release
+from tests.store.making import T0, Clock, Gathered, event, held, notice, recipient, release
 
-BEGUN = Attempt(state=State.RELEASING)
 TO = ("a@x.example", "b@x.example", "c@x.example")
 OVER = {Move.REJECT: State.REJECTED, Move.WITHDRAW: State.WITHDRAWN, Move.REOPEN: State.WAITING}
 
@@ -103,7 +102,7 @@ async def test_leased_it_is_refused_and_nothing_is_written(store: Store) -> None
     [(_, sending, outgoing, leads)] = seen
     assert (sending.out, outgoing.going, leads) == (Out.UNDER_WAY, 1, True)
     assert (await state(store, "H1"), len(await store.entries())) == (State.APPROVED, before)
-    assert await store.settle(lease, outcomes(lease, "sent", "sent", "sent"), [], attempt=RELEASED)
+    assert await store.settle(lease, outcomes(lease, "sent", "sent", "sent"), [])
 
 
 async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds_it_gone(
@@ -114,7 +113,7 @@ async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds
     clock.go(seconds=60)
     assert (await back(store, "H1")).refused is None
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=31))
-    assert not await store.settle(lease, mark, [event(Kind.RELEASE, "H1")], attempt=BEGUN)
+    assert not await store.settle(lease, mark, [event(Kind.RELEASE, "H1")])
     assert await state(store, "H1") is State.REJECTED
     assert [e.kind for e, _ in await store.history("H1")] == ["verdict", "rejected"]
 
@@ -130,7 +129,7 @@ async def test_both_orders_of_a_race_with_the_lease(store: Store) -> None:
         taken: Taken = done[1 - first]  # type: ignore[assignment]
         assert (taken.refused is None) is (len(leases) == 0), "one of them, never both, never neither"
         if leases:
-            await store.settle(leases[0], outcomes(leases[0], "sent", "sent", "sent"), [], attempt=RELEASED)
+            await store.settle(leases[0], outcomes(leases[0], "sent", "sent", "sent"), [])
         assert await state(store, id) is (State.RELEASED if leases else State.REJECTED)
 
 
@@ -168,9 +167,9 @@ async def test_after_an_attempt_by_what_came_of_it(
     await approved(store, "H1", *TO)
     [lease] = await store.lease("me", 10, 60)
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
-    await store.settle(lease, mark, [], attempt=BEGUN)
+    await store.settle(lease, mark, [])
     assert (await back(store, "H1")).refused == "no", "an attempt is under way"
-    await store.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [], attempt=BEGUN)
+    await store.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
     if "doubt" in stand:
         assert (await back(store, "H1")).refused == "no", "nobody knows yet how it ended"
         clock.go(minutes=30)
@@ -189,7 +188,7 @@ async def test_after_an_attempt_by_what_came_of_it(
 async def test_all_settled_is_too_late(store: Store) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.lease("me", 10, 60)
-    await store.settle(lease, outcomes(lease, "sent", "failed", "sent"), [], attempt=RELEASED)
+    await store.settle(lease, outcomes(lease, "sent", "failed", "sent"), [])
     assert (await back(store, "H1")).refused == "no"
     assert await state(store, "H1") is State.RELEASED
 
@@ -252,7 +251,7 @@ async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest
     await mailing(store, State.APPROVED, State.APPROVED, State.WAITING, State.APPROVED)
     leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
     assert set(leases) == {"H0", "H1"}
-    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [], attempt=RELEASED)
+    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
     assert await store.outgoing("H0") == Outgoing(back=3, going=1, gone=1)
     seen: list[Any] = []
     taken = await back(store, "H0", seen=seen)
@@ -270,11 +269,11 @@ async def test_a_copy_under_way_comes_after_if_it_has_not_arrived(store: Store, 
     await mailing(store, State.APPROVED, State.APPROVED)
     leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
     assert set(leases) == {"H0", "H1"}
-    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [], attempt=RELEASED)
+    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
     await back(store, "H0")
     assert await came_after(store, "H2") == 0
     assert await store.decided_leads() == ["H2"], "the sweep comes back to it"
-    await store.settle(leases["H1"], outcomes(leases["H1"], "retry"), [], attempt=BEGUN)
+    await store.settle(leases["H1"], outcomes(leases["H1"], "retry"), [])
     clock.go(minutes=1)
     assert await store.lease("me", 10, 60) == (), "it is not tried again"
     assert await came_after(store, "H2") == 1
@@ -287,7 +286,7 @@ async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> N
     leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 10, 60)}
     for id in ("H1", "H2"):
         await store.settle(leases[id], outcomes(leases[id], "retry"), [])
-    await store.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [], attempt=BEGUN)
+    await store.settle(leases["H0"], outcomes(leases["H0"], "sent", "retry"), [])
     seen: list[Any] = []
     taken = await back(store, "H0", seen=seen)
     assert [(s[0], s[3]) for s in seen] == [("H0", True), ("H1", False)]

@@ -28,7 +28,6 @@ from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
 from tests.store.making import (
     CONTENT,
-    RELEASED,
     SECRET,
     T0,
     Clock,
@@ -110,7 +109,7 @@ async def test_what_was_approved_goes_out_and_what_is_frozen_stays(store: Store)
     [notice, sent] = await store.lease("me", 10, 60)
     assert (notice.intent.intent_id, sent.intent) == ("N1", release("H2"))
     outcome = Outcome(recipient=recipient("c@list.example"), delivered=Delivered.SENT, reply="250 Ok")
-    assert await store.settle(sent, [outcome], [event(Kind.RELEASED, "H2")], attempt=RELEASED)
+    assert await store.settle(sent, [outcome], [event(Kind.RELEASED, "H2")])
     found = await store.hold("H2")
     assert found is not None
     assert found.state is State.RELEASED

@@ -168,6 +168,8 @@ _MESSAGE = {
     "# recipient has it.": "# mottagare har det.",
     "# recipients have it.": "# mottagare har det.",
     "Of # nobody knows.": "Om # vet ingen.",
+    "It may have gone out to # person: an attempt to send it has begun, and no answer of the mail server is known.": "Det kan ha gått ut till # person: ett försök att skicka det har börjat, och inget svar från e-postservern är känt.",
+    "It may have gone out to # people: an attempt to send it has begun, and no answer of the mail server is known.": "Det kan ha gått ut till # personer: ett försök att skicka det har börjat, och inget svar från e-postservern är känt.",
     "# has not got it, and would not get it any more.": "# har inte fått det, och skulle inte få det längre.",
     "# have not got it, and would not get it any more.": "# har inte fått det, och skulle inte få det längre.",
     "# message of it has not gone.": "# meddelande i det har inte gått iväg.",

@@ -50,6 +50,7 @@ _HEAD = {
     "{messages} came between {first} and {last}.": "{messages} kom mellan {first} och {last}.",
     "{messages} went out, to {people}.": "{messages} gick ut, till {people}.",
     "It is not known that anything went out.": "Det är inte känt att något har gått ut.",
+    "It may have gone out to {people}: in doubt.": "Det kan ha gått ut till {people}: ovisst.",
     "Nothing of it went out through this guard.": "Inget av det gick ut genom den här vakten.",
     "Still open: {messages}, for {people}.": "Ännu inte avgjort: {messages}, till {people}.",
     "at least {people}": "minst {people}",
