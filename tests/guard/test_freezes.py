@@ -12,9 +12,12 @@ import pytest
 
 from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.mail import swedish
+from smtpguard.mail.reply import RELAY_LOST
+from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.admission import Freeze, Gate, Selector, Unavailable
 from smtpguard.policy.verdict import Held, Relayed
 from tests.guard.house import MEMBERS, Clock, House, Way
+from tests.guard.office import OK, Office
 
 
 class Gates:
@@ -244,6 +247,54 @@ async def test_who_was_recalled_and_who_was_past_recall(home: House, monkeypatch
     assert frozen.past_recall == (after.id,)
     past.set()
     await asyncio.gather(*calls)
+
+
+async def test_a_release_is_past_recall_from_the_mark_of_its_attempt(office: Office) -> None:
+    """One is at the dot as the freeze comes, one was in doubt before, one has not been tried, and one is recalled before its dot."""
+    home, relay = office.home, office.relay
+    doubted = await office.approved(MEMBERS[0])
+    relay.raises, relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
+    await office.step()
+    relay.raises = None
+    at_dot = await office.approved(MEMBERS[1], MEMBERS[2])
+    fenced = await office.approved(MEMBERS[3])
+    asked = {name: asyncio.Event() for name in (MEMBERS[1], MEMBERS[3])}
+    frozen, answer = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def deliver(self, envelope: Any, content: Any, prepend: bytes, fence: Any) -> Answers:
+            for_dot = MEMBERS[2] in map(str, envelope.addresses)
+            if for_dot:
+                assert fence()
+            asked[MEMBERS[1] if for_dot else MEMBERS[3]].set()
+            await (answer if for_dot else frozen).wait()
+            if not for_dot and not fence():
+                raise Recalled
+            return Answers(replies=[OK for _ in envelope.recipients])
+
+    worker = asyncio.create_task(office.hire("two", relay=Slow()).step())
+    for event in asked.values():
+        await event.wait()
+    untried = await office.approved(MEMBERS[4])
+    attempted, calls = home.store.attempted, 0
+
+    async def look(freeze: Freeze) -> Any:
+        nonlocal calls
+        calls += 1
+        await home.watch.read()
+        frozen.set()
+        found = await attempted(freeze)
+        if calls > 1 and len(found) == 2:  # the fence has fallen, and what it dropped is noted: the time is up
+            home.clock.ticks += 1
+        return found
+
+    home.store.attempted = look  # type: ignore[method-assign]
+    made = await service(home, recall_seconds=0.3).freeze(Selector.ALL, "", reason="x", by="root")
+    assert set(made.past_recall) == {doubted, at_dot}
+    assert made.recalled == (fenced,)
+    assert untried not in {*made.recalled, *made.past_recall}
+    answer.set()
+    await worker
 
 
 async def test_hooks_are_run_with_what_happened(home: House, tmp_path: Path) -> None:

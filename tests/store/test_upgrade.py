@@ -19,7 +19,7 @@ from sqlalchemy import MetaData
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import NONE_YET, State
 from smtpguard.store import migrate as migrating
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
@@ -169,6 +169,31 @@ def schema(url: str) -> str | None:
             return migrating.revision(connection)
     finally:
         database.close()
+
+
+@pytest.mark.parametrize(("state", "doubts"), [("in-doubt", 1), ("retry", 1)])
+async def test_an_attempt_that_was_not_settled_is_in_doubt(
+    state: str, doubts: int, url: str, tmp_path: Path, clock: Clock
+) -> None:
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            known = MetaData()
+            known.reflect(connection)
+            outbox, delivery = known.tables["outbox"], known.tables["delivery"]
+            [entry] = connection.execute(outbox.select().where(outbox.c.kind == "release")).mappings()
+            one = delivery.update().where(delivery.c.intent_id == entry["intent_id"])
+            connection.execute(one.values(state=state, doubts=doubts))
+    finally:
+        database.close()
+    clock.go(minutes=2)
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        own = (await store.outgoing("H2")).own
+        assert own is not None
+        assert (own.doubt, own.left, own.settled) == (1, (), NONE_YET)
+        [lease] = [one for one in await store.lease("me", 10, 60) if one.intent.hold_id == "H2"]
+        assert lease.doubts == (1,)
 
 
 FATES = {
