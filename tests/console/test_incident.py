@@ -85,7 +85,7 @@ async def test_numbers_as_they_are_written_in_swedish(here: Stage) -> None:
     await here.home.store.record([Event(kind=Kind.VERDICT, id="T" * 16, at=here.home.clock.now(), data=data)])
     operator = await at_the_form(here)
     answer = await operator.post("/incident", {"Accept-Language": "sv"}, id="T" * 16)
-    assert answer.text.count("412\N{NO-BREAK SPACE}318") == 3
+    assert answer.text.count("412\N{NO-BREAK SPACE}318") == 4
     assert "\N{REPLACEMENT CHARACTER}" not in answer.text
 
 
