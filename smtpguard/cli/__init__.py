@@ -37,6 +37,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
     "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
+    "backup": ("backup", "Everything of this installation in one file, verified."),
+    "restore": ("restore", "Put a backup back, with everything frozen."),
     "renew-secret": ("renewsecret", "Make a new secret, after a leak or a loss."),
     "reload": ("reload", "Put the policy file in force."),
     "schema": ("schema", "Print the JSON Schema of a configuration file."),

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from smtpguard.lists.ownership import hand_over, owner_of
@@ -48,6 +49,10 @@ _SQLITE_SAYS = {
     "SQLITE_BUSY": "is locked by another program",
 }
 _BEGIN_POSTGRESQL = f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})"
+
+
+_Inode = tuple[int, int]
+"""Device and number."""
 
 
 class CommitUnknown(LedgerError):
@@ -83,6 +88,10 @@ class Database:
         self._writer = self._engine(write=True)
         self._readers = self._engine(write=False)
         self._connection: Connection | None = None
+        self._file: _Inode | None = None  # as it was before the writing connection opened it
+        self._files: tuple[_Inode | None, ...] | None = (
+            None  # it and its log, from the connection's first transaction on
+        )
         self._closed = False
         self.connections = 0
         """How many there have been for writing: behind another one there may be another server, or another state of it."""
@@ -96,10 +105,10 @@ class Database:
         if self.copy is not None:
             return self._engine_of(self.copy)
         if self.sqlite:
-            engine = create_engine(self.url, connect_args={"check_same_thread": False}, **more)
+            engine = create_engine("sqlite://", creator=self._opened, **more)
 
             @event.listens_for(engine, "connect")
-            def pragmas(connection: sqlite3.Connection, _: object) -> None:
+            def pragmas(connection: sqlite3.Connection, record: Any) -> None:
                 connection.isolation_level = None  # we begin ourselves
                 for pragma in (
                     f"busy_timeout={BUSY_SECONDS * 1000}",
@@ -110,6 +119,14 @@ class Database:
                     f"query_only={'OFF' if write else 'ON'}",
                 ):
                     connection.execute(f"PRAGMA {pragma}")
+                record.info["inodes"] = self._inodes()
+
+            if not write:
+
+                @event.listens_for(engine, "checkout")
+                def still_there(_: object, record: Any, __: object) -> None:
+                    if record.info["inodes"] != self._inodes():
+                        raise DisconnectionError("another file is in its place")  # the pool opens what is there now
 
             begin = "" if write else "BEGIN"
         else:
@@ -135,6 +152,17 @@ class Database:
         if begin:
             _begins(engine, begin)
         return engine
+
+    def _opened(self) -> sqlite3.Connection:
+        """The database file, which is not made where it is not there: an empty one in its place would have lost everything."""
+        if not self.path.exists():
+            raise Unavailable(f"{self.path} is not there any more: put it back, or restore a backup")
+        return sqlite3.connect(f"file:{quote(str(self.path))}?mode=rw", uri=True, check_same_thread=False)
+
+    def _inodes(self) -> tuple[_Inode | None, ...]:
+        """Which files stand at the paths of the database and its log now. A connection keeps those that it opened, whatever
+        becomes of their names (https://www.sqlite.org/howtocorrupt.html, section 2.2)."""
+        return tuple(map(_inode, (str(self.path), f"{self.path}-wal")))
 
     def _engine_of(self, copy: Copy) -> Engine:
         def opened() -> sqlite3.Connection:
@@ -172,6 +200,9 @@ class Database:
             try:
                 self._driver.commit()
                 failpoint("after-commit")
+                if not self._in_place():  # it was committed into a file that has no name
+                    self._drop()
+                    raise CommitUnknown(f"{self.path} was taken away while it was written")
             except self.errors as error:
                 self._drop()
                 told = self.translated(error)
@@ -183,11 +214,21 @@ class Database:
     def _begun(self) -> Connection:
         """The writing connection, in a transaction that the driver was told to begin: SQLAlchemy takes it for one that never
         ends, and does not go through its own ceremony around each batch."""
+        if not self._in_place():
+            self._drop()
         connection = self._connection or self._connected()
         self._driver.execute(_BEGIN_SQLITE if self.sqlite else _BEGIN_POSTGRESQL)
+        if self.sqlite and self._files is None:
+            self._files = (self._file, _inode(f"{self.path}-wal"))  # the log is there from the first transaction on
         return connection
 
+    def _in_place(self) -> bool:
+        """Whether what the writing connection has open is what stands at the paths still."""
+        return self._files is None or (None not in self._files and self._inodes() == self._files)
+
     def _connected(self) -> Connection:
+        if self.sqlite:
+            self._files, self._file = None, _inode(str(self.path))
         connection = self._connection = self._writer.connect()
         self.connections += 1
         connection.begin()
@@ -328,6 +369,14 @@ def is_there(url: str) -> bool:
     """False: a SQLite database whose file is not there, and which opening it would make. A server is asked by opening it."""
     file = file_of(url)
     return file is None or file.exists()
+
+
+def _inode(path: Path | str) -> _Inode | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begins(engine: Engine, statement: str) -> None:

@@ -79,6 +79,45 @@ def test_a_file_that_is_put_back(tmp_path: Path) -> None:
         goes_on(guard, recorder)
 
 
+def test_a_file_that_is_taken_away_or_replaced_under_a_running_guard(tmp_path: Path) -> None:
+    """The names are gone, the processes have the files open still: what they would commit there nobody would ever see."""
+    with machine(tmp_path, workers=2) as (guard, recorder):
+        hold = held(guard)
+        var, aside, older = guard.root / "var", tmp_path / "aside", tmp_path / "older.db"
+        subprocess.run(["sqlite3", str(var / "guard.db"), f"VACUUM INTO '{older}'"], check=True)
+        held_later = Mta(guard).deliver(story("later@example.com"), ANNA, RAMADAN).text
+        assert "Held" in held_later
+        guard.idle()
+        aside.mkdir()
+
+        def takes_nothing(n: int) -> None:
+            for kind, to in (
+                (mail(to=PETER, message_id=f"o{n}@example.com"), PETER),
+                (story(f"s{n}@example.com"), RAMADAN),
+            ):
+                for _ in range(4):  # to whichever process
+                    done = Mta(guard).once(kind, ANNA, to)
+                    assert done.code // 100 == 4, (done, guard.said())
+            assert not recorder.with_id(f"o{n}@example.com")
+
+        for file in var.glob("guard.db*"):
+            file.rename(aside / file.name)
+        takes_nothing(1)
+        assert not (var / "guard.db").exists(), "no empty one is made in its place"
+        until(lambda: "is not there any more" in guard.log.read_text(), 60, "the log to say so; " + guard.said())
+        for file in aside.glob("guard.db*"):
+            file.rename(var / file.name)
+        assert Mta(guard).deliver(mail(to=PETER, message_id="back@example.com"), ANNA, PETER).code == 250, guard.said()
+        assert {hold, held_later.split()[-1]} <= {
+            row["id"] for row in map(json.loads, guard.run("--json", "held", "list").stdout.splitlines())
+        }
+        for file in var.glob("guard.db*"):
+            file.unlink()
+        shutil.copy(older, var / "guard.db")
+        takes_nothing(2)
+        until(lambda: "the store was put back to an earlier state" in guard.log.read_text(), 60, guard.said())
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     with a_server() as running:

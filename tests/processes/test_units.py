@@ -12,7 +12,9 @@ import pytest
 from smtpguard.cli.serve import PARTS
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
-SERVICES = sorted(UNITS.glob("*.service"))
+BACKUP = UNITS / "smtpguard-backup.service"
+SERVICES = sorted(set(UNITS.glob("*.service")) - {BACKUP})
+TIMERS = sorted(UNITS.glob("*.timer"))
 SOCKETS = sorted(UNITS.glob("*.socket"))
 PAGE = (UNITS.parent / "docs" / "install.md").read_text()
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
@@ -71,6 +73,29 @@ def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
         assert int(seconds) * 4 > 10
 
 
+def test_the_backup_of_every_night_runs_once_as_the_user_of_the_service() -> None:
+    text = BACKUP.read_text()
+    assert [timer.stem for timer in TIMERS] == [BACKUP.stem]
+    assert "\nType=oneshot\n" in text
+    assert "\nUser=smtpguard\nGroup=smtpguard\n" in text
+    words = _started(BACKUP).split()
+    folder = words[-1]
+    assert words[:-1] == [
+        "/opt/smtpguard/bin/smtpguard",
+        "-c",
+        "/etc/smtpguard/smtpguard.yaml",
+        "backup",
+        "--keep",
+        "14",
+    ]
+    assert f"\nReadWritePaths={folder}\n" in text
+    assert (
+        f"install -d -m 0700 -o smtpguard -g smtpguard {folder}\n"
+        in (UNITS.parent / "docs" / "operations.md").read_text()
+    )
+    assert "cp systemd/*.service systemd/*.socket systemd/*.timer /etc/systemd/system/\n" in PAGE
+
+
 @pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="systemd-sysusers is not installed")
 def test_the_user_can_log_in_nowhere(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
@@ -83,7 +108,7 @@ def test_the_user_can_log_in_nowhere(tmp_path: Path) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", [*SERVICES, BACKUP], ids=lambda unit: unit.stem)
 def test_exposure_is_at_most_1_5(unit: Path) -> None:
     told = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)],
@@ -95,7 +120,7 @@ def test_exposure_is_at_most_1_5(unit: Path) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", [*SERVICES, *SOCKETS], ids=lambda unit: unit.name)
+@pytest.mark.parametrize("unit", [*SERVICES, *SOCKETS, BACKUP, *TIMERS], ids=lambda unit: unit.name)
 def test_units_are_well_formed(unit: Path) -> None:
     told = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False

@@ -1,0 +1,545 @@
+"""Back up an installation into one file, and restore it.
+
+The file is a tar archive compressed with Zstandard: ``manifest.json``, then the members that it lists with size and SHA-256:
+``checkpoints``, the database (``smtpguard.db``, or ``smtpguard.dump`` of pg_dump), ``secret``, and ``etc/`` with the settings
+and the policy's files. The checkpoints are copied before the database, so that the copy of the database is never older than
+what was signed beside it: an older one is taken for a store that was put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import io
+import itertools
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from hashlib import file_digest, sha256
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import IO
+from urllib.parse import quote
+
+import zstandard
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from smtpguard import __version__
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.files import CannotStart, make_state, store_url
+from smtpguard.app.services import opened, services
+from smtpguard.audit.checkpoint import parse
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.proof import Proof
+from smtpguard.config.documents import POLICY, policy_documents
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.lists.ownership import hand_over
+from smtpguard.policy.admission import Selector
+from smtpguard.store.batch import read_head
+from smtpguard.store.continuity import Foreign, OtherSecret
+from smtpguard.store.database import file_of
+from smtpguard.store.journal import FILE as CHECKPOINTS
+from smtpguard.store.lock import Chamber
+from smtpguard.store.migrate import SchemaError
+from smtpguard.store.opening import open_store
+from smtpguard.store.schema import SCHEMA
+from smtpguard.store.store import Store
+
+SUFFIX = ".tar.zst"
+MANIFEST, SQLITE, POSTGRESQL, SECRET, ETC = "manifest.json", "smtpguard.db", "smtpguard.dump", "secret", "etc"
+_FORMAT = 1
+_CHUNK = 1 << 20
+_BUSY_SECONDS = 60.0
+_DMS_BYTE = 128
+"""Of the file -shm: whoever has a SQLite database open in WAL mode holds a shared lock on it (os_unix.c, UNIX_SHM_DMS)."""
+
+Progress = Callable[[int, int], None]
+
+
+class BadBackup(Exception):
+    """The file is no backup, not whole, or not one that can be restored here; one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """``engine``: sqlite or postgresql. ``journal``: the id of its chain. ``entries``: of the journal, that were verified; None where they were not. ``members``: name
+    -> (octets, SHA-256)."""
+
+    version: str
+    made_at: datetime
+    engine: str
+    schema: str
+    journal: str
+    entries: int | None
+    members: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+    def dumps(self) -> bytes:
+        row = asdict(self) | {"format": _FORMAT, "made_at": self.made_at.isoformat(timespec="seconds")}
+        return json.dumps(row, indent=1).encode()
+
+    @classmethod
+    def loads(cls, data: bytes) -> Manifest:
+        """Raises BadBackup."""
+        try:
+            row = json.loads(data)
+            if row.pop("format") != _FORMAT:
+                raise BadBackup("it was made by a newer smtpguard")
+            members = {name: (int(size), str(digest)) for name, (size, digest) in row["members"].items()}
+            return cls(**row | {"made_at": datetime.fromisoformat(row["made_at"]), "members": members})
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise BadBackup("its manifest cannot be read") from e
+
+
+# making one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """``size_bytes``: of the file. ``removed``: older backups in the same folder, beyond those to be kept."""
+
+    file: Path
+    size_bytes: int
+    manifest: Manifest
+    removed: tuple[Path, ...] = ()
+
+
+def back_up(
+    settings: Settings,
+    config: Path,
+    target: Path,
+    *,
+    by: str,
+    secret: bool = True,
+    verify: bool = True,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Made:
+    """Into the file ``target``, or a new file in it where it is a folder, of which the newest ``keep`` stay (0: all). ``config``: the
+    settings file. ``serve`` may run meanwhile. ``progress`` is told of the verification: entries done, entries in all.
+
+    Raises BadBackup, CannotStart, LedgerError and OSError; what stood in the file's place then stays.
+    """
+    now = SystemClock().now()
+    folder = target.is_dir()
+    file = target / f"smtpguard-{now:%Y%m%dT%H%M%SZ}{SUFFIX}" if folder else target
+    if file.exists():
+        manifest_of(file)  # nothing else is replaced
+    with TemporaryDirectory(prefix=".smtpguard-backup-", dir=file.parent) as temporary:
+        work = Path(temporary)
+        journal, entries = asyncio.run(_copied(settings, work, now, by=by, verify=verify, progress=progress))
+        if secret:
+            shutil.copyfile(settings.secret_file, work / SECRET)
+        _copy_configuration(settings, config, work / ETC)
+        members = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
+        manifest = Manifest(
+            version=__version__,
+            made_at=now,
+            engine="postgresql" if (work / POSTGRESQL).exists() else "sqlite",
+            schema=SCHEMA,
+            journal=journal,
+            entries=entries,
+            members={name: ((work / name).stat().st_size, _sha256(work / name)) for name in members},
+        )
+        part = work / SUFFIX
+        _pack(work, manifest, part)
+        _read(part, None)
+        part.replace(file)
+    _sync(file.parent)
+    removed = _prune(target, keep, but=file) if folder and keep else ()
+    return Made(file=file, size_bytes=file.stat().st_size, manifest=manifest, removed=removed)
+
+
+async def _copied(
+    settings: Settings, work: Path, now: datetime, *, by: str, verify: bool, progress: Progress | None
+) -> tuple[str, int | None]:
+    """Checkpoints and database, in this order; which journal it is, and how many of its entries were verified. SQLite's copy is verified itself; a
+    server's journal is, beside the dump, whose every octet is read back."""
+    database = file_of(settings.store.url)
+    proof: Proof | None = None
+    async with opened(settings) as (store, _):
+        event = Event(kind=Kind.EXPORTED, id="backup", at=now, data={"what": "backup"}, private={"actor": (by,)})
+        await store.record([event])
+        journal = await store.ask(lambda connection: read_head(connection).journal)
+        if (settings.state / CHECKPOINTS).exists():
+            shutil.copyfile(settings.state / CHECKPOINTS, work / CHECKPOINTS)
+        if database is None:
+            _dump(settings, work / POSTGRESQL)
+            proof = await store.verify(progress) if verify else None
+    if database is not None:
+        _copy_sqlite(database, work / SQLITE)
+        if verify:
+            secret = settings.secret_file.read_bytes()
+            async with _opened_alone(work, secret, work) as copy:
+                proof = await copy.verify(progress)
+    if proof is None:
+        return journal, None
+    if proof.first_bad is not None:
+        bad = proof.first_bad
+        raise BadBackup(
+            f"the journal is not what was written: entry {bad.seq}: {bad.problem}. --no-verify makes a backup of it all the same"
+        )
+    return journal, proof.entries
+
+
+def _copy_sqlite(database: Path, copy: Path) -> None:
+    """In one read transaction, beside whoever writes. Raises BadBackup."""
+    source = sqlite3.connect(
+        f"file:{quote(str(database))}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+    )
+    try:
+        source.execute("VACUUM INTO ?", (str(copy),))
+    except sqlite3.Error as e:
+        raise BadBackup(f"{database} cannot be copied: {e}") from e
+    finally:
+        source.close()
+    copy.chmod(0o600)
+    made = sqlite3.connect(copy)
+    try:
+        [said] = made.execute("PRAGMA quick_check(1)").fetchone()
+    finally:
+        made.close()
+    if said != "ok":
+        raise BadBackup(f"{database} is damaged: {said}")
+
+
+def _dump(settings: Settings, file: Path) -> None:
+    """Raises BadBackup, with what pg_dump says."""
+    _postgresql(settings, ["pg_dump", "--format=custom", f"--file={file}"])
+    _tool(["pg_restore", f"--file={os.devnull}", str(file)], {})
+
+
+def _copy_configuration(settings: Settings, config: Path, etc: Path) -> None:
+    """The settings, and the policy's files that stand beside it; one that cannot be read now is left out."""
+    etc.mkdir()
+    shutil.copyfile(config, etc / config.name)
+    try:
+        documents = policy_documents(settings.policy)
+    except Broken:
+        return
+    for name, data in documents.items():
+        file = etc / (settings.policy.name if name == POLICY else name)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+
+
+def _pack(work: Path, manifest: Manifest, part: Path) -> None:
+    """Durably, for nobody else to read."""
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as raw:
+        with (
+            zstandard.ZstdCompressor(level=3, write_checksum=True).stream_writer(raw, closefd=False) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            data = manifest.dumps()
+            tar.addfile(_member(MANIFEST, len(data), manifest), io.BytesIO(data))
+            for name, (size, _) in manifest.members.items():
+                with (work / name).open("rb") as file:
+                    tar.addfile(_member(name, size, manifest), file)
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+def _member(name: str, size: int, manifest: Manifest) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o600, int(manifest.made_at.timestamp())
+    return info
+
+
+def _prune(folder: Path, keep: int, *, but: Path) -> tuple[Path, ...]:
+    """The names have their time in them, so that they sort by it."""
+    there = sorted(path for path in folder.glob(f"smtpguard-????????T??????Z{SUFFIX}") if path != but)
+    removed = tuple(there[: max(0, len(there) - keep + 1)])
+    for path in removed:
+        path.unlink()
+    return removed
+
+
+# reading one
+
+
+def manifest_of(file: Path) -> Manifest:
+    """Raises BadBackup, and OSError."""
+    with _archive(file) as tar:
+        return _manifest(tar)
+
+
+def extract(file: Path, folder: Path) -> Manifest:
+    """Every member into ``folder``, which is made; nothing that is there is replaced. Raises BadBackup, and OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _read(file, folder)
+
+
+def _read(file: Path, folder: Path | None) -> Manifest:
+    """The whole of it, held against the manifest; into ``folder``, if any."""
+    with _archive(file) as tar:
+        manifest = _manifest(tar)
+        for name, (size, digest) in manifest.members.items():
+            info = tar.next()
+            if info is None or info.name != name or not info.isreg() or info.size != size or not _is_plain(name):
+                raise BadBackup(f"{file} is not whole: {name} is missing")
+            source = tar.extractfile(info)
+            assert source is not None  # a regular file
+            seen = sha256()
+            with _sink(folder, name) as sink:
+                while chunk := source.read(_CHUNK):
+                    seen.update(chunk)
+                    sink.write(chunk)
+            if seen.hexdigest() != digest:
+                raise BadBackup(f"{file} is damaged: {name} is not what was written")
+    return manifest
+
+
+@contextmanager
+def _archive(file: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with (
+            file.open("rb") as raw,
+            zstandard.ZstdDecompressor().stream_reader(raw) as unpacked,
+            tarfile.open(fileobj=unpacked, mode="r|") as tar,
+        ):
+            yield tar
+    except (tarfile.TarError, zstandard.ZstdError, EOFError) as e:
+        raise BadBackup(f"{file} is no backup of smtpguard, or not whole") from e
+
+
+def _manifest(tar: tarfile.TarFile) -> Manifest:
+    info = tar.next()
+    source = tar.extractfile(info) if info is not None and info.name == MANIFEST and info.size < _CHUNK else None
+    if source is None:
+        raise BadBackup("it has no manifest")
+    return Manifest.loads(source.read())
+
+
+def _is_plain(name: str) -> bool:
+    """No way out of the folder that it is extracted to."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+@contextmanager
+def _sink(folder: Path | None, name: str) -> Iterator[IO[bytes]]:
+    if folder is None:
+        with Path(os.devnull).open("wb") as nothing:
+            yield nothing
+        return
+    path = folder / name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# putting one back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """``aside``: the folder with the database files that were there; None where there were none. ``freeze_id``: of the freeze of
+    everything under which the store begins."""
+
+    manifest: Manifest
+    aside: Path | None
+    freeze_id: str
+
+
+def restore(settings: Settings, file: Path, *, by: str) -> Restored:
+    """The database, and checkpoints and secret where there are none: a newer file of checkpoints knows what the backup does not.
+    Settings and policy files stay as they are. Everything is frozen, in the first transaction that is written.
+
+    Raises BadBackup, CannotStart, LedgerError and OSError; up to the last step nothing has changed then.
+    """
+    database = file_of(settings.store.url)
+    make_state(settings)
+    with TemporaryDirectory(
+        prefix=".smtpguard-restore-", dir=settings.state if database is None else database.parent
+    ) as temporary:
+        work = Path(temporary)
+        manifest = _read(file, work)
+        if manifest.engine != ("sqlite" if database is not None else "postgresql"):
+            raise BadBackup(f"{file} is of {manifest.engine}, and store.url names another kind of database")
+        if manifest.schema > SCHEMA:
+            raise BadBackup(f"{file} was made by smtpguard {manifest.version}, which is newer than this one")
+        _agree_on_the_secret(settings, work, file)
+        if (known := _journals(settings.state / CHECKPOINTS)) and manifest.journal not in known:
+            raise CannotStart(
+                f"{file} is of another installation than the one whose checkpoints are in {settings.state}"
+            )
+        if database is not None:
+            asyncio.run(_fits(settings, work))
+            aside = _swap(database, work / SQLITE)
+        else:
+            aside = None
+            _put_back_on_a_server(settings, work / POSTGRESQL)
+        for name, place in ((SECRET, settings.secret_file), (CHECKPOINTS, settings.state / CHECKPOINTS)):
+            if not place.exists() and (work / name).exists():
+                shutil.move(work / name, place)
+                hand_over(place, settings.state)
+    reason = f"Restored, as it was on {manifest.made_at:%Y-%m-%d %H:%M} UTC"
+    return Restored(manifest=manifest, aside=aside, freeze_id=asyncio.run(_stand_still(settings, reason, by)))
+
+
+async def _stand_still(settings: Settings, reason: str, by: str) -> str:
+    """The id of the freeze, once the store is brought to this version's schema."""
+    async with opened(settings, migrate=True):
+        pass
+    async with services(settings) as at_hand:
+        return (await at_hand.freezes.freeze(Selector.ALL, "", reason=reason, by=by, for_=None)).freeze.freeze_id
+
+
+def _agree_on_the_secret(settings: Settings, work: Path, file: Path) -> None:
+    there, kept = settings.secret_file.exists(), (work / SECRET).exists()
+    if not there and not kept:
+        raise BadBackup(f"{file} has no secret, and {settings.secret_file} is not there: put it there first")
+    if there and kept and not secrets.compare_digest(settings.secret_file.read_bytes(), (work / SECRET).read_bytes()):
+        raise BadBackup(
+            f"{settings.secret_file} is another secret than the one in {file}: move it away to restore with the one in the backup"
+        )
+
+
+def _journals(checkpoints: Path) -> frozenset[str]:
+    """Those that a file of checkpoints knows."""
+    try:
+        lines = checkpoints.read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    found = set()
+    for line in lines:
+        try:
+            found.add(parse(line).journal)
+        except ValueError:  # half of one, say
+            continue
+    return frozenset(found)
+
+
+async def _fits(settings: Settings, work: Path) -> None:
+    """That the state folder knows this journal. Raises CannotStart."""
+    secret = (settings.secret_file if settings.secret_file.exists() else work / SECRET).read_bytes()
+    try:
+        async with _opened_alone(work, secret, settings.state):
+            pass
+    except (Foreign, OtherSecret) as e:
+        raise CannotStart(f"the backup is of another installation than {settings.state}: {e}") from None
+    except SchemaError:
+        pass  # an earlier version's, which is brought to this one's in its place
+
+
+def _swap(database: Path, restored: Path) -> Path | None:
+    """The restored file in the place of the database; the folder where the files are that stood there, None where there were none.
+    Raises CannotStart where a process has the database open."""
+    there = [path for end in ("", "-wal", "-shm") if (path := Path(f"{database}{end}")).exists()]
+    aside = None
+    with ExitStack() as locked:
+        if database.exists():
+            chamber = Chamber(database)
+            locked.callback(chamber.close)
+            chamber.enter()
+            locked.callback(chamber.leave)
+        if _in_use(Path(f"{database}-shm")):
+            raise CannotStart(
+                f"{database} is in use: stop smtpguard, and its sockets, which would start it again "
+                f"(systemctl stop smtpguard.socket smtpguard)"
+            )
+        if there:
+            names = (database.parent / f"before-restore-{n}" for n in itertools.count(1))
+            aside = next(folder for folder in names if not folder.exists())
+            aside.mkdir(mode=0o700)
+            hand_over(aside, database.parent)
+            for path in there:
+                path.rename(aside / path.name)
+        restored.replace(database)
+        hand_over(database, database.parent)
+        _sync(database.parent)
+    return aside
+
+
+def _in_use(shm: Path) -> bool:
+    """Whether any process has the database of this file open. Not to be asked while this one has."""
+    try:
+        file = shm.open("r+b")
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _DMS_BYTE)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _put_back_on_a_server(settings: Settings, dump: Path) -> None:
+    """In one transaction. Raises CannotStart where somebody is connected to the database."""
+    engine = create_engine(make_url(store_url(settings)).set(drivername="postgresql+psycopg"))
+    try:
+        with engine.connect() as connection:
+            others = connection.execute(
+                text(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            ).scalar_one()
+    except SQLAlchemyError as e:
+        raise CannotStart(f"{settings.store.url} cannot be reached: {type(e).__name__}") from None
+    finally:
+        engine.dispose()
+    if others:
+        raise CannotStart(f"{settings.store.url} is in use by {others} connections: stop smtpguard on every host first")
+    _postgresql(settings, ["pg_restore", "--clean", "--if-exists", "--no-owner", "--single-transaction", str(dump)])
+
+
+# tools
+
+
+def _postgresql(settings: Settings, command: list[str]) -> None:
+    """The password goes into the environment of the tool, which no other user reads."""
+    url = make_url(store_url(settings))
+    plain = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    environment = {"PGPASSWORD": str(url.password)} if url.password else {}
+    _tool([command[0], f"--dbname={plain}", *command[1:]], environment)
+
+
+def _tool(command: list[str], environment: Mapping[str, str]) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
+        )
+    except FileNotFoundError:
+        raise BadBackup(f"{command[0]} is not installed: it comes with PostgreSQL's client programs") from None
+    if done.returncode:
+        said = next((line for line in done.stderr.splitlines() if line.strip()), f"exit {done.returncode}")
+        raise BadBackup(f"{command[0]} failed: {said}")
+
+
+def _opened_alone(folder: Path, secret: bytes, state_dir: Path) -> AbstractAsyncContextManager[Store]:
+    """The copy of a SQLite database that is in ``folder``."""
+    return open_store(
+        f"sqlite:///{folder / SQLITE}", secret=secret, state_dir=state_dir, clock=SystemClock(), reads=True
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """So that the names in it outlast a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

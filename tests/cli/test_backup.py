@@ -1,0 +1,210 @@
+"""smtpguard backup and restore at a terminal: what is refused, and what then stays as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sqlite3
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from smtpguard.app import backup
+from smtpguard.app.files import read_settings
+from smtpguard.app.services import opened
+from smtpguard.policy.admission import Freeze
+from tests.cli.test_another_store import Installation
+
+
+@pytest.fixture
+def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Installation:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    made = Installation(folder, capsys)
+    made.start()
+    return made
+
+
+def freezes(home: Installation) -> list[Freeze]:
+    async def work() -> list[Freeze]:
+        async with opened(read_settings(home.config)) as (store, _):
+            return list((await store.gate()).freezes)
+
+    return asyncio.run(work())
+
+
+def test_into_a_folder_again_and_again_the_newest_stay(home: Installation, tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    for old in ("smtpguard-20200101T000000Z.tar.zst", "smtpguard-20200102T000000Z.tar.zst"):
+        (folder / old).write_text("old")
+    (folder / "notes.txt").write_text("mine")
+    status, out, err = home.run("--json", "backup", "--keep", "2", str(folder))
+    assert status == 0, err
+    told = json.loads(out)
+    assert told["entries"] > 0
+    assert [Path(path).name for path in told["removed"]] == ["smtpguard-20200101T000000Z.tar.zst"]
+    assert {path.name for path in folder.iterdir()} == {
+        "notes.txt",
+        "smtpguard-20200102T000000Z.tar.zst",
+        Path(told["file"]).name,
+    }
+    assert Path(told["file"]).stat().st_mode & 0o077 == 0
+
+
+def test_an_older_backup_is_replaced_and_nothing_else_is(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    first = backup.manifest_of(file)
+    assert home.run("backup", "--without-secret", str(file))[0] == 0
+    second = backup.manifest_of(file)
+    assert second.made_at >= first.made_at
+    assert set(first.members) - set(second.members) == {"secret"}
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear all")
+    status, _, err = home.run("backup", str(letter))
+    assert (status, letter.read_text()) == (1, "Dear all")
+    assert f"{letter} is no backup of smtpguard" in err
+
+
+def test_a_journal_that_was_edited_keeps_the_older_backup(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    before = file.read_bytes()
+    with sqlite3.connect(home.state / "guard.db") as connection:
+        connection.execute("UPDATE entry SET body = replace(body, 'root', 'toor') WHERE seq = 2")
+        connection.execute("UPDATE entry SET at = at + 1 WHERE seq = 2")
+    status, _, err = home.run("backup", str(file))
+    assert status == 1
+    assert "the journal is not what was written: entry 2" in err
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob(".smtpguard-*")), "no copy of held mail is left behind"
+    assert home.run("backup", "--no-verify", str(file))[0] == 0
+
+
+@pytest.mark.parametrize("at", [0.01, 0.1, 0.5, 0.9])
+def test_a_file_that_was_cut_restores_nothing(home: Installation, tmp_path: Path, at: float) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    data = file.read_bytes()
+    file.write_bytes(data[: max(1, int(len(data) * at) - 1)])
+    there = (home.state / "guard.db").stat()
+    status, _, err = home.run("restore", "--yes", str(file))
+    assert status == 1, err
+    assert str(file) in err
+    assert (home.state / "guard.db").stat().st_ino == there.st_ino
+
+
+def packed(file: Path, *members: tuple[str, bytes]) -> None:
+    unpacked = io.BytesIO()
+    with tarfile.open(fileobj=unpacked, mode="w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    file.write_bytes(zstandard.compress(unpacked.getvalue()))
+
+
+def test_a_member_cannot_leave_the_folder(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    manifest = json.loads(backup.manifest_of(file).dumps())
+    data = b"root::0:0::/:/bin/sh\n"
+    digest = "9f0ad9f2a0ad9d6b0f1f2f7e5e1f6bb7b6b0f3b2a1b7d2b9d0d0c8f8b7d6a5e4"
+    for name in ("../escaped", "/tmp/escaped", "etc/../../escaped"):
+        manifest["members"] = {name: [len(data), digest]}
+        packed(file, (backup.MANIFEST, json.dumps(manifest).encode()), (name, data))
+        status, _, err = home.run("restore", str(file), "--extract", str(tmp_path / "out"))
+        assert (status, list(tmp_path.rglob("escaped"))) == (1, []), err
+    packed(file, ("other", b""))
+    assert home.run("restore", "--yes", str(file))[0] == 1
+
+
+def test_a_newer_version_and_another_kind_of_database_are_refused(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    manifest = json.loads(backup.manifest_of(file).dumps())
+    for change, said in (
+        ({"schema": "9999"}, "which is newer than this one"),
+        ({"engine": "postgresql"}, "another kind of database"),
+        ({"format": 2}, "made by a newer smtpguard"),
+    ):
+        packed(file, (backup.MANIFEST, json.dumps(manifest | {"members": {}} | change).encode()))
+        status, _, err = home.run("restore", "--yes", str(file))
+        assert status == 1
+        assert said in err
+
+
+@contextmanager
+def in_use(home: Installation) -> Iterator[None]:
+    """By a process of somebody else."""
+    import subprocess
+    import sys
+
+    program = (
+        f"import sqlite3, sys\nc = sqlite3.connect({str(home.state / 'guard.db')!r})\n"
+        "c.execute('SELECT * FROM head').fetchall(); print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        try:
+            yield
+        finally:
+            other.communicate()
+
+
+def test_a_store_in_use_is_left_alone(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    with in_use(home):
+        status, _, err = home.run("restore", "--yes", str(file))
+        assert status == 2
+        assert "is in use: stop smtpguard, and its sockets" in err
+    assert freezes(home) == []
+    assert home.run("restore", "--yes", str(file))[0] == 0
+    [stop] = [freeze for freeze in freezes(home) if freeze.reason.startswith("Restored, as it was on ")]
+    assert stop.selector.value == "all"
+
+
+def test_without_a_terminal_it_takes_a_yes(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    status, _, err = home.run("restore", str(file))
+    assert status == 2
+    assert "--yes" in err
+
+
+def test_another_installations_backup_is_refused(
+    home: Installation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Installation(tmp_path / "other", capsys)
+    other.start()
+    file = tmp_path / "other.tar.zst"
+    assert other.run("backup", str(file))[0] == 0
+    status, _, err = home.run("restore", "--yes", str(file))
+    assert status == 1
+    assert f"{home.state / 'secret'} is another secret than the one in {file}" in err
+    (home.state / "secret").rename(home.state / "mine")
+    status, _, err = home.run("restore", "--yes", str(file))
+    assert status == 2
+    assert f"{file} is of another installation than the one whose checkpoints are in {home.state}" in err
+    (home.state / "mine").rename(home.state / "secret")
+    assert home.run("audit", "verify")[0] == 0
+
+
+def test_what_was_there_is_kept_beside_it(home: Installation, tmp_path: Path) -> None:
+    file = tmp_path / "guard.tar.zst"
+    assert home.run("backup", str(file))[0] == 0
+    for n in (1, 2):
+        status, out, err = home.run("--json", "restore", "--yes", str(file))
+        assert status == 0, err
+        assert json.loads(out)["before"] == str(home.state / f"before-restore-{n}")
+        assert (home.state / f"before-restore-{n}" / "guard.db").exists()
+    assert home.run("audit", "verify")[0] == 0
