@@ -157,7 +157,7 @@ def meanwhile(host: Host, recorder: Recorder, copy: Sequence[str]) -> tuple[str,
     host.idle()
     for text in copy:
         host.type(text)
-    private(host.backup)
+    private(host.backup / "guard")
     host.approve(sent)
     until(lambda: recorder.releases("sent@example.com"), 30, "the release; " + host.said())
     late = host.held("late@example.com")
@@ -232,10 +232,10 @@ def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, 
         host.type(blocks("Backup")[0])
         stop.set()
         coming.result()
-    file = host.backup / "monday.tar.zst"
-    host.run("restore", str(file), "--extract", str(host.backup / "monday"))
-    copied = host.backup / "monday"
-    private(host.backup)
+    file = host.backup / "guard" / "monday.tar.zst"
+    host.run("restore", str(file), "--extract", str(host.backup / "guard" / "monday"))
+    copied = host.backup / "guard" / "monday"
+    private(host.backup / "guard")
     before = (copied / "checkpoints").read_bytes()
     proved_in(copied)
     assert (copied / "checkpoints").read_bytes() == before
