@@ -8,6 +8,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
@@ -16,8 +17,10 @@ from smtpguard.config.settings import Settings
 from smtpguard.config.settings import read_settings as read_settings
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.lists.ownership import hand_over
-from smtpguard.policy.parse import Policy, parse
 from smtpguard.policy.verdict import Action
+
+if TYPE_CHECKING:
+    from smtpguard.policy.parse import Policy
 
 _SQLITE = "sqlite:///"
 
@@ -32,6 +35,8 @@ def read_policy(settings: Settings) -> Policy:
 
 
 def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str = "policy.yaml") -> Policy:
+    from smtpguard.policy.parse import parse  # which takes longer than whoever freezes is to wait
+
     return parse(
         documents,
         delimiters=settings.delimiters,

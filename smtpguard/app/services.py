@@ -1,6 +1,6 @@
 """What people at a terminal work with: the store, and the services that change it, in one process for one command.
 
-Never here: listeners, the relay, or a loop that runs on.
+What only some commands need is imported where it is made: whoever freezes waits for the store and for nothing else.
 """
 
 from __future__ import annotations
@@ -9,17 +9,13 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
-from smtpguard.app.policies import Following
 from smtpguard.config.settings import Settings
-from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
-from smtpguard.guard.mailings import Mailings
-from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock
-from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
@@ -28,6 +24,23 @@ from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
+
+if TYPE_CHECKING:
+    from smtpguard.app.policies import Following
+    from smtpguard.guard.approvals import Approvals
+    from smtpguard.guard.mailings import Mailings
+    from smtpguard.guard.notices import Notices
+    from smtpguard.guard.term import Term
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brakes:
+    """What it takes to freeze, without the policy in force."""
+
+    settings: Settings
+    store: Store
+    freezes: Freezes
+    digester: Digester
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +61,8 @@ class Services:
 
 def term(settings: Settings) -> Term:
     """The same for those who hold, those who vote and those who sweep."""
+    from smtpguard.guard.term import Term
+
     hold = settings.hold
     return Term(
         seconds=hold.expires.seconds,
@@ -61,6 +76,8 @@ def term(settings: Settings) -> Term:
 
 def notices(settings: Settings) -> Notices:
     """The same for those who hold and those who sweep."""
+    from smtpguard.guard.notices import Notices
+
     try:
         contact = str(mailbox_of(settings.notices.contact)[1])
     except BadAddress:  # a telephone number, say
@@ -126,9 +143,33 @@ def _foreign(settings: Settings, error: Foreign) -> str:
     )
 
 
+def _freezes(settings: Settings, store: Store, clock: Clock, new_id: Callable[[], str]) -> Freezes:
+    return Freezes(
+        store,
+        clock,
+        new_id=new_id,
+        freeze_hook=settings.freeze_hook,
+        thaw_hook=settings.thaw_hook,
+        thaw_two=settings.freeze.thaw == "two",
+        loud=False,
+    )
+
+
+@asynccontextmanager
+async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
+    """As soon as may be. Raises CannotStart and LedgerError."""
+    async with opened(settings) as (store, digester):
+        freezes = _freezes(settings, store, SystemClock(), ids())
+        yield Brakes(settings=settings, store=store, freezes=freezes, digester=digester)
+
+
 @asynccontextmanager
 async def services(settings: Settings) -> AsyncIterator[Services]:
     """Raises CannotStart and LedgerError."""
+    from smtpguard.app.policies import Following
+    from smtpguard.guard.approvals import Approvals
+    from smtpguard.guard.mailings import Mailings
+
     clock, new_id = SystemClock(), ids()
     async with opened(settings) as (store, digester):
         policies = Following(store, settings, digester, clock)
@@ -139,15 +180,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             policies=policies,
             approvals=Approvals(store, policies, clock, term=term(settings)),
-            freezes=Freezes(
-                store,
-                clock,
-                new_id=new_id,
-                freeze_hook=settings.freeze_hook,
-                thaw_hook=settings.thaw_hook,
-                thaw_two=settings.freeze.thaw == "two",
-                loud=False,
-            ),
+            freezes=_freezes(settings, store, clock, new_id),
             mailings=Mailings(store, policies, clock, digester, term=term(settings)),
             digester=digester,
             clock=clock,

@@ -8,6 +8,7 @@ Never here: what a command does.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -45,6 +46,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 """Name -> (module in smtpguard.cli, one line of help). The module's ``command`` is the click command."""
 
+BRIEF = frozenset({"freeze"})
+"""Commands that are over before there is anything to collect. Whoever freezes waits for their imports, of which looking for garbage
+is a tenth."""
+
 SEARCHED = (Path("/etc/smtpguard/smtpguard.yaml"), Path("config/smtpguard.yaml"))
 
 
@@ -57,6 +62,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in BRIEF:
+            gc.disable()
         command = importlib.import_module(f"smtpguard.cli.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
         _take_config(command)
@@ -95,6 +102,8 @@ class _Commands(click.Group):
                 sentence = f"an error of smtpguard itself: {type(e).__name__}"
             click.echo(sentence if _has_place(sentence) else f"smtpguard: {sentence}", err=True)
             status = 2
+        finally:
+            gc.enable()
         sys.exit(status if isinstance(status, int) else 0)
 
 

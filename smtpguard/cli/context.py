@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from smtpguard.app.services import Services
+    from smtpguard.app.services import Brakes, Services
     from smtpguard.config.settings import Settings
     from smtpguard.policy.parse import Policy
 
@@ -87,6 +87,14 @@ class Context:
         from smtpguard.app.services import services
 
         async with services(self.settings()) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def brakes(self) -> AsyncIterator[Brakes]:
+        """The store and what freezes it, without the policy in force: a freeze is not to wait for it."""
+        from smtpguard.app.services import brakes
+
+        async with brakes(self.settings()) as opened:
             yield opened
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,8 @@ recall. Never here: what a freeze does (guard.freezes).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,13 +18,13 @@ from smtpguard.cli.shown import freeze_row, what
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
 from smtpguard.guard.freezehooks import Hook
-from smtpguard.guard.freezes import AnotherNeeded, Frozen
-from smtpguard.guard.mailings import NoSuch
+from smtpguard.guard.freezes import AnotherNeeded, Frozen, Released
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Freeze, Selector
+from smtpguard.policy.mailing import NoSuch, whole_id
 
 if TYPE_CHECKING:
-    from smtpguard.app.services import Services
+    from smtpguard.app.services import Brakes
 
 F = TypeVar("F", bound=Callable[..., Any])
 Chosen = tuple[Selector, str]
@@ -73,9 +74,9 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
             raise CannotRun(f"--for: {e.text}; expected {e.expected}") from None
 
     async def work() -> Frozen:
-        async with context.services() as services:
-            selector, value = await _known(services, chosen)
-            return await services.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
+        async with context.brakes() as brakes:
+            selector, value = await _known(brakes, chosen)
+            return await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
 
     frozen = context.run(work())
     if as_json or context.json:
@@ -100,17 +101,28 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
 
 @click.command()
 @selectors
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_obj
-def thaw(context: Context, /, as_json: bool, **given: Any) -> None:
-    """Lift the freezes of just what is named; what freezes something else goes on standing."""
+def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
+    """Lift the freezes of just what is named; what freezes something else goes on standing.
+
+    Says first what goes out with it, and asks, where there is a terminal to ask at. Without one it goes on: a script has nobody who
+    could answer.
+    """
     chosen = _chosen(**given)
 
     async def work() -> tuple[list[Freeze], list[Hook], tuple[Freeze, ...]]:
-        async with context.services() as services:
+        async with context.brakes() as services:
             lifted: list[Freeze] = []
             hooks: list[Hook] = []
-            for freeze in await services.freezes.standing(*await _known(services, chosen, must_exist=False)):
+            meant = await services.freezes.standing(*await _known(services, chosen, must_exist=False))
+            if meant:
+                for line in released(await services.freezes.released_by(meant)):
+                    click.echo(line, err=True)
+                if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+                    click.confirm(f"Thaw {', '.join(map(what, meant))}?", abort=True, err=True)
+            for freeze in meant:
                 try:
                     hooks += await services.freezes.thaw(freeze.freeze_id, by=context.user)
                 except AnotherNeeded:
@@ -131,6 +143,23 @@ def thaw(context: Context, /, as_json: bool, **given: Any) -> None:
     _complain(hooks)
 
 
+def released(goes: Released) -> Iterator[str]:
+    """What goes out with a thaw, in words."""
+    from smtpguard.lists.sources import number_of
+
+    if goes.messages:
+        to = f", to {', '.join(goes.lists)}" if goes.lists else ""
+        yield f"Goes out at once: {number_of(goes.messages, 'approved message', 'approved messages')} for up to {number_of(goes.people, 'person', 'people')}{to}."
+        if goes.doubt:
+            yield f"Of them may have it already, and are tried once more: {number_of(goes.doubt, 'recipient', 'recipients')}."
+    else:
+        yield "Nothing that is approved goes out with it."
+    if goes.kept:
+        yield f"Approved, and stopped by other freezes as well: {goes.kept:,}."
+    if goes.waiting:
+        yield f"Wait for a decision, of which a thaw sends nothing: {goes.waiting:,}."
+
+
 def _chosen(
     *, everything: bool, list_name: str | None, sender: str | None, mailing: str | None, thread: str | None
 ) -> Chosen:
@@ -147,42 +176,54 @@ def _chosen(
     return given[0]
 
 
-async def _known(services: Services, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
+async def _known(brakes: Brakes, chosen: Chosen, *, must_exist: bool = True) -> Chosen:
     """The same as the guard knows it: a list that there is, an address in its canonical spelling, a mailing's whole id."""
     selector, value = chosen
-    if selector is Selector.LIST and must_exist and value not in (lists := services.policies.current().registry.lists):
-        hint = did_you_mean(value, lists)
-        raise CannotRun(f'unknown list "{value}"' + (f" ({hint})" if hint else ""))
+    if selector is Selector.LIST and must_exist:
+        await _listed(brakes, value)
     if selector is Selector.SENDER:
         try:
-            return selector, Address.parse(value).canonical(services.digester.delimiters)
+            return selector, Address.parse(value).canonical(brakes.digester.delimiters)
         except BadAddress as e:
             raise CannotRun(f'--sender: "{value}" is no address: {e}') from None
     if selector is Selector.MAILING:
-        return selector, await _mailing(services, value, must_exist=must_exist)
+        return selector, await _mailing(brakes, value, must_exist=must_exist)
     if selector is Selector.THREAD:
-        return selector, await _thread(services, value)
+        return selector, await _thread(brakes, value)
     return selector, value
 
 
-async def _mailing(services: Services, value: str, *, must_exist: bool) -> str:
+async def _listed(brakes: Brakes, name: str) -> None:
+    """Raises CannotRun where no list of the policy in force is called so. The policy is read and not built, which takes long."""
+    from smtpguard.config.yaml import load_yaml
+
+    documents = await brakes.store.policy((await brakes.store.gate()).policy_sha256)
+    model = load_yaml(documents["policy.yaml"].decode()).value
+    lists = model.get("lists") if isinstance(model, dict) else None
+    known = list(map(str, lists)) if isinstance(lists, dict) else []
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise CannotRun(f'unknown list "{name}"' + (f" ({hint})" if hint else ""))
+
+
+async def _mailing(brakes: Brakes, value: str, *, must_exist: bool) -> str:
     """The whole id. What is forgotten meanwhile may still be frozen."""
     try:
-        return await services.mailings.named(value)
+        return whole_id(value, await brakes.store.mailings_named(value.strip()) if value.strip() else ())
     except NoSuch as wrong:
-        frozen = [f.value for f in await services.freezes.standing() if f.selector is Selector.MAILING]
+        frozen = [f.value for f in await brakes.freezes.standing() if f.selector is Selector.MAILING]
         meant = [whole for whole in frozen if whole.startswith(value.strip().upper())]
         if must_exist or len(meant) != 1:
             raise CannotRun(f"--mailing: {wrong.args[0]}") from None
         return meant[0]
 
 
-async def _thread(services: Services, value: str) -> str:
+async def _thread(brakes: Brakes, value: str) -> str:
     """The Message-ID in its brackets; where a held message is named, that of its conversation, or its own if it begins one."""
     text = value.strip()
     if "@" in text or (text.startswith("<") and text.endswith(">") and len(text) > 2):
         return text if text.startswith("<") else f"<{text}>"
-    hold = await services.store.hold(text.upper()) if text else None
+    hold = await brakes.store.hold(text.upper()) if text else None
     thread = hold and (hold.thread or hold.message_id)
     if not thread:
         raise CannotRun(f'--thread: "{value}" is no Message-ID, and no held message of a conversation is called so')

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.admission import Freeze, Selector
 from smtpguard.policy.approval import SENDING, Choice, Hold, Settled, standing_votes
 from smtpguard.policy.sending import Outgoing, Sending
 from smtpguard.policy.verdict import Mode, Quorum
+
+if TYPE_CHECKING:
+    from smtpguard.guard.granting import AtOnce
 
 all_at_once = click.option("--all-at-once", type=click.IntRange(1), default=None, metavar="N",
                            help="Of mail to the address of a list that has stages: that it goes to all N people at once.")  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.freezehooks import Hook, run
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.policy.admission import ITSELF, Freeze, Gate, LedgerError, Selector
-from smtpguard.policy.approval import LIVE, Hold
+from smtpguard.policy.approval import LIVE, Hold, State
 from smtpguard.policy.facts import Facts
 from smtpguard.policy.freezing import held_up_by, stopped_by
 from smtpguard.policy.mailing import Mailing
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 FRESH_SECONDS = 1.0
 RECALL_SECONDS = 1.5  # fences have fallen by then, and what they dropped has been noted
+PAGE = 1000
+SHOWN = 20
 LOOK_BACK = timedelta(minutes=15)  # past the longest wait for a relay's reply (RFC 5321 section 4.5.3.2.6)
 
 
@@ -120,6 +122,21 @@ class Frozen:
 
 class AnotherNeeded(Exception):
     """Two are needed to thaw: the word of this one is noted, and the freeze stands until another agrees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What a thaw lets go. ``people``: up to so many, whoever gets several of them counted for each; ``doubt``: recipients who may have
+    it already, and are tried once more; ``kept``: approved messages that other freezes stop as well; ``waiting``: messages that wait
+    for people's decision, of which a thaw sends nothing; ``first``: the newest of those that go, a mailing as one."""
+
+    messages: int
+    people: int
+    lists: tuple[str, ...]
+    doubt: int
+    kept: int
+    waiting: int
+    first: tuple[Hold, ...]
 
 
 class Freezes:
@@ -215,6 +232,43 @@ class Freezes:
         freezes, now = (await self._ledger.gate()).freezes, self._clock.now()
         found = {hold.hold_id: held_up_by(hold, freezes, now) for hold in holds if hold.state in LIVE}
         return {hold_id: stopped for hold_id, stopped in found.items() if stopped}
+
+    async def released_by(self, lifted: Collection[Freeze]) -> Released:
+        """What is approved and goes out as soon as these are lifted. Raises LedgerError."""
+        ids, now = {f.freeze_id for f in lifted}, self._clock.now()
+        freezes = (await self._ledger.gate()).freezes
+        goes, kept, waiting = list[Hold](), 0, 0
+        async for hold in self._live():
+            stopped = {f.freeze_id for f in held_up_by(hold, freezes, now)}
+            if not stopped & ids:
+                continue
+            if hold.state is State.WAITING:
+                waiting += 1
+            elif stopped - ids:
+                kept += 1
+            else:
+                goes.append(hold)
+        leads = {hold.hold_id for hold in goes}
+        begun = [hold for hold in goes if hold.state is State.RELEASING][:PAGE]
+        sending = [(await self._ledger.outgoing(hold.hold_id)).own for hold in begun]
+        return Released(
+            messages=len(goes),
+            people=sum(hold.reach for hold in goes if not hold.lead or hold.lead not in leads),
+            lists=tuple(sorted({name for hold in goes for name in hold.lists})),
+            doubt=sum(own.doubt for own in sending if own is not None),
+            kept=kept,
+            waiting=waiting,
+            first=tuple(hold for hold in goes if not hold.lead or hold.lead not in leads)[:SHOWN],
+        )
+
+    async def _live(self) -> AsyncIterator[Hold]:
+        before, after_id = None, None
+        while page := await self._ledger.holds(states=tuple(LIVE), limit=PAGE, before=before, after_id=after_id):
+            for hold in page:
+                yield hold
+            if len(page) < PAGE:
+                return
+            before, after_id = page[-1].held_at, page[-1].hold_id
 
     async def against(self, mailing: Mailing) -> tuple[Freeze, ...]:
         """Those that stop what comes of a mailing, or is still to go of it."""

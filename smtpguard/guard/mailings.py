@@ -23,17 +23,13 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change
 from smtpguard.policy.approval import Move
-from smtpguard.policy.mailing import Fate, Mailing, Rejection, State
+from smtpguard.policy.mailing import Fate, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.policy.sending import Outgoing
 from smtpguard.policy.staging import Move as Step
 
 FEW = 20
 """From so many people on a mailing is listed of which nothing waits and nobody decided anything."""
 _SLICE = 500
-
-
-class NoSuch(KeyError):
-    """No mailing is called so. The text says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +90,7 @@ class Mailings:
 
     async def named(self, prefix: str) -> str:
         """The whole id. Raises NoSuch where none begins so, or several do."""
-        found = list(await self._ledger.mailings_named(prefix.strip())) if prefix.strip() else []
-        if prefix.strip().upper() in found:
-            return prefix.strip().upper()
-        if not found:
-            raise NoSuch(f"no mailing is called {prefix}")
-        if len(found) > 1:
-            raise NoSuch(f"several mailings begin with {prefix}: {', '.join(found[:5])}")
-        return found[0]
+        return whole_id(prefix, await self._ledger.mailings_named(prefix.strip()) if prefix.strip() else ())
 
     # -- people
 

@@ -8,7 +8,7 @@ mailing (reading.fingerprint says when two are alike, store finds it), or what a
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -242,3 +242,18 @@ class Mailing:
     def rejected(self, now: datetime) -> Rejection | None:
         """The rejection that still stands."""
         return self.rejection if self.rejection is not None and now < self.rejection.until else None
+
+
+class NoSuch(KeyError):
+    """No mailing is called so. The text says it."""
+
+
+def whole_id(prefix: str, found: Collection[str]) -> str:
+    """Of those that begin with ``prefix``, the one that is meant. Raises NoSuch where none does, or several do."""
+    if prefix.strip().upper() in found:
+        return prefix.strip().upper()
+    if not found:
+        raise NoSuch(f"no mailing is called {prefix}")
+    if len(found) > 1:
+        raise NoSuch(f"several mailings begin with {prefix}: {', '.join(list(found)[:5])}")
+    return next(iter(found))

@@ -48,14 +48,17 @@ class Stage:
                     recall_seconds=0, loud=False,
                 ),
                 clock=home.clock,
+                digester=home.in_force.registry.digester,
                 settings=SimpleNamespace(policy=self.folder / "policy.yaml"),
                 new_id=lambda: "X",
             )  # fmt: skip
 
-    def hold(self, *to: str, **more: Any) -> None:
-        """One message from Anna, to the list where nobody else is named."""
+    def hold(self, *to: str, n: int = 0, **more: Any) -> None:
+        """One message from Anna, to the list where nobody else is named; ``n`` numbers it."""
 
         async def work(home: House) -> None:
+            if n:
+                home.ids = iter([f"T{n:015d}"])
             transaction = home.transaction(*(to or (RAMADAN,)), **more)
             self.raw = bytes(transaction.message.raw[:])
             await home.intake()(transaction, Way())
@@ -94,6 +97,8 @@ class Stage:
             async def services(self) -> AsyncIterator[Any]:
                 async with stage.services() as services:
                     yield services
+
+            brakes = services
 
         return CliRunner().invoke(command, args, obj=Here(config=Path("none")))
 

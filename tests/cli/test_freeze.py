@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smtpguard.app.files import read_settings
+from smtpguard.app.start import prepare
 from smtpguard.cli.freeze import command as freeze
 from smtpguard.cli.freeze import thaw
+from smtpguard.cli.held import command as held
 from smtpguard.cli.mailings import command as mailings
+from smtpguard.config.documents import shipped
 from smtpguard.policy.approval import State
 from tests.cli.stage import Stage
 from tests.guard.house import MEMBERS, RAMADAN
@@ -96,3 +107,88 @@ def test_what_there_is_not_is_not_frozen(campaign: Stage, command: tuple[Any, ..
     done = campaign.run(command[0], selector, value, *command[1:])
     assert (done.exit_code, value in done.output) == (2, True)
     assert "Frozen" not in done.output
+
+
+def served(folder: Path) -> Path:
+    """A real installation, as after its first start."""
+    shutil.copytree(shipped(), folder, dirs_exist_ok=True)
+    config = folder / "smtpguard.yaml"
+    asyncio.run(prepare(read_settings(config), by="test", parts=()))
+    return config
+
+
+def test_a_freeze_waits_for_the_store_and_for_nothing_else(tmp_path: Path) -> None:
+    """What takes long to import and is not needed for it is not imported: the policy's rules, mailings, notices, other databases."""
+    config = served(tmp_path / "etc")
+    script = """
+import sys
+from smtpguard.cli import main
+try:
+    main(["-c", sys.argv[1], "freeze", *sys.argv[2:], "--reason", "now"])
+except SystemExit as end:
+    assert end.code == 0, end.code
+print(*sorted(m for m in sys.modules if m.startswith("smtpguard.")))
+"""
+    for words in (("--all",), ("--list", "ramadan-greetings"), ("--sender", "anna@example.com")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(config), *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        loaded = set(done.stdout.split())
+        assert "smtpguard.guard.freezes" in loaded
+        dear = (
+            "policy.parse",
+            "policy.engine",
+            "guard.inforce",
+            "guard.mailings",
+            "guard.notices",
+            "lists.registry",
+            "wire",
+        )
+        assert not [name for name in dear if f"smtpguard.{name}" in loaded]
+
+
+def approved(stage: Stage, n: int) -> None:
+    """So many messages that everybody has agreed to, and that a freeze keeps."""
+    for number in range(n):
+        stage.hold(n=number + 1, Message_ID=f"<{number}@example.com>", body=f"Letter {number}")
+    for row in stage.rows(held, "list", "--state", "waiting"):
+        for who in ("eva@example.com", "dpo@example.com"):
+            stage.run(held, "approve", row["id"], "--as", who, "--people", str(row["reach"]))
+
+
+def test_a_thaw_says_what_goes_out_with_it(stage: Stage) -> None:
+    stage.run(freeze, "--list", "ramadan", "--reason", "x")
+    approved(stage, 2)
+    stage.hold(n=9, body="waits")
+    stage.run(freeze, "--sender", "anna@example.com", "--reason", "y")
+    one = stage.run(thaw, "--sender", "anna@example.com")  # the other freeze keeps them
+    assert "Nothing that is approved goes out with it." in one.stderr
+    assert "Approved, and stopped by other freezes as well: 2." in one.stderr
+    both = stage.run(thaw, "--list", "ramadan")  # nobody to ask: it goes on
+    assert both.exit_code == 0
+    assert "Goes out at once: 2 approved messages for up to 120 people, to ramadan." in both.stderr
+    assert "Wait for a decision, of which a thaw sends nothing: 1." in both.stderr
+    assert "Lifted: the list ramadan" in both.stdout
+
+
+@pytest.mark.parametrize(("answer", "status", "words"), [("n", 130, ()), ("y", 0, ()), ("", 0, ("--yes",))])
+def test_at_a_terminal_a_thaw_asks(tmp_path: Path, answer: str, status: int, words: tuple[str, ...]) -> None:
+    config = served(tmp_path / "etc")
+    line = [sys.executable, "-m", "smtpguard", "-c", str(config)]
+    subprocess.run([*line, "freeze", "--all", "--reason", "now"], check=True, capture_output=True)
+    ours, theirs = pty.openpty()
+    try:
+        command = subprocess.Popen(
+            [*line, "thaw", "--all", *words], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE
+        )
+        os.close(theirs)
+        said = b""
+        while answer and b"Thaw everything?" not in said:
+            said += os.read(ours, 4096)
+        os.write(ours, answer.encode() + b"\n")
+        out = command.communicate(timeout=120)[0]
+        assert command.returncode == status
+        assert (b"Lifted: everything" in out) is (status == 0)
+    finally:
+        os.close(ours)

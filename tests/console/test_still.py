@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.approvals import Seen
 from smtpguard.policy.admission import ITSELF, PUT_BACK, Freeze, Selector, Unavailable
+from smtpguard.policy.approval import Choice
 from smtpguard.policy.people import Role
-from tests.console.holding import ANNA, EVA, OMAR, held, text
+from tests.console.holding import ANNA, DPO, EVA, OMAR, held, text
 from tests.console.stage import Browser, Stage
+from tests.guard.house import RAMADAN
 
 
 async def standing(here: Stage) -> list[tuple[str, str, str]]:
@@ -19,6 +25,12 @@ async def at_still(here: Stage, who: str = EVA, role: Role = Role.APPROVER) -> B
     browser = await here.signed_in(who, role)
     await browser.get("/still")
     return browser
+
+
+async def thaws(who: Browser, freeze_id: str) -> Any:
+    """After a look at what goes out with it."""
+    await who.get(f"/thaw/{freeze_id}")
+    return await who.post(f"/thaw/{freeze_id}", messages=who.hidden("messages"))
 
 
 async def test_the_red_button_is_on_every_page(here: Stage) -> None:
@@ -75,7 +87,7 @@ async def test_freezing_shows_on_every_page_until_it_is_thawed(here: Stage, fiel
     assert "(a wrong link)" in text(await eva.get("/policy"))
     freeze = (await here.home.store.gate()).freezes[0]
     omar = await at_still(here, OMAR)
-    gone = await omar.post(f"/thaw/{freeze.freeze_id}")
+    gone = await thaws(omar, freeze.freeze_id)
     assert "It is lifted. Mail goes on." in text(await omar.get(gone.headers["location"]))
     assert await standing(here) == []
     assert "(a wrong link)" not in text(await eva.get("/held"))
@@ -112,6 +124,59 @@ async def test_what_is_not_said_well_freezes_nothing(here: Stage, fields: dict[s
     assert answer.status_code == 422
     assert said in text(answer)
     assert await standing(here) == []
+
+
+async def test_a_refused_freeze_comes_back_as_it_was_filled_in(here: Stage) -> None:
+    """One wrong letter costs no second filling in, and above all chooses nothing else: with "everything" chosen it would stop all."""
+    eva = await at_still(here)
+    filled = {"selector": "sender", "sender": "anna@@example.com", "reason": "her <account> is taken", "hours": "4"}
+    answer = await eva.post("/freeze", **filled)
+    assert answer.status_code == 422
+    page = answer.text
+    assert re.findall(r'name="selector" value="(\w+)" checked', page) == ["sender"]
+    assert 'name="sender"' in page
+    assert 'value="anna@@example.com"' in page
+    assert 'aria-invalid="true" aria-describedby="f-sender-wrong"' in page
+    assert '<small class="wrong" id="f-sender-wrong">That is no address: anna@@example.com</small>' in page
+    assert 'value="her &lt;account&gt; is taken"' in page
+    assert '<option value="4" selected>' in page
+    assert await standing(here) == []
+    both = await eva.post("/freeze", selector="list", list="", reason=" ", hours="")
+    assert text(both).count("Say what is to stand still.") == 1
+    assert "Say why: everybody who meets the banner reads it." in text(both), "all that is wrong at once"
+    done = await eva.post("/freeze", **(filled | {"sender": "anna@example.com"}))
+    assert 'value="anna@example.com"' not in done.text, "what was taken does not stand there again"
+    assert re.findall(r'name="selector" value="(\w+)" checked', done.text) == ["all"]
+
+
+async def test_a_thaw_shows_what_goes_out_and_asks(here: Stage) -> None:
+    eva = await at_still(here)
+    waits = await held(here, RAMADAN, Subject="SV: waits", Message_ID="<1@example.com>")
+    goes = await held(here, RAMADAN, Subject="SV: goes", Message_ID="<2@example.com>", body="goes")
+    await eva.post("/freeze", selector="list", list="ramadan", reason="a wrong link")
+    freeze = (await here.home.store.gate()).freezes[0]
+    empty = text(await eva.get(f"/thaw/{freeze.freeze_id}"))
+    assert "Nothing that is approved waits for this alone." in empty
+    assert "2 messages that it stops wait for a decision still" in empty
+    seen = Seen.of(goes)
+    for who in (EVA, DPO):
+        await here.home.approvals().vote(goes.hold_id, Choice.APPROVE, approver=who, by="x", seen=seen)
+    late = await eva.post(f"/thaw/{freeze.freeze_id}", messages="0")
+    assert late.status_code == 409
+    assert "More would go out by now than when you looked." in text(late)
+    unseen = await eva.post(f"/thaw/{freeze.freeze_id}")
+    assert unseen.status_code == 422
+    said = text(unseen)
+    assert "1 approved message goes out at once. Together up to 60 people." in said
+    assert "To Ramadan greetings" in said
+    assert "SV: goes" in said
+    assert "SV: waits" not in said
+    assert "1 message that it stops waits for a decision still" in said
+    assert "Thaw, and send 1 message" in said
+    assert len(await standing(here)) == 1, "nothing is thawed by looking"
+    assert (await eva.post(f"/thaw/{freeze.freeze_id}", messages="1")).status_code == 303
+    assert await standing(here) == []
+    assert waits.hold_id != goes.hold_id
 
 
 async def test_who_only_looks_on_or_wrote_something_freezes_nothing(here: Stage) -> None:
@@ -161,13 +226,13 @@ async def test_where_two_are_needed_the_first_asks_and_another_agrees(
     monkeypatch.setattr(here.app.state.desk.freezes, "thaw_two", True)
     assert "Ask for a thaw: everything" in text(await eva.get("/still"))
     for _ in range(2):  # one who asks twice is one person still
-        asked = await eva.post(f"/thaw/{freeze.freeze_id}")
+        asked = await thaws(eva, freeze.freeze_id)
         assert "Somebody else must agree now" in text(await eva.get(asked.headers["location"]))
     assert len(await standing(here)) == 1
     page = text(await omar.get("/still"))
     assert "eva@example.com wants to thaw it" in page
     assert "Thaw: everything" in page
-    await omar.post(f"/thaw/{freeze.freeze_id}")
+    await thaws(omar, freeze.freeze_id)
     assert await standing(here) == []
     kinds = [kind for kind, _ in await here.home.events(freeze.freeze_id)]
     assert kinds == ["freeze", "thaw-asked", "thaw"]
@@ -181,5 +246,5 @@ async def test_a_command_that_fails_is_told_to_whoever_froze_and_thawed_in_their
     assert "har misslyckats: /bin/sh: det slutade med status 7: no <b>right</b> to" in text(frozen)
     assert "<b>right" not in frozen.text
     [standing] = await freezes.standing()
-    thawed = await eva.post(f"/thaw/{standing.freeze_id}", swedish)
+    thawed = await eva.post(f"/thaw/{standing.freeze_id}", swedish, messages="0")
     assert "ett kommando som då skulle köras har misslyckats: /bin/sh: det slutade med status 7" in text(thawed)

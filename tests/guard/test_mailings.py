@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.guard.mailings import NoSuch
 from smtpguard.guard.term import Term
 from smtpguard.lists.shelf import index_path
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.admission import IntentKind, Selector
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.approval import State as Held
-from smtpguard.policy.mailing import Fate
+from smtpguard.policy.mailing import Fate, NoSuch
 from smtpguard.policy.verdict import Deferred
 from smtpguard.policy.verdict import Held as IsHeld
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, UNAPPROVED, Campaign, documents, kinds

@@ -5,7 +5,7 @@ Never here: what a freeze does (guard.freezes), or the banner (base.html).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -15,13 +15,13 @@ from starlette.routing import Route
 from smtpguard.console import sayings
 from smtpguard.console.access import ADMIN, APPROVER, OPERATOR, ROLES, for_roles, person
 from smtpguard.console.desk import Desk
-from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.speech import Speech
 from smtpguard.guard.freezehooks import FAILURES, Hook
 from smtpguard.guard.freezes import AnotherNeeded, Frozen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.admission import Selector
+from smtpguard.policy.admission import Freeze, Selector
 
 _HOURS = ("1", "4", "12", "24")
 
@@ -39,18 +39,20 @@ async def freeze(request: Request) -> Response:
     try:
         selector = Selector(sent.get("selector", ""))
     except ValueError:
-        return await _shown(request, 422, said("Say what is to stand still."))
+        return await _shown(request, 422, wrong={"selector": said("Say what is to stand still.")})
     value = sent.get(selector.value, "").strip()[:500] if selector is not Selector.ALL else ""
-    registry = here.policies.current().registry
+    registry, wrong = here.policies.current().registry, dict[str, str]()
     if selector is Selector.SENDER:
         try:
             value = Address.parse(value).canonical(registry.digester.delimiters)
         except BadAddress:
-            return await _shown(request, 422, said("That is no address: {address}", address=value))
-    if (selector is Selector.LIST and value not in registry.lists) or (selector is not Selector.ALL and not value):
-        return await _shown(request, 422, said("Say what is to stand still."))
+            wrong["sender"] = said("That is no address: {address}", address=value)
+    elif (selector is Selector.LIST and value not in registry.lists) or (selector is not Selector.ALL and not value):
+        wrong[selector.value] = said("Say what is to stand still.")
     if not reason:
-        return await _shown(request, 422, said("Say why: everybody who meets the banner reads it."))
+        wrong["reason"] = said("Say why: everybody who meets the banner reads it.")
+    if wrong:
+        return await _shown(request, 422, wrong=wrong)
     hours = sent.get("hours", "")
     length = timedelta(hours=int(hours)) if hours in _HOURS else None
     try:
@@ -63,8 +65,43 @@ async def freeze(request: Request) -> Response:
 
 
 @for_roles(APPROVER, OPERATOR, ADMIN)
+async def asked(request: Request) -> Response:
+    """What goes out with the thaw, before it is done."""
+    return await _asking(request)
+
+
+async def _asking(request: Request, status: int = 200, problem: str = "") -> Response:
+    here, said = desk(request), speech(request)
+    freeze = await _standing(request)
+    if freeze is None:
+        return await _shown(request, 409, said("That was lifted already."))
+    two = here.freezes.thaw_two
+    return await page(
+        request,
+        "thaw.html",
+        status,
+        freeze=freeze,
+        goes=await here.freezes.released_by([freeze]),
+        only_asks=two and await here.freezes.asked_to_thaw(freeze.freeze_id) in ("", person(request).address),
+        problem=problem,
+    )
+
+
+async def _standing(request: Request) -> Freeze | None:
+    wanted = request.path_params["freeze_id"][:100]
+    return next((f for f in await desk(request).freezes.standing() if f.freeze_id == wanted), None)
+
+
+@for_roles(APPROVER, OPERATOR, ADMIN)
 async def thaw(request: Request) -> Response:
+    """Once somebody has seen what goes out with it; where more would by now, they look again."""
     here, who, said = desk(request), person(request), speech(request)
+    if (freeze := await _standing(request)) is not None:
+        seen = digits(await form(request), "messages")
+        if not seen.isdecimal():
+            return await _asking(request, 422)
+        if (await here.freezes.released_by([freeze])).messages > int(seen):
+            return await _asking(request, 409, said("More would go out by now than when you looked. Look again."))
     try:
         hooks = await here.freezes.thaw(request.path_params["freeze_id"][:100], by=who.address)
     except AnotherNeeded:
@@ -85,7 +122,14 @@ async def thaw(request: Request) -> Response:
     return see_other("/still", done="thawed")
 
 
-async def _shown(request: Request, status: int = 200, problem: str = "", frozen: Frozen | None = None) -> Response:
+async def _shown(
+    request: Request,
+    status: int = 200,
+    problem: str = "",
+    frozen: Frozen | None = None,
+    *,
+    wrong: Mapping[str, str] | None = None,
+) -> Response:
     here, who, said = desk(request), person(request), speech(request)
     lists = here.policies.current().registry.lists
     chosen = request.query_params
@@ -93,7 +137,8 @@ async def _shown(request: Request, status: int = 200, problem: str = "", frozen:
         request,
         "still.html",
         status,
-        problem=problem,
+        problem=problem or (said("Nothing is frozen: see below what is missing.") if wrong else ""),
+        wrong=wrong,
         just=frozen,
         failures=_in_words(frozen.hooks, said) if frozen else [],
         may=bool(who.roles & {APPROVER, OPERATOR, ADMIN}),
@@ -122,5 +167,6 @@ async def _asked_for(here: Desk) -> dict[str, str]:
 ROUTES = [
     Route("/still", still, methods=["GET"]),
     Route("/freeze", freeze, methods=["POST"]),
+    Route("/thaw/{freeze_id}", asked, methods=["GET"]),
     Route("/thaw/{freeze_id}", thaw, methods=["POST"]),
 ]
