@@ -42,13 +42,19 @@ async def vote(request: Request) -> Response:
     if choice is Choice.APPROVE and _words(sent, "lists") != " ".join(hold.lists):  # a copy to another list came since
         return await _not_done(request, 409, said(CHANGED))
     if choice is Choice.REJECT and not comment:
-        return await shown(request, hold, seen, 422, said("Say why it is rejected: its writer reads it."))
+        wrong = {"comment": said("Say why it is rejected: its writer reads it.")}
+        return await shown(
+            request, hold, seen, 422, said("Nothing is decided yet: see below what is missing."), wrong=wrong
+        )
     people = 0
     if choice is Choice.APPROVE and ahead.sends:
         field = "number" if ahead.people >= LARGE else "people"
         typed = confirmed(digits(sent, field), hold.reach, ahead.people)
         if typed is None and ahead.people >= LARGE:
-            return await shown(request, hold, seen, 422, _not_that(said, hold.reach, ahead.people))
+            wrong = {"number": _not_that(said, hold.reach, ahead.people)}
+            return await shown(
+                request, hold, seen, 422, said("Nothing is decided yet: see below what is missing."), wrong=wrong
+            )
         if typed is None:  # more copies came than the button said
             return await _not_done(request, 409, said(CHANGED))
         people = typed
@@ -85,7 +91,7 @@ async def ask(request: Request) -> Response:
     hold, seen = await looked_up(request)
     question = _words(await form(request), "question")
     if not question:
-        return await shown(request, hold, seen, 422, said("Write what you want to know."))
+        return await shown(request, hold, seen, 422, wrong={"question": said("Write what you want to know.")})
 
     async def act() -> None:
         await here.talks.ask(hold.hold_id, question, approver=who.address, by=f"console: {who.address}")

@@ -7,6 +7,7 @@ What is asked may name people, so it comes by POST and stands in no address bar 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
 
 from starlette.datastructures import FormData
@@ -41,14 +42,16 @@ async def report(request: Request) -> Response:
     sent = await form(request)
     asked = {name: _value(sent, name) for name in _FIELDS}
     asked |= {name: "on" for name in ("alone", "names", "proof") if sent.get(name)}
-    try:
-        about = _about(asked, here.clock.now())
-    except ValueError:
-        return await _shown(
-            request, asked, 422, said("That is no time: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
-        )
+    wrong = {
+        name: said("That is no time: write 2026-11-26 09:30, in UTC, or 2h for so long ago.")
+        for name in ("since", "until")
+        if not _is_time(asked[name], here.clock.now())
+    }
+    if wrong:
+        return await _shown(request, asked, 422, wrong=wrong)
+    about = _about(asked, here.clock.now())
     if about == About(whole=about.whole):
-        return await _shown(request, asked, 422, said("Say what it is about."))
+        return await _shown(request, asked, 422, wrong={"id": said("Say what it is about.")})
     try:
         made = await at_the_desk(
             here, about, prove="proof" in asked, names="names" in asked, by=(who.address,), language=said.language
@@ -71,8 +74,14 @@ def _value(sent: FormData, name: str) -> str:
     return value.strip()[:_MOST] if isinstance(value, str) else ""
 
 
+def _is_time(text: str, now: datetime) -> bool:
+    try:
+        return not text or bool(moment(text, now))
+    except ValueError:
+        return False
+
+
 def _about(asked: Asked, now: datetime) -> About:
-    """Raises ValueError for what is no time."""
 
     def some(name: str) -> frozenset[str]:
         return frozenset(asked[name].split()) if name == "id" else frozenset([asked[name]] if asked[name] else [])
@@ -92,7 +101,13 @@ def _about(asked: Asked, now: datetime) -> About:
 
 
 async def _shown(
-    request: Request, asked: Asked, status: int = 200, problem: str = "", made: Told | None = None
+    request: Request,
+    asked: Asked,
+    status: int = 200,
+    problem: str = "",
+    made: Told | None = None,
+    *,
+    wrong: Mapping[str, str] | None = None,
 ) -> Response:
     lists = desk(request).policies.current().registry.lists
     return await page(
@@ -102,7 +117,8 @@ async def _shown(
         asked={name: asked.get(name, "") for name in (*_FIELDS, "alone", "names", "proof")},
         fresh=not asked.keys() - {"id"},
         lists=sorted((info.title or name, name) for name, info in lists.items()),
-        problem=problem,
+        problem=problem or (speech(request)("No report was made: see below what is missing.") if wrong else ""),
+        wrong=wrong,
         made=made,
     )
 

@@ -5,7 +5,7 @@ Never here: deciding on a mailing that waits (message: the hold that it waits as
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -53,7 +53,7 @@ async def act(request: Request) -> Response:
     if move is None:
         raise HTTPException(404)
     if sent.get("move") == "reject" and not comment:
-        return await _shown(request, 422, said("Say why it is rejected: its writer reads it."))
+        return await _shown(request, 422, wrong={"comment": said("Say why it is rejected: its writer reads it.")})
     try:
         await move(found.mailing_id, approver=who.address, by=f"console: {who.address}", comment=comment)
     except Conflict:
@@ -69,7 +69,9 @@ async def act(request: Request) -> Response:
     return see_other(f"/mailings/{found.mailing_id}", done="mailing")
 
 
-async def _shown(request: Request, status: int = 200, problem: str = "") -> Response:
+async def _shown(
+    request: Request, status: int = 200, problem: str = "", *, wrong: Mapping[str, str] | None = None
+) -> Response:
     here, who = desk(request), person(request)
     found = await _found(request)
     in_force = here.policies.current()
@@ -87,6 +89,7 @@ async def _shown(request: Request, status: int = 200, problem: str = "") -> Resp
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
         done=speech(request)(text) if text else "",
         problem=problem,
+        wrong=wrong,
     )
 
 

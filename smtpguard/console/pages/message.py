@@ -106,8 +106,16 @@ async def message(request: Request) -> Response:
     return await shown(request, hold, seen)
 
 
-async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, problem: str = "") -> Response:
-    """The page for those who decide. ``problem``: what kept a decision from being taken."""
+async def shown(
+    request: Request,
+    hold: Hold,
+    seen: Sight,
+    status: int = 200,
+    problem: str = "",
+    *,
+    wrong: Mapping[str, str] | None = None,
+) -> Response:
+    """The page for those who decide. ``problem``: what kept a decision from being taken; ``wrong``: which fields."""
     here, who, said = desk(request), person(request), speech(request)
     in_force, now = here.policies.current(), here.clock.now()
     content = await _content(here, hold, seen, request)
@@ -137,7 +145,7 @@ async def shown(request: Request, hold: Hold, seen: Sight, status: int = 200, pr
         staged=_staged(granting.stages(hold, in_force) if hold.mailing_id else None, said),
         unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),
         large=LARGE,
-        given=given(request),
+        wrong=wrong,
         talk=await talk(here, hold, said),
         asking=request.query_params.get("ask") == "1",
         states=sayings.KEPT_STATES if frozen else sayings.STATES,
@@ -172,12 +180,6 @@ async def own(
         problem=problem,
         wrong=wrong,
     )
-
-
-def given(request: Request) -> dict[str, str]:
-    """What somebody wrote into the page that was not done: it stands there again."""
-    sent = getattr(request.state, "form", None) or {}
-    return {name: str(sent.get(name, ""))[:2000] for name in ("comment", "question", "words")}
 
 
 def base(request: Request, hold: Hold) -> str:

@@ -5,7 +5,7 @@ Trying has no effect on anything: nothing is sent, kept, counted or journalled. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import getaddresses
@@ -90,16 +90,18 @@ async def tried(request: Request) -> Response:
     raw = await upload.read(_MOST_OCTETS + 1) if isinstance(upload, UploadFile) else b""
     raw = raw or str(sent.get("text", "")).encode()
     if not raw.strip():
-        return await _shown(request, sent, 422, said("Paste a message, or choose a file."))
+        return await _shown(request, sent, 422, wrong={"text": said("Paste a message, or choose a file.")})
     if len(raw) > _MOST_OCTETS:
-        return await _shown(request, sent, 422, said("It is larger than 10 MB."))
+        return await _shown(request, sent, 422, wrong={"text": said("It is larger than 10 MB.")})
     message = Message.of(raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
     try:
         path, recipients = _envelope(message, str(sent.get("from", "")), str(sent.get("to", "")))
-    except BadAddress as bad:
-        return await _shown(request, sent, 422, said("That is no address: {address}", address=str(bad)))
+    except _NotOne as bad:
+        return await _shown(
+            request, sent, 422, wrong={bad.field: said("That is no address: {address}", address=bad.text)}
+        )
     if not recipients:
-        return await _shown(request, sent, 422, said("Nobody to send it to: write the recipients."))
+        return await _shown(request, sent, 422, wrong={"to": said("Nobody to send it to: write the recipients.")})
     found = await desk(request).trial.explain(message, path, recipients)
     reach = found.recipients.reach
     avoid = {
@@ -121,30 +123,40 @@ async def tried(request: Request) -> Response:
     )
 
 
-async def _shown(request: Request, sent: FormData, status: int = 200, problem: str = "", **values: object) -> Response:
+async def _shown(
+    request: Request, sent: FormData, status: int = 200, *, wrong: Mapping[str, str] | None = None, **values: object
+) -> Response:
     given = {name: str(sent.get(name, "")) for name in ("from", "to", "text")}
     blank = dict.fromkeys(("verdict", "outcome", "reasons", "found", "reach", "lists", "misses", "recipients"))
-    return await page(request, "try.html", status, given=given, problem=problem, **(blank | values))
+    return await page(request, "try.html", status, given=given, wrong=wrong, **(blank | values))
+
+
+class _NotOne(Exception):
+    """``text`` is no address; ``field``: where it was given, or would have been."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field, self.text = field, text
 
 
 def _envelope(message: Message, sender: str, to: str) -> tuple[Address | None, list[Address]]:
-    """As it was given, else as the header says it. Raises BadAddress with what is no address."""
+    """As it was given, else as the header says it. Raises _NotOne."""
     header = message.header
     path = sender.strip() or next(iter(_mailboxes(f.text for f in header.all("From"))), "")
     people = [word for word in to.replace(",", " ").replace(";", " ").split() if word]
     people = people or _mailboxes(f.text for name in ("To", "Cc") for f in header.all(name))
-    return (_address(path) if path else None), [_address(one) for one in people[:_MOST_RECIPIENTS]]
+    return (_address("from", path) if path else None), [_address("to", one) for one in people[:_MOST_RECIPIENTS]]
 
 
 def _mailboxes(values: Iterable[str]) -> list[str]:
     return [address for _, address in getaddresses(list(values)) if "@" in address]
 
 
-def _address(text: str) -> Address:
+def _address(field: str, text: str) -> Address:
     try:
         return Address.parse(text.strip("<>"))
     except BadAddress:
-        raise BadAddress(text[:100]) from None
+        raise _NotOne(field, text[:100]) from None
 
 
 ROUTES = [

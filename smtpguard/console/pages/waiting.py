@@ -5,7 +5,7 @@ Never here: one message (message), or how the rows are found (store.archive).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -103,7 +103,12 @@ async def decide(request: Request) -> Response:
 
 
 async def _confirming(
-    request: Request, choice: str, holds: Sequence[Hold], policy_sha256: str, status: int = 200, problem: str = ""
+    request: Request,
+    choice: str,
+    holds: Sequence[Hold],
+    policy_sha256: str,
+    status: int = 200,
+    wrong: Mapping[str, str] | None = None,
 ) -> Response:
     aheads = _ahead(request, holds)
     people = sum(_sent(ahead) for _, ahead in aheads)
@@ -120,8 +125,7 @@ async def _confirming(
         people=people,
         large=people >= LARGE,
         policy_sha256=policy_sha256,
-        comment=str((await form(request)).get("comment", ""))[:2000],
-        problem=problem,
+        wrong=wrong,
     )
 
 
@@ -148,15 +152,15 @@ async def decided(request: Request) -> Response:
     aheads = _ahead(request, await _chosen(here, who, list(seen)))
     holds = [hold for hold, _ in aheads]
     people = sum(int(shown) for _, _, shown, _ in seen.values() if shown.isdecimal())
-    problem = ""
+    wrong = dict[str, str]()
     if choice is Choice.REJECT and not comment:
-        problem = said("Say why: the writers read it.")
+        wrong["comment"] = said("Say why: the writers read it.")
     elif choice is Choice.APPROVE and people >= LARGE and digits(sent, "number") != str(people):
-        problem = said("Type how many people they reach together, to be sure.")
+        wrong["number"] = said("Type how many people they reach together, to be sure.")
     elif choice is Choice.APPROVE and people < LARGE and digits(sent, "number") != str(len(holds)):
-        problem = said("Type how many messages it is, to be sure.")
-    if problem or not holds:
-        return await _confirming(request, choice.value, holds, str(sent.get("policy", "")), 422, problem)
+        wrong["number"] = said("Type how many messages it is, to be sure.")
+    if wrong or not holds:
+        return await _confirming(request, choice.value, holds, str(sent.get("policy", "")), 422, wrong)
     done: list[Decided] = []
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:

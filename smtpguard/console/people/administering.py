@@ -6,7 +6,7 @@ Never here: what a change does (accounts), or one's own account (pages).
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from smtpguard.console import sayings
 from smtpguard.console.access import ADMIN, for_roles
 from smtpguard.console.people.accounts import Accounts, NotPossible
-from smtpguard.console.screen import desk, page, see_other
+from smtpguard.console.screen import desk, page, see_other, speech
 from smtpguard.mail.address import BadAddress
 from smtpguard.policy.people import Account, Role, Unseated
 
@@ -66,9 +66,10 @@ class Administering:
                 by=request.state.person.address,
             )  # fmt: skip
         except BadAddress:
-            return await self._shown(request, 400, problem="That is no address.")
+            return await self._shown(request, 400, wrong={"address": speech(request)("That is no address.")})
         except NotPossible as why:
-            return await self._shown(request, 409, problem=why.text, address=why.address)
+            told = speech(request)(why.text, address=why.address)
+            return await self._shown(request, 409, wrong={"address": told})
         return await self._shown(request, made=made, password=password) if password else see_other("/people")
 
     def _changing(self, change: Change) -> Callable[[Request], Awaitable[Response]]:
@@ -113,12 +114,12 @@ class Administering:
 
     async def _shown(
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
-        made: Account | None = None, password: str = "",
+        made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         everybody = await self._accounts.everybody()
         return await page(
             request, "people.html", status, everybody=everybody, roles=list(Role), gaps=_gaps(request, everybody),
-            problem=problem, address=address, made=made, password=password, mine=request.state.person.address,
+            problem=problem, wrong=wrong, address=address, made=made, password=password, mine=request.state.person.address,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -21,7 +22,7 @@ from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
 from smtpguard.console.people.oidc import NotProven, Provider
 from smtpguard.console.people.passwords import BadPassword, Crowded
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
-from smtpguard.console.screen import page, see_other
+from smtpguard.console.screen import page, see_other, speech
 from smtpguard.policy.people import Account
 
 log = logging.getLogger(__name__)
@@ -151,17 +152,17 @@ class Pages:
         return see_other("/me")
 
     async def password(self, request: Request) -> Response:
-        account, new = _account(request), _text(request, "new")
+        account, new, said = _account(request), _text(request, "new"), speech(request)
         if not account.password:
             return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
         if not await self._right(account, _text(request, "current")):
-            return await self._me(request, 403, problem="That is not your password.")
+            return await self._me(request, 403, wrong={"current": said("That is not your password.")})
         if new != _text(request, "again"):
-            return await self._me(request, 400, problem="The two new passwords are not the same.")
+            return await self._me(request, 400, wrong={"again": said("The two new passwords are not the same.")})
         try:
             await self._s.accounts.set_password(account, new, by=account.address)
         except BadPassword as why:
-            return await self._me(request, 400, problem=why.text, n=why.n)
+            return await self._me(request, 400, wrong={"new": said.many(why.n, why.text, why.text)})
         return self._out(request)
 
     async def factor(self, request: Request) -> Response:
@@ -169,20 +170,22 @@ class Pages:
         return await self._factor(request, account, self._s.factors.made())
 
     async def confirm(self, request: Request) -> Response:
-        account, sealed = _account(request), _text(request, "sealed")
+        account, sealed, said = _account(request), _text(request, "sealed"), speech(request)
         if not await self._right(account, _text(request, "password")):
-            return await self._factor(request, account, sealed, 403, problem="That is not your password.")
+            return await self._factor(
+                request, account, sealed, 403, wrong={"password": said("That is not your password.")}
+            )
         try:
             codes = await self._s.accounts.confirm_factor(account, sealed, _text(request, "code"), by=account.address)
         except NotPossible as why:
-            return await self._factor(request, account, sealed, 400, problem=why.text)
+            return await self._factor(request, account, sealed, 400, wrong={"code": said(why.text)})
         self._cookies(request).drop(self._s.place, "smtpguard")
         return await page(request, "recovery-codes.html", codes=codes)
 
     async def factor_off(self, request: Request) -> Response:
-        account = _account(request)
+        account, said = _account(request), speech(request)
         if not await self._right(account, _text(request, "password")):
-            return await self._me(request, 403, problem="That is not your password.")
+            return await self._me(request, 403, wrong={"password": said("That is not your password.")})
         try:
             await self._s.accounts.drop_factor(account, by=account.address)
         except NotPossible as why:
@@ -217,12 +220,15 @@ class Pages:
         self._cookies(request).drop(self._s.place, "smtpguard")
         return see_other("/login", changed="1")
 
-    async def _me(self, request: Request, status: int = 200, *, problem: str = "", n: int = 0) -> Response:
-        return await page(request, "me.html", status, account=_account(request), problem=problem, n=n)
+    async def _me(
+        self, request: Request, status: int = 200, *, problem: str = "", wrong: Mapping[str, str] | None = None
+    ) -> Response:
+        return await page(request, "me.html", status, wrong=wrong, account=_account(request), problem=problem)
 
     async def _factor(
-        self, request: Request, account: Account, sealed: str, status: int = 200, *, problem: str = ""
-    ) -> Response:
+        self, request: Request, account: Account, sealed: str, status: int = 200, *,
+        wrong: Mapping[str, str] | None = None,
+    ) -> Response:  # fmt: skip
         if not account.password:
             return await self._me(request, 400, problem="This account has no password: it comes by single sign-on.")
         try:
@@ -232,7 +238,7 @@ class Pages:
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
         plain = self._s.factors.plain(sealed)
         return await page(
-            request, "second-factor.html", status, qr=qr_svg(uri), sealed=sealed, problem=problem,
+            request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), sealed=sealed,
             secret=" ".join(plain[n : n + 4] for n in range(0, len(plain), 4)),
         )  # fmt: skip
 

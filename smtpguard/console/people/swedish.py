@@ -78,6 +78,7 @@ TEXTS: Mapping[str, str] = {
     "A password has more than a few different characters.": "Ett lösenord har fler än några få olika tecken.",
     "A password is not one's own address.": "Ett lösenord är inte den egna adressen.",
     "That is not the code that it shows now.": "Det är inte koden som visas nu.",
+    "Nothing is changed: see below what is wrong.": "Inget är ändrat: se nedan vad som är fel.",
     "Accounts and the policy do not fit together": "Konton och regler stämmer inte överens",
     "{address} has the approver's role and is in no group of the policy: nothing is shown to them, and they decide on nothing.": "{address} har rollen beslutsfattare men finns inte i någon av reglernas grupper: inget läggs fram och inget kan beslutas.",
     "{address} is asked to decide ({groups}) and has no account.": "{address} ska bestämma ({groups}) men har inget konto.",

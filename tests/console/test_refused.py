@@ -1,0 +1,153 @@
+"""A form that is refused comes back as it was filled in, with what is wrong beside the field: every form of the console."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from smtpguard.console.app import PAGES
+from smtpguard.console.people.administering import Administering
+from smtpguard.console.people.pages import Pages
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, EVA, held, several, text
+from tests.console.stage import Browser, Stage
+from tests.guard.house import RAMADAN
+
+FORMS: list[tuple[str, str, dict[str, Any], str, str]] = [
+    # who, where, what is filled in, the field that is wrong, what is said beside it
+    (EVA, "/freeze", {"selector": "sender", "sender": "nobody", "reason": "my reason"}, "f-sender", "That is no address"),
+    (EVA, "/freeze", {"selector": "all", "reason": " ", "hours": "4"}, "reason", "Say why"),
+    (EVA, "/decided", {"choice": "reject", "comment": " "}, "comment", "Say why"),
+    (EVA, "/decided", {"choice": "approve", "number": "77", "comment": "my note"}, "number", "Type how many messages"),
+    (EVA, "/held/{hold}/vote", {"choice": "reject", "comment": ""}, "comment", "Say why it is rejected"),
+    (EVA, "/held/{hold}/ask", {"question": " "}, "question", "Write what you want to know"),
+    (ANNA, "/held/{mine}/answer", {"words": " "}, "words", "Write what they are to know"),
+    (ANNA, "/held/{mine}/plea", {"words": " "}, "plea", "Write why it should be sent"),
+    (EVA, "/incident", {"subject": "my subject", "since": "last week"}, "i-since", "That is no time"),
+    (EVA, "/incident", {"until": "soon", "alone": "on"}, "i-until", "That is no time"),
+    (EVA, "/incident", {"alone": "on"}, "i-id", "Say what it is about"),
+    (EVA, "/policy/try", {"text": "", "to": "my@example.org"}, "text", "Paste a message"),
+    (EVA, "/policy/try", {"text": "Subject: x\n\nx", "to": "no address", "from": EVA}, "to", "That is no address"),
+    (EVA, "/policy/try", {"text": "Subject: x\n\nx", "to": ANNA, "from": "nobody"}, "from", "That is no address"),
+    (EVA, "/policy/try", {"text": "Subject: x\n\nx"}, "to", "Nobody to send it to"),
+    (EVA, "/me/password", {"current": "my old guess", "new": "long enough 1", "again": "another one"}, "current", "not your password"),
+    (EVA, "/people", {"address": "nobody", "name": "My Name", "roles": ["viewer"], "sso": "yes"}, "address", "no address"),
+    (EVA, "/people", {"address": ANNA, "name": "My Name"}, "address", "has an account already"),
+]  # fmt: skip
+NOTHING_TYPED = {
+    # buttons, and choices of which every one is taken
+    "/decide", "/logout", "/me/language", "/thaw/{freeze_id}", "/login/sso/back", "/held/{hold_id}/withdraw", "/mine/{link}/withdraw",
+    "/people/{account_id}/roles", "/people/{account_id}/disable", "/people/{account_id}/enable", "/people/{account_id}/password",
+    "/people/{account_id}/factor-off",
+    # with tests of their own: a password or a code never comes back
+    "/login", "/me/factor", "/me/factor/off", "/mailings/{mailing_id}", "/mine/{link}/answer", "/mine/{link}/plea",
+}  # fmt: skip
+SECRET = {"current", "new", "again", "password", "code"}
+
+
+async def at(here: Stage, who: str) -> Browser:
+    browser = await here.signed_in(who, *(Role if who == EVA else ()))
+    await browser.get("/me")
+    return browser
+
+
+@pytest.mark.parametrize(("who", "where", "filled", "field", "said"), FORMS)
+async def test_a_refused_form_comes_back(
+    here: Stage, who: str, where: str, filled: dict[str, Any], field: str, said: str
+) -> None:
+    theirs = await held(here, RAMADAN, Subject="SV: theirs")
+    await here.person(ANNA if who == EVA else EVA, Role.VIEWER)
+    browser = await at(here, who)
+    if where == "/decided":
+        shown = await browser.post("/decide", choice=filled["choice"], hold=theirs.hold_id)
+        for name in ("seen", "policy"):
+            filled = filled | {name: html.unescape(re.findall(rf'name="{name}" value="([^"]*)"', shown.text)[0])}
+    path = where.format(hold=theirs.hold_id, mine=theirs.hold_id)
+    answer = await browser.post(path, **filled)
+    assert 400 <= answer.status_code < 500
+    page = answer.text
+    assert re.search(rf'id="{field}-wrong">[^<]*{re.escape(said)}', page), "it is said beside the field"
+    forms = [f for f in re.findall(r"<form.*?</form>", page, re.S) if f'action="{path}"' in f]
+    [form] = [f for f in forms if f'id="{field}-wrong"' in f]
+    fields = _Fields(form)
+    assert fields.attributes[field]["aria-invalid"] == "true"
+    assert (fields.attributes[field]["aria-describedby"] or "").startswith(f"{field}-wrong")
+    for name, value in filled.items():
+        for one in [value] if isinstance(value, str) else value:
+            if name in SECRET:
+                assert one not in page
+            elif one.strip() and name not in ("seen", "policy"):
+                assert (name, one) in fields.sent
+
+
+class _Fields(HTMLParser):
+    """Of a form, what a browser would send: the name and the value of each field; and of every field its attributes."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.sent: list[tuple[str, str]] = []
+        self.attributes: dict[str, dict[str, str | None]] = {}
+        self._area = self._select = ""
+        self.feed(form)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        field = dict(attrs)
+        name = field.get("name") or ""
+        self.attributes[field.get("id") or ""] = field
+        if tag == "select":
+            self._select = name
+        elif tag == "option" and "selected" in field:
+            self.sent.append((self._select, field.get("value") or ""))
+        elif tag == "textarea":
+            self._area = name
+        elif tag == "input" and (field.get("type") not in ("checkbox", "radio") or "checked" in field):
+            self.sent.append((name, field.get("value") or "on"))
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.sent.append((self._area, data))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._area = "" if tag == "textarea" else self._area
+
+
+def test_every_form_is_among_them() -> None:
+    """A new form is put into the table, or has nothing that anybody types."""
+    routes = [*PAGES, *Pages(_NOBODY).routes(), *Administering(_NOBODY).routes()]
+    posts = {route.path for route in routes if "POST" in (getattr(route, "methods", None) or ())}
+    tried = {re.sub(r"\{\w+\}", "{hold_id}", where) for _, where, *_ in FORMS}
+    assert posts == tried | NOTHING_TYPED
+
+
+class _Nothing:
+    provider = True
+
+
+_NOBODY: Any = _Nothing()
+
+
+async def test_a_mailings_reason_is_asked_for_beside_its_field(here: Stage) -> None:
+    holds = await several(here, 1)
+    browser = await at(here, EVA)
+    mailing = holds[0].mailing_id
+    seen = (await browser.get(f"/held/{holds[0].hold_id}")).text
+    hidden = {
+        n: html.unescape(v)
+        for n, v in re.findall(r'name="(content|envelope|policy|lists|people)" value="([^"]*)"', seen)
+    }
+    await browser.post(f"/held/{holds[0].hold_id}/vote", choice="approve", **hidden)
+    refused = await browser.post(f"/mailings/{mailing}", move="reject", comment=" ")
+    if "reject-why" in refused.text:  # something of it is approved
+        assert refused.status_code == 422
+        assert "Say why it is rejected" in text(refused)
+
+
+async def test_what_was_taken_does_not_stand_there_again(here: Stage) -> None:
+    browser = await at(here, EVA)
+    done = await browser.post("/people", address="tove@example.com", name="Tove", roles=["viewer"])
+    assert done.status_code == 200
+    assert 'value="Tove"' not in done.text
