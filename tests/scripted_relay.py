@@ -97,7 +97,7 @@ class ScriptedRelay(Script):
         self.commands: list[bytes] = []
         """Every command line of every session, without CRLF, in the order of arrival."""
         self.sessions = 0
-        self.open = 0
+        self.open = self.most_open = 0
         self.users: list[str] = []
         self.responses: list[bytes] = []
         """What was answered to challenges of AUTH."""
@@ -172,6 +172,7 @@ class ScriptedRelay(Script):
         self._tasks.add(task)
         self.sessions += 1
         self.open += 1
+        self.most_open = max(self.most_open, self.open)
         session = _Session(self.sessions, tls=self.implicit is not None)
         try:
             self._note_certificate(writer)

@@ -22,7 +22,7 @@ from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
-from smtpguard.app.relay import found, relay_pool
+from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
 from smtpguard.app.telling import TellingStore
 from smtpguard.config.problem import Broken
@@ -72,7 +72,7 @@ class Deliverer(Part):
         await self._policies.begin()
         self._watch = GateWatch(self._ledger, clock, moved=self._policies.moved)
         await self._watch.read()
-        self._pool = pool = relay_pool(settings)
+        self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
         desk = _Desk(settings, self._policies)
         try:
@@ -123,7 +123,7 @@ class Deliverer(Part):
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 
     def said(self) -> Said:
-        return Said(found=found(self._pool))
+        return said_of(self._pool)
 
     async def stop(self, grace_seconds: float) -> None:
         self._delivery.stop()

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.line import straight_line, undecided
+from smtpguard.app.turned import Turned
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
@@ -28,6 +29,7 @@ class Milter(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
+        self._turned = Turned()
         self._receptions: list[MilterReception] = []
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -36,7 +38,7 @@ class Milter(Part):
         line = await straight_line(settings, self._undo)
         self._watch, self._intake = line.watch, line.intake
         self._receptions = [
-            MilterReception(house(settings, each, line.hostname), line.intake, new_id=new_id)
+            MilterReception(house(settings, each, line.hostname), line.intake, new_id=new_id, turned_away=self._turned)
             for each in settings.listen.milter
         ]
 
@@ -51,7 +53,7 @@ class Milter(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        return Said(counts=undecided(self._intake))
+        return Said(counts={**undecided(self._intake), **self._turned.counts})
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

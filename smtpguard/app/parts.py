@@ -12,6 +12,7 @@ from smtpguard.app.files import read_settings
 from smtpguard.config.settings import Settings
 from smtpguard.observe import log
 from smtpguard.processes.part import Part
+from smtpguard.processes.places import Allowance
 
 
 def _proxy(settings: Settings) -> Part:
@@ -57,4 +58,6 @@ def part(name: str, config: Path) -> Part:
     """Raises config.problem.Broken."""
     settings = read_settings(config)
     log.configure(settings.logging.format, settings.logging.addresses)
-    return PARTS[name](settings)
+    made = PARTS[name](settings)
+    made.places = Allowance(settings.relay.connections)
+    return made

@@ -11,12 +11,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from smtpguard.app.certificates import server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.line import straight_line, undecided
-from smtpguard.app.relay import found, relay_logins, relay_pool
+from smtpguard.app.relay import relay_logins, relay_pool, said_of
+from smtpguard.app.turned import Turned
 from smtpguard.config.settings import Settings, SmtpListener
 from smtpguard.guard.beforehand import name_at
 from smtpguard.mail.address import Address
@@ -32,6 +34,7 @@ class Proxy(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
+        self._turned = Turned()
         self._receptions: list[Reception] = []
         self._settling: set[asyncio.Task[None]] = set()
 
@@ -39,11 +42,18 @@ class Proxy(Part):
         settings, new_id = self._settings, ids()
         line = await straight_line(settings, self._undo)
         self._watch, self._intake, name = line.watch, line.intake, line.hostname
-        self._pool = pool = relay_pool(settings)
+        self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
-        logins = relay_logins(settings, pool.target)
+        logins = relay_logins(settings, pool)
         self._receptions = [
-            Reception(listener(settings, each, name), pool, self._intake, new_id=new_id, logins=logins)
+            Reception(
+                listener(settings, each, name),
+                pool,
+                self._intake,
+                new_id=new_id,
+                logins=logins,
+                turned_away=self._turned,
+            )
             for each in settings.listen.smtp
         ]
 
@@ -58,7 +68,8 @@ class Proxy(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        return Said(counts=undecided(self._intake), found=found(self._pool))
+        said = said_of(self._pool)
+        return replace(said, counts={**said.counts, **undecided(self._intake), **self._turned.counts})
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

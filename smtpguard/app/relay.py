@@ -14,9 +14,10 @@ from smtpguard.app.clock import host_name
 from smtpguard.app.files import CannotStart
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
+from smtpguard.processes.numbers import Said
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.login import Logins
-from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.pool import Allowance, RelayPool
 from smtpguard.wire.reachability import Reachability
 from smtpguard.wire.target import RelayTarget, Tls
 
@@ -27,20 +28,21 @@ def try_relay(settings: Settings, parts: Iterable[str]) -> None:
         relay_pool(settings)
 
 
-def relay_pool(settings: Settings) -> RelayPool:
-    """To be used in one event loop. Raises CannotStart where a file of its TLS cannot be read, and Broken for its password's."""
+def relay_pool(settings: Settings, allowance: Allowance | None = None) -> RelayPool:
+    """To be used in one event loop. ``allowance``: of the limit that the process tree shares; None: it is this process's own.
+    Raises CannotStart where a file of its TLS cannot be read, and Broken for its password's."""
     try:
-        return RelayPool(_with_files(relay_target(settings)))
+        return RelayPool(_with_files(relay_target(settings)), allowance)
     except (OSError, ssl.SSLError) as e:
         raise _unreadable(e) from None
 
 
-def relay_logins(settings: Settings, target: RelayTarget) -> Logins | None:
+def relay_logins(settings: Settings, pool: RelayPool) -> Logins | None:
     """Where mail clients log in, if any listener lets them: at the relay that the pool has. Raises CannotStart."""
     if not any(each.auth for each in settings.listen.smtp):
         return None
     try:
-        return Logins(target, Guesses(time.monotonic))
+        return Logins(pool, Guesses(time.monotonic))
     except (OSError, ssl.SSLError) as e:
         raise _unreadable(e) from None
 
@@ -49,6 +51,16 @@ def found(pool: RelayPool) -> Mapping[str, tuple[float, int]]:
     """What this process says of the relay along with its beats (processes.numbers): whether it answered last, and when."""
     heard = pool.target.reachability
     return {"relay": (heard.found[0], int(heard.found[1]))} if heard is not None and heard.found is not None else {}
+
+
+def said_of(pool: RelayPool) -> Said:
+    """The same, with its connections and who waits for one."""
+    idle, waits = pool.idle, pool.waits
+    return Said(
+        counts={"relay waits": waits.times, "relay wait ms": int(waits.seconds * 1000)},
+        levels={"relay idle": idle, "relay in use": pool.size - idle, "relay waiting": pool.waiting},
+        found=found(pool),
+    )
 
 
 def _with_files(target: RelayTarget) -> RelayTarget:
@@ -78,6 +90,7 @@ def relay_target(settings: Settings) -> RelayTarget:
         messages_per_connection=relay.messages_per_connection,
         idle_seconds=relay.idle_seconds,
         wait_seconds=relay.wait_seconds,
+        client_share=relay.client_share,
         helo=settings.hostname or host_name(),
-        reachability=Reachability(f"{relay.host} port {relay.port}"),
+        reachability=Reachability(f"{relay.host} port {relay.port}", kept=settings.state / "relay.json"),
     )

@@ -32,6 +32,7 @@ from smtpguard.policy.parse import Policy
 from smtpguard.store import watching as store_watching
 from smtpguard.store.store import Store
 from smtpguard.store.watching import Waiting
+from smtpguard.wire.turned import Why
 
 LOOK_SECONDS = 5.0
 OLD_SECONDS = 3 * LOOK_SECONDS
@@ -40,6 +41,7 @@ NEAR = timedelta(hours=2)
 PAGE = 1000
 PAGES = 100  # of the journal in one look; the rest is read at the next
 _WIRES = frozenset({"proxy", "milter"})
+_RELAYS = frozenset({"proxy", "delivery"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +221,7 @@ class Watching:
         def by(key: str) -> dict[tuple[str, ...], float]:
             return {(name,): number for name, number in tree[key].items()}
 
-        numbers: dict[str, Mapping[tuple[str, ...], float]] = {
+        numbers: dict[str, dict[tuple[str, ...], float]] = {
             "smtpguard_connections": by("connections"),
             "smtpguard_connections_accepted_total": by("accepted"),
             "smtpguard_connections_refused_total": {
@@ -235,6 +237,18 @@ class Watching:
         if not _WIRES.isdisjoint(tree["ready"]):
             counts = tree["counts"]
             numbers["smtpguard_undecided_total"] = {(why,): counts.get(f"undecided {why}", 0) for why in UNDECIDED}
+            numbers["smtpguard_turned_away_total"] = {(why.value,): counts.get(f"turned-away {why}", 0) for why in Why}
+            numbers["smtpguard_turned_away_total"][Why.CONNECTIONS.value,] += sum(tree["refused"].values())
+        if not _RELAYS.isdisjoint(tree["ready"]):
+            counts, levels = tree["counts"], tree["levels"]
+            numbers["smtpguard_relay_connections"] = {
+                ("in-use",): levels.get("relay in use", 0),
+                ("idle",): levels.get("relay idle", 0),
+            }
+            numbers["smtpguard_relay_connections_limit"] = {(): self._settings.relay.connections}
+            numbers["smtpguard_relay_waiting"] = {(): levels.get("relay waiting", 0)}
+            numbers["smtpguard_relay_waits_total"] = {(): counts.get("relay waits", 0)}
+            numbers["smtpguard_relay_wait_seconds_total"] = {(): counts.get("relay wait ms", 0) / 1000}
         if "relay" in tree["found"]:
             at, answered = tree["found"]["relay"]
             numbers["smtpguard_relay_up"] = {(): answered}

@@ -214,4 +214,6 @@ def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listener
         notifier=Notifier(),
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows="metrics",
+        places=settings.relay.connections,
+        caps={"delivery": max(1, settings.relay.connections // 4)},
     )

@@ -35,7 +35,8 @@ class RelayAuth(Section):
 
 class Relay(Section):
     """``ca_file``: who may sign the relay's certificate; the system's authorities where it is not given.
-    ``clients_without_tls``: what mail clients log in with may go to the relay in clear."""
+    ``clients_without_tls``: what mail clients log in with may go to the relay in clear. ``wait_seconds``: for a connection,
+    until the relay has greeted. ``client_share``: of the connections, how much one client that is not in trust may have."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 10026
@@ -49,7 +50,8 @@ class Relay(Section):
     connections: int = Field(default=20, ge=1, le=10_000)
     messages_per_connection: int = Field(default=100, ge=1)
     idle_seconds: float = Field(default=30, gt=0)
-    wait_seconds: float = Field(default=5, gt=0, le=300)
+    wait_seconds: float = Field(default=120, gt=0, le=300)
+    client_share: float = Field(default=0.5, gt=0, le=1)
 
     @model_validator(mode="after")
     def _whole(self) -> Relay:

@@ -142,7 +142,7 @@ class Intake:
             why, answer = "failed", reply.INTERNAL_ERROR
         self.undecided[why] += 1
         await way.abandon()
-        return Deferred(reply=answer)
+        return Deferred(reply=answer, undecided=True)
 
     async def _straight(self, transaction: Transaction, onward: _Once) -> Disposition:
         if self._beforehand is not None and self._beforehand.asked(transaction):
@@ -178,7 +178,7 @@ class Intake:
             recalled, began = True, self._clock.monotonic()
         self.undecided["rounds"] += 1
         await onward.abandon()
-        return Deferred(reply=reply.NOT_RECORDED)
+        return Deferred(reply=reply.NOT_RECORDED, undecided=True)
 
     async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathering, Plan]:
         """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people

@@ -131,10 +131,12 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """``drop``: the connection is closed after the reply."""
+    """``drop``: the connection is closed after the reply. ``undecided``: there is no verdict behind it, and so no entry of the
+    journal."""
 
     reply: Reply
     drop: bool = field(default=False)
+    undecided: bool = field(default=False)
 
 
 Disposition = Relayed | Held | Rejected | Deferred

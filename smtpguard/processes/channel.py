@@ -4,8 +4,9 @@ SOCK_SEQPACKET keeps the bounds of messages; SCM_RIGHTS (unix(7)) carries a conn
 Messages are small JSON objects with one key that says what they are:
 
     supervisor to part    {"take": id, "listener": index} with the socket, and with "client" where a proxy has said whose
-                          it is; {"stop": grace seconds}; {"numbers": the tree's}
-    part to supervisor    {"ready": true}; {"beat": its own numbers}; {"took": [ids]}; {"closed": [ids]}; {"leaving": true}
+                          it is; {"stop": grace seconds}; {"numbers": the tree's}; {"places": as in places}
+    part to supervisor    {"ready": true}; {"beat": its own numbers}; {"took": [ids]}; {"closed": [ids]}; {"leaving": true};
+                          {"places": as in places}
 
 A connection belongs to the supervisor until the part has said "took". Never here: what follows from a message.
 """

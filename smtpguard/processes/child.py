@@ -55,6 +55,8 @@ class Watcher(Protocol):
 
     def said(self, child: Child, said: Said) -> None: ...
 
+    def asks(self, child: Child, places: Mapping[str, int]) -> None: ...
+
     def exited(self, child: Child, status: int) -> None: ...
 
 
@@ -118,6 +120,11 @@ class Child:
         if self._channel is not None and self.ready and not self._channel.waiting:
             self._channel.send({"numbers": numbers})
 
+    def grant(self, places: Mapping[str, Any]) -> None:
+        """What it is to be told of the places that it asked for (places.Places)."""
+        if self._channel is not None:
+            self._channel.send({"places": places})
+
     def stop(self, grace_seconds: float) -> None:
         self._leaving = True
         if not self.ready:  # it has nothing in hand, and is too busy with its own beginning to listen
@@ -170,6 +177,8 @@ class Child:
                 self._watcher.took(self)
             case "closed":
                 self._watcher.closed(self, value)
+            case "places":
+                self._watcher.asks(self, value)
             case "beat":
                 self._watcher.said(self, Said.of(value))
 

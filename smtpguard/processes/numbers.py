@@ -14,17 +14,18 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What a process says of itself. ``counts``: since it began. ``found``: what it has found out last about something that
+    """What a process says of itself. ``counts``: since it began; ``levels``: as it is now. ``found``: what it has found out last about something that
     others ask about too, and when, by the machine's monotonic clock."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
+    levels: Mapping[str, int] = field(default_factory=dict)
     found: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, beat: Mapping[str, Any]) -> Said:
         """As it comes from the channel; empty until the part is ready."""
         found = {what: (float(at), int(value)) for what, (at, value) in beat.get("found", {}).items()}
-        return cls(counts=beat.get("counts", {}), found=found)
+        return cls(counts=beat.get("counts", {}), levels=beat.get("levels", {}), found=found)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,15 +38,17 @@ class Numbers:
     deaths: Counter[str] = field(default_factory=Counter)
     _ended: Counter[str] = field(default_factory=Counter)  # counts of processes that are no more
     _living: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    _levels: dict[str, Mapping[str, int]] = field(default_factory=dict)
     _found: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def heard(self, process: str, said: Said) -> None:
-        self._living[process] = said.counts
+        self._living[process], self._levels[process] = said.counts, said.levels
         for what, found in said.found.items():
             self._found[what] = max(found, self._found.get(what, found))
 
     def ended(self, process: str, part: str, *, died: bool) -> None:
-        """Its counts stay; what it counted after its last beat is lost with it."""
+        """Its counts stay; what it counted after its last beat is lost with it, and so are its levels."""
+        self._levels.pop(process, None)
         self._ended.update(self._living.pop(process, {}))
         self.deaths[part] += died
 
@@ -56,6 +59,9 @@ class Numbers:
         counts = Counter(self._ended)
         for living in self._living.values():
             counts.update(living)
+        levels: Counter[str] = Counter()
+        for each in self._levels.values():
+            levels.update(each)
         names = list(listeners)
         return {
             "connections": {name: connections.get(name, 0) for name in names},
@@ -65,5 +71,6 @@ class Numbers:
             "ready": dict(ready),
             "deaths": {part: self.deaths[part] for part in ready},
             "counts": dict(counts),
+            "levels": dict(levels),
             "found": dict(self._found),
         }

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message
 from smtpguard.processes.numbers import Said
+from smtpguard.processes.places import Allowance
 
 BEAT_SECONDS = 1.0
 GRACE_SECONDS = 30.0
@@ -29,6 +30,9 @@ LAST_SECONDS = 8.0
 class Part(Protocol):
     """What app builds for each kind of part. One that is given no connections, says nothing of itself or is told nothing of the
     tree leaves that as it is here."""
+
+    places: Allowance | None = None
+    """Its side of the limit on connections to the relay that all processes share; None: nobody shares it."""
 
     async def start(self) -> None:
         """Ready for work when it returns."""
@@ -73,6 +77,8 @@ class _Life:
         self._over: list[int] = []
         self._ready = False
         self._channel = Channel(sock, self._received, self._orphaned)
+        if part.places is not None:
+            part.places.send = self._channel.send
 
     async def run(self) -> None:
         for number in (signal.SIGINT, signal.SIGHUP):  # for the supervisor, though a terminal sends them to everybody
@@ -120,6 +126,9 @@ class _Life:
             self._say(self._took, "took", number)  # said before the first word to the client
             over = partial(self._say, self._over, "closed", number)
             self._part.take(connection, int(message["listener"]), over, message.get("client"))
+        elif "places" in message:
+            if self._part.places is not None:
+                self._part.places.heard(message["places"])
         elif "numbers" in message:
             self._part.told(message["numbers"])
 

@@ -15,7 +15,8 @@ import resource
 import signal
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -27,11 +28,13 @@ from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Numbers, Said
+from smtpguard.processes.places import Places
 from smtpguard.processes.refusal import Strangers, refuse, refuse_backlog
 from smtpguard.processes.reloads import Reloads
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
+_MOST_LINES = 20  # in one look
 _FULL_PAUSE_SECONDS = 0.1  # when the process is out of descriptors
 CANNOT_RUN = 2
 """A part's exit status for what starting it again would not mend."""
@@ -51,12 +54,17 @@ class Supervisor:
         reload: Sequence[str] = (),
         timing: Timing | None = None,
         shows: str = "",
+        places: int = 0,
+        caps: Mapping[str, int] | None = None,
     ) -> None:
-        """``shows``: the kind of part that is told the tree's numbers. Nothing else hangs on it: nobody waits until it is ready,
+        """``places``: connections to the relay that all parts together may have, and ``caps``: the most of one part, by its kind.
+        ``shows``: the kind of part that is told the tree's numbers. Nothing else hangs on it: nobody waits until it is ready,
         and however often it dies, mail goes on."""
         self._timing = timing or Timing()
         self._shows = shows
         self._numbers = Numbers()
+        self._caps = caps or {}
+        self._places = Places(places, max(1, list(parts).count("proxy")), self._grant)
         self._listeners = listeners
         self._connections = Connections(limits)
         self._introductions = Introductions(self._introduced)
@@ -77,7 +85,9 @@ class Supervisor:
         self._announced = False
         self._stopping = False
         self._status = 0
-        self._refused = 0
+        self._refused: Counter[tuple[str, str]] = (
+            Counter()
+        )  # at the limits, since the last look: by client and listener
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
@@ -130,7 +140,7 @@ class Supervisor:
             elif self._connections.admits(client, len(self._introductions)):
                 self._introductions.begin(Arrival(connection=connection, listener=listener, peer=client))
             else:
-                self._turn_away(connection, listener)
+                self._turn_away(connection, listener, client)
 
     def _introduced(self, arrival: Arrival, client: str) -> None:
         """A proxy has said whose connection it is: that client is counted, and the proxy itself only where it names nobody."""
@@ -152,7 +162,7 @@ class Supervisor:
 
     def _admit(self, offered: Offered) -> None:
         if not self._connections.admits(offered.client, len(self._introductions)):
-            self._turn_away(offered.connection, offered.listener)
+            self._turn_away(offered.connection, offered.listener, offered.client)
         elif self._taken(offered.listener.part):
             self._hand_over(None, offered)
         else:
@@ -163,8 +173,8 @@ class Supervisor:
         address = client_address(client)
         self._strangers.turn_away(connection, listener, str(address) if address is not None else "")
 
-    def _turn_away(self, connection: socket.socket, listener: Listener) -> None:
-        self._refused += 1
+    def _turn_away(self, connection: socket.socket, listener: Listener, client: str) -> None:
+        self._refused[client or "unknown", listener.name] += 1
         self._numbers.refused[listener.name] += 1
         refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
 
@@ -233,7 +243,14 @@ class Supervisor:
     def said(self, child: Child, said: Said) -> None:
         self._numbers.heard(child.name, said)
 
+    def asks(self, child: Child, places: Mapping[str, int]) -> None:
+        self._places.said(child.name, places, cap=self._caps.get(child.part, self._places.limit))
+
+    def _grant(self, name: str, places: Mapping[str, Any]) -> None:
+        next(child for child in self._children if child.name == name).grant(places)
+
     def exited(self, child: Child, status: int) -> None:
+        self._places.ended(child.name)
         offered, child.offered = child.offered, {}
         for number in self._connections.of(child):
             if number not in offered:
@@ -288,9 +305,18 @@ class Supervisor:
                 self._notifier.watchdog()
             self._tell_numbers()
             self._strangers.look(now)
-            if self._refused:
-                _log.warning("too many connections", refused=self._refused, connections=len(self._connections))
-                self._refused = 0
+            self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        """A line for each client and listener; of a flood from many addresses one for the rest."""
+        refused, self._refused = self._refused.most_common(), Counter()
+        for (client, listener), times in refused[:_MOST_LINES]:
+            _log.warning("turned-away", why="connections", client=client, listener=listener, times=times)
+        if rest := refused[_MOST_LINES:]:
+            times = sum(times for _, times in rest)
+            _log.warning(
+                "turned-away", why="connections", clients=len({client for (client, _), _ in rest}), times=times
+            )
 
     def _tell_numbers(self) -> None:
         if not self._shows:

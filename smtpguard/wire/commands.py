@@ -21,6 +21,7 @@ from smtpguard.wire.identity import Identity
 from smtpguard.wire.pipeline import Pipeline
 from smtpguard.wire.proxy import Passage
 from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.turned import TurnedAway, Why
 
 
 class Commands:
@@ -100,11 +101,12 @@ class Commands:
         helo = grammar.parse_helo(argument)
         try:
             offered = await self._desk.pool.extensions()
-        except RelayUnavailable:
-            # No session with the relay in this process yet, so nobody knows what it offers. To offer less would make
+        except RelayUnavailable as unavailable:
+            # No session with the relay was ever kept, so nobody knows what it offers. To offer less would make
             # clients bounce what needs more, and after a 451 they go on with HELO, which comes to the same. Once it was
-            # known it goes on being offered while the relay is down: then MAIL is answered 451.
+            # known it goes on being offered while the relay is down: then RCPT is answered 451.
             self.pipeline.say(reply.NO_RELAY_YET)
+            self._desk.turned_away(self._not_served(unavailable.word, reply.NO_RELAY_YET))
             raise Over from None
         self._greeted(helo, offered, extended=True)
         starttls = self._listener.tls is not None and not self._client.tls
@@ -199,6 +201,9 @@ class Commands:
         self._check_offered("DSN", mail.ret or mail.envid)
         if mail.size_bytes is not None and mail.size_bytes > self._largest:
             pipeline.say(reply.TOO_BIG)
+            pipeline.mail = mail
+            pipeline.turn_away(Why.TOO_LARGE, reply.TOO_BIG)
+            pipeline.reset()
             return
         if mail.auth is not None and not self._client.trusted:
             mail = replace(mail, auth="<>")  # RFC 4954 section 5
@@ -208,6 +213,7 @@ class Commands:
             who.session,
             mail,
             ident=who.ident,
+            client="" if self._client.trusted else self._client.client_ip,
             gone=self._client.gone,
             here=self._listener.here,
         )
@@ -237,7 +243,7 @@ class Commands:
         if pipeline.mail is None:
             raise grammar.Refused(reply.BAD_SEQUENCE)
         if len(pipeline.recipients) >= self._limits.recipients:
-            pipeline.say(reply.TOO_MANY_RECIPIENTS)
+            pipeline.refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS)
         else:
             pipeline.ask((recipient, path))
 
@@ -249,6 +255,7 @@ class Commands:
             raise grammar.Refused(reply.BAD_PARAMETER)
         if pipeline.passage.broken is not None:
             pipeline.say(pipeline.passage.broken)
+            pipeline.turn_away(pipeline.passage.why, pipeline.passage.broken)
             return pipeline.reset()
         if not pipeline.recipients:
             raise grammar.Refused(reply.NO_RECIPIENTS)
@@ -260,6 +267,7 @@ class Commands:
         self._client.in_data = True
         arrived = await self._content()
         if isinstance(arrived, Reply):
+            pipeline.turn_away(Why.TOO_LARGE if arrived is reply.TOO_BIG else Why.BAD_CONTENT, arrived)
             self.wrong(arrived)
         else:
             await self._carry(arrived)
@@ -301,12 +309,18 @@ class Commands:
             gone=self._client.gone,
         )
         self._client.deciding = True
-        answer, drop = await self._desk.carry(transaction, passage)
+        carried = await self._desk.carry(transaction, passage)
         self._client.deciding = False
-        pipeline.say(answer)
+        pipeline.say(carried.reply)
         self._errors = 0
-        if drop:
+        if carried.why is not None:
+            pipeline.turn_away(carried.why, carried.reply, message=arrived.message)
+        if carried.drop:
             raise Over
+
+    def _not_served(self, why: Why, answer: Reply) -> TurnedAway:
+        session = self._identity.session
+        return TurnedAway(why=why, reply=answer, client=session.client_ip, listener=session.listener)
 
     def _check_offered(self, keyword: str, used: object) -> None:
         if used and keyword not in self._offered:

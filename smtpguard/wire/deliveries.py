@@ -17,6 +17,8 @@ from smtpguard.mail.transaction import Answers, Lost
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import BLOCK_OCTETS, RelayConnection
 
+WAIT_SECONDS = 60.0
+"""For a connection. What is not sent now is tried again soon."""
 NEEDS_8BITMIME = Unsendable.of(554, "5.6.3", "The message is 8-bit and the relay does not offer 8BITMIME")
 NEEDS_SMTPUTF8 = Unsendable.of(553, "5.6.7", "The address needs SMTPUTF8, which the relay does not offer")
 UTF8_HEADER = Unsendable.of(554, "5.6.9", "The header needs SMTPUTF8, which the relay does not offer")
@@ -41,7 +43,7 @@ class Deliveries:
         if content.raw.find(b"\0") >= 0:
             return _all(envelope, NUL_IN_MESSAGE)  # and so would one that leaves out NUL, as some do
         for fresh in (False, True):
-            connection = await self._pool.acquire(fresh=fresh)
+            connection = await self._pool.acquire(fresh=fresh, wait_seconds=WAIT_SECONDS)
             try:
                 try:
                     answers = await _open_transaction(connection, envelope, content, len(prepend))

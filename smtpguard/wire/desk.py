@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from smtpguard.mail.reply import Reply
@@ -17,6 +18,7 @@ from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
+from smtpguard.wire.turned import TurnedAway, Why
 
 
 class Client(Protocol):
@@ -48,7 +50,18 @@ class Desk(Protocol):
     new_id: Callable[[], str]
     monotonic: Callable[[], float]
 
-    async def carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]: ...
+    async def carry(self, transaction: Transaction, passage: Passage) -> Carried: ...
+    def turned_away(self, mail: TurnedAway) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What the client is told of its message. ``drop``: the connection is closed after that; ``why``: it was turned away without a
+    verdict."""
+
+    reply: Reply
+    drop: bool = False
+    why: Why | None = None
 
 
 class Over(Exception):

@@ -37,14 +37,17 @@ def tls_context(target: RelayTarget) -> ssl.SSLContext | None:
 
 async def open_connection(target: RelayTarget, context: ssl.SSLContext | None) -> RelayConnection:
     """A session ready for MAIL. Raises RelayUnavailable."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     try:
         connection = await _tried(target, context)
     except RelayUnavailable as error:
+        error.took_seconds = loop.time() - began
         if target.reachability is not None:
             target.reachability.lost(error.why)
         raise
     if target.reachability is not None:
-        target.reachability.reached()
+        target.reachability.reached(connection.extensions)
     return connection
 
 

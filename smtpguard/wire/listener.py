@@ -31,6 +31,8 @@ class Limits:
     idle_seconds: float = 300  # RFC 5321 section 4.5.3.2.7: for a command, and for each piece of content
     transaction_seconds: float = 1200  # from MAIL to the final dot
     dawdle_seconds: float = 3  # how long a client that we wait for may keep a relay connection to itself
+    pressed_seconds: float = 1  # the same while others wait for one
+    quiet_login_seconds: float = 20  # how long a client that has logged in may be quiet while others wait for one
     closing_seconds: float = 10  # how long a last reply may take to be read
 
 

@@ -26,8 +26,9 @@ from smtpguard.wire.grammar import Refused
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.handshake import open_connection, tls_context
 from smtpguard.wire.incoming import Incoming, Overlong
+from smtpguard.wire.pool import Place, RelayPool
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
-from smtpguard.wire.target import RelayTarget
+from smtpguard.wire.turned import Why
 
 log = logging.getLogger("smtpguard.wire")
 
@@ -45,26 +46,44 @@ class Caller(Protocol):
 
 
 class Logins:
-    """What the logins of one process share. Reads the TLS files when made."""
+    """What the logins of one process share. Reads the TLS files when made.
+
+    Their connections are among those of the pool's limit; each is its client's until that parts, or is parted from.
+    """
 
     def __init__(
         self,
-        target: RelayTarget,
+        pool: RelayPool,
         guesses: Guesses,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.guesses, self.sleep = guesses, sleep
-        self._target = target.for_clients()
+        self._pool = pool
+        self._target = pool.target.for_clients()
         self._context = tls_context(self._target)
 
-    async def connect(self) -> RelayConnection:
-        """A connection for one client, over which its credentials may go. Raises Lost."""
+    async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
+        """A connection for one client, over which its credentials may go, and the place that it takes, to be freed when it is
+        closed. ``client``: who it is counted for, "" for nobody. Raises Lost."""
+        place = await self._pool.place(client)
         try:
-            async with asyncio.timeout(self._target.wait_seconds):
+            connection = await self._opened()
+        except BaseException:
+            place.free()
+            raise
+        connection.on_lost = lambda _: place.free()
+        if not connection.usable:
+            place.free()
+        return connection, place
+
+    async def _opened(self) -> RelayConnection:
+        seconds = self._target.wait_seconds
+        try:
+            async with asyncio.timeout(seconds):
                 connection = await open_connection(self._target, self._context)
         except TimeoutError:
-            raise RelayUnavailable(f"no connection within {self._target.wait_seconds:g} s") from None
+            raise RelayUnavailable(f"no connection within {seconds:g} s", word=Why.RELAY_SLOW) from None
         if connection.tls or self._target.takes_clients_in_clear:
             return connection
         connection.abort("not for credentials")
@@ -78,12 +97,14 @@ class OwnLine:
         self._connection = connection
         self._reset: asyncio.Future[Reply | None] | None = None
 
-    async def acquire(self, *, fresh: bool = False) -> RelayConnection:
+    async def acquire(
+        self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
+    ) -> RelayConnection:
         """Raises RelayUnavailable once it is lost."""
         if self._reset is not None and not self._reset.done():
             await asyncio.wait((self._reset,))
         if fresh or not self._connection.usable:
-            raise RelayUnavailable("the client's own connection was lost", reply.RELAY_LOST)
+            raise RelayUnavailable("the client's own connection was lost", reply.RELAY_LOST, word=Why.RELAY_LOST)
         return self._connection
 
     def release(self, connection: RelayConnection) -> None:
@@ -134,6 +155,7 @@ class Login:
         self.line: OwnLine | None = None
         self._client, self._logins, self._ask, self._lost = client, logins, ask, lost
         self._connection: RelayConnection | None = None
+        self._place: Place | None = None
 
     async def attempt(self, argument: bytes, offered: tuple[str, ...]) -> Reply:
         """The relay's answer to what follows AUTH; 421 where it parts from this client. Raises Refused."""
@@ -152,9 +174,9 @@ class Login:
         self._part()
 
     def _part(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.on_lost = None
+        connection, place, self._connection = self._connection, self._place, None
+        if connection is not None and place is not None:
+            connection.on_lost = lambda _: place.free()
             connection.quit()
 
     # the client's side
@@ -207,24 +229,32 @@ class Login:
         if seconds:
             await self._logins.sleep(seconds)
         try:
-            answer = await self._passed_on(credentials)
+            answer = await self._passed_on(credentials, address)
         except Lost as lost:
             log.warning("a login could not be passed on: %s", lost.why if isinstance(lost, RelayUnavailable) else lost)
             self._drop("lost in a login")
             return reply.AUTH_UNAVAILABLE
         if answer.code == 235:
             guesses.right(address, credentials.user)
-            self._accepted(credentials.user)
-            return answer
+            assert self._place is not None
+            if self._place.belongs_to(f"login {credentials.user}"):
+                self._accepted(credentials.user)
+                return answer
+            log.warning(
+                "one login has its share of the relay's connections: one from %s is refused", self._client.client_ip
+            )
+            self._part()
+            return reply.AUTH_UNAVAILABLE
         self._part()  # a relay allows us so many connections: strangers are not to sit on them
         if answer.permanent:
             guesses.wrong(address, credentials.user, credentials.secret)
             log.info("the relay refuses a login from %s: %d", self._client.client_ip, answer.code)
         return answer
 
-    async def _passed_on(self, credentials: _Credentials) -> Reply:
+    async def _passed_on(self, credentials: _Credentials, address: str) -> Reply:
         """The relay's word. Raises Lost."""
-        connection = self._connection = await self._logins.connect()
+        connection, self._place = await self._logins.connect(address)
+        self._connection = connection
         if credentials.mechanism not in sasl.mechanisms(connection.extensions.get("AUTH", "")):
             raise RelayUnavailable(f"the relay does not offer AUTH {credentials.mechanism} now")
         said = await self._exchange(connection, credentials)
@@ -268,6 +298,8 @@ class Login:
 
     def _was_lost(self, _: RelayConnection) -> None:
         self._connection = None
+        if self._place is not None:
+            self._place.free()
         self._lost()
 
     def _drop(self, why: str) -> None:

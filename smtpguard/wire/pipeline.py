@@ -11,10 +11,12 @@ import math
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
 from smtpguard.wire.desk import Desk
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.proxy import Ask, Passage
+from smtpguard.wire.turned import TurnedAway, Why, message_id_of
 
 
 class Pipeline:
@@ -33,6 +35,9 @@ class Pipeline:
         self.deadline = math.inf
         self._identity, self._desk = identity, desk
         self._asked_at = math.inf
+        self._named = self._refused = 0  # recipients
+        self._turned: tuple[Why, Reply] | None = None
+        self._message_id = ""
 
     def say(self, answer: Reply) -> None:
         self.out.append(answer)
@@ -63,6 +68,7 @@ class Pipeline:
 
     def fail(self, *, in_command: bool) -> None:
         """An error of ours: a 451 for all it struck, and no word of it. ``in_command``: for the one that is being done, too."""
+        self.turn_away(Why.FAILED, reply.INTERNAL_ERROR)
         self.out = [said or reply.INTERNAL_ERROR for said in self.out]
         if in_command:
             self.say(reply.INTERNAL_ERROR)
@@ -70,23 +76,70 @@ class Pipeline:
         self.reset()
 
     def reset(self) -> None:
-        """No transaction; at the relay neither."""
+        """No transaction; at the relay neither. Where it was turned away, all of it or some recipients, that is told now."""
         if self.passage is not None:
             self.passage.close()
             self.passage = None
+        if self._turned is not None:
+            self._desk.turned_away(self._turned_away(*self._turned))
+            self._turned = None
+        self._named = self._refused = 0
+        self._message_id = ""
         self.mail = None
         self.recipients = []
         self.deadline = math.inf
         self._identity.transaction_over()
 
-    def dawdling(self, now: float) -> None:
-        """The client is waited for: let others have the relay connection if that takes long."""
-        if self.passage is None or now - self._asked_at < self._desk.listener.limits.dawdle_seconds:
+    def turn_away(self, why: Why, answer: Reply, *, message: Message | None = None) -> None:
+        """The transaction, if there is one, ends without a verdict: all of it. What came first is the reason that is told."""
+        if self.mail is None:
             return
-        if self._identity.line is None:
-            self.passage.park()
+        self._refused = self._named
+        self._turned = self._turned or (why, answer)
+        if message is not None:
+            self._message_id = message_id_of(message)
+
+    def refuse(self, why: Why, answer: Reply) -> None:
+        """One recipient, here."""
+        self.say(answer)
+        self._refuse(why, answer)
+
+    def dawdling(self, now: float, quiet_since: float) -> bool:
+        """The client is waited for: others have the relay connection if that takes long. Whether they need one that is this
+        client's own, because it has logged in."""
+        limits, pressed = self._desk.listener.limits, self._desk.pool.pressed
+        if self._identity.line is not None:
+            return pressed and now - quiet_since >= limits.quiet_login_seconds
+        if self.passage is not None:
+            longest = limits.pressed_seconds if pressed else limits.dawdle_seconds
+            if now - self._asked_at >= longest:
+                self.passage.park()
+        return False
 
     def _answered(self, ask: Ask, answer: Reply) -> Reply:
         if answer.positive:
+            self._named += 1
             self.recipients.append(ask[0])
+        else:
+            assert self.passage is not None
+            self._refuse(self.passage.why, answer)
         return answer
+
+    def _refuse(self, why: Why, answer: Reply) -> None:
+        self._named += 1
+        self._refused += 1
+        self._turned = self._turned or (why, answer)
+
+    def _turned_away(self, why: Why, answer: Reply) -> TurnedAway:
+        session, mail = self._identity.session, self.mail
+        return TurnedAway(
+            why=why,
+            reply=answer,
+            client=session.client_ip,
+            listener=session.listener,
+            queue_id=session.ident,
+            message_id=self._message_id,
+            reverse_path=str(mail.reverse_path or "") if mail is not None else None,
+            recipients=self._named,
+            refused=self._refused,
+        )

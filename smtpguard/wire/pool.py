@@ -1,84 +1,188 @@
-"""Connections to the relay, kept and shared: fair, bounded in number and in waiting (RFC 5321 section 4.5.4.1).
+"""Connections to the relay, kept and shared: bounded in number and in waiting, and fair between clients (RFC 5321 section 4.5.4.1).
 
-Whoever asks gets an idle connection at once, else waits in line while one is opened, and is refused after a while. A
-connection comes back clean, or is reset, or is thrown away. That the relay could not be reached is remembered for a
-moment, so that everybody is told at once. Never here: the SMTP of opening one (handshake) or of a transaction (relay).
+Who asks gets an idle connection at once, else waits in line while one is opened, and is refused after a while. A connection comes
+back clean, or is reset, or is thrown away. That the relay could not be reached is remembered for a moment, so that everybody is
+told at once.
+
+The limit is one for all processes (``Allowance``). A connection that has been opened stays with its process; where others wait,
+idle ones are given up, and a process that has more than its part gives up a connection when its transaction ends. A place counts
+until its connection is closed, QUIT and its reply included. Logged-in clients have a connection of their own (login), for which
+they wait in the same line.
+
+Who is next: the client that has the fewest connections, and of equals whoever came first; who has waited for half the time goes
+before. A client that is not trusted never has more than its share. Trusted clients speak for many and are not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from smtpguard.mail.reply import BUSY, RELAY_UNAVAILABLE, Reply
 from smtpguard.wire.handshake import open_connection, tls_context
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
 from smtpguard.wire.target import RelayTarget
+from smtpguard.wire.turned import Why
+
+LONGEST_DOWN_SECONDS = 30.0
+"""A relay that takes long to be found down is remembered as down for as long, but no longer than this."""
+
+
+class Allowance(Protocol):
+    """How many connections this process may have, of the one limit over all processes."""
+
+    limit: int
+    """Of all processes together."""
+    sharers: int
+    """Processes that carry clients' mail, this one included."""
+    most: int | None
+    """To so many it is to come down, since others have fewer; None: it need not."""
+    waited: int
+    """So many are waited for in other processes."""
+    changed: Callable[[], None]
+    """Called when any of this has changed."""
+
+    usable: int
+    """So many this process may have now, open or being opened."""
+
+    def closed(self, used: int) -> None:
+        """One is closed, so many are left."""
+
+    def tell(self, used: int, wanted: int) -> None:
+        """``used`` of the places; so many more are ``wanted``. Places that are neither used nor wanted go back."""
+
+
+class Alone:
+    """The allowance of a process that shares its limit with nobody."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = self.usable = limit
+        self.sharers = 1
+        self.most: int | None = None
+        self.waited = 0
+        self.changed: Callable[[], None] = lambda: None
+
+    def closed(self, used: int) -> None:
+        """It is free for the next."""
+
+    def tell(self, used: int, wanted: int) -> None:
+        """There is nobody to be told."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Waits:
+    """What waiting came to since the process began. ``times``: who did not get a connection at once."""
+
+    times: int = 0
+    seconds: float = 0.0
+
+
+class Place:
+    """For one connection that its owner opens itself. It counts until it is freed."""
+
+    def __init__(self, pool: RelayPool, client: str) -> None:
+        self._pool = pool
+        self.client = client
+
+    def belongs_to(self, client: str) -> bool:
+        """It counts as another client's from now on; False where that client has its share already."""
+        return self._pool.renamed(self, client)
+
+    def free(self) -> None:
+        """The connection is closed. Freeing it twice is nothing."""
+        self._pool.freed(self)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """``own``: for a connection that it opens itself, so that it is given a place alone."""
+
+    client: str
+    since: float
+    own: bool
+    given: asyncio.Future[RelayConnection | Place]
 
 
 class RelayPool:
     """All connections of this process to one relay. To be made and used in one event loop; reads the TLS files when made."""
 
-    def __init__(self, target: RelayTarget) -> None:
+    def __init__(self, target: RelayTarget, allowance: Allowance | None = None) -> None:
         self.target = target
+        self.waits = Waits()
+        self._allowance = allowance or Alone(target.connections)
+        self._allowance.changed = self._settle
         self._context = tls_context(target)
         self._idle: deque[tuple[RelayConnection, float]] = deque()  # the latest used at the right, with since when
-        self._waiting: deque[asyncio.Future[RelayConnection]] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._opening: set[asyncio.Task[RelayConnection]] = set()
         self._open: set[RelayConnection] = set()
-        self._extensions: Mapping[str, str] | None = None
+        self._leaving: set[RelayConnection] = set()  # QUIT is said
+        self._places: set[Place] = set()
+        self._lent: dict[RelayConnection, str] = {}  # to clients that are counted
+        self._using: Counter[str] = Counter()
+        self._extensions = target.reachability.offered if target.reachability is not None else None
         self._failure: RelayUnavailable | None = None
         self._failed_until = 0.0
+        self._again: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
     def size(self) -> int:
-        """Connections that are open or being opened."""
-        return len(self._open) + len(self._opening)
+        """Connections that are open, being opened or being closed, logged-in clients' included."""
+        return len(self._open) + len(self._opening) + len(self._leaving) + len(self._places)
 
     @property
     def idle(self) -> int:
         return len(self._idle)
 
-    async def acquire(self, *, fresh: bool = False) -> RelayConnection:
-        """A clean connection; ``fresh``: one that nobody has used, since idle ones may have died unheard.
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a connection that is not in use now is waited for, here or in another process."""
+        return bool(self._waiting or self._allowance.waited or self._too_many())
+
+    async def acquire(
+        self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
+    ) -> RelayConnection:
+        """A clean connection. ``client``: for whom, "" for who is not counted. ``fresh``: one that nobody has used, since idle
+        ones may have died unheard.
 
         Raises RelayUnavailable: at once while the relay is known to be down, else after ``wait_seconds``.
         """
         if fresh:
             while self._idle:
                 self._part(self._idle.pop()[0])
-        while self._idle:
-            connection, _ = self._idle.pop()
-            if connection.clean:
-                return connection
-            connection.abort("not clean while idle")
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise RelayUnavailable("the pool is closed")
-        waiter: asyncio.Future[RelayConnection] = loop.create_future()
-        self._waiting.append(waiter)
-        self._open_more()
-        try:
-            async with asyncio.timeout(self.target.wait_seconds):
-                return await waiter
-        except TimeoutError:
-            self._forgo(waiter)
-            why = f"no connection within {self.target.wait_seconds:g} s"
-            raise RelayUnavailable(why, BUSY if self._open else RELAY_UNAVAILABLE) from None
-        except asyncio.CancelledError:
-            self._forgo(waiter)
-            raise
+        elif not self._waiting and self._may_have_more(client):
+            while self._idle:
+                connection, _ = self._idle.pop()
+                if connection.clean:
+                    self._lend(connection, client)
+                    return connection
+                connection.abort("not clean while idle")
+        given = await self._wait(client, own=False, seconds=wait_seconds)
+        assert isinstance(given, RelayConnection)
+        return given
+
+    async def place(self, client: str) -> Place:
+        """A place for a connection that the caller opens, to be freed when that is closed. Raises RelayUnavailable."""
+        given = await self._wait(client, own=True)
+        assert isinstance(given, Place)
+        return given
 
     def release(self, connection: RelayConnection) -> None:
         """Give it back after use, in whatever state it is; RSET is sent first if it is not clean."""
+        self._take_back(connection)
         if not connection.usable or connection not in self._open:
             self.discard(connection)
         elif self._closed or connection.messages >= self.target.messages_per_connection:
             self._part(connection)
-            self._open_more()
         elif connection.clean:
             self._hand_over(connection)
         else:
@@ -90,7 +194,8 @@ class RelayPool:
         self._gone(connection)
 
     async def extensions(self) -> Mapping[str, str]:
-        """What the relay offered in the latest session. Raises RelayUnavailable if there never was one."""
+        """What the relay offered in the latest session, of an earlier process if need be. Raises RelayUnavailable if there never
+        was one."""
         if self._extensions is None:
             connection = await self.acquire()
             self.release(connection)
@@ -100,8 +205,9 @@ class RelayPool:
     async def close(self) -> None:
         """Quit the idle, give up the opening, refuse who waits. Connections in use are ended as they come back."""
         self._closed = True
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._again):
+            if timer is not None:
+                timer.cancel()
         while self._idle:
             self._part(self._idle.pop()[0])
         for task in tuple(self._opening):
@@ -109,18 +215,163 @@ class RelayPool:
         await asyncio.gather(*self._opening, return_exceptions=True)
         self._refuse_all(RelayUnavailable("the pool is closed"))
 
-    # within
+    # places
 
-    def _open_more(self) -> None:
-        """Open as many as are waited for, within the limit; none just after a failure."""
-        if self._failure is not None and asyncio.get_running_loop().time() < self._failed_until:
-            if not self._open and not self._opening:  # with one that works, the others may wait for it
-                self._refuse_all(self._failure)
+    def renamed(self, place: Place, client: str) -> bool:
+        if place not in self._places or not self._may_have_more(client):
+            return False
+        self._count(place.client, -1)
+        place.client = client
+        self._count(client, 1)
+        return True
+
+    def freed(self, place: Place) -> None:
+        if place in self._places:
+            self._places.remove(place)
+            self._count(place.client, -1)
+            self._allowance.closed(self.size)
+            self._settle()
+
+    # who is next
+
+    async def _wait(self, client: str, *, own: bool, seconds: float | None = None) -> RelayConnection | Place:
+        if self._closed:
+            raise RelayUnavailable("the pool is closed")
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(client, loop.time(), own, loop.create_future())
+        self._waiting.append(waiter)
+        self.waits.times += 1
+        self._settle()
+        seconds = self.target.wait_seconds if seconds is None else min(seconds, self.target.wait_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                return await waiter.given
+        except TimeoutError:
+            self._forgo(waiter)
+            raise self._too_late(seconds) from None
+        except asyncio.CancelledError:
+            self._forgo(waiter)
+            raise
+        finally:
+            self.waits.seconds += loop.time() - waiter.since
+
+    def _too_late(self, seconds: float) -> RelayUnavailable:
+        if self._opening and not self._open and not self._places:
+            why = f"the relay has not greeted within {seconds:g} s"
+            return RelayUnavailable(why, RELAY_UNAVAILABLE, word=Why.RELAY_SLOW)
+        if self._failure is not None and not self._open:
+            return RelayUnavailable(self._failure.why, self._failure.reply, word=self._failure.word)
+        return RelayUnavailable(f"no connection within {seconds:g} s", BUSY, word=Why.RELAY_BUSY)
+
+    def _may_have_more(self, client: str, using: Mapping[str, int] | None = None) -> bool:
+        if not client:
+            return True
+        allowed = self._allowance.limit / self._allowance.sharers * self.target.client_share
+        return (using or self._using).get(client, 0) < max(1, int(allowed))
+
+    def _next(self) -> _Waiter | None:
+        """Of those who may have one now, who gets it. Not who waits for a place that is about to be free."""
+        leaving = len(self._leaving)
+        longest = asyncio.get_running_loop().time() - self.target.wait_seconds / 2 if self._waiting else 0.0
+        best: _Waiter | None = None
+        for waiter in self._waiting:
+            if waiter.given.done() or not self._may_have_more(waiter.client):
+                continue
+            if waiter.own and leaving:
+                leaving -= 1
+                continue
+            if waiter.since < longest or not self._using.get(waiter.client):
+                return waiter
+            if best is None or self._using[waiter.client] < self._using[best.client]:
+                best = waiter
+        return best
+
+    def _wanted(self) -> tuple[int, int]:
+        """How many connections are waited for by those who may have them, and how many places."""
+        if not self._waiting:
+            return 0, 0
+        using, connections, places = Counter(self._using), 0, 0
+        for waiter in self._waiting:
+            if waiter.given.done() or not self._may_have_more(waiter.client, using):
+                continue
+            if waiter.client:
+                using[waiter.client] += 1
+            connections += not waiter.own
+            places += waiter.own
+        return connections, places
+
+    def _forgo(self, waiter: _Waiter) -> None:
+        """Somebody waits no longer; what was handed over at that very moment goes to the next."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+            self._settle()
+        elif waiter.given.done() and not waiter.given.cancelled() and waiter.given.exception() is None:
+            given = waiter.given.result()
+            if isinstance(given, Place):
+                given.free()
+            else:
+                self.release(given)
+
+    def _refuse_all(self, failure: RelayUnavailable) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.given.done():
+                waiter.given.set_exception(RelayUnavailable(failure.why, failure.reply, word=failure.word))
+
+    # what there is
+
+    def _settle(self) -> None:
+        """After any change: places and idle connections to who waits, or back to other processes; as many more opened as are
+        waited for and there are places for; none just after a failure."""
+        if self._closed:
+            self._allowance.tell(self.size, 0)
             return
-        while not self._closed and len(self._opening) < len(self._waiting) and self.size < self.target.connections:
+        down = self._down()
+        if self._waiting:
+            self._give_places()
+            while self._idle and (waiter := self._next()) is not None:
+                self._give(self._idle.pop()[0], waiter)
+        while self._idle and (self._too_many() or self._allowance.waited > len(self._leaving)):
+            self._part(self._idle.popleft()[0])
+        connections, places = self._wanted()
+        if down:
+            connections = 0
+        while self.size < self._allowance.usable and len(self._opening) < connections:
             task = asyncio.create_task(open_connection(self.target, self._context))
             self._opening.add(task)
             task.add_done_callback(self._opened)
+        self._allowance.tell(self.size, max(0, connections - len(self._opening)) + places)
+
+    def _give_places(self) -> None:
+        for waiter in tuple(self._waiting):
+            if self.size >= self._allowance.usable:
+                return
+            if waiter.own and not waiter.given.done() and self._may_have_more(waiter.client):
+                self._waiting.remove(waiter)
+                place = Place(self, waiter.client)
+                self._places.add(place)
+                self._count(place.client, 1)
+                waiter.given.set_result(place)
+
+    def _down(self) -> bool:
+        """Whether a failure is remembered. Who waits is told, unless a connection that works may come free."""
+        loop = asyncio.get_running_loop()
+        if self._failure is None or loop.time() >= self._failed_until:
+            return False
+        if not self._open and not self._opening:
+            self._refuse_all(self._failure)
+        elif self._waiting and self._again is None:
+            self._again = loop.call_at(self._failed_until, self._try_again)
+        return True
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._settle()
+
+    def _too_many(self) -> int:
+        """How many connections this process is to give up, since others have fewer."""
+        most = self._allowance.most
+        return 0 if most is None else max(0, self.size - len(self._leaving) - most)
 
     def _opened(self, task: asyncio.Task[RelayConnection]) -> None:
         self._opening.discard(task)
@@ -133,33 +384,57 @@ class RelayPool:
             self._extensions = connection.extensions
             self._open.add(connection)
             connection.on_lost = self._gone
-            self.release(connection)
+            if not connection.usable:
+                self._gone(connection)
+            elif self._closed:
+                self._part(connection)
+            else:
+                self._hand_over(connection)
         else:
             unforeseen = RelayUnavailable(f"opening a session: {type(error).__name__}")
             self._failure = error if isinstance(error, RelayUnavailable) else unforeseen
-            self._failed_until = asyncio.get_running_loop().time() + self.target.down_seconds
+            took = min(self._failure.took_seconds, LONGEST_DOWN_SECONDS)
+            self._failed_until = asyncio.get_running_loop().time() + max(self.target.down_seconds, took)
             if not self._open and not self._opening:  # whoever waited for this is told, not made to wait for another
                 self._refuse_all(self._failure)
-        self._open_more()
-
-    def _forgo(self, waiter: asyncio.Future[RelayConnection]) -> None:
-        """Somebody waits no longer; a connection handed over at that very moment goes to the next."""
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
-        elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-            self.release(waiter.result())
+            self._allowance.closed(self.size)
+        self._settle()
 
     def _hand_over(self, connection: RelayConnection) -> None:
-        """To the first in line, else to the idle."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(connection)
-                return
-        loop = asyncio.get_running_loop()
-        self._idle.append((connection, loop.time()))
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(self.target.idle_seconds, self._sweep)
+        """To the next in line, else to the idle; or it is given up, for other processes."""
+        waiter = None if self._too_many() else self._next()
+        if waiter is not None:
+            self._give(connection, waiter)
+        elif self._too_many() or self._allowance.waited > len(self._leaving):
+            self._part(connection)
+        else:
+            loop = asyncio.get_running_loop()
+            self._idle.append((connection, loop.time()))
+            if self._sweeper is None:
+                self._sweeper = loop.call_later(self.target.idle_seconds, self._sweep)
+
+    def _give(self, connection: RelayConnection, waiter: _Waiter) -> None:
+        if waiter.own:  # it has the place as soon as this connection is closed
+            self._part(connection)
+        else:
+            self._waiting.remove(waiter)
+            self._lend(connection, waiter.client)
+            waiter.given.set_result(connection)
+
+    def _lend(self, connection: RelayConnection, client: str) -> None:
+        if client:
+            self._lent[connection] = client
+            self._using[client] += 1
+
+    def _take_back(self, connection: RelayConnection) -> None:
+        if self._lent:
+            self._count(self._lent.pop(connection, ""), -1)
+
+    def _count(self, client: str, by: int) -> None:
+        if client:
+            self._using[client] += by
+            if not self._using[client]:
+                del self._using[client]
 
     def _was_reset(self, connection: RelayConnection, reply: asyncio.Future[Reply | None]) -> None:
         answered = reply.result()
@@ -169,14 +444,23 @@ class RelayPool:
             connection.begun(connection.extensions)
             self.release(connection)
 
-    def _gone(self, connection: RelayConnection) -> None:
-        self._open.discard(connection)
-        self._idle = deque(entry for entry in self._idle if entry[0] is not connection)
-        self._open_more()
-
     def _part(self, connection: RelayConnection) -> None:
+        """In peace. It keeps its place until the relay has answered."""
+        if connection in self._open:
+            self._open.remove(connection)
+            self._leaving.add(connection)
+            connection.quit()
+
+    def _gone(self, connection: RelayConnection) -> None:
+        if connection not in self._open and connection not in self._leaving:
+            return
+        self._take_back(connection)
         self._open.discard(connection)
-        connection.quit()
+        self._leaving.discard(connection)
+        if self._idle:
+            self._idle = deque(entry for entry in self._idle if entry[0] is not connection)
+        self._allowance.closed(self.size)
+        self._settle()
 
     def _sweep(self) -> None:
         """Part from those that were idle too long."""
@@ -186,9 +470,3 @@ class RelayPool:
             self._part(self._idle.popleft()[0])
         if self._idle:
             self._sweeper = loop.call_at(self._idle[0][1] + self.target.idle_seconds, self._sweep)
-
-    def _refuse_all(self, failure: RelayUnavailable) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(RelayUnavailable(failure.why, failure.reply))

@@ -24,7 +24,12 @@ from smtpguard.mail.transaction import Lost
 from smtpguard.wire.data import Arrived
 from smtpguard.wire.grammar import mail_line, rcpt_line
 from smtpguard.wire.relay import RelayConnection, RelayUnavailable
+from smtpguard.wire.turned import Why
 from smtpguard.wire.xforward import xforward
+
+AFTER_DOT_SECONDS = 30.0
+"""How long a connection is waited for once the client waits for the reply to its final dot: deciding and the relay's own reply
+may take long as well (RFC 5321 section 4.5.3.2.6 has ten minutes for all of it)."""
 
 Ask = tuple[Recipient, bytes]
 """RCPT: a recipient with the path to send."""
@@ -33,7 +38,9 @@ Ask = tuple[Recipient, bytes]
 class Lines(Protocol):
     """Where connections to the relay come from: the pool's, or the one that a client who logged in has to itself."""
 
-    async def acquire(self, *, fresh: bool = False) -> RelayConnection: ...
+    async def acquire(
+        self, client: str = "", *, fresh: bool = False, wait_seconds: float | None = None
+    ) -> RelayConnection: ...
     def release(self, connection: RelayConnection) -> None: ...
     def discard(self, connection: RelayConnection) -> None: ...
 
@@ -48,10 +55,14 @@ class Passage:
         mail: Envelope,
         *,
         ident: str = "",
+        client: str = "",
         gone: Callable[[], bool] = lambda: False,
         here: Callable[[Address], bool] = lambda address: False,
     ) -> None:
-        self._here = here
+        """``client``: for whom connections are counted, "" for who is not; ``ident``: its name for the message."""
+        self._here, self._client = here, client
+        self.why = Why.RECIPIENT_REFUSED
+        """What a recipient was refused for."""
         self.broken: Reply | None = None
         """Why nothing more can come of it."""
         self.refused: Reply | None = None
@@ -73,13 +84,15 @@ class Passage:
             try:
                 return await self._ask(asks, fresh=False)
             except RelayUnavailable as unavailable:
-                self.broken = unavailable.reply
+                self.broken, self.why = unavailable.reply, unavailable.word
             except Lost:
                 try:
                     if self.broken is None:
                         return await self._ask(asks, fresh=True)
+                except RelayUnavailable as unavailable:
+                    self.broken, self.why = unavailable.reply, unavailable.word
                 except Lost as lost:
-                    self.broken = lost.reply
+                    self.broken, self.why = lost.reply, Why.RELAY_LOST
         answer = self.broken or self.refused
         assert answer is not None
         return [answer] * len(asks)
@@ -141,7 +154,9 @@ class Passage:
         again: list[tuple[Ask, Reply]] = []
         if connection is None or fresh:
             self.close()
-            connection = self._connection = await self._pool.acquire(fresh=fresh)
+            wait_seconds = AFTER_DOT_SECONDS if self.content is not None else None
+            connection = await self._pool.acquire(self._client, fresh=fresh, wait_seconds=wait_seconds)
+            self._connection = connection
             again = self._accepted
             self._check_offer(connection.extensions, [*(ask for ask, _ in again), *asks])
             head = (
@@ -180,7 +195,7 @@ class Passage:
             self._break()
         if said.code == 552:  # to a RCPT it would mean 452, to be tried again (RFC 5321 section 4.5.3.1.10)
             said = Reply(554, said.lines)
-        self.refused = said
+        self.refused, self.why = said, Why.SENDER_REFUSED
         self.close()
         return [said] * len(asks)
 
@@ -195,7 +210,7 @@ class Passage:
             self._break()
 
     def _break(self) -> None:
-        self.broken = reply.RELAY_LOST
+        self.broken, self.why = reply.RELAY_LOST, Why.RELAY_LOST
         self.close()
         raise Lost(self.broken)
 

@@ -1,29 +1,36 @@
-"""What the log hears of the relay: that it cannot be reached, and why; again every few minutes while that lasts; and that it
-answers again. And what the last attempt to reach it found, for who asks.
+"""What is known of the relay beyond one session: whether the last attempt reached it, and what it offered last.
 
-Each process has its own. Never here: reaching it (handshake), or what clients are told meanwhile (pool).
+The log hears that it cannot be reached, and why; again every few minutes while that lasts; and that it answers again. What
+it offered is kept in a file, so that a process that has not reached it yet can answer EHLO all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 AGAIN_SECONDS = 300.0
 
 
 class Reachability:
-    """``relay``: its name, for the log."""
+    """``relay``: its name, for the log, and by which what it offered is known again. ``kept``: the file; None: no file."""
 
-    def __init__(self, relay: str, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._relay = relay
-        self._monotonic = monotonic
+    def __init__(
+        self, relay: str, monotonic: Callable[[], float] = time.monotonic, *, kept: Path | None = None
+    ) -> None:
+        self._relay, self._monotonic, self._kept = relay, monotonic, kept
         self._since: float | None = None  # None: it answers, or was never asked
         self._told = 0.0
         self.found: tuple[float, bool] | None = None
         """When the last attempt ended, by the same clock, and whether it answered; None: there was none."""
+        self.offered = self._read()
+        """Its EHLO keywords in the latest session, of an earlier process if need be; None: there never was one."""
 
     def lost(self, why: str) -> None:
         now = self._monotonic()
@@ -35,8 +42,31 @@ class Reachability:
         self._told = now
         log.error("the relay %s cannot be used, mail is answered 4xx: %s", self._relay, why)
 
-    def reached(self) -> None:
+    def reached(self, offered: Mapping[str, str]) -> None:
         self.found = self._monotonic(), True
         if self._since is not None:
             log.warning("the relay %s answers again, after %.0f s", self._relay, self._monotonic() - self._since)
             self._since = None
+        if offered != self.offered:
+            self.offered = offered
+            self._write()
+
+    def _read(self) -> Mapping[str, str] | None:
+        """Whatever is wrong with the file, the relay will say it again."""
+        if self._kept is None:
+            return None
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+            kept = json.loads(self._kept.read_bytes())
+            if kept["relay"] == self._relay:
+                return {str(keyword): str(parameters) for keyword, parameters in kept["offered"].items()}
+        return None
+
+    def _write(self) -> None:
+        if self._kept is None:
+            return
+        new = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
+        try:
+            new.write_text(json.dumps({"relay": self._relay, "offered": dict(self.offered or {})}))
+            new.replace(self._kept)
+        except OSError as e:
+            log.warning("what the relay offers cannot be kept in %s: %s", self._kept, e.strerror)

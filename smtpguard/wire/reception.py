@@ -18,11 +18,13 @@ from smtpguard.mail import reply
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.wire.desk import Carried
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.proxy import Passage
 from smtpguard.wire.server import Dialog
+from smtpguard.wire.turned import TurnedAway, Why
 
 log = logging.getLogger("smtpguard.wire")
 
@@ -42,8 +44,10 @@ class Reception:
         new_id: Callable[[], str],
         monotonic: Callable[[], float] = time.monotonic,
         logins: Logins | None = None,
+        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
     ) -> None:
-        """``logins``: where clients may log in."""
+        """``logins``: where clients may log in; ``turned_away``: told of each mail that is answered 4xx or 5xx without a verdict."""
+        self.turned_away = turned_away
         self.listener, self.pool, self.new_id, self.monotonic = listener, pool, new_id, monotonic
         self.logins = logins
         self.loop = asyncio.get_running_loop()
@@ -160,33 +164,33 @@ class Reception:
 
     # messages
 
-    async def carry(self, transaction: Transaction, passage: Passage) -> tuple[Reply, bool]:
-        """Ask the guard, which does it. The reply, and whether the connection is to be closed after it."""
+    async def carry(self, transaction: Transaction, passage: Passage) -> Carried:
+        """Ask the guard, which does it."""
         self._carrying += 1
         try:
             disposition = await self._admit(transaction, passage)
         except Lost as lost:
-            return lost.reply, False
+            return Carried(reply=lost.reply, why=Why.RELAY_LOST)
         except Recalled:
-            return reply.RECALLED, False
+            return Carried(reply=reply.RECALLED, why=Why.UNDECIDED)
         except Exception as error:
             log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-            return reply.INTERNAL_ERROR, False
+            return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
         finally:
             passage.close()
             self._carrying -= 1
             self._perhaps_quiet()
         match disposition:
             case Relayed(replies=(first, *_)):
-                return first, False
+                return Carried(reply=first)
             case Held(hold_id=hold_id, released=released):
-                return reply.released(hold_id) if released else reply.held(hold_id), False
+                return Carried(reply=reply.released(hold_id) if released else reply.held(hold_id))
             case Rejected(reply=answer):
-                return answer, False
-            case Deferred(reply=answer, drop=drop):
-                return answer, drop
+                return Carried(reply=answer)
+            case Deferred(reply=answer, drop=drop, undecided=undecided):
+                return Carried(reply=answer, drop=drop, why=Why.UNDECIDED if undecided else None)
         log.error("no reply to %s: %s", transaction.id, disposition)
-        return reply.INTERNAL_ERROR, False
+        return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
 
     def _perhaps_quiet(self) -> None:
         if not self._dialogs and not self._carrying:

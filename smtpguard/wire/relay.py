@@ -21,17 +21,19 @@ from smtpguard.mail.transaction import Lost, Recalled
 from smtpguard.wire.awaited import Awaited
 from smtpguard.wire.replies import BadReply, Replies
 from smtpguard.wire.target import Timeouts
+from smtpguard.wire.turned import Why
 
 BLOCK_OCTETS = 1 << 16
 RECALL_SECONDS = 0.1  # how often the fence is asked while the dot waits in our buffers
 
 
 class RelayUnavailable(Lost):
-    """No connection to be had, so nothing was sent. ``reply`` is a 451 for the client, ``why`` a phrase for operators."""
+    """No connection to be had, so nothing was sent. ``reply`` is a 451 for the client, ``why`` a phrase for operators, ``word``
+    the same for counters. ``took_seconds``: how long it took to find out."""
 
-    def __init__(self, why: str, reply: Reply = RELAY_UNAVAILABLE) -> None:
+    def __init__(self, why: str, reply: Reply = RELAY_UNAVAILABLE, *, word: Why = Why.RELAY_DOWN) -> None:
         super().__init__(reply)
-        self.why = why
+        self.why, self.word, self.took_seconds = why, word, 0.0
 
     def __str__(self) -> str:
         return f"{self.reply} ({self.why})"

@@ -29,6 +29,7 @@ from smtpguard.wire import grammar
 from smtpguard.wire.commands import Commands
 from smtpguard.wire.desk import Desk, Over
 from smtpguard.wire.incoming import Incoming, Overlong
+from smtpguard.wire.turned import TurnedAway, Why
 
 MOST_REPLIES = 1000
 """So many commands of one client are answered before others have their turn."""
@@ -98,6 +99,7 @@ class Dialog(SMTP):
         self._told = told
         self._farewell: Reply | None = None
         self._waiting = False
+        self._quiet_since = math.inf
         self._commands = Commands(self, desk)
         self._pipeline = self._commands.pipeline
 
@@ -146,6 +148,7 @@ class Dialog(SMTP):
             refusal = self._desk.refusal(self)
             self._pipeline.say(refusal or self._desk.greeting)
             if refusal is not None:
+                self._not_served(refusal)
                 raise Over
             while True:
                 await self._talk()
@@ -198,8 +201,8 @@ class Dialog(SMTP):
     async def more(self) -> None:
         """Wait for the client to send, no longer than it may take: for a whole command, or for any piece of content."""
         if self.deadline == math.inf:
-            idle = self._desk.monotonic() + self._limits.idle_seconds
-            self.deadline = min(idle, self._pipeline.deadline)
+            self._quiet_since = now = self._desk.monotonic()
+            self.deadline = min(now + self._limits.idle_seconds, self._pipeline.deadline)
         self._waiting = True
         alive = await self.incoming.more()
         self._waiting = False
@@ -267,18 +270,18 @@ class Dialog(SMTP):
                 if self.transport is not None:
                     cast(asyncio.Transport, self.transport).abort()  # it does not even read our last word
             else:
-                self._part(reply.TIMED_OUT)
-        elif self._waiting:
-            self._pipeline.dawdling(now)
+                self._part(reply.TIMED_OUT, Why.TOO_SLOW)
+        elif self._waiting and self._pipeline.dawdling(now, self._quiet_since):
+            self._part(reply.RELAY_PARTED, Why.RELAY_BUSY)
 
     def stop(self) -> None:
         """We shut down: at once where a client is waited for, but not in its content; else after what is being done."""
-        self.part_after(reply.SHUTTING_DOWN)
+        self.part_after(reply.SHUTTING_DOWN, Why.STOPPING)
 
-    def part_after(self, last: Reply) -> None:
+    def part_after(self, last: Reply, why: Why = Why.RELAY_LOST) -> None:
         self._farewell = last
         if self._waiting and not self.in_data:
-            self._part(last)
+            self._part(last, why)
 
     def become(self, address: str | None) -> Reply | None:
         """From now on it is another client's connection, with that client's rights; ``address``: None where it is not told. Why
@@ -289,8 +292,20 @@ class Dialog(SMTP):
         self.trusted = bool(address) and within(self.client_ip, self._desk.listener.trust)
         return self._desk.renamed(self, before)
 
-    def _part(self, last: Reply) -> None:
-        """Say ``last`` and close, from outside the dialog's own task."""
+    def _not_served(self, refusal: Reply) -> None:
+        self._desk.turned_away(
+            TurnedAway(
+                why=Why.STOPPING if refusal is reply.SHUTTING_DOWN else Why.CONNECTIONS,
+                reply=refusal,
+                client=self.client_ip,
+                listener=self._desk.listener.name,
+            )
+        )
+
+    def _part(self, last: Reply, why: Why) -> None:
+        """Say ``last`` and close, from outside the dialog's own task. A transaction with recipients is turned away by it."""
+        if self._pipeline.recipients and not self.deciding:
+            self._pipeline.turn_away(why, last)
         if not self.gone():
             transport = cast(asyncio.Transport, self.transport)
             transport.write(last.wire())
@@ -301,5 +316,5 @@ class Dialog(SMTP):
     def cut_off(self) -> None:
         """The time for parting is over."""
         if self.transport is not None:
-            self._part(reply.SHUTTING_DOWN)
+            self._part(reply.SHUTTING_DOWN, Why.STOPPING)
             cast(asyncio.Transport, self.transport).abort()

@@ -41,8 +41,9 @@ class RelayTarget:
 
     With a password, TLS is required and verified even where ``tls`` is opportunistic, unless ``auth_without_tls``.
     ``clients_without_tls``: what a client logs in with may go there in clear; see ``for_clients``.
-    ``wait_seconds``: how long one may wait for a connection; ``down_seconds``: how long a failed attempt is remembered.
-    ``reachability``: who tells the log when it cannot be reached; None: nobody.
+    ``wait_seconds``: how long one may wait for a connection, until the relay has greeted; ``down_seconds``: how long a failed
+    attempt is remembered at least. ``client_share``: of the connections, how much one client that is not trusted may have.
+    ``reachability``: what is known of the relay, and who tells the log when it cannot be reached; None: nobody.
     """
 
     host: str = "127.0.0.1"
@@ -59,7 +60,8 @@ class RelayTarget:
     connections: int = 20
     messages_per_connection: int = 100
     idle_seconds: float = 30
-    wait_seconds: float = 5
+    wait_seconds: float = 120
+    client_share: float = 0.5
     down_seconds: float = 1
     helo: str = "localhost"
     timeouts: Timeouts = field(default_factory=Timeouts)

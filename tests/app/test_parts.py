@@ -33,7 +33,7 @@ async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool) -> No
     pool.target.reachability.lost("Connection refused")
     found = made.said().found
     assert [value for _, value in found.values()] == [0] * asks
-    pool.target.reachability.reached()
+    pool.target.reachability.reached({})
     later = made.said().found
     assert [value for _, value in later.values()] == [1] * asks
     assert not asks or later["relay"] > found["relay"]

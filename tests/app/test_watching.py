@@ -285,7 +285,8 @@ TREE = {
     "strangers": {"127.0.0.1:10025": 7},
     "ready": {"proxy": 2, "metrics": 1},
     "deaths": {"proxy": 1, "metrics": 0},
-    "counts": {"undecided store": 5},
+    "counts": {"undecided store": 5, "turned-away relay-busy": 4, "relay waits": 6, "relay wait ms": 1500},
+    "levels": {"relay idle": 2, "relay in use": 3, "relay waiting": 1},
     "found": {"relay": [990.0, 0]},
 }
 
@@ -300,6 +301,11 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
     assert here.told("connections_refused_total", where, "client") == 7
     assert (here.told("part_processes", "proxy"), here.told("part_deaths_total", "proxy")) == (2, 1)
     assert (here.told("undecided_total", "store"), here.told("undecided_total", "busy")) == (5, 0)
+    assert (here.told("turned_away_total", "relay-busy"), here.told("turned_away_total", "relay-slow")) == (4, 0)
+    assert here.told("turned_away_total", "connections") == 2, "the supervisor refuses most of them"
+    assert (here.told("relay_connections", "idle"), here.told("relay_connections", "in-use")) == (2, 3)
+    assert (here.told("relay_connections_limit"), here.told("relay_waiting")) == (20, 1)
+    assert (here.told("relay_waits_total"), here.told("relay_wait_seconds_total")) == (6, 1.5)
     assert (here.told("relay_up"), here.told("relay_tried_seconds")) == (0, 10)
     here.clock.pass_(seconds=3)
     assert here.told("relay_tried_seconds") == 13
@@ -307,8 +313,8 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
 
 async def test_a_tree_without_mail_has_no_word_on_it(here: Here) -> None:
     alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
-             "counts": {}, "found": {}}  # fmt: skip
+             "counts": {}, "levels": {}, "found": {}}  # fmt: skip
     here.watching.told(alone)
-    for name in ("connections_limit", "relay_up", "undecided_total"):
+    for name in ("connections_limit", "relay_up", "undecided_total", "turned_away_total", "relay_connections_limit"):
         assert here.told(name) is None
     assert "smtpguard_undecided_total" not in here.watching.numbers()

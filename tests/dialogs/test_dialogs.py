@@ -40,7 +40,6 @@ from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import Limits, ServerAuth, ServerTls
 from smtpguard.wire.login import Logins
-from smtpguard.wire.target import RelayTarget, Tls
 from tests.script import DOT
 from tests.scripted_relay import KEYWORDS, ScriptedRelay
 from tests.wire.proxied import pass_on, proxied, until
@@ -130,7 +129,7 @@ async def test_dialog(path: Path, tmp_path: Path, certificates: tuple[ssl.SSLCon
         relay,
         proxied(
             tmp_path, script.decide, relay=relay, running=True, limits=Limits(**script.limits), trust=trust, tls=tls,
-            auth=script.auth, logins=logins(relay),
+            auth=script.auth, logins=lambda pool: Logins(pool, Guesses(lambda: 0.0)),
         ) as world,
     ):  # fmt: skip
         client = await world.connect(greeted=False, tls=certificates[1] if script.tls == "implicit" else None)
@@ -151,11 +150,6 @@ async def test_dialog(path: Path, tmp_path: Path, certificates: tuple[ssl.SSLCon
         await world.reception.stop(1)
         await until(lambda: world.pool.idle == world.pool.size)  # what was given up is reset
         assert list(heard_by(relay)) == script.heard
-
-
-def logins(relay: ScriptedRelay) -> Logins:
-    target = RelayTarget(host=relay.host, port=relay.port, tls=Tls.NONE)
-    return Logins(target, Guesses(lambda: 0.0))
 
 
 @pytest.fixture(scope="module")

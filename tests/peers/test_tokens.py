@@ -14,8 +14,8 @@ import pytest
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
 from smtpguard.wire.login import Logins
+from smtpguard.wire.pool import Place, RelayPool
 from smtpguard.wire.relay import RelayConnection
-from smtpguard.wire.target import RelayTarget, Tls
 from tests.peers import dovecot
 from tests.peers.chain import until
 from tests.peers.dovecot import Dovecot
@@ -44,22 +44,25 @@ def relay(folder: Path) -> Iterator[Postfix]:
 @asynccontextmanager
 async def guard(spool: Path, relay: Postfix) -> AsyncIterator[Proxied]:
     there = cast(Any, SimpleNamespace(host="127.0.0.1", port=relay.port))
-    logins = Watched(RelayTarget(port=relay.port, tls=Tls.NONE), Guesses(lambda: 0.0))
+    made: list[RelayConnection] = []
     auth = ServerAuth(without_tls=True)
-    async with proxied(spool, relay=there, running=True, logins=logins, auth=auth) as world:
+    async with proxied(
+        spool, relay=there, running=True, auth=auth, logins=lambda pool: Watched(pool, Guesses(lambda: 0.0), made)
+    ) as world:
         yield world
-        for connection in (*logins.made, await world.pool.acquire()):
+        for connection in (*made, await world.pool.acquire()):
             connection.abort("the test is over")  # or its loop would end before the last goodbye
 
 
 class Watched(Logins):
-    def __init__(self, target: RelayTarget, guesses: Guesses) -> None:
-        super().__init__(target, guesses)
-        self.made: list[RelayConnection] = []
+    def __init__(self, pool: RelayPool, guesses: Guesses, made: list[RelayConnection]) -> None:
+        super().__init__(pool, guesses)
+        self._made = made
 
-    async def connect(self) -> RelayConnection:
-        self.made.append(await super().connect())
-        return self.made[-1]
+    async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
+        connection, place = await super().connect(client)
+        self._made.append(connection)
+        return connection, place
 
 
 def token(mechanism: str, user: str, token: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_counts_are_those_of_the_living_and_the_dead(steps: list[tuple[str, str]
     assert told["deaths"] == {"proxy": died}
 
 
+def test_levels_are_those_of_the_living() -> None:
+    numbers = Numbers()
+    for process, idle in (("proxy-1", 3), ("proxy-2", 4), ("proxy-1", 1)):
+        numbers.heard(process, Said(levels={"idle": idle}))
+    assert numbers.told({}, [], {})["levels"] == {"idle": 5}
+    numbers.ended("proxy-2", "proxy", died=True)
+    assert numbers.told({}, [], {})["levels"] == {"idle": 1}
+
+
 def test_the_newest_is_believed_whoever_says_it() -> None:
     numbers = Numbers()
     numbers.heard("proxy-1", Said(found={"relay": (5.0, 0)}))
@@ -62,13 +72,13 @@ def test_every_listener_and_part_is_told_of_from_the_first_on() -> None:
     assert told == {
         "connections": {"smtp:25": 0}, "accepted": {"smtp:25": 0}, "refused": {"smtp:25": 0},
         "strangers": {"smtp:25": 0}, "ready": {"proxy": 0},
-        "deaths": {"proxy": 0}, "counts": {}, "found": {},
+        "deaths": {"proxy": 0}, "counts": {}, "levels": {}, "found": {},
     }  # fmt: skip
 
 
 def test_a_beat_says_it_as_json_or_says_nothing() -> None:
-    said = Said(counts={"words": 3}, found={"relay": (5.5, 1)})
-    assert Said.of(json.loads(json.dumps({"counts": said.counts, "found": said.found}))) == said
+    said = Said(counts={"words": 3}, levels={"idle": 2}, found={"relay": (5.5, 1)})
+    assert Said.of(json.loads(json.dumps(asdict(said)))) == said
     assert Said.of({}) == Said()
 
 

@@ -18,6 +18,7 @@ from smtpguard.wire.login import Logins
 from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.reception import Reception
 from smtpguard.wire.target import RelayTarget, Tls
+from smtpguard.wire.turned import TurnedAway
 from tests.scripted_relay import ScriptedRelay
 
 Decide = Callable[[Transaction, Onward], Awaitable[Disposition]]
@@ -110,6 +111,7 @@ class Proxied:
     host: str
     port: int
     seen: list[Transaction] = field(default_factory=list)
+    turned: list[TurnedAway] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self, *, greeted: bool = True, tls: ssl.SSLContext | None = None, host: str = "") -> Client:
@@ -137,14 +139,15 @@ async def proxied(
     limits: Limits | None = None,
     target: dict[str, Any] | None = None,
     running: bool = False,
-    logins: Logins | None = None,
+    logins: Callable[[RelayPool], Logins] | None = None,
     **listener: Any,
 ) -> AsyncIterator[Proxied]:
     """``running``: the relay is started already, by whoever stops it."""
     async with nullcontext(relay) if relay and running else relay or ScriptedRelay() as there:
-        pool = RelayPool(RelayTarget(host=there.host, port=there.port, tls=Tls.NONE, **(target or {})))
+        pool = RelayPool(RelayTarget(host=there.host, port=there.port, **{"tls": Tls.NONE, **(target or {})}))
         clock = Clock()
         seen: list[Transaction] = []
+        turned: list[TurnedAway] = []
         numbers = itertools.count(1)
 
         async def admit(transaction: Transaction, onward: Onward) -> Disposition:
@@ -157,10 +160,11 @@ async def proxied(
             admit,
             new_id=lambda: f"{next(numbers):016d}",
             monotonic=clock,
-            logins=logins,
+            logins=logins(pool) if logins is not None else None,
+            turned_away=turned.append,
         )
         host, port = await reception.listen()
-        world = Proxied(reception, pool, there, clock, host, port, seen)
+        world = Proxied(reception, pool, there, clock, host, port, seen, turned)
         try:
             yield world
         finally:

@@ -12,7 +12,6 @@ from typing import Any
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerAuth
 from smtpguard.wire.login import Logins
-from smtpguard.wire.target import RelayTarget, Tls
 from tests.scripted_relay import ScriptedRelay
 from tests.wire.proxied import Client, Proxied, pass_on, proxied
 
@@ -62,10 +61,11 @@ async def submission(
     there.mechanisms = mechanisms
     time = time or Slept()
     async with there:
-        own = RelayTarget(host=there.host, port=there.port, **{"tls": Tls.NONE, **(target or {})})
-        logins = Logins(own, Guesses(time), sleep=time.sleep)
         listener.setdefault("auth", CLEAR)
-        async with proxied(spool, decide, relay=there, running=True, logins=logins, **listener) as world:
+        async with proxied(
+            spool, decide, relay=there, running=True, target=target, **listener,
+            logins=lambda pool: Logins(pool, Guesses(time), sleep=time.sleep),
+        ) as world:  # fmt: skip
             yield world
 
 

@@ -13,6 +13,7 @@ from smtpguard.policy.verdict import Deferred, Disposition
 from smtpguard.wire.guesses import Guesses
 from smtpguard.wire.listener import ServerTls
 from smtpguard.wire.login import Logins
+from smtpguard.wire.pool import RelayPool
 from smtpguard.wire.relay import RelayUnavailable
 from smtpguard.wire.target import RelayTarget, Tls
 from tests.script import DOT, DROP
@@ -22,7 +23,7 @@ from tests.wire.submitting import ANNA, PEOPLE, plain, start_tls, submission
 
 
 async def test_its_mail_goes_over_its_own_connection(tmp_path: Path) -> None:
-    async with submission(tmp_path, target={"connections": 1, "messages_per_connection": 1}) as world:
+    async with submission(tmp_path, target={"connections": 4, "messages_per_connection": 1}) as world:
         anna, bo = await world.connect(), await world.connect()
         assert (await anna.ask(f"AUTH PLAIN {plain()}")).startswith("235")
         assert (await bo.ask(f"AUTH PLAIN {plain('bo', 'hunter2')}")).startswith("235")
@@ -31,11 +32,38 @@ async def test_its_mail_goes_over_its_own_connection(tmp_path: Path) -> None:
                 assert (await client.send(b"x\r\n")).startswith("250")
         by_user = {(m.user, m.connection) for m in world.relay.messages}
         assert {user for user, _ in by_user} == {ANNA, "bo"}
-        assert len(by_user) == 2, "the limits of the pool are not theirs"
-        assert world.pool.size <= 1
+        assert len(by_user) == 2, "each has its own, for more than a pooled one is used"
+        assert 2 <= world.pool.size <= 3
         for client in (anna, bo):
             assert (await client.ask("QUIT")).startswith("221")
         await until(lambda: world.relay.open <= 1)
+        assert world.pool.size <= 1, "their places are free again"
+
+
+async def test_logins_are_among_the_connections_of_the_limit(tmp_path: Path) -> None:
+    """Who is quiet while others wait loses it, as it would to a relay that parts from the idle."""
+    async with submission(tmp_path, target={"connections": 2, "client_share": 1.0}) as world:
+        anna, bo = await world.connect(), await world.connect()
+        assert (await anna.ask(f"AUTH PLAIN {plain()}")).startswith("235")
+        assert (await bo.ask(f"AUTH PLAIN {plain('bo', 'hunter2')}")).startswith("235")
+        assert world.relay.open == 2
+        third = await world.connect()
+        third.say(f"AUTH PLAIN {plain()}\r\n".encode())
+        await until(lambda: world.pool.waiting)
+        world.pass_time(15)
+        assert (await bo.send(b"x\r\n")).startswith("250"), "it is not quiet"
+        world.pass_time(10)
+        assert (await anna.hear_end()).startswith(b"421 4.4.2")
+        assert (await third.hear()).startswith("235")
+        assert world.relay.open == 2
+
+
+async def test_one_login_does_not_take_all_connections(tmp_path: Path) -> None:
+    async with submission(tmp_path, target={"connections": 4, "wait_seconds": 0.2}) as world:
+        annas = [await world.connect() for _ in range(3)]
+        said = [(await each.ask(f"AUTH PLAIN {plain()}"))[:3] for each in annas]
+        assert said == ["235", "235", "454"], "half of four"
+        assert (await (await world.connect()).ask(f"AUTH PLAIN {plain('bo', 'hunter2')}")).startswith("235")
 
 
 async def test_what_is_given_up_is_reset_there(tmp_path: Path) -> None:
@@ -132,6 +160,6 @@ async def test_what_the_settings_forgot_is_not_sent(monkeypatch: pytest.MonkeyPa
         target = RelayTarget(host="127.0.0.1", port=relay.port, tls=Tls.NONE)
         monkeypatch.setattr("smtpguard.wire.target.is_loopback", lambda _: False)
         with pytest.raises(RelayUnavailable, match="in clear"):
-            await Logins(target, Guesses(lambda: 0.0)).connect()
+            await Logins(RelayPool(target), Guesses(lambda: 0.0)).connect()
         await relay.emptied()
         assert "AUTH" not in relay.verbs()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -284,3 +284,161 @@ async def test_closing_refuses_who_waits_and_ends_what_comes_back() -> None:
         await relay.emptied()
         assert relay.verbs()[-1] == "QUIT"
         assert len(relay.messages) == 1
+
+
+# who is next
+
+
+async def test_the_limit_counts_until_a_connection_is_closed() -> None:
+    """A relay that counts its clients sees no more than the limit, also while QUIT is not answered yet."""
+    async with ScriptedRelay() as relay, pooled(relay, connections=1, messages_per_connection=1) as pool:
+        relay.on("QUIT", [STALL, "221 2.0.0 Bye"], times=1)
+        connection = await pool.acquire()
+        await connection.pipeline([MAIL, RCPT])
+        await connection.data([b"A line\r\n"], lambda: True)
+        waiter = asyncio.create_task(send(pool))
+        pool.release(connection)
+        await relay.saw(b"QUIT")
+        assert (relay.sessions, pool.size) == (1, 1)
+        relay.resume()
+        await waiter
+        assert relay.sessions == 2
+
+
+async def test_one_client_does_not_have_more_than_its_share() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=4) as pool:
+        taken = [await pool.acquire("192.0.2.1") for _ in range(2)]
+        third = asyncio.create_task(pool.acquire("192.0.2.1"))
+        await asyncio.sleep(0)
+        others = [await pool.acquire("192.0.2.2"), await pool.acquire("192.0.2.2")]
+        assert relay.sessions == 4
+        assert not third.done()
+        pool.release(others.pop())
+        await asyncio.sleep(0)
+        assert not third.done(), "there is an idle one, and it is for others"
+        assert (pool.idle, pool.waiting) == (1, 1)
+        pool.release(taken.pop())
+        for connection in (await third, *taken, *others):
+            pool.release(connection)
+
+
+async def test_who_is_trusted_speaks_for_many() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=4) as pool:
+        for connection in [await pool.acquire("") for _ in range(4)]:
+            pool.release(connection)
+        assert relay.sessions == 4
+
+
+async def test_the_next_is_who_has_fewest() -> None:
+    async with ScriptedRelay() as relay, pooled(relay, connections=3, client_share=1.0) as pool:
+        taken = [await pool.acquire("192.0.2.1") for _ in range(3)]
+        order: list[str] = []
+
+        async def use(client: str) -> None:
+            connection = await pool.acquire(client)
+            order.append(client[-1])
+            await asyncio.sleep(0)
+            pool.release(connection)
+
+        tasks = [asyncio.create_task(use(client)) for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3")]
+        await asyncio.sleep(0)
+        pool.release(taken.pop())
+        await asyncio.gather(*tasks)
+        assert order == ["2", "3", "1", "1"]
+        for connection in taken:
+            pool.release(connection)
+
+
+async def test_a_place_is_waited_for_in_the_same_line() -> None:
+    """A client that logs in opens a connection of its own: an idle one makes room for it."""
+    async with ScriptedRelay() as relay, pooled(relay, connections=1) as pool:
+        connection = await pool.acquire()
+        placed = asyncio.create_task(pool.place("192.0.2.1"))
+        later = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        pool.release(connection)
+        place = await placed
+        assert relay.open == 0
+        assert not later.done()
+        assert place.belongs_to("login anna")
+        place.free()
+        place.free()
+        pool.release(await later)
+        assert pool.size == 1
+
+
+class Shared:
+    """An allowance as a process tree gives it."""
+
+    def __init__(self, limit: int, places: int, sharers: int = 2) -> None:
+        self.limit, self.usable, self.sharers = limit, places, sharers
+        self.most: int | None = None
+        self.waited = 0
+        self.changed: Callable[[], None] = lambda: None
+        self.told: list[tuple[int, int]] = []
+
+    def closed(self, used: int) -> None:
+        if self.most is not None and self.usable > max(self.most, used):
+            self.usable -= 1
+
+    def tell(self, used: int, wanted: int) -> None:
+        self.told.append((used, wanted))
+
+
+async def test_of_a_limit_that_is_shared_it_has_what_it_was_given() -> None:
+    shared = Shared(20, 0)
+    async with ScriptedRelay() as relay:
+        pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE), shared)
+        tasks = [asyncio.create_task(pool.acquire()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert shared.told[-1] == (0, 3)
+        shared.usable = 2
+        shared.changed()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        assert shared.told[-1] == (2, 1)
+        assert relay.sessions <= 2
+        shared.most = 1  # others have fewer
+        pool.release(done.pop().result())
+        await relay.saw(b"QUIT")
+        assert pool.idle == 0
+        tasks[2].cancel()
+        await asyncio.wait(tasks, timeout=20)
+        await pool.close()
+
+
+async def test_idle_connections_are_given_up_where_others_wait() -> None:
+    shared = Shared(20, 3)
+    async with ScriptedRelay() as relay:
+        pool = RelayPool(RelayTarget(port=relay.port, tls=Tls.NONE), shared)
+        for connection in [await pool.acquire() for _ in range(3)]:
+            pool.release(connection)
+        assert (pool.idle, pool.pressed) == (3, False)
+        shared.waited = 2
+        shared.changed()
+        assert (pool.idle, pool.pressed) == (1, True)
+        await relay.saw(b"QUIT")
+        async with asyncio.timeout(20):
+            while pool.size > 1:  # noqa: ASYNC110 - the pool tells nobody
+                await asyncio.sleep(0.001)
+        assert shared.told[-1][0] == 1
+        await pool.close()
+
+
+async def test_a_relay_that_took_long_to_be_found_down_is_remembered_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each client would find it out anew."""
+    tried = 0
+
+    async def silent(*_: object) -> None:
+        nonlocal tried
+        tried += 1
+        error = RelayUnavailable("connecting: timed out")
+        error.took_seconds = 25
+        raise error
+
+    monkeypatch.setattr("smtpguard.wire.pool.open_connection", silent)
+    pool = RelayPool(RelayTarget(port=1, tls=Tls.NONE, down_seconds=0))
+    for _ in range(3):
+        with pytest.raises(RelayUnavailable, match="timed out"):
+            await pool.acquire()
+    assert tried == 1
+    await pool.close()

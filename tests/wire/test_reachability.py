@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFix
     time = Time()
     relay = Reachability("relay.example.com port 25", time)
     assert relay.found is None
-    relay.reached()
+    relay.reached({})
     assert relay.found == (100.0, True)
     assert not caplog.messages
     for _ in range(5):
@@ -42,8 +43,8 @@ def test_once_then_now_and_then_and_when_it_is_back(caplog: pytest.LogCaptureFix
     assert caplog.messages[1:] == [
         "the relay relay.example.com port 25 cannot be used, mail is answered 4xx: timed out"
     ]
-    relay.reached()
-    relay.reached()
+    relay.reached({})
+    relay.reached({})
     assert caplog.messages[2:] == ["the relay relay.example.com port 25 answers again, after 305 s"]
     relay.lost("Connection refused")
     assert len(caplog.messages) == 4
@@ -70,3 +71,30 @@ async def test_a_pool_whose_relay_is_away_and_comes_back(caplog: pytest.LogCaptu
     finally:
         await relay.stop()
     assert any("the relay there answers again" in m for m in caplog.messages)
+
+
+def test_what_it_offered_is_known_to_the_next_process(tmp_path: Path) -> None:
+    kept = tmp_path / "relay.json"
+    assert Reachability("relay port 25", kept=kept).offered is None
+    Reachability("relay port 25", kept=kept).reached({"SIZE": "1000", "DSN": ""})
+    assert Reachability("relay port 25", kept=kept).offered == {"SIZE": "1000", "DSN": ""}
+    assert Reachability("another port 25", kept=kept).offered is None, "of another relay nothing is known"
+    assert [file.name for file in tmp_path.iterdir()] == ["relay.json"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"relay": "there"}', b'{"relay": "there", "offered": 3}', b"\xff"]
+)
+def test_a_bad_file_is_no_knowledge(content: bytes, tmp_path: Path) -> None:
+    kept = tmp_path / "relay.json"
+    kept.write_bytes(content)
+    relay = Reachability("there", kept=kept)
+    assert relay.offered is None
+    relay.reached({"DSN": ""})
+    assert Reachability("there", kept=kept).offered == {"DSN": ""}
+
+
+def test_where_it_cannot_be_kept_mail_goes_on(tmp_path: Path) -> None:
+    relay = Reachability("there", kept=tmp_path / "missing" / "relay.json")
+    relay.reached({"DSN": ""})
+    assert relay.offered == {"DSN": ""}

@@ -155,6 +155,24 @@ TREE = (
         ("relay_up", "", "Whether the relay answered the last connection that any part opened; absent before the first"),
         ("relay_tried_seconds", "", "Since that connection; idle ones are used again meanwhile"),
     ),
+    *_table(
+        Kind.GAUGE,
+        ("relay_connections", "state", "Connections to the relay, of all processes: in-use (also those being opened and closed), idle"),
+        ("relay_connections_limit", "", "relay: {connections}: of all processes together"),
+        ("relay_waiting", "", "Transactions, logins and deliveries that wait for a connection to the relay"),
+    ),
+    *_table(
+        Kind.COUNTER,
+        ("relay_waits_total", "", "Those that did not get one at once"),
+        ("relay_wait_seconds_total", "", "How long they waited, all together"),
+        (
+            "turned_away_total",
+            "why",
+            "Mail that was answered 4xx or 5xx without a verdict, all of it or for some recipients; each is a line of the log. Why: "
+            "connections, relay-down, relay-slow, relay-busy, relay-lost, sender-refused, recipient-refused, too-many-recipients, "
+            "too-large, bad-content, too-slow, stopping, undecided, failed",
+        ),
+    ),
     *_table(Kind.INFO, ("build_info", "version", "This smtpguard")),
 )  # fmt: skip
 

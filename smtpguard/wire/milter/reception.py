@@ -13,12 +13,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.link import Link, Patience
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
+from smtpguard.wire.turned import TurnedAway, Why, turned_away
 
 log = logging.getLogger("smtpguard.wire")
 
@@ -37,7 +39,10 @@ class MilterReception:
         new_id: Callable[[], str],
         patience: Patience | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        turned_away: Callable[[TurnedAway], None] = lambda mail: None,
     ) -> None:
+        """``turned_away``: told of each message that is answered 4xx without a verdict."""
+        self._turned_away = turned_away
         self.house, self.admit, self.new_id, self.monotonic = house, admit, new_id, monotonic
         self.patience = patience or Patience()
         self.loop = asyncio.get_running_loop()
@@ -86,12 +91,12 @@ class MilterReception:
         try:
             disposition = await self.admit(transaction, acceptance)
         except Lost as lost:
-            return SmtpReply(lost.reply)
+            return self._undecided(transaction, Why.RELAY_LOST, lost.reply)
         except Recalled:
-            return SmtpReply(reply.RECALLED)
+            return self._undecided(transaction, Why.UNDECIDED, reply.RECALLED)
         except Exception as error:
             log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-            return SmtpReply(reply.INTERNAL_ERROR)
+            return self._undecided(transaction, Why.FAILED, reply.INTERNAL_ERROR)
         finally:
             self._deciding -= 1
             self._perhaps_quiet()
@@ -100,11 +105,17 @@ class MilterReception:
         match disposition:
             case Held():
                 return Discard()
+            case Deferred(reply=answer, undecided=True):
+                return self._undecided(transaction, Why.UNDECIDED, answer)
             case Rejected(reply=answer) | Deferred(reply=answer):
                 return SmtpReply(answer)
             case Relayed():
                 log.error("%s was relayed without a word to the MTA", transaction.id)
         return SmtpReply(reply.INTERNAL_ERROR)
+
+    def _undecided(self, transaction: Transaction, why: Why, answer: Reply) -> SmtpReply:
+        self._turned_away(turned_away(transaction, why, answer))
+        return SmtpReply(answer)
 
     def _perhaps_quiet(self) -> None:
         if not self._links and not self._deciding:

@@ -1,0 +1,48 @@
+"""What is turned away without a verdict: one line of the log for each mail, and one count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from smtpguard.wire.turned import TurnedAway, Why
+
+_USUAL = frozenset({Why.RECIPIENT_REFUSED, Why.SENDER_REFUSED, Why.TOO_MANY_RECIPIENTS, Why.TOO_LARGE, Why.BAD_CONTENT})
+"""What a client brings upon itself: the line is no warning."""
+
+
+class Turned:
+    """Of one process. ``counts``: along with its beats (processes.numbers)."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("smtpguard")
+        self._counts: Counter[Why] = Counter()
+
+    def __call__(self, mail: TurnedAway) -> None:
+        self._counts[mail.why] += 1
+        tell = self._log.info if mail.why in _USUAL else self._log.warning
+        tell("turned-away", **fields(mail))
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return {f"turned-away {why}": count for why, count in self._counts.items()}
+
+
+def fields(mail: TurnedAway) -> dict[str, Any]:
+    """What stands in the line; what is not known is left out."""
+    shown: dict[str, Any] = {
+        "why": mail.why.value,
+        "client": mail.client,
+        "listener": mail.listener,
+        "reply": str(mail.reply),
+    }
+    if mail.queue_id:
+        shown["queue_id"] = mail.queue_id
+    if mail.message_id:
+        shown["message_id"] = mail.message_id
+    if mail.reverse_path is not None:
+        shown |= {"reverse_path": mail.reverse_path, "recipients": mail.recipients, "refused": mail.refused}
+    return shown

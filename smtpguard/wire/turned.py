@@ -1,0 +1,69 @@
+"""Mail that is turned away without a verdict: one record for each message, for the log and the counters."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import Transaction
+
+_MOST_OF_AN_ID = 250
+
+
+class Why(enum.StrEnum):
+    """The words are told in the log and are labels of a metric: they stay as they are. docs/operations.md explains them."""
+
+    CONNECTIONS = "connections"  # limits: {connections, per_client}
+    RELAY_DOWN = "relay-down"
+    RELAY_SLOW = "relay-slow"  # connected, and no greeting within relay: {wait_seconds}
+    RELAY_BUSY = "relay-busy"  # relay: {connections} are all in use
+    RELAY_LOST = "relay-lost"  # or it answered otherwise on a second connection
+    SENDER_REFUSED = "sender-refused"  # by the relay
+    RECIPIENT_REFUSED = "recipient-refused"  # by the relay: at least one
+    TOO_MANY_RECIPIENTS = "too-many-recipients"
+    TOO_LARGE = "too-large"
+    BAD_CONTENT = "bad-content"
+    TOO_SLOW = "too-slow"  # the client
+    STOPPING = "stopping"
+    UNDECIDED = "undecided"  # smtpguard_undecided_total says why
+    FAILED = "failed"  # an error of smtpguard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnedAway:
+    """``refused`` of ``recipients`` that were named; both 0 before any. ``queue_id``: the client's, as XFORWARD told it; ""
+    where it did not. ``message_id``: "" where no content was seen. ``reverse_path``: None before MAIL, "" for the null one.
+    ``listener``: its name."""
+
+    why: Why
+    reply: Reply
+    client: str
+    listener: str
+    queue_id: str = ""
+    message_id: str = ""
+    reverse_path: str | None = None
+    recipients: int = 0
+    refused: int = 0
+
+
+def turned_away(transaction: Transaction, why: Why, reply: Reply) -> TurnedAway:
+    """Of a whole message, for all its recipients."""
+    session, envelope = transaction.session, transaction.envelope
+    return TurnedAway(
+        why=why,
+        reply=reply,
+        client=session.client_ip,
+        listener=session.listener,
+        queue_id=session.ident,
+        message_id=message_id_of(transaction.message),
+        reverse_path=str(envelope.reverse_path or ""),
+        recipients=len(envelope.recipients),
+        refused=len(envelope.recipients),
+    )
+
+
+def message_id_of(message: Message) -> str:
+    """As its header has it, on one line and not longer than an id is; "" where there is none."""
+    return " ".join((message.header.get("Message-ID") or "").split())[:_MOST_OF_AN_ID]

@@ -1,0 +1,271 @@
+"""Connections to the relay, of real processes: one limit over all of them, a slow greeting, a greedy client, a worker that dies; and
+a line and a count for each mail that is turned away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from tests.faults.machine import Machine, synced
+from tests.peers.chain import Recorder, until
+from tests.peers.postfix import free_port
+from tests.script import CONNECT, DOT, STALL
+
+pytestmark = pytest.mark.xdist_group("relay connections")
+
+LIMIT = 20
+MTA = "127.0.0.1"  # trusted
+GREEDY = "127.0.0.9"
+ESTABLISHED = ("01", "02")  # or about to be (proc(5), the kernel's tcp_states.h)
+
+
+class Guard:
+    def __init__(self, guard: Machine, recorder: Recorder, metrics: int) -> None:
+        self.guard, self.recorder, self.relay, self._metrics = guard, recorder, recorder.relay, metrics
+
+    def told(self, name: str, **labels: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        return sum(
+            sample.value
+            for family in parsed(text)
+            for sample in family.samples
+            if sample.name == f"smtpguard_{name}" and labels.items() <= sample.labels.items()
+        )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Of mail that was turned away."""
+        told = [json.loads(line) for line in self.guard.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in told if line["event"] == "turned-away"]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    metrics = free_port()
+    with Recorder() as recorder:
+        relay = f"{{host: 127.0.0.1, port: {recorder.port}, tls: none, connections: {LIMIT}}}"
+        guard = Machine(
+            tmp_path_factory.mktemp("connections"),
+            recorder.port,
+            workers=2,
+            settings={"relay": relay, "metrics": f"{{port: {metrics}}}"},
+        )
+        synced(guard)
+        with guard:
+            found = Guard(guard, recorder, metrics)
+            until(lambda: _up(found), 60, "both workers and the metrics")
+            yield found
+            guard.verified()
+
+
+def _up(found: Guard) -> bool:
+    try:
+        return found.told("part_processes", part="proxy") == 2
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def whole(running: Guard) -> Iterator[Guard]:
+    yield running
+    running.recorder.go_on()
+
+
+@contextmanager
+def counted(whole: Guard) -> Iterator[Callable[[], int]]:
+    """The most connections to the relay that stood at once meanwhile, as the kernel has them: a relay that is silent does not see
+    that one has ended."""
+    seen, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+            there = [row for row in rows if int(row[2].rpartition(":")[2], 16) == whole.recorder.port]
+            seen.append(sum(row[3] in ESTABLISHED for row in there))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield lambda: max(seen)
+    finally:
+        over.set()
+        looking.join()
+
+
+class Client:
+    """``name`` is in its sender's address, by which a message is known at the relay."""
+
+    def __init__(self, port: int, name: str, source: str = MTA) -> None:
+        self._port, self.name, self._source = port, name, source
+
+    async def __aenter__(self) -> Client:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=(self._source, 0))
+        assert (await self.hear()).startswith("220")
+        assert (await self.ask("EHLO client.example")).startswith("250")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def hear(self) -> str:
+        while True:
+            line = (await asyncio.wait_for(self.reader.readline(), 120)).decode()
+            if line[3:4] != "-":
+                return line.strip()
+
+    async def ask(self, *lines: str) -> str:
+        self.writer.write("".join(f"{line}\r\n" for line in lines).encode())
+        said = ""
+        for _ in lines:
+            said = await self.hear()
+        return said
+
+    async def begin(self) -> str:
+        return await self.ask(f"MAIL FROM:<{self.name}@example.com>", "RCPT TO:<peter@partner.example>")
+
+    async def finish(self) -> str:
+        said = await self.ask("DATA")
+        if not said.startswith("354"):
+            return said
+        self.writer.write(f"Message-ID: <{self.name}@example.com>\r\nSubject: x\r\n\r\nx\r\n.\r\n".encode())
+        return await self.hear()
+
+
+async def send(port: int, name: str, source: str = MTA) -> str:
+    async with Client(port, name, source) as client:
+        said = await client.begin()
+        return await client.finish() if said.startswith("250") else said
+
+
+def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
+    """120 at once over 20 connections of two processes: nobody is turned away, and the relay never sees a 21st."""
+    before = whole.told("turned_away_total")
+    whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
+
+    async def all_at_once() -> list[str]:
+        sending = [asyncio.create_task(send(whole.guard.port, f"many{n}")) for n in range(120)]
+        while whole.relay.verbs().count("DATA") < LIMIT:  # noqa: ASYNC110 - the relay is another thread's
+            await asyncio.sleep(0.02)
+        assert whole.told("relay_connections", state="in-use") <= LIMIT
+        await asyncio.to_thread(until, lambda: whole.told("relay_waiting") >= 90, 60, "the others to wait")
+        whole.recorder.go_on()
+        return await asyncio.gather(*sending)
+
+    with counted(whole) as most:
+        said = asyncio.run(all_at_once())
+    assert {answer[:3] for answer in said} == {"250"}
+    assert most() == LIMIT
+    assert whole.relay.most_open == LIMIT
+    assert whole.told("turned_away_total") == before
+    until(lambda: whole.told("relay_waits_total") >= 100, 20, "the waits to be counted")
+    assert whole.told("relay_wait_seconds_total") > 0
+
+
+def test_what_a_dead_worker_had_comes_back(whole: Guard) -> None:
+    """One that is killed with every connection in use: the others have all of the limit, and no more."""
+    whole.relay.on(DOT, [STALL, "250 2.0.0 Ok"])
+
+    async def killed() -> list[str]:
+        seen = whole.relay.verbs().count("DATA")
+        doomed = [asyncio.create_task(send(whole.guard.port, f"doomed{n}")) for n in range(60)]
+        while whole.relay.verbs().count("DATA") < seen + LIMIT:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        os.kill(whole.guard.parts("proxy")[0], signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: whole.relay.verbs().count("DATA") > seen + LIMIT, 60, "its places")
+        whole.recorder.go_on()
+        await asyncio.gather(*doomed, return_exceptions=True)
+        return await asyncio.gather(*(send(whole.guard.port, f"after{n}") for n in range(60)))
+
+    with counted(whole) as most:
+        said = asyncio.run(killed())
+    assert {answer[:3] for answer in said} == {"250"}
+    assert most() == LIMIT
+    until(lambda: len(whole.guard.parts("proxy")) == 2, 30, "the worker to be back")
+
+
+def test_a_greedy_client_leaves_room_for_others(whole: Guard) -> None:
+    """99 transactions that one client leaves open: everybody else's mail passes, meanwhile."""
+
+    async def beside() -> list[str]:
+        greedy = [Client(whole.guard.port, f"greedy{n}", GREEDY) for n in range(99)]
+        for client in greedy:
+            await client.__aenter__()
+        opening = [asyncio.create_task(client.begin()) for client in greedy]
+        said = await asyncio.gather(
+            *(send(whole.guard.port, f"other{n}", f"127.0.0.{20 + n}") for n in range(40)),
+            *(send(whole.guard.port, f"mta{n}") for n in range(20)),
+        )
+        for task in opening:
+            task.cancel()
+        for client in greedy:
+            client.writer.transport.abort()
+        return said
+
+    assert {answer[:3] for answer in asyncio.run(beside())} == {"250"}
+
+
+def test_a_relay_that_is_slow_to_greet(whole: Guard) -> None:
+    """EHLO is answered meanwhile, from what is known of the relay; the mail waits and goes."""
+    whole.recorder.call(drop(whole))
+    whole.relay.on(CONNECT, [STALL, "220 relay.example, at last"])
+
+    async def patient() -> str:
+        sessions = whole.relay.sessions
+        async with Client(whole.guard.port, "patient") as client:
+            begun = asyncio.create_task(client.begin())
+            while whole.relay.sessions == sessions:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            assert not begun.done()
+            whole.recorder.go_on()
+            assert (await begun).startswith("250")
+            return await client.finish()
+
+    assert asyncio.run(patient()).startswith("250")
+
+
+async def drop(whole: Guard) -> None:
+    whole.relay.drop_all()
+
+
+def test_each_mail_that_is_turned_away_is_a_line_and_a_count(whole: Guard) -> None:
+    before = whole.told("turned_away_total")
+    whole.relay.on("RCPT TO:<peter@", "550 5.1.1 No such user", times=1)
+    lines = len(whole.lines())
+
+    async def refused() -> str:
+        async with Client(whole.guard.port, "refused") as client:
+            await client.ask("XFORWARD IDENT=4F1Q NAME=desk.example ADDR=192.0.2.7")
+            await client.begin()
+            await client.ask("RCPT TO:<anna@partner.example>")
+            return await client.finish()
+
+    assert asyncio.run(refused()).startswith("250")
+    until(lambda: whole.told("turned_away_total") == before + 1, 20, "the count")
+    [line] = whole.lines()[lines:]
+    assert {name: line[name] for name in line if name not in ("timestamp", "level", "event", "listener")} == {
+        "why": "recipient-refused", "client": "192.0.2.7", "queue_id": "4F1Q", "reply": "550 5.1.1 No such user",
+        "reverse_path": "refused@example.com", "recipients": 2, "refused": 1,
+    }  # fmt: skip
+    assert line["listener"]
+
+
+def test_a_relay_that_is_down_is_said_of_each_mail(whole: Guard, tmp_path: Path) -> None:
+    before = whole.told("turned_away_total", why="relay-down")
+    whole.recorder.call(whole.relay.stop())
+    try:
+        said = asyncio.run(send(whole.guard.port, "down"))
+        assert said.startswith("451 4.4.1")
+        until(lambda: whole.told("turned_away_total", why="relay-down") == before + 1, 20, "the count")
+    finally:
+        whole.recorder.call(whole.relay.start())

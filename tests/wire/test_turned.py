@@ -1,0 +1,205 @@
+"""Mail that is turned away without a verdict: each is told once, with why, of whom and from where."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from smtpguard.mail import reply
+from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.policy.verdict import Deferred, Disposition, Rejected
+from smtpguard.wire.listener import Limits
+from smtpguard.wire.turned import TurnedAway, Why
+from tests.script import CONNECT, DROP, STALL
+from tests.scripted_relay import ScriptedRelay
+from tests.wire.proxied import Proxied, proxied, until
+
+HEAD = ("MAIL FROM:<anna@example.com>", "RCPT TO:<bob@example.net>")
+
+
+def reasons(world: Proxied) -> list[tuple[Why, int, int]]:
+    return [(mail.why, mail.recipients, mail.refused) for mail in world.turned]
+
+
+async def test_all_that_is_known_is_told(tmp_path: Path) -> None:
+    async def undecided(transaction: Transaction, onward: Onward) -> Disposition:
+        await onward.abandon()
+        return Deferred(reply=reply.NOT_RECORDED, undecided=True)
+
+    trust = (ip_network("127.0.0.0/8"),)
+    async with proxied(tmp_path, undecided, trust=trust, name="office") as world:
+        client = await world.connect()
+        await client.ask("XFORWARD ADDR=192.0.2.7 IDENT=4F1Q")
+        await client.send(b"Message-ID: <1@example.com>\r\n\r\nx\r\n", "bob@example.net", "eve@example.net")
+        assert world.turned == [
+            TurnedAway(
+                why=Why.UNDECIDED, reply=reply.NOT_RECORDED, client="192.0.2.7", listener="office", queue_id="4F1Q",
+                message_id="<1@example.com>", reverse_path="anna@example.com", recipients=2, refused=2,
+            )
+        ]  # fmt: skip
+
+
+async def test_what_has_a_verdict_is_not_among_it(tmp_path: Path) -> None:
+    async def rejected(transaction: Transaction, onward: Onward) -> Disposition:
+        await onward.abandon()
+        return Rejected(reply=reply.rejected("No"))
+
+    async with proxied(tmp_path, rejected) as world:
+        client = await world.connect()
+        assert (await client.send(b"x\r\n")).startswith("550")
+        await client.ask("QUIT")
+        assert world.turned == []
+
+
+async def test_what_passed_or_was_given_up_is_not_among_it(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.send(b"x\r\n")
+        await client.ask(*HEAD, "RSET", *HEAD)
+        client.close()
+        await until(lambda: not world.reception.connections)
+        assert world.turned == []
+
+
+async def test_the_relays_refusals(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    relay.on("RCPT TO:<no", "550 5.1.1 No such user")
+    async with proxied(tmp_path, relay=relay) as world:
+        client = await world.connect()
+        await client.send(b"x\r\n", "bob@example.net", "no@example.net", "no2@example.net")
+        await client.ask(HEAD[0], "RCPT TO:<no@example.net>", "DATA", "RSET")
+        relay.on("MAIL", "450 4.7.1 Not now", times=1)
+        await client.ask(*HEAD, "RCPT TO:<eve@example.net>", "QUIT")
+        await until(lambda: len(world.turned) == 3)
+        assert reasons(world) == [
+            (Why.RECIPIENT_REFUSED, 3, 2), (Why.RECIPIENT_REFUSED, 1, 1), (Why.SENDER_REFUSED, 2, 2)
+        ]  # fmt: skip
+        assert str(world.turned[2].reply) == "450 4.7.1 Not now"
+
+
+async def test_a_relay_that_is_down(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await world.relay.stop()
+        await client.ask(*HEAD, "RCPT TO:<eve@example.net>", "DATA")
+        assert reasons(world) == [(Why.RELAY_DOWN, 2, 2)]
+
+
+async def test_a_relay_that_was_never_reached(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay) as world:
+        await relay.stop()
+        client = await world.connect(greeted=False)
+        await client.hear()
+        assert (await client.ask("EHLO x.example")).startswith("421")
+        [mail] = world.turned
+        assert (mail.why, mail.reverse_path, mail.client) == (Why.RELAY_DOWN, None, "127.0.0.1")
+
+
+async def test_a_relay_that_does_not_greet(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay, target={"wait_seconds": 0.1}) as world:
+        client = await world.connect()
+        relay.on(CONNECT, STALL)
+        relay.drop_all()
+        await until(lambda: not world.pool.size)
+        await client.ask(*HEAD, "RSET")
+        assert reasons(world) == [(Why.RELAY_SLOW, 1, 1)]
+
+
+async def test_connections_that_are_all_in_use(tmp_path: Path) -> None:
+    async with proxied(tmp_path, target={"connections": 1, "wait_seconds": 0.1}) as world:
+        one, two = await world.connect(), await world.connect()
+        await one.ask(*HEAD)
+        await two.ask(*HEAD, "RSET")
+        assert reasons(world) == [(Why.RELAY_BUSY, 1, 1)]
+
+
+async def test_a_relay_that_answers_otherwise_the_second_time(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        world.relay.drop_all()
+        world.relay.on("RCPT TO:<bob@", "550 5.1.1 No")
+        await client.ask("RCPT TO:<eve@example.net>", "DATA")
+        assert reasons(world) == [(Why.RELAY_LOST, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said", "why"),
+    [
+        (Limits(message_octets=10), b"more than ten octets\r\n", Why.TOO_LARGE),
+        (Limits(), b"bare\nline feed\r\n", Why.BAD_CONTENT),
+        (Limits(hops=1), b"Received: a\r\nReceived: b\r\n\r\n", Why.BAD_CONTENT),
+    ],
+)
+async def test_content_that_is_not_taken(limits: Limits, said: bytes, why: Why, tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=limits) as world:
+        client = await world.connect()
+        assert (await client.send(said))[0] == "5"
+        assert reasons(world) == [(why, 1, 1)]
+
+
+async def test_a_message_that_says_it_is_too_large(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(message_octets=1000)) as world:
+        client = await world.connect()
+        assert (await client.ask("MAIL FROM:<anna@example.com> SIZE=1001")).startswith("552")
+        assert (world.turned[0].why, world.turned[0].reverse_path) == (Why.TOO_LARGE, "anna@example.com")
+        assert (await client.send(b"x\r\n")).startswith("250")
+
+
+async def test_recipients_beyond_the_limit(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(recipients=2)) as world:
+        client = await world.connect()
+        await client.send(b"x\r\n", *(f"r{n}@example.net" for n in range(5)))
+        assert reasons(world) == [(Why.TOO_MANY_RECIPIENTS, 5, 3)]
+
+
+async def test_a_client_that_takes_too_long(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(idle_seconds=10)) as world:
+        idle, busy = await world.connect(), await world.connect()
+        await busy.ask(*HEAD)
+        world.pass_time(11)
+        assert (await busy.hear_end()).startswith(b"421")
+        assert (await idle.hear_end()).startswith(b"421")
+        await until(lambda: world.turned)
+        assert reasons(world) == [(Why.TOO_SLOW, 1, 1)], "who had begun nothing lost nothing"
+
+
+async def test_a_stop_in_a_transaction(tmp_path: Path) -> None:
+    async with proxied(tmp_path) as world:
+        client = await world.connect()
+        await client.ask(*HEAD)
+        await world.reception.stop(5)
+        assert (await client.hear_end()).startswith(b"421")
+        assert reasons(world) == [(Why.STOPPING, 1, 1)]
+
+
+async def test_a_connection_too_many(tmp_path: Path) -> None:
+    async with proxied(tmp_path, limits=Limits(connections_per_client=1)) as world:
+        await world.connect()
+        second = await world.connect(greeted=False)
+        assert (await second.hear()).startswith("421")
+        assert [mail.why for mail in world.turned] == [Why.CONNECTIONS]
+
+
+async def test_an_error_of_ours(tmp_path: Path) -> None:
+    async def fail(*_: object) -> Disposition:
+        raise ValueError
+
+    async with proxied(tmp_path, fail) as world:
+        client = await world.connect()
+        await client.send(b"x\r\n")
+        assert reasons(world) == [(Why.FAILED, 1, 1)]
+
+
+async def test_a_relay_lost_while_others_wait_tells_nothing_twice(tmp_path: Path) -> None:
+    relay = ScriptedRelay()
+    async with proxied(tmp_path, relay=relay, target={"connections": 1}) as world:
+        clients = [await world.connect() for _ in range(3)]
+        relay.on("MAIL", DROP)
+        await asyncio.gather(*(client.ask(*HEAD, "DATA", "RSET") for client in clients))
+        assert reasons(world) == [(Why.RELAY_LOST, 1, 1)] * 3
