@@ -37,8 +37,9 @@ def fields(mail: TurnedAway) -> dict[str, Any]:
         "why": mail.why.value,
         "client": mail.client,
         "listener": mail.listener,
-        "reply": str(mail.reply),
     }
+    if mail.reply is not None:
+        shown["reply"] = str(mail.reply)
     if mail.queue_id:
         shown["queue_id"] = mail.queue_id
     if mail.message_id:

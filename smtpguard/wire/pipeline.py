@@ -7,6 +7,7 @@ relay together; replies leave in the order of the commands all the same.
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from smtpguard.mail import reply
@@ -36,7 +37,7 @@ class Pipeline:
         self._identity, self._desk = identity, desk
         self._asked_at = math.inf
         self._named = self._refused = 0  # recipients
-        self._turned: tuple[Why, Reply] | None = None
+        self._turned: tuple[Why, Reply | None] | None = None
         self._message_id = ""
 
     def say(self, answer: Reply) -> None:
@@ -58,7 +59,11 @@ class Pipeline:
             return
         asks, self.asks = self.asks, []
         assert self.passage is not None
-        answers = await self.passage.ask(asks)
+        try:
+            answers = await self.passage.ask(asks)
+        except asyncio.CancelledError:
+            self._refuse(Why.GAVE_UP, None, recipients=len(asks))
+            raise
         self._asked_at = self._desk.monotonic()
         if len(asks) == len(self.out) == 1:  # a client that waits for each reply
             self.out[0] = self._answered(asks[0], answers[0])
@@ -125,12 +130,12 @@ class Pipeline:
             self._refuse(self.passage.why, answer)
         return answer
 
-    def _refuse(self, why: Why, answer: Reply) -> None:
-        self._named += 1
-        self._refused += 1
+    def _refuse(self, why: Why, answer: Reply | None, *, recipients: int = 1) -> None:
+        self._named += recipients
+        self._refused += recipients
         self._turned = self._turned or (why, answer)
 
-    def _turned_away(self, why: Why, answer: Reply) -> TurnedAway:
+    def _turned_away(self, why: Why, answer: Reply | None) -> TurnedAway:
         session, mail = self._identity.session, self.mail
         return TurnedAway(
             why=why,

@@ -66,6 +66,7 @@ class Reachability:
             return
         new = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
         try:
+            new.touch(mode=0o600)
             new.write_text(json.dumps({"relay": self._relay, "offered": dict(self.offered or {})}))
             new.replace(self._kept)
         except OSError as e:

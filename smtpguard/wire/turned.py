@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Transaction
 
 _MOST_OF_AN_ID = 250
 
@@ -26,6 +26,7 @@ class Why(enum.StrEnum):
     TOO_LARGE = "too-large"
     BAD_CONTENT = "bad-content"
     TOO_SLOW = "too-slow"  # the client
+    GAVE_UP = "gave-up"  # the client, while it waited for the answer to RCPT
     STOPPING = "stopping"
     UNDECIDED = "undecided"  # smtpguard_undecided_total says why
     FAILED = "failed"  # an error of smtpguard
@@ -35,10 +36,10 @@ class Why(enum.StrEnum):
 class TurnedAway:
     """``refused`` of ``recipients`` that were named; both 0 before any. ``queue_id``: the client's, as XFORWARD told it; ""
     where it did not. ``message_id``: "" where no content was seen. ``reverse_path``: None before MAIL, "" for the null one.
-    ``listener``: its name."""
+    ``listener``: its name. ``reply``: None where the client did not wait for one."""
 
     why: Why
-    reply: Reply
+    reply: Reply | None
     client: str
     listener: str
     queue_id: str = ""
@@ -48,16 +49,17 @@ class TurnedAway:
     refused: int = 0
 
 
-def turned_away(transaction: Transaction, why: Why, reply: Reply) -> TurnedAway:
-    """Of a whole message, for all its recipients."""
-    session, envelope = transaction.session, transaction.envelope
+def turned_away(
+    session: Session, envelope: Envelope, why: Why, reply: Reply, message: Message | None = None
+) -> TurnedAway:
+    """Of a whole message, for all its recipients. ``message``: None where its content could not be taken."""
     return TurnedAway(
         why=why,
         reply=reply,
         client=session.client_ip,
         listener=session.listener,
         queue_id=session.ident,
-        message_id=message_id_of(transaction.message),
+        message_id=message_id_of(message) if message is not None else "",
         reverse_path=str(envelope.reverse_path or ""),
         recipients=len(envelope.recipients),
         refused=len(envelope.recipients),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,6 @@ from smtpguard.app.milter import Milter
 from smtpguard.app.proxy import Proxy
 from smtpguard.app.relay import relay_pool
 from smtpguard.config.settings import Settings
-from smtpguard.processes.numbers import Said
 
 INTAKE = SimpleNamespace(undecided=Counter(busy=2, store=1))
 UNDECIDED = {"undecided busy": 2, "undecided store": 1}
@@ -24,11 +24,14 @@ UNDECIDED = {"undecided busy": 2, "undecided store": 1}
     ("part", "counts", "asks"),
     [(Proxy, UNDECIDED, True), (Milter, UNDECIDED, False), (Deliverer, {}, True), (Console, {}, False)],
 )
-async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool) -> None:
+async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool, tmp_path: Path) -> None:
     made = part(Settings())
-    pool = relay_pool(Settings())
+    pool = relay_pool(Settings(state=tmp_path))
     made._intake, made._pool = INTAKE, pool
-    assert made.said() == Said(counts=counts), "of the relay nothing, before anybody has asked it"
+    said = made.said()
+    assert said.found == {}, "nothing, before anybody has asked the relay"
+    assert said.counts == {**counts, **({"relay waits": 0, "relay wait ms": 0} if asks else {})}
+    assert said.levels == ({"relay idle": 0, "relay in use": 0, "relay waiting": 0} if asks else {})
     assert pool.target.reachability is not None
     pool.target.reachability.lost("Connection refused")
     found = made.said().found

@@ -169,6 +169,19 @@ async def test_a_client_that_takes_too_long(tmp_path: Path) -> None:
         assert reasons(world) == [(Why.TOO_SLOW, 1, 1)], "who had begun nothing lost nothing"
 
 
+async def test_a_client_that_does_not_wait_for_the_relay(tmp_path: Path) -> None:
+    """A mail client waits for a minute, or for less."""
+    async with proxied(tmp_path, target={"connections": 1}) as world:
+        one, impatient = await world.connect(), await world.connect()
+        await one.ask(*HEAD)
+        impatient.say(b"MAIL FROM:<anna@example.com>\r\nRCPT TO:<bob@example.net>\r\nRCPT TO:<eve@example.net>\r\n")
+        await until(lambda: world.pool.waiting)
+        impatient.writer.transport.abort()
+        await until(lambda: world.turned)
+        assert reasons(world) == [(Why.GAVE_UP, 2, 2)]
+        assert (world.turned[0].reply, world.pool.waiting) == (None, 0)
+
+
 async def test_a_stop_in_a_transaction(tmp_path: Path) -> None:
     async with proxied(tmp_path) as world:
         client = await world.connect()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from smtpguard.mail.client import client_address
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.milter.acceptance import Acceptance
@@ -71,6 +72,7 @@ class Desk(Protocol):
 
     def arrived(self, link: Link) -> bool: ...
     def parted(self, link: Link) -> None: ...
+    def refused(self, session: Session, envelope: Envelope, answer: Reply) -> None: ...
     async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None: ...
 
 
@@ -219,6 +221,7 @@ class Link(asyncio.Protocol):
         arrived = await letter.finish()
         if isinstance(arrived, Reply):
             self._say(SmtpReply(arrived))
+            self._desk.refused(client.session(self._house), letter.envelope, arrived)
             return self._drop()
         known = client.known
         acceptance = Acceptance(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
@@ -114,8 +115,14 @@ class MilterReception:
         return SmtpReply(reply.INTERNAL_ERROR)
 
     def _undecided(self, transaction: Transaction, why: Why, answer: Reply) -> SmtpReply:
-        self._turned_away(turned_away(transaction, why, answer))
+        told = turned_away(transaction.session, transaction.envelope, why, answer, transaction.message)
+        self._turned_away(told)
         return SmtpReply(answer)
+
+    def refused(self, session: Session, envelope: Envelope, answer: Reply) -> None:
+        """The content of a message cannot be taken."""
+        why = Why.TOO_LARGE if answer is reply.TOO_BIG else Why.BAD_CONTENT
+        self._turned_away(turned_away(session, envelope, why, answer))
 
     def _perhaps_quiet(self) -> None:
         if not self._links and not self._deciding:

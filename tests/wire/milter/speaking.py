@@ -18,6 +18,7 @@ from smtpguard.wire.milter.codec import answers, encode
 from smtpguard.wire.milter.letter import House
 from smtpguard.wire.milter.packet import Answer, Command, Negotiate
 from smtpguard.wire.milter.reception import MilterReception
+from smtpguard.wire.turned import TurnedAway
 from tests.wire.milter.mta import POSTFIX, Mta, Told
 from tests.wire.proxied import Clock
 
@@ -99,6 +100,7 @@ class Served:
     clock: Clock
     path: Path
     seen: list[Transaction] = field(default_factory=list)
+    turned: list[TurnedAway] = field(default_factory=list)
     opened: list[Speaking] = field(default_factory=list)
 
     async def connect(self, offer: Negotiate = POSTFIX) -> Speaking:
@@ -121,6 +123,7 @@ async def served(
         seen.append(transaction)
         return await decide(transaction, onward)
 
+    turned: list[TurnedAway] = []
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
     reception = MilterReception(
@@ -128,6 +131,7 @@ async def served(
         admit,
         new_id=lambda: f"{next(numbers):016d}",
         monotonic=clock,
+        turned_away=turned.append,
     )
     path = folder / "m.sock"
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -135,7 +139,7 @@ async def served(
     listening.listen(512)
     listening.setblocking(False)
     accepting = asyncio.create_task(_accept(listening, reception))
-    world = Served(reception, clock, path, seen)
+    world = Served(reception, clock, path, seen, turned)
     try:
         yield world
     finally:

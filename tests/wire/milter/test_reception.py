@@ -15,6 +15,7 @@ import pytest
 from smtpguard.mail import reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
+from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.codec import encode
 from smtpguard.wire.milter.packet import Discard, InsertHeader, Mail, Rcpt, SmtpReply
 from tests.wire.milter.speaking import MAIL, Decide, Served, Speaking, pass_on, served
@@ -55,6 +56,15 @@ class TestDispositions:
         async with served(tmp_path, always(Held(hold_id="H"))) as world:
             told = await (await (await world.connect()).begin()).send(MAIL)
         assert told.answer == Discard()
+
+    async def test_what_is_turned_away_without_a_verdict(self, tmp_path: Path) -> None:
+        undecided = always(Deferred(reply=reply.NOT_RECORDED, undecided=True))
+        async with served(tmp_path, undecided, name="inside", limits=Limits(message_octets=1000)) as world:
+            mta = await (await world.connect()).begin()
+            await mta.send(MAIL)
+            await mta.send(MAIL + b"x" * 2000 + b"\r\n")
+        told = [(mail.why.value, mail.listener, mail.recipients, bool(mail.queue_id)) for mail in world.turned]
+        assert told == [("undecided", "inside", 1, True), ("too-large", "inside", 1, True)]
 
     async def test_rejected_with_a_percent_sign_and_lines(self, tmp_path: Path) -> None:
         said = reply.Reply.of(550, "5.7.1", "Not sent: 100 % of the list.", "See https://guard.example/%41")
