@@ -52,6 +52,7 @@ SWEEP_SECONDS = 20.0
 FOLLOW_SECONDS = 5.0
 RETAIN_SECONDS = 60.0
 DOUBT_SECONDS = 60.0
+TERMS_SECONDS = 2.0
 LAST_LINES_SECONDS = 5.0
 
 
@@ -120,6 +121,7 @@ class Deliverer(Part):
             tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
+            tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 
     def said(self) -> Said:
@@ -147,6 +149,12 @@ class Deliverer(Part):
         while more:  # a slice at a time, beside admissions
             more = (await self._store.retain(bounds)).more
             await asyncio.sleep(0.1)
+
+    async def _write_terms(self) -> None:
+        more = True
+        while more:  # a slice at a time, beside admissions
+            more = await self._store.write_terms()
+            await asyncio.sleep(0.05)
 
 
 class _Desk:

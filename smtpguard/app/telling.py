@@ -48,6 +48,7 @@ class TellingStore:
         self.mailings = store.mailings
         self.mailings_named = store.mailings_named
         self.called = store.called
+        self.find = store.find
         self.writers = store.writers
         self.reached_by = store.reached_by
         self.outgoing = store.outgoing

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "freeze": ("freeze", "Stand still: everything, a list, a sender, a mailing, a conversation."),
     "thaw": ("thaw", "Lift a freeze."),
     "audit": ("audit", "Verify or export the journal."),
+    "find": ("find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
     "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
     "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from smtpguard.app.bridges import doubts
 from smtpguard.app.certificates import server_context
 from smtpguard.app.files import CannotStart, exposed, parse_policy
 from smtpguard.config.documents import policy_documents
@@ -269,6 +270,9 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     """Where it listens: one place, one listener, none of them the relay's, and none of them everybody's."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
+    for kind, n, each in listening.each():
+        for doubt in doubts(each.clients or ()):
+            yield _warning(document, ("listen", kind, n, "clients"), doubt)
     wanted: list[tuple[Place, str, int | None]] = [
         (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
     ]

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from smtpguard.audit.about import About
-from smtpguard.audit.report import Report
+from smtpguard.audit.report import Report, TooMany
 from smtpguard.console.desk import Desk
 from smtpguard.console.ports import Found
 from smtpguard.console.speech import Speech
@@ -22,6 +22,8 @@ from smtpguard.policy.asked import Asked, Strange, held_against
 from smtpguard.policy.purposes import Documents, Purposes, purposes
 
 _SHA256 = 64  # characters
+MOST_FOUND = 100
+"""Messages that one word may stand for."""
 Find = Callable[[About], Awaitable[Found]]
 
 
@@ -68,17 +70,26 @@ async def make(
     """``by``: who asks, as journalled. Raises NothingFits, TooMany and LedgerError."""
     said = Speech(language)
     called = {word: await ledger.called(word) for word in about.ids}
-    whole = frozenset(ids[0] if len(ids) == 1 else word for word, ids in called.items())
-    about = replace(about, ids=whole)
     if any(len(ids) > 1 for ids in called.values()):
         raise NothingFits(list(_ids(called, said)), rest=True)
+    named = {word: ids or await ledger.find(word.split(), MOST_FOUND + 1) for word, ids in called.items()}
+    if many := [word for word, ids in named.items() if len(ids) > MOST_FOUND]:
+        raise TooMany(
+            f"more than {MOST_FOUND} messages are found by {', '.join(sorted(many))}: ask by --sender and --since"
+        )
+    unknown: Mapping[str, Sequence[str]] = {word: () for word, ids in named.items() if not ids}
+    if any(
+        "@" in word or " " in word for word in unknown
+    ):  # no id of ours, and perhaps somebody's name: it is not journalled
+        raise NothingFits(list(_ids(unknown, said)))
+    about = replace(about, ids=frozenset(id for word, ids in named.items() for id in ids or (word,)))
     if names:
         await ledger.record([about.exported(at, *by)])
     found = await find(about)
     lists = found.report.lists if found.report is not None else ()
     asked = await _asked(about, ledger, lists, delimiters=delimiters, names=names)
     if found.report is None:
-        raise NothingFits([*_ids(called, said), *_lists(asked, said), *_senders(asked, said)])
+        raise NothingFits([*_ids(unknown, said), *_lists(asked, said), *_senders(asked, said)])
     if asked.lists:
         raise NothingFits(list(_lists(asked, said)), rest=True)
     documents = {sha256: await _documents(ledger, sha256) for sha256 in found.report.policies}
@@ -119,11 +130,7 @@ def _ids(called: Mapping[str, Sequence[str]], said: Speech) -> Iterator[str]:
     for word, ids in sorted(called.items()):
         if len(ids) > 1:
             yield said("several are called {word}: {ids}", word=word, ids=", ".join(ids))
-        elif not ids and "@" in word:
-            yield said(
-                "nothing that was held has the Message-ID {word}, and of what passed no Message-ID is kept", word=word
-            )
-        elif not ids and len(word) < _SHA256:
+        elif not ids and (len(word) < _SHA256 or "@" in word):
             yield said("nothing is called {word}", word=word)
 
 

@@ -99,7 +99,11 @@ class Ledger(Protocol):
         """Ids that begin so, at most ten."""
 
     async def called(self, word: str) -> Sequence[str]:
-        """Ids of messages, mailings and freezes that begin so, or of what is held with this Message-ID, at most ten."""
+        """Ids of messages, mailings and freezes that begin so, at most ten."""
+
+    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
+        """Ids of messages that have all of these words, the newest first, at most so many: addresses, Message-IDs, queue ids,
+        words of the subjects of what was held or counted."""
 
     async def writers(self) -> Sequence[str]:
         """Who wrote the newest messages, as they were called in From and as reverse-path."""

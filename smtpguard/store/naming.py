@@ -1,7 +1,4 @@
-"""By what little of its name something is found: a beginning that no other has, or a held message's Message-ID (RFC 5322 section 3.6.4).
-
-Never here: what is asked about it (incident).
-"""
+"""By what little of its name something is found: a beginning that no other has. By what others call it, terms finds it."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from smtpguard.audit.event import Kind
 from smtpguard.store import mailings
-from smtpguard.store.schema import clear, entry, hold
+from smtpguard.store.schema import clear, entry
 
 MOST = 10
 _LATELY = 5000
@@ -21,10 +18,6 @@ _NAMED = (Kind.VERDICT.value, Kind.FREEZE.value)
 
 def called(connection: Connection, word: str) -> list[str]:
     """The ids of messages, mailings and freezes that may be called so, at most ten; where one is called exactly so, that alone."""
-    if "@" in word:
-        said = json.dumps(f"<{word.strip('<> ')}>")
-        query = select(hold.c.hold_id).where(hold.c.doc.contains(f'"message_id":{said}', autoescape=True))
-        return list(connection.execute(query.order_by(hold.c.hold_id).limit(MOST)).scalars())
     low = word.strip().upper()
     if not low:
         return []

@@ -15,7 +15,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.approval import LIVE, State
-from smtpguard.store import contents, forgetting, journal
+from smtpguard.store import contents, forgetting, journal, terms
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
@@ -55,6 +55,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)
+    terms.forget(batch, max(through, base.seq if base is not None else 0))
     _lifted(batch, batch.now - keep.addresses)
     mailings, others = forgetting.forget(batch, batch.now - keep.addresses)
     _forget_doubts(batch, batch.now - DOUBTS)

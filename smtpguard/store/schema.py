@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0009"
+SCHEMA = "0010"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -297,6 +297,22 @@ token = Table(  # of the API
     _text("account"),
     _text("doc"),
     Index("token_account", "account"),
+)
+
+term = Table(  # by which messages are found: keyed digests of words, by stretches of the journal
+    "term",
+    metadata,
+    Column("stretch", Integer, primary_key=True, autoincrement=False),
+    Column("word", _BIG, primary_key=True, autoincrement=False),
+    Column("seq", _BIG, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+terms = Table(  # how far they are written, and with which secret: one row
+    "terms",
+    metadata,
+    _text("key_id", primary_key=True),
+    _big("through"),
 )
 
 hook = Table(  # how far each webhook has been told what is in the journal

@@ -52,6 +52,7 @@ from smtpguard.store import (
     policies,
     retention,
     takingback,
+    terms,
     walk,
 )
 from smtpguard.store.batch import Batch, read_head
@@ -184,6 +185,18 @@ class Store:
 
     async def called(self, word: str) -> Sequence[str]:
         return await self._read(lambda c: naming.called(c, word))
+
+    async def find(self, words: Sequence[str], limit: int) -> Sequence[str]:
+        """The messages that have all of these words, the newest first, at most so many (see terms)."""
+        return await self._walk(lambda: terms.find(self._open, self._secret, words, limit))
+
+    async def write_terms(self) -> bool:
+        """What the next entries are found by, beside admissions. Whether there is more."""
+        made = await self._read(lambda c: terms.read(c, self._secret), snapshot=True)
+        if made is None:
+            return False
+        written: bool = await self._writer.submit(lambda b: terms.write(b, made, self._secret))
+        return written and made.more
 
     async def writers(self) -> Sequence[str]:
         return await self._read(naming.writers)

@@ -7,7 +7,7 @@ import pytest
 from smtpguard.audit.event import Event, Kind
 from smtpguard.store.naming import MOST
 from smtpguard.store.store import Store
-from tests.store.making import CONTENT, a_hold, event, holds, item
+from tests.store.making import event
 
 
 def verdict(store: Store, id: str, **private: tuple[str, ...]) -> Event:
@@ -44,17 +44,6 @@ async def test_a_beginning_that_no_other_has(store: Store, word: str, ids: list[
 async def test_of_many_some_are_named(store: Store) -> None:
     await store.record([verdict(store, f"01AB{n:02}") for n in range(MOST + 5)])
     assert await store.called("01AB") == [f"01AB{n:02}" for n in range(MOST)]
-
-
-@pytest.mark.parametrize(
-    "word", ["two@example.com", "<two@example.com>", " <två@example.com> ", "t_o@example.com", "@"]
-)
-async def test_a_message_id_with_or_without_brackets(store: Store, word: str) -> None:
-    await store.keep(CONTENT)
-    for n, message_id in enumerate(("<one@example.com>", "<two@example.com>", "<två@example.com>")):
-        await store.admit(item(f"H{n}"), holds(a_hold(f"H{n}", message_id=message_id)))
-    wanted = {"two": ["H1"], "två": ["H2"]}.get(word.strip("<> ").partition("@")[0], [])
-    assert await store.called(word) == wanted
 
 
 async def test_who_wrote_lately_is_told_once_each_the_newest_first(store: Store) -> None:

@@ -28,7 +28,6 @@ _PAGE = {
     "Nothing in the journal fits.": "Inget i journalen stämmer.",
     "several are called {word}: {ids}": "flera heter {word}: {ids}",
     "nothing is called {word}": "ingenting heter {word}",
-    "nothing that was held has the Message-ID {word}, and of what passed no Message-ID is kept": "inget som har hållits kvar har Message-ID {word}, och för det som släpptes igenom sparas inget Message-ID",
     "the policy in force has no list {word}": "policyn som gäller har ingen lista {word}",
     "that is no address: {word}": "det är ingen adress: {word}",
     "of late nothing came from {word}": "på senare tid har inget kommit från {word}",

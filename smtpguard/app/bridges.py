@@ -1,0 +1,84 @@
+"""Networks that a listener's ``clients`` should not name without thought: those of the Internet, and bridges of containers.
+
+A port that a container engine publishes may be reached through its own proxy: then every stranger comes from the bridge's
+address, which is in the bridge's network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from smtpguard.config.listeners import network_text
+from smtpguard.config.places import Network
+
+_ROUTES = Path("/proc/net/route")
+_IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_BRIDGE = re.compile(r"(docker|podman|cni|lxcbr|lxdbr|flannel)\w*\Z|br-[0-9a-f]{12}\Z")
+_USUAL: Mapping[str, str] = {
+    "172.17.0.0/16": "Docker's",
+    "10.88.0.0/16": "Podman's",
+    "10.42.0.0/16": "K3s's",
+    "10.244.0.0/16": "Kubernetes'",
+    "192.168.65.0/24": "Docker Desktop's",
+}
+
+
+def doubts(networks: Sequence[Network], routes: str | None = None, *, inside: bool | None = None) -> Iterator[str]:
+    """A sentence for each network that lets in more than was probably meant. ``routes``: as /proc/net/route has them; ``inside``:
+    whether we run in a container."""
+    text = _read() if routes is None else routes
+    contained = any(path.exists() for path in _IN_CONTAINER) if inside is None else inside
+    bridges = dict(_bridges(text, contained=contained))
+    for network in networks:
+        if whose := _bridge(network, bridges):
+            yield (
+                f"{network_text(network)} holds {whose}: through a published port every stranger may come from there; name the "
+                "containers that send, one by one"
+            )
+        elif network.is_global and network.num_addresses > 1:
+            yield f"{network_text(network)} is a network of the Internet: everybody in it may send through this guard"
+
+
+def _bridge(network: Network, bridges: Mapping[IPv4Network, str]) -> str:
+    """One address of a bridge alone is a container, unless it is the bridge's own."""
+    if not isinstance(network, IPv4Network):
+        return ""
+    for usual, whose in _USUAL.items():
+        if network.subnet_of(IPv4Network(usual)) and (network.num_addresses > 1 or network[0] == IPv4Network(usual)[1]):
+            return f"{whose} bridge"
+    for bridge, name in bridges.items():
+        if network.overlaps(bridge) and (
+            network.num_addresses > 1 or bridge.num_addresses == 1 or network[0] == bridge[1]
+        ):
+            return (
+                f"the bridge {name} ({bridge})"
+                if bridge.num_addresses > 1
+                else f"the gateway of this container ({bridge[0]})"
+            )
+    return ""
+
+
+def _bridges(routes: str, *, contained: bool) -> Iterator[tuple[IPv4Network, str]]:
+    """Of this machine; and in a container the gateway, through which everybody comes."""
+    for line in routes.splitlines()[1:]:
+        name, destination, gateway, *rest = line.split()
+        mask = _address(rest[4])
+        if _BRIDGE.match(name) and int(mask):
+            yield IPv4Network(f"{_address(destination)}/{mask}"), name
+        elif contained and not int(_address(destination)) and int(_address(gateway)):
+            yield IPv4Network(_address(gateway)), name
+
+
+def _address(text: str) -> IPv4Address:
+    """Hexadecimal, in the order of this machine's octets, which is the little end first wherever we run."""
+    return IPv4Address(int.from_bytes(bytes.fromhex(text), "little"))
+
+
+def _read() -> str:
+    try:
+        return _ROUTES.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,58 @@
+"""Clients of the last 30 days whom no listener would let in as the settings are now.
+
+By the journal, which another version may have written: where it does not say who connected, since a trusted MTA may have told of
+the client, nothing is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import datetime, timedelta
+
+from smtpguard.app.files import store_url
+from smtpguard.app.finding import Finding, State
+from smtpguard.app.stands import hidden
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.mail.client import within
+from smtpguard.policy.admission import LedgerError
+from smtpguard.store.callers import Caller, callers_at
+
+CAME = timedelta(days=30)
+MOST = 20
+"""Clients that are named."""
+
+
+async def turned_away(settings: Settings, now: datetime) -> list[Finding]:
+    """Those with the most messages first. Nothing where the store cannot be read, of which is told elsewhere."""
+    if hidden(settings) is not None or not settings.secret_file.exists():
+        return []
+    try:
+        came = await asyncio.to_thread(callers_at, store_url(settings), now - CAME)
+    except (LedgerError, Broken, ValueError):
+        return []
+    away: Counter[tuple[str, str]] = Counter()
+    for caller, messages in came.items():
+        if not _admitted(settings, caller):
+            away[caller.peer or caller.client, caller.listener or "every listener"] += messages
+    named = away.most_common(MOST)
+    found = [_finding(f"{client} would be turned away by {by}", n) for (client, by), n in named]
+    if rest := len(away) - len(named):
+        found.append(_finding(f"{rest:,} more clients would be turned away", away.total() - sum(n for _, n in named)))
+    return found
+
+
+def _admitted(settings: Settings, caller: Caller) -> bool:
+    """A listener that is not there any more may have been renamed: any may let them in."""
+    if not caller.listener and settings.trust:  # of an earlier version: it may not be who connected
+        return True
+    every = [each for _, _, each in settings.listen.each()]
+    some = [each for each in every if each.called == caller.listener] or every
+    address = caller.peer or caller.client
+    return any(each.admitted is None or not address or within(address, each.admitted) for each in some)
+
+
+def _finding(text: str, messages: int) -> Finding:
+    number = f"{messages:,} {'message' if messages == 1 else 'messages'} of the last 30 days"
+    return Finding(about="clients", state=State.UNKNOWN, text=f"{text}: {number}")

@@ -1,0 +1,126 @@
+"""smtpguard find: messages by what people have of them (a queue id, a Message-ID, an address, words of a subject), from the journal.
+
+What is found names people, so that it was asked for is journalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import Message
+from smtpguard.cli.audit import may_name
+from smtpguard.cli.context import Context, NotFine
+from smtpguard.store.terms import queue_ids
+
+MOST = 50
+
+
+@click.command()
+@click.argument("words", metavar="TEXT...", nargs=-1, required=True)
+@click.option(
+    "--most", type=click.IntRange(1, 10_000), default=MOST, show_default=True, help="So many, the newest first."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
+@click.pass_obj
+def command(context: Context, words: tuple[str, ...], most: int, as_json: bool) -> None:
+    """Find messages by a queue id (of the MTA in front, or of the relay), a Message-ID, an address, an id of ours, or words of the
+    subject (of what was held, or went to customers). Several words must all fit.
+
+    Exit 1 where nothing is found. That it was asked for is journalled.
+    """  # fmt: skip
+    text = " ".join(words)
+    if not text.strip():
+        raise click.UsageError("say what to find: a queue id, a Message-ID, an address, or words of a subject")
+
+    async def work() -> tuple[list[dict[str, Any]], bool]:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings(), reads=True) as (store, _):
+            may_name(store)
+            ids = list(await store.find(text.split(), most + 1) or await store.called(text))
+            more, ids = len(ids) > most, ids[:most]
+            shown = [row(id, await store.history(id)) for id in ids]
+            await store.record([_asked(text, len(shown), context.user, datetime.now(UTC))])
+        return [one for one in shown if one is not None], more
+
+    rows, more = context.run(work())
+    for each in rows:
+        if as_json or context.json:
+            context.say(each)
+        else:
+            for line in lines(each):
+                click.echo(line)
+    if not rows:
+        raise NotFine(f"nothing is found by {text}")
+    if more:
+        click.echo(f"There are more: the newest {len(rows)} are shown (--most).", err=True)
+
+
+def _asked(text: str, found: int, by: str, at: datetime) -> Event:
+    data = {"what": "find", "found": found}
+    return Event(kind=Kind.EXPORTED, id="journal", at=at, data=data, private={"actor": (by,), "comment": (text,)})
+
+
+def row(id: str, history: Sequence[tuple[Entry, Clear | None]]) -> dict[str, Any] | None:
+    """The JSON object; what is not known, or erased, is null. None for what is no message: a mailing, a freeze."""
+    verdict = next(((one, clear) for one, clear in history if one.kind == Kind.VERDICT.value), None)
+    if verdict is None:
+        return None
+    entry, clear = verdict
+    data, names = entry.data, clear or {}
+    message = Message.of(data)
+    for one, _ in history:
+        if one.kind != Kind.VERDICT.value:
+            message.add(one.kind, one.data)
+    ends = list(dict.fromkeys(share.end.value for share in message.shares()))
+    return {
+        "at": entry.time,
+        "id": id,
+        "ends": ends,
+        "hold": data.get("hold"),
+        "mailing": data.get("mailing"),
+        "reverse_path": _first(names, "reverse_path"),
+        "from": _first(names, "from"),
+        "login": _first(names, "actor"),
+        "subject": _first(names, "subject"),
+        "recipients": data.get("counts", {}).get("total"),
+        "reach": data.get("counts", {}).get("reach"),
+        "message_id": _first(names, "message_id"),
+        "queue_ids": [*names.get("ident", ()), *_answers(history)],
+        "client": data.get("client"),
+        "listener": data.get("listener"),
+    }
+
+
+def _first(names: Mapping[str, Sequence[str]], role: str) -> str | None:
+    return next(iter(names.get(role, ())), None)
+
+
+def _answers(history: Sequence[tuple[Entry, Clear | None]]) -> Iterator[str]:
+    """What the relay calls it."""
+    for one, clear in history:
+        replies = one.data.get("replies", ()) if one.kind == Kind.OUTCOME.value else ()
+        if one.kind == Kind.RELEASE.value:
+            replies = (clear or {}).get("comment", ())
+        yield from queue_ids(replies)
+
+
+def lines(each: Mapping[str, Any]) -> Iterator[str]:
+    """When, which, what became of it; from whom to how many; and what others call it."""
+    yield f"{each['at']:%Y-%m-%d %H:%M:%S} UTC  {each['id']}  {', '.join(each['ends'])}"
+    sender = each["from"] or each["reverse_path"] or ("<>" if each["reverse_path"] == "" else "erased")
+    total, reach = each["recipients"] or 0, each["reach"] or 0
+    people = f", {reach:,} people" if reach > total else ""
+    yield f"    from {sender} to {total:,} {'recipient' if total == 1 else 'recipients'}{people}"
+    called = [f"queue ids {', '.join(each['queue_ids'])}"] if each["queue_ids"] else []
+    called += [f"Message-ID {each['message_id']}"] if each["message_id"] else []
+    called += [f"held as {each['hold']}"] if each["hold"] else []
+    called += [f"of the mailing {each['mailing']}"] if each["mailing"] else []
+    if called:
+        yield f"    {'; '.join(called)}"

@@ -1,0 +1,65 @@
+"""Clients of the last 30 days whom the settings would turn away, by a journal that the guard itself has written."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smtpguard.app.files import read_settings
+from smtpguard.app.turnedaway import turned_away
+from tests.cli.installing import install
+from tests.guard.house import KEY, MONDAY, Way, house
+
+SESSIONS: list[dict[str, Any]] = [
+    {"client_ip": "192.0.2.1", "listener": "inside"},
+    {"client_ip": "192.0.2.1", "listener": "inside"},
+    {"client_ip": "198.51.100.7", "listener": "inside"},
+    {"client_ip": "203.0.113.9", "peer": "192.0.2.25", "listener": "inside"},  # its MTA told of it
+    {"client_ip": "198.51.100.8", "listener": ""},  # of an earlier version
+]
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            for n, session in enumerate(SESSIONS):
+                await home.intake()(home.transaction("x@example.org", session=session, Message_ID=f"<{n}@x>"), Way())
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def told(folder: Path, listen: str) -> list[str]:
+    config = folder / "smtpguard.yaml"
+    config.write_text(f"{listen}\n" + config.read_text())
+    return [finding.text for finding in asyncio.run(turned_away(read_settings(config), MONDAY))]
+
+
+def test_who_would_be_turned_away_is_named(story: Path) -> None:
+    listen = "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [192.0.2.0/24]}]}"
+    assert told(story, listen) == [
+        "198.51.100.7 would be turned away by inside: 1 message of the last 30 days",
+        "198.51.100.8 would be turned away by every listener: 1 message of the last 30 days",
+    ]
+
+
+def test_of_before_listeners_were_written_down_a_trusted_mta_may_have_told(story: Path) -> None:
+    listen = "trust: [192.0.2.25]\nlisten: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [198.51.100.0/24]}]}"
+    assert told(story, listen) == [
+        "192.0.2.1 would be turned away by inside: 2 messages of the last 30 days",
+        "192.0.2.25 would be turned away by inside: 1 message of the last 30 days",
+    ]
+
+
+def test_a_schema_of_before_is_read_as_well(story: Path) -> None:
+    """It is asked before an upgrade."""
+    with sqlite3.connect(next(story.rglob("*.db"))) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0007'")
+    assert len(told(story, "listen: {smtp: [{address: 192.0.2.5, port: 25, name: inside, clients: [127.0.0.1]}]}")) == 4

@@ -1,0 +1,126 @@
+"""smtpguard find, as whoever is asked "what became of this?" types it; and incident report by the same words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from smtpguard.cli import main
+from smtpguard.mail.reply import Reply
+from smtpguard.policy.approval import Choice
+from tests.cli.installing import install
+from tests.guard.house import KEY, RAMADAN, Way, house
+
+HELD, PASSED, REFUSED = "T000000000000001", "T000000000000002", "T000000000000003"
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """One held for a list and rejected, one that passed, and one that the relay refused."""
+    install(tmp_path, KEY)
+
+    async def work() -> None:
+        async with house(tmp_path) as home:
+            intake = home.intake()
+            await intake(home.transaction(RAMADAN), Way())
+            taken = Way(replies=(Reply(250, ("2.0.0 Ok: queued as 5RelayQ1",)),))
+            session = {"ident": "4FrontQ1", "listener": "inside"}
+            transaction = home.transaction(
+                "otto@partner.example",
+                "x@example.org",
+                session=session,
+                Subject="Drawings",
+                Message_ID="<2@example.com>",
+            )
+            await intake(transaction, taken)
+            refused = Way(replies=(Reply(550, ("5.1.1 no such user",)),))
+            await intake(home.transaction("nobody@partner.example", Message_ID="<3@example.com>"), refused)
+            await home.approvals().vote(HELD, Choice.REJECT, approver="eva@example.com", by="eva", comment="no")
+            await home.settled(REFUSED)
+
+    asyncio.run(work())
+    return tmp_path
+
+
+def run(story: Path, *args: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), *args])
+
+
+def rows(story: Path, *words: str) -> list[dict[str, Any]]:
+    result = run(story, "find", "--json", *words)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        (["4frontq1"], [PASSED]), (["5RelayQ1"], [PASSED]), (["<2@example.com>"], [PASSED]), (["otto@partner.example"], [PASSED]),
+        (["anna@example.com"], [REFUSED, PASSED, HELD]), (["lunch"], [HELD]), (["anna@example.com", "lunch"], [HELD]),
+        (["anna@example.com lunch"], [HELD]), ([HELD.lower()], [HELD]), (["192.0.2.1", "x@example.org"], [PASSED]),
+    ],
+)  # fmt: skip
+def test_found(story: Path, words: list[str], ids: list[str]) -> None:
+    assert [each["id"] for each in rows(story, *words)] == ids
+
+
+def test_as_json(story: Path) -> None:
+    [row] = rows(story, "4FrontQ1")
+    assert row == {
+        "at": "2026-03-02T09:00:00Z", "id": PASSED, "ends": ["delivered"], "hold": None, "mailing": None,
+        "reverse_path": "anna@example.com", "from": "anna@example.com", "login": None, "subject": "Drawings", "recipients": 2, "reach": 2,
+        "message_id": "<2@example.com>", "queue_ids": ["4FrontQ1", "5RelayQ1"], "client": "192.0.2.1", "listener": "inside",
+    }  # fmt: skip
+    assert [each["ends"] for each in rows(story, "anna@example.com")] == [["refused"], ["delivered"], ["declined"]]
+
+
+def test_for_people(story: Path) -> None:
+    said = run(story, "find", "anna@example.com", "--most", "2")
+    assert said.stdout.splitlines() == [
+        f"2026-03-02 09:00:00 UTC  {REFUSED}  refused",
+        "    from anna@example.com to 1 recipient",
+        "    Message-ID <3@example.com>",
+        f"2026-03-02 09:00:00 UTC  {PASSED}  delivered",
+        "    from anna@example.com to 2 recipients",
+        "    queue ids 4FrontQ1, 5RelayQ1; Message-ID <2@example.com>",
+    ]
+    assert said.stderr == "There are more: the newest 2 are shown (--most).\n"
+    [_, people, called] = run(story, "find", "lunch").stdout.splitlines()
+    assert people == "    from anna@example.com to 1 recipient, 60 people"
+    assert f"held as {HELD}" in called
+
+
+def test_nothing_is_found(story: Path) -> None:
+    result = run(story, "find", "nobody@elsewhere.example")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nothing is found by nobody@elsewhere.example" in str(result.exception or "") + result.stderr
+    assert run(story, "find", " ").exit_code == 2
+    assert run(story, "find").exit_code == 2
+
+
+def test_that_it_was_asked_for_is_journalled_and_names_nobody_for_ever(story: Path) -> None:
+    rows(story, "otto@partner.example")
+    last = run(story, "audit", "export", "--clear").stdout.splitlines()[-2]  # before the export itself
+    entry = json.loads(last)
+    assert (entry["kind"], entry["data"]) == ("exported", {"what": "find", "found": 1})
+    assert entry["private"]["comment"] == ["otto@partner.example"]
+    assert "otto" not in entry["body"]
+
+
+@pytest.mark.parametrize("word", ["4FrontQ1", "5RelayQ1", "2@example.com", "otto@partner.example"])
+def test_an_incident_report_takes_the_same_words(story: Path, word: str) -> None:
+    made = json.loads(run(story, "incident", "report", "--json", word).stdout)
+    assert (made["messages"], made["about"]) == (1, [PASSED])
+
+
+def test_a_report_of_many_and_of_nothing(story: Path) -> None:
+    made = json.loads(run(story, "incident", "report", "--json", "anna@example.com").stdout)
+    assert made["messages"] == 3
+    nothing = run(story, "incident", "report", "nobody@elsewhere.example")
+    assert nothing.exit_code == 1
+    assert "nothing is called nobody@elsewhere.example" in str(nothing.exception or "") + nothing.stderr
