@@ -39,9 +39,11 @@ from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
 from smtpguard.observe import log as lines
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
+from smtpguard.policy.people import Keys
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.hooks import Cursors
+from smtpguard.store.people import People
 from smtpguard.store.retention import Retention
 from smtpguard.wire.deliveries import Deliveries
 from smtpguard.wire.dkim import DkimSigner
@@ -98,6 +100,7 @@ class Deliverer(Part):
                 reporting_mta=name,
                 sign=signer(settings),
                 links=Links(secret) if settings.console and settings.console.url else None,
+                chosen=_language_of(People(self._store)),
             ),
             self._watch,
             self._policies,
@@ -212,3 +215,16 @@ async def _every(seconds: float, what: str, work: Callable[[], Awaitable[object]
         except LedgerError as e:
             log.warning("%s: the store does not answer: %s", what, type(e).__name__)
         await asyncio.sleep(seconds)
+
+
+def _language_of(people: People) -> Callable[[str], Awaitable[str]]:
+    """What somebody chose for their account. Where the store does not answer, as if they had chosen none: the notice goes all the same."""
+
+    async def chosen(address: str) -> str:
+        try:
+            account = await people.account(Keys(address=address))
+        except LedgerError:
+            return ""
+        return account.language if account is not None else ""
+
+    return chosen

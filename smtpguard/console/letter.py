@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
@@ -24,17 +25,21 @@ _MOST_VALUE = 2_000
 _MOST_LINKS = 100
 _WORD = re.compile(r"\w{2,}")
 _ADDRESS = re.compile(r"https?://\S+|\S+@\S+")
+_MOST_HTML = 2 << 20
+_CID = re.compile(rb"""src\s*=\s*["']?\s*cid:([^"'\s>]{1,300})""", re.I)
 _MESSAGES = ("message/rfc822", "message/global", "message/news")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """``n``: which part it is. ``size_bytes``: decoded, as near as can be told without decoding it."""
+    """``n``: which part it is. ``size_bytes``: decoded, as near as can be told without decoding it. ``shown``: a picture that stands
+    in the text, and is no attachment to whoever reads it."""
 
     n: int
     name: str
     kind: str
     size_bytes: int
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class Letter:
     hidden: str = field(default="", repr=False)
     links: tuple[str, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+    pictures: tuple[Attachment, ...] = ()
     has_html: bool = False
     cut: bool = False
     why: str = ""
@@ -72,7 +78,8 @@ def opened(message: Message) -> Letter:
         plain=_clean(_otherwise(text)[:_MOST_TEXT]),
         hidden=_clean("\n".join(each for each in (text.hidden, text.unshown) if each)[:_MOST_TEXT]),
         links=tuple(_clean(link[:500]) for link in dict.fromkeys(text.links[: 10 * _MOST_LINKS]))[:_MOST_LINKS],
-        attachments=tuple(_attachments(found)),
+        attachments=tuple(each for each in _attachments(found) if not each.shown),
+        pictures=tuple(each for each in _attachments(found) if each.shown),
         has_html=any(is_html(part) for part in found),
         cut=max(len(shown), len(text.quoted), len(text.hidden)) > _MOST_TEXT,
         why=text.unreadable,
@@ -130,6 +137,7 @@ def content_id(part: Part) -> str:
 
 def _attachments(found: list[Part]) -> Iterator[Attachment]:
     """All that is no text to be read where it stands."""
+    in_text = _pictures(found)
     for n, part in enumerate(found):
         text = part.kind in ("text/plain", "text/html", "text/enriched", "text/x-amp-html")
         if text and not part.attachment and not part.filename:
@@ -137,7 +145,15 @@ def _attachments(found: list[Part]) -> Iterator[Attachment]:
         size = part.end - part.start
         if part.encoding == "base64":
             size = size * 57 // 78  # 57 octets are a line of 76 characters and CRLF (RFC 2045 section 6.8)
-        yield Attachment(n=n, name=_clean(part.filename)[:200], kind=_clean(part.kind)[:100], size_bytes=size)
+        name, kind = _clean(part.filename)[:200], _clean(part.kind)[:100]
+        shown = part.kind.startswith("image/") and content_id(part).lower() in in_text
+        yield Attachment(n=n, name=name, kind=kind, size_bytes=size, shown=shown)
+
+
+def _pictures(found: list[Part]) -> frozenset[str]:
+    """The Content-IDs that the HTML shows (RFC 2392), in lower case."""
+    texts = (transfer(p.body, p.encoding)[0] for p in found if is_html(p) and p.end - p.start <= _MOST_HTML)
+    return frozenset(unquote(m.decode("latin-1")).lower() for text in texts for m in _CID.findall(text))
 
 
 def _clean(text: str) -> str:

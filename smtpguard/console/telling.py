@@ -14,6 +14,7 @@ from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Kind
 from smtpguard.console.speech import Speech
 from smtpguard.policy.admission import PUT_BACK
+from smtpguard.policy.approval import Hold, State
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -161,6 +162,25 @@ def _delivered(data: Mapping[str, Any], said: Speech) -> list[str]:
         ("doubted", "of # recipient nobody knows", "of # recipients nobody knows"),
     )
     return [said.many(n, one, several) for key, one, several in counts if (n := int(data.get(key, 0)))]
+
+
+DECIDED: Mapping[str, str] = {
+    "approve": "{who} approved it, {time}.",
+    "reject": "{who} rejected it, {time}.",
+    "withdrawn": "Its writer has withdrawn it.",
+    "expired": "Nobody had decided in time.",
+}
+
+
+def overtaken(hold: Hold, who: str, said: Speech) -> str:
+    """Who was faster than ``who``, "" where nobody was."""
+    if hold.state in (State.WITHDRAWN, State.EXPIRED):
+        return said(DECIDED[hold.state.value])
+    others = [vote for vote in hold.votes if vote.approver != who]
+    if not others:
+        return ""
+    last = max(others, key=lambda vote: vote.at)
+    return said(DECIDED[last.choice.value], who=last.approver, time=said.when(last.at))
 
 
 def reason_of(reason: str, said: Speech) -> str:

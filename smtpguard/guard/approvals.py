@@ -131,7 +131,7 @@ class Approvals:
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
-                return _refuse(Conflict, f"it is {hold.state.value} already")
+                return _refuse(Conflict, f"it is {hold.state.value} already{_by(hold)}")
             if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
                 return _refuse(Conflict, "its time is over, it will not be sent")
             refused = _not_his(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
@@ -323,6 +323,12 @@ class Approvals:
 def _waits(hold: Hold, outgoing: Outgoing) -> bool:
     """Whether people are still to decide on it: not for its turn in what they have decided already."""
     return hold.state is State.WAITING and outgoing == NOTHING
+
+
+def _by(hold: Hold) -> str:
+    """Who decided it, for whoever came too late."""
+    last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
+    return f", {last.choice.value}d by {last.approver}".replace("rejectd", "rejected") if last is not None else ""
 
 
 def _not_his(

@@ -13,7 +13,7 @@ from typing import Any
 from smtpguard.audit.event import Event
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.notices import approvers
-from smtpguard.guard.particulars import nameable, time_of
+from smtpguard.guard.particulars import nameable, reasons, time_of
 from smtpguard.guard.ports import Ledger
 from smtpguard.policy.approval import Hold, State, standing_votes
 
@@ -32,7 +32,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
         return data
     since, until = datetime.fromisoformat(data["since"]), datetime.fromisoformat(data["until"])
     states: Counter[str] = Counter()
-    undecided = 0
+    undecided = refused = 0
     shown: list[dict[str, Any]] = []
     before, after_id = until, None
     for _ in range(PAGES):
@@ -50,10 +50,18 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce) -> Ma
         for event in await ledger.rejected(data["first"], until, REJECTED):
             if not event.data.get("tellable", True) and data["list_name"] in event.data["lists"]:
                 states[State.REJECTED.value] += 1
+                refused += 1
                 if len(shown) < SHOWN:
                     shown.append(_rejected(event, in_force, data["list_name"]))
     total = sum(states.values())
-    return {**data, "total": total, "states": dict(states), "undecided": undecided, "messages": shown}
+    return {
+        **data,
+        "total": total,
+        "refused": refused,
+        "states": dict(states),
+        "undecided": undecided,
+        "messages": shown,
+    }
 
 
 def _voters(hold: Hold) -> frozenset[str]:
@@ -80,6 +88,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "reach": hold.reach,
         "reach_at_least": hold.reach_at_least,
         "lists": nameable(hold, in_force),
+        "reasons": reasons(hold, in_force)[:1],
     }
 
 
@@ -95,4 +104,5 @@ def _rejected(event: Event, in_force: InForce, name: str) -> dict[str, Any]:
         "reach": int(event.data["counts"]["reach"]),
         "reach_at_least": bool(event.data.get("reach_at_least")),
         "lists": [in_force.registry.lists[name].title or name] if name in in_force.registry.lists else [],
+        "reasons": [],
     }

@@ -213,7 +213,7 @@ class Notices:
         """``alone``: it goes by itself, under an id of its own."""
         if hold.sender is not None or hold.told:
             stem, id = _stem(hold, data) + alone, hold.hold_id
-            told = ((one, f"{stem}-{_tag(one)}") for one in hold.told)
+            told, data = ((one, f"{stem}-{_tag(one)}") for one in hold.told), {**data, "writer": True}
             everybody = (*(((hold.sender, stem),) if hold.sender else ()), *told)
             intents = (self._to(one, data, n, id, now, role="sender", alone=bool(alone)) for one, n in everybody)
             return tuple(intent for some in intents for intent in some)
@@ -284,7 +284,7 @@ def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
     if not hold.held_up or hold.lead:
         return ()
     about = {"notice": "decided", "outcome": "released", "by": None, "comment": "", "decided_at": time_of(now)}
-    data, stem = particulars.about(hold, in_force) | about, f"{hold.hold_id}-gone"
+    data, stem = particulars.about(hold, in_force) | about | {"writer": True}, f"{hold.hold_id}-gone"
     people = ((person, _recipient(person)) for person in dict.fromkeys(filter(None, (hold.sender, *hold.told))))
     return tuple(_intent(f"{stem}-{_tag(one)}", to, data, hold_id=hold.hold_id) for one, to in people if to is not None)
 

@@ -4,7 +4,7 @@ A NOTICE intent has ``reverse_path=None``, one recipient, ``hold_id`` where ther
 are ISO 8601 UTC with "Z"; what is absent is null):
 
 ==================  ==================================================================================================
-every notice        ``notice``: its kind; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
+every notice        ``notice``: its kind; ``writer``: true where its reader wrote the message; ``hold_id``; ``subject``, ``message_id``, ``from`` of the message it is about
                     (as they came: escape them); ``language`` of that message ("" unknown); ``recipients``: how many
                     RCPTs; ``reach``: how many people, ``reach_at_least``: or more; ``lists``: titles that may be named to
                     this reader; ``sensitive``: [{``list``, ``category``}], which of them say something of their people;
@@ -37,8 +37,8 @@ To the writer's held and question notices the renderer adds ``mine``, the signed
 To what says that something was approved ``outcomes.fill`` adds how that is when it is sent: ``frozen``: [{``selector``, ``list``:
 a title or null, ``by``, ``since``, ``until``}], the freezes that stop it; ``sent``; ``test``.
 A digest has no subject, message_id or hold_id of its own (null). ``digests.fill`` adds, before rendering, ``total``: int,
-``states``: {state: int}, ``undecided``: how many wait for this very person's vote, and ``messages``: [{``hold_id``, ``subject``,
-``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``}], at most 50 of them, newest first.
+``states``: {state: int}, ``undecided``: how many wait for this very person's vote, ``refused``: how many were never held, and ``messages``: [{``hold_id``, ``subject``,
+``from``, ``state``, ``held_at``, ``expires_at``, ``reach``, ``reach_at_least``, ``lists``, ``reasons``: the first of them}], at most 50 of them, newest first.
 
 Never here: who is told (notices), or words for people (mail.notice).
 """
@@ -62,7 +62,7 @@ MAX_MARKS = 12
 TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 UNSAID = "It is of a kind that somebody is to have seen before it goes to customers."
 NONE: Mapping[str, Any] = {"hold_id": None, "subject": None, "message_id": None, "from": None, "language": "", "recipients": None,
-                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False}  # fmt: skip
+                           "reach": None, "reach_at_least": None, "lists": [], "sensitive": [], "part": False, "writer": False}  # fmt: skip
 """What is said of a message by a notice that is about none."""
 
 
@@ -79,6 +79,7 @@ def about(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "lists": nameable(hold, in_force),
         "sensitive": sensitive(addressed(hold, in_force)),
         "part": hold.part,
+        "writer": False,
     }
 
 
@@ -120,6 +121,7 @@ def rejected(hits: Sequence[Hit], gathering: Gathering, now: datetime) -> dict[s
         "lists": [gathering.in_force.registry.lists[n].title or n for n in everyone.addressed],
         "sensitive": sensitive(gathering.in_force.registry.lists[n] for n in everyone.addressed),
         "part": False,
+        "writer": True,
         "at": time_of(now),
         "reasons": sentences(hits, gathering.in_force, named=bool(everyone.addressed)),
         **marks(gathering, named=bool(everyone.addressed)),

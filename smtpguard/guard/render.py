@@ -15,7 +15,7 @@ Never here: who is told (notices), words (mail.notice, mail.dsn), sending (deliv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +31,7 @@ from smtpguard.policy.admission import Intent, IntentKind
 from smtpguard.policy.approval import State
 
 WRITERS = frozenset({"held", "question"})
-"""Notices that only a message's writer gets, and that ask something of them."""
+"""Notices that only a message's writer gets. Of others ``writer`` says whether this reader wrote it."""
 
 _TAKEN_BACK = frozenset({State.WAITING, State.REJECTED, State.WITHDRAWN, State.EXPIRED})
 MOST_LINK = 300  # what a template shows of any one value; an address so long gets no link of its own
@@ -53,7 +53,9 @@ class Renderer:
         reporting_mta: str,
         sign: Sign | None = None,
         links: Links | None = None,
+        chosen: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
+        """``chosen``: the language that somebody with this canonical address chose for their account, "" for none."""
         self._ledger = ledger
         self._in_force = in_force
         self._stationery = stationery
@@ -61,6 +63,7 @@ class Renderer:
         self._reporting_mta = reporting_mta
         self._sign = sign
         self._links = links
+        self._chosen = chosen
 
     async def render(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         """Envelope and message, and where it needs more than ASCII once more in 7 bits; nothing where there is nothing to tell after
@@ -85,11 +88,15 @@ class Renderer:
                 return ()
         to = intent.recipients[0].address
         data = {**data, "mine": self._link(to, data)}
+        if data.get("role") == "sender" and data.get("messages"):
+            lines = [{**line, "mine": self._link(to, line | {"writer": True})} for line in data["messages"]]
+            data = {**data, "messages": lines}
+        spoken = await self._chosen(self._canonical(to)) if self._chosen is not None else ""
         notice = Notice(
             id=intent.intent_id,
             to=to,
             data=data,
-            language=choose_language(_spoken_by(to, data), stationery.letterhead.languages),
+            language=spoken or choose_language(_spoken_by(to, data), stationery.letterhead.languages),
             at=self._clock.now(),
         )
         raw = await asyncio.to_thread(lambda: self._signed(stationery.render(notice)))
@@ -98,12 +105,16 @@ class Renderer:
 
     def _link(self, to: Address, data: Mapping[str, Any]) -> str | None:
         """For the writer of a held message, who has no account to open it with. Signed when it is sent, and never stored."""
-        if self._links is None or data["notice"] not in WRITERS or not data.get("hold_id"):
+        writes = data.get("writer") or data.get("notice") in WRITERS
+        if self._links is None or not writes or not data.get("hold_id"):
             return None
-        address = to.canonical(self._in_force().registry.digester.delimiters)
+        address = self._canonical(to)
         until = (_time(data.get("expires_at")) or self._clock.now()) + AFTER
         text = self._links.sign(Link(hold_id=data["hold_id"], address=address, until=until))
         return text if len(text) <= MOST_LINK else None
+
+    def _canonical(self, to: Address) -> str:
+        return to.canonical(self._in_force().registry.digester.delimiters)
 
     async def _dsn(self, intent: Intent) -> Sequence[tuple[Envelope, bytes]]:
         stationery, data = self._stationery(), intent.data

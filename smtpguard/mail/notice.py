@@ -221,13 +221,17 @@ def _spoken(data: Mapping[str, Any], language: str) -> dict[str, Any]:
     what they went by, each once, since several rules mostly see the same."""
     said: dict[str, Any] = {name: _safe(name, value) for name, value in data.items()}
     say: Callable[[str], str] = swedish.sentence if language == "sv" else swedish.english
-    said["reasons"] = [
-        {
-            "description": _described(reason, language),
-            "sentences": [say(s) for s in reason.get("sentences") or ()],
-        }
-        for reason in said.get("reasons") or ()
-    ]
+
+    def spoken(reasons: Any) -> list[dict[str, Any]]:
+        return [
+            {"description": _described(each, language), "sentences": [say(s) for s in each.get("sentences") or ()]}
+            for each in reasons or ()
+        ]
+
+    said["reasons"] = spoken(said.get("reasons"))
+    for line in said.get("messages") or ():
+        told = [text for each in spoken(line.get("reasons")) for text in (each["description"], *each["sentences"])]
+        line["why"] = next(filter(None, told), "")
     said["why"] = _distinct(reason["description"] for reason in said["reasons"])
     said["seen"] = _distinct(s for reason in said["reasons"] for s in reason["sentences"])
     if language == "sv":
@@ -302,6 +306,7 @@ SAMPLE: Mapping[str, Any] = {
     "checked_at": "2026-01-01T00:00:00Z",
     "person": "eva@example.com", "list": "Sample list", "total": 1, "states": {"waiting": 1}, "undecided": 1,
     "messages": [{"hold_id": "0000000000000000", "subject": "Sample", "from": "anna@example.com", "state": "waiting",
-                  "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "rules": ["sample"]}],
+                  "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "reach": 1000, "lists": [], "mine": "sample", "reasons": [{"rule": "sample", "description": "Sample", "sentences": []}]}],
+    "writer": False,
 }  # fmt: skip
 """Data that every template can be tried on."""

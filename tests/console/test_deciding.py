@@ -12,6 +12,7 @@ import pytest
 from starlette.datastructures import FormData
 
 from smtpguard.console.screen import digits
+from smtpguard.guard.approvals import Conflict
 from smtpguard.guard.links import Link, Links
 from smtpguard.policy.admission import Delivered, IntentKind, Outcome, Selector, Unavailable
 from smtpguard.policy.approval import Choice, State
@@ -171,6 +172,23 @@ async def test_what_changed_since_it_was_looked_at_is_409(here: Stage, what: str
     assert answer.status_code == 409
     assert "Nothing was done: it is not what it was when you looked." in text(answer)
     assert (await again(here, hold.hold_id)) == before
+
+
+async def test_who_was_slower_hears_who_decided(here: Stage) -> None:
+    holds = [await held(here, NEWS, Message_ID=f"<{n}@example.com>", body=str(n)) for n in range(2)]
+    eva, omar = await looks(here, EVA, holds[0]), await looks(here, OMAR, holds[0])
+    many = await eva.post("/decide", choice="approve", hold=[hold.hold_id for hold in holds])
+    await eva.get(f"/held/{holds[0].hold_id}")
+    await votes(omar, holds[0], "reject", comment="The wrong list")
+    late = await votes(eva, holds[0], "approve")
+    assert late.status_code == 409
+    assert "This is how it stands now. omar@example.com rejected it, Mon 2 Mar at" in text(late)
+    eva.page = many.text
+    seen = [html.unescape(v) for v in re.findall(r'name="seen" value="([^"]*)"', many.text)]
+    done = await eva.post("/decided", choice="approve", seen=seen, policy=eva.hidden("policy"), number="2")
+    assert "omar@example.com rejected it" in text(done)
+    with pytest.raises(Conflict, match=r"it is rejected already, rejected by omar@example\.com"):
+        await here.home.approvals().vote(holds[0].hold_id, Choice.APPROVE, approver=EVA, by="a terminal")
 
 
 async def test_two_at_once_and_one_rejection_stops_it(here: Stage) -> None:

@@ -168,3 +168,12 @@ def test_only_small_pictures_that_it_brings_along_are_shown(image: str, shown: b
 )  # fmt: skip
 def test_where_there_is_no_frame(body: str) -> None:
     assert framed(message(body)) is None
+
+
+@pytest.mark.parametrize(
+    ("html", "shown"), [('<img src="cid:a@b">', 1), ("<p>cid:a@b</p>", 0), ("<img src=CID:A%40B>", 1)]
+)
+def test_a_picture_that_stands_in_the_text_is_no_attachment(html: str, shown: int) -> None:
+    image = "Content-Type: image/png; name=x.png\nContent-ID: <a@b>\nContent-Transfer-Encoding: base64\n\niVBORw0KGgo="
+    letter = opened(related(image, html))
+    assert (len(letter.pictures), len(letter.attachments)) == (shown, 1 - shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,32 @@ async def test_what_nobody_got_is_not_said_to_be_sent(here: Stage) -> None:
         said = text(await eva.get(f"/held/{hold.hold_id}", **{"Accept-Language": language}))
         assert words in said
     assert "not delivered" in text(await eva.get("/history"))
+
+
+@pytest.mark.parametrize(
+    ("session", "sender", "said"),
+    [
+        ({"auth_user": "anna@example.com"}, ANNA, "anna@example.com wrote this: that is proven by their login."),
+        ({"auth_user": "anna"}, ANNA, "anna@example.com wrote this: that is proven by their login."),
+        (
+            {"auth_user": "berit@example.com"},
+            ANNA,
+            "berit@example.com sent this: that is proven by their login. From says anna@example.com, which nothing proves.",
+        ),
+        ({"senders_verified": True}, ANNA, "anna@example.com wrote this: the mail server in front has checked that."),
+        ({}, ANNA, "From says that anna@example.com wrote this. Nothing proves it."),
+        ({}, "x@example.org", "From says that x@example.org wrote this. Nothing proves it."),
+    ],
+)
+async def test_who_wrote_it_is_proven_or_claimed(here: Stage, session: dict[str, Any], sender: str, said: str) -> None:
+    hold = await held(here, RAMADAN, session=session, sender=sender)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    assert said in text(await eva.get(f"/held/{hold.hold_id}"))
+
+
+async def test_letters_of_several_alphabets_in_one_word_are_marked(here: Stage) -> None:
+    hold = await held(here, RAMADAN, Subject="Раypal pays, Москва and Αθήνα do not")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    said = text(await eva.get(f"/held/{hold.hold_id}"))
+    assert "“Раypal” mixes letters of several alphabets (Cyrillic, Latin)" in said
+    assert said.count("mixes letters") == 1

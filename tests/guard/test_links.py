@@ -6,6 +6,7 @@ import email
 import email.policy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.notice import SAMPLE, Letterhead, Stationery
 from smtpguard.policy.admission import Intent, IntentKind
-from tests.guard.house import House, house
+from tests.guard.house import RAMADAN, House, Way, house
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LINKS = Links(b"k" * 32)
@@ -86,7 +87,22 @@ async def test_an_address_that_is_too_long_gets_the_way_through_signing_in(tmp_p
     assert MOST_LINK == 300
 
 
-async def rendered(home: House, to: str, kind: str) -> str:
+async def test_who_wrote_it_has_a_link_in_outcomes_and_in_each_line_of_a_digest(home: House) -> None:
+    for kind in ("decided", "expired"):
+        assert "/mine/" in await rendered(home, "anna@example.com", kind, writer=True, asked=False)
+        assert "/mine/" not in await rendered(home, "eva@example.com", kind, writer=False, asked=False)
+    await home.intake()(home.transaction(RAMADAN), Way())
+    window = {"since": "2020-01-01T00:00:00Z", "until": "2036-01-01T00:00:01Z", "person": "anna@example.com"}
+    text = await rendered(home, "anna@example.com", "digest", **window, role="sender", hold_id=None)
+    assert text.count("https://guard.example.com/mine/") == 1
+    other = await rendered(
+        home, "eva@example.com", "digest", **window | {"person": "eva@example.com"}, role="approver", hold_id=None
+    )
+    assert "/mine/" not in other
+    assert "https://guard.example.com/held/T" in other
+
+
+async def rendered(home: House, to: str, kind: str, **more: Any) -> str:
     stationery = Stationery(
         Letterhead(sender="smtpguard@example.com", languages=("en",), console_url="https://guard.example.com")
     )
@@ -98,7 +114,7 @@ async def rendered(home: House, to: str, kind: str) -> str:
         reporting_mta="guard.example.com",
         links=LINKS,
     )
-    data = {**SAMPLE, "notice": kind, "hold_id": "T000000000000001", "said_at": "2026-01-01T00:00:00Z"}
+    data = {**SAMPLE, "notice": kind, "hold_id": "T000000000000001", "said_at": "2026-01-01T00:00:00Z", **more}
     intent = Intent(
         intent_id="i-1", kind=IntentKind.NOTICE, reverse_path=None, data=data,
         recipients=(Recipient(address=Address.parse(to)),),

@@ -22,7 +22,7 @@ from smtpguard.reading.marks import Mark, Side
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, House, Way, house
 
 COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "recipients", "reach", "reach_at_least",
-          "lists", "sensitive", "part"}  # fmt: skip
+          "lists", "sensitive", "part", "writer"}  # fmt: skip
 WAITING = {"held_at", "expires_at", "deciders", "nobody"}
 KEYS = {
     "held": COMMON | WAITING | {"reasons", "marks", "more_marks"},
@@ -296,6 +296,8 @@ async def test_what_was_rejected_and_nobody_would_hear_of_is_in_it(home: House) 
     subjects = [m["subject"] for m in data["messages"]]
     assert subjects == ["SV: lunch", "Out of office 0", "Out of office 1", "Out of office 2"]
     assert set(data["messages"][0]) == set(data["messages"][1])
+    assert data["refused"] == 3, "what was refused at once was never held"
+    assert data["messages"][0]["reasons"][0]["description"] == "Mail between colleagues never goes to a customer list"
     assert data["messages"][1]["hold_id"] is None
 
 

@@ -7,6 +7,7 @@ import email.policy
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing, Ledger
 from smtpguard.guard.render import Renderer, Sign
+from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.message import Message
@@ -87,6 +89,29 @@ async def test_a_notice_is_for_its_reader() -> None:
     assert b"Subject: Held: Sample" in raw  # the writer's own language
     [made] = await renderer().render(notice("eva@example.com", notice="approve", language="en"))
     assert b"Content-Language: sv" in made[1]  # the organisation's
+
+
+@pytest.mark.parametrize(("chosen", "language"), [("en", b"en"), ("sv", b"sv"), ("", b"sv")])
+async def test_a_notice_is_in_the_language_that_its_reader_chose(chosen: str, language: bytes) -> None:
+    """For their account, whatever the organisation speaks."""
+    asked: list[str] = []
+
+    async def of(address: str) -> str:
+        asked.append(address)
+        return chosen
+
+    stationery = Stationery(Letterhead(sender="smtpguard@example.com", languages=("sv",)))
+    renderer = Renderer(
+        ledger=cast(Ledger, Contents()),
+        in_force=lambda: cast(InForce, SimpleNamespace(registry=SimpleNamespace(digester=Digester(bytes(32), "+")))),
+        stationery=lambda: stationery,
+        clock=Clock(),
+        reporting_mta="guard.example.com",
+        chosen=of,
+    )
+    [made] = await renderer.render(notice("Eva+x@example.com", notice="approve", language="en"))
+    assert b"Content-Language: " + language in made[1]
+    assert asked == ["eva@example.com"]
 
 
 async def test_the_signature_stands_before_what_it_signs() -> None:

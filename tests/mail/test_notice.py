@@ -225,6 +225,41 @@ def test_a_digest_lists_and_says_what_is_left_out() -> None:
     assert "And 72 more." in plain
     assert "Reference: 0000000000000000" in plain
     assert read(render("digest", "en", message_id=None))["In-Reply-To"] is None
+    own = {"role": "sender", "total": 5, "message_id": None}
+    some = read(render("digest", "en", states={"waiting": 2, "rejected": 3}, **own))
+    assert some["Subject"] == "2 held messages of yours", "what is rejected is not held any more"
+    none = read(render("digest", "en", states={"rejected": 5}, **own))
+    assert none["Subject"] == "5 messages that were held: none waits any more"
+
+
+LINE = {
+    "hold_id": "0HXK3J9QZ2M4T7AB", "subject": "SV: Dieten", "from": "anna@example.com", "state": "waiting",
+    "held_at": "2026-03-03T13:05:00Z", "expires_at": "2026-03-06T10:05:00Z", "reach": 60, "lists": [],
+    "reasons": [{"rule": "r", "description": "Mail between colleagues never goes to a customer list", "sentences": []}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("mine", "link"), [(None, "/held/0HXK3J9QZ2M4T7AB"), ("signed-link", "/mine/signed-link")])
+def test_a_digest_has_a_reason_and_a_link_for_each_message(mine: str | None, link: str) -> None:
+    where = {"console_url": "https://guard.example.com"}
+    lines = [{**LINE, "mine": mine}, {**LINE, "hold_id": None, "reasons": []}]
+    plain, html = texts(render("digest", "en", role="approver", total=2, house=where, messages=lines, message_id=None))
+    assert "Mail between colleagues never goes to a customer list." in " ".join(plain.split())
+    assert plain.count("https://guard.example.com" + link) == 1
+    assert f'href="https://guard.example.com{link}"' in html
+    [sv] = [texts(render("digest", "sv", role="approver", total=2, house=where, messages=lines, message_id=None))[0]]
+    assert "Därför hölls det kvar" in sv
+
+
+@pytest.mark.parametrize("kind", ["decided", "expired"])
+def test_an_outcome_says_how_many_which_list_and_where_to_look(kind: str) -> None:
+    where = {"console_url": "https://guard.example.com"}
+    for to_writer, link in ((None, "/held/0HXK3J9QZ2M4T7AB"), ("signed-link", "/mine/signed-link")):
+        plain = texts(
+            render(kind, "en", house=where, outcome="rejected", mine=to_writer, writer=bool(to_writer), asked=False)
+        )[0]
+        assert "Would have reached: 400,000 people (Ramadan greetings)" in " ".join(plain.split())
+        assert "https://guard.example.com" + link in plain
 
 
 HOSTILE = [

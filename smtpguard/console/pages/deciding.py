@@ -21,6 +21,7 @@ from smtpguard.console.pages.message import looked_up, own, shown
 from smtpguard.console.screen import desk, digits, form, see_other, speech
 from smtpguard.console.sight import Sight
 from smtpguard.console.speech import Speech
+from smtpguard.console.telling import overtaken
 from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen, Unconfirmed
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.approval import Choice, Hold
@@ -167,7 +168,10 @@ async def _done(request: Request, act: Callable[[], Awaitable[None]], what: str)
 
 
 async def _not_done(request: Request, status: int, problem: str) -> Response:
+    """``problem``, and who was faster."""
     hold, seen = await looked_up(request)
+    if status == 409:
+        problem = f"{problem} {overtaken(hold, person(request).address, speech(request))}".strip()
     if seen is Sight.NOTHING or person(request).address in hold.senders:
         return await own(request, hold, status, problem)
     return await shown(request, hold, seen, status, problem)

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from smtpguard.audit.event import Event, Kind
 from smtpguard.console import sayings
 from smtpguard.console.access import for_roles, person
+from smtpguard.console.authorship import ALPHABETS, authorship, mixed
 from smtpguard.console.desk import Desk
 from smtpguard.console.evidence import Evidence, evidence, segments
 from smtpguard.console.letter import Letter, opened
@@ -67,6 +68,7 @@ class Shown:
     letter: Letter | None = field(default=None, repr=False)
     found: Evidence | None = None
     gone: bool = False
+    claimed: str = ""
 
 
 async def looked_up(request: Request) -> tuple[Hold, Sight]:
@@ -137,6 +139,11 @@ async def shown(
         plain=segments(letter.plain, words) if letter else (),
         hidden=segments(letter.hidden, words) if letter else (),
         reached=whom,
+        wrote=authorship(hold, content.claimed, said),
+        mixed=[
+            (word, ", ".join(said(ALPHABETS[s]) if s in ALPHABETS else s.title() for s in scripts))
+            for word, scripts in mixed((*sorted(hold.senders), content.claimed, hold.subject))
+        ],
         sensitive=sorted({row.category for row in whom if row.special}),
         ahead=ahead,
         stopped_by=frozen,
@@ -278,7 +285,8 @@ async def _content(here: Desk, hold: Hold, seen: Sight, request: Request) -> Sho
     avoid = {topic for name in hold.lists if name in lists for topic in lists[name].avoid}
     blind = seen < Sight.TEXT
     found = evidence(reading, speech(request), avoid, blind=blind) if isinstance(reading, Reading) else None
-    return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found)
+    claimed = (reading.from_address or "") if isinstance(reading, Reading) and not reading.from_ambiguous else ""
+    return Shown(letter=await letter_of(content) if seen >= Sight.TEXT else None, found=found, claimed=claimed)
 
 
 ROUTES = [

@@ -22,6 +22,7 @@ from smtpguard.console.paging import PAGE, cursor, cut
 from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
+from smtpguard.console.telling import overtaken
 from smtpguard.guard.approvals import Decided, NotEntitled, Refused, Seen, Unconfirmed
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.admission import Freeze
@@ -165,7 +166,8 @@ async def decided(request: Request) -> Response:
     left: list[tuple[Hold, str]] = []
     for hold, ahead in aheads:
         if not ahead.may and (ahead.why_not, choice) != ("voted", Choice.REJECT):
-            left.append((hold, said(sayings.WHY_NOT[ahead.why_not])))
+            faster = overtaken(hold, who.address, said) if ahead.why_not == "decided" else ""
+            left.append((hold, f"{said(sayings.WHY_NOT[ahead.why_not])} {faster}".strip()))
             continue
         content, envelope, shown, lists = seen[hold.hold_id]
         looked = Seen(content_sha256=content, envelope_sha256=envelope, policy_sha256=str(sent.get("policy", "")))
@@ -184,7 +186,9 @@ async def decided(request: Request) -> Response:
         except Unconfirmed:
             left.append((hold, said("it cannot be sent in stages: decide on it by itself")))
         except (Refused, KeyError):
-            left.append((hold, said("it has changed since you looked")))
+            now = await here.ledger.hold(hold.hold_id)
+            faster = overtaken(now, who.address, said) if now is not None else ""
+            left.append((hold, f"{said('it has changed since you looked')}. {faster}".strip()))
         except LedgerError:
             left.append((hold, said("the record cannot be written now")))
     frozen = [made.frozen for made in done if made.frozen]

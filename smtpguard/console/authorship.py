@@ -1,0 +1,65 @@
+"""Who wrote a held message: what is proven of it, and what it only claims. Pure.
+
+A login, or a mail server in front that checks senders, proves somebody; From proves nothing by itself. A name that mixes alphabets
+may be made to be taken for another.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from smtpguard.console.speech import Speech
+from smtpguard.policy.approval import Hold
+
+_WORD = re.compile(r"[^\W\d_]+")
+_TOGETHER = ({"HIRAGANA", "KATAKANA", "CJK"}, {"HANGUL", "CJK"})
+ALPHABETS = {
+    "LATIN": "Latin",
+    "CYRILLIC": "Cyrillic",
+    "GREEK": "Greek",
+    "ARMENIAN": "Armenian",
+    "HEBREW": "Hebrew",
+    "ARABIC": "Arabic",
+}
+
+
+def authorship(hold: Hold, claimed: str, said: Speech) -> str:
+    """In a sentence or two. ``claimed``: the address in From, "" where there is none or it cannot be read."""
+    user, claims = hold.session.auth_user or "", claimed or ""
+    if user:
+        same = claims and (user.lower() == claims.lower() or user.lower() == claims.rpartition("@")[0].lower())
+        if same or not claims:
+            return said("{who} wrote this: that is proven by their login.", who=claims or user)
+        return said(
+            "{user} sent this: that is proven by their login. From says {claimed}, which nothing proves.",
+            user=user,
+            claimed=claims,
+        )
+    if (
+        hold.session.senders_verified
+        and hold.sender is not None
+        and (not claims or hold.sender.lower() == claims.lower())
+    ):
+        return said("{who} wrote this: the mail server in front has checked that.", who=hold.sender)
+    shown = claims or hold.sender or ""
+    if shown:
+        return said("From says that {who} wrote this. Nothing proves it.", who=shown)
+    if hold.envelope.reverse_path is not None:
+        return said(
+            "Nobody knows who wrote this. Its return address is {who}, which nothing proves.",
+            who=str(hold.envelope.reverse_path),
+        )
+    return said("Nobody knows who wrote this.")
+
+
+def mixed(texts: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Words that are written with letters of several alphabets, each with them."""
+    found = {}
+    for text in texts:
+        for word in _WORD.findall(text):
+            scripts = {unicodedata.name(c, "?").split(" ")[0] for c in word}
+            if len(scripts) > 1 and not any(scripts <= some for some in _TOGETHER):
+                found[word] = sorted(scripts)
+    return list(found.items())
