@@ -270,7 +270,7 @@ async def test_a_list_that_cannot_be_asked_defers(home: House, monkeypatch: pyte
     monkeypatch.setattr(home.in_force.registry, "classify", classify)
     way = Way()
     transaction = home.transaction("ulf@example.com")
-    assert await home.intake()(transaction, way) == Deferred(reply=INTERNAL_ERROR)
+    assert await home.intake()(transaction, way) == Deferred(reply=INTERNAL_ERROR, undecided=True)
     assert not way.sent
     [(kind, data)] = await home.settled(transaction.id)
     assert (kind, data["action"], data["failure"]) == ("verdict", "defer", "OSError")

@@ -42,7 +42,7 @@ async def test_without_a_record_nothing_is_sent_and_the_log_says_why(
     home.ledger = Broken(home, admit=admit)
     way, intake = Way(), home.intake()
     done = await intake(home.transaction("ulf@example.com"), way)
-    assert done == Deferred(reply=reply)
+    assert done == Deferred(reply=reply, undecided=True)
     assert intake.undecided == {why: 1}
     assert why in UNDECIDED
     assert reply.transient
@@ -57,7 +57,7 @@ async def test_content_that_cannot_be_kept_is_not_held(home: House, caplog: pyte
         raise Full("the quota for held content is used up")
 
     home.ledger = Broken(home, keep=keep)
-    assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL)
+    assert await home.intake()(home.transaction(RAMADAN), Way()) == Deferred(reply=DISK_FULL, undecided=True)
     assert await home.store.holds() == []
     assert "not recorded: Full: the quota for held content is used up" in caplog.text
 
@@ -101,7 +101,7 @@ async def test_content_whose_keeping_hangs_is_not_waited_for(home: House) -> Non
 
     home.ledger = Broken(home, keep=keep)
     done = await home.intake(limits=Limits(keep_seconds=0.01))(home.transaction(RAMADAN), Way())
-    assert done == Deferred(reply=NOT_RECORDED)
+    assert done == Deferred(reply=NOT_RECORDED, undecided=True)
 
 
 async def test_after_a_while_no_other_round_begins(home: House) -> None:
@@ -115,6 +115,6 @@ async def test_after_a_while_no_other_round_begins(home: House) -> None:
 
     home.ledger = Broken(home, admit=admit)
     way, intake = Way(), home.intake()
-    assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED)
+    assert await intake(home.transaction("ulf@example.com"), way) == Deferred(reply=NOT_RECORDED, undecided=True)
     assert (rounds, way.abandoned) == (2, 1)
     assert intake.undecided == {"rounds": 1}
