@@ -118,6 +118,7 @@ def front(
         Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest)),
     )
     provider = _provider(console, place, clock, secret)
+    required = frozenset(map(Role, console.second_factor.required_for))
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, tell=tell, passwords=passwords)
     signing = Signing(
         people,
@@ -137,12 +138,15 @@ def front(
             place=place,
             provider=provider,
             own=Brake(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
+            required=required,
         )
     )
-    door = Middleware(Doorway, place=place, sessions=sessions, links=Links(secret), clock=clock, secret=secret)
+    door = Middleware(
+        Doorway, place=place, sessions=sessions, links=Links(secret), clock=clock, secret=secret, required=required
+    )
     return Front(
         middleware=(door,),
-        routes=(*pages.routes(), *Administering(theirs).routes()),
+        routes=(*pages.routes(), *Administering(theirs, sso=provider is not None).routes()),
         sessions=sessions,
         people=people,
         place=place,

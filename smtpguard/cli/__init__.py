@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "audit": ("audit", "Verify or export the journal."),
     "find": ("find", "Find messages by a queue id, a Message-ID, an address or words of the subject."),
     "incident": ("incident", "The facts of an incident: who, what, when, to how many, proved."),
-    "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, list."),
+    "users": ("users", "People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."),
     "tokens": ("tokens", "Tokens of the API: add, revoke, list."),
     "backup": ("backup", "Everything of this installation in one file, verified."),
     "restore": ("restore", "Put a backup back, with everything frozen."),

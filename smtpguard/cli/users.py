@@ -35,7 +35,7 @@ a_password_file = click.option(
 
 @click.group()
 def command() -> None:
-    """People of the console: add, passwd, roles, disable, enable, totp, list."""
+    """People of the console: add, passwd, roles, disable, enable, totp, link, delete, list."""
 
 
 @command.command()
@@ -162,6 +162,45 @@ def totp(context: Context, address: str, off: bool, as_json: bool) -> None:
             click.echo(f"  {code}")
 
     _run(context, work, address)
+
+
+@command.command()
+@an_address
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+@click.pass_obj
+def delete(context: Context, address: str, yes: bool, as_json: bool) -> None:
+    """Delete an account, with its sessions and tokens. The journal keeps what they did; where the policy asks them to decide, they go
+    on being asked by mail."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete the account of {address}?", abort=True, err=True)
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        _said(
+            context,
+            await accounts.delete(await accounts.at(address), by=context.user),
+            as_json,
+            "has no account any more",
+        )
+
+    _run(context, work, address, about=True)
+
+
+@command.command()
+@an_address
+@as_json
+@click.pass_obj
+def link(context: Context, address: str, as_json: bool) -> None:
+    """Let an account with a password come by single sign-on: from their next sign-on with this address. Password and second factor end
+    now."""
+    if (console := context.settings().console) is None or console.oidc is None:
+        raise CannotRun("there is no single sign-on: console: {oidc: ...} in the settings")
+
+    async def work(accounts: Accounts, factors: Factors) -> None:
+        done = await accounts.to_single_sign_on(await accounts.at(address), by=context.user)
+        _said(context, done, as_json, "comes by single sign-on from now on")
+
+    _run(context, work, address, about=True)
 
 
 @command.command("list")

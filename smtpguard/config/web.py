@@ -81,6 +81,12 @@ class Oidc(Section):
     unverified_addresses: bool = False
 
 
+class SecondFactor(Section):
+    """``required_for``: whoever has one of these roles and comes with a password sets up a second factor before anything else."""
+
+    required_for: list[Literal["viewer", "approver", "operator", "admin"]] = Field(default_factory=list)
+
+
 class Console(Section):
     """``url``: how people reach it; notices link to it only where it is given, and single sign-on needs it. ``tls``: where no
     proxy in front has it. ``proxies``: who may say for whom they ask, in X-Forwarded-For."""
@@ -92,6 +98,7 @@ class Console(Section):
     proxies: Networks = ()
     session: ConsoleSession = ConsoleSession()
     oidc: Oidc | None = None
+    second_factor: SecondFactor = SecondFactor()
 
     @model_validator(mode="after")
     def _reachable(self) -> Console:

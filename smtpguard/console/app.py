@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,6 +34,7 @@ from smtpguard.console.pages import (
     still,
     waiting,
 )
+from smtpguard.console.people.doorway import SAFE, safe_path
 
 PAGES = tuple(
     route
@@ -55,8 +56,11 @@ def build(desk: Desk, *, middleware: Sequence[Middleware] = (), routes: Sequence
 
 
 async def _to_the_door(request: Request, error: Exception) -> Response:
-    """To sign in, and then back to where they were going."""
-    return screen.see_other(f"/login?next={quote(request.url.path)}")
+    """To sign in, and then back to where they were going. A page that looks again by itself is told in one line, in place."""
+    if request.headers.get("hx-request") == "true":
+        return await screen.page(request, "ended.html")
+    there = request.url.path if request.method in SAFE else safe_path(urlsplit(request.headers.get("referer", "")).path)
+    return screen.see_other(f"/login?next={quote(there)}")
 
 
 async def _error(request: Request, error: Exception) -> Response:

@@ -97,6 +97,7 @@ async def page(
         "kept": partial(kept, said, titles),
         "reason_of": lambda freeze: reason_of(freeze.reason, said),
         "person": getattr(request.state, "person", None),
+        "signed_in": getattr(request.state, "account", None) is not None,
         "csrf": getattr(request.state, "csrf", ""),
         "frozen": frozen,
         "path": request.url.path,

@@ -200,13 +200,14 @@ class Keys:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """What becomes of a person, in one commit with its events. ``begins``: a session of theirs. ``ends``: one of their
-    sessions, by its token; ``ends_all``: every one of them but what begins here. With ``refused`` only the events are written."""
+    sessions, by its token; ``ends_all``: every one of them but what begins here. ``deletes``: the account is no more, with its sessions and tokens. With ``refused`` only the events are written."""
 
     account: Account | None = None
     events: tuple[Event, ...] = ()
     begins: Session | None = None
     ends: str = ""
     ends_all: bool = False
+    deletes: bool = False
     refused: str = ""
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, false, insert, or_, select, update
+from sqlalchemy import Connection, delete, false, insert, or_, select, update
 
 from smtpguard.policy.people import Account, Keys, Turn, TurnStep
-from smtpguard.store import sessions
+from smtpguard.store import sessions, tokens
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import Codec
 from smtpguard.store.schema import account as table
@@ -44,7 +44,12 @@ def turn(batch: Batch, keys: Keys, step: TurnStep) -> Turn:
     batch.record(made.events)
     if made.refused:
         return made
-    if made.account is not None:
+    if made.account is not None and made.deletes:
+        account_id = made.account.account_id
+        sessions.end_all(batch.connection, account_id)
+        tokens.delete_all(batch.connection, account_id)
+        batch.connection.execute(delete(table).where(table.c.account_id == account_id))
+    elif made.account is not None:
         _write(batch.connection, made.account)
         if made.ends_all:
             sessions.end_all(batch.connection, made.account.account_id)

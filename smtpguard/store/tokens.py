@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from smtpguard.audit.event import Event
 from smtpguard.policy.people import Account, Token
-from smtpguard.store.accounts import ACCOUNT
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import Codec
 from smtpguard.store.schema import account
 from smtpguard.store.schema import token as table
 
-TOKEN = Codec(Token)
+TOKEN, ACCOUNT = Codec(Token), Codec(Account)
 _WITH_ACCOUNT = select(table.c.doc, account.c.doc).join(account, account.c.account_id == table.c.account)
 
 
@@ -38,3 +37,8 @@ def put(batch: Batch, token: Token, event: Event) -> None:
     there = update(table).where(table.c.token_id == token.token_id).values(row)
     if batch.connection.execute(there).rowcount == 0:
         batch.connection.execute(insert(table).values(token_id=token.token_id, **row))
+
+
+def delete_all(connection: Connection, account_id: str) -> None:
+    """Of an account that is no more."""
+    connection.execute(delete(table).where(table.c.account == account_id))

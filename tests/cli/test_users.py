@@ -239,3 +239,28 @@ def test_what_cannot_be_a_token(config: Path, words: list[str], status: int, sai
     result = run(config, "tokens", "add", "x", *words)
     assert (result.exit_code, said in result.stderr) == (status, True), result.stderr
     assert run(config, "tokens", "list").stdout == "There are no tokens: smtpguard tokens add\n"
+
+
+def test_an_account_is_deleted_with_its_tokens_and_the_journal_keeps_it(config: Path) -> None:
+    served(config)
+    add(config, "eva@example.com", "--role", "approver")
+    made = rows(run(config, "tokens", "add", "ci", "--as", "eva@example.com", "--scope", "held:read", "--json"))
+    assert made
+    gone = run(config, "users", "delete", "eva@example.com")
+    assert (gone.exit_code, gone.stdout) == (0, "eva@example.com has no account any more.\n")
+    assert "eva@example.com is asked to decide (communications) and has no account: they are written to" in gone.stderr
+    assert "eva@example.com" not in run(config, "users", "list").stdout
+    assert rows(run(config, "tokens", "list", "--json")) == []
+    assert run(config, "users", "delete", "eva@example.com").exit_code == 1
+    assert [data["change"] for kind, data, _ in entries(config) if kind == "account"] == ["added", "deleted"]
+    assert add(config, "eva@example.com", "--role", "viewer").exit_code == 0
+
+
+def test_an_account_is_to_come_by_single_sign_on(config: Path) -> None:
+    add(config, "eva@example.com", "--role", "approver")
+    assert "there is no single sign-on" in run(config, "users", "link", "eva@example.com").stderr
+    oidc = "{issuer: 'https://id.example.com', client_id: x, groups: {a: approver}}"
+    config.write_text(f"console: {{url: 'https://guard.example.com', oidc: {oidc}}}\n")
+    done = run(config, "users", "link", "eva@example.com")
+    assert (done.exit_code, done.stdout) == (0, "eva@example.com comes by single sign-on from now on.\n")
+    assert rows(run(config, "users", "list", "--json"))[0]["with"] == "sso (not yet)"

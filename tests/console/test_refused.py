@@ -42,7 +42,7 @@ NOTHING_TYPED = {
     # buttons, and choices of which every one is taken
     "/decide", "/logout", "/me/language", "/thaw/{freeze_id}", "/login/sso/back", "/held/{hold_id}/withdraw", "/mine/{link}/withdraw",
     "/people/{account_id}/roles", "/people/{account_id}/disable", "/people/{account_id}/enable", "/people/{account_id}/password",
-    "/people/{account_id}/factor-off",
+    "/people/{account_id}/factor-off", "/people/{account_id}/delete", "/people/{account_id}/sso", "/me/sso",
     # with tests of their own: a password or a code never comes back
     "/login", "/me/factor", "/me/factor/off", "/mailings/{mailing_id}", "/mine/{link}/answer", "/mine/{link}/plea",
 }  # fmt: skip

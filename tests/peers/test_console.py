@@ -17,7 +17,7 @@ from playwright.async_api import Page, expect
 from smtpguard.guard.links import Link, Links
 from smtpguard.mail.notice import Letterhead, Notice, Stationery
 from smtpguard.policy.approval import Choice, State
-from smtpguard.policy.people import Role
+from smtpguard.policy.people import Keys, Role, Turn
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, held, hostile
 from tests.guard.house import KEY, RAMADAN
 from tests.peers.browsing import AXE, Site, missing, signs_in, site
@@ -123,7 +123,9 @@ async def test_the_red_button_in_two_steps_and_the_way_back(web: Site) -> None:
     await page.goto("/held")
     await expect(page.get_by_role("region", name="Frozen")).to_contain_text("everything (the wrong list)")
     await page.get_by_role("link", name="See what stands still").click()
-    await page.get_by_role("button", name="Thaw: everything").click()
+    await page.get_by_role("link", name="Thaw: everything").click()
+    await expect(page.get_by_role("heading", name="What goes out with it")).to_be_visible()
+    await page.get_by_role("button", name=re.compile("^Thaw")).click()
     await expect(page.get_by_text("Nothing. Mail is going.")).to_be_visible()
 
 
@@ -324,3 +326,37 @@ async def _examined(page: Page, path: str, phone: bool) -> None:
     if phone:
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{path} is too wide"
         assert await page.evaluate(SMALL) == [], path
+
+
+async def ended(web: Site, address: str) -> None:
+    """Every session of theirs is over."""
+    await web.here.front.people.turn(Keys(address=address), lambda found: Turn(account=found[0], ends_all=True))
+
+
+async def test_what_was_typed_when_the_session_had_ended_stands_there_again(web: Site) -> None:
+    hold = await another(web, "typed", NEWS)
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto(f"/held/{hold.hold_id}")
+    await page.get_by_text("Ask its writer first").click()
+    await page.get_by_label("Your question to").fill("Is this\nmeant for them?")
+    await ended(web, EVA)
+    await page.get_by_role("button", name="Send the question").click()
+    await expect(page.get_by_text("what you had typed is kept")).to_be_visible()
+    assert "meant" not in page.url
+    await signs_in(page, EVA)
+    await expect(page.get_by_label("Your question to")).to_have_value("Is this\nmeant for them?")
+    await expect(page.get_by_text("stands here again. Nothing of it was sent.")).to_be_visible()
+    await page.get_by_role("button", name="Send the question").click()
+    await expect(page.get_by_text("The question is on its way to its writer.")).to_be_visible()
+    await expect(page.get_by_text("stands here again")).to_have_count(0)
+    assert await page.evaluate("sessionStorage.getItem('smtpguard-typed')") is None, "what has arrived is kept nowhere"
+
+
+async def test_a_list_whose_session_ended_says_so_in_one_line(web: Site) -> None:
+    await another(web, "in one line", NEWS)
+    page = await web.signed_in(EVA, APPROVER)
+    await page.goto("/held")
+    await ended(web, EVA)
+    await expect(page.get_by_text("You have been signed out.")).to_be_visible(timeout=60_000)
+    await expect(page.get_by_label("Password")).to_have_count(0)
+    await expect(page.get_by_role("heading", name="Waiting for a decision")).to_be_visible()

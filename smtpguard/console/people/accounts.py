@@ -107,6 +107,28 @@ class Accounts:
     async def enable(self, account: Account, *, by: str) -> Account:
         return await self._change(account, "enabled", by, lambda a: replace(a, disabled=False))
 
+    async def delete(self, account: Account, *, by: str) -> Account:
+        """The account is no more, with its sessions and tokens. The journal keeps what they did, and the policy goes on asking them by mail
+        where a group of it has them."""
+
+        def step(found: Sequence[Account]) -> Turn:
+            if not found:
+                return Turn(refused=NO_ACCOUNT)
+            return Turn(account=found[0], events=(self.event(found[0], "deleted", by),), deletes=True)
+
+        return await self._turned(Keys(account_id=account.account_id), step, account.address)
+
+    async def to_single_sign_on(self, account: Account, *, by: str, subject: str = "") -> Account:
+        """From a password to single sign-on: at once where ``subject`` was proven, else at their next sign-on with this address. Password and
+        second factor end, which the provider asks for from now on."""
+        if account.subject:
+            raise NotPossible("{address} comes by single sign-on already.", account.address)
+
+        def moved(a: Account) -> Account:
+            return replace(a, subject=subject, password="", totp="", totp_step=0, recovery=())
+
+        return await self._change(account, "single-sign-on", by, moved)
+
     async def set_factor(self, account: Account, sealed: str, *, by: str) -> list[str]:
         """The codes that let in when the telephone is gone, each once: to be shown now and never again."""
         codes, hashes = self._factors.recovery()

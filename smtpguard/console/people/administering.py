@@ -32,8 +32,8 @@ def new_password() -> str:
 
 
 class Administering:
-    def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
+    def __init__(self, accounts: Accounts, *, sso: bool = False) -> None:
+        self._accounts, self._sso_there = accounts, sso
 
     def routes(self) -> list[Route]:
         changes: dict[str, Change] = {
@@ -42,6 +42,8 @@ class Administering:
             "enable": self._enable,
             "password": self._password,
             "factor-off": self._factor_off,
+            "delete": self._delete,
+            "sso": self._sso,
         }
         only = for_roles(ADMIN)
         return [
@@ -112,13 +114,27 @@ class Administering:
         await self._accounts.drop_factor(account, by=by)
         return ""
 
+    async def _delete(self, account: Account, request: Request, by: str) -> str:
+        if account.address == by:
+            raise NotPossible("Nobody deletes their own account: another admin does.")
+        if request.state.form.get("sure") != "yes":
+            raise NotPossible("Say that you are sure: an account that is deleted does not come back.")
+        await self._accounts.delete(account, by=by)
+        return ""
+
+    async def _sso(self, account: Account, request: Request, by: str) -> str:
+        if not self._sso_there:
+            raise NotPossible("There is no single sign-on here.")
+        await self._accounts.to_single_sign_on(account, by=by)
+        return ""
+
     async def _shown(
         self, request: Request, status: int = 200, *, problem: str = "", address: str = "",
         made: Account | None = None, password: str = "", wrong: Mapping[str, str] | None = None,
     ) -> Response:  # fmt: skip
         everybody = await self._accounts.everybody()
         return await page(
-            request, "people.html", status, everybody=everybody, roles=list(Role), gaps=_gaps(request, everybody),
+            request, "people.html", status, everybody=everybody, roles=list(Role), sso=self._sso_there, gaps=_gaps(request, everybody),
             problem=problem, wrong=wrong, address=address, made=made, password=password, mine=request.state.person.address,
         )  # fmt: skip
 

@@ -32,13 +32,14 @@ from smtpguard.console.people.sessions import Sessions
 from smtpguard.guard.links import Links
 from smtpguard.guard.ports import Clock
 from smtpguard.policy.admission import LedgerError
-from smtpguard.policy.people import Account
+from smtpguard.policy.people import Account, Role
 
 log = logging.getLogger(__name__)
 
 API = "/api/"
 STATIC = "/static/"
 MINE = "/mine/"
+REFRESH = "hx-request"  # htmx says so with every request of its own; here those are the looks that a page takes again by itself
 SAFE = frozenset({"GET", "HEAD"})
 MOST_FIELDS = 2000
 MOST_PART = 64 << 20  # octets of one field; a message that is tried may be as large as one that is held
@@ -135,11 +136,21 @@ class Doorway:
     """ASGI middleware."""
 
     def __init__(
-        self, app: ASGIApp, *, place: Place, sessions: Sessions, links: Links, clock: Clock, secret: bytes
+        self,
+        app: ASGIApp,
+        *,
+        place: Place,
+        sessions: Sessions,
+        links: Links,
+        clock: Clock,
+        secret: bytes,
+        required: frozenset[Role] = frozenset(),
     ) -> None:
+        """``required``: the roles that ask for a second factor of whoever comes with a password."""
         self._app = app
         self._place, self._sessions, self._links, self._clock = place, sessions, links, clock
         self._key = hmac.digest(secret, b"smtpguard console form token", "sha256")
+        self._required = required
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -172,7 +183,7 @@ class Doorway:
     async def _admit(self, scope: Scope, receive: Receive, cookies: Cookies) -> Response | None:
         """Fills the state; an answer where it is not to go on."""
         request, state = Request(scope, receive), scope["state"]
-        state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(),
+        state |= {"person": None, "account": None, "link": None, "csrf": "", "token": "", "form": FormData(), "ended": False, "how": "",
                   "client": self._place.client(scope)}  # fmt: skip
         if request.headers.get("host", "").lower() not in self._place.hosts:
             return PlainTextResponse(f"There is no such host here: the console is at {self._place.url}\n", 421)
@@ -188,6 +199,8 @@ class Doorway:
                 visit = secrets.token_urlsafe(16)
                 cookies.set(self._place, "smtpguard-visit", visit)
             state["csrf"] = self._proof(f"visit {visit}")
+        if self._must_set_up(request, state):
+            return screen.see_other("/me/factor")
         if request.method in SAFE:
             return None
         return await self._proven(request, state)
@@ -200,9 +213,11 @@ class Doorway:
                 state |= {"link": link, "person": Who(address=link.address)}
             return
         token = given.get(self._place.cookie("smtpguard"), "")
-        found = await self._sessions.find(token) if 0 < len(token) <= 100 else None
+        looks_again = request.headers.get(REFRESH) == "true"  # nobody is there: the page asks by itself
+        found = await self._sessions.find(token, active=not looks_again) if 0 < len(token) <= 100 else None
         if found is not None:
-            state |= {"token": token, "account": found[1], "person": Who.of(found[1])}
+            state |= {"token": token, "account": found[1], "person": Who.of(found[1]), "how": found[0].how}
+        state["ended"] = bool(token) and found is None
 
     async def _proven(self, request: Request, state: dict[str, Any]) -> Response | None:
         """Whether a form of ours was sent by who it was shown to."""
@@ -222,8 +237,23 @@ class Doorway:
             return await _refused(request, 408)
         told = request.headers.get("x-csrf-token") or state["form"].get("csrf") or ""
         if not isinstance(told, str) or not hmac.compare_digest(told.encode(), state["csrf"].encode()):
+            if state["ended"] and not request.url.path.startswith(("/login", "/logout")):
+                return screen.see_other("/login", next=self._came_from(request), ended="1")
             return await _refused(request, 403)
         return None
+
+    def _came_from(self, request: Request) -> str:
+        """The page that the form stood on. What was typed there its browser keeps (console.js)."""
+        parts = urlsplit(request.headers.get("referer", ""))
+        there = f"{parts.scheme}://{parts.netloc}".lower() in self._place.origins
+        return safe_path(parts.path + (f"?{parts.query}" if parts.query else "")) if there else "/"
+
+    def _must_set_up(self, request: Request, state: dict[str, Any]) -> bool:
+        """Whether somebody whose role asks for a second factor has none yet: nothing else is there for them until they have."""
+        account: Account | None = state["account"]
+        if account is None or account.totp or state["how"] != "password" or not self._required & set(account.roles):
+            return False
+        return not request.url.path.startswith(("/me/factor", "/me/language", "/logout", STATIC))
 
     def _proof(self, of: str) -> str:
         return hmac.new(self._key, of.encode(), "sha256").hexdigest()[:40]

@@ -83,9 +83,12 @@ class Factors:
 
 
 def qr_svg(uri: str) -> str:
-    """A picture without anything in it that a page could run or fetch."""
+    """A picture without anything in it that a page could run or fetch: dark on white whatever the theme, with the quiet zone that
+    readers need (ISO/IEC 18004)."""
     out = io.BytesIO()
-    segno.make(uri, error="m").save(out, kind="svg", scale=5, border=3, xmldecl=False, svgns=True, nl=False)
+    segno.make(uri, error="m").save(
+        out, kind="svg", scale=5, border=4, dark="#000", light="#fff", xmldecl=False, svgns=True, nl=False
+    )
     return out.getvalue().decode()
 
 

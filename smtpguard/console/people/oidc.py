@@ -100,11 +100,12 @@ class Provider:
         given = {role for group in groups for role in self.trusted.groups.get(group, ())}
         return tuple(role for role in Role if role in given)
 
-    async def begin(self, then: str) -> tuple[str, str]:
-        """Where to send the browser, and what to give it to bring back. Raises NotProven where the provider is away."""
+    async def begin(self, then: str, *, moves: str = "") -> tuple[str, str]:
+        """Where to send the browser, and what to give it to bring back. ``moves``: the account that is to come by single sign-on from
+        then on. Raises NotProven where the provider is away."""
         known = await self._provider()
         verifier, state, nonce = (secrets.token_urlsafe(32) for _ in range(3))
-        attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then,
+        attempt = {"state": state, "nonce": nonce, "verifier": verifier, "then": then, "moves": moves,
                    "until": self._clock.now().timestamp() + ATTEMPT_SECONDS}  # fmt: skip
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
@@ -120,6 +121,10 @@ class Provider:
         sealed = self._box.encrypt(json.dumps(attempt).encode(), encoder=URLSafeBase64Encoder).decode()
         mark = "&" if "?" in known.authorization else "?"
         return f"{known.authorization}{mark}{urlencode(query)}", sealed
+
+    def moves(self, sealed: str) -> str:
+        """The account that this attempt is to move, "" for one that signs in. Raises NotProven."""
+        return str(self._attempt(sealed).get("moves", ""))
 
     async def finish(self, sealed: str, *, code: str, state: str, issuer: str = "") -> tuple[Proven, str]:
         """Who came, and where they were going. ``issuer``: the answer's ``iss``, where it has one (RFC 9207)."""

@@ -19,11 +19,12 @@ from smtpguard.console.people.accounts import Accounts, NotPossible
 from smtpguard.console.people.brakes import Brake
 from smtpguard.console.people.doorway import Cookies, Place, safe_path
 from smtpguard.console.people.factors import Factors, NotSealedHere, qr_svg
-from smtpguard.console.people.oidc import NotProven, Provider
+from smtpguard.console.people.oidc import NotProven, Proven, Provider
 from smtpguard.console.people.passwords import BadPassword, Crowded
 from smtpguard.console.people.signing import NotLetIn, SignedIn, Signing, TooOften
 from smtpguard.console.screen import page, see_other, speech
-from smtpguard.policy.people import Account
+from smtpguard.mail.address import BadAddress
+from smtpguard.policy.people import Account, Role
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Services:
     place: Place
     provider: Provider | None = None
     own: Brake | None = None  # tries of one's own password while signed in
+    required: frozenset[Role] = frozenset()  # who must have a second factor
 
 
 class Pages:
@@ -63,6 +65,7 @@ class Pages:
         if self._s.provider is not None:
             found += [
                 Route("/login/sso", self.to_provider, methods=["GET"]),
+                Route("/me/sso", self.move, methods=["POST"]),
                 Route("/login/sso/back", self.back, methods=["GET"]),
                 Route("/login/sso/back", self.finish, methods=["POST"]),
             ]
@@ -74,7 +77,11 @@ class Pages:
         then = safe_path(request.query_params.get("next"))
         if request.state.person is not None:
             return see_other(then)
-        return await self._door(request, then, said="changed" if "changed" in request.query_params else "")
+        return await self._door(
+            request,
+            then,
+            said=next((each for each in ("changed", "ended", "linked") if each in request.query_params), ""),
+        )
 
     async def sign_in(self, request: Request) -> Response:
         then = safe_path(_text(request, "next"))
@@ -111,6 +118,38 @@ class Pages:
         self._cookies(request).set(self._s.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
         return RedirectResponse(where, status_code=303)
 
+    async def move(self, request: Request) -> Response:
+        """From one's password to single sign-on: through the provider, who says that it is the same person."""
+        account, provider = _account(request), self._provider()
+        if account.subject or not account.password:
+            return await self._me(request, 409, problem="This account has no password: it comes by single sign-on.")
+        try:
+            where, sealed = await provider.begin("/me", moves=account.account_id)
+        except NotProven as why:
+            log.warning("single sign-on cannot begin: %s", why)
+            return await self._me(
+                request, 503, problem="Single sign-on does not answer. Try again, or sign in with a password."
+            )
+        self._cookies(request).set(self._s.place, "smtpguard-sso", sealed, seconds=ATTEMPT_SECONDS)
+        return await page(request, "to-provider.html", where=where)
+
+    async def _moved(self, request: Request, proven: Proven) -> Response:
+        account = _account(request)
+        try:
+            same = self._s.accounts.canonical(proven.address) == account.address
+        except BadAddress:
+            same = False
+        if not same:
+            return await self._me(
+                request, 409, problem="Single sign-on knows you by another address: nothing is changed."
+            )
+        try:
+            await self._s.accounts.to_single_sign_on(account, by=account.address, subject=proven.subject)
+        except NotPossible as why:
+            return await self._me(request, 409, problem=why.text)
+        self._cookies(request).drop(self._s.place, "smtpguard")
+        return see_other("/login", linked="1")
+
     async def back(self, request: Request) -> Response:
         """Where the provider sends the browser. A form goes on from here, since a GET must not sign anybody in."""
         given = {name: request.query_params.get(name, "")[:4000] for name in ("code", "state", "iss", "error")}
@@ -122,12 +161,18 @@ class Pages:
         try:
             if error := _text(request, "error"):
                 raise NotProven(f"the provider said {error[:60]!r}")
+            sealed = request.cookies.get(self._s.place.cookie("smtpguard-sso"), "")
+            moves = provider.moves(sealed)
             proven, then = await provider.finish(
-                request.cookies.get(self._s.place.cookie("smtpguard-sso"), ""),
+                sealed,
                 code=_text(request, "code"),
                 state=_text(request, "state"),
                 issuer=_text(request, "iss"),
             )
+            if moves:
+                if request.state.account is None or request.state.account.account_id != moves:
+                    raise NotProven("whoever began the move is not signed in any more")
+                return await self._moved(request, proven)
             done = await self._s.signing.by_provider(
                 proven, provider.roles(proven.groups), client=request.state.client, before=request.state.token
             )
@@ -186,6 +231,10 @@ class Pages:
         account, said = _account(request), speech(request)
         if not await self._right(account, _text(request, "password")):
             return await self._me(request, 403, wrong={"password": said("That is not your password.")})
+        if self._required(account):
+            return await self._me(
+                request, 409, problem="Your role asks for a second factor: set up another one instead."
+            )
         try:
             await self._s.accounts.drop_factor(account, by=account.address)
         except NotPossible as why:
@@ -223,7 +272,8 @@ class Pages:
     async def _me(
         self, request: Request, status: int = 200, *, problem: str = "", wrong: Mapping[str, str] | None = None
     ) -> Response:
-        return await page(request, "me.html", status, wrong=wrong, account=_account(request), problem=problem)
+        sso = self._s.provider is not None
+        return await page(request, "me.html", status, wrong=wrong, account=_account(request), problem=problem, sso=sso)
 
     async def _factor(
         self, request: Request, account: Account, sealed: str, status: int = 200, *,
@@ -238,9 +288,12 @@ class Pages:
             uri = self._s.factors.uri(sealed, address=account.address, issuer=ISSUER)
         plain = self._s.factors.plain(sealed)
         return await page(
-            request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), sealed=sealed,
+            request, "second-factor.html", status, wrong=wrong, qr=qr_svg(uri), uri=uri, sealed=sealed, required=self._required(account) and not account.totp,
             secret=" ".join(plain[n : n + 4] for n in range(0, len(plain), 4)),
         )  # fmt: skip
+
+    def _required(self, account: Account) -> bool:
+        return bool(self._s.required & set(account.roles))
 
     async def _right(self, account: Account, password: str) -> bool:
         """One's own password, asked for again; somebody who found an open browser does not get to guess it."""

@@ -37,8 +37,9 @@ class Sessions:
         token, now = secrets.token_urlsafe(32), self._clock.now()
         return token, Session(token=hashed(token), account_id=account_id, started_at=now, seen_at=now, how=how)
 
-    async def find(self, token: str) -> tuple[Session, Account] | None:
-        """The session that stands for this token, with its account. Raises LedgerError."""
+    async def find(self, token: str, *, active: bool = True) -> tuple[Session, Account] | None:
+        """The session that stands for this token, with its account. ``active``: somebody is there; a page that looks again by itself
+        keeps no session alive. Raises LedgerError."""
         key = hashed(token)
         found = await self._people.session(key)
         if found is None:
@@ -49,6 +50,8 @@ class Sessions:
         seen = max(session.seen_at, self._seen.get(key, session.seen_at))
         if account.disabled or now >= session.started_at + self.lifetimes.longest or now >= seen + self.lifetimes.idle:
             return None
+        if not active:
+            return session, account
         self._seen[key] = now
         return replace(session, seen_at=now), account
 

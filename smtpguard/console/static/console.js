@@ -26,4 +26,43 @@ document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "yes";
 });
+// What was typed into a form is kept by this tab until it is known to have arrived: where the session had ended, it leads to the
+// sign-in, and afterwards stands there again, for the same person alone. Passwords and codes are never kept.
+const KEPT = "smtpguard-typed";
+document.addEventListener("submit", (event) => {
+  const form = event.target, who = document.body.dataset.person;
+  if (!who || form.method !== "post") return;
+  const fields = [...form.elements].filter((f) => f.name && !["hidden", "password", "file", "submit"].includes(f.type) && f.autocomplete !== "one-time-code");
+  const typed = fields.map((f) => [f.name, f.value, f.checked === true]);
+  if (typed.length) sessionStorage.setItem(KEPT, JSON.stringify({ who, page: location.pathname, action: form.getAttribute("action"), typed }));
+});
+addEventListener("DOMContentLoaded", () => {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) || "null");
+  if (!kept) return;
+  if (!document.body.dataset.person) {  // at the sign-in, or not signed in: it is waited for
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, ended: true }));
+    return;
+  }
+  sessionStorage.removeItem(KEPT);
+  if (!kept.ended || kept.who !== document.body.dataset.person || kept.page !== location.pathname) return;
+  for (const form of document.querySelectorAll("form")) {
+    if (form.getAttribute("action") !== kept.action) continue;
+    const mine = kept.typed.filter(([name]) => form.elements[name]);
+    if (mine.length !== kept.typed.length) continue;
+    for (const [name, value, checked] of kept.typed) {
+      for (const field of form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+        if (["checkbox", "radio"].includes(field.type)) { if (field.value === value) field.checked = checked; }
+        else if (field.type !== "hidden") field.value = value;
+      }
+    }
+    for (const folded of document.querySelectorAll("details")) if (folded.contains(form)) folded.open = true;
+    const note = document.createElement("p");
+    note.className = "note";
+    note.setAttribute("role", "status");
+    note.textContent = document.body.dataset.again;
+    form.prepend(note);
+    form.scrollIntoView({ block: "center" });
+    break;
+  }
+});
 addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => delete form.dataset.sent));

@@ -1,0 +1,183 @@
+"""How a way in ends or becomes another: a session that idles, an account that is deleted, a password that gives way to single sign-on,
+a second factor that a role asks for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from smtpguard.console.people.factors import qr_svg
+from smtpguard.policy.people import Role
+from tests.console.holding import ANNA, EVA, OMAR, held, text
+from tests.console.people.signon import SignOn
+from tests.console.people.test_pages import turned_on
+from tests.console.stage import URL, Browser, Stage, stage
+
+REFRESH = {"hx-request": "true", "hx-target": "rows"}
+
+
+async def test_a_page_that_looks_again_by_itself_keeps_no_session_alive(here: Stage) -> None:
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    for _ in range(12):
+        here.home.clock.pass_(minutes=9)
+        assert 'id="rows"' in (await eva.get("/held", **REFRESH)).text
+    here.home.clock.pass_(minutes=13)  # two hours since somebody did something
+    ended = await eva.get("/held", **REFRESH)
+    assert ended.status_code == 200, "another status would be put in no place"
+    assert re.sub(r"<[^>]+>", "", ended.text).split() == ["You", "have", "been", "signed", "out.", "Sign", "in"]
+    assert ended.text.startswith('<div id="rows">')
+    assert "hx-get" not in ended.text, "it asks no more"
+    assert 'href="/login?next=/held"' in ended.text
+
+
+async def test_what_somebody_does_keeps_the_session_alive(here: Stage) -> None:
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    for _ in range(5):
+        here.home.clock.pass_(minutes=110)
+        assert (await eva.get("/held")).status_code == 200
+
+
+async def test_a_form_after_the_session_ended_leads_to_the_sign_in_and_back(here: Stage) -> None:
+    hold = await held(here)
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    await eva.get(f"/held/{hold.hold_id}")
+    here.home.clock.pass_(hours=3)
+    there = f"/held/{hold.hold_id}"
+    sent = await eva.post(f"{there}/ask", {"Referer": URL + there}, question="Is this meant?")
+    assert (sent.status_code, sent.headers["location"]) == (303, f"/login?next={there}&ended=1")
+    assert "what you had typed is kept" in text(await eva.get(sent.headers["location"]))
+    assert "Is this meant" not in sent.headers["location"]
+    again = await eva.post(
+        f"{there}/ask", {"Referer": URL + there}, question="x"
+    )  # with the token of the sign-in's page
+    assert again.headers["location"] == f"/login?next={there}"
+    other = await eva.post(f"{there}/ask", {"Referer": "https://elsewhere.example/x"}, question="x", csrf="another")
+    assert other.headers["location"] == "/login?next=/&ended=1"
+
+
+async def test_who_has_no_role_reaches_their_mail_and_signs_out(here: Stage) -> None:
+    hold = await held(here)
+    anna = await here.signed_in(ANNA)
+    page = await anna.get("/mine")
+    assert hold.subject in text(page)
+    for link in ('href="/mine"', 'href="/me"', 'action="/logout"'):
+        assert link in page.text
+    assert 'href="/mine"' in (await anna.get("/me")).text
+    assert (await anna.post("/logout")).headers["location"] == "/login"
+    assert (await anna.get("/mine")).status_code == 303
+
+
+async def test_an_account_is_deleted_with_its_sessions_and_the_journal_keeps_it(here: Stage) -> None:
+    omar = await here.signed_in(OMAR, Role.APPROVER)
+    admin = await here.signed_in(EVA, Role.ADMIN)
+    await admin.get("/people")
+    account, own = await here.accounts.at(OMAR), await here.accounts.at(EVA)
+    unsure = await admin.post(f"/people/{account.account_id}/delete")
+    assert unsure.status_code == 409
+    assert "Say that you are sure" in text(unsure)
+    assert (await admin.post(f"/people/{own.account_id}/delete", sure="yes")).status_code == 409
+    gone = await admin.post(f"/people/{account.account_id}/delete", sure="yes")
+    assert gone.status_code == 303
+    assert [a.address for a in await here.accounts.everybody()] == [EVA]
+    assert (await omar.get("/held")).status_code == 303
+    assert (await here.browser().sign_in(OMAR)).status_code == 401
+    assert here.kinds("account")[-1] == {"change": "deleted"}
+    assert "omar@example.com is asked to decide (communications) and has no account" in text(await admin.get("/people"))
+    again = await here.signed_in(OMAR, Role.VIEWER)
+    assert (await again.get("/held")).status_code == 200, "the address is free again"
+
+
+async def test_a_second_factor_that_a_role_asks_for_comes_before_anything_else(tmp_path: Path) -> None:
+    console = f"{{url: '{URL}', second_factor: {{required_for: [approver, admin]}}}}"
+    async with stage(tmp_path, console=console) as here:
+        viewer = await here.signed_in("vera@example.com", Role.VIEWER)
+        assert (await viewer.get("/held")).status_code == 200
+        eva = await here.signed_in(EVA, Role.APPROVER)
+        for path in ("/held", "/policy", "/me", "/people"):
+            answer = await eva.get(path)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/me/factor")
+        asked = await eva.get("/me/factor")
+        assert "Your role asks for a second factor" in text(asked)
+        assert (await eva.post("/freeze", selector="all", reason="x")).headers["location"] == "/me/factor"
+        assert (await here.home.store.gate()).freezes == ()
+        codes = await turned_on(here, eva)
+        assert (await eva.sign_in(EVA, code=codes[0])).status_code == 303
+        assert (await eva.get("/held")).status_code == 200
+        await eva.get("/me")
+        off = await eva.post("/me/factor/off", password="a password that is long")
+        assert off.status_code == 409
+        assert (await here.accounts.at(EVA)).totp
+
+
+def test_the_picture_of_a_second_factor_is_dark_on_white_in_every_theme() -> None:
+    picture = qr_svg("otpauth://totp/x")
+    assert 'fill="#fff"' in picture
+    assert '#000"' in picture
+
+
+async def test_a_second_factor_is_also_a_link_for_this_device(here: Stage) -> None:
+    eva = await here.signed_in(EVA, Role.VIEWER)
+    page = (await eva.get("/me/factor")).text
+    [link] = re.findall(r'href="(otpauth://totp/[^"]+)"', page)
+    secret = re.search(r"<code>([A-Z2-7 ]+)</code>", page)
+    assert secret is not None
+    assert f"secret={secret[1].replace(' ', '')}" in link
+
+
+# -- from a password to single sign-on
+
+
+async def begun(sso: SignOn) -> tuple[Browser, str]:
+    browser = await sso.stage.signed_in(EVA, Role.APPROVER)
+    await browser.get("/me")
+    page = await browser.post("/me/sso")
+    [where] = re.findall(r'<a class="button" href="([^"]+)"', page.text)
+    return browser, sso.at.consents(where.replace("&amp;", "&"))
+
+
+async def test_an_account_moves_to_single_sign_on_by_its_owner(sso: SignOn) -> None:
+    browser, back = await begun(sso)
+    assert "Move to single sign-on" in text(await browser.get("/me"))
+    done = await sso.comes_back(browser, back)
+    assert done.headers["location"] == "/login?linked=1"
+    account = await sso.eva()
+    assert (account.subject, account.password, account.totp) == (f"{sso.at.issuer} u-17", "", "")
+    assert (await sso.stage.browser().sign_in(EVA)).status_code == 401
+    assert (await sso.signs_on()).status_code == 303
+    assert len(await sso.stage.accounts.everybody()) == 1
+    assert [e["change"] for e in sso.stage.kinds("account")] == ["added", "single-sign-on"]
+
+
+async def test_who_is_somebody_else_at_the_provider_moves_nothing(sso: SignOn) -> None:
+    sso.at.claims = {"email": "other@example.com"}
+    browser, back = await begun(sso)
+    refused = await sso.comes_back(browser, back)
+    assert refused.status_code == 409
+    assert "knows you by another address" in text(refused)
+    assert (await sso.eva()).password
+
+
+async def test_a_move_that_was_begun_by_somebody_is_finished_by_nobody_else(sso: SignOn) -> None:
+    browser, back = await begun(sso)
+    await browser.get("/me")
+    await browser.post("/logout")
+    assert (await sso.comes_back(browser, back)).status_code == 401
+    assert (await sso.eva()).password
+
+
+async def test_an_admin_lets_somebody_come_by_single_sign_on(sso: SignOn) -> None:
+    admin = await sso.stage.signed_in(OMAR, Role.ADMIN)
+    account = await sso.stage.person(EVA, Role.APPROVER)
+    await admin.get("/people")
+    assert (await admin.post(f"/people/{account.account_id}/sso")).status_code == 303
+    assert (await sso.stage.browser().sign_in(EVA)).status_code == 401
+    assert (await sso.signs_on()).status_code == 303
+    assert (await sso.eva()).account_id == account.account_id
+
+
+async def test_without_a_provider_nobody_moves(here: Stage) -> None:
+    admin = await here.signed_in(EVA, Role.ADMIN)
+    account = await here.person(OMAR, Role.VIEWER)
+    await admin.get("/people")
+    assert (await admin.post(f"/people/{account.account_id}/sso")).status_code == 409
+    assert (await here.accounts.at(OMAR)).password
