@@ -14,8 +14,9 @@ from dataclasses import replace
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import open_expander
 from smtpguard.app.mta import milter_answers
+from smtpguard.app.openrelay import open_relays
 from smtpguard.app.relay import relay_target
-from smtpguard.app.ways import SOMEBODY, Hosts, ways
+from smtpguard.app.ways import SOMEBODY, Hosts, own_addresses, ways
 from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
@@ -48,6 +49,8 @@ async def look(
         yield await _logins(target.for_clients())
     for listener in settings.listen.milter:
         yield await milter_answers(listener)
+    async for finding in open_relays(settings, f"postmaster@{domain}", (own or own_addresses)()):
+        yield finding
     for info in lists.values():
         for finding in await asyncio.to_thread(lambda each: list(_sources(each, settings)), info):
             yield finding

@@ -44,16 +44,16 @@ async def ways(
     """``domain``: one of ours. ``silent``: the relay is down, so that it keeps nobody out. ``own``: addresses of this machine
     that others can reach."""
     accepted, sender = frozenset(settings.accepted_ways), f"postmaster@{domain}"
-    for name, what, host, source in _to_the_relay(target, (own or _own_addresses)()):
+    for name, what, host, source in _to_the_relay(target, (own or own_addresses)()):
         said = await asyncio.to_thread(
-            _ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
+            ask_as_stranger, host, target.port, source, sender, SOMEBODY, implicit_tls=target.tls is Tls.IMPLICIT
         )
         yield _judged(name, what, said, accepted, silent=silent)
     yield Finding(about="way", state=State.UNKNOWN, text=_elsewhere(target, sender))
     for info in lists:
         for address in info.addresses:
             for host in await _list_servers(address.ascii_domain, settings, hosts or _mail_hosts):
-                said = await asyncio.to_thread(_ask_as_stranger, host, SMTP_PORT, None, sender, str(address))
+                said = await asyncio.to_thread(ask_as_stranger, host, SMTP_PORT, None, sender, str(address))
                 yield _judged(LIST_SERVERS, f"the list server {host}, with {address}", said, accepted)
 
 
@@ -96,7 +96,7 @@ def _judged(
     return Finding(about="way", state=State.OPEN, text=text)
 
 
-def _ask_as_stranger(
+def ask_as_stranger(
     host: str, port: int, source: str | None, sender: str, recipient: str, *, implicit_tls: bool = False
 ) -> tuple[int, str] | None:
     """What somebody without our login hears at RCPT. None: there is no way in."""
@@ -141,7 +141,7 @@ async def _mail_hosts(domain: str) -> Sequence[str]:
     return [str(record.exchange).rstrip(".") for record in best if str(record.exchange) != "."]
 
 
-def _own_addresses() -> list[str]:
+def own_addresses() -> list[str]:
     """This machine's addresses that others can reach, as far as its own name tells."""
     try:
         found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)

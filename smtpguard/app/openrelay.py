@@ -1,0 +1,75 @@
+"""Whether the guard itself, as it is running, takes mail to the outside from strangers: an open relay, since it lends its address.
+
+Asked up to RCPT, as a way around (ways). From here only addresses of this machine can be played; whether those are strangers the
+settings say. What could not be tried is said so, with the words to find out elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address
+
+from smtpguard.app.finding import Finding, State
+from smtpguard.app.ways import SOMEBODY, ask_as_stranger
+from smtpguard.config.places import is_this_machine
+from smtpguard.config.settings import Settings, SmtpListener
+from smtpguard.mail.client import within
+
+_SOURCES = {4: "127.0.0.2", 6: "::1"}
+"""By which address of this machine's own that no service of it has."""
+
+
+async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> AsyncIterator[Finding]:
+    """``sender``: an address of ours. ``own``: addresses of this machine that others can reach."""
+    for each in settings.listen.smtp:
+        if is_this_machine(each.address) and each.clients is None and not each.proxy:
+            continue  # nobody else reaches it
+        tried = False
+        for host, source in _places(each, own):
+            if not each.proxy and _is_stranger(each, source):
+                said = await asyncio.to_thread(_asked, each, host, source, sender)
+                tried = tried or said is not None
+                if said is not None:
+                    yield _judged(each, source, *said)
+        yield Finding(about="clients", state=State.UNKNOWN, text=_elsewhere(each, sender, tried=tried))
+
+
+def _places(each: SmtpListener, own: Sequence[str]) -> list[tuple[str, str]]:
+    """Where it can be reached from here, and as whom."""
+    address = ip_address(each.address)
+    if not address.is_unspecified:
+        return [(each.address, _SOURCES[address.version] if address.is_loopback else each.address)]
+    found = [("127.0.0.1", _SOURCES[4])] + ([("::1", _SOURCES[6])] if address.version == 6 else [])
+    return [*found, *((host, host) for host in own if address.version == 6 or ip_address(host).version == 4)]
+
+
+def _is_stranger(each: SmtpListener, source: str) -> bool:
+    """Where everybody is a client, so is a stranger."""
+    admitted = each.admitted
+    return admitted is None or not within(source, admitted) or any(network.prefixlen == 0 for network in admitted)
+
+
+def _asked(each: SmtpListener, host: str, source: str, sender: str) -> tuple[int, str] | None:
+    implicit = each.tls is not None and each.tls.mode == "implicit"
+    return ask_as_stranger(host, each.port, source, sender, SOMEBODY, implicit_tls=implicit)
+
+
+def _judged(each: SmtpListener, source: str, code: int, text: str) -> Finding:
+    if 200 <= code < 300:
+        said = f"open relay: {each.called} takes mail to the outside from {source}, a stranger who did not log in"
+        return Finding(about="clients", state=State.OPEN, text=said)
+    return Finding(
+        about="clients", state=State.FINE, text=f"closed: {each.called}, to a stranger at {source}: {code} {text}"
+    )
+
+
+def _elsewhere(each: SmtpListener, sender: str, *, tried: bool) -> str:
+    why = "" if tried else ", and no address of this machine could play a stranger"
+    if each.proxy:
+        why = ", since a proxy says who connects: ask through it"
+    tls = "--tls-on-connect " if each.tls is not None and each.tls.mode == "implicit" else ""
+    return (
+        f"not known: whether {each.called} takes mail from other machines{why}. Ask from one that is no client: swaks --server "
+        f"THIS-MACHINE --port {each.port} {tls}--quit-after RCPT --from {sender} --to {SOMEBODY} (250 to RCPT: an open relay)"
+    )

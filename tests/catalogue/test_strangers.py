@@ -1,0 +1,132 @@
+"""An open relay, by one row of the settings: refused at check and at the start; and strangers, who are told 554 by a real guard."""
+
+from __future__ import annotations
+
+import json
+import os
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.mail import reply
+from tests.peers.chain import Guard, Recorder
+from tests.peers.postfix import free_port
+from tests.processes.tree import ACTIVATE
+
+LETTER = "Subject: Hello\r\n\r\nHello\r\n"
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as running:
+        yield running
+
+
+def guard(root: Path, recorder: Recorder, listener: str, trust: str = "[127.0.0.0/8]") -> Guard:
+    """``listener`` with ``PORT`` in it."""
+    made = Guard(root, relay_port=recorder.port, workers=1, settings={
+        "relay": f"{{host: 127.0.0.1, port: {recorder.port}, tls: none}}",
+        "trust": trust,
+    })  # fmt: skip
+    lines = [line for line in made.config.read_text().splitlines() if not line.startswith("listen:")]
+    listen = listener.replace("PORT", str(made.port))
+    made.config.write_text("\n".join([*lines, f"listen: {{smtp: [{listen}]}}", ""]))
+    return made
+
+
+def send(port: int, source: str, host: str = "127.0.0.1") -> None:
+    with smtplib.SMTP(host, port, timeout=30, source_address=(source, 0)) as client:
+        client.sendmail("anna@example.com", ["somebody@example.org"], LETTER)
+
+
+def test_a_stranger_is_not_relayed(tmp_path: Path, recorder: Recorder) -> None:
+    made = guard(tmp_path, recorder, '{address: "::", port: PORT, name: inside, clients: [127.0.0.1]}')
+    with made:
+        send(made.port, "127.0.0.1")
+        assert len(recorder.messages) == 1, "IPv4 is IPv4, though the socket is of both families"
+        for source, host in (("127.0.0.2", "127.0.0.1"), ("::1", "::1")):
+            with pytest.raises(smtplib.SMTPConnectError) as told:
+                send(made.port, source, host)
+            assert told.value.smtp_code == 554
+        there = ("127.0.0.1", made.port)
+        with (
+            socket.create_connection(there, timeout=30, source_address=("127.0.0.2", 0)) as sock,
+            sock.makefile("rb") as lines,
+        ):
+            assert lines.readline() == reply.NOT_A_CLIENT.wire()
+            sock.sendall(b"EHLO x\r\nXCLIENT ADDR=127.0.0.1\r\n")
+            assert lines.readline() == reply.BAD_SEQUENCE.wire(), "whoever it speaks for, and though trust names it"
+            assert lines.readline() == reply.BAD_SEQUENCE.wire()
+            sock.sendall(b"QUIT\r\n")
+            assert lines.readline() == reply.BYE.wire()
+            assert lines.readline() == b""
+        assert len(recorder.messages) == 1
+        found = [json.loads(line) for line in made.run("check", "--live", "--json", exits=None).stdout.splitlines()]
+        said = [row["text"] for row in found if row.get("about") == "clients"]
+        assert any(text.startswith("closed: inside, to a stranger at 127.0.0.2: 554") for text in said), said
+        assert any(
+            text.startswith("not known: whether inside takes mail from other machines. Ask from one") for text in said
+        )
+        assert [row for row in found if row.get("about") == "clients" and row["state"] == "open"] == []
+    log = made.log.read_text()
+    assert '"event":"strangers refused"' in log
+    assert "127.0.0.2 (" in log
+
+
+def test_an_open_relay_is_called_one(tmp_path: Path, recorder: Recorder) -> None:
+    made = guard(tmp_path, recorder, '{address: "::", port: PORT, clients: ["0.0.0.0/0", "::/0"]}', trust="[]")
+    with made:
+        result = made.run("check", "--live", exits=1)
+    assert f"open relay: [::]:{made.port} takes mail to the outside from 127.0.0.2" in result.stdout
+    assert "is a network of the Internet" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_the_row_that_was_an_open_relay(tmp_path: Path, recorder: Recorder, command: str) -> None:
+    made = guard(tmp_path, recorder, '{address: "::", port: PORT}', trust='["192.0.2.7"]')
+    result = made.run(command, exits=None)
+    assert result.returncode in (1, 2)
+    assert (
+        f"other machines reach [::]:{made.port}, and it says neither who may send there nor that they log in"
+        in result.stderr
+    )
+    assert 'expected clients: ["192.0.2.7"], or auth: {}' in result.stderr
+
+
+def test_a_socket_of_a_manager_counts_by_where_it_is_bound(tmp_path: Path, recorder: Recorder) -> None:
+    made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}", trust="[]")
+    with socket.create_server(("::", made.port), family=socket.AF_INET6, dualstack_ipv6=True) as given:
+        argv = [
+            sys.executable,
+            "-c",
+            ACTIVATE,
+            str(given.fileno()),
+            sys.executable,
+            "-m",
+            "smtpguard",
+            "-c",
+            str(made.config),
+            "serve",
+        ]
+        result = subprocess.run(
+            argv, pass_fds=[given.fileno()], capture_output=True, text=True, timeout=120, env=os.environ, check=False
+        )
+    assert result.returncode == 2
+    assert f"systemd has bound 127.0.0.1:{made.port} to [::]:{made.port}, so other machines reach it" in result.stderr
+
+
+def test_a_milter_over_the_network_names_its_mtas(tmp_path: Path, recorder: Recorder) -> None:
+    made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}", trust="[192.0.2.7]")
+    made.config.write_text(
+        made.config.read_text().replace("listen: {", f"listen: {{milter: [{{address: 0.0.0.0, port: {free_port()}}}], ")
+    )
+    result = made.run("check", exits=1)
+    assert (
+        'and it does not say which MTAs may connect; trust alone lets nobody in: expected clients: ["192.0.2.7"]'
+        in result.stderr
+    )
