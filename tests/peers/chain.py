@@ -161,7 +161,7 @@ class Guard:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
         try:
-            until(self._answers, 40, "smtpguard to answer")
+            until(self._answers, 120, "smtpguard to answer")
         except BaseException:
             self._process.kill()
             self._process.wait(10)
@@ -200,7 +200,7 @@ class Guard:
             [sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
         assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
