@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.audit.delivery import Account
+from smtpguard.audit.distinct import NOBODY, Interval
 from smtpguard.audit.event import Kind, outcome_of
 
 
@@ -53,22 +54,12 @@ _OF_A_HOLD = {
 }
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """``people``: as each message counted its own, so that one who got two is counted twice. ``at_least``: a list could not say
-    who is on it; ``at_most``: it is not known how many of a message's people were behind the recipients that had it."""
+    """``people``: distinct ones, however many of the messages were for each."""
 
     messages: int = 0
-    people: int = 0
-    at_least: bool = False
-    at_most: bool = False
-
-    def add(self, share: Share, *, another: bool = True) -> None:
-        """``another``: of a message that is not counted yet."""
-        self.messages += another
-        self.people += share.people
-        self.at_least |= share.at_least
-        self.at_most |= share.at_most
+    people: Interval = NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

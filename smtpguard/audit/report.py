@@ -9,16 +9,18 @@ Pure. Never here: where entries are kept (store), or how a report looks (cli).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.about import NAMES, About, Digests
 from smtpguard.audit.chain import Clear, Entry, Seal, instant
+from smtpguard.audit.distinct import Asked, Crowd, Interval, Unit, more
 from smtpguard.audit.event import Kind
 from smtpguard.audit.fate import OPEN, REACHED, End, Message, Sum
 from smtpguard.audit.timeline import Step, Timeline
+from smtpguard.audit.whom import Counted, Whom
 
 DAY = 86_400 * 1_000_000
 """Microseconds. So long after the last that happened to its messages, a freeze, a policy or a list still belongs to a case."""
@@ -41,7 +43,9 @@ class TooMany(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
-    which somebody has come to it; ``reached``, ``open``: what they come to, each message once. ``copies``: messages that a list
+    which somebody has come to it, and its distinct people; ``reached``, ``open``: what they come to, each message and each person
+    once. ``perhaps``: how many more people may have it, of whose copies nobody knows and who have no other. ``of_lists``: of each list
+    the people on it who have it, ``perhaps_of_lists``: and who may. ``copies``: messages that a list
     server made of others in here, with whose people theirs are counted, by what became of them. ``shown``: the most addresses that
     stood in To and Cc of a message that went out or may have. ``writers``: role and
     address to messages; ``rules``: name and mode to messages; ``reasons``: of rules that were enforced, what they saw. ``policies``:
@@ -56,6 +60,9 @@ class Report:
     ends: Mapping[End, Sum]
     reached: Sum
     open: Sum
+    perhaps: Interval
+    of_lists: Mapping[str, Interval]
+    perhaps_of_lists: Mapping[str, Interval]
     copies: Mapping[End, int]
     shown: int
     lists: Counter[str]
@@ -80,8 +87,11 @@ class Case:
     (``add``); what happened around it at last goes to ``around``. Entries may come in any order within each of the three, save
     that those of one id come in theirs."""
 
-    def __init__(self, about: About, seal: Seal) -> None:
+    def __init__(self, about: About, seal: Seal, asked: Asked | None = None) -> None:
+        """``asked``: says of a person whether they are on a list, where its index is the one that was counted by."""
         self._about = about
+        self._asked = asked
+        self._whom: dict[str, Whom] = {}
         self._digests = Digests(about.senders, seal)
         self._messages: dict[str, Message] = {}
         self._copies: dict[str, Message] = {}
@@ -148,6 +158,8 @@ class Case:
             return
         copy = data.get("expanded_from") in self._messages  # whose people are counted with the one that it was made of
         (self._copies if copy else self._messages)[id] = Message.of(data)
+        if not copy and not self._messages[id].test:
+            self._whom[id] = Whom.of(id, data, sealed)
         if data.get("action") == "hold" and hold and len(self._kept) < FEW:
             self._kept.append((str(hold), instant(entry.at)))
         if len(self._messages) + len(self._copies) > MOST:
@@ -186,8 +198,11 @@ class Case:
         self._noted(entry, clear)
         if message is None:
             return
-        data = entry.data
+        content = entry.content
+        data = content["data"]
         message.add(entry.kind, data)
+        if (whom := self._whom.get(entry.id)) is not None:
+            whom.add(entry.kind, data, content["private"])
         if entry.kind == Kind.RELEASE.value and data.get("outcome") == "failed":
             self._undelivered += int(data.get("recipients", 0))
 
@@ -229,32 +244,52 @@ class Case:
         self._end = max(self._end, entry.at)
         self._timeline.add(entry, clear)
 
+    def _distinct(self, people: Mapping[End, Counted], ends: Iterable[End]) -> Interval:
+        whole = Counted()
+        for end in ends:
+            if (some := people.get(end)) is not None:
+                whole.sure.update(some.sure)
+                whole.all.update(some.all)
+        return whole.count(self._asked)
+
     def report(self) -> Report:
         """Raises ValueError where there is no message."""
         if not self._from:
             raise ValueError("no message fits")
-        ends: dict[End, Sum] = {}
-        reached, still, shown = Sum(), Sum(), 0
-        for message in self._messages.values():
-            counted: set[End | bool] = set()
-            for share in message.shares():
-                ends.setdefault(share.end, Sum()).add(share, another=share.end not in counted)
-                went = share.end in REACHED
-                if went or share.end in OPEN:
-                    (reached if went else still).add(share, another=went not in counted)
-                    counted.add(went)
-                counted.add(share.end)
-                if went or share.end is End.IN_DOUBT:
-                    shown = max(shown, message.shown)
+        shown = 0
+        messages: Counter[End] = Counter()
+        went = still = 0
+        people: dict[End, Counted] = {}
+        lists: dict[str, tuple[Counted, Counted]] = {}
+        for id, message in self._messages.items():
+            came = {share.end for share in message.shares()}
+            messages.update(came)
+            went += not came.isdisjoint(REACHED)
+            still += not came.isdisjoint(OPEN)
+            if not came.isdisjoint((*REACHED, End.IN_DOUBT)):
+                shown = max(shown, message.shown)
+            whom = self._whom.get(id)
+            for end, some, sure in whom.ends(message) if whom is not None else ():
+                people.setdefault(end, Counted()).add(some, sure=sure)
+                if end in REACHED or end is End.IN_DOUBT:
+                    _by_list(lists, self._counters["lists"].keys(), some, sure, got=end in REACHED)
+        count = self._distinct
+        reached = count(people, REACHED)
         copies = Counter(next(iter(copy.shares())).end for copy in self._copies.values())
         return Report(
             first=instant(self._from),
             last=instant(self._to),
             messages=len(self._messages),
             again=self._again,
-            ends={end: ends[end] for end in End if end in ends},
-            reached=reached,
-            open=still,
+            ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in End if end in messages},
+            reached=Sum(messages=went, people=reached),
+            open=Sum(messages=still, people=count(people, OPEN)),
+            perhaps=more(reached, count(people, [*REACHED, End.IN_DOUBT])),
+            of_lists={name: got.count(self._asked) for name, (got, _) in sorted(lists.items())},
+            perhaps_of_lists={
+                name: more(got.count(self._asked), every.count(self._asked))
+                for name, (got, every) in sorted(lists.items())
+            },
             copies={end: copies[end] for end in End if end in copies},
             shown=shown,
             undelivered=self._undelivered,
@@ -269,6 +304,19 @@ class Case:
             steps=self._timeline.steps(),
             **self._counters,
         )
+
+
+def _by_list(
+    lists: dict[str, tuple[Counted, Counted]], known: Set[str], some: Sequence[Unit], sure: bool, *, got: bool
+) -> None:
+    """Who is on which of the ``known`` lists, of those who have it (``got``), and of all who have it or may."""
+    for unit in some:
+        names = {unit.of[0]} if isinstance(unit, Crowd) else {name for name, _ in unit.on}
+        for name in names & known:
+            have, every = lists.setdefault(name, (Counted(), Counted()))
+            every.add([unit], sure=sure)
+            if got:
+                have.add([unit], sure=sure)
 
 
 def _said(value: object) -> str:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from smtpguard.audit.about import NAMES, About
 from smtpguard.audit.chain import Clear, Entry, instant
+from smtpguard.audit.distinct import NOBODY, Interval
 from smtpguard.audit.event import Kind
 from smtpguard.audit.fate import End, Sum
 from smtpguard.audit.report import Report
@@ -130,8 +131,8 @@ class _Telling:
         reached, still = report.reached, report.open
         if reached.messages:
             parts.append(said("{messages} went out, to {people}.", **self._sum(reached)))
-            if (doubt := report.ends.get(End.IN_DOUBT)) is not None:
-                parts.append(said("It may have reached {people} more.", people=self._sum(doubt)["people"]))
+            if report.perhaps.high != 0:
+                parts.append(said("It may have reached {people} more.", people=in_people(report.perhaps, said)))
         elif End.IN_DOUBT in report.ends:
             parts.append(said("It is not known that anything went out."))
             people = self._sum(report.ends[End.IN_DOUBT])["people"]
@@ -212,7 +213,7 @@ class _Telling:
             yield from self._counted(self.said("subject"), self.report.subjects)
         for name, n in self.report.lists.most_common(MOST):
             many = f" ({self.said.number(n)})" if len(self.report.lists) > 1 else ""
-            yield _plain(f"{self.said('list')}: {name}{self._list(name)}{many}")
+            yield _plain(f"{self.said('list')}: {name}{self._list(name)}{many}{self._on_it(name)}")
         if len(self.report.lists) > MOST:
             yield f"{self.said('list')}: {self.said('and {n} more', n=self.said.number(len(self.report.lists) - MOST))}"
         yield from self._counted(self.said("content, SHA-256"), self.report.contents, most=FEW)
@@ -259,6 +260,14 @@ class _Telling:
         elif not approved and End.DELIVERED in self.report.ends:
             yield said("of what was let through at once nobody was asked: no rule that was enforced stopped it")
 
+    def _on_it(self, name: str) -> str:
+        """How many people on it have it, or may."""
+        said, have = self.said, self.report.of_lists.get(name, NOBODY)
+        may = self.report.perhaps_of_lists.get(name, NOBODY)
+        parts = [said("{people} on it have it", people=in_people(have, said))] if have.high != 0 else []
+        parts += [said("{people} more may have it", people=in_people(may, said))] if may.high != 0 else []
+        return f": {', '.join(parts)}" if parts else ""
+
     def _list(self, name: str) -> str:
         """What it was: its title and audience, and whether that is sensitive data."""
         one, said = self.purposes.lists.get(name), self.said
@@ -295,10 +304,10 @@ class _Telling:
                 yield f"{'':>8}  " + self.said("... and {n} more of this kind, before the next of it", n=more)
 
     def _sum(self, some: Sum) -> dict[str, str]:
-        people = self.said.many(some.people, "# person", "# people")
-        if some.at_least != some.at_most:
-            people = self.said("at least {people}" if some.at_least else "at most {people}", people=people)
-        return {"messages": self.said.many(some.messages, "# message", "# messages"), "people": people}
+        return {
+            "messages": self.said.many(some.messages, "# message", "# messages"),
+            "people": in_people(some.people, self.said),
+        }
 
     def _counted(self, what: str, counter: Counter[str], *, most: int = MOST) -> Iterator[str]:
         for value, n in counter.most_common(most):
@@ -333,6 +342,17 @@ class _Telling:
                 yield said("it only observed, and stopped nothing")
         elif "with" in data:
             yield said("with {id}", id=data["with"])
+
+
+def in_people(some: Interval, said: Speech) -> str:
+    """ "60 people", or the least and the most that it can be."""
+    if some.exact:
+        return said.many(some.low, "# person", "# people")
+    if some.high is None:
+        return said("at least {people}", people=said.many(some.low, "# person", "# people"))
+    if not some.low:
+        return said("at most {people}", people=said.many(some.high, "# person", "# people"))
+    return said("{least} to {most} people", least=said.number(some.low), most=said.number(some.high))
 
 
 def asked_in_words(about: About, said: Speech, names: bool) -> Iterator[str]:

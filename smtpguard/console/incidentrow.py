@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.chain import Clear, instant
+from smtpguard.audit.distinct import NOBODY, Interval
 from smtpguard.audit.fate import Sum
 from smtpguard.audit.proof import Proof
 from smtpguard.audit.timeline import Step
@@ -46,6 +47,7 @@ def row(made: Made) -> dict[str, Any]:
         "again": report.again,
         "reached": _sum(report.reached),
         "open": _sum(report.open),
+        "perhaps": people_row(report.perhaps),
         "ends": [{"end": end.value, **_sum(some)} for end, some in report.ends.items()],
         "shown": report.shown or None,
         "copies": [{"end": end.value, "messages": n} for end, n in report.copies.items()],
@@ -53,7 +55,8 @@ def row(made: Made) -> dict[str, Any]:
         "parts": report.parts,
         "held": [{"id": id, "kept_until": _z(at + made.keeps)} for id, at in report.held],
         "zone": purposes.zone or None,
-        "lists": [{"name": name, "messages": n, **_list(purposes.lists.get(name))} for name, n in report.lists.most_common()],
+        "lists": [{"name": name, "messages": n, **_list(purposes.lists.get(name)), "reached": people_row(report.of_lists.get(name, NOBODY)),
+                   "perhaps": people_row(report.perhaps_of_lists.get(name, NOBODY))} for name, n in report.lists.most_common()],
         "decisions": [_step(step, names) for step in report.steps if step.entry.kind in DECISIONS and "with" not in step.entry.data],
         "mailings": [_unnamed(mailing_row(one), names) for one in found.mailings],
         "writers": [{"role": role, "address": a, "messages": n} for (role, a), n in report.writers.most_common()] * names,
@@ -106,7 +109,20 @@ def proof_row(proof: Proof) -> dict[str, Any]:
 
 
 def _sum(some: Sum) -> dict[str, Any]:
-    return {"messages": some.messages, "people": some.people, "at_least": some.at_least, "at_most": some.at_most}
+    return {"messages": some.messages, **people_row(some.people)}
+
+
+def people_row(some: Interval) -> dict[str, Any]:
+    """Distinct people. ``people``: at least so many where ``at_least``, at most so many where ``at_most``; ``most``: null where nobody
+    can say."""
+    at_most = not some.low and bool(some.high)
+    return {
+        "people": some.high if at_most else some.low,
+        "at_least": not some.exact and not at_most,
+        "at_most": at_most,
+        "least": some.low,
+        "most": some.high,
+    }
 
 
 def _counts(name: str, counter: Counter[str]) -> list[dict[str, Any]]:

@@ -23,14 +23,10 @@ def not_known(made: Made, said: Speech) -> Iterator[str]:
         if len(report.unsettled) > MOST:
             shown += f" {said('and {n} more', n=said.number(len(report.unsettled) - MOST))}"
         yield said("whether the relay took {ids}: look in its own log", ids=shown)
-    if any(some.messages > 1 for some in report.ends.values()) or report.reached.messages > 1:
+    if not all(some.people.exact for some in (*report.ends.values(), report.reached, report.open)):
         yield said(
-            "above, each message counts its own people: who got two of them is counted twice, save where it says distinct"
+            "how many people exactly: of some it is not known whether they are on a list, or on two lists, that it went to, or which of a message's recipients had it"
         )
-    if any(some.at_least for some in report.ends.values()):
-        yield said("how many people exactly: of some messages a list could not say who is on it")
-    if any(some.at_most for some in report.ends.values()):
-        yield said("how many people exactly: of some messages it is not known who was behind which recipient")
     if report.shown <= 1 and (report.reached.messages or End.IN_DOUBT in report.ends):
         yield said(
             "whether recipients could read one another's addresses: of no message are several in To and Cc on record"

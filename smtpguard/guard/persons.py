@@ -5,7 +5,9 @@ Never here: the counting (store), or what a recipient is to the lists (lists.reg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from smtpguard.lists.recipients import Classification, Classified, Kind
 from smtpguard.lists.registry import Registry
@@ -32,6 +34,29 @@ def persons(counted: Classified, registry: Registry, versions: Mapping[str, str]
             digest = registry.digester.of_canonical(f"list {touched.name} {version}")
             found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)))  # fmt: skip
     return tuple(found.values())
+
+
+def as_journalled(everyone: Classified) -> dict[str, Any]:
+    """What a verdict's entry keeps to count its people by (audit.distinct): ``people``, of each recipient in order the digest of a
+    single one with the numbers of the lists that it is on ("?" where one could not say), or what is behind an address that expands;
+    ``crowds``, by list name in the order of those numbers: its index's version, and at least and at most how many are on it."""
+    crowds = {
+        name: [one.version, int(one.size.low), None if math.isinf(one.size.high) else int(one.size.high)]
+        for name, one in everyone.touched.items()
+    }
+    numbers = {name: n for n, name in enumerate(sorted(crowds))}
+    whole = {name for name, one in everyone.touched.items() if one.by_address}
+    people: list[str | dict[str, Any]] = []
+    for one in everyone.recipients:
+        behind = one.behind
+        if Kind.LIST in one.kinds or (behind is not None and behind.people != 1):
+            lists = [numbers[name] for name in one.lists if name in whole]
+            beside = {} if behind is None else {"behind": behind.key.hex(), "people": behind.people}
+            people.append({"lists": lists, **beside})
+        else:
+            on = [str(numbers[name]) for name in one.lists if name in numbers]
+            people.append(" ".join([one.digest.hex(), *on, *(["?"] if one.doubt else [])]))
+    return {"people": people} | ({"crowds": crowds} if crowds else {})
 
 
 def _crowd(one: Classification, registry: Registry) -> Iterator[Person]:

@@ -16,6 +16,7 @@ from smtpguard.guard.gather import Gathering
 from smtpguard.guard.kept import FACTS, Questions, kept
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.particulars import sentences
+from smtpguard.guard.persons import as_journalled
 from smtpguard.guard.standing import Standing, grown
 from smtpguard.guard.streams import Watched, exceeded
 from smtpguard.guard.term import Term
@@ -253,6 +254,7 @@ class Record:
             "streams": [s.name for s in gathering.streams],
             "tellable": gathering.sender.told is not None,
             FACTS: kept(gathering, self.questions, live),
+            **as_journalled(everyone),
         }
         if transaction.session.peer:  # it told of another client
             data["peer"] = transaction.session.peer
@@ -262,6 +264,7 @@ class Record:
             data["with"] = under
         if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
             data["apart"] = apart
+            data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
         if isinstance(gathering.reading, Reading) and len(gathering.reading.shown) > 1:
             data["counts"]["shown"] = len(gathering.reading.shown)  # addresses that all who get it can read
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it

@@ -43,14 +43,19 @@ class JournalHead(BaseModel):
     signed_at: Time | None
 
 
-class Sum(BaseModel):
-    """``people``: as each message counts its own. ``at_least``: of some a list could not say who is on it. ``at_most``: of some it is
-    not known who was behind the recipients that it reached."""
+class PeopleCount(BaseModel):
+    """Distinct people, from ``least`` to ``most``; null: nobody can say how many at most. ``people``: one number for both, with
+    ``at_least`` or ``at_most`` where they differ."""
 
-    messages: int
     people: int
     at_least: bool
     at_most: bool
+    least: int
+    most: int | None
+
+
+class Sum(PeopleCount):
+    messages: int
 
 
 class EndRow(Sum):
@@ -74,6 +79,8 @@ class ListCount(NameCount):
     audience: str | None
     sensitivity: str | None
     category: str | None
+    reached: PeopleCount = Field(description="people on it who have it")
+    perhaps: PeopleCount = Field(description="and how many more may")
 
 
 class AddressCount(BaseModel):
@@ -166,6 +173,7 @@ class IncidentReport(BaseModel):
     again: int
     reached: Sum
     open: Sum
+    perhaps: PeopleCount = Field(description="how many more people may have it, of whose copies nobody knows")
     ends: list[EndRow]
     shown: int | None
     copies: list[CopyCount]

@@ -54,6 +54,9 @@ _HEAD = {
     "Still open: {messages}, for {people}.": "Ännu inte avgjort: {messages}, till {people}.",
     "at least {people}": "minst {people}",
     "at most {people}": "högst {people}",
+    "{least} to {most} people": "{least} till {most} personer",
+    "{people} on it have it": "{people} på den har det",
+    "{people} more may have it": "{people} till kan ha det",
     "It may have reached {people} more.": "Det kan ha nått {people} till.",
 }
 
@@ -132,9 +135,7 @@ _DETAILS = {
 
 _NOT_KNOWN = {
     "whether the relay took {ids}: look in its own log": "om e-postservern tog emot {ids}: se dess egen logg",
-    "above, each message counts its own people: who got two of them is counted twice, save where it says distinct": "ovan räknar varje meddelande sina egna personer: den som fick två är räknad två gånger, utom där det står olika personer",
-    "how many people exactly: of some messages a list could not say who is on it": "exakt hur många: för några meddelanden kunde en lista inte säga vilka som står på den",
-    "how many people exactly: of some messages it is not known who was behind which recipient": "exakt hur många: för några meddelanden är det inte känt vilka som stod bakom vilken mottagare",
+    "how many people exactly: of some it is not known whether they are on a list, or on two lists, that it went to, or which of a message's recipients had it": "exakt hur många: för några är det inte känt om de står på en lista, eller på två listor, som det gick till, eller vilka av ett meddelandes mottagare som fick det",
     "whom of those behind a list's address it then reached: the relay's word for the address is all there is": "vilka bakom en listas adress det sedan nådde: e-postserverns svar för adressen är allt som finns",
     "who wrote # of the messages, and its subject: retention has erased it": "vem som skrev # av meddelandena, och dess ämne: det har gallrats",
     "who wrote # of the messages, and their subjects: retention has erased it": "vem som skrev # av meddelandena, och deras ämnen: det har gallrats",
