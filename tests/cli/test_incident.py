@@ -48,6 +48,11 @@ def run(story: Path, *args: str) -> Result:
     return CliRunner().invoke(main, ["-c", str(story / "smtpguard.yaml"), "incident", "report", *args])
 
 
+def people(n: int) -> dict[str, Any]:
+    """Exactly so many."""
+    return {"people": n, "at_least": False, "at_most": False, "least": n, "most": n}
+
+
 def page(story: Path, *args: str) -> str:
     result = run(story, *args)
     assert result.exit_code == 0, result.output
@@ -69,7 +74,7 @@ def test_the_page_says_who_what_when_to_how_many_and_who_decided(story: Path) ->
         "  From: anna@example.com",
         f"  what it said: smtpguard held export {HOLD}, kept until 2026-04-01 09:00:00 UTC at least",
         "  subject: SV: lunch",
-        "  list: ramadan (Ramadan greetings; audience customers; special category (GDPR Art. 9))",
+        "  list: ramadan (Ramadan greetings; audience customers; religion: special category (GDPR Art. 9))",
     ):
         assert line in said.splitlines(), f"{line!r} is not in\n{said}"
     assert "the journal is whole, each of its" in said
@@ -82,7 +87,7 @@ def test_the_row_for_programs(story: Path) -> None:
     assert made["about"] == [HOLD]
     assert made["proof"] == {"ok": True, "entries": made["journal"]["seq"], "first_bad": None, **NOTHING_ELSE}
     assert (made["messages"], made["again"], made["open"]["messages"]) == (1, 1, 0)
-    assert made["ends"] == [{"end": "declined", "messages": 1, "people": 60, "at_least": False, "at_most": False}]
+    assert made["ends"] == [{"end": "declined", "messages": 1, **people(60)}]
     assert made["writers"][0] == {"role": "From", "address": "anna@example.com", "messages": 1}
     seqs = [step["seq"] for step in made["timeline"]]
     assert seqs == sorted(seqs)
@@ -284,7 +289,7 @@ def test_who_decided_and_what_the_list_was(story: Path) -> None:
     assert 'A vote: reject, by eva@example.com: "Not to them"' in who
     assert who.startswith("  2026-03-02 09:05:00 UTC: ")
     assert (
-        "  list: ramadan (Ramadan greetings; audience customers; special category (GDPR Art. 9))" in said.splitlines()
+        "  list: ramadan (Ramadan greetings; audience customers; religion: special category (GDPR Art. 9))" in said.splitlines()
     )
     unnamed = page(story, HOLD, "--no-names").partition("WHO DECIDED\n")[2].partition("\n\n")[0]
     assert "A vote: reject" in unnamed
@@ -293,7 +298,7 @@ def test_who_decided_and_what_the_list_was(story: Path) -> None:
     assert [step["kind"] for step in made["decisions"]] == ["vote", "rejected"]
     assert made["lists"] == [
         {"name": "ramadan", "messages": 1, "title": "Ramadan greetings", "audience": "customers",
-         "sensitivity": "special-category", "category": None}
+         "sensitivity": "special-category", "category": "religion", "reached": people(0), "perhaps": people(0)}
     ]  # fmt: skip
     assert (made["zone"], made["policies"][0]["enforced"]) == ("UTC", True)
 
