@@ -53,6 +53,7 @@ class Proxy(Part):
                 new_id=new_id,
                 logins=logins,
                 turned_away=self._turned,
+                note_refused=self._intake.note_refused,
             )
             for each in settings.listen.smtp
         ]

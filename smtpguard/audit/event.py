@@ -18,6 +18,7 @@ class Kind(enum.Enum):
     """What happened."""
 
     VERDICT = "verdict"  # a message was decided on; data.action says how. Committed before any effect
+    REFUSED = "refused"  # nothing came of a transaction: the relay had refused recipients at RCPT. Nothing was decided
     OUTCOME = "outcome"  # what became of a verdict to relay: relayed, refused, lost, recalled, gone
     VOTE = "vote"
     APPROVED = "approved"  # the quorum is complete; the release is in the outbox

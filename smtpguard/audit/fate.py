@@ -120,7 +120,9 @@ class Message:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Message:
-        """By its verdict."""
+        """By its verdict; or by the entry for one of which nothing came, since the relay had refused recipients."""
+        if "accepted" in data:
+            return cls(people=0, at_least=False, end=End.REFUSED, held=False)
         counts, action = data.get("counts", {}), str(data.get("action"))
         test = any(reason.get("fact") == "approval.asked" for reason in data.get("reasons", ()))
         apart = data.get("apart")

@@ -44,7 +44,7 @@ class TooMany(Exception):
 class Report:
     """``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
     which somebody has come to it, and its distinct people; ``reached``, ``open``: what they come to, each message and each person
-    once. ``perhaps``: how many more people may have it, of whose copies nobody knows and who have no other. ``of_lists``: of each list
+    once. ``refused``: recipients whom the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``: how many more people may have it, of whose copies nobody knows and who have no other. ``of_lists``: of each list
     the people on it who have it, ``perhaps_of_lists``: and who may. ``copies``: messages that a list
     server made of others in here, with whose people theirs are counted, by what became of them. ``shown``: the most addresses that
     stood in To and Cc of a message that went out or may have. ``writers``: role and
@@ -56,6 +56,7 @@ class Report:
     first: datetime
     last: datetime
     messages: int
+    refused: Counter[str]
     again: int
     ends: Mapping[End, Sum]
     reached: Sum
@@ -108,6 +109,7 @@ class Case:
                 "rules",
                 "reasons",
                 "policies",
+                "refused",
             )
         }
         self._kept: list[tuple[str, datetime]] = []
@@ -170,6 +172,7 @@ class Case:
         counters = self._counters
         counters["lists"].update(data.get("lists", ()))
         counters["mailings"].update([data["mailing"]] if data.get("mailing") else ())
+        counters["refused"].update({str(code): int(n) for code, n in data.get("refused_codes", {}).items()})
         counters["clients"].update([data["client"]] if data.get("client") else ())
         counters["contents"].update([data["content"]] if data.get("content") else ())
         counters["policies"].update([data["policy"]] if data.get("policy") else ())

@@ -16,7 +16,14 @@ SHOWN = 20
 """Of what came in masses the timeline keeps so many entries at the beginning, and at the end."""
 
 _MASSES = frozenset(
-    {Kind.VERDICT.value, Kind.OUTCOME.value, Kind.RELEASE.value, Kind.RELEASED.value, Kind.NOTICE.value}
+    {
+        Kind.VERDICT.value,
+        Kind.REFUSED.value,
+        Kind.OUTCOME.value,
+        Kind.RELEASE.value,
+        Kind.RELEASED.value,
+        Kind.NOTICE.value,
+    }
 )
 
 

@@ -154,6 +154,13 @@ class _Telling:
                 "# copies that a list server made of them, whose people are counted already",
             )
             yield f"{copies}: {said(BECAME[end])}"
+        for code, n in sorted(report.refused.items()):
+            refused = said.many(
+                n,
+                "# recipient was refused by the relay before there was a message ({code})",
+                "# recipients were refused by the relay before there was a message ({code})",
+            )
+            yield refused.replace("{code}", code)
         if report.again:
             yield said.many(
                 report.again,

@@ -9,6 +9,7 @@ from typing import Any
 
 from smtpguard.audit.chain import Clear, instant
 from smtpguard.audit.distinct import NOBODY, Interval
+from smtpguard.audit.event import Kind
 from smtpguard.audit.fate import Sum
 from smtpguard.audit.proof import Proof
 from smtpguard.audit.timeline import Step
@@ -23,6 +24,8 @@ from smtpguard.policy.purposes import ListThen
 _ENGLISH = Speech()
 _NAMING = frozenset({"reverse_path", "from", "subject", "by", "sentence", "client", "replies"})
 """What names people, or may, in a row of a mailing and in the data of an entry."""
+_DIGESTS = frozenset({"people", "crowds", "apart_at"})
+"""Of a verdict: by what its people are counted, which is of no use to a reader."""
 
 
 def row(made: Made) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def row(made: Made) -> dict[str, Any]:
         "last_at": _z(report.last),
         "messages": report.messages,
         "again": report.again,
+        "refused": [{"code": code, "recipients": n} for code, n in sorted(report.refused.items())],
         "reached": _sum(report.reached),
         "open": _sum(report.open),
         "perhaps": people_row(report.perhaps),
@@ -150,7 +154,9 @@ def _step(step: Step, names: bool) -> dict[str, Any]:
         "at": _z(entry.time),
         "kind": entry.kind,
         "id": entry.id,
-        "data": _unnamed(entry.data, names),
+        "data": _unnamed(
+            {k: v for k, v in entry.data.items() if entry.kind != Kind.VERDICT.value or k not in _DIGESTS}, names
+        ),
         "private": _shown(clear) if names else None,
         "text": in_words(entry, clear, _ENGLISH).text,
         "hash": entry.hash.hex(),
@@ -160,4 +166,6 @@ def _step(step: Step, names: bool) -> dict[str, Any]:
 
 def _shown(clear: Clear | None) -> dict[str, list[str]] | None:
     """Recipients are people who had no part in it: their number is enough."""
-    return None if clear is None else {role: list(v) for role, v in clear.items() if role != "recipients"}
+    return (
+        None if clear is None else {role: list(v) for role, v in clear.items() if role not in ("recipients", "refused")}
+    )

@@ -20,6 +20,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 WORDS: Mapping[str, str] = {
     Kind.VERDICT.value: "It came, and was judged",
+    Kind.REFUSED.value: "The mail server refused recipients, and no message came",
     Kind.OUTCOME.value: "What became of it",
     Kind.VOTE.value: "A vote",
     Kind.APPROVED.value: "Approved: all who must have agreed",

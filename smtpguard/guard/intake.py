@@ -25,13 +25,14 @@ from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.persons import persons
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.guard.record import Record
+from smtpguard.guard.record import Record, refused_at_rcpt
 from smtpguard.guard.standing import standing
 from smtpguard.guard.streams import watched
 from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail import reply
-from smtpguard.mail.transaction import Onward, Recalled, Transaction
+from smtpguard.mail.envelope import Envelope, Session
+from smtpguard.mail.transaction import Onward, Recalled, RefusedRecipient, Transaction
 from smtpguard.policy.admission import (
     Admission,
     Ask,
@@ -217,6 +218,29 @@ class Intake:
         admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests)), step)
         self._held.note(gathering.facts.identity, admission.verdict.action)
         return admission
+
+    def note_refused(
+        self, id: str, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]
+    ) -> None:
+        """An entry for whom somebody tried to reach, where no message followed: the relay had refused recipients. Nobody waits."""
+        data = {
+            "refused_codes": refused_at_rcpt(refused),
+            "accepted": len(envelope.recipients),
+            "client": session.client_ip,
+        }
+        private = {
+            "reverse_path": (str(envelope.reverse_path or ""),),
+            "recipients": tuple(str(a) for a in envelope.addresses),
+            "refused": tuple(str(one.address) for one in refused),
+            "actor": (session.auth_user,) if session.auth_user else (),
+        }
+        event = Event(
+            kind=Kind.REFUSED, id=id, at=self._clock.now(), data=data, private={r: v for r, v in private.items() if v}
+        )
+        try:
+            self._ledger.note(event)
+        except Exception:
+            log.exception("transaction %s: that recipients were refused is not noted", id)
 
     def _failed(self, transaction: Transaction, error: Exception) -> None:
         """An entry for what we could not decide, if the journal can have it; the answer is the same without."""

@@ -6,7 +6,8 @@ part, or nowhere. Never here: effects (dispose), or when a verdict is reached (i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.policy.admission import Admission, Ask, Intent, IntentKind, Live
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.facts import Unknown
@@ -262,6 +264,8 @@ class Record:
             data["seconds"] = seconds_since(gathering.began, live.now)
         if under:
             data["with"] = under
+        if transaction.refused:
+            data["refused_codes"] = refused_at_rcpt(transaction.refused)
         if not retry and (apart := len(self._spared(verdict))):  # who get it whatever becomes of the rest
             data["apart"] = apart
             data["apart_at"] = [n for n, c in enumerate(everyone.recipients) if c.kinds == ONLY_INTERNAL]
@@ -270,6 +274,11 @@ class Record:
         if everyone.reach.high > everyone.reach.low:  # a list could not say who is on it
             data["reach_at_least"] = True
         return Event(kind=Kind.VERDICT, id=transaction.id, at=live.now, data=data, private=_private(gathering))
+
+
+def refused_at_rcpt(refused: Iterable[RefusedRecipient]) -> dict[str, int]:
+    """How many recipients the relay refused before there was a message, by its reply codes. They name nobody."""
+    return dict(sorted(Counter(one.code for one in refused).items()))
 
 
 def _private(gathering: Gathering) -> Mapping[str, tuple[str, ...]]:
@@ -287,6 +296,8 @@ def _private(gathering: Gathering) -> Mapping[str, tuple[str, ...]]:
     for role, value in (("message_id", _message_id(gathering)), ("ident", session.ident), ("helo", session.helo)):
         if value:
             private[role] = (value[:MAX_SUBJECT],)
+    if refused := gathering.transaction.refused:
+        private["refused"] = tuple(str(one.address) for one in refused)
     return private
 
 

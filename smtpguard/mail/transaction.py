@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Envelope, Recipient, Session
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
@@ -18,13 +19,27 @@ PassRest = Callable[[bytes, Callable[[], bool], Sequence[Recipient]], Awaitable[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRecipient:
+    """Somebody whom the relay refused at RCPT (RFC 5321 section 3.3), so that the message is not for them. ``code``: "550 5.1.1"."""
+
+    address: Address
+    code: str
+
+    @classmethod
+    def of(cls, recipient: Recipient, said: Reply) -> RefusedRecipient:
+        return cls(address=recipient.address, code=f"{said.code} {said.enhanced or ''}".strip())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
-    """A whole message with its envelope, after the client's final dot. ``id`` names it in the log, the journal and the trace."""
+    """A whole message with its envelope, after the client's final dot. ``id`` names it in the log, the journal and the trace.
+    ``refused``: who is not in the envelope, since the relay would not have them."""
 
     id: str
     session: Session
     envelope: Envelope
     message: Message
+    refused: tuple[RefusedRecipient, ...] = ()
     gone: Callable[[], bool] = field(default=lambda: False, repr=False)
     """Whether the client has gone: a transaction whose client left before its batch is not admitted."""
     pass_rest: PassRest | None = field(default=None, repr=False)

@@ -24,6 +24,7 @@ from smtpguard.observe import lines
 _ADDRESS = re.compile(r"([^\s@<>\"',;:()\[\]]{1,64})@([A-Za-z0-9\u0080-\U0010ffff.\-]+)")
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|private_key", re.I)
 _MOST_RECIPIENTS = 20
+_RECIPIENTS = frozenset({"recipients", "refused"})
 _PLAIN = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _LEVELS: Mapping[Kind, str] = {
     Kind.FREEZE: "warning",
@@ -102,20 +103,21 @@ def fields(event: Event) -> dict[str, Any]:
     """What of an event stands in its line: who and what, then how it was decided; what is empty is left out."""
     shown: dict[str, Any] = {"id": event.id}
     for role, values in event.private.items():
-        if role == "recipients" and len(values) > _MOST_RECIPIENTS:
+        if role in _RECIPIENTS and len(values) > _MOST_RECIPIENTS:
             values = (*values[:_MOST_RECIPIENTS], f"and {len(values) - _MOST_RECIPIENTS} more")
-        told = list(values) if role == "recipients" else ", ".join(values)
+        told = list(values) if role in _RECIPIENTS else ", ".join(values)
         if told:
             shown[role] = told
     for name, value in event.data.items():
-        if (value or value == 0) and name not in _LONG:  # 0 and False say something
+        if (value or value == 0) and name not in _LONG and not (name == "people" and isinstance(value, list)):
             if name == "reasons":
                 value = list(dict.fromkeys(map(_reason, value)))
             shown.setdefault(name, value)
     return shown
 
 
-_LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts"})  # in the journal, and long
+_LONG = frozenset({"misses", "skipped", "policy", "content", "generation", "facts", "crowds", "apart_at"})
+"""In the journal, and long; as are a verdict's ``people``, one by one. 0 and False say something."""
 
 
 def _reason(reason: object) -> str:

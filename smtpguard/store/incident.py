@@ -32,6 +32,8 @@ _MANY = 500
 _SET_BACK = 26 * 3600 * 1_000_000
 """Microseconds: so far may a clock have been set back, by a day and an hour of a zone, without anything being passed over."""
 _VERDICT = Kind.VERDICT.value
+_CAME = (_VERDICT, Kind.REFUSED.value)
+"""What says of a message that it came, or that it would have: the relay had refused recipients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ class _Search:
 
     def _verdicts(self) -> Iterator[Pair]:
         """Those that may fit, in order."""
-        about, wanted = self._about, [entry.c.kind == _VERDICT]
+        about, wanted = self._about, [entry.c.kind.in_(_CAME)]
         begin, end = 0, self._walk.head.seq
         with self._open() as connection:
             if about.since is not None:
@@ -134,7 +136,7 @@ class _Search:
         wanted = sorted(ids)
         for start in range(0, len(wanted), _MANY):
             some = wanted[start : start + _MANY]
-            yield from self._pairs(entry.c.id.in_(some), entry.c.kind != _VERDICT)
+            yield from self._pairs(entry.c.id.in_(some), entry.c.kind.not_in(_CAME))
 
     def _around(self, begin: int, end: int) -> list[Pair]:
         """What may have happened around a case of that time: policies however old, since one of them decided."""

@@ -300,12 +300,14 @@ class Commands:
         assert pipeline.mail is not None
         assert pipeline.passage is not None
         passage, pipeline.passage = pipeline.passage, None
+        refused, pipeline.refused = pipeline.refused, []
         passage.content = arrived
         transaction = Transaction(
             id=self._desk.new_id(),
             session=self._identity.session,
             envelope=replace(pipeline.mail, recipients=tuple(pipeline.recipients)),
             message=arrived.message,
+            refused=tuple(refused),
             gone=self._client.gone,
         )
         self._client.deciding = True

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Transaction
+from smtpguard.mail.transaction import RefusedRecipient, Transaction
 from smtpguard.wire.incoming import Incoming
 from smtpguard.wire.listener import Listener
 from smtpguard.wire.login import Logins
@@ -52,6 +53,7 @@ class Desk(Protocol):
 
     async def carry(self, transaction: Transaction, passage: Passage) -> Carried: ...
     def turned_away(self, mail: TurnedAway) -> None: ...
+    def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

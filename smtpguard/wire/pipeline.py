@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.reply import Reply
+from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.wire.desk import Desk
 from smtpguard.wire.identity import Identity
 from smtpguard.wire.proxy import Ask, Passage
@@ -23,8 +25,8 @@ from smtpguard.wire.turned import TurnedAway, Why, message_id_of
 class Pipeline:
     """``out``: replies not yet written, None for what the relay is yet to say. ``asks``: what it is yet to be asked.
 
-    ``mail``: of the transaction; ``recipients``: those that were accepted; ``passage``: to the
-    relay; ``deadline``: until when it must be complete.
+    ``mail``: of the transaction; ``recipients``: those that were accepted, ``refused``: those that the relay would not have;
+    ``passage``: to the relay; ``deadline``: until when it must be complete.
     """
 
     def __init__(self, identity: Identity, desk: Desk) -> None:
@@ -32,6 +34,7 @@ class Pipeline:
         self.asks: list[Ask] = []
         self.mail: Envelope | None = None
         self.recipients: list[Recipient] = []
+        self.refused: list[RefusedRecipient] = []
         self.passage: Passage | None = None
         self.deadline = math.inf
         self._identity, self._desk = identity, desk
@@ -81,7 +84,12 @@ class Pipeline:
         self.reset()
 
     def reset(self) -> None:
-        """No transaction; at the relay neither. Where it was turned away, all of it or some recipients, that is told now."""
+        """No transaction; at the relay neither. Where it was turned away, all of it or some recipients, that is told now; and that nothing
+        came of one of which the relay refused recipients."""
+        if self.refused and self.mail is not None:
+            envelope = replace(self.mail, recipients=tuple(self.recipients))
+            self._desk.came_to_nothing(self._identity.session, envelope, tuple(self.refused))
+        self.refused = []
         if self.passage is not None:
             self.passage.close()
             self.passage = None
@@ -128,6 +136,8 @@ class Pipeline:
         else:
             assert self.passage is not None
             self._refuse(self.passage.why, answer)
+            if self.passage.broken is None:  # else it is no word of the relay's about this recipient
+                self.refused.append(RefusedRecipient.of(ask[0], answer))
         return answer
 
     def _refuse(self, why: Why, answer: Reply | None, *, recipients: int = 1) -> None:

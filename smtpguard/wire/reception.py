@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from smtpguard.mail import reply
+from smtpguard.mail.envelope import Envelope, Session
 from smtpguard.mail.reply import Reply
-from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
+from smtpguard.mail.transaction import Lost, Onward, Recalled, RefusedRecipient, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.desk import Carried
 from smtpguard.wire.listener import Listener
@@ -29,6 +30,8 @@ from smtpguard.wire.turned import TurnedAway, Why
 log = logging.getLogger("smtpguard.wire")
 
 Admit = Callable[[Transaction, Onward], Awaitable[Disposition]]
+NoteRefused = Callable[[str, Session, Envelope, tuple[RefusedRecipient, ...]], None]
+"""What is noted of a transaction, by the id it gets."""
 LOOK_SECONDS = 1.0
 
 
@@ -45,14 +48,17 @@ class Reception:
         monotonic: Callable[[], float] = time.monotonic,
         logins: Logins | None = None,
         turned_away: Callable[[TurnedAway], None] = lambda mail: None,
+        note_refused: NoteRefused | None = None,
     ) -> None:
-        """``logins``: where clients may log in; ``turned_away``: told of each mail that is answered 4xx or 5xx without a verdict."""
+        """``logins``: where clients may log in; ``turned_away``: told of each mail that is answered 4xx or 5xx without a verdict.
+        ``note_refused``: of each transaction of which nothing came, since the relay refused recipients; nobody waits for it."""
         self.turned_away = turned_away
         self.listener, self.pool, self.new_id, self.monotonic = listener, pool, new_id, monotonic
         self.logins = logins
         self.loop = asyncio.get_running_loop()
         self.greeting = Reply(220, (f"{listener.hostname} ESMTP",))
         self._admit = admit
+        self._note_refused = note_refused
         self._dialogs: set[Dialog] = set()
         self._over: dict[Dialog, Callable[[], None]] = {}
         self._per_client: Counter[str] = Counter()
@@ -191,6 +197,11 @@ class Reception:
                 return Carried(reply=answer, drop=drop, why=Why.UNDECIDED if undecided else None)
         log.error("no reply to %s: %s", transaction.id, disposition)
         return Carried(reply=reply.INTERNAL_ERROR, why=Why.FAILED)
+
+    def came_to_nothing(self, session: Session, envelope: Envelope, refused: tuple[RefusedRecipient, ...]) -> None:
+        """No content followed. ``envelope``: with the recipients that the relay accepted."""
+        if self._note_refused is not None:
+            self._note_refused(self.new_id(), session, envelope, refused)
 
     def _perhaps_quiet(self) -> None:
         if not self._dialogs and not self._carrying:

@@ -289,7 +289,8 @@ def test_who_decided_and_what_the_list_was(story: Path) -> None:
     assert 'A vote: reject, by eva@example.com: "Not to them"' in who
     assert who.startswith("  2026-03-02 09:05:00 UTC: ")
     assert (
-        "  list: ramadan (Ramadan greetings; audience customers; religion: special category (GDPR Art. 9))" in said.splitlines()
+        "  list: ramadan (Ramadan greetings; audience customers; religion: special category (GDPR Art. 9))"
+        in said.splitlines()
     )
     unnamed = page(story, HOLD, "--no-names").partition("WHO DECIDED\n")[2].partition("\n\n")[0]
     assert "A vote: reject" in unnamed

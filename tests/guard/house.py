@@ -220,6 +220,7 @@ class House:
         session, gone = more.pop("session", {}), more.pop("gone", lambda: False)
         reverse_path = more.pop("reverse_path", "anna@example.com")
         id = more.pop("id", None) or next(self.ids)
+        refused = more.pop("refused", ())
         return Transaction(
             id=id,
             session=Session(**({"client_ip": "192.0.2.1", "helo": "mx.example.com"} | session)),
@@ -228,6 +229,7 @@ class House:
                 recipients=tuple(Recipient(address=Address.parse(t)) for t in to),
             ),
             message=Message.of(mail(*to, **more)),
+            refused=refused,
             gone=gone,
         )
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smtpguard.mail.transaction import Onward, Transaction
+from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.transaction import Onward, RefusedRecipient, Transaction
 from smtpguard.policy.verdict import Disposition, Relayed
 from smtpguard.wire.listener import Limits, Listener
 from smtpguard.wire.login import Logins
@@ -113,6 +114,8 @@ class Proxied:
     seen: list[Transaction] = field(default_factory=list)
     turned: list[TurnedAway] = field(default_factory=list)
     clients: list[Client] = field(default_factory=list)
+    nothing: list[tuple[Envelope, tuple[RefusedRecipient, ...]]] = field(default_factory=list)
+    """Transactions of which nothing came, since the relay refused recipients."""
 
     async def connect(self, *, greeted: bool = True, tls: ssl.SSLContext | None = None, host: str = "") -> Client:
         extra: dict[str, Any] = {"ssl": tls, "server_hostname": "localhost"} if tls else {}
@@ -148,6 +151,7 @@ async def proxied(
         clock = Clock()
         seen: list[Transaction] = []
         turned: list[TurnedAway] = []
+        nothing: list[tuple[Envelope, tuple[RefusedRecipient, ...]]] = []
         numbers = itertools.count(1)
 
         async def admit(transaction: Transaction, onward: Onward) -> Disposition:
@@ -162,9 +166,10 @@ async def proxied(
             monotonic=clock,
             logins=logins(pool) if logins is not None else None,
             turned_away=turned.append,
+            note_refused=lambda id, session, envelope, refused: nothing.append((envelope, refused)),
         )
         host, port = await reception.listen()
-        world = Proxied(reception, pool, there, clock, host, port, seen, turned)
+        world = Proxied(reception, pool, there, clock, host, port, seen, turned, nothing=nothing)
         try:
             yield world
         finally:

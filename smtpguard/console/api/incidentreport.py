@@ -58,6 +58,11 @@ class Sum(PeopleCount):
     messages: int
 
 
+class RefusedCount(BaseModel):
+    code: str
+    recipients: int
+
+
 class EndRow(Sum):
     end: End
 
@@ -171,6 +176,9 @@ class IncidentReport(BaseModel):
     last_at: Time
     messages: int
     again: int
+    refused: list[RefusedCount] = Field(
+        description="recipients whom the relay refused at RCPT: no message was for them"
+    )
     reached: Sum
     open: Sum
     perhaps: PeopleCount = Field(description="how many more people may have it, of whose copies nobody knows")

@@ -55,6 +55,8 @@ _HEAD = {
     "at least {people}": "minst {people}",
     "at most {people}": "högst {people}",
     "{least} to {most} people": "{least} till {most} personer",
+    "# recipient was refused by the relay before there was a message ({code})": "# mottagare avvisades av e-postservern innan det fanns något meddelande ({code})",
+    "# recipients were refused by the relay before there was a message ({code})": "# mottagare avvisades av e-postservern innan det fanns något meddelande ({code})",
     "{people} on it have it": "{people} på den har det",
     "{people} more may have it": "{people} till kan ha det",
     "It may have reached {people} more.": "Det kan ha nått {people} till.",

@@ -94,6 +94,7 @@ _SAYINGS = {
 
 _TELLING = {
     "It came, and was judged": "Det kom och bedömdes",
+    "The mail server refused recipients, and no message came": "E-postservern avvisade mottagare, och inget meddelande kom",
     "What became of it": "Vad det blev av det",
     "A vote": "En röst",
     "Approved: all who must have agreed": "Godkänt: alla som måste har hållit med",

@@ -60,6 +60,11 @@ JOURNAL = _table(
         "gone (the client), in-doubt",
     ),
     (
+        "rcpt_refused_total",
+        "code",
+        "Recipients whom the relay refused at RCPT, so that the message was not for them, by the first digit of its reply: 4 or 5",
+    ),
+    (
         "customers_reached_total",
         "",
         "Customers whom relayed mail reached, as each message counts its own: who got two is counted twice. At least so many, "

@@ -43,6 +43,7 @@ _BEGIN: Mapping[str, Iterable[tuple[str, ...]]] = {
     "events_total": [(kind.value,) for kind in Kind],
     "verdicts_total": [(action,) for action in _ACTIONS],
     "outcomes_total": [(outcome,) for outcome in _OUTCOMES],
+    "rcpt_refused_total": [("4",), ("5",)],
     "customers_reached_total": [()],
     "holds_total": [(copy,) for copy in _YES.values()],
     "hold_ends_total": [(end, copy) for end in _ENDS.values() for copy in _YES.values()],
@@ -75,6 +76,9 @@ class Tally:
         """The next of the journal. Total: an event of another version's shape counts as far as it can be understood."""
         self._count("events_total", event.kind.value)
         data = event.data
+        if isinstance(codes := data.get("refused_codes"), Mapping):
+            for code, recipients in codes.items():
+                self._count("rcpt_refused_total", str(code)[:1], by=_number(recipients))
         match event.kind:
             case Kind.VERDICT:
                 self._verdict(event, data)

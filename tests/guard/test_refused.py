@@ -1,0 +1,57 @@
+"""Whom the relay refused at RCPT stands in the journal: how many and why for good, who it was as long as addresses are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from smtpguard.audit.about import About
+from smtpguard.audit.event import Event, Kind
+from smtpguard.audit.fate import End
+from smtpguard.mail.address import Address
+from smtpguard.mail.transaction import RefusedRecipient
+from smtpguard.observe.metrics.tally import Tally
+from tests.guard.house import MONDAY, House, Way, house
+
+NOBODY = RefusedRecipient(address=Address.parse("nobody@example.net"), code="550 5.1.1")
+FULL = RefusedRecipient(address=Address.parse("full@example.net"), code="452 4.2.2")
+
+
+async def came(home: House) -> None:
+    """One message to a customer, of whose other two recipients the relay took none; and one of which nothing came."""
+    intake = home.intake()
+    transaction = home.transaction("otto@partner.example", refused=(NOBODY, FULL))
+    await intake(transaction, Way())
+    nothing = home.transaction("bo@partner.example", id="T000000000000009")
+    intake.note_refused(nothing.id, nothing.session, nothing.envelope, (NOBODY,))
+    await home.store.record(())
+
+
+async def test_they_stand_in_the_entry_and_the_report_counts_them(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await came(home)
+        [(verdict, clear), *_] = await home.store.history("T000000000000001")
+        assert verdict.data["refused_codes"] == {"452 4.2.2": 1, "550 5.1.1": 1}
+        assert clear is not None
+        assert list(clear["refused"]) == ["nobody@example.net", "full@example.net"]
+        assert "nobody" not in verdict.body
+        [(nothing, clear)] = await home.store.history("T000000000000009")
+        assert (nothing.kind, nothing.data["refused_codes"], nothing.data["accepted"]) == (
+            "refused",
+            {"550 5.1.1": 1},
+            1,
+        )
+        assert clear is not None
+        assert (list(clear["refused"]), list(clear["reverse_path"])) == (["nobody@example.net"], ["anna@example.com"])
+        found = await home.store.incident(About(senders=frozenset({"anna@example.com"})), prove=False)
+        assert found.report is not None
+        assert found.report.refused == {"452 4.2.2": 1, "550 5.1.1": 2}
+        assert {end: some.messages for end, some in found.report.ends.items()} == {End.DELIVERED: 1, End.REFUSED: 1}
+        assert found.report.reached.people == (1, 1)
+
+
+def test_they_are_counted() -> None:
+    tally = Tally()
+    data = {"action": "relay", "refused_codes": {"550 5.1.1": 3, "452 4.2.2": 1}}
+    tally.add(Event(kind=Kind.VERDICT, id="T1", at=MONDAY, data=data))
+    tally.add(Event(kind=Kind.REFUSED, id="T2", at=MONDAY, data={"refused_codes": {"550": 2}}))
+    assert tally.numbers()["smtpguard_rcpt_refused_total"] == {("4",): 1, ("5",): 5}
