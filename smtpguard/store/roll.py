@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from smtpguard.policy.admission import Ask, Item
-from smtpguard.policy.mailing import DAY, LET_THROUGH, ON_THE_WAY, Fate, Mailing
+from smtpguard.policy.mailing import DAY, LET_THROUGH, MAY_HAVE, ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.staging import Move
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.store.finding import Finder
@@ -219,6 +219,7 @@ class Roll:
         counts = fate in (Fate.HELD, Fate.ADMITTED)
         held: list[bytes] = []
         apart: list[bytes] = []
+        again = False
         for person, kind in kinds(lists, item.everybody):
             (apart if person.digest in spared else held).append(person.digest)
             old = row.people.get(person.digest)
@@ -233,9 +234,12 @@ class Roll:
                 row.sums[kind] = row.sums.get(kind, 0) + before.weight
             row.customers += before.weight * (bool(kind & CUSTOMERS) - bool(before.kind & CUSTOMERS))
             became = before.fate.with_another(spared.get(person.digest, fate))
+            again |= became is Fate.AGAIN
             row.fates[before.fate] -= before.weight
             row.fates[became] += before.weight
             self._put(row, person.digest, Copy(at, kind, before.weight, became, content), old)
+        if again:
+            self._memory.sends_again(row.known.n)
         row.messages += 1
         row.last_us, row.changed = max(row.last_us, now), True
         if row.new and row.messages == 1:
@@ -307,11 +311,20 @@ class Roll:
 
     def settle(self, outcomes: Mapping[str, str]) -> None:
         """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
-        it unless something else is said, so that most of the time nothing is to be written."""
+        it unless something else is said, so that most of the time nothing is to be written. A copy that was taken makes certain what
+        an earlier one has left in doubt."""
+        if self._memory.sent_again:
+            self._taken([id for id, outcome in outcomes.items() if outcome == "relayed"])
         for id, row, people in self._underway([id for id, outcome in outcomes.items() if outcome != "relayed"]):
             fate = Fate.REFUSED if outcomes[id] == "refused" else Fate.DEFERRED  # the client has it still
             self.failed(row, people, fate)
             self.judge(row)
+
+    def _taken(self, ids: Sequence[str]) -> None:
+        sql = "SELECT id, mailing FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
+        again = [id for id, n in self._select(sql, ids) if n in self._memory.sent_again]
+        for _, row, people in self._underway(again):
+            self.became(row, people, Fate.RELAYED, only=MAY_HAVE)
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Of these verdicts to relay nobody knows whether they were carried out."""
@@ -322,7 +335,7 @@ class Roll:
         """The outcome of some of which that was said has come after all. That one did not arrive says nothing of another copy, of
         which nobody may know either."""
         for _, row, people in self._underway([id for id, outcome in outcomes.items() if outcome == "relayed"]):
-            self.became(row, people, Fate.RELAYED, only={Fate.DOUBTED})
+            self.became(row, people, Fate.RELAYED, only=MAY_HAVE)
 
     def part(self, hold_id: str, *, arrived: bool) -> None:
         """The part of a held message that its MTA passes on itself, to those who get it whatever becomes of the rest."""

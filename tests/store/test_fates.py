@@ -301,13 +301,13 @@ async def test_a_hold_for_those_who_have_it_already_reaches_them_all_the_same(st
     ("first", "second", "expected"),
     [
         ("relayed", "relayed", Tally(relayed=1)),
-        ("relayed", "refused", Tally(doubted=1)),
-        ("refused", "relayed", Tally(doubted=1)),
+        ("relayed", "refused", Tally(relayed=1)),
+        ("refused", "relayed", Tally(relayed=1)),
         ("refused", "refused", Tally(doubted=1)),
     ],
 )
 async def test_of_two_copies_at_once(store: Store, first: str, second: str, expected: Tally) -> None:
-    """What went well is not written down: where one failed, nobody can say of the other."""
+    """What went well is not written down, save where somebody may have another copy: who was sent one of them has it."""
     await admit(store, of("T1", "a"))
     await admit(store, of("T2", "a"))
     assert await tally(store) == Tally(admitted=1)
@@ -382,6 +382,7 @@ async def test_nobody_is_said_to_have_what_did_not_reach_them_nor_the_other_way_
         if not await store.mailings():
             continue
         for name, fate in zip("abcdef", await fates(store, *"abcdef"), strict=True):
+            assert name not in has or fate is Fate.RELAYED, (n, name, fate, "certainty before doubt")
             if fate is Fate.RELAYED:
                 assert name in has, (n, name)
             elif fate not in MAY_HAVE:
@@ -404,3 +405,37 @@ def test_a_hold_of_an_earlier_version_has_nobody_apart() -> None:
     assert parted(b"".join(digests)) == (digests, [])
     assert parted(joined(digests[:2], digests[2:])) == (digests[:2], digests[2:])
     assert split(joined(digests[:2], digests[2:])) == digests
+
+
+# certainty before doubt, and when it went out
+
+
+async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: Store, clock: Clock) -> None:
+    await admit(store, of("T1", "kim", "bo"))
+    await store.record([event(Kind.IN_DOUBT, "T1")])
+    assert await fates(store, "kim", "bo") == [Fate.DOUBTED, Fate.DOUBTED]
+    await admit(store, of("T2", "kim", content="2"))
+    await outcome(store, "T2", "relayed")
+    await store.record([])
+    assert await fates(store, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
+    assert await tally(store) == Tally(relayed=1, doubted=1)
+
+
+async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock) -> None:
+    """One passed, one was held and went out an hour later, and one was only ever put off."""
+    began = clock.now()
+    await admit(store, of("T1", "kim"))
+    await outcome(store, "T1", "relayed")
+    await hold(store, "H1", person("bo"))
+    await admit(store, of("T2", "put-off", content="2"), Action.DEFER)
+    clock.go(hours=1)
+    await approved(store, "H1")
+    lease = await leased(store, "H1-release")
+    assert await store.settle(lease, last(lease, Delivered.SENT, clock), [], (), of_all([person("bo").digest], "sent"))
+    await store.record([])
+    grown = await Archive(store).growth((await one(store)).mailing_id)
+    assert [point.at.year for point in grown] == [began.year] * len(grown), "a copy that was put off is not of 1970"
+    assert (grown[0].sent, grown[0].at - began < timedelta(minutes=1)) == (1, True)
+    assert grown[-1].sent == 2
+    assert grown[-1].at - began > timedelta(minutes=59)
+    assert grown[-1].held == 1
