@@ -12,7 +12,7 @@ from typing import Any
 
 from smtpguard.audit.distinct import Asked, Crowd, Interval, People, Unit, units
 from smtpguard.audit.event import Kind
-from smtpguard.audit.fate import End, Message
+from smtpguard.audit.fate import REACHED, End, Message
 
 _FAILED = {False: End.UNDELIVERED, True: End.REFUSED}
 _SENT = {False: End.RELEASED, True: End.DELIVERED}
@@ -68,7 +68,7 @@ class Whom:
         """What became of it, for whom, and whether that is sure."""
         shares = list(message.shares())
         if len({share.end for share in shares}) == 1:
-            sure = not any(share.at_most for share in shares)
+            sure = shares[0].end not in REACHED or not any(share.at_most for share in shares)
             yield from ((shares[0].end, some, sure) for some in self.units)
         elif self._sealed and (self._ends or self._apart):
             apart = message.part if isinstance(message.part, End) else End.ON_ITS_WAY

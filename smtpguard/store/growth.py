@@ -93,7 +93,7 @@ def _released(connection: Connection, mailing_id: str, n: int) -> Iterator[tuple
         hold.c.mailing == mailing_id, hold.c.state == "released", hold.c.people.is_not(None)
     )
     still = going(connection, [n])[n]
-    seen: set[bytes] = still.people | still.doubted
+    seen = still.all
     for out, people in connection.execute(query.order_by(hold.c.attend_at)).all():
         wanted = [one for one in split(bytes(people)) if one not in seen] if out else []
         seen.update(wanted)

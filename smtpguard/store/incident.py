@@ -117,7 +117,8 @@ class _Search:
 
     def _verdicts(self) -> Iterator[Pair]:
         """Those that may fit, in order."""
-        about, wanted = self._about, [entry.c.kind.in_(_CAME)]
+        about = self._about
+        wanted: list[ColumnElement[bool]] = [entry.c.kind.in_(_CAME)]
         begin, end = 0, self._walk.head.seq
         with self._open() as connection:
             if about.since is not None:

@@ -431,7 +431,7 @@ async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock
     clock.go(hours=1)
     await approved(store, "H1")
     lease = await leased(store, "H1-release")
-    assert await store.settle(lease, last(lease, Delivered.SENT, clock), [], (), of_all([person("bo").digest], "sent"))
+    assert await store.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
     await store.record([])
     grown = await Archive(store).growth((await one(store)).mailing_id)
     assert [point.at.year for point in grown] == [began.year] * len(grown), "a copy that was put off is not of 1970"
