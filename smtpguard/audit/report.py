@@ -17,7 +17,7 @@ from typing import Any
 from smtpguard.audit.about import NAMES, About, Digests
 from smtpguard.audit.chain import Clear, Entry, Seal, instant
 from smtpguard.audit.distinct import Asked, Crowd, Interval, Unit, more
-from smtpguard.audit.event import Kind
+from smtpguard.audit.event import Kind, outcome_of
 from smtpguard.audit.fate import OPEN, REACHED, End, Message, Sum
 from smtpguard.audit.timeline import Step, Timeline
 from smtpguard.audit.whom import Counted, Whom
@@ -42,7 +42,8 @@ class TooMany(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
+    """``first``, ``last``: when its messages came; ``went_first``, ``went_last``: when the relay took the first and the last of what went
+    out, None where nothing did. ``again``: how often a message that was held came once more. ``ends``: only those that there were, each with the messages of
     which somebody has come to it, and its distinct people; ``reached``, ``open``: what they come to, each message and each person
     once. ``refused``: recipients whom the relay refused at RCPT, so that no message was for them, by its reply. ``perhaps``: how many more people may have it, of whose copies nobody knows and who have no other. ``of_lists``: of each list
     the people on it who have it, ``perhaps_of_lists``: and who may. ``copies``: messages that a list
@@ -55,6 +56,8 @@ class Report:
 
     first: datetime
     last: datetime
+    went_first: datetime | None
+    went_last: datetime | None
     messages: int
     refused: Counter[str]
     again: int
@@ -119,6 +122,7 @@ class Case:
         self._writers: set[str] = set()  # as keyed digests
         self._again = self._erased = self._undelivered = 0
         self._from = self._to = 0
+        self._went: tuple[int, int] | None = None
         self._end = 0  # of all that happened
 
     @property
@@ -204,6 +208,9 @@ class Case:
         content = entry.content
         data = content["data"]
         message.add(entry.kind, data)
+        if _took(entry.kind, data):
+            first, last = self._went or (entry.at, entry.at)
+            self._went = min(first, entry.at), max(last, entry.at)
         if (whom := self._whom.get(entry.id)) is not None:
             whom.add(entry.kind, data, content["private"])
         if entry.kind == Kind.RELEASE.value and data.get("outcome") == "failed":
@@ -282,6 +289,8 @@ class Case:
         return Report(
             first=instant(self._from),
             last=instant(self._to),
+            went_first=instant(self._went[0]) if self._went is not None else None,
+            went_last=instant(self._went[1]) if self._went is not None else None,
             messages=len(self._messages),
             again=self._again,
             ends={end: Sum(messages=messages[end], people=count(people, [end])) for end in End if end in messages},
@@ -307,6 +316,13 @@ class Case:
             steps=self._timeline.steps(),
             **self._counters,
         )
+
+
+def _took(kind: str, data: Mapping[str, Any]) -> bool:
+    """Whether this entry says that the relay took it, for one recipient at least."""
+    if kind == Kind.OUTCOME.value:
+        return outcome_of(data) == "relayed"
+    return kind in (Kind.RELEASE.value, Kind.IN_DOUBT.value) and data.get("outcome") == "sent"
 
 
 def _by_list(

@@ -88,7 +88,8 @@ def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
     for hold in holds:
         sender = hold.sender or str(hold.envelope.reverse_path or "<>")
         held_at = hold.held_at.strftime("%Y-%m-%d %H:%M")
-        state = hold.state.value + (", frozen" if hold.hold_id in frozen else "")
+        stopped = ", stopped before all had it" if hold.stopped else ""
+        state = hold.state.value + stopped + (", frozen" if hold.hold_id in frozen else "")
         table.append((hold.hold_id, state, held_at, reach(hold), sender, plain(hold.subject)[:60]))
     widths = [max(len(line[n]) for line in table) for n in range(5)]
     for line in table:

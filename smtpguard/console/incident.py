@@ -131,6 +131,7 @@ class _Telling:
         reached, still = report.reached, report.open
         if reached.messages:
             parts.append(said("{messages} went out, to {people}.", **self._sum(reached)))
+            parts += self._went_out()
             if report.perhaps.high != 0:
                 parts.append(said("It may have reached {people} more.", people=in_people(report.perhaps, said)))
         elif End.IN_DOUBT in report.ends:
@@ -142,6 +143,18 @@ class _Telling:
         if still.messages:
             parts.append(said("Still open: {messages}, for {people}.", **self._sum(still)))
         return " ".join(parts)
+
+    def _went_out(self) -> list[str]:
+        """When, where that is another time than when it came."""
+        report, said = self.report, self.said
+        if report.went_first is None or report.went_last is None:
+            return []
+        first, last = self._here(report.went_first), self._here(report.went_last)
+        if (first, last) == (self._here(report.first), self._here(report.last)):
+            return []
+        if first == last:
+            return [said("The mail server took it at {when}.", when=first)]
+        return [said("The mail server took it between {first} and {last}.", first=first, last=last)]
 
     def ends(self) -> Iterator[str]:
         report, said = self.report, self.said

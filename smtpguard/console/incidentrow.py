@@ -46,6 +46,8 @@ def row(made: Made) -> dict[str, Any]:
         "proof": None if proof is None else proof_row(proof),
         "first_at": _z(report.first),
         "last_at": _z(report.last),
+        "went_first_at": _z(report.went_first) if report.went_first is not None else None,
+        "went_last_at": _z(report.went_last) if report.went_last is not None else None,
         "messages": report.messages,
         "again": report.again,
         "refused": [{"code": code, "recipients": n} for code, n in sorted(report.refused.items())],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from smtpguard.policy.approval import LET_GO, Hold
 from smtpguard.policy.mailing import Mailing, State
 from smtpguard.policy.staging import At
 
@@ -15,6 +16,7 @@ STATES: Mapping[str, str] = {
     "approved": "It is approved, and is being sent.",
     "releasing": "It is being sent.",
     "released": "It was approved and is sent.",
+    "stopped": "It was approved, and stopped before everybody had it: those who had not got it do not get it.",
     "undelivered": "It was approved, but could not be delivered: nobody got it.",
     "in-doubt": "It was approved, and nobody knows whether it was sent: the connection to the mail server was lost.",
     "granted": "It was approved: the mailing may go out. The test itself is not sent.",
@@ -28,6 +30,7 @@ SHORT_STATES: Mapping[str, str] = {
     "approved": "approved",
     "releasing": "being sent",
     "released": "sent",
+    "stopped": "stopped before all had it",
     "undelivered": "not delivered",
     "in-doubt": "in doubt",
     "granted": "approved",
@@ -41,6 +44,7 @@ OWN_STATES: Mapping[str, str] = {
     "approved": "It was approved, and is being sent exactly as you wrote it.",
     "releasing": "It was approved, and is being sent exactly as you wrote it.",
     "released": "It was approved, and is sent exactly as you wrote it.",
+    "stopped": "It was approved, and stopped before everybody had it: those who had not got it do not get it.",
     "undelivered": "It was approved, but could not be delivered: nobody got it. A message of its own says why.",
     "in-doubt": "It was approved, and nobody knows whether it was sent: it may have arrived. Ask before you send it again.",
     "granted": "It was approved: the mailing may go out. The test itself is not sent.",
@@ -49,6 +53,13 @@ OWN_STATES: Mapping[str, str] = {
     "expired": "Nobody decided in time. It has not been sent, and will not be.",
     "void": "It was not taken: your program was told to try again.",
 }
+
+
+def state_key(hold: Hold) -> str:
+    """Its state, as these know it: what was stopped when some had it was not simply sent."""
+    return "stopped" if hold.stopped and hold.state in LET_GO else hold.state.value
+
+
 WHY_NOT: Mapping[str, str] = {
     "": "",
     "decided": "It is decided already.",

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from smtpguard.console import sayings
 from smtpguard.console.desk import Desk
 from smtpguard.console.ports import Person
+from smtpguard.console.sayings import state_key
 from smtpguard.console.speech import Speech, choose
 from smtpguard.console.telling import reason_of
 from smtpguard.policy.admission import Freeze, LedgerError, Selector
@@ -92,6 +93,7 @@ async def page(
     shown = {
         "_": said,
         "titles": titles,
+        "state_key": state_key,
         "titled": lambda names: ", ".join(titles.get(name, name) for name in names),
         "what_of": lambda freeze: what_of(freeze, said, titles),
         "kept": partial(kept, said, titles),

@@ -82,7 +82,7 @@ def _line(hold: Hold, in_force: InForce) -> dict[str, Any]:
         "hold_id": hold.hold_id,
         "subject": hold.subject,
         "from": hold.sender or "",
-        "state": hold.state.value,
+        "state": "stopped" if hold.stopped else hold.state.value,
         "held_at": time_of(hold.held_at),
         "expires_at": time_of(hold.expires_at),
         "reach": hold.reach,

@@ -40,7 +40,7 @@ async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: 
             return None
         case "reopened" if hold.state is not State.WAITING:
             return None
-        case "released" if hold.state is not State.RELEASED:
+        case "released" if hold.state is not State.RELEASED or hold.stopped:
             return None
     return data
 

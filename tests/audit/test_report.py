@@ -534,3 +534,15 @@ def test_what_an_earlier_version_wrote_is_counted_as_far_as_it_says(journal: Jou
         )
     report = journal.report()
     assert (report.reached.messages, report.reached.people) == (6, Interval(60, 61))
+
+
+def test_when_it_came_and_when_it_went_out_are_two_times(journal: Journal) -> None:
+    journal.verdict("H1", "hold", recipients=["a@x", "b@x"], reach=2)
+    journal.write(Kind.APPROVED, "H1", after=timedelta(hours=1))
+    said = {"intent": "H1-release", "outcome": "sent", "recipients": 2, "people": 2}
+    journal.write(Kind.RELEASE, "H1", after=timedelta(minutes=5), private={"recipients": ["a@x", "b@x"]}, **said)
+    journal.write(Kind.RELEASED, "H1", intent="H1-release")
+    report = journal.report()
+    assert report.went_first == report.went_last == report.last + timedelta(hours=1, minutes=5)
+    journal.verdict("H2", "hold")
+    assert journal.report(About(ids=frozenset({"H2"}), whole=False)).went_first is None

@@ -502,9 +502,14 @@ async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:
     anna = await here.signed_in(ANNA)
     assert "Withdraw what has not gone" in text(await anna.get(f"/held/{hold.hold_id}"))
     assert (await anna.post(f"/held/{hold.hold_id}/withdraw")).status_code == 303
-    stopped = "It was stopped before everybody had it: those who had not got it do not get it."
+    stopped = "It was approved, and stopped before everybody had it: those who had not got it do not get it."
     for browser in (anna, eva):
-        assert stopped in text(await browser.get(f"/held/{hold.hold_id}"))
+        said = text(await browser.get(f"/held/{hold.hold_id}"))
+        assert stopped in said
+        assert "is sent" not in said
+    for browser, path in ((anna, "/mine"), (eva, "/history")):
+        assert "stopped before all had it" in text(await browser.get(path))
+    assert "1 recipient has it" in text(await eva.get("/history")), "and not how many it would have reached"
 
 
 async def test_its_writer_withdraws_what_is_approved_by_the_link_in_the_notice(here: Stage) -> None:

@@ -174,6 +174,10 @@ class IncidentReport(BaseModel):
     proof: Verified | None
     first_at: Time
     last_at: Time
+    went_first_at: Time | None = Field(
+        description="when the relay took the first of what went out; null where nothing did"
+    )
+    went_last_at: Time | None = Field(description="and the last")
     messages: int
     again: int
     refused: list[RefusedCount] = Field(

@@ -47,6 +47,8 @@ _HEAD = {
     "What is not known": "Vad som inte är känt",
     "{messages} came at {when}.": "{messages} kom {when}.",
     "{messages} came between {first} and {last}.": "{messages} kom mellan {first} och {last}.",
+    "The mail server took it at {when}.": "E-postservern tog emot det {when}.",
+    "The mail server took it between {first} and {last}.": "E-postservern tog emot det mellan {first} och {last}.",
     "{messages} went out, to {people}.": "{messages} gick ut, till {people}.",
     "It is not known that anything went out.": "Det är inte känt att något har gått ut.",
     "It may have gone out to {people}: in doubt.": "Det kan ha gått ut till {people}: ovisst.",
