@@ -1,0 +1,90 @@
+"""Whether one condition says yes whenever another does, and whether one rule is at least as strict as another, for every message.
+
+Answers are ordered no, unknown, yes. A condition implies another if the other's answer is never below its own, whatever the value
+of the fact. What is not shown here is not known: False means "cannot be shown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from smtpguard.policy.condition import (
+    AtLeast,
+    AtMost,
+    Between,
+    Condition,
+    Empty,
+    EveryWord,
+    SetMatches,
+    SomeWord,
+    Truth,
+    Word,
+    WordMatches,
+)
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Mode, Scope
+
+
+def implies(one: Condition, other: Condition) -> bool:
+    """Both are asked of the same fact, and where it is counted over a time, of the same time; else nothing is shown."""
+    if one.slot != other.slot:
+        return False
+    if one.sense == other.sense:
+        return True
+    match one, other:
+        case Truth(), Truth():
+            return one.wanted is other.wanted
+        case Word(), Word():
+            return one.words <= other.words
+        case Word(), WordMatches():
+            return all(other.pattern.search(word) for word in one.words)
+        case SomeWord(), SomeWord():
+            return one.words <= other.words
+        case EveryWord(), EveryWord() | SomeWord():
+            return one.words <= other.words
+        case (SomeWord() | EveryWord() | SetMatches(), Empty()):
+            return not other.wanted
+        case AtLeast(), AtLeast():
+            return _above(one.n, one.beyond, other)
+        case Between(), AtLeast():
+            return _above(one.least, False, other)
+        case AtMost(), AtMost():
+            return _below(one.n, one.below, other)
+        case Between(), AtMost():
+            return _below(one.most, False, other)
+        case Between(), Between():
+            return other.least <= one.least and one.most <= other.most
+    return False
+
+
+def _above(n: float, beyond: bool, other: AtLeast) -> bool:
+    return n > other.n or (n == other.n and (beyond or not other.beyond))
+
+
+def _below(n: float, below: bool, other: AtMost) -> bool:
+    return n < other.n or (n == other.n and (below or not other.below))
+
+
+def added(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
+    """The conditions of ``new`` that ``old`` together do not imply."""
+    return tuple(c for c in new if not any(implies(before, c) for before in old))
+
+
+def excepted(old: Sequence[Condition], new: Sequence[Condition]) -> tuple[Condition, ...]:
+    """The conditions of the exception ``old`` that the exception ``new`` does not ask any more; of none, what ``new`` is."""
+    if not new:
+        return ()
+    if not old:
+        return tuple(new)
+    return tuple(c for c in old if not any(implies(after, c) for after in new))
+
+
+def covers(new: Rule, old: Rule) -> bool:
+    """Whether ``new`` takes effect wherever ``old`` did, as strictly or more so, known or not."""
+    if old.stop_seconds and (new.rule_id != old.rule_id or new.stop_seconds < old.stop_seconds):
+        return False
+    if old.mode is Mode.ENFORCE and new.mode is not Mode.ENFORCE:
+        return False
+    if new.then < old.then or (new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL):
+        return False
+    return not added(old.when, new.when) and not excepted(old.unless, new.unless)

@@ -1,0 +1,453 @@
+"""What a new policy may let pass that the one before would have stopped: one plain sentence a change, with its place in the new file.
+
+Whatever cannot be shown to be the same or stricter is named. What is shown so is not: a rule added, a bound lowered, an exception
+taken out, a description changed. A field of a policy that nobody here knows is compared as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from smtpguard.config.documents import POLICY, VOCABULARIES
+from smtpguard.config.problem import Broken
+from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.lists.declared import COLLEAGUES
+from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
+from smtpguard.policy.facts import Type
+from smtpguard.policy.implication import added, covers, excepted
+from smtpguard.policy.members import ListMembers, Members
+from smtpguard.policy.models import ListModel, OriginModel, StreamModel
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Mode, Quorum, Scope
+from smtpguard.reading.fold import fold
+from smtpguard.reading.marks import KINDS, Side
+
+_MANY = 500
+"""Rules: beyond so many, one that is gone is looked for among those of its own conditions only."""
+_SHOWN = 5
+_PREVIEWS = ("reasons", "text", "full")
+_COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
+_GROW = frozenset(
+    {"recipients.lists", "recipients.audience", "recipients.sensitivity", "message.unsuitable_topics"}
+)
+_WHOEVER = frozenset({"recipients.total", "recipients.internal"})
+_TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looser:
+    """``line`` and ``column`` in the new ``file``, 0 where what is meant does not stand there any more."""
+
+    text: str
+    file: str = POLICY
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}" if self.line else f"{self.file}: {self.text}"
+
+    def row(self) -> dict[str, str | int | None]:
+        return {"file": self.file, "line": self.line or None, "column": self.column or None, "text": self.text}
+
+
+_Found = Iterator[tuple[str, Place]]
+
+
+def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ...]:
+    """In the order of the sections. ``where``: what the new policy's own file is called."""
+    compared = _Compared(old, new)
+    found: list[Looser] = []
+    document = load_yaml(new.documents[POLICY], where)
+    for text, place in compared.all():
+        if place:
+            mark = document.mark(_written(place, document), key=True)
+            found.append(Looser(text=text, file=where, line=mark.line, column=mark.column))
+        else:
+            found.append(Looser(text=text, file=where))
+    for text, name in compared.vocabularies():
+        file = where.removesuffix(where.rpartition("/")[2]) + f"{VOCABULARIES}/{name}.yaml"
+        found.append(Looser(text=text, file=file))
+    return tuple(dict.fromkeys(found))
+
+
+def _written(place: Place, document: Document) -> Place:
+    """The place, or the nearest around it that stands in the file."""
+    while place and place not in document.values:
+        place = place[:-1]
+    return place
+
+
+@dataclass(eq=False)
+class _Compared:
+    old: Policy
+    new: Policy
+    places: Mapping[str, Place] = field(init=False)
+    """Of each rule of the new policy."""
+
+    def __post_init__(self) -> None:
+        self.places = {rule.rule_id: ("rules", n) for n, rule in enumerate(self.new.rules.rules)}
+        self.conditions = [(c, False) for r in self.new.rules.rules for c in r.when]
+        self.conditions += [(c, True) for r in self.new.rules.rules for c in r.unless]
+        self.touching = _touching_is_stricter(self.conditions)
+        self.topics = all(
+            not unless and not (isinstance(c, Empty) and c.wanted)
+            for c, unless in self.conditions
+            if c.fact.name in _TOPICS
+        )
+
+    def all(self) -> _Found:
+        old, new = self.old, self.new
+        if old.enforce and not new.enforce:
+            yield "enforce: false: every rule only observes, and nothing is held", ("enforce",)
+        if old.enforce and new.enforce:  # where nothing was enforced, or nothing is, rules make no difference to mail
+            yield from self._rules()
+            yield from self._organization()
+            for name in sorted({*old.lists, *new.lists}):
+                yield from self._list(name, old.lists.get(name), new.lists.get(name))
+            yield from self._streams()
+            yield from self._marks()
+            if old.expansions != new.expansions:
+                yield "expansions changed", ("expansions",)
+        yield from self._people()
+        for each in fields(Policy):
+            if each.name not in _KNOWN and getattr(old, each.name) != getattr(new, each.name):
+                yield f"{each.name} changed", (each.name,)
+
+    # rules
+
+    def _rules(self) -> _Found:
+        rules = self.new.rules.rules
+        by_id = {rule.rule_id: rule for rule in rules}
+        of_sense: dict[object, list[Rule]] = {}
+        for rule in rules:
+            of_sense.setdefault(rule.sense, []).append(rule)
+        for rule in self.old.rules.rules:
+            if rule.observes:
+                continue
+            now = by_id.get(rule.rule_id)
+            if now is not None and covers(now, rule):
+                continue
+            others = rules if len(rules) <= _MANY else of_sense.get(rule.sense, ())
+            if any(covers(other, rule) for other in others):
+                continue
+            if now is None:
+                yield f"rule {rule.rule_id}: gone", ()
+            else:
+                yield from self._rule(rule, now)
+
+    def _rule(self, old: Rule, new: Rule) -> _Found:
+        name, place = f"rule {old.rule_id}", self.places[old.rule_id]
+        if new.mode is Mode.OBSERVE:
+            yield f"{name}: mode: observe", (*place, "mode")
+        if new.then < old.then:
+            yield f"{name}: then: {new.then.word}, where it was {old.then.word}", (*place, "then")
+        if new.scope is Scope.CUSTOMERS and old.scope is Scope.ALL:
+            yield f"{name}: scope: customers, where it was all", (*place, "scope")
+        if new.stop_seconds < old.stop_seconds:
+            yield f"{name}: stop is shorter, or gone", (*place, "stop")
+        for c in added(old.when, new.when):
+            before = next((b for b in old.when if b.fact.name == c.fact.name), None)
+            if before is not None:
+                text = f"{name}: {_shown(before)} became {_shown(c)}"
+            else:
+                text = f"{name}: hits only where {_shown(c)} as well"
+            yield text, (*place, "when", c.fact.name)
+        if excepted(old.unless, new.unless):
+            exception = " and ".join(map(_shown, new.unless))
+            another = "another exception" if old.unless else "an exception"
+            yield f"{name}: has {another}: unless {exception}", (*place, "unless")
+
+    # who is who
+
+    def _organization(self) -> _Found:
+        old, new = self.old.organization, self.new.organization
+        for domain in sorted(new.domains - old.domains):
+            yield f"organization.domains: {domain} added", ("organization", "domains")
+        for domain in sorted(old.domains - new.domains):
+            yield f"organization.domains: {domain} gone", ("organization", "domains")
+        if old.customers_here is not new.customers_here and not (new.customers_here and self.touching):
+            yield f"organization.customers_here: {str(new.customers_here).lower()}", ("organization", "customers_here")
+
+    def _list(self, name: str, old: ListModel | None, new: ListModel | None) -> _Found:
+        place: Place = ("lists", name)
+        if new is None:
+            yield f"list {name}: gone", ()
+            return
+        if old is None:
+            if trusted := [what for what in ("writers", "origin", "list_ids") if getattr(new, what)]:
+                yield f"list {name}: added, with {' and '.join(trusted)}", place
+            elif not self.touching or new.audience in COLLEAGUES:
+                yield f"list {name}: added", place
+            yield from self._list_approvals(name, None, new)
+            return
+        for each in type(new).model_fields:
+            before, after = getattr(old, each), getattr(new, each)
+            if before == after or each in ("title", "owner", "category", "approvals", "stages", "preview"):
+                continue
+            at = (*place, each)
+            if each in _SETS:
+                yield from self._list_set(name, each, set(before), set(after), at)
+            elif each == "stages_by_address" and (after == "refuse" or old.stages is None):
+                continue
+            elif each == "members":
+                yield from self._members(name, old, new, at)
+            elif not (each == "origin" and before is not None and after is not None and _narrower(after, before)):
+                yield f"list {name}: {each} changed", at
+        if old.stages is not None and old.stages != new.stages:
+            yield f"list {name}: stages {'changed' if new.stages else 'gone'}", (*place, "stages")
+        if _PREVIEWS.index(new.preview or "full") > _PREVIEWS.index(old.preview or "full"):
+            yield f"list {name}: preview: {new.preview or 'full'}, where it was {old.preview}", (*place, "preview")
+        yield from self._list_approvals(name, old, new)
+
+    def _list_set(self, name: str, each: str, before: set[str], after: set[str], at: Place) -> _Found:
+        """Writers, addresses, ids and what the list is to be spared, as they are written."""
+        more, fewer = sorted(after - before), sorted(before - after)
+        word = _SETS[each]
+        safe_more = {"addresses": self.touching, "avoid": self.topics}.get(each, False)
+        safe_fewer = each == "writers" and self._trusting_is_looser()
+        if more and not safe_more:
+            yield f"list {name}: {word} added: {_some(more)}", at
+        if fewer and not safe_fewer:
+            yield f"list {name}: {word} gone: {_some(fewer)}", at
+
+    def _trusting_is_looser(self) -> bool:
+        """Whether no rule gets stricter by a sender who is proven, or a writer."""
+        asked = [(c, unless) for c, unless in self.conditions if c.fact.name in ("sender.is_writer", "sender.proven")]
+        return all(isinstance(c, Truth) and c.wanted is unless for c, unless in asked)
+
+    def _members(self, name: str, old: ListModel, new: ListModel, at: Place) -> _Found:
+        before, after = [_source(m) for m in old.members], [_source(m) for m in new.members]
+        if gone := [what for what in before if what not in after]:
+            yield f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or gone)", at
+        if any(what not in before for what in after) and not gone and not self.touching:
+            yield f"list {name}: members: a source added", at
+        for m in old.members:
+            now = next((n for n in new.members if _source(n) == _source(m)), None)
+            for each in _relied_on(m, now) if now is not None else ():
+                yield f"list {name}: members: {each}", at
+
+    def _list_approvals(self, name: str, old: ListModel | None, new: ListModel) -> _Found:
+        before = self.old.rules.quorums.get(name, self.old.approvals) if old is not None else self.old.approvals
+        after = self.new.rules.quorums.get(name, self.new.approvals)
+        written = new.approvals is not None or (old is not None and old.approvals is not None)
+        if written and not as_strict(after, before):
+            yield f"list {name}: approvals: fewer or other people may release what is held", ("lists", name, "approvals")
+
+    def _streams(self) -> _Found:
+        old, new = self.old.streams, self.new.streams
+        for name in sorted({*old, *new}):
+            before, after = old.get(name), new.get(name)
+            if before is None or after is None:
+                yield f"stream {name}: {'added' if before is None else 'gone'}", ("streams", name) if after else ()
+                continue
+            for each in StreamModel.model_fields:
+                was, now = getattr(before, each), getattr(after, each)
+                if was == now or each == "owner":
+                    continue
+                if each == "from_" and set(now) <= set(was):
+                    continue
+                if each == "origin" and _narrower(now, was):
+                    continue
+                if each in ("max", "max_per_person") and _lower(now, was):
+                    continue
+                yield f"stream {name}: {each.rstrip('_')} changed", ("streams", name, each.rstrip("_"))
+
+    def _marks(self) -> _Found:
+        """A mark for internal mail that weighs more, or one for mailings that weighs less, is stricter where rules ask for internal
+        mail."""
+        plain = all(
+            not unless and isinstance(c, Word) and "internal" in c.words and "mailing" not in c.words
+            for c, unless in self.conditions
+            if c.fact.name == "message.looks"
+        )
+        for name in sorted({*self.old.marks, *self.new.marks}):
+            kind = KINDS[name]
+            was, now = (each.marks.get(name, kind.weight) for each in (self.old, self.new))
+            if was == now or (plain and kind.side is (Side.INTERNAL if now > was else Side.MAILING)):
+                continue
+            yield f"mark {name}: weight {now:g}, where it was {was:g}", ("marks", name)
+        old, new = ({own.name: own for own in each.own_marks} for each in (self.old, self.new))
+        for name in sorted({*old, *new}):
+            before, after = old.get(name), new.get(name)
+            if before == after:
+                continue
+            if before is None and after is not None and plain and after.side is Side.INTERNAL:
+                continue
+            if after is None and before is not None and plain and before.side is Side.MAILING:
+                continue
+            done = "added" if before is None else "gone" if after is None else "changed"
+            yield f"mark {name}, your own: {done}", ("own_marks", name) if after is not None else ()
+
+    # who decides
+
+    def _people(self) -> _Found:
+        old, new = self.old, self.new
+        for name in sorted({*old.groups, *new.groups}):
+            if name not in old.groups:
+                continue  # it decides on nothing until approvals name it, which is told
+            if more := sorted(new.groups.get(name, frozenset()) - old.groups[name]):
+                yield f"group {name}: added: {_some(more)}", ("groups", name)
+        for address, everything in sorted(old.aliases.items()):
+            if not everything <= new.aliases.get(address, frozenset()):
+                yield f"organization.aliases: {address} is not the same person as before", ("organization", "aliases")
+        if not as_strict(new.approvals, old.approvals):
+            yield "approvals: fewer or other people may release what is held", ("approvals",)
+        late = [q.out_of_hours for q in (new.approvals, *new.rules.quorums.values()) if q.out_of_hours is not None]
+        if late and old.organization.hours != new.organization.hours:
+            yield "organization.hours changed, and with them when out_of_hours applies", ("organization", "hours")
+        for name in sorted({*old.previews, *new.previews}):
+            was, now = old.previews.get(name, "full"), new.previews.get(name, "full")
+            if _PREVIEWS.index(now) > _PREVIEWS.index(was):
+                yield f"previews: {name} sees {now}, where it was {was}", ("previews",)
+
+    # vocabularies
+
+    def vocabularies(self) -> Iterator[tuple[str, str]]:
+        """A sentence, and the vocabulary that it is about. What no list is to be spared and no rule asks for makes no difference."""
+        old, new = self.old, self.new
+        if not (old.enforce and new.enforce):
+            return
+        used = {topic for info in old.lists.values() for topic in info.avoid}
+        if any(c.fact.name == "message.topics" for rule in (*old.rules.rules, *new.rules.rules) for c in rule.conditions):
+            used |= old.vocabularies.keys() | new.vocabularies.keys()
+        for name in sorted(used):
+            before, after = old.vocabularies.get(name), new.vocabularies.get(name)
+            if before == after:
+                continue
+            if after is None or before is None:
+                yield f"vocabulary {name}: {'gone' if after is None else 'added'}", name
+                continue
+            lost = _lost_terms(before, after)
+            if lost:
+                yield f"vocabulary {name}: fewer words are found: {_some(lost)}", name
+            elif not self.topics:
+                yield f"vocabulary {name}: changed", name
+
+
+_KNOWN = frozenset(
+    {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "delimiters"}
+)  # fmt: skip
+"""The fields of a policy that are compared in a way of their own, stand elsewhere as well, or make no difference to mail."""
+_SETS = {"writers": "writer", "addresses": "address", "list_ids": "list id", "avoid": "vocabulary to be spared"}
+
+
+def as_strict(new: Quorum, old: Quorum) -> bool:
+    """Whether whoever satisfies ``new`` has satisfied ``old``, at any hour, with the groups as they are."""
+    within = set(old.groups) <= set(new.groups) and new.each >= old.each
+    before, after = old.out_of_hours, new.out_of_hours
+    if before is None and after is None:
+        return within
+    return within and as_strict(after or _plain(new), before or _plain(old))
+
+
+def _plain(quorum: Quorum) -> Quorum:
+    return Quorum(groups=quorum.groups, each=quorum.each)
+
+
+def _touching_is_stricter(conditions: Iterable[tuple[Condition, bool]]) -> bool:
+    """Whether no rule gets looser by a recipient who turns out to be on a list, or a list's address: there are more lists, audiences
+    and counts then, nobody more outside, no stream, and neither correspondence nor a writer of all lists where there was one."""
+    return all(_stricter_by_touch(c, unless) for c, unless in conditions)
+
+
+def _stricter_by_touch(c: Condition, unless: bool) -> bool:
+    name, is_none = c.fact.name, isinstance(c, Empty) and c.wanted
+    if name in _GROW:
+        return is_none is unless
+    if name == "stream":
+        return is_none is not unless
+    if name in ("message.correspondence", "sender.is_writer"):
+        return isinstance(c, Truth) and c.wanted is unless
+    if name == "recipients.outside":
+        return isinstance(c, AtLeast if unless else AtMost)
+    if name.startswith(_COUNTS) and c.fact.type in (Type.COUNT, Type.SHARE) and name not in _WHOEVER:
+        return isinstance(c, AtMost if unless else AtLeast)
+    return True
+
+
+def _source(members: Members) -> dict[str, Any]:
+    """Who is on the list by this source, and not how often it is read."""
+    often = {"refresh", "stale_after", "at_least", "max_shrink", "max_bad", "timeout", "time_limit"}
+    return {"kind": type(members).__name__, **members.model_dump(exclude=often)}
+
+
+def _relied_on(old: Members, new: Members) -> Iterator[str]:
+    """What lets an index stay in use that would not have."""
+    if isinstance(new, ListMembers):
+        return
+    if new.at_least < old.at_least:
+        yield f"at_least: {new.at_least}, where it was {old.at_least}"
+    if new.max_shrink > old.max_shrink:
+        yield f"max_shrink: {new.max_shrink:g}, where it was {old.max_shrink:g}"
+    if new.max_bad > old.max_bad:
+        yield f"max_bad: {new.max_bad:g}, where it was {old.max_bad:g}"
+    was, now = ((m.stale_after or max(86_400, 3 * m.refresh)) for m in (old, new))
+    if now > was:
+        yield "an old index is relied on for longer"
+    if new.refresh > old.refresh:
+        yield "it is read less often"
+
+
+def _narrower(new: OriginModel, old: OriginModel) -> bool:
+    """Whether what proves the new origin proves the old one."""
+    for before, after in ((old.dkim, new.dkim), (old.clients, new.clients)):
+        if before and not (after and set(after) <= set(before)):
+            return False
+    return True
+
+
+def _lower(new: Any, old: Any) -> bool:
+    """A rate that is lower, or one where there was none."""
+    if new is None or old is None:
+        return old is None
+    was, now = (_rate(each) for each in (old, new))
+    return bool(now[1] == was[1] and now[0] <= was[0])
+
+
+def _rate(value: Any) -> tuple[int, int]:
+    return int(value.count), int(value.window_seconds)
+
+
+def _lost_terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Terms that are not found any more, or not in every word in which they were; and exceptions that take words from all of them."""
+    now: dict[str, list[_Entry]] = {}
+    for term, entry in _entries(new):
+        now.setdefault(term, []).append(entry)
+    lost = {term for term, entry in _entries(old) if not any(entry <= each for each in now.get(term, ()))}
+    return sorted(lost) + sorted(f"except {word}" for word in _exceptions(new) - _exceptions(old))
+
+
+_Entry = frozenset[tuple[str, str]]
+"""What of words a term is found in: the endings that it takes, and at which end of a compound it stands."""
+
+
+def _entries(vocabulary: Mapping[str, Any]) -> Iterator[tuple[str, _Entry]]:
+    for group in vocabulary["groups"]:
+        compound = group.get("compound", "none")
+        compound = {True: "both", False: "none"}.get(compound, compound) if isinstance(compound, bool) else compound
+        finds = {("ending", fold(word)) for word in _words(group, "inflect")}
+        finds |= {("compound", end) for end in ("first", "last") if compound in (end, "both")}
+        for term in _words(group, "terms"):
+            yield " ".join(fold(term).split()), frozenset(finds)
+
+
+def _exceptions(vocabulary: Mapping[str, Any]) -> set[str]:
+    return {fold(word) for group in vocabulary["groups"] for word in _words(group, "except")}
+
+
+def _words(group: Mapping[str, Any], key: str) -> list[str]:
+    value = group.get(key, [])
+    return value.split() if isinstance(value, str) else value
+
+
+def _shown(condition: Condition) -> str:
+    window = f" in {condition.window}" if condition.window and condition.window not in condition.limit else ""
+    return f"{condition.fact.name} {'is ' if condition.limit[:1].isalnum() else ''}{condition.limit}{window}"
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:_SHOWN]) + (f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")

@@ -1,0 +1,247 @@
+"""What a reload would let pass: every change that may is named, in plain words, and what is the same or stricter is not."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.config.documents import policy_documents, shipped
+from smtpguard.policy import looser as module
+from smtpguard.policy.condition import NO, UNKNOWN, YES
+from smtpguard.policy.engine import RuleSet, decide
+from smtpguard.policy.facts import FACTS, Count, Unknown
+from smtpguard.policy.grammar import Known, condition
+from smtpguard.policy.implication import implies
+from smtpguard.policy.looser import looser
+from smtpguard.policy.models import ListModel
+from smtpguard.policy.parse import Policy, parse
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Mode
+from tests.policy import drawn
+from tests.policy.test_engine_laws import strength
+
+DOCUMENTS = policy_documents(shipped() / "policy.yaml")
+TEXT = DOCUMENTS["policy.yaml"].decode()
+SAMPLE = parse(DOCUMENTS)
+LAW = settings(max_examples=400, deadline=None)
+ORDER = {NO: 0, UNKNOWN: 1, YES: 2}
+
+
+def changed(*pairs: tuple[str, str], vocabulary: tuple[str, str, str] | None = None) -> Policy:
+    text, documents = TEXT, dict(DOCUMENTS)
+    for old, new in pairs:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    documents["policy.yaml"] = text.encode()
+    if vocabulary is not None:
+        name, old, new = vocabulary
+        assert old.encode() in documents[name]
+        documents[name] = documents[name].replace(old.encode(), new.encode(), 1)
+    return parse(documents)
+
+
+def said(new: Policy, old: Policy = SAMPLE) -> list[str]:
+    return [each.text for each in looser(old, new)]
+
+
+RULE = TEXT[TEXT.index("  - id: internal-to-hidden-members") : TEXT.index("  - id: internal-to-many-customers")]
+LOOSER = {
+    "a rule gone": ((RULE, ""), "rule internal-to-hidden-members: gone"),
+    "observed": ((RULE, RULE + "    mode: observe\n"), "rule internal-to-hidden-members: mode: observe"),
+    "excepted": (
+        (RULE, RULE + "    unless: {stream: any}\n"),
+        "rule internal-to-hidden-members: has an exception: unless stream is any",
+    ),
+    "excepted otherwise": (
+        ("unless: {message.correspondence: true}", "unless: {message.correspondence: true, sender.proven: true}"),
+        None,
+    ),
+    "another exception": (
+        ("unless: {message.correspondence: true}", "unless: {sender.proven: true}"),
+        "rule internal-to-many-customers: has another exception: unless sender.proven is true",
+    ),
+    "a higher bound": (
+        ('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 50"'),
+        "rule internal-to-hidden-members: recipients.undisclosed >= 5 became recipients.undisclosed >= 50",
+    ),
+    "a lower bound": (('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 2"'), None),
+    "fewer words": (
+        ("message.looks: [internal, unclear], recipients.list_addresses", "message.looks: internal, recipients.list_addresses"),
+        "rule internal-to-list: message.looks is internal or unclear became message.looks is internal",
+    ),
+    "one condition more": (
+        ("{message.unsuitable_topics: any, recipients.list_addresses: any}",
+         "{message.unsuitable_topics: any, recipients.list_addresses: any, sender.internal: true}"),
+        "rule unsuitable-for-list: hits only where sender.internal is true as well",
+    ),
+    "a longer window": (('">= 5 in 10m"', '">= 5 in 20m"'), "thread.replies"),
+    "a shorter stop": (("stop: 6h", "stop: 1h"), "rule reply-storm: stop is shorter, or gone"),
+    "a longer stop": (("stop: 6h", "stop: 7h"), None),
+    "a rule renamed": (("id: internal-to-list\n", "id: colleagues-to-list\n"), None),
+    "a description": (("Mail between colleagues never goes to a customer list", "Never"), None),
+    "a comment": (("version: 1", "version: 1 # one"), None),
+    "an observing rule gone": ((TEXT[TEXT.index("  - id: very-busy-writer") :], ""), None),
+    "a stricter action": (("then: hold                               # or reject, where", "then: reject # where"), None),
+    "enforcement off": (("enforce: true", "enforce: false"), "enforce: false: every rule only observes, and nothing is held"),
+    "a domain more": (("example.se]", "example.se, example.org]"), "organization.domains: example.org added"),
+    "a domain less": (("[example.com, example.se]", "[example.com]"), "organization.domains: example.se gone"),
+    "customers elsewhere": (("# customers_here: false", "customers_here: false #"), "organization.customers_here: false"),
+    "more hours": (('to: "18:00"', 'to: "12:00"'), "organization.hours changed, and with them when out_of_hours applies"),
+    "somebody more decides": (("[dpo@example.com, legal", "[dpo@example.com, bo@example.com, legal"), "group compliance: added: bo@example.com"),
+    "somebody less decides": (("[dpo@example.com, legal@example.com]", "[dpo@example.com]"), None),
+    "fewer to release": (
+        ("{from: [communications, compliance], each: 1, out", "{from: [compliance], each: 1, out"),
+        "list ramadan-greetings: approvals: fewer or other people may release what is held",
+    ),
+    "more to release": (("out_of_hours: {from: [duty], each: 1}", "out_of_hours: {from: [duty, compliance], each: 1}"), None),
+    "nobody of their own at night": (("{from: [communications], each: 1} #", "{from: [communications], each: 2} #"), None),
+    "a writer more": (("writers: [campaigns@example.com]  ", "writers: [campaigns@example.com, bo@example.com]"),
+                      "list ramadan-greetings: writer added: bo@example.com"),
+    "a writer less": (("writers: [campaigns@example.com, eva@example.com]", "writers: [campaigns@example.com]"), None),
+    "an origin wider": (("origin: {dkim: campaigns.example.com}    #", "origin: {dkim: [campaigns.example.com, x.example]} #"),
+                        "list ramadan-greetings: origin changed"),
+    "an address gone": (("[newsletter@lists.example.com]", "[news@lists.example.com]"), "list newsletter: address gone: newsletter@lists.example.com"),
+    "other members": (("lists/newsletter.csv", "lists/other.csv"),
+                      "list newsletter: members are read elsewhere, or otherwise (1 of its sources changed or gone)"),
+    "fewer members will do": (("at_least: 50", "at_least: 5"), "list newsletter: members: at_least: 5, where it was 50"),
+    "more members are wanted": (("at_least: 50", "at_least: 51"), None),
+    "spared from less": (("avoid: [pork, alcohol]", "avoid: [pork]"), "list ramadan-greetings: vocabulary to be spared gone: alcohol"),
+    "spared from more": (("avoid: [pork, alcohol]", "avoid: [pork, alcohol, gambling]"), None),
+    "staged": (("# stages:", "stages:"), None),
+    "a stream more": (("streams:     ", "streams:\n  alerts: {from: a@example.com, origin: {dkim: example.com}}\n#"), "stream alerts: added"),
+    "a stream slower": (("max: 20000 in 1h", "max: 2000 in 1h"), None),
+    "a stream faster": (("max: 20000 in 1h", "max: 30000 in 1h"), "stream receipts: max changed"),
+    "a mark off": (("rules:     ", "marks: {reply-prefix: 0}\nrules: "), "mark reply-prefix: weight 0, where it was 2"),
+    "a mark of ours": (("rules:     ", "own_marks: {x: {side: internal, weight: 1, term: x}}\nrules: "), None),
+    "a mark of mailings": (("rules:     ", "own_marks: {x: {side: mailing, weight: 1, term: x}}\nrules: "), "mark x, your own: added"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pair", "text"), LOOSER.values(), ids=LOOSER.keys())
+def test_each_change(pair: tuple[str, str], text: str | None) -> None:
+    found = said(changed(pair))
+    assert len(found) == (text is not None), found
+    assert all(text in each for each in found if text)
+
+
+def test_the_same_and_the_way_back() -> None:
+    assert said(SAMPLE) == []
+    off = changed(("enforce: true", "enforce: false"))
+    assert said(SAMPLE, off) == [], "what only observed lets nothing more pass than it did"
+    assert len(said(parse({**DOCUMENTS, "policy.yaml": TEXT[: TEXT.index("  - id: not-a-writer")].encode()}))) == 3
+
+
+def test_a_list_more() -> None:
+    more = "  offers: {addresses: [offers@lists.example.com]%s}\n  newsletter:\n"
+    assert said(changed(("  newsletter:\n", more % ""))) == []
+    assert said(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == ["list offers: added, with writers"]
+    assert said(changed(("  newsletter:\n", more % ", audience: staff"))) == ["list offers: added"]
+    weaker = more % ", approvals: {from: [duty], each: 1}"
+    assert said(changed(("  newsletter:\n", weaker))) == [
+        "list offers: approvals: fewer or other people may release what is held"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("brännvin, ", "", "vocabulary alcohol: fewer words are found: brännvin"),
+        ("brännvin, ", "brännvin, aquavit, ", None),
+        ("compound: both", "compound: first", "vocabulary alcohol: fewer words are found: "),
+        ("ernas, ar,", "ernas,", "vocabulary alcohol: fewer words are found: "),
+        ("except: [alkoholfri*,", "except: [alkoholfri*, vodkas*,", "except vodkas*"),
+        ("except: [alkoholfri*,", "except: [", None),
+        ("title: {en: Alcohol,", "title: {en: Drink,", None),
+    ],
+)
+def test_words(old: str, new: str, text: str | None) -> None:
+    found = said(changed(vocabulary=("vocabularies/alcohol.yaml", old, new)))
+    assert len(found) == (text is not None), found
+    assert all(text in each for each in found if text)
+
+
+def test_words_that_no_list_is_to_be_spared() -> None:
+    assert said(changed(vocabulary=("vocabularies/gambling.yaml", "terms: [", "terms: [x, "))) == []
+
+
+def test_where_it_stands_in_the_new_file() -> None:
+    new = changed(('recipients.undisclosed: ">= 5"', 'recipients.undisclosed: ">= 50"'))
+    [found] = looser(SAMPLE, new, where="etc/policy.yaml")
+    line = new.documents["policy.yaml"].decode().splitlines()[found.line - 1]
+    assert line[found.column - 1 :].startswith('recipients.undisclosed: ">= 50"')
+    assert str(found).startswith(f"etc/policy.yaml:{found.line}:{found.column}: rule internal-to-hidden-members: ")
+    [gone] = looser(SAMPLE, changed((RULE, "")), where="etc/policy.yaml")
+    assert (gone.line, str(gone)) == (0, "etc/policy.yaml: rule internal-to-hidden-members: gone")
+
+
+def test_a_field_that_nobody_here_knows_is_compared_as_a_whole() -> None:
+    assert {f.name for f in fields(Policy)} <= module._KNOWN, "or it is compared as a whole, which is safe and not helpful"
+    lists = SAMPLE.lists
+    for name in sorted(set(ListModel.model_fields) - {"title", "owner", "category", "approvals", "preview", "stages"}):
+        value = {"origin": None, "members": []}.get(name, ["x"])
+        other = lists["ramadan-greetings"].model_copy(update={name: value})
+        found = looser(SAMPLE, replace(SAMPLE, lists={**lists, "ramadan-greetings": other}))
+        assert found or name == "stages_by_address", name
+
+
+# laws
+
+
+def some_rules(data: st.DataObject, rules: RuleSet) -> RuleSet:
+    """Another rule set that has something of this one: rules taken away, changed, added and in another order."""
+    kept: list[Rule] = []
+    for rule in rules.rules:
+        how = data.draw(st.sampled_from(["same", "same", "gone", "mode", "then", "when", "unless", "other"]))
+        if how == "gone":
+            continue
+        if how == "mode":
+            rule = replace(rule, mode=data.draw(st.sampled_from([Mode.ENFORCE, Mode.OBSERVE])))
+        if how == "then":
+            rule = replace(rule, then=data.draw(drawn.rules()).then)
+        if how == "when":
+            rule = replace(rule, when=rule.when[: data.draw(st.integers(1, len(rule.when)))])
+        if how == "unless":
+            rule = replace(rule, unless=rule.unless[: data.draw(st.integers(0, len(rule.unless)))])
+        if how == "other":
+            each = data.draw(st.sampled_from(rule.conditions))
+            every = each in rule.unless
+            now = condition(each.fact, data.draw(drawn.raw_conditions(each.fact)), every=every, known=Known())
+            side = "unless" if every else "when"
+            rule = replace(rule, **{side: tuple(now if c is each else c for c in getattr(rule, side))})
+        kept.append(rule)
+    kept += [data.draw(drawn.rules(f"more-{n}")) for n in range(data.draw(st.integers(0, 2)))]
+    return replace(rules, rules=tuple(data.draw(st.permutations(kept))))
+
+
+@LAW
+@given(st.data())
+def test_where_nothing_is_named_no_message_is_decided_more_loosely(data: st.DataObject) -> None:
+    old = data.draw(drawn.rule_sets(3))
+    new = some_rules(data, old)
+    if said(replace(SAMPLE, rules=new), replace(SAMPLE, rules=old)):
+        return
+    facts = data.draw(drawn.blurred(data.draw(drawn.facts())))
+    both = replace(old, rules=(*old.rules, *(replace(r, rule_id=f"new {r.rule_id}") for r in new.rules)))
+    live = data.draw(drawn.lives(both.plan(facts)))
+    assert strength(decide(new, facts, live)) >= strength(decide(old, facts, live))
+
+
+@LAW
+@given(st.data())
+def test_a_condition_that_implies_another_never_says_more(data: st.DataObject) -> None:
+    fact = FACTS[data.draw(st.sampled_from(sorted(FACTS)))]
+    every = data.draw(st.booleans())
+    one, other = (
+        condition(fact, data.draw(drawn.raw_conditions(fact)), every=data.draw(st.booleans()) if every else False, known=Known())
+        for _ in range(2)
+    )
+    if not implies(one, other):
+        return
+    value = data.draw(drawn.values(fact))
+    if isinstance(value, Count):
+        value = Count(value.low, value.high + data.draw(st.integers(0, 4)))
+    for known in (value, Unknown(why="nobody answered")):
+        assert ORDER[one.test(known)] <= ORDER[other.test(known)]
