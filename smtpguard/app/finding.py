@@ -20,7 +20,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``about``: store, people, relay, tls, auth, sender, list, milter, source or way. ``text`` is a sentence."""
+    """``about``: store, policy, people, relay, tls, auth, sender, list, milter, source or way. ``text`` is a sentence."""
 
     about: str
     state: State

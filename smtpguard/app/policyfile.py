@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from smtpguard import __version__
-from smtpguard.app.files import parse_policy
+from smtpguard.app.files import parse_policy, store_url
 from smtpguard.config.documents import POLICY, VOCABULARIES, digest, policy_documents, shipped
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.store import policies
+from smtpguard.store.database import Database, is_there
+from smtpguard.store.migrate import revision
 from smtpguard.store.policies import Standing
 from smtpguard.store.store import Store
 
@@ -52,11 +55,11 @@ class PolicyFile:
 
     def __str__(self) -> str:
         if self.state is FileState.SAME:
-            return f"{self.path} is the policy in force"
+            return f"{self.path} is the same"
         if self.state is FileState.UNUSABLE:
-            return f"{self.path} is not the policy in force, and cannot be put in force: {self.problem}"
+            return f"{self.path} is not the same, and cannot be put in force: {self.problem}"
         where = "" if POLICY in self.differing else f" in {', '.join(self.differing)}"
-        return f"{self.path} is not the policy in force: it differs{where}. smtpguard reload puts it in force"
+        return f"{self.path} is another one{where}, which smtpguard reload would put in force"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,13 @@ class Look:
     standing: Standing
     unreadable: str = ""
     started_beside: bool = False
+
+    def in_words(self) -> str:
+        """How the file stands, with what is in force and since when: one sentence."""
+        put = self.standing.put
+        by = f", by {put.by}" if put is not None and put.by else ""
+        since = f", since {put.at:%Y-%m-%d %H:%M} UTC{by}" if put is not None else ""
+        return f"policy {self.standing.sha256[:12]} is in force{since}; {self.file}"
 
     @property
     def since(self) -> datetime | None:
@@ -85,6 +95,27 @@ async def look(settings: Settings, store: Store) -> Look | None:
     except KeyError:
         documents = {}
     return await asyncio.to_thread(looked, settings, standing, documents)
+
+
+def look_before_upgrade(settings: Settings) -> Look | None:
+    """``look``, at a store that an earlier version of smtpguard may have written, and without anything that a running guard needs. None
+    where there is no store, or no policy is in force. Raises LedgerError, and what the database raises."""
+    url = store_url(settings)
+    if not is_there(url):
+        return None
+    database = Database(url, reads=True)
+    try:
+        with database.read() as connection:
+            if revision(connection) is None:
+                return None
+            standing = policies.standing(connection)
+            try:
+                documents = policies.policy(connection, standing.sha256)
+            except KeyError:
+                documents = {}
+    finally:
+        database.close()
+    return looked(settings, standing, documents) if standing.sha256 else None
 
 
 def looked(settings: Settings, standing: Standing, documents: Mapping[str, bytes]) -> Look:

@@ -10,8 +10,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
+from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
@@ -83,6 +86,21 @@ def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:
         return
     for gap in gaps:
         yield Finding(about="people", state=State.ODD, text=str(gap))
+
+
+def policy_stands(settings: Settings) -> list[Finding]:
+    """How the policy file stands to the policy in force. Nothing where none is, or where the store may not be looked at."""
+    if hidden(settings) is not None:
+        return []
+    try:
+        seen = look_before_upgrade(settings)
+    except (LedgerError, Broken, SQLAlchemyError, OSError, ValueError):  # of the store it is said
+        return []
+    if seen is None:
+        return []
+    found = [Finding(about="policy", state=State.WRONG, text=seen.unreadable)] if seen.unreadable else []
+    state = State.ODD if seen.file.differs else State.FINE
+    return [*found, Finding(about="policy", state=state, text=seen.in_words())]
 
 
 def _found(settings: Settings, put_back: PutBack | None, freezes: tuple[Freeze, ...]) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from smtpguard.cli.context import Context
+from smtpguard import __version__
+from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.settings import Settings
@@ -28,10 +29,21 @@ from smtpguard.reading.marks import KINDS, Side
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--live", is_flag=True, help="Ask the relay and the list servers as well. Nothing is sent.")
+@click.option(
+    "--in-force", is_flag=True, help="Only whether this version can read the policy in force: before an upgrade."
+)
+@click.option("--fail-on-warning", is_flag=True, help="Exit 1 for a warning too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a problem (or finding), and nothing else.")
 @click.pass_obj
-def command(context: Context, file: Path | None, live: bool, as_json: bool) -> None:
+def command(
+    context: Context, file: Path | None, live: bool, in_force: bool, fail_on_warning: bool, as_json: bool
+) -> None:
     """Check settings and the policy that they name, or a policy file alone. Exit 1 if anything is wrong."""
+    if in_force:
+        if file is not None or live:
+            raise click.UsageError("--in-force is about the store of the settings, and nothing else")
+        _in_force(context, as_json=as_json or context.json)
+        return
     path = file or context.config
     context.must_exist(path)
     checked = check(path)
@@ -40,8 +52,8 @@ def command(context: Context, file: Path | None, live: bool, as_json: bool) -> N
             context.say(problem.row())
         else:
             click.echo(str(problem), err=True)
-    fine = checked.fine
-    if fine and not (as_json or context.json):
+    fine = checked.fine and not (fail_on_warning and checked.problems)
+    if checked.fine and not (as_json or context.json):
         for line in summary(path, checked):
             click.echo(line)
     if live and checked.settings is not None and checked.policy is not None:  # a file that is missing hides no open way
@@ -53,6 +65,30 @@ def command(context: Context, file: Path | None, live: bool, as_json: bool) -> N
     elif live and fine:
         raise click.UsageError("--live needs the settings, which say where the relay is, and not a policy alone")
     if not fine:
+        raise click.exceptions.Exit(1)
+
+
+def _in_force(context: Context, *, as_json: bool) -> None:
+    """Raises Exit where the policy in force cannot be read, and CannotRun where the store cannot."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from smtpguard.app.policyfile import look_before_upgrade
+
+    settings = context.settings()
+    try:
+        seen = look_before_upgrade(settings)
+    except SQLAlchemyError as e:
+        raise CannotRun(f"the store: {str(e).splitlines()[0]}") from None
+    if seen is None:
+        raise CannotRun("no policy is in force yet: smtpguard serve puts the policy file in force")
+    sha256 = seen.standing.sha256
+    if as_json:
+        context.say({"policy_sha256": sha256, "readable": not seen.unreadable, "text": seen.unreadable or None})
+    elif seen.unreadable:
+        click.echo(f"smtpguard: {seen.unreadable}", err=True)
+    else:
+        click.echo(f"smtpguard {__version__} can read the policy in force, {sha256[:12]}.")
+    if seen.unreadable:
         raise click.exceptions.Exit(1)
 
 

@@ -6,6 +6,7 @@ Never here: the asking (app.stands, app.probe).
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import click
@@ -35,10 +36,11 @@ async def _tell(context: Context, settings: Settings, policy: Policy, as_json: b
 
 async def store(context: Context, settings: Settings, policy: Policy | None, *, as_json: bool) -> bool:
     """A line a finding on the store and on who decides in it, and whether it may go on as it is."""
-    from smtpguard.app.stands import stands
+    from smtpguard.app.stands import policy_stands, stands
     from smtpguard.app.turnedaway import turned_away
 
-    found = [*await stands(settings, policy), *await turned_away(settings, datetime.now(UTC))]
+    found = [*await stands(settings, policy), *await asyncio.to_thread(policy_stands, settings)]
+    found += await turned_away(settings, datetime.now(UTC))
     well = [_said(context, finding, as_json) for finding in found]
     return all(well)
 

@@ -7,40 +7,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from smtpguard.app.bridges import doubts
 from smtpguard.app.certificates import server_context
-from smtpguard.app.files import CannotStart, exposed, parse_policy
+from smtpguard.app.files import CannotStart, exposed
+from smtpguard.app.policycheck import check_policy, readable, shown, warning
 from smtpguard.config.documents import policy_documents
 from smtpguard.config.listeners import open_to_all
 from smtpguard.config.places import is_public
-from smtpguard.config.problem import Broken, Problem, Severity, ordered
+from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
-from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
-from smtpguard.lists.sources.credentials import file_of
-from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.mail.notice import Letterhead, Stationery
-from smtpguard.policy.condition import AtLeast
-from smtpguard.policy.expansions import Expands
-from smtpguard.policy.members import ListMembers, Members, Remote
-from smtpguard.policy.parse import Policy, parse
-
-_FAR = 10  # lists grow
-_OF_CUSTOMERS = (
-    "recipients.customers",
-    "recipients.members",
-    "mailing.customers",
-    "list.customers",
-    "sender.customers",
-)
+from smtpguard.policy.parse import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,109 +68,11 @@ def check(path: Path) -> Checked:
 
 
 def _policy(path: Path, settings: Settings | None) -> Checked:
-    where = _shown(path)
     try:
-        documents = policy_documents(path)
-        policy = parse(documents, where=where) if settings is None else parse_policy(settings, documents, where)
+        found = check_policy(policy_documents(path), path.parent, settings, where=shown(path))
     except Broken as e:
         return Checked(problems=e.problems)
-    document = load_yaml(documents["policy.yaml"], where)
-    people: dict[str, int] = {}
-    unread: dict[str, int] = {}
-    problems = list(policy.warnings)
-    for name, model in policy.lists.items():
-        place: Place = ("lists", name, "members")
-        for n, members in enumerate(model.members):
-            here = (*place, n) if (*place, n) in document.values else place
-            problems += _credentials(document, here, members, path.parent)
-            if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
-                continue
-            found, bad, wrong, key = _members(members.model_dump(by_alias=True, exclude_none=True), path.parent)
-            people[name] = people.get(name, 0) + found
-            unread[name] = unread.get(name, 0) + bad
-            if wrong:
-                key = key if (*here, key) in document.values else members.source
-                problems.append(document.problem((*here, key), wrong))
-    problems += _expansions(document, policy, path.parent)
-    problems += _out_of_reach(document, policy, people)
-    if settings is not None:
-        problems += _never_proven(document, policy, settings)
-    return Checked(policy=policy, problems=ordered(problems), people=people, unread=unread)
-
-
-def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:
-    """Numbers of customers that all lists together are far from having; where somebody is counted elsewhere, nobody can say."""
-    elsewhere = any(
-        not m.members or any(isinstance(s, Remote | ListMembers) for s in m.members) for m in policy.lists.values()
-    )
-    if elsewhere or policy.expansions or not policy.lists or not all(people.get(name) for name in policy.lists):
-        return
-    everybody = sum(people.values())
-    for n, rule in enumerate(policy.rules.rules):
-        for condition in rule.when:
-            name = condition.fact.name
-            if name in _OF_CUSTOMERS and isinstance(condition, AtLeast) and condition.n > _FAR * everybody:
-                text = f"rule {rule.rule_id} can never hit: all lists together have {number_of(everybody, 'person', 'people')}"
-                yield _warning(document, ("rules", n, "when", name), text)
-
-
-def _never_proven(document: Document, policy: Policy, settings: Settings) -> Iterator[Problem]:
-    """Writers of a list without an origin have to log in, or come through a listener whose senders are verified."""
-    listening = settings.listen
-    if listening.milter or settings.trust or any(each.auth or each.senders_verified for each in listening.smtp):
-        return
-    for name, info in policy.lists.items():
-        if info.writers and info.origin is None:
-            text = f"nobody can prove to be a writer of {name}: it has no origin, and no listener has auth or senders_verified"
-            yield _warning(document, ("lists", name, "writers"), text)
-
-
-def _warning(document: Document, place: Place, text: str, expected: str = "") -> Problem:
-    return replace(document.problem(place, text, expected), severity=Severity.WARNING)
-
-
-def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Problem]:
-    """Maps are read as far as their lines can be told; servers are asked by check --live."""
-    for n, model in enumerate(policy.expansions):
-        place: Place = ("expansions", n) if ("expansions", n) in document.values else ("expansions",)
-        yield from _credentials(document, place, model, base)
-        written = getattr(model, model.source)
-        try:
-            if model.source == "aliases":
-                deque(maps.aliases(maps.map_path(written, base)), maxlen=0)
-            elif model.source == "virtual":
-                deque(maps.virtual(maps.map_path(written, base)), maxlen=0)
-        except SourceError as e:
-            yield document.problem((*place, model.source), str(e))
-
-
-def _members(declaration: Mapping[str, object], base: Path) -> tuple[int, int, str, str]:
-    """How many addresses a source holds, and rows without one; why a sync would refuse it, and by which key of the policy ("" for
-    neither)."""
-    tally = Tally()
-    try:
-        source = opened(declaration, base)
-        people = sum(1 for _ in addresses(source, tally))
-    except SourceError as e:
-        return 0, tally.bad, str(e), ""
-    return (people, tally.bad, *(unfit(source.label, people, tally, declaration) or ("", "")))
-
-
-def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:
-    """The files of a source that are not its members: of secrets, and of who signs certificates."""
-    for key in ("password_file", "token_file", "ca_file"):
-        written = getattr(members, key, None)
-        if written is None:
-            continue
-        try:
-            file = file_of(written, base)
-        except SourceError as e:
-            yield document.problem((*place, key), str(e))
-            continue
-        if not file.is_file():
-            yield document.problem((*place, key), f"there is no file {_shown(file)}", "a file that is there")
-        elif not _readable(file):
-            yield document.problem((*place, key), f"{_shown(file)} cannot be read by this user")
+    return Checked(policy=found.policy, problems=found.problems, people=found.people, unread=found.unread)
 
 
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -214,9 +101,9 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
     named += [(("webhooks", n, "secret_file"), hook.secret_file) for n, hook in enumerate(settings.webhooks)]
     for place, path in named:
         if path is not None and not path.is_file():
-            yield document.problem(place, f"there is no file {_shown(path)}", "a file that is there")
-        elif path is not None and not _readable(path):
-            yield document.problem(place, f"{_shown(path)} cannot be read by this user")
+            yield document.problem(place, f"there is no file {shown(path)}", "a file that is there")
+        elif path is not None and not readable(path):
+            yield document.problem(place, f"{shown(path)} cannot be read by this user")
 
 
 def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -227,13 +114,13 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
     )  # False where it cannot be looked for
     if is_none:
         yield document.problem(
-            ("secret_file",), f"{_shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
+            ("secret_file",), f"{shown(secret)} does not hold {KEY_OCTETS} octets", "a secret of ours"
         )
     for key, sentence in exposed(settings):
         if key == "secret_file" and is_none:
             continue
-        yield _warning(document, (key,), sentence)
-    if settings.dkim_sign is not None and _readable(settings.dkim_sign.key_file):
+        yield warning(document, (key,), sentence)
+    if settings.dkim_sign is not None and readable(settings.dkim_sign.key_file):
         from smtpguard.app.delivery import signer  # what signs, which nothing else here needs
 
         try:
@@ -258,7 +145,7 @@ def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
     if settings.console is not None and (tls := settings.console.tls) is not None:
         pairs.append((("console", "tls"), tls.certificate, tls.key))
     for place, certificate, key in pairs:
-        if not (_readable(certificate) and _readable(key)):
+        if not (readable(certificate) and readable(key)):
             continue
         try:
             server_context(certificate, key)
@@ -290,7 +177,7 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
         taken.add((address, port))
     if settings.metrics is not None and is_public(settings.metrics.address):
         text = f"metrics ask nobody for a password, and {settings.metrics.address} may be reached by anybody"
-        yield _warning(document, ("metrics", "address"), text, "a private address")
+        yield warning(document, ("metrics", "address"), text, "a private address")
     relay = settings.relay
     if any((relay.host, relay.port) == (each.address, each.port) for each in listening.smtp):
         yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
@@ -311,22 +198,8 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
     if notices.templates is None:
         return
     if not notices.templates.is_dir():
-        yield document.problem(("notices", "templates"), f"there is no folder {_shown(notices.templates)}")
+        yield document.problem(("notices", "templates"), f"there is no folder {shown(notices.templates)}")
         return
     letterhead = Letterhead(sender=sender, contact=notices.contact, templates=notices.templates)
     for wrong in Stationery(letterhead).check():
         yield document.problem(("notices", "templates"), f"a template that cannot be used: {wrong}")
-
-
-def _readable(path: Path) -> bool:
-    try:
-        path.open("rb").close()
-    except OSError:
-        return False
-    return True
-
-
-def _shown(path: Path) -> str:
-    """As people at this place would name it."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,42 +1,123 @@
 """``smtpguard reload``: check the policy's files and put them in force; every process follows within 250 ms.
 
-The settings are read at the start only. Never here: checking or storing a policy (app.start).
+The settings are read at the start only. ``putting`` is what ``policy restore`` does as well: it says what may get looser, asks, and
+tells what became of it.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from smtpguard.cli.context import Context
+from smtpguard.cli.context import Context, NotFine
+
+if TYPE_CHECKING:
+    from smtpguard.app.putting import Agree, Proposal
+
+yes = click.option("--yes", is_flag=True, help="Put it in force whatever may get looser, without asking.")
+fail_on_warning = click.option(
+    "--fail-on-warning", is_flag=True, help="Change nothing where there is a warning: exit 1."
+)
 
 
 @click.command()
+@yes
+@fail_on_warning
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def command(context: Context, as_json: bool) -> None:
-    """Put the policy file in force. A file with mistakes changes nothing: exit 1."""
-    from smtpguard.app import start
-    from smtpguard.config.problem import Broken
+def command(context: Context, yes: bool, fail_on_warning: bool, as_json: bool) -> None:
+    """Put the policy file in force. A file with mistakes changes nothing: exit 1.
+
+    What may get looser is shown, and asked about; without a terminal it is refused unless --yes is given.
+    """
+    from smtpguard.app import putting as app
 
     settings = context.settings()
+
+    def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
+        return app.reload(settings, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
+
+    done = putting(context, work, yes=yes, as_json=as_json or context.json, again="smtpguard reload --yes")
+    if done is not None and not done.changed:
+        settings_file = context.config.name  # whoever changed that hears that it was not this which they needed
+        click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")
+
+
+def putting(
+    context: Context,
+    work: Callable[[Agree], Coroutine[Any, Any, Proposal]],
+    *,
+    yes: bool,
+    as_json: bool,
+    again: str,
+) -> Proposal | None:
+    """``again``: what to type where it was not asked. None where all was said already. Raises Exit where it is not in force."""
+    from smtpguard.app.putting import NotAgreed
+    from smtpguard.config.problem import Broken
+    from smtpguard.policy.admission import PolicyMoved
+
+    asks = not as_json and _terminal()
+
+    def agree(proposal: Proposal) -> bool:
+        if not as_json:
+            _shown(proposal)
+        return yes or (asks and click.confirm("Put it in force?", default=False))
+
     try:
-        done = context.run(start.reload(settings, by=context.user))
+        done = context.run(work(agree))
     except Broken as e:
         for problem in e.problems:
-            if as_json or context.json:
+            if as_json:
                 context.say(problem.row())
             else:
                 click.echo(str(problem), err=True)
         click.echo("smtpguard: the policy in force stays", err=True)
         raise click.exceptions.Exit(1) from None
-    for warning in done.warnings:
+    except NotAgreed as e:
+        _warned(e.proposal)
+        if as_json:
+            context.say(_row(e.proposal, changed=False))
+        how = "" if asks or not e.proposal.looser or e.why == "there are warnings" else f". To agree to it: {again}"
+        click.echo(f"smtpguard: the policy in force stays: {e.why}{how}", err=True)
+        raise click.exceptions.Exit(1) from None
+    except PolicyMoved:
+        raise NotFine(
+            "another policy was put in force meanwhile, by somebody else: look at it, and try again"
+        ) from None
+    _warned(done)
+    if as_json:
+        context.say(_row(done, changed=done.changed))
+        return None
+    if not done.changed:
+        return done
+    before = f", before it {done.before[:12]}" if done.before else ""
+    click.echo(f"policy {done.sha256[:12]} is in force{before}")
+    return done
+
+
+def _terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _shown(proposal: Proposal) -> None:
+    click.echo(f"Against the policy in force, {proposal.before[:12]}, this may let more pass:", err=True)
+    for each in proposal.looser:
+        click.echo(f"  {each}", err=True)
+
+
+def _warned(proposal: Proposal) -> None:
+    for warning in proposal.warnings:
         click.echo(str(warning), err=True)
-    if as_json or context.json:
-        context.say({"policy_sha256": done.sha256, "before": done.before or None, "changed": done.changed})
-    elif done.changed:
-        click.echo(
-            f"policy {done.sha256[:12]} is in force" + (f", before it {done.before[:12]}" if done.before else "")
-        )
-    else:
-        settings_file = context.config.name  # whoever changed that hears that it was not this which they needed
-        click.echo(f"policy {done.sha256[:12]} was in force already; {settings_file} is read when serve starts")
+
+
+def _row(proposal: Proposal, *, changed: bool) -> dict[str, Any]:
+    return {
+        "policy_sha256": proposal.sha256 if changed or not proposal.changed else proposal.before or None,
+        "before": proposal.before or None,
+        "changed": changed,
+        "looser": [each.row() for each in proposal.looser],
+        "warnings": [warning.row() for warning in proposal.warnings],
+    }

@@ -92,6 +92,8 @@ def _tell_policy(said: Any, done: Prepared) -> None:
         before = done.put.before
         told = said.warning if before else said.info
         told("this start has put the policy file in force", policy=done.sha256[:12], before=before[:12] or None)
+        for each in done.put.looser:
+            said.warning("the policy may be looser", change=str(each))
         for warning in done.put.warnings:
             said.warning("policy", problem=str(warning))
     if done.unreadable:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES
-from smtpguard.config.problem import Broken
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
@@ -30,9 +29,7 @@ _MANY = 500
 _SHOWN = 5
 _PREVIEWS = ("reasons", "text", "full")
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
-_GROW = frozenset(
-    {"recipients.lists", "recipients.audience", "recipients.sensitivity", "message.unsuitable_topics"}
-)
+_GROW = frozenset({"recipients.lists", "recipients.audience", "recipients.sensitivity", "message.unsuitable_topics"})
 _WHOEVER = frozenset({"recipients.total", "recipients.internal"})
 _TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 
@@ -221,7 +218,10 @@ class _Compared:
     def _members(self, name: str, old: ListModel, new: ListModel, at: Place) -> _Found:
         before, after = [_source(m) for m in old.members], [_source(m) for m in new.members]
         if gone := [what for what in before if what not in after]:
-            yield f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or gone)", at
+            yield (
+                f"list {name}: members are read elsewhere, or otherwise ({len(gone)} of its sources changed or gone)",
+                at,
+            )
         if any(what not in before for what in after) and not gone and not self.touching:
             yield f"list {name}: members: a source added", at
         for m in old.members:
@@ -234,7 +234,10 @@ class _Compared:
         after = self.new.rules.quorums.get(name, self.new.approvals)
         written = new.approvals is not None or (old is not None and old.approvals is not None)
         if written and not as_strict(after, before):
-            yield f"list {name}: approvals: fewer or other people may release what is held", ("lists", name, "approvals")
+            yield (
+                f"list {name}: approvals: fewer or other people may release what is held",
+                ("lists", name, "approvals"),
+            )
 
     def _streams(self) -> _Found:
         old, new = self.old.streams, self.new.streams
@@ -311,7 +314,9 @@ class _Compared:
         if not (old.enforce and new.enforce):
             return
         used = {topic for info in old.lists.values() for topic in info.avoid}
-        if any(c.fact.name == "message.topics" for rule in (*old.rules.rules, *new.rules.rules) for c in rule.conditions):
+        if any(
+            c.fact.name == "message.topics" for rule in (*old.rules.rules, *new.rules.rules) for c in rule.conditions
+        ):
             used |= old.vocabularies.keys() | new.vocabularies.keys()
         for name in sorted(used):
             before, after = old.vocabularies.get(name), new.vocabularies.get(name)

@@ -23,7 +23,8 @@ MOST_STARTS = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Put:
     """One change of the policy in force, as the journal has it. ``by``: "" where that is erased. ``how``: ``reload``, ``first start``,
-    ``restore`` ...; "" of an entry of an earlier version. ``data``: all of the entry."""
+    ``restore`` ...; "" of an entry of an earlier version. ``looser``: what might let more pass than before, until it is erased with what
+    names people. ``data``: all of the entry."""
 
     seq: int
     at: datetime
@@ -31,6 +32,7 @@ class Put:
     before: str
     by: str
     how: str
+    looser: tuple[str, ...]
     data: Mapping[str, Any]
 
 
@@ -103,5 +105,6 @@ def _put(entry: Entry, clear: Clear | None) -> Put:
         before=str(data.get("before") or ""),
         by=", ".join((clear or {}).get("actor", ())),
         how=str(data.get("how", "")),
+        looser=tuple((clear or {}).get("looser", ())),
         data=data,
     )

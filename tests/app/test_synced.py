@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from smtpguard.app import start
-from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.files import indexes, read_policy, read_settings
 from smtpguard.app.lists import open_registry
 from smtpguard.app.services import opened
 from smtpguard.app.synced import first_time
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.lists.shelf import State
+from smtpguard.lists.shelf import State, index_path
 
 
 @pytest.fixture
@@ -50,6 +50,8 @@ async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> N
 
 
 async def test_a_source_that_is_not_there_stops_nothing(settings: Settings) -> None:
+    await start.prepare(settings, by="root", parts=("proxy",))
+    index_path(indexes(settings), "newsletter").unlink()
     (settings.policy.parent / "lists" / "newsletter.csv").unlink()
     await start.prepare(settings, by="root", parts=("proxy",))
     assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.MISSING}

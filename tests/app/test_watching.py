@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard import __version__
-from smtpguard.app import start, watching
+from smtpguard.app import putting, start, watching
 from smtpguard.app.files import indexes
 from smtpguard.app.lists import built_refresher
 from smtpguard.app.policies import Following
@@ -241,7 +241,7 @@ async def test_another_policy_is_followed(here: Here) -> None:
     path = here.settings.policy
     path.write_text(path.read_text().replace("enforce: true", "enforce: false"))
     before = here.policies.policy.sha256
-    put = await start.reload(here.settings, by="root")
+    put = await putting.reload(here.settings, by="root", agree=putting.always)
     await here.look()
     assert here.told("policy_enforced") == 0
     assert here.told("policy_info", put.sha256) == 1

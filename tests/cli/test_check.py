@@ -72,7 +72,7 @@ def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Pa
     assert (result.exit_code, result.stdout) == (1, "")
     assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
         'policy.yaml:18:20: unknown group "comunications" (did you mean communications?)',
-        'policy.yaml:60:11: unknown action "hodl" (did you mean hold?)',
+        'policy.yaml:61:11: unknown action "hodl" (did you mean hold?)',
         "none.pem: expected a file that is there",
     ]
 
@@ -397,7 +397,9 @@ def test_a_policy_without_rules_is_said_to_hold_nothing(run: Callable[..., Resul
     said = "warning: no rules: the guard holds nothing, whatever is sent to whom\n"
     checked = run("check")
     assert (checked.exit_code, checked.stderr.endswith(said)) == (0, True)
-    reloaded = run("reload")
+    assert run("check", "--fail-on-warning").exit_code == 1
+    assert run("reload", "--yes", "--fail-on-warning").exit_code == 1
+    reloaded = run("reload", "--yes")
     assert (reloaded.exit_code, reloaded.stderr.endswith(said)) == (0, True)
     again = run("reload").stdout
     assert again.endswith("was in force already; smtpguard.yaml is read when serve starts\n")

@@ -137,7 +137,9 @@ def test_the_same_and_the_way_back() -> None:
 def test_a_list_more() -> None:
     more = "  offers: {addresses: [offers@lists.example.com]%s}\n  newsletter:\n"
     assert said(changed(("  newsletter:\n", more % ""))) == []
-    assert said(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == ["list offers: added, with writers"]
+    assert said(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == [
+        "list offers: added, with writers"
+    ]
     assert said(changed(("  newsletter:\n", more % ", audience: staff"))) == ["list offers: added"]
     weaker = more % ", approvals: {from: [duty], each: 1}"
     assert said(changed(("  newsletter:\n", weaker))) == [
@@ -178,7 +180,9 @@ def test_where_it_stands_in_the_new_file() -> None:
 
 
 def test_a_field_that_nobody_here_knows_is_compared_as_a_whole() -> None:
-    assert {f.name for f in fields(Policy)} <= module._KNOWN, "or it is compared as a whole, which is safe and not helpful"
+    assert {f.name for f in fields(Policy)} <= module._KNOWN, (
+        "or it is compared as a whole, which is safe and not helpful"
+    )
     lists = SAMPLE.lists
     for name in sorted(set(ListModel.model_fields) - {"title", "owner", "category", "approvals", "preview", "stages"}):
         value = {"origin": None, "members": []}.get(name, ["x"])
@@ -235,7 +239,12 @@ def test_a_condition_that_implies_another_never_says_more(data: st.DataObject) -
     fact = FACTS[data.draw(st.sampled_from(sorted(FACTS)))]
     every = data.draw(st.booleans())
     one, other = (
-        condition(fact, data.draw(drawn.raw_conditions(fact)), every=data.draw(st.booleans()) if every else False, known=Known())
+        condition(
+            fact,
+            data.draw(drawn.raw_conditions(fact)),
+            every=data.draw(st.booleans()) if every else False,
+            known=Known(),
+        )
         for _ in range(2)
     )
     if not implies(one, other):

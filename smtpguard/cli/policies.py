@@ -1,0 +1,225 @@
+"""``smtpguard policy``: which policies were in force, what they said, how two of them differ, and one of them put in force again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.reload import fail_on_warning, putting, yes
+from smtpguard.config.documents import POLICY, VOCABULARIES, policy_documents, shipped
+from smtpguard.config.problem import Broken
+
+if TYPE_CHECKING:
+    from smtpguard.app.putting import Agree, Proposal
+    from smtpguard.config.settings import Settings
+    from smtpguard.store.policies import Put
+    from smtpguard.store.store import Store
+
+IN_FORCE, FILE = "in-force", "file"
+as_json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object a line.")
+
+
+@click.group()
+def command() -> None:
+    """The policies that were in force: history, show, diff, restore."""
+
+
+@command.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many.")
+@as_json_option
+@click.pass_obj
+def history(context: Context, limit: int, as_json: bool) -> None:
+    """When which policy was put in force, by whom and how, and how much may have got looser by it. The newest first."""
+
+    async def work() -> Sequence[Put]:
+        from smtpguard.app.services import opened
+
+        async with opened(context.settings(), reads=True) as (store, _):
+            return await store.policy_history(limit)
+
+    found = context.run(work())
+    for put in found:
+        if as_json or context.json:
+            context.say(
+                {
+                    "at": put.at,
+                    "entry": put.seq,
+                    "sha256": put.sha256,
+                    "before": put.before or None,
+                    "by": put.by or None,
+                    "how": put.how or None,
+                    "host": put.data.get("host"),
+                    "rules": put.data.get("rules"),
+                    "enforce": put.data.get("enforce"),
+                    "looser": put.data.get("looser"),
+                    "changes": list(put.looser),
+                    "warnings": put.data.get("warnings"),
+                }
+            )
+            continue
+        by = put.by or "somebody whose name is erased"
+        click.echo(f"{put.at:%Y-%m-%d %H:%M} UTC  {put.sha256[:12]}  {put.data.get('rules')} rules, by {by}{_how(put)}")
+        for text in put.looser:
+            click.echo(f"    {text}")
+        if more := int(put.data.get("looser") or 0) - len(put.looser):
+            click.echo(f"    {more}{' more' if put.looser else ''} that may be looser")
+    if not found and not (as_json or context.json):
+        click.echo("no policy was put in force yet, as far as the journal reaches back")
+
+
+@command.command()
+@click.argument("sha256", metavar="SHA")
+@click.option("--all", "whole", is_flag=True, help="Its vocabularies too.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write its files there.")
+@as_json_option
+@click.pass_obj
+def show(context: Context, sha256: str, whole: bool, output: Path | None, as_json: bool) -> None:
+    """A policy as it was put in force: SHA is a beginning of its SHA-256, in-force, or file.
+
+    With --output its files are written to DIR, the vocabularies of the product left out; none that is there is overwritten.
+    """
+    name, documents = context.run(_documents(context, sha256))
+    if output is not None:
+        written = _write(output, documents)
+        if as_json or context.json:
+            context.say({"sha256": name, "written": [str(path) for path in written]})
+        for path in written if not (as_json or context.json) else ():
+            click.echo(str(path))
+        return
+    texts = {n: data.decode("utf-8", "replace") for n, data in documents.items() if whole or n == POLICY}
+    if as_json or context.json:
+        context.say({"sha256": name, "documents": texts})
+        return
+    for each, text in texts.items():
+        if whole:
+            click.echo(f"# {each}")
+        click.echo(text, nl=not text.endswith("\n"))
+
+
+@command.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B", default=IN_FORCE)
+@as_json_option
+@click.pass_obj
+def diff(context: Context, a: str, b: str, as_json: bool) -> None:
+    """How B differs from A, and what it may let pass that A would have stopped. Each is a beginning of a SHA-256, in-force, or file."""
+    from smtpguard.app.files import parse_policy
+    from smtpguard.policy.looser import looser
+
+    settings = context.settings()
+    (first, before), (second, after) = (context.run(_documents(context, each)) for each in (a, b))
+    texts = {}
+    for name in sorted({*before, *after}):
+        one, other = (
+            each.get(name, b"").decode("utf-8", "replace").splitlines(keepends=True) for each in (before, after)
+        )
+        lines = list(difflib.unified_diff(one, other, f"{name} of {first[:12]}", f"{name} of {second[:12]}"))
+        if lines:
+            texts[name] = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+    unread = ""
+    try:
+        found = looser(parse_policy(settings, before), parse_policy(settings, after))
+    except Broken as e:
+        found, unread = (), str(e.problems[0])
+    if as_json or context.json:
+        context.say(
+            {
+                "a": first,
+                "b": second,
+                "documents": [{"name": name, "diff": text} for name, text in texts.items()],
+                "looser": [each.row() for each in found] if not unread else None,
+            }
+        )
+        return
+    for text in texts.values():
+        click.echo(text, nl=False)
+    if not texts:
+        click.echo("they are the same")
+    if unread:
+        click.echo(f"what may be looser cannot be told: {unread}", err=True)
+    for each in found:
+        click.echo(f"may let more pass: {each}")
+
+
+@command.command()
+@click.argument("sha256", metavar="SHA")
+@yes
+@fail_on_warning
+@as_json_option
+@click.pass_obj
+def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_json: bool) -> None:
+    """Put a policy in force again that was before, as reload does a file: checked, and asked about what may get looser.
+
+    The policy file on disk is left as it is, and differs from then on; policy show SHA --output DIR writes what is in force.
+    """
+    from smtpguard.app import putting as app
+    from smtpguard.app.policyfile import compare
+
+    settings = context.settings()
+    name, documents = context.run(_documents(context, sha256, files=False))
+
+    def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
+        return app.restore(settings, name, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
+
+    again = f"smtpguard policy restore {sha256} --yes"
+    done = putting(context, work, yes=yes, as_json=as_json or context.json, again=again)
+    if done is not None and not done.changed:
+        click.echo(f"policy {name[:12]} was in force already")
+    if compare(settings, documents).differs:
+        click.echo(
+            f"{settings.policy} is not the policy in force: the next smtpguard reload would put the file in force. "
+            f"smtpguard policy show {name[:12]} --output DIR writes what is",
+            err=True,
+        )
+
+
+async def _documents(context: Context, given: str, *, files: bool = True) -> tuple[str, Mapping[str, bytes]]:
+    """SHA-256 and documents. Raises NotFine where that names none, or several."""
+    from smtpguard.app.services import opened
+    from smtpguard.config.documents import digest
+
+    settings = context.settings()
+    if given == FILE and files:
+        documents = policy_documents(settings.policy)
+        return digest(documents), documents
+    async with opened(settings, reads=True) as (store, _):
+        return await _kept(store, settings, given)
+
+
+async def _kept(store: Store, settings: Settings, given: str) -> tuple[str, Mapping[str, bytes]]:
+    if given == IN_FORCE:
+        name = (await store.gate()).policy_sha256
+        if not name:
+            raise NotFine("no policy is in force yet")
+        found: Sequence[str] = [name]
+    else:
+        found = await store.policies_named(given) if given.isalnum() else ()
+    if len(found) != 1:
+        raise NotFine(f"several policies begin with {given}" if found else f"no policy is kept under {given}")
+    try:
+        return found[0], await store.policy(found[0])
+    except KeyError:
+        raise NotFine(f"the text of policy {found[0][:12]} is not in the store") from None
+
+
+def _write(folder: Path, documents: Mapping[str, bytes]) -> list[Path]:
+    """The vocabularies that are the product's own are left to it."""
+    ours = {f"{VOCABULARIES}/{file.name}": file.read_bytes() for file in (shipped() / VOCABULARIES).glob("*.yaml")}
+    wanted = {folder / name: data for name, data in documents.items() if ours.get(name) != data}
+    there = [path for path in wanted if path.exists()]
+    if there:
+        raise CannotRun(f"{there[0]} is there already, and is not overwritten")
+    for path, data in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return list(wanted)
+
+
+def _how(put: Put) -> str:
+    observes = "" if put.data.get("enforce", True) else "; observing only"
+    return (f" ({put.how})" if put.how else "") + observes
