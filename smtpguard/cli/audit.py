@@ -18,7 +18,7 @@ import click
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
-from smtpguard.cli.context import CannotRun, Context, NotFine
+from smtpguard.cli.context import CannotRun, Context
 from smtpguard.config.documents import POLICY
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import noted
@@ -78,18 +78,10 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
     Word for word as it was put in force. Passwords and the like are never part of a policy.
     """
 
-    async def work() -> tuple[str, dict[str, str]]:
-        from smtpguard.app.services import opened
+    from smtpguard.cli.policies import documents_of
 
-        async with opened(context.settings(), reads=True) as (store, _):
-            found = await store.policies_named(sha256) if sha256.isalnum() else ()
-            if len(found) != 1:
-                raise NotFine(f"several policies begin with {sha256}" if found else f"no policy is kept under {sha256}")
-            documents = await store.policy(found[0])
-            return found[0], {name: data.decode("utf-8", "replace") for name, data in documents.items()}
-
-    whole_id, documents = context.run(work())
-    shown = {name: text for name, text in documents.items() if whole or name == POLICY}
+    whole_id, documents = context.run(documents_of(context, sha256, words=False))
+    shown = {name: data.decode("utf-8", "replace") for name, data in documents.items() if whole or name == POLICY}
     if as_json or context.json:
         context.say({"sha256": whole_id, "documents": shown})
         return

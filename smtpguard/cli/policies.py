@@ -11,12 +11,11 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.reload import fail_on_warning, putting, yes
-from smtpguard.config.documents import POLICY, VOCABULARIES, policy_documents, shipped
+from smtpguard.config.documents import POLICY, VOCABULARIES, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
     from smtpguard.app.putting import Agree, Proposal
-    from smtpguard.config.settings import Settings
     from smtpguard.store.policies import Put
     from smtpguard.store.store import Store
 
@@ -83,7 +82,7 @@ def show(context: Context, sha256: str, whole: bool, output: Path | None, as_jso
 
     With --output its files are written to DIR, the vocabularies of the product left out; none that is there is overwritten.
     """
-    name, documents = context.run(_documents(context, sha256))
+    name, documents = context.run(documents_of(context, sha256))
     if output is not None:
         written = _write(output, documents)
         if as_json or context.json:
@@ -112,7 +111,7 @@ def diff(context: Context, a: str, b: str, as_json: bool) -> None:
     from smtpguard.policy.looser import looser
 
     settings = context.settings()
-    (first, before), (second, after) = (context.run(_documents(context, each)) for each in (a, b))
+    (first, before), (second, after) = (context.run(documents_of(context, each)) for each in (a, b))
     texts = {}
     for name in sorted({*before, *after}):
         one, other = (
@@ -161,7 +160,7 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
     from smtpguard.app.policyfile import compare
 
     settings = context.settings()
-    name, documents = context.run(_documents(context, sha256, files=False))
+    name, documents = context.run(documents_of(context, sha256, words=False))
 
     def work(agree: Agree) -> Coroutine[Any, Any, Proposal]:
         return app.restore(settings, name, by=context.user, agree=agree, fail_on_warning=fail_on_warning)
@@ -178,20 +177,21 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
         )
 
 
-async def _documents(context: Context, given: str, *, files: bool = True) -> tuple[str, Mapping[str, bytes]]:
-    """SHA-256 and documents. Raises NotFine where that names none, or several."""
+async def documents_of(context: Context, given: str, *, words: bool = True) -> tuple[str, Mapping[str, bytes]]:
+    """SHA-256 and documents of the policy that is kept under a beginning of its SHA-256, or is called ``in-force``; with ``words``, of
+    the ``file`` too. Raises NotFine where that is none, or several."""
     from smtpguard.app.services import opened
     from smtpguard.config.documents import digest
 
     settings = context.settings()
-    if given == FILE and files:
+    if given == FILE and words:
         documents = policy_documents(settings.policy)
         return digest(documents), documents
     async with opened(settings, reads=True) as (store, _):
-        return await _kept(store, settings, given)
+        return await _kept(store, given)
 
 
-async def _kept(store: Store, settings: Settings, given: str) -> tuple[str, Mapping[str, bytes]]:
+async def _kept(store: Store, given: str) -> tuple[str, Mapping[str, bytes]]:
     if given == IN_FORCE:
         name = (await store.gate()).policy_sha256
         if not name:

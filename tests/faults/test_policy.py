@@ -210,7 +210,7 @@ def test_a_policy_in_force_that_this_version_cannot_read_is_451_and_said(tmp_pat
             guard.run("thaw", "--all")
             assert len(guard.parts()) == 3
             assert "part died" not in guard.said(), "of it"
-            guard.run("reload")
+            guard.run("reload", "--yes")
             assert Mta(guard).deliver(story("found@example.com"), ANNA, RAMADAN).code == 250
             assert len(guard.holds("found@example.com")) == 1
         guard.verified()
