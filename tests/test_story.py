@@ -98,8 +98,9 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
     strict = "  - id: no-drawings\n    when: {recipients.outside: any}\n    then: reject\n"
     try:
         policy.write_text(before + strict)
-        done = guard.command("reload")
-        assert done.returncode == 0, done.stderr
+        os.kill(guard.pid, signal.SIGHUP)  # has no terminal, and needs none for what is stricter
+        assert guard.until(lambda: guard.send(ordinary()).code == 550)
+        assert "in force already" in guard.command("reload").stdout
         time.sleep(0.5)  # the gate is read four times a second
         assert [guard.send(ordinary()).code for _ in range(6)] == [550] * 6, "six connections meet both processes"
         policy.write_text(before + "  - id: broken\n    then: hodl\n")
@@ -109,10 +110,11 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
         assert "Traceback" not in done.stderr
         assert guard.send(ordinary()).code == 550, "the policy in force stays"
     finally:
-        policy.write_text(
-            "# as it was\n" + before
-        )  # the file alone would look half written: the beginning of what is in force
-        os.kill(guard.pid, signal.SIGHUP)  # the other way to say it
+        policy.write_text(before)
+        refused = guard.command("reload")
+        agreed = guard.command("reload", "--yes")
+    assert (refused.returncode, "rule no-drawings: gone" in refused.stderr) == (1, True)
+    assert agreed.returncode == 0, agreed.stderr
     assert guard.until(lambda: guard.send(ordinary()).code == 250)
 
 

@@ -11,7 +11,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.reload import fail_on_warning, putting, yes
-from smtpguard.config.documents import POLICY, VOCABULARIES, shipped
+from smtpguard.config.documents import POLICY, VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
