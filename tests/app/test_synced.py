@@ -15,7 +15,7 @@ from smtpguard.app.services import opened
 from smtpguard.app.synced import first_time
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.lists.shelf import State, index_path
+from smtpguard.lists.shelf import State, index_path, sources_folder
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ async def test_a_source_that_hangs_keeps_nobody_waiting(settings: Settings) -> N
 async def test_a_source_that_is_not_there_stops_nothing(settings: Settings) -> None:
     await start.prepare(settings, by="root", parts=("proxy",))
     index_path(indexes(settings), "newsletter").unlink()
+    shutil.rmtree(sources_folder(indexes(settings), "newsletter"))
     (settings.policy.parent / "lists" / "newsletter.csv").unlink()
     await start.prepare(settings, by="root", parts=("proxy",))
     assert states(settings) == {"ramadan-greetings": State.READY, "newsletter": State.MISSING}
