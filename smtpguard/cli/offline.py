@@ -159,7 +159,7 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     yield from open_to_all(document, listening, settings.trust)
     for kind, n, each in listening.each():
         for doubt in doubts(each.clients or ()):
-            yield _warning(document, ("listen", kind, n, "clients"), doubt)
+            yield warning(document, ("listen", kind, n, "clients"), doubt)
     wanted: list[tuple[Place, str, int | None]] = [
         (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
     ]
