@@ -12,7 +12,6 @@ from typing import Any
 
 from smtpguard.config.documents import POLICY, VOCABULARIES
 from smtpguard.config.yaml import Document, Place, load_yaml
-from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
 from smtpguard.policy.facts import Type
 from smtpguard.policy.implication import added, covers, excepted
@@ -176,7 +175,7 @@ class _Compared:
         if old is None:
             if trusted := [what for what in ("writers", "origin", "list_ids") if getattr(new, what)]:
                 yield f"list {name}: added, with {' and '.join(trusted)}", place
-            elif not self.touching or new.audience in COLLEAGUES:
+            elif not self.touching:
                 yield f"list {name}: added", place
             yield from self._list_approvals(name, None, new)
             return

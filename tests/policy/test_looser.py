@@ -140,7 +140,14 @@ def test_a_list_more() -> None:
     assert said(changed(("  newsletter:\n", more % ", writers: [bo@example.com]"))) == [
         "list offers: added, with writers"
     ]
-    assert said(changed(("  newsletter:\n", more % ", audience: staff"))) == ["list offers: added"]
+    few = changed((RULE, RULE + "    unless: {recipients.audience: customers}\n"))
+    other = parse(
+        {
+            **few.documents,
+            "policy.yaml": few.documents["policy.yaml"].replace(b"  newsletter:\n", (more % "").encode(), 1),
+        }
+    )
+    assert said(other, few) == ["list offers: added"], "an exception for its audience would be met by it"
     weaker = more % ", approvals: {from: [duty], each: 1}"
     assert said(changed(("  newsletter:\n", weaker))) == [
         "list offers: approvals: fewer or other people may release what is held"
