@@ -2,7 +2,8 @@
 
 SQLite: WAL, ``synchronous=FULL``, and a fair lock between processes before ``BEGIN IMMEDIATE`` (lock.py). PostgreSQL: READ
 COMMITTED with an advisory lock as the transaction's own first statement, so that every later statement sees what the writer
-before committed. Errors of a driver leave this file as LedgerError's kinds. Never here: what is written.
+before committed; the same statement sets ``synchronous_commit`` to ``on`` at least. Errors of a driver leave this file as
+LedgerError's kinds.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ _SQLITE_SAYS = {
     "SQLITE_CANTOPEN": "cannot be opened",
     "SQLITE_BUSY": "is locked by another program",
 }
-_BEGIN_POSTGRESQL = f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY})"
+_BEGIN_POSTGRESQL = (  # one statement: a commit that is answered for is on the disk, whatever role or database have for a default
+    f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
+    "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
+)
 
 
 _Inode = tuple[int, int]
