@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from smtpguard.app.files import CannotStart
 from smtpguard.config.settings import Settings
+from smtpguard.observe.alarms.conditions import Ends
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -35,6 +36,29 @@ def readable(*paths: Path | None) -> None:
             path.open("rb").close()
         except OSError as e:
             raise CannotStart(f"{path}: {e.strerror}") from None
+
+
+def shown(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Every certificate that we show, by its place in the settings."""
+    for listener in settings.listen.smtp:
+        if listener.tls is not None:
+            yield f"listen: smtp: {listener.address} port {listener.port}", listener.tls.certificate
+    if settings.console is not None and settings.console.tls is not None:
+        yield "console", settings.console.tls.certificate
+    if settings.relay.client_certificate is not None:
+        yield "relay: client_certificate", settings.relay.client_certificate
+
+
+def ends(settings: Settings) -> Iterator[Ends]:
+    """When each of them ends, as its file says. One that cannot be read is told of elsewhere."""
+    from cryptography import x509
+
+    for _, path in shown(settings):
+        try:
+            chain = x509.load_pem_x509_certificates(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        yield Ends(what=str(path), at=min(each.not_valid_after_utc for each in chain))
 
 
 def try_all(settings: Settings, parts: Iterable[str]) -> None:

@@ -75,9 +75,10 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
     return Line(intake=intake, watch=watch, hostname=hostname)
 
 
-def undecided(intake: Intake) -> Mapping[str, int]:
+def counts(intake: Intake) -> Mapping[str, int]:
     """What a process with a wire says along with its beats (processes.numbers)."""
-    return {f"undecided {why}": count for why, count in intake.undecided.items()}
+    undecided = {f"undecided {why}": count for why, count in intake.undecided.items()}
+    return undecided | {f"answered {how}": count for how, count in intake.answered.items()}
 
 
 def dkim_verifier(settings: Settings) -> DkimVerifier:

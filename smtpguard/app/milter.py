@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack
 
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.line import straight_line, undecided
+from smtpguard.app.line import counts, straight_line
 from smtpguard.app.turned import Turned
 from smtpguard.config.settings import MilterListener, Settings
 from smtpguard.processes.numbers import Said
@@ -53,7 +53,7 @@ class Milter(Part):
         task.add_done_callback(self._settling.discard)
 
     def said(self) -> Said:
-        return Said(counts={**undecided(self._intake), **self._turned.counts})
+        return Said(counts={**counts(self._intake), **self._turned.counts})
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

@@ -45,12 +45,19 @@ def _metrics(settings: Settings) -> Part:
     return Metrics(settings)
 
 
+def _alarms(settings: Settings) -> Part:
+    from smtpguard.app.alarms import Alarms
+
+    return Alarms(settings)
+
+
 PARTS: Mapping[str, Callable[[Settings], Part]] = {
     "proxy": _proxy,
     "milter": _milter,
     "delivery": _delivery,
     "console": _console,
     "metrics": _metrics,
+    "alarms": _alarms,
 }
 
 

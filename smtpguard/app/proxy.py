@@ -16,7 +16,7 @@ from dataclasses import replace
 from smtpguard.app.certificates import server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
-from smtpguard.app.line import straight_line, undecided
+from smtpguard.app.line import counts, straight_line
 from smtpguard.app.relay import relay_logins, relay_pool, said_of
 from smtpguard.app.turned import Turned
 from smtpguard.config.settings import Settings, SmtpListener
@@ -70,7 +70,7 @@ class Proxy(Part):
 
     def said(self) -> Said:
         said = said_of(self._pool)
-        return replace(said, counts={**said.counts, **undecided(self._intake), **self._turned.counts})
+        return replace(said, counts={**said.counts, **counts(self._intake), **self._turned.counts})
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

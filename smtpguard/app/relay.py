@@ -47,9 +47,8 @@ def relay_logins(settings: Settings, pool: RelayPool) -> Logins | None:
         raise _unreadable(e) from None
 
 
-def found(pool: RelayPool) -> Mapping[str, tuple[float, int]]:
+def found(heard: Reachability | None) -> Mapping[str, tuple[float, int]]:
     """What this process says of the relay along with its beats (processes.numbers): whether it answered last, and when."""
-    heard = pool.target.reachability
     return {"relay": (heard.found[0], int(heard.found[1]))} if heard is not None and heard.found is not None else {}
 
 
@@ -59,7 +58,7 @@ def said_of(pool: RelayPool) -> Said:
     return Said(
         counts={"relay waits": waits.times, "relay wait ms": int(waits.seconds * 1000)},
         levels={"relay idle": idle, "relay in use": pool.size - idle, "relay waiting": pool.waiting},
-        found=found(pool),
+        found=found(pool.target.reachability),
     )
 
 

@@ -17,8 +17,6 @@ from smtpguard.config.settings import Settings
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.digest import Digester
-from smtpguard.mail.address import BadAddress
-from smtpguard.mail.compose import mailbox_of
 from smtpguard.policy.admission import PolicyUnreadable
 from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.journal import FILE as CHECKPOINTS
@@ -76,13 +74,10 @@ def term(settings: Settings) -> Term:
 
 def notices(settings: Settings) -> Notices:
     """The same for those who hold and those who sweep."""
+    from smtpguard.app.contact import contact
     from smtpguard.guard.notices import Notices
 
-    try:
-        contact = str(mailbox_of(settings.notices.contact)[1])
-    except BadAddress:  # a telephone number, say
-        contact = ""
-    return Notices(contact=contact)
+    return Notices(contact=str(contact(settings) or ""))
 
 
 @asynccontextmanager

@@ -20,14 +20,14 @@ from smtpguard.app.policies import Following
 from smtpguard.app.policyfile import Look
 from smtpguard.config.settings import Settings
 from smtpguard.guard.doubts import SETTLED_WITHIN
-from smtpguard.guard.intake import UNDECIDED
+from smtpguard.guard.intake import ANSWERS, UNDECIDED
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.report import latest
 from smtpguard.lists.shelf import State
 from smtpguard.observe.metrics.table import Numbers
 from smtpguard.observe.metrics.tally import Tally
-from smtpguard.policy.admission import PolicyUnreadable, Selector
+from smtpguard.policy.admission import PUT_BACK, PolicyUnreadable, Selector
 from smtpguard.policy.parse import Policy
 from smtpguard.store import watching as store_watching
 from smtpguard.store.store import Store
@@ -174,6 +174,7 @@ class Watching:
             "outbox_later": waiting.later,
             "relaying": waiting.relaying,
             "relaying_unsettled": waiting.unsettled,
+            "store_put_back": int(any(f.reason == PUT_BACK for f in standing)),
             "freezes_oldest_seconds": _since(min((f.at for f in standing), default=None), now),
         }
         numbers: dict[str, dict[tuple[str, ...], float]] = {f"smtpguard_{name}": {(): n} for name, n in told.items()}
@@ -236,6 +237,7 @@ class Watching:
             numbers["smtpguard_connections_limit"] = {(): self._settings.limits.connections}
         if not _WIRES.isdisjoint(tree["ready"]):
             counts = tree["counts"]
+            numbers["smtpguard_answers_total"] = {(how,): counts.get(f"answered {how}", 0) for how in ANSWERS}
             numbers["smtpguard_undecided_total"] = {(why,): counts.get(f"undecided {why}", 0) for why in UNDECIDED}
             numbers["smtpguard_turned_away_total"] = {(why.value,): counts.get(f"turned-away {why}", 0) for why in Why}
             numbers["smtpguard_turned_away_total"][Why.CONNECTIONS.value,] += sum(tree["refused"].values())

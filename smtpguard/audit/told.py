@@ -1,4 +1,4 @@
-"""How far somebody outside was told what stands in the journal, and what comes next. Pure."""
+"""How far somebody outside was told: what stands in the journal, and which alarms. Pure."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ class News:
     entries: Sequence[tuple[Entry, Clear | None]]
     through: int
     end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """An alarm that was raised and is not known to be over. ``told``: when last, None: nobody was yet. ``claimed_until``: somebody
+    is telling it."""
+
+    key: str
+    began: datetime
+    told: datetime | None = None
+    claimed_until: datetime | None = None

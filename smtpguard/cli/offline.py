@@ -13,6 +13,7 @@ from pathlib import Path
 
 from smtpguard.app.bridges import doubts
 from smtpguard.app.certificates import server_context
+from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
 from smtpguard.config.documents import policy_documents
@@ -80,6 +81,7 @@ def _files(document: Document, settings: Settings) -> Iterator[Problem]:
     yield from _named(document, settings)
     yield from _usable(document, settings)
     yield from _notices(document, settings)
+    yield from _alarms(document, settings)
     yield from _places(document, settings)
 
 
@@ -99,6 +101,11 @@ def _named(document: Document, settings: Settings) -> Iterator[Problem]:
     if console is not None and console.oidc is not None:
         named.append((("console", "oidc", "client_secret_file"), console.oidc.client_secret_file))
     named += [(("webhooks", n, "secret_file"), hook.secret_file) for n, hook in enumerate(settings.webhooks)]
+    if (hook := settings.alarms.webhook) is not None:
+        named.append((("alarms", "webhook", "secret_file"), hook.secret_file))
+    if (other := settings.alarms.relay) is not None:
+        named.append((("alarms", "relay", "ca_file"), other.ca_file))
+        named.append((("alarms", "relay", "auth", "password_file"), other.auth.password_file if other.auth else None))
     for place, path in named:
         if path is not None and not path.is_file():
             yield document.problem(place, f"there is no file {shown(path)}", "a file that is there")
@@ -203,3 +210,6 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
     letterhead = Letterhead(sender=sender, contact=notices.contact, templates=notices.templates)
     for wrong in Stationery(letterhead).check():
         yield document.problem(("notices", "templates"), f"a template that cannot be used: {wrong}")
+
+
+from smtpguard.app.contact import second_way

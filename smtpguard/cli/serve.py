@@ -26,13 +26,15 @@ from smtpguard.policy.admission import Busy, Full, Unavailable, Unusable
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
+from smtpguard.processes.standing import Standing
 from smtpguard.processes.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared
 
-PARTS = ("proxy", "milter", "delivery", "console", "metrics")
+PARTS = ("proxy", "milter", "delivery", "console", "metrics", "alarms")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
+_GUARDED = frozenset({"proxy", "milter", "delivery"})  # who runs any of them is told when something is wrong with it
 _TELLS_SECONDS = 15.0
 T = TypeVar("T")
 _WEB = ("console", "metrics")  # their parts open their ports themselves
@@ -44,7 +46,7 @@ _WEB = ("console", "metrics")  # their parts open their ports themselves
               help="Put the policy file in force at this start, if it has this SHA-256.")  # fmt: skip
 @click.pass_obj
 def command(context: Context, only: Sequence[str], from_file: str) -> None:
-    """Run the guard until SIGTERM: proxy, milter, delivery, console and metrics in one process tree. SIGHUP reloads the policy.
+    """Run the guard until SIGTERM: proxy, milter, delivery, console, metrics and alarms in one process tree. SIGHUP reloads the policy.
 
     It starts with the policy that is in force, whatever the policy file says by now; the first start of an empty store takes the file.
     """
@@ -56,6 +58,8 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     settings = context.settings()
     log.configure(settings.logging.format, settings.logging.addresses)
     kinds = tuple(dict.fromkeys(only)) or _configured(settings)
+    if not _GUARDED.isdisjoint(kinds):
+        kinds = tuple(dict.fromkeys((*kinds, "alarms")))
     if "milter" in kinds and not settings.listen.milter:
         raise CannotRun(f"{context.config}: listen.milter names no place to listen")
     if "metrics" in kinds and not settings.metrics:
@@ -215,7 +219,8 @@ def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listener
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
-        shows="metrics",
+        shows=("metrics", "alarms"),
+        standing=Standing(settings.state),
         places=settings.relay.connections,
-        caps={"delivery": max(1, settings.relay.connections // 4)},
+        caps={"delivery": max(1, settings.relay.connections // 4), "alarms": 1},
     )

@@ -24,7 +24,7 @@ from smtpguard.config.problem import Broken, Invalid, Problem
 from smtpguard.config.quantity import Seconds, Span, WorkingSpan
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.web import Certificate as Certificate
-from smtpguard.config.web import Console, Metrics, Webhook, named_once
+from smtpguard.config.web import Console, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.yaml import Document, load_yaml
 
 
@@ -83,12 +83,51 @@ class Store(Section):
     password_file: FilePath | None = None
 
 
+AlarmName = Literal[
+    "store-put-back", "frozen", "store-away", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
+    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind",
+]  # fmt: skip
+"""observe.alarms.conditions has the table."""
+
+
 class Notices(Section):
     """``templates``: a folder whose templates replace those of the product, one by one."""
 
     from_: str = Field(default="Mail guard <smtpguard@localhost>", alias="from")
     contact: str = ""
     templates: FilePath | None = None
+
+
+class AlarmRelay(Section):
+    """A relay that takes mail for ``notices: {contact}`` also when the guarded one does not: another host, or another port."""
+
+    host: str = Field(min_length=1)
+    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    tls: Literal["none", "opportunistic", "require", "implicit"] = "opportunistic"
+    auth: RelayAuth | None = None
+    server_name: str | None = None
+    ca_file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _kept(self) -> AlarmRelay:
+        if self.auth is not None and self.tls == "none":
+            raise Invalid("a password would go to the relay in clear", "tls: require, implicit or opportunistic")
+        return self
+
+
+class AlarmWebhook(Section):
+    """Told of alarms alone, signed as webhooks are. ``host`` and ``what`` are in it, never a person."""
+
+    url: Annotated[str, AfterValidator(secret_place)]
+    secret_file: FilePath
+
+
+class AlarmSettings(Section):
+    """The second way, which needs neither the store nor the guarded relay. ``quiet``: alarms that nobody is told of."""
+
+    relay: AlarmRelay | None = None
+    webhook: AlarmWebhook | None = None
+    quiet: list[AlarmName] = Field(default=[], title="alarm")
 
 
 class Limits(Section):
@@ -199,6 +238,7 @@ class Settings(Section):
     console: Console | None = None
     webhooks: Annotated[list[Webhook], AfterValidator(named_once)] = Field(default=[])
     metrics: Metrics | None = None
+    alarms: AlarmSettings = AlarmSettings()
     limits: Limits = Limits()
     freeze: FreezeSettings = FreezeSettings()
     freeze_hook: Commands = ()

@@ -39,7 +39,7 @@ def _not_ours(name: str) -> str:
     return name
 
 
-def _secret_place(url: str) -> str:
+def secret_place(url: str) -> str:
     """What is sent there is for nobody in between: https, or this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -71,7 +71,7 @@ class Oidc(Section):
     """Single sign-on. ``groups``: a group there to roles here; who is in none of them is not let in. ``title``: what stands
     on the button. ``unverified_addresses``: the provider never says whether it has verified an address, and is believed."""
 
-    issuer: Annotated[str, AfterValidator(_secret_place)]
+    issuer: Annotated[str, AfterValidator(secret_place)]
     client_id: str = Field(min_length=1)
     client_secret_file: FilePath | None = None
     groups: Annotated[dict[str, list[RoleName]], BeforeValidator(_role_lists)] = Field(min_length=1)
@@ -117,7 +117,7 @@ class Metrics(Section):
 class Webhook(Section):
     """``personal``: it may know who wrote, who decided and their words; ``special``: names of lists of a special category."""
 
-    url: Annotated[str, AfterValidator(_secret_place)]
+    url: Annotated[str, AfterValidator(secret_place)]
     secret_file: FilePath
     events: list[Literal["message.held", "message.decided", "freeze.set", "freeze.lifted", "list.stale"]] = Field(
         min_length=1

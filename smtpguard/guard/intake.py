@@ -49,7 +49,7 @@ from smtpguard.policy.admission import (
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
-from smtpguard.policy.verdict import Action, Deferred, Disposition
+from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 
@@ -66,6 +66,23 @@ ROUNDS = 5  # a policy that moves, content that was swept, a recall: each is ano
 UNDECIDED = ("full", "busy", "policy", "store", "rounds", "failed")
 """No space; too many waiting; a policy in force that this version cannot read; the store away, or too slow; another policy or
 another recall each time; an error of ours."""
+
+
+ANSWERS = ("taken", "deferred", "refused")
+"""2xx, of ours or of the relay for anybody at all; 4xx; 5xx."""
+
+
+def _answer(done: Disposition) -> str:
+    match done:
+        case Held():
+            return "taken"
+        case Rejected():
+            return "refused"
+        case Relayed(replies=replies) if any(reply.positive for reply in replies):
+            return "taken"
+        case Relayed(replies=replies) if not any(reply.transient for reply in replies):
+            return "refused"
+    return "deferred"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +127,17 @@ class Intake:
         self._beforehand = beforehand
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
+        self.answered: Counter[str] = Counter()
+        """Messages by what their clients were answered (``ANSWERS``)."""
 
     async def __call__(self, transaction: Transaction, onward: Onward) -> Disposition:
         """To be left to run to its end, also where the client goes away meanwhile (``Transaction.gone``): the batch that it is in
         completes, and the final dot is not sent. Cancelled, it says that it is in doubt."""
         self._running += 1
         try:
-            return await self._guarded(transaction, onward)
+            done = await self._guarded(transaction, onward)
+            self.answered[_answer(done)] += 1
+            return done
         finally:
             self._running -= 1
             if not self._running and self._idle is not None:

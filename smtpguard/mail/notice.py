@@ -26,6 +26,7 @@ from smtpguard.mail.address import Address, BadAddress
 
 LANGUAGES = ("en", "sv")
 KINDS = (
+    "alarm",
     "answer",
     "approve",
     "decided",
@@ -51,6 +52,7 @@ WIDTH = 72
 _OURS = Path(__file__).parent / "templates"
 _SEVERAL_LINES = frozenset({"excerpt", "comment", "question"})
 _ADDRESSES = frozenset({"from", "by", "asked_by", "people", "senders", "recipients_shown", "person"})
+_LONG = frozenset({"says", "does", "private"})
 _CLOCKS = {"sv": "EEEE d MMMM y 'kl.' HH:mm", "en": "EEEE d MMMM y 'at' HH:mm"}
 
 
@@ -256,6 +258,8 @@ def _safe(name: str, value: Any) -> Any:
     if isinstance(value, str):
         if name in _ADDRESSES:
             return compose.shown_address(value)
+        if name in _LONG:
+            return compose.one_line(value, 1000)
         return compose.some_lines(value) if name in _SEVERAL_LINES else compose.one_line(value)
     if isinstance(value, Mapping):
         return {str(key): _safe(str(key), inner) for key, inner in value.items()}
@@ -289,6 +293,8 @@ def _quoted(text: str) -> str:
 
 
 SAMPLE: Mapping[str, Any] = {
+    "phase": "begins", "severity": "critical", "title": "all mail is frozen", "says": "All mail is frozen.", "host": "guard.example.com",
+    "private": "By eva", "does": "smtpguard thaw --all", "alarm": "frozen",
     "notice": "held", "hold_id": "0000000000000000", "subject": "Sample", "message_id": "<sample@example.com>",
     "from": "anna@example.com", "language": "en", "recipients": 1, "reach": 1000, "lists": ["Sample list"],
     "held_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z", "expired_at": "2026-01-02T00:00:00Z",

@@ -155,6 +155,10 @@ class Child:
     def lived_seconds(self, now: float) -> float:
         return now - self._started_at
 
+    def silent_seconds(self, now: float) -> float:
+        """Since it was heard of last."""
+        return max(0.0, now - self._heard_at)
+
     def _received(self, message: Message, connection: socket.socket | None) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         if connection is not None:

@@ -52,13 +52,18 @@ class Numbers:
         self._ended.update(self._living.pop(process, {}))
         self.deaths[part] += died
 
+    @property
+    def counts(self) -> Counter[str]:
+        """Of all processes that there were."""
+        counts = Counter(self._ended)
+        for living in self._living.values():
+            counts.update(living)
+        return counts
+
     def told(
         self, connections: Mapping[str, int], listeners: Iterable[str], ready: Mapping[str, int]
     ) -> dict[str, Any]:
         """As JSON. ``connections`` that are open, by listener; ``ready``: how many processes of each kind of part are."""
-        counts = Counter(self._ended)
-        for living in self._living.values():
-            counts.update(living)
         levels: Counter[str] = Counter()
         for each in self._levels.values():
             levels.update(each)
@@ -70,7 +75,7 @@ class Numbers:
             "strangers": {name: self.strangers[name] for name in names},
             "ready": dict(ready),
             "deaths": {part: self.deaths[part] for part in ready},
-            "counts": dict(counts),
+            "counts": dict(self.counts),
             "levels": dict(levels),
             "found": dict(self._found),
         }

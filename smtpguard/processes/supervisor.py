@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ from smtpguard.processes.numbers import Numbers, Said
 from smtpguard.processes.places import Places
 from smtpguard.processes.refusal import Strangers, refuse, refuse_backlog
 from smtpguard.processes.reloads import Reloads
+from smtpguard.processes.standing import Standing
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
@@ -53,15 +54,17 @@ class Supervisor:
         notifier: Notifier,
         reload: Sequence[str] = (),
         timing: Timing | None = None,
-        shows: str = "",
+        shows: Collection[str] = (),
         places: int = 0,
         caps: Mapping[str, int] | None = None,
+        standing: Standing | None = None,
     ) -> None:
         """``places``: connections to the relay that all parts together may have, and ``caps``: the most of one part, by its kind.
-        ``shows``: the kind of part that is told the tree's numbers. Nothing else hangs on it: nobody waits until it is ready,
-        and however often it dies, mail goes on."""
+        ``shows``: the kinds of parts that are told the tree's numbers. Nothing else hangs on them: nobody waits until they are
+        ready, and however often they die, mail goes on. ``standing``: where it is written down how the tree stands."""
         self._timing = timing or Timing()
-        self._shows = shows
+        self._shows = frozenset(shows)
+        self._standing = standing
         self._numbers = Numbers()
         self._caps = caps or {}
         self._places = Places(places, max(1, list(parts).count("proxy")), self._grant)
@@ -109,6 +112,8 @@ class Supervisor:
                 child.kill()
             for listener in self._listeners:
                 listener.close()
+            if self._standing is not None:
+                self._standing.remove()
         return self._status
 
     # connections
@@ -229,7 +234,7 @@ class Supervisor:
     def became_ready(self, child: Child) -> None:
         _log.info("ready", part=child.name, pid=child.pid)
         self._ready_for_more(child)
-        if not self._announced and all(each.ready for each in self._children if each.part != self._shows):
+        if not self._announced and all(each.ready for each in self._children if each.part not in self._shows):
             self._announced = True
             self._announce()
 
@@ -267,7 +272,7 @@ class Supervisor:
             return
         now = self._loop.time()
         _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
-        if child.part != self._shows:
+        if child.part not in self._shows:
             self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > self._timing.deaths_seconds:
             self._deaths.popleft()
@@ -305,6 +310,8 @@ class Supervisor:
                 self._notifier.watchdog()
             self._tell_numbers()
             self._strangers.look(now)
+            if self._standing is not None:
+                self._standing.write(now, self._children, self._numbers.counts, stopping=self._stopping)
             self._tell_refused()
 
     def _tell_refused(self) -> None:
@@ -326,7 +333,7 @@ class Supervisor:
         names = [listener.name for listener in self._listeners]
         numbers = self._numbers.told(self._connections.by_listener, names, ready)
         for child in self._children:
-            if child.part == self._shows:
+            if child.part in self._shows:
                 child.tell(numbers)
 
     def _announce(self) -> None:

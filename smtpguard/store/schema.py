@@ -326,3 +326,12 @@ hook = Table(  # how far each webhook has been told what is in the journal
     _big("leased_until"),
     Column("lease", Integer, nullable=False),
 )
+
+alarm = Table(  # that a person was told of, and that is not over yet; times in microseconds, 0 for none
+    "alarm",
+    metadata,
+    _text("key", primary_key=True),
+    _big("began"),
+    _big("told"),
+    _big("claimed_until"),
+)

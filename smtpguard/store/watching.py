@@ -82,7 +82,7 @@ def look(connection: Connection, now: datetime, *, near: timedelta, settled_with
         ),
         relaying=relaying,
         unsettled=unsettled,
-        hooks=_hooks(connection, head.seq),
+        hooks=hooks_behind(connection, head.seq),
     )
 
 
@@ -147,7 +147,9 @@ def _underway(connection: Connection, before: int) -> tuple[int, int]:
     return relaying, unsettled
 
 
-def _hooks(connection: Connection, end: int) -> dict[str, Behind]:
+def hooks_behind(connection: Connection, end: int | None = None) -> dict[str, Behind]:
+    """By the name of each webhook that was ever told anything. ``end``: the journal's last entry, where it is known."""
+    end = read_head(connection).seq if end is None else end
     first = select(entry.c.at).where(entry.c.seq > hook.c.told).order_by(entry.c.seq).limit(1).scalar_subquery()
     return {
         name: Behind(entries=max(0, end - told), since=_first(at))

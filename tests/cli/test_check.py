@@ -28,8 +28,10 @@ SUITE = Path(__file__).parent.parent / "policies"
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """A folder with the configuration that comes with the product."""
-    return Path(shutil.copytree(shipped(), tmp_path / "etc"))
+    """A folder with the configuration that comes with the product, and a second way for alarms, which that cannot name."""
+    folder = Path(shutil.copytree(shipped(), tmp_path / "etc"))
+    edit(folder / "smtpguard.yaml", "# alarms: {", "alarms: {relay: {host: other.example.com}} # {")
+    return folder
 
 
 @pytest.fixture
@@ -44,6 +46,29 @@ def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def test_what_comes_with_the_product_names_no_second_way_for_alarms(tmp_path: Path) -> None:
+    """Nobody but its operators knows one. It is a warning, and the only one."""
+    etc = Path(shutil.copytree(shipped(), tmp_path / "etc"))
+    result = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check"])
+    assert result.exit_code == 0
+    (line,) = result.stderr.splitlines()
+    assert "warning: nobody hears of it while the relay cannot be used" in line
+
+
+def test_alarms_that_reach_nobody(run: Callable[..., Result], etc: Path) -> None:
+    edit(etc / "smtpguard.yaml", 'contact: "it@example.com"', 'contact: "+46 8 123"')
+    result = run("check")
+    assert "nobody hears of an alarm: notices: contact is no mailbox" in result.stderr
+    edit(
+        etc / "smtpguard.yaml",
+        "alarms: {relay",
+        "alarms: {webhook: {url: https://pager.example.com/, secret_file: none}, relay",
+    )
+    result = run("check")
+    assert result.exit_code == 1
+    assert "there is no file" in result.stderr
 
 
 def test_what_comes_with_the_product_is_fine(run: Callable[..., Result], etc: Path) -> None:

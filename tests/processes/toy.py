@@ -143,7 +143,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         limits=limits,
         notifier=Notifier(),
         reload=reload,  # type: ignore[arg-type]
-        shows=shows,
+        shows=(shows,) if shows else (),
         timing=Timing(**options),  # type: ignore[arg-type]
     ).run()
 

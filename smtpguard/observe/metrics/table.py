@@ -111,6 +111,7 @@ STORE = (
         ("freezes_oldest_seconds", "", "How long the first of them has stood; 0 for none"),
         ("webhook_lag_entries", "hook", "Entries of the journal that were not looked at yet for a webhook"),
         ("webhook_lag_seconds", "hook", "How old the first of them is; 0 for none"),
+        ("store_put_back", "", "1 where the store was put back to an earlier state, and everything stands still until somebody thaws it"),
         ("policy_enforced", "", "enforce: 0 where the policy observes only"),
     ),
     *_table(Kind.INFO, ("policy_info", "sha256", "The policy in force")),
@@ -148,6 +149,7 @@ TREE = (
     *_table(
         Kind.COUNTER,
         ("part_deaths_total", "part", "Processes that died or were killed for their silence, and are started again"),
+        ("answers_total", "answer", "Messages whose content came, by what the client was answered: taken (2xx), deferred (4xx), refused (5xx)"),
         (
             "undecided_total",
             "why",
@@ -157,8 +159,8 @@ TREE = (
     ),
     *_table(
         Kind.GAUGE,
-        ("relay_up", "", "Whether the relay answered the last connection that any part opened; absent before the first"),
-        ("relay_tried_seconds", "", "Since that connection; idle ones are used again meanwhile"),
+        ("relay_up", "", "Whether the relay answered the last connection that any part opened; it is asked every half minute at least"),
+        ("relay_tried_seconds", "", "Since that connection"),
     ),
     *_table(
         Kind.GAUGE,

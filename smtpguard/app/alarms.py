@@ -1,0 +1,343 @@
+"""The alarms part: looks at everything that a person is to be called for, every few seconds, and tells them.
+
+Nothing hangs on it, and it hangs on nothing: it opens the store when that can be opened, asks the relay itself whether it
+answers, and goes on while either is away. What it finds is also what ``smtpguard status`` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from smtpguard.app import policyfile
+from smtpguard.app.alarmways import FileMemory, Organisation, Ways
+from smtpguard.app.certificates import ends
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.files import CannotStart, make_state
+from smtpguard.app.policies import Following
+from smtpguard.app.relay import found, relay_pool, relay_target
+from smtpguard.app.services import opened
+from smtpguard.audit.told import Known
+from smtpguard.config.settings import Settings
+from smtpguard.guard.ports import Clock
+from smtpguard.lists.registry import Registry
+from smtpguard.lists.shelf import State
+from smtpguard.observe.alarms.conditions import Seen, Standing
+from smtpguard.observe.alarms.rounds import Memory, Rounds
+from smtpguard.policy.admission import PUT_BACK, Gate, LedgerError, Selector, Unavailable
+from smtpguard.processes.numbers import Said
+from smtpguard.processes.part import Part
+from smtpguard.processes.standing import Tree, trees
+from smtpguard.store import watching as store_watching
+from smtpguard.store.alarms import Alarmed
+from smtpguard.store.store import Store
+from smtpguard.wire.handshake import open_connection, tls_context
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Timeouts
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+STORE_SECONDS = 15.0
+"""So long a look at the store may take; past it the store does not answer."""
+RELAY_SECONDS = 30.0
+RELAY_PATIENCE = Timeouts(connect=10, greeting=60, command=30, quit=5)
+LOCK = "alarms.running"
+CERTIFICATES_SECONDS = 600.0
+MINUTES = 10
+ALWAYS = frozenset({"proxy", "milter", "delivery"})
+"""Parts of which some process has to run, where the tree has them."""
+
+
+async def relay_says(target: RelayTarget) -> str:
+    """Why it cannot be used; "" where it answers. One session, opened as for mail, and ended."""
+    try:
+        connection = await open_connection(target, tls_context(target))
+    except RelayUnavailable as e:
+        return e.why
+    except OSError as e:  # a file of its TLS
+        return str(e)
+    connection.quit()
+    return ""
+
+
+def probed(settings: Settings) -> RelayTarget:
+    return replace(relay_target(settings), timeouts=RELAY_PATIENCE)
+
+
+@dataclass(slots=True)
+class Looking:
+    """At an open store. One for each time that it is opened."""
+
+    settings: Settings
+    store: Store
+    policies: Following
+    clock: Clock
+    _froze: bool = False
+    _policy: policyfile.Look | None = None
+    _read: object = None  # of what state of store and files that is
+
+    async def look(self) -> Seen:
+        """What the store and its policy say. Raises LedgerError; of a policy that cannot be read here nothing is known."""
+        async with asyncio.timeout(STORE_SECONDS):
+            gate = await self.store.gate()
+            hooks = await self.store.ask(store_watching.hooks_behind)
+        now = self.clock.now()
+        names = {hook.known_as for hook in self.settings.webhooks}
+        seen = Seen(
+            at=now,
+            store="",
+            frozen=self._frozen(gate, now),
+            put_back=self._put_back(gate),
+            behind={
+                name: (now - behind.since).total_seconds() if behind.since is not None else 0.0
+                for name, behind in hooks.items()
+                if name in names
+            },
+        )
+        policy = await self._look_at_policy()
+        if policy is not None:
+            unreadable, differs = policy.unreadable, str(policy.file) if policy.file.differs else ""
+            seen = replace(seen, unreadable=unreadable, differs=differs)
+        try:
+            await self.policies.follow()
+        except Unavailable:  # none, or one that this version cannot read
+            return seen
+        registry = self.policies.current().registry
+        return replace(seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, registry))
+
+    async def _look_at_policy(self) -> policyfile.Look | None:
+        """Read again only where something has changed."""
+        async with asyncio.timeout(STORE_SECONDS):
+            now = await self.store.policy_standing(), policyfile.stamps(self.settings)
+            if now != self._read:
+                self._policy, self._read = await policyfile.look(self.settings, self.store), now
+        return self._policy
+
+    def _frozen(self, gate: Gate, now: datetime) -> tuple[Standing, ...]:
+        return tuple(
+            Standing(since=f.at, by=f.by, reason=f.reason, put_back=f.reason == PUT_BACK)
+            for f in gate.freezes
+            if f.selector is Selector.ALL and (f.until is None or now < f.until)
+        )
+
+    def _put_back(self, gate: Gate) -> str:
+        """What was found at the opening, until somebody has frozen everything for it and somebody else thawed that."""
+        stands = any(f.reason == PUT_BACK for f in gate.freezes)
+        self._froze = self._froze or stands
+        return str(self.store.put_back) if self.store.put_back is not None and (stands or not self._froze) else ""
+
+
+def _stale(registry: Registry) -> tuple[str, ...]:
+    registry.reopen()
+    bad = (State.STALE, State.MISSING)
+    return tuple(sorted(name for name, standing in registry.standings.items() if standing.state in bad))
+
+
+def absent(standing: Iterable[Tree]) -> tuple[str, ...]:
+    """The parts that some tree of this state folder has, one that was killed too, and of which no process is ready anywhere."""
+    known, ready = set[str](), set[str]()
+    for tree in standing:
+        if tree.row.get("stopping"):
+            continue
+        for process in tree.row.get("parts", ()):
+            known.add(process["part"])
+            if tree.alive and process["ready"]:
+                ready.add(process["part"])
+    return tuple(sorted((known & ALWAYS) - ready))
+
+
+class Answers:
+    """How many messages were answered in the last minutes, and how many of them 4xx, by counters that may begin anew."""
+
+    def __init__(self, minutes: int = MINUTES) -> None:
+        self._seconds = minutes * 60.0
+        self._grown: deque[tuple[float, int, int]] = deque()
+        self._last: tuple[int, int] | None = None
+
+    def add(self, at: float, counts: Mapping[str, int]) -> None:
+        now = sum(n for name, n in counts.items() if name.startswith("answered ")), counts.get("answered deferred", 0)
+        if self._last is not None and (grown := now[0] - self._last[0]) > 0:
+            self._grown.append((at, grown, max(0, now[1] - self._last[1])))
+        self._last = now
+        while self._grown and self._grown[0][0] < at - self._seconds:
+            self._grown.popleft()
+
+    @property
+    def of_late(self) -> tuple[int, int]:
+        return sum(n for _, n, _ in self._grown), sum(n for _, _, n in self._grown)
+
+
+class _Shared:
+    """The store's memory while it is open. Fits observe.alarms.rounds.Memory."""
+
+    def __init__(self) -> None:
+        self.memory: Memory | None = None
+
+    async def known(self) -> Mapping[str, Known]:
+        return await self._there().known()
+
+    async def swap(self, before: Known | None, after: Known | None) -> bool:
+        return await self._there().swap(before, after)
+
+    def _there(self) -> Memory:
+        if self.memory is None:
+            raise Unavailable("the store is not open")
+        return self.memory
+
+
+class Alarms(Part):
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._undo = AsyncExitStack()
+        self._target = probed(settings)
+        self._relay: str | None = None
+        self._seen: Seen | None = None  # of the store, at its last look
+        self._problem: str | None = None  # why the store cannot be used
+        self._organisation = Organisation()
+        self._certificates = (0.0, tuple(ends(settings)))
+        self._answers = Answers()
+        self._shared = _Shared()
+
+    async def start(self) -> None:
+        from smtpguard.app.delivery import signer
+
+        make_state(self._settings)
+        self._pool = relay_pool(self._settings, self.places)
+        self._undo.push_async_callback(self._pool.close)
+        try:
+            sign = signer(self._settings)
+        except CannotStart as e:
+            log.error("alarms are not signed: %s", e)
+            sign = None
+        ways = Ways(self._settings, lambda: self._organisation, sign)
+        self._undo.push_async_callback(ways.sender.close)
+        self._rounds = Rounds(
+            shared=self._shared,
+            own=FileMemory(self._settings.state),
+            tell=ways.tell,
+            away=lambda error: isinstance(error, LedgerError),
+        )
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_at_relay())
+            while not self._alone():  # noqa: ASYNC110 - nobody tells when the other one has ended
+                await asyncio.sleep(LOOK_SECONDS)
+            tasks.create_task(self._look_at_store())
+            while True:
+                await asyncio.sleep(LOOK_SECONDS)
+                try:
+                    await self._rounds.round(self.seen())
+                except Exception:  # whatever it is, the next round may tell somebody
+                    log.exception("alarms")
+
+    def _alone(self) -> bool:
+        """Of several trees over one state folder one looks, at all of them."""
+        try:
+            lock = os.open(self._settings.state / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # better twice than never
+            return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return False
+        self._undo.callback(os.close, lock)
+        return True
+
+    def said(self) -> Said:
+        return Said(found=found(self._target.reachability))
+
+    async def stop(self, grace_seconds: float) -> None:
+        """What was not told yet is told by the next."""
+
+    async def close(self) -> None:
+        await self._undo.aclose()
+
+    def seen(self) -> Seen:
+        """All that is known now."""
+        now, passed = self._clock.now(), self._clock.monotonic()
+        if passed - self._certificates[0] > CERTIFICATES_SECONDS:
+            self._certificates = passed, tuple(ends(self._settings))
+        known = self._seen or Seen(at=now)
+        standing = list(trees(self._settings.state))
+        counts = Counter[str]()
+        for tree in standing:
+            if tree.alive:
+                counts.update(tree.row.get("counts", {}))
+        self._answers.add(passed, counts)
+        answered, deferred = self._answers.of_late
+        return replace(
+            known,
+            at=now,
+            store=self._problem,
+            relay=self._relay,
+            certificates=self._certificates[1],
+            answered=answered,
+            deferred=deferred,
+            minutes=MINUTES,
+            absent=absent(standing),
+        )
+
+    async def _look_at_relay(self) -> None:
+        """With a place of those that all processes share, so that the relay never sees more connections than the limit."""
+        while True:
+            try:
+                place = await self._pool.place("")
+            except RelayUnavailable:  # all are in use: it answers those who have them, or they say that it does not
+                pass
+            else:
+                try:
+                    self._relay = await relay_says(self._target)
+                finally:
+                    self._pool.freed(place)
+            await asyncio.sleep(RELAY_SECONDS)
+
+    async def _look_at_store(self) -> None:
+        while True:
+            try:
+                async with opened(self._settings) as (store, digester):
+                    self._shared.memory = Alarmed(store)
+                    policies = Following(store, self._settings, digester, self._clock)
+                    looking = Looking(self._settings, store, policies, self._clock)
+                    while True:
+                        await self._once(looking)
+                        await asyncio.sleep(LOOK_SECONDS)
+            except (LedgerError, CannotStart) as e:
+                self._away(str(e) or type(e).__name__)
+            finally:
+                self._shared.memory = None
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _once(self, looking: Looking) -> None:
+        try:
+            self._seen = await looking.look()
+        except (LedgerError, TimeoutError) as e:
+            self._away(str(e) or "it does not answer in time")
+        except Exception:
+            log.exception("alarms: a look at the store")
+        else:
+            self._problem = ""
+            with_policy = looking.policies
+            try:
+                organisation = with_policy.policy.organization
+            except LedgerError:
+                return
+            self._organisation = Organisation(
+                name=organisation.name,
+                languages=tuple(organisation.languages) or ("en",),
+                zone=organisation.hours.zone,
+            )
+
+    def _away(self, why: str) -> None:
+        """What was found in it before is not what is there now."""
+        self._problem, self._seen = why, None

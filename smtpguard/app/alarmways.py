@@ -1,0 +1,294 @@
+"""How an alarm reaches a person: mail to ``notices: {contact}`` and a webhook, by ways that need no store; and what was told of a host.
+
+Mail goes straight to ``alarms: {relay}``, and where that does not take it to the guarded relay; it is no entry of the outbox, so
+that neither a freeze nor a store that is away holds it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from smtpguard.app.clock import host_name
+from smtpguard.app.contact import contact
+from smtpguard.app.relay import relay_target
+from smtpguard.audit.told import Known
+from smtpguard.config.problem import Broken
+from smtpguard.config.secret import read_secret
+from smtpguard.config.settings import AlarmRelay, Settings
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient
+from smtpguard.mail.message import Message
+from smtpguard.mail.notice import Letterhead, Notice, Stationery, choose_language
+from smtpguard.mail.transaction import Lost
+from smtpguard.observe.alarms.rounds import Phase, Told
+from smtpguard.observe.webhooks.sending import Sender
+from smtpguard.wire.deliveries import Deliveries
+from smtpguard.wire.pool import RelayPool
+from smtpguard.wire.relay import RelayUnavailable
+from smtpguard.wire.target import RelayTarget, Timeouts, Tls
+
+log = logging.getLogger(__name__)
+
+PATIENCE = Timeouts(connect=10, greeting=30, command=30, data=30, block=30, final=60)
+FILE = "alarms.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organisation:
+    """Of the policy in force, as far as it is known."""
+
+    name: str = ""
+    languages: tuple[str, ...] = ("en",)
+    zone: Any = None
+
+
+@dataclass(slots=True)
+class Ways:
+    """``organisation``: asked for each telling. ``sign``: DKIM. ``sender``: for webhooks."""
+
+    settings: Settings
+    organisation: Callable[[], Organisation]
+    sign: Callable[[bytes], bytes] | None = None
+    sender: Sender = field(default_factory=Sender)
+    _said: set[tuple[str, Phase]] = field(default_factory=set)
+
+    async def tell(self, told: Told) -> bool:
+        """Whether anybody heard of it; where nobody is named who could, the log alone."""
+        self._say(told)
+        if told.alarm.condition.name in self.settings.alarms.quiet:
+            return True
+        ways = [way for way in (self._mail(told), self._post(told)) if way is not None]
+        if not ways:
+            return True
+        heard = any(await asyncio.gather(*ways))
+        if not heard:
+            log.error("alarm %s: nobody could be told; tried again", told.alarm.key)
+        return heard
+
+    def _say(self, told: Told) -> None:
+        """One line, however often it is tried."""
+        at = told.alarm.key, told.phase
+        if at in self._said:
+            return
+        self._said = {(key, phase) for key, phase in self._said if key != told.alarm.key} | {at}
+        if told.phase is Phase.ENDS:
+            log.warning("alarm %s is over: %s", told.alarm.key, told.alarm.title("en"))
+        else:
+            log.critical("alarm %s: %s %s", told.alarm.key, told.alarm.says("en"), told.alarm.does("en"))
+
+    def _mail(self, told: Told) -> Any:
+        to = contact(self.settings)
+        return self._mailed(told, to) if to is not None else None
+
+    def _post(self, told: Told) -> Any:
+        return self._posted(told) if self.settings.alarms.webhook is not None else None
+
+    async def _mailed(self, told: Told, to: Address) -> bool:
+        try:
+            raw = await asyncio.to_thread(self._rendered, told, to)
+        except Exception:
+            log.exception("alarm %s: its mail could not be written", told.alarm.key)
+            return False
+        envelope = Envelope(
+            reverse_path=None, recipients=(Recipient(address=to, notify="NEVER"),), smtputf8=not raw.isascii()
+        )
+        for name, target in self._targets():
+            problem = await _delivered(target, envelope, raw)
+            if not problem:
+                return True
+            log.warning("alarm %s: %s does not take its mail: %s", told.alarm.key, name, problem)
+        return False
+
+    def _targets(self) -> Iterator[tuple[str, RelayTarget]]:
+        if (other := self.settings.alarms.relay) is not None:
+            try:
+                yield "alarms: relay", _target(other, self.settings)
+            except (Broken, OSError) as e:
+                log.error("alarms: relay: %s", e)
+        try:
+            yield "the relay", replace(relay_target(self.settings), timeouts=PATIENCE, reachability=None, connections=1)
+        except (Broken, OSError) as e:
+            log.error("relay: %s", e)
+
+    def _rendered(self, told: Told, to: Address) -> bytes:
+        organisation, settings = self.organisation(), self.settings
+        head = Letterhead(
+            sender=settings.notices.from_,
+            organization=organisation.name,
+            languages=organisation.languages,
+            contact=settings.notices.contact,
+            console_url=settings.console.url.rstrip("/") if settings.console else "",
+            templates=settings.notices.templates,
+            **({"zone": organisation.zone} if organisation.zone is not None else {}),
+        )
+        language = choose_language("", head.languages)
+        data = {**row(told, language), "private": told.alarm.private(language)}
+        made = Notice(
+            id=f"alarm-{told.alarm.key}-{told.phase.value}-{told.at.timestamp():.0f}".replace(" ", "-"),
+            to=to,
+            data={**data, "notice": "alarm"},
+            language=language,
+            at=told.at,
+        )
+        raw = Stationery(head).render(made)
+        return self.sign(raw) + raw if self.sign is not None else raw
+
+    async def _posted(self, told: Told) -> bool:
+        """Without a word of a person's."""
+        hook = self.settings.alarms.webhook
+        assert hook is not None
+        try:
+            secret = read_secret(hook.secret_file).get_secret_value().encode()
+        except Broken as e:
+            log.error("alarms: webhook: %s", e)
+            return False
+        id = f"alarm {told.alarm.key} {told.phase.value} {told.at.timestamp():.0f}"
+        payload = {"id": id, "type": "alarm", "at": told.at.isoformat(), "data": row(told, "en")}
+        answered = await self.sender.send(hook.url, secret, payload, told.at)
+        if answered.problem:
+            log.warning("alarm %s: the webhook does not take it: %s", told.alarm.key, answered.problem)
+        return not answered.problem
+
+
+def row(told: Told, language: str) -> dict[str, Any]:
+    """An alarm as data; without what is a person's."""
+    alarm, over = told.alarm, told.phase is Phase.ENDS
+    return {
+        "alarm": alarm.condition.name,
+        "about": alarm.found.about or None,
+        "phase": told.phase.value,
+        "severity": alarm.condition.severity.value,
+        "title": alarm.title(language),
+        "says": None if over else alarm.says(language),
+        "does": None if over else alarm.does(language),
+        "since": told.began.isoformat(),
+        "host": socket.gethostname(),
+    }
+
+
+def _target(relay: AlarmRelay, settings: Settings) -> RelayTarget:
+    return RelayTarget(
+        host=relay.host,
+        port=relay.port,
+        tls=Tls(relay.tls),
+        server_name=relay.server_name,
+        ca_file=relay.ca_file,
+        user=relay.auth.user if relay.auth else None,
+        password=read_secret(relay.auth.password_file).get_secret_value() if relay.auth else None,
+        connections=1,
+        wait_seconds=60,
+        helo=settings.hostname or host_name(),
+        timeouts=PATIENCE,
+    )
+
+
+async def _delivered(target: RelayTarget, envelope: Envelope, raw: bytes) -> str:
+    """Why it was not; "" where it was."""
+    try:
+        pool = RelayPool(replace(target, wait_seconds=60))
+    except OSError as e:  # a file of its TLS
+        return str(e)
+    try:
+        answers = await Deliveries(pool).deliver(envelope, Message.of(raw), b"", lambda: True)
+    except RelayUnavailable as e:
+        return e.why
+    except Lost as e:
+        return str(e) or "the connection was lost"
+    finally:
+        await pool.close()
+    (reply,) = answers.replies
+    return "" if reply.positive else str(reply)
+
+
+class FileMemory:
+    """What was told of this host's alarms, in its state folder: the process trees that share that tell it once. Where it can be
+    neither read nor written it is remembered in the process alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._kept: dict[str, Known] = {}
+
+    async def known(self) -> Mapping[str, Known]:
+        return await asyncio.to_thread(self._known)
+
+    async def swap(self, before: Known | None, after: Known | None) -> bool:
+        return await asyncio.to_thread(self._swap, before, after)
+
+    def _known(self) -> dict[str, Known]:
+        with self._locked():
+            return self._read()
+
+    def _swap(self, before: Known | None, after: Known | None) -> bool:
+        given = before or after
+        assert given is not None
+        with self._locked():
+            known = self._read()
+            if known.get(given.key) != before:
+                return False
+            known.pop(given.key, None)
+            if after is not None:
+                known[after.key] = after
+            self._kept = known
+            self._write(known)
+            return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            descriptor = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _read(self) -> dict[str, Known]:
+        try:
+            rows = json.loads(self._path.read_text())
+            return {row["key"]: _known(row) for row in rows}
+        except FileNotFoundError:
+            return {} if self._path.parent.is_dir() else dict(self._kept)
+        except (OSError, ValueError, KeyError, TypeError):
+            return dict(self._kept)
+
+    def _write(self, known: Mapping[str, Known]) -> None:
+        rows = [
+            {"key": k.key, "began": _text(k.began), "told": _text(k.told), "claimed_until": _text(k.claimed_until)}
+            for k in known.values()
+        ]
+        half = self._path.with_suffix(".tmp")
+        try:
+            half.write_text(json.dumps(rows, indent=1) + "\n")
+            half.replace(self._path)
+        except OSError as e:
+            log.warning("%s: %s", self._path, e.strerror)
+
+
+def _known(row: Mapping[str, Any]) -> Known:
+    began = _time(row["began"])
+    assert began is not None
+    return Known(
+        key=row["key"], began=began, told=_time(row.get("told")), claimed_until=_time(row.get("claimed_until"))
+    )
+
+
+def _text(at: datetime | None) -> str | None:
+    return at.isoformat() if at is not None else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,31 @@
+"""Who hears of alarms, by the settings, and what is missing for anybody to hear of one. Imports little, for ``smtpguard check``."""
+
+from __future__ import annotations
+
+from smtpguard.config.settings import Settings
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.compose import mailbox_of
+
+
+def contact(settings: Settings) -> Address | None:
+    """None: it names no mailbox, but a telephone number, say."""
+    try:
+        return mailbox_of(settings.notices.contact)[1]
+    except BadAddress:
+        return None
+
+
+def second_way(settings: Settings) -> tuple[str, str]:
+    """What is missing for a person to hear of an alarm that the guarded relay cannot carry, and by which key of the settings; "" for
+    nothing."""
+    alarms, relay = settings.alarms, settings.relay
+    if alarms.webhook is not None:
+        return "", ""
+    if contact(settings) is None:
+        return "nobody hears of an alarm: notices: contact is no mailbox, and there is no alarms: webhook", "notices"
+    if alarms.relay is not None and (alarms.relay.host, alarms.relay.port) != (relay.host, relay.port):
+        return "", ""
+    return (
+        "nobody hears of it while the relay cannot be used: alarms names no relay of its own, and no webhook",
+        "alarms",
+    )

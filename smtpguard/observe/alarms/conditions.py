@@ -1,0 +1,386 @@
+"""What a person is called for: one table of conditions, each with its severity, its patience and its words. Pure.
+
+A condition that cannot be looked at (the store does not answer) is neither there nor over: it is left as it was.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+
+class Severity(enum.Enum):
+    CRITICAL = "critical"  # somebody is called now
+    WARNING = "warning"  # somebody looks today
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A freeze of all that stands. ``by`` and ``reason`` are a person's: for mail to ``contact`` alone."""
+
+    since: datetime
+    by: str
+    reason: str
+    put_back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """``what``: a certificate, as the settings name it."""
+
+    what: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was found. None: it could not be looked at, or was not.
+
+    ``store``, ``relay``: "" where it answers, else why it cannot be used. ``put_back``: the sentence that says so, "" for a store
+    that was not. ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those that were answered 4xx.
+    ``absent``: kinds of parts of which no process is ready. ``behind``: webhooks to how many seconds they are behind.
+    """
+
+    at: datetime
+    store: str | None = None
+    relay: str | None = None
+    frozen: tuple[Standing, ...] | None = None
+    put_back: str | None = None
+    enforced: bool | None = None
+    unreadable: str | None = None
+    differs: str | None = None
+    stale: tuple[str, ...] | None = None
+    certificates: tuple[Ends, ...] | None = None
+    answered: int | None = None
+    deferred: int | None = None
+    minutes: int = 10
+    absent: tuple[str, ...] | None = None
+    behind: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    en: str
+    sv: str
+
+    def in_(self, language: str) -> str:
+        return self.sv if language == "sv" else self.en
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """``about``: of several that a condition can be true of, which: a list, a file. ``words``: what the sentences name.
+    ``private``: those of them that name a person or are a person's, which no webhook is told."""
+
+    about: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
+    private: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """``after_seconds``: how long it has to last before anybody is told. ``shared``: of the whole installation, so that one of
+    several nodes tells; else of this host. ``found``: where it is true; None: it cannot be looked at."""
+
+    name: str
+    severity: Severity
+    after_seconds: float
+    shared: bool
+    title: Text
+    says: Text
+    does: Text
+    found: Callable[[Seen], tuple[Found, ...] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A condition that is true now. ``key``: the same for as long as it is."""
+
+    condition: Condition
+    found: Found
+
+    @property
+    def key(self) -> str:
+        return f"{self.condition.name} {self.found.about}".strip()
+
+    def title(self, language: str) -> str:
+        return self._filled(self.condition.title, language)
+
+    def says(self, language: str) -> str:
+        return self._filled(self.condition.says, language)
+
+    def does(self, language: str) -> str:
+        return self._filled(self.condition.does, language)
+
+    def private(self, language: str) -> str:
+        return self.found.private.in_(language) if self.found.private is not None else ""
+
+    def _filled(self, text: Text, language: str) -> str:
+        return text.in_(language).format_map(self.found.words)
+
+
+FEWEST_DEFERRED = 5
+SHARE_DEFERRED = 0.5
+BEHIND_SECONDS = 900.0
+ENDS_SOON, ENDS_NOW = timedelta(days=30), timedelta(days=7)
+
+
+def _freeze(seen: Seen, *, put_back: bool) -> tuple[Found, ...] | None:
+    if seen.frozen is None:
+        return None
+    standing = [each for each in seen.frozen if each.put_back is put_back]
+    if put_back and not standing and seen.put_back:  # nobody has written anything yet, so that nobody has frozen it
+        return (Found(words={"said": seen.put_back}),)
+    if not standing:
+        return ()
+    first = min(standing, key=lambda each: each.since)
+    words = {"since": f"{first.since:%Y-%m-%d %H:%M} UTC", "said": seen.put_back or first.reason}
+    if put_back:
+        return (Found(words=words),)
+    why = f": {first.reason}" if first.reason else ""
+    return (Found(words=words, private=Text(en=f"By {first.by}{why}", sv=f"Av {first.by}{why}")),)
+
+
+def _away(said: str | None) -> tuple[Found, ...] | None:
+    return None if said is None else (Found(words={"said": said}),) if said else ()
+
+
+def _deferring(seen: Seen) -> tuple[Found, ...] | None:
+    if seen.answered is None or seen.deferred is None:
+        return None
+    if seen.deferred < FEWEST_DEFERRED or seen.deferred < SHARE_DEFERRED * seen.answered:
+        return ()
+    words = {"deferred": str(seen.deferred), "answered": str(seen.answered), "minutes": str(seen.minutes)}
+    return (Found(words=words),)
+
+
+def _ending(seen: Seen, *, now: bool) -> tuple[Found, ...] | None:
+    if seen.certificates is None:
+        return None
+    left = [(each, each.at - seen.at) for each in seen.certificates]
+    return tuple(
+        Found(
+            about=each.what,
+            words={"what": each.what, "at": f"{each.at:%Y-%m-%d %H:%M} UTC"},
+        )
+        for each, rest in left
+        if rest < (ENDS_NOW if now else ENDS_SOON)
+    )
+
+
+def _each(names: tuple[str, ...] | None) -> tuple[Found, ...] | None:
+    return None if names is None else tuple(Found(about=name, words={"what": name}) for name in names)
+
+
+def _behind(seen: Seen) -> tuple[Found, ...] | None:
+    if seen.behind is None:
+        return None
+    return tuple(
+        Found(about=name, words={"what": name, "minutes": str(int(seconds // 60))})
+        for name, seconds in sorted(seen.behind.items())
+        if seconds > BEHIND_SECONDS
+    )
+
+
+CONDITIONS: tuple[Condition, ...] = (
+    Condition(
+        name="store-put-back",
+        severity=Severity.CRITICAL,
+        after_seconds=0,
+        shared=True,
+        title=Text(en="the store was put back, all mail waits", sv="databasen är återställd, all e-post väntar"),
+        says=Text(
+            en="The store was put back to an earlier state, so that everything stands still: mail is answered 451 and waits at its "
+            "clients. {said}",
+            sv="Databasen har satts tillbaka till ett tidigare läge, så allt står stilla: e-post får svaret 451 och väntar hos "
+            "avsändarens system. {said}",
+        ),
+        does=Text(
+            en="Put the newest copy in its place if there is one. Else look what was sent and decided since (docs/operations.md, "
+            "Restore), and let mail go again: smtpguard thaw --all",
+            sv="Lägg tillbaka den nyaste kopian om det finns en. Se annars efter vad som har skickats och beslutats sedan dess "
+            "(docs/operations.md, Restore) och släpp fram posten igen: smtpguard thaw --all",
+        ),
+        found=lambda seen: _freeze(seen, put_back=True),
+    ),
+    Condition(
+        name="frozen",
+        severity=Severity.CRITICAL,
+        after_seconds=0,
+        shared=True,
+        title=Text(en="all mail is frozen", sv="all e-post är stoppad"),
+        says=Text(
+            en="All mail has been frozen since {since}: nothing goes out, and what comes is held or waits at its clients.",
+            sv="All e-post är stoppad sedan {since}: inget går ut, och det som kommer hålls kvar eller väntar hos avsändarens system.",
+        ),
+        does=Text(en="When it is over: smtpguard thaw --all", sv="När det är över: smtpguard thaw --all"),
+        found=lambda seen: _freeze(seen, put_back=False),
+    ),
+    Condition(
+        name="store-away",
+        severity=Severity.CRITICAL,
+        after_seconds=60,
+        shared=False,
+        title=Text(en="the database cannot be used", sv="databasen går inte att använda"),
+        says=Text(
+            en="The database cannot be used, so that nothing is decided: mail is answered 451 and waits at its clients. {said}",
+            sv="Databasen går inte att använda, så inget blir bedömt: e-post får svaret 451 och väntar hos avsändarens system. {said}",
+        ),
+        does=Text(
+            en="Bring it back. No restart is needed, and nothing is lost.",
+            sv="Få igång den igen. Ingen omstart behövs, och inget går förlorat.",
+        ),
+        found=lambda seen: _away(seen.store),
+    ),
+    Condition(
+        name="relay-away",
+        severity=Severity.CRITICAL,
+        after_seconds=90,
+        shared=False,
+        title=Text(en="the relay cannot be used", sv="e-postservern går inte att använda"),
+        says=Text(
+            en="The relay cannot be used: mail is answered 4xx and waits at its clients. {said}",
+            sv="E-postservern som skickar vidare går inte att använda: e-post får svaret 4xx och väntar hos avsändarens system. {said}",
+        ),
+        does=Text(en="Look what it says: smtpguard check --live", sv="Se vad den svarar: smtpguard check --live"),
+        found=lambda seen: _away(seen.relay),
+    ),
+    Condition(
+        name="deferring",
+        severity=Severity.CRITICAL,
+        after_seconds=60,
+        shared=False,
+        title=Text(en="much of the mail is deferred", sv="mycket av e-posten skjuts upp"),
+        says=Text(
+            en="Of {answered} messages in {minutes} minutes {deferred} were answered 4xx, and wait at their clients.",
+            sv="Av {answered} meddelanden på {minutes} minuter fick {deferred} svaret 4xx och väntar hos avsändarens system.",
+        ),
+        does=Text(en="Look why: smtpguard status, and the log", sv="Se varför: smtpguard status, och loggen"),
+        found=_deferring,
+    ),
+    Condition(
+        name="not-enforced",
+        severity=Severity.CRITICAL,
+        after_seconds=60,
+        shared=True,
+        title=Text(en="the policy holds nothing", sv="reglerna stoppar inget"),
+        says=Text(
+            en="The policy in force says enforce: false: everything goes out, and what would have been held is only noted.",
+            sv="Reglerna som gäller säger enforce: false: allt går ut, och det som skulle ha hållits kvar bara antecknas.",
+        ),
+        does=Text(
+            en="If it is not meant: enforce: true in the policy, and smtpguard reload",
+            sv="Om det inte är meningen: enforce: true i reglerna, och smtpguard reload",
+        ),
+        found=lambda seen: None if seen.enforced is None else () if seen.enforced else (Found(),),
+    ),
+    Condition(
+        name="policy-unreadable",
+        severity=Severity.CRITICAL,
+        after_seconds=30,
+        shared=False,
+        title=Text(en="the policy in force cannot be read", sv="reglerna som gäller går inte att läsa"),
+        says=Text(
+            en="The policy in force cannot be read, so that nothing is decided: mail is answered 451. It says: {said}",
+            sv="Reglerna som gäller går inte att läsa, så inget blir bedömt: e-post får svaret 451. Så här sägs det: {said}",
+        ),
+        does=Text(
+            en="smtpguard reload puts a policy in force that can be read.",
+            sv="smtpguard reload sätter regler i kraft som går att läsa.",
+        ),
+        found=lambda seen: _away(seen.unreadable),
+    ),
+    Condition(
+        name="policy-differs",
+        severity=Severity.WARNING,
+        after_seconds=900,
+        shared=False,
+        title=Text(en="the policy file is not what is in force", sv="regelfilen är inte det som gäller"),
+        says=Text(
+            en="The policy file of this host is not what is in force: {said}.",
+            sv="Regelfilen på den här datorn är inte det som gäller: {said}.",
+        ),
+        does=Text(
+            en="smtpguard check; then smtpguard reload, or put the file back",
+            sv="smtpguard check; sedan smtpguard reload, eller lägg tillbaka filen",
+        ),
+        found=lambda seen: _away(seen.differs),
+    ),
+    Condition(
+        name="part-away",
+        severity=Severity.CRITICAL,
+        after_seconds=60,
+        shared=False,
+        title=Text(en="no {what} process runs", sv="ingen process {what} är igång"),
+        says=Text(
+            en="No process of the part {what} is ready: what it does is left undone.",
+            sv="Ingen process av delen {what} är redo: det som den gör blir ogjort.",
+        ),
+        does=Text(en="The log says why it dies.", sv="Loggen säger varför den dör."),
+        found=lambda seen: _each(seen.absent),
+    ),
+    Condition(
+        name="certificate-ends-now",
+        severity=Severity.CRITICAL,
+        after_seconds=0,
+        shared=False,
+        title=Text(en="the certificate {what} ends within a week", sv="certifikatet {what} går ut inom en vecka"),
+        says=Text(
+            en="The certificate {what} ends at {at}. From then on clients refuse it.",
+            sv="Certifikatet {what} går ut {at}. Från och med då godtas det inte av klienterna.",
+        ),
+        does=Text(en="Renew it, and restart smtpguard.", sv="Förnya det och starta om smtpguard."),
+        found=lambda seen: _ending(seen, now=True),
+    ),
+    Condition(
+        name="certificate-ends",
+        severity=Severity.WARNING,
+        after_seconds=0,
+        shared=False,
+        title=Text(en="the certificate {what} ends within a month", sv="certifikatet {what} går ut inom en månad"),
+        says=Text(en="The certificate {what} ends at {at}.", sv="Certifikatet {what} går ut {at}."),
+        does=Text(en="Renew it, and restart smtpguard.", sv="Förnya det och starta om smtpguard."),
+        found=lambda seen: _ending(seen, now=False),
+    ),
+    Condition(
+        name="list-stale",
+        severity=Severity.CRITICAL,
+        after_seconds=900,
+        shared=False,
+        title=Text(en="the list {what} is stale", sv="listan {what} är för gammal"),
+        says=Text(
+            en="What is known of the list {what} is too old, or was never read: ordinary mail may be held.",
+            sv="Det som är känt om listan {what} är för gammalt, eller har aldrig lästs: vanlig e-post kan hållas kvar.",
+        ),
+        does=Text(en="smtpguard lists show says what is wrong.", sv="smtpguard lists show säger vad som är fel."),
+        found=lambda seen: _each(seen.stale),
+    ),
+    Condition(
+        name="webhook-behind",
+        severity=Severity.WARNING,
+        after_seconds=300,
+        shared=True,
+        title=Text(en="the webhook {what} is behind", sv="webhooken {what} ligger efter"),
+        says=Text(
+            en="The webhook {what} is {minutes} minutes behind: its receiver does not take what it is told.",
+            sv="Webhooken {what} ligger {minutes} minuter efter: mottagaren tar inte emot det som sägs.",
+        ),
+        does=Text(en="The log has what it answers.", sv="Loggen har vad den svarar."),
+        found=_behind,
+    ),
+)
+BY_NAME = {condition.name: condition for condition in CONDITIONS}
+
+
+def raised(seen: Seen) -> Iterator[Alarm]:
+    """Those that are true, however short a time they have been."""
+    for condition in CONDITIONS:
+        for found in condition.found(seen) or ():
+            yield Alarm(condition=condition, found=found)
+
+
+def unknown(seen: Seen) -> frozenset[str]:
+    """The names of those that could not be looked at."""
+    return frozenset(condition.name for condition in CONDITIONS if condition.found(seen) is None)

@@ -1,0 +1,137 @@
+"""When an alarm is told: once it has lasted as long as it has to, again while it lasts, and when it is over.
+
+What was told is remembered outside this process: of the installation in the store, of a host in its state folder. So no restart
+tells anybody twice, and of several nodes one tells. A claim that nobody settles lapses: who could not tell tries again, and so
+do the others.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from smtpguard.audit.told import Known
+from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Condition, Found, Seen, Severity, raised, unknown
+
+log = logging.getLogger(__name__)
+
+AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
+CLAIM = timedelta(minutes=1)
+
+
+class Phase(enum.Enum):
+    BEGINS = "begins"
+    LASTS = "lasts"
+    ENDS = "ends"
+
+
+class Memory(Protocol):
+    """What was told. Its errors are the caller's to judge."""
+
+    async def known(self) -> Mapping[str, Known]: ...
+
+    async def swap(self, before: Known | None, after: Known | None) -> bool:
+        """Put ``after`` in the place of ``before``, None for nothing. False: it is another one by now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One telling, for whoever sends it. ``alarm``: as it is now; of one that is over, as its key says."""
+
+    alarm: Alarm
+    phase: Phase
+    began: datetime
+    at: datetime
+
+
+Tell = Callable[[Told], Awaitable[bool]]
+"""False: it reached nobody."""
+
+
+class Rounds:
+    """``away``: whether an error of ``shared`` is the store's being away, which is waited out."""
+
+    def __init__(self, *, shared: Memory, own: Memory, tell: Tell, away: Callable[[Exception], bool]) -> None:
+        self._shared, self._own, self._tell, self._away = shared, own, tell, away
+        self._first: dict[str, datetime] = {}  # since when each is true without a break
+        self.active: tuple[Alarm, ...] = ()
+        """Those that have lasted as long as they have to."""
+
+    async def round(self, seen: Seen) -> None:
+        """Tell what is to be told. Raises nothing of the store's being away."""
+        alarms = {alarm.key: alarm for alarm in raised(seen)}
+        self._first = {key: min(self._first.get(key, seen.at), seen.at) for key in alarms}  # a clock may be set back
+        lasting = {key: alarm for key, alarm in alarms.items() if self._lasts(alarm, seen.at)}
+        self.active = tuple(lasting.values())
+        dark = unknown(seen)
+        for memory, shared in ((self._own, False), (self._shared, True)):
+            try:
+                await self._of(memory, shared, alarms, lasting, dark, seen.at)
+            except Exception as error:
+                if not (shared and self._away(error)):
+                    raise
+
+    async def _of(
+        self,
+        memory: Memory,
+        shared: bool,
+        alarms: Mapping[str, Alarm],
+        lasting: Mapping[str, Alarm],
+        dark: frozenset[str],
+        now: datetime,
+    ) -> None:
+        known = await memory.known()
+        for key, alarm in lasting.items():
+            if alarm.condition.shared is shared:
+                await self._due(memory, known.get(key), alarm, now)
+        for key, past in known.items():
+            condition = BY_NAME.get(key.partition(" ")[0])  # None: another version's, which looks after it
+            if condition is not None and key not in alarms and condition.name not in dark:
+                await self._over(memory, past, condition, now)
+
+    async def _due(self, memory: Memory, before: Known | None, alarm: Alarm, now: datetime) -> None:
+        if before is not None and _claimed(before, now):
+            return
+        if before is not None and before.told is not None and now - before.told < AGAIN[alarm.condition.severity]:
+            return
+        phase = Phase.BEGINS if before is None or before.told is None else Phase.LASTS
+        began = before.began if before is not None else self._first[alarm.key]
+        claim = Known(key=alarm.key, began=began, told=before.told if before else None, claimed_until=now + CLAIM)
+        if await memory.swap(before, claim) and await self._tell(Told(alarm=alarm, phase=phase, began=began, at=now)):
+            await memory.swap(claim, replace(claim, told=now, claimed_until=None))
+
+    async def _over(self, memory: Memory, past: Known, condition: Condition, now: datetime) -> None:
+        if past.told is None:  # nobody heard of it
+            if not _claimed(past, now):
+                await memory.swap(past, None)
+            return
+        if _claimed(past, now):
+            return
+        claim = replace(past, claimed_until=now + CLAIM)
+        alarm = Alarm(condition=condition, found=_remembered(past.key, condition))
+        told = Told(alarm=alarm, phase=Phase.ENDS, began=past.began, at=now)
+        if await memory.swap(past, claim) and await self._tell(told):
+            await memory.swap(claim, None)
+
+    def _lasts(self, alarm: Alarm, now: datetime) -> bool:
+        return (now - self._first[alarm.key]).total_seconds() >= alarm.condition.after_seconds
+
+
+def _claimed(known: Known, now: datetime) -> bool:
+    return known.claimed_until is not None and now < known.claimed_until <= now + CLAIM  # a clock may be set back
+
+
+def _remembered(key: str, condition: Condition) -> Found:
+    about = key.partition(" ")[2]
+    return Found(about=about, words=_Named(what=about))
+
+
+class _Named(dict[str, str]):
+    """What an alarm that is over still names; of the rest nothing is known any more."""
+
+    def __missing__(self, word: str) -> str:
+        return "?"

@@ -1,0 +1,123 @@
+"""How a process tree stands, written down for whoever asks: a file in the state folder, new every few seconds while it lives.
+
+It needs no part of the tree, no store and no port, so that it is read when nothing else answers. A file whose time is old, or
+whose process is gone, is of a tree that is not there any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+FOLDER = "trees"
+EVERY_SECONDS = 2.0
+OLD_SECONDS = 30.0
+
+
+class Process(Protocol):
+    """A child, as it is told of."""
+
+    name: str
+    part: str
+    ready: bool
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def lived_seconds(self, now: float) -> float: ...
+
+    def silent_seconds(self, now: float) -> float: ...
+
+
+class Standing:
+    """Of this process and its children. Nothing here ever keeps the tree from going on."""
+
+    def __init__(self, state: Path) -> None:
+        self._path = state / FOLDER / f"{socket.gethostname()}-{os.getpid()}.json"
+        self._began = time.time()
+        self._written = float("-inf")
+        for tree in trees(state):  # what was killed before it could take its own away
+            if not tree.alive and tree.row.get("host") == socket.gethostname():
+                with contextlib.suppress(OSError):
+                    tree.path.unlink()
+
+    def write(self, now: float, children: Iterable[Process], counts: Mapping[str, int], *, stopping: bool) -> None:
+        """``now``: by the loop's clock. ``counts``: what the processes have counted, those that are no more too."""
+        if now - self._written < EVERY_SECONDS:
+            return
+        self._written = now
+        row = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "began": self._began,
+            "at": time.time(),
+            "stopping": stopping,
+            "counts": dict(counts),
+            "parts": [
+                {
+                    "name": child.name,
+                    "part": child.part,
+                    "pid": child.pid,
+                    "ready": child.ready,
+                    "seconds": round(child.lived_seconds(now), 1) if child.pid is not None else None,
+                    "silent_seconds": round(child.silent_seconds(now), 1) if child.pid is not None else None,
+                }
+                for child in children
+            ],
+        }
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            half = self._path.with_suffix(".tmp")
+            half.write_text(json.dumps(row) + "\n")
+            half.replace(self._path)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """``alive``: it was written lately, by a process that is there. ``row``: as it is in the file."""
+
+    path: Path
+    alive: bool
+    row: dict[str, Any]
+
+
+def trees(state: Path, now: float | None = None) -> Iterator[Tree]:
+    """Those that are written down, the youngest first; none where the folder may not be read."""
+    now = time.time() if now is None else now
+    try:
+        files = [file for file in (state / FOLDER).iterdir() if file.suffix == ".json"]
+    except OSError:
+        return
+    found = []
+    for file in files:
+        try:
+            row = json.loads(file.read_text())
+            alive = abs(now - row["at"]) < OLD_SECONDS and _there(row)
+        except (OSError, ValueError, KeyError, TypeError):  # gone meanwhile, or of another version
+            continue
+        found.append(Tree(path=file, alive=alive, row=row))
+    yield from sorted(found, key=lambda tree: -float(tree.row["at"]))
+
+
+def _there(row: dict[str, Any]) -> bool:
+    """Of another host, by its time alone."""
+    if row.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(row["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True

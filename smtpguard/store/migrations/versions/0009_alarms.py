@@ -1,0 +1,19 @@
+"""Which alarms a person was told of, so that of several nodes one tells, and no restart tells again."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "alarm",
+        sa.Column("key", sa.Text(), primary_key=True, nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("began", "told", "claimed_until")),
+    )

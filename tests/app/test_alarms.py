@@ -1,0 +1,230 @@
+"""How an alarm reaches a person: real SMTP and HTTP on loopback, in both languages, and by the second way where the first is shut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app.alarms import Answers, relay_says
+from smtpguard.app.alarmways import FileMemory, Organisation, Ways
+from smtpguard.app.contact import second_way
+from smtpguard.app.relay import relay_target
+from smtpguard.audit.told import Known
+from smtpguard.config.settings import Settings, settings_of
+from smtpguard.config.yaml import load_yaml
+from smtpguard.observe.alarms.conditions import raised
+from smtpguard.observe.alarms.rounds import Phase, Told
+from smtpguard.observe.webhooks.signature import genuine
+from tests.observe.alarms.test_conditions import ALL, NOW, WELL
+from tests.observe.receiver import FAILS, Receiver, receiver
+from tests.scripted_relay import ScriptedRelay
+
+FROZEN = next(raised(replace(WELL, frozen=(ALL,))))
+SECRET = "a secret of the receiver"
+
+
+@dataclass
+class Here:
+    guarded: ScriptedRelay
+    other: ScriptedRelay
+    hook: Receiver
+    folder: Path
+    language: str = "en"
+
+    def settings(self, *, relay: bool = True, webhook: bool = False, contact: str = "it@example.com") -> Settings:
+        (self.folder / "s").write_text(SECRET)
+        alarms = f"relay: {{host: 127.0.0.1, port: {self.other.port}, tls: none}}, " if relay else ""
+        alarms += f"webhook: {{url: '{self.hook.url}', secret_file: s}}" if webhook else ""
+        text = (
+            f"relay: {{host: 127.0.0.1, port: {self.guarded.port}, tls: none}}\n"
+            f'notices: {{from: "Mail guard <guard@example.com>", contact: "{contact}"}}\n'
+            f"alarms: {{{alarms}}}\n"
+        )
+        return settings_of(load_yaml(text), self.folder, {})
+
+    async def tell(self, settings: Settings, phase: Phase = Phase.BEGINS) -> bool:
+        ways = Ways(settings, lambda: Organisation(name="Example AB", languages=(self.language,)))
+        try:
+            return await ways.tell(Told(alarm=FROZEN, phase=phase, began=ALL.since, at=NOW))
+        finally:
+            await ways.sender.close()
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    async with ScriptedRelay() as guarded, ScriptedRelay() as other, receiver() as hook:
+        yield Here(guarded, other, hook, tmp_path)
+
+
+def read(relay: ScriptedRelay) -> tuple[str, str]:
+    """Subject and text of the only message there."""
+    (message,) = relay.messages
+    assert message.mail.startswith(b"MAIL FROM:<>")
+    assert message.recipients == ["it@example.com"]
+    parsed = message_from_bytes(message.content, policy=default)
+    assert parsed["Auto-Submitted"] == "auto-generated"
+    body = parsed.get_body(("plain",))
+    assert body is not None
+    return parsed["Subject"], body.get_content()
+
+
+async def test_a_freeze_is_mailed_by_the_second_way(here: Here) -> None:
+    assert await here.tell(here.settings())
+    subject, text = read(here.other)
+    assert subject.startswith("Critical: all mail is frozen (")
+    for said in (
+        "All mail has been frozen since",
+        "By eva@example.com: Wrong list",
+        "smtpguard thaw --all",
+        "Example AB",
+    ):
+        assert said in " ".join(text.split()), said
+    assert here.guarded.messages == []
+
+
+async def test_it_is_said_in_swedish(here: Here) -> None:
+    here.language = "sv"
+    assert await here.tell(here.settings())
+    subject, text = read(here.other)
+    assert subject.startswith("Kritiskt: all e-post är stoppad (")
+    for said in (
+        "All e-post är stoppad sedan",
+        "Av eva@example.com: Wrong list",
+        "Vad du kan göra",
+        "smtpguard thaw --all",
+    ):
+        assert said in " ".join(text.split()), said
+
+
+async def test_that_it_is_over(here: Here) -> None:
+    assert await here.tell(here.settings(), Phase.ENDS)
+    subject, text = read(here.other)
+    assert subject.startswith("Over: all mail is frozen (")
+    assert "It is over" in text
+    assert "thaw" not in text
+
+
+async def test_without_a_second_way_and_where_that_is_shut_it_goes_to_the_guarded_relay(here: Here) -> None:
+    assert await here.tell(here.settings(relay=False))
+    read(here.guarded)
+    here.guarded.messages.clear()
+    here.other.on("MAIL", "450 4.3.2 Not now")
+    assert await here.tell(here.settings())
+    read(here.guarded)
+    assert here.other.messages == []
+
+
+async def test_where_nobody_takes_it_that_is_said(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+    for relay in (here.guarded, here.other):
+        relay.on("RCPT", "550 5.1.1 Nobody")
+    assert not await here.tell(here.settings())
+    assert "nobody could be told" in caplog.text
+
+
+async def test_a_webhook_is_told_without_a_person(here: Here) -> None:
+    assert await here.tell(here.settings(webhook=True))
+    (asked,) = here.hook.asked
+    assert genuine(SECRET.encode(), asked.headers["smtpguard-signature"], asked.body, int(NOW.timestamp()))
+    data = asked.json["data"]
+    assert (asked.json["type"], data["alarm"], data["phase"], data["severity"]) == (
+        "alarm", "frozen", "begins", "critical",
+    )  # fmt: skip
+    assert data["says"].startswith("All mail has been frozen")
+    assert b"eva" not in asked.body
+    assert b"Wrong list" not in asked.body
+
+
+async def test_one_of_two_ways_is_enough(here: Here) -> None:
+    for relay in (here.guarded, here.other):
+        relay.on("MAIL", "450 4.3.2 Not now")
+    assert await here.tell(here.settings(webhook=True))
+    here.hook.usual = FAILS
+    assert not await here.tell(here.settings(webhook=True))
+
+
+async def test_a_contact_that_is_a_telephone_gets_no_mail(here: Here, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has it all the same."""
+    assert await here.tell(here.settings(contact="+46 8 123 456"))
+    assert here.guarded.messages == here.other.messages == []
+    assert "alarm frozen: All mail has been frozen" in caplog.text
+
+
+async def test_what_is_to_be_quiet_is_told_to_nobody(here: Here) -> None:
+    settings = here.settings()
+    quiet = settings.model_copy(update={"alarms": settings.alarms.model_copy(update={"quiet": ["frozen"]})})
+    assert await here.tell(quiet)
+    assert here.other.messages == []
+
+
+def test_what_is_missing_for_a_person_to_hear_of_it(tmp_path: Path) -> None:
+    def missing(text: str) -> str:
+        return second_way(settings_of(load_yaml(text), tmp_path, {}))[0]
+
+    hook = "webhook: {url: 'https://pager.example.com/x', secret_file: s}"
+    mails = 'notices: {contact: "it@example.com"}\n'
+    assert missing(mails + "alarms: {relay: {host: other.example.com}}\n") == ""
+    assert missing(f"alarms: {{{hook}}}\n") == ""
+    assert missing(mails).startswith("nobody hears of it while the relay cannot be used")
+    assert missing(mails + "alarms: {relay: {host: 127.0.0.1, port: 10026}}\n").startswith("nobody hears of it while")
+    assert missing('notices: {contact: "+46 8 1"}\nalarms: {relay: {host: other.example.com}}\n').startswith(
+        "nobody hears of an alarm: notices: contact is no mailbox"
+    )
+
+
+# -- the relay is asked
+
+
+async def test_the_relay_is_asked_whether_it_answers(here: Here) -> None:
+    settings = here.settings()
+    target = relay_target(settings)
+    assert await relay_says(target) == ""
+    assert target.reachability is not None
+    assert target.reachability.found is not None
+    assert target.reachability.found[1] is True
+    here.guarded.on("EHLO", "421 4.3.2 Going down")
+    assert "421" in await relay_says(target)
+    assert target.reachability.found[1] is False
+    here.guarded.forget()
+    await here.guarded.stop()
+    assert "connecting to 127.0.0.1" in await relay_says(target)
+
+
+# -- how much is deferred
+
+
+def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
+    answers = Answers(minutes=10)
+    for at, taken, deferred in ((0, 100, 7), (5, 103, 7), (10, 103, 9), (15, 2, 0), (20, 2, 3)):
+        answers.add(at, {"answered taken": taken, "answered deferred": deferred, "undecided store": 99})
+    assert answers.of_late == (3 + 2 + 3, 2 + 3)
+    answers.add(612, {"answered taken": 2, "answered deferred": 4})
+    assert answers.of_late == (3 + 1, 3 + 1)
+
+
+# -- what was told of a host
+
+
+async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
+    known = Known(key="relay-away", began=datetime(2026, 3, 2, 9, 0, 0, 5, tzinfo=UTC))
+    claims = [replace(known, claimed_until=NOW + timedelta(seconds=n)) for n in range(8)]
+    won = await asyncio.gather(*(FileMemory(tmp_path).swap(None, claim) for claim in claims))
+    assert won.count(True) == 1
+    claimed = claims[won.index(True)]
+    assert await FileMemory(tmp_path).known() == {"relay-away": claimed}
+    assert not await FileMemory(tmp_path).swap(known, None)
+    assert await FileMemory(tmp_path).swap(claimed, None)
+    assert await FileMemory(tmp_path).known() == {}
+
+
+async def test_a_folder_that_cannot_be_written_is_no_reason_to_tell_it_every_minute(tmp_path: Path) -> None:
+    memory = FileMemory(tmp_path / "gone")
+    known = Known(key="relay-away", began=NOW, told=NOW)
+    assert await memory.swap(None, known)
+    assert await memory.known() == {"relay-away": known}

@@ -1,0 +1,67 @@
+"""A total stop reaches a person by the second way: played with real processes, while the guarded relay takes nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+from tests.faults.machine import ANNA, Machine, synced
+from tests.faults.mta import Mta
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import mail
+
+PETER = "peter@partner.example"
+MINUTES = 120  # seconds, on a slow machine
+
+
+def subjects(contact: Recorder) -> list[str]:
+    return [message_from_bytes(m.content, policy=default)["Subject"].partition(" (")[0] for m in contact.messages]
+
+
+def guarded(tmp_path: Path, relay: Recorder, contact: Recorder) -> Machine:
+    alarms = {"alarms": f"{{relay: {{host: 127.0.0.1, port: {contact.port}, tls: none}}}}"}
+    built = Machine(tmp_path / "guard", relay.port, settings=alarms)
+    synced(built)
+    return built
+
+
+def test_a_freeze_of_all_and_its_end(tmp_path: Path) -> None:
+    """The guarded relay answers nothing else than that it is not there."""
+    with Recorder() as relay, Recorder() as contact:
+        guard = guarded(tmp_path, relay, contact)
+        with guard:
+            relay.call(relay.relay.stop())
+            guard.run("freeze", "--all", "--reason", "Wrong list")
+            until(lambda: "Critical: all mail is frozen" in subjects(contact), MINUTES, "the mail; " + guard.said())
+            guard.stop()
+            guard.start()
+            guard.run("thaw", "--all")
+            until(lambda: "Over: all mail is frozen" in subjects(contact), MINUTES, "the end; " + guard.said())
+            told = [s for s in subjects(contact) if "frozen" in s]
+            assert told == ["Critical: all mail is frozen", "Over: all mail is frozen"], "once each, over a restart"
+            assert all(m.recipients == ["it@example.com"] for m in contact.messages)
+            relay.call(relay.relay.start())
+
+
+def test_a_store_that_is_put_back(tmp_path: Path) -> None:
+    with Recorder() as relay, Recorder() as contact:
+        guard = guarded(tmp_path, relay, contact)
+        with guard:
+            var, copy = guard.root / "var", tmp_path / "copy.db"
+            subprocess.run(["sqlite3", str(var / "guard.db"), f".backup {copy}"], check=True)
+            assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
+            guard.stop()
+            for old in var.glob("guard.db*"):
+                old.unlink()
+            shutil.copy(copy, var / "guard.db")
+            guard.start()
+            told = "Critical: the store was put back, all mail waits"
+            until(lambda: told in subjects(contact), MINUTES, "the mail, with no mail having come; " + guard.said())
+            assert Mta(guard).once(mail(to=PETER, message_id="two@example.com"), ANNA, PETER).code == 451
+            guard.run("thaw", "--all")
+            over = "Over: the store was put back, all mail waits"
+            until(lambda: over in subjects(contact), MINUTES, "the end; " + guard.said())
+            assert subjects(contact).count(told) == 1

@@ -1,0 +1,107 @@
+"""Which condition is true of what was found, and what is said of it in both languages."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+
+from smtpguard.config.settings import AlarmName
+from smtpguard.observe.alarms.conditions import CONDITIONS, Ends, Seen, Severity, Standing, Text, raised, unknown
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+WELL = Seen(
+    at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
+    certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), behind={"chat": 2.0},
+)  # fmt: skip
+ALL = Standing(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
+BACK = Standing(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
+
+
+def test_where_all_is_well_there_is_none() -> None:
+    assert list(raised(WELL)) == []
+    assert unknown(WELL) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        ({"frozen": (ALL,)}, ["frozen"]),
+        ({"frozen": (BACK,), "put_back": "It was put back"}, ["store-put-back"]),
+        ({"frozen": (), "put_back": "It was put back"}, ["store-put-back"]),
+        ({"frozen": (ALL, BACK)}, ["store-put-back", "frozen"]),
+        ({"store": "no answer"}, ["store-away"]),
+        ({"relay": "Connection refused"}, ["relay-away"]),
+        ({"answered": 10, "deferred": 5}, ["deferring"]),
+        ({"answered": 11, "deferred": 5}, []),
+        ({"answered": 4, "deferred": 4}, []),
+        ({"enforced": False}, ["not-enforced"]),
+        ({"unreadable": "nonsense"}, ["policy-unreadable"]),
+        ({"differs": "policy.yaml was changed"}, ["policy-differs"]),
+        ({"absent": ("delivery",)}, ["part-away delivery"]),
+        ({"stale": ("news", "ramadan")}, ["list-stale news", "list-stale ramadan"]),
+        ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
+        ({"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
+        (
+            {"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=6)),)},
+            ["certificate-ends-now c.pem", "certificate-ends c.pem"],
+        ),
+    ],
+)
+def test_each_is_raised_where_it_is_true(found: dict[str, Any], names: list[str]) -> None:
+    assert [alarm.key for alarm in raised(replace(WELL, **found))] == names
+
+
+def test_what_could_not_be_looked_at_is_neither_there_nor_over() -> None:
+    assert list(raised(Seen(at=NOW))) == []
+    assert unknown(Seen(at=NOW)) == {condition.name for condition in CONDITIONS} - {"store-put-back"} | {
+        "store-put-back"
+    }
+    assert unknown(replace(WELL, store="away", frozen=None)) == {"store-put-back", "frozen"}
+
+
+def test_settings_know_their_names() -> None:
+    assert get_args(AlarmName) == tuple(condition.name for condition in CONDITIONS)
+
+
+def test_what_people_are_called_for_at_once() -> None:
+    critical = {c.name for c in CONDITIONS if c.severity is Severity.CRITICAL}
+    assert {"store-put-back", "frozen", "store-away", "relay-away", "deferring", "not-enforced"} <= critical
+    assert max(c.after_seconds for c in CONDITIONS if c.name in critical and c.name != "list-stale") <= 120
+
+
+EVERY = replace(
+    WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
+    unreadable="nonsense", differs="it was changed", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0},
+    certificates=(Ends(what="c.pem", at=NOW),),
+)  # fmt: skip
+
+
+def test_every_one_is_said_in_both_languages() -> None:
+    alarms = list(raised(EVERY))
+    assert [a.condition.name for a in alarms] == [c.name for c in CONDITIONS]
+    for alarm in alarms:
+        for say in (alarm.title, alarm.says, alarm.does):
+            assert say("sv") != say("en")
+            assert "{" not in say("sv") + say("en")
+        assert words(alarm.condition.title) == words(alarm.condition.title, "sv")
+        assert words(alarm.condition.says) == words(alarm.condition.says, "sv")
+        assert words(alarm.condition.title) <= {"what"}, (
+            "what is over is called by its title, and of it no more is known"
+        )
+
+
+def test_a_person_is_in_no_sentence_but_the_private_one() -> None:
+    (frozen,) = (alarm for alarm in raised(replace(WELL, frozen=(ALL,))))
+    said = frozen.title("en") + frozen.says("en") + frozen.does("en")
+    assert "eva" not in said
+    assert "Wrong list" not in said
+    assert frozen.private("en") == "By eva@example.com: Wrong list"
+    assert frozen.private("sv") == "Av eva@example.com: Wrong list"
+
+
+def words(text: Text, language: str = "en") -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text.in_(language)) if name}

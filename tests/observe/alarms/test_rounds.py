@@ -1,0 +1,179 @@
+"""An alarm is told once when it begins, again while it lasts, and once when it is over: over restarts, nodes and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from smtpguard.audit.told import Known
+from smtpguard.observe.alarms.conditions import Seen
+from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told
+from tests.observe.alarms.test_conditions import ALL, NOW, WELL
+
+
+class Kept:
+    def __init__(self) -> None:
+        self.rows: dict[str, Known] = {}
+        self.away = False
+
+    async def known(self) -> Mapping[str, Known]:
+        if self.away:
+            raise TimeoutError
+        return dict(self.rows)
+
+    async def swap(self, before: Known | None, after: Known | None) -> bool:
+        if self.away:
+            raise TimeoutError
+        key = (before or after).key  # type: ignore[union-attr]
+        if self.rows.get(key) != before:
+            return False
+        self.rows.pop(key, None)
+        if after is not None:
+            self.rows[key] = after
+        return True
+
+
+class House:
+    """Some nodes: one store for all, and a folder for each."""
+
+    def __init__(self) -> None:
+        self.shared, self.own = Kept(), Kept()
+        self.now = NOW
+        self.told: list[tuple[str, Phase]] = []
+        self.reaches = True
+        self.began: list[datetime] = []
+
+    def node(self, own: Kept | None = None) -> Rounds:
+        async def tell(told: Told) -> bool:
+            if self.reaches:
+                self.told.append((told.alarm.key, told.phase))
+                self.began.append(told.began)
+            return self.reaches
+
+        return Rounds(
+            shared=self.shared, own=own or self.own, tell=tell, away=lambda error: isinstance(error, TimeoutError)
+        )
+
+    async def round(self, node: Rounds, found: dict[str, Any] | Seen, **passes: float) -> None:
+        self.now += timedelta(**passes)
+        seen = found if isinstance(found, Seen) else replace(WELL, **found)
+        await node.round(replace(seen, at=self.now))
+
+
+FROZEN = {"frozen": (ALL,)}
+AWAY = {"relay": "Connection refused"}
+
+
+async def test_told_once_and_again_every_day_and_when_it_is_over() -> None:
+    house = House()
+    node = house.node()
+    for _ in range(100):
+        await house.round(node, FROZEN, minutes=10)
+    assert house.told == [("frozen", Phase.BEGINS)]
+    for _ in range(100):
+        await house.round(node, FROZEN, minutes=10)
+    assert house.told == [("frozen", Phase.BEGINS), ("frozen", Phase.LASTS)]
+    for _ in range(3):
+        await house.round(node, {}, seconds=5)
+    assert house.told[2:] == [("frozen", Phase.ENDS)]
+    assert len(set(house.began)) == 1
+    assert house.shared.rows == {}
+    await house.round(node, FROZEN, seconds=5)
+    assert house.told[3:] == [("frozen", Phase.BEGINS)]
+
+
+async def test_what_passes_before_it_has_lasted_is_told_to_nobody() -> None:
+    house = House()
+    node = house.node()
+    for _ in range(10):
+        await house.round(node, AWAY, seconds=8)  # 90 s are its patience
+        if _ % 5 == 4:
+            await house.round(node, {}, seconds=5)
+    assert house.told == []
+    assert node.active == ()
+    for _ in range(13):
+        await house.round(node, AWAY, seconds=8)
+    assert house.told == [("relay-away", Phase.BEGINS)]
+    assert [alarm.key for alarm in node.active] == ["relay-away"]
+
+
+async def test_a_restart_tells_nobody_twice() -> None:
+    house = House()
+    await house.round(house.node(), FROZEN)
+    await house.round(house.node(), FROZEN, minutes=5)
+    assert house.told == [("frozen", Phase.BEGINS)]
+    await house.round(house.node(), {}, minutes=5)
+    assert house.told[1:] == [("frozen", Phase.ENDS)]
+
+
+async def test_of_several_nodes_one_tells_what_is_the_installations_and_each_what_is_its_own() -> None:
+    house = House()
+    nodes = [house.node(Kept()) for _ in range(3)]
+    for _ in range(20):
+        for node in nodes:
+            await house.round(node, FROZEN | AWAY, seconds=3)
+    assert sorted(house.told, key=lambda told: told[0]) == [("frozen", Phase.BEGINS)] + 3 * [
+        ("relay-away", Phase.BEGINS)
+    ]
+
+
+async def test_who_could_not_tell_tries_again_and_so_do_the_others() -> None:
+    house = House()
+    one, other = house.node(), house.node()
+    house.reaches = False
+    await house.round(one, FROZEN)
+    house.reaches = True
+    await house.round(other, FROZEN, seconds=5)
+    assert house.told == [], "somebody is at it"
+    await house.round(other, FROZEN, seconds=CLAIM.total_seconds())
+    assert house.told == [("frozen", Phase.BEGINS)]
+    house.reaches = False
+    await house.round(one, {}, seconds=5)
+    house.reaches = True
+    await house.round(one, {}, seconds=CLAIM.total_seconds() + 1)
+    assert house.told[1:] == [("frozen", Phase.ENDS)]
+
+
+async def test_what_nobody_heard_of_is_not_called_over() -> None:
+    house = House()
+    node = house.node()
+    house.reaches = False
+    await house.round(node, FROZEN)
+    house.reaches = True
+    await house.round(node, {}, seconds=CLAIM.total_seconds() + 1)
+    assert house.told == []
+    assert house.shared.rows == {}
+
+
+async def test_while_the_store_is_away_a_freeze_is_not_over_and_the_hosts_own_alarms_are_told() -> None:
+    house = House()
+    node = house.node()
+    await house.round(node, FROZEN)
+    house.shared.away = True
+    dark = replace(WELL, store="no answer", frozen=None, put_back=None, enforced=None, behind=None)
+    for _ in range(20):
+        await house.round(node, dark, seconds=5)
+    assert house.told == [("frozen", Phase.BEGINS), ("store-away", Phase.BEGINS)]
+    house.shared.away = False
+    await house.round(node, FROZEN, seconds=5)
+    assert house.told[2:] == [("store-away", Phase.ENDS)]
+
+
+async def test_an_alarm_of_another_version_is_left_to_it() -> None:
+    house = House()
+    house.shared.rows["levitating"] = Known(key="levitating", began=NOW, told=NOW)
+    await house.round(house.node(), {}, hours=1)
+    assert house.told == []
+    assert "levitating" in house.shared.rows
+
+
+async def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    house = House()
+    node = house.node()
+    house.reaches = False
+    await house.round(node, FROZEN)
+    house.reaches = True
+    await house.round(node, FROZEN, days=-1)
+    assert house.told == [("frozen", Phase.BEGINS)]
