@@ -102,7 +102,7 @@ class Looking:
                 if name in names
             },
         )
-        policy = await self._look_at_policy()
+        policy = await self.look_at_policy()
         if policy is not None:
             unreadable, differs = policy.unreadable, str(policy.file) if policy.file.differs else ""
             seen = replace(seen, unreadable=unreadable, differs=differs)
@@ -113,7 +113,7 @@ class Looking:
         registry = self.policies.current().registry
         return replace(seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, registry))
 
-    async def _look_at_policy(self) -> policyfile.Look | None:
+    async def look_at_policy(self) -> policyfile.Look | None:
         """Read again only where something has changed."""
         async with asyncio.timeout(STORE_SECONDS):
             now = await self.store.policy_standing(), policyfile.stamps(self.settings)

@@ -24,6 +24,7 @@ from smtpguard.cli.context import Context, sentence_of
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
+    "status": ("status", "Say whether all is well: parts, policy, freezes, relay, store, lists."),
     "demo": ("demo", "Play the story and a dozen other mails on loopback."),
     "check": ("check", "Check settings and policy, every error at once."),
     "explain": ("explain", "Say what would become of messages, and why."),

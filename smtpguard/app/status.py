@@ -1,0 +1,206 @@
+"""How the whole installation stands, for one look at a terminal: as far as it can be found out, and what could not.
+
+Each question has a time of its own, and whatever does not answer keeps no other answer back. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from smtpguard import __version__
+from smtpguard.app.alarms import Looking, absent, probed, relay_says
+from smtpguard.app.alarmways import FileMemory
+from smtpguard.app.certificates import ends
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.files import CannotStart
+from smtpguard.app.policies import Following
+from smtpguard.app.services import opened
+from smtpguard.app.stands import hidden
+from smtpguard.audit.chain import instant
+from smtpguard.audit.checkpoint import Checkpoint, parse
+from smtpguard.audit.told import Known
+from smtpguard.config.problem import Broken
+from smtpguard.config.settings import Settings
+from smtpguard.guard.doubts import SETTLED_WITHIN
+from smtpguard.lists.shelf import State
+from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Found, Seen, raised
+from smtpguard.policy.admission import Freeze, LedgerError
+from smtpguard.processes.standing import Tree, trees
+from smtpguard.store import watching
+from smtpguard.store.alarms import Alarmed
+from smtpguard.store.schema import checkpoint
+
+STORE_SECONDS = 20.0
+RELAY_SECONDS = 30.0
+NEAR = timedelta(hours=2)
+
+
+@dataclass(slots=True, kw_only=True)
+class Status:
+    """What was found. None or empty: see ``unknown``, which has a sentence for each thing that could not be found out."""
+
+    at: datetime
+    version: str = __version__
+    trees: list[Tree] = field(default_factory=list)
+    alarms: list[tuple[Alarm, datetime | None]] = field(default_factory=list)
+    policy: dict[str, Any] | None = None
+    freezes: list[Freeze] | None = None
+    waiting: watching.Waiting | None = None
+    relay: dict[str, Any] | None = None
+    store: dict[str, Any] | None = None
+    lists: list[dict[str, Any]] | None = None
+    checkpoint: dict[str, Any] | None = None
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def serves(self) -> bool:
+        return any(tree.alive and not tree.row.get("stopping") for tree in self.trees)
+
+    @property
+    def fine(self) -> bool:
+        """It serves, and nothing is critical."""
+        return self.serves and not any(alarm.condition.severity.value == "critical" for alarm, _ in self.alarms)
+
+
+async def status(settings: Settings) -> Status:
+    """Never raises for what a part, a store or a relay does."""
+    found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)))
+    seen = Seen(at=found.at, absent=absent(found.trees), certificates=tuple(ends(settings)))
+    in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
+    seen = replace(in_store or seen, at=found.at, absent=seen.absent, certificates=seen.certificates, relay=relay)
+    if in_store is None and found.store is not None and found.store["problem"]:
+        seen = replace(seen, store=found.store["problem"])
+    known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
+    now = {alarm.key: alarm for alarm in raised(seen)}
+    for key, past in known.items():  # what takes minutes to be seen, as a share of the mail
+        if (
+            key not in now
+            and past.told is not None
+            and (told := _past(key)) is not None
+            and told.condition.name in _SLOW
+        ):
+            now[key] = told
+    found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
+    return found
+
+
+_SLOW = frozenset({"deferring"})
+
+
+def _past(key: str) -> Alarm | None:
+    name, _, about = key.partition(" ")
+    condition = BY_NAME.get(name)
+    words = {"what": about, "answered": "?", "deferred": "?", "minutes": "10"}
+    return None if condition is None else Alarm(condition=condition, found=Found(about=about, words=words))
+
+
+async def _remembered(settings: Settings, found: Status) -> Mapping[str, Known]:
+    try:
+        return await FileMemory(settings.state).known()
+    except OSError as e:
+        found.unknown.append(f"which alarms were told: {e}")
+        return {}
+
+
+async def _relay(settings: Settings, found: Status) -> str | None:
+    name = f"{settings.relay.host} port {settings.relay.port}"
+    try:
+        target = replace(probed(settings), reachability=None)
+    except (Broken, CannotStart, OSError) as e:
+        found.unknown.append(f"whether the relay answers: {e}")
+        return None
+    said = await _within(RELAY_SECONDS, relay_says(target), "no answer in time")
+    found.relay = {"name": name, "answers": not said, "problem": said or None}
+    return said
+
+
+async def _within(seconds: float, answer: Awaitable[str], otherwise: str) -> str:
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        return otherwise
+
+
+async def _store(settings: Settings, found: Status) -> Seen | None:
+    if (away := hidden(settings)) is not None:
+        found.unknown.append(away.text)
+        return None
+    engine = settings.store.url.partition(":")[0].partition("+")[0]
+    found.store = {"url": settings.store.url, "engine": engine, "answers": False, "problem": None, "put_back": None}
+    try:
+        async with asyncio.timeout(STORE_SECONDS), opened(settings, reads=True) as (store, digester):
+            policies = Following(store, settings, digester, SystemClock())
+            looking = Looking(settings, store, policies, SystemClock())
+            seen = await looking.look()
+            found.store |= {"answers": True, "put_back": seen.put_back or None, "alarms": await Alarmed(store).known()}
+            found.waiting = await store.ask(
+                lambda c: watching.look(c, found.at, near=NEAR, settled_within=SETTLED_WITHIN)
+            )
+            found.freezes = list(found.waiting.freezes)
+            found.checkpoint = _checkpoint_row(await store.ask(_newest_checkpoint))
+            found.policy = await _policy(looking)
+            found.lists = _lists(policies)
+            return seen
+    except (CannotStart, LedgerError, Broken, OSError) as e:
+        found.store["problem"] = str(e) or type(e).__name__
+    except TimeoutError:
+        found.store["problem"] = f"no answer within {STORE_SECONDS:g} s"
+    return None
+
+
+async def _policy(looking: Looking) -> dict[str, Any] | None:
+    look = await looking.look_at_policy()
+    if look is None:
+        return None
+    put = look.standing.put
+    try:
+        enforced: bool | None = looking.policies.policy.enforce
+    except LedgerError:
+        enforced = None
+    return {
+        "sha256": look.standing.sha256,
+        "since": put.at if put is not None else None,
+        "by": (put.by or None) if put is not None else None,
+        "how": (put.how or None) if put is not None else None,
+        "enforced": enforced,
+        "unreadable": look.unreadable or None,
+        "file": look.file.state.value,
+        "file_says": str(look.file),
+    }
+
+
+def _lists(policies: Following) -> list[dict[str, Any]] | None:
+    try:
+        registry = policies.current().registry
+    except LedgerError:
+        return None
+    bad = (State.STALE, State.MISSING)
+    return [
+        {
+            "list": name,
+            "people": standing.index.people if standing.index is not None else None,
+            "checked_at": standing.checked_at,
+            "state": standing.state.value,
+            "stale": standing.state in bad,
+        }
+        for name, standing in registry.standings.items()
+    ]
+
+
+def _newest_checkpoint(connection: Connection) -> Checkpoint | None:
+    line = connection.execute(select(checkpoint.c.line).order_by(checkpoint.c.seq.desc()).limit(1)).scalar()
+    try:
+        return parse(line) if line else None
+    except ValueError:
+        return None
+
+
+def _checkpoint_row(newest: Checkpoint | None) -> dict[str, Any] | None:
+    return None if newest is None else {"at": instant(newest.at), "entry": newest.seq}

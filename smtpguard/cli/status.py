@@ -1,0 +1,219 @@
+"""``smtpguard status``: whether all is well, at one look; exit 0 if it is, 1 if it does not serve or anything is critical."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smtpguard.cli.context import Context
+from smtpguard.config.problem import Broken
+from smtpguard.processes.standing import Tree, trees
+
+if TYPE_CHECKING:
+    from smtpguard.app.status import Status
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def command(context: Context, as_json: bool) -> None:
+    """Say how the guard stands: parts, policy, freezes, what waits, relay, store, lists, alarms. Exit 1 if anything is critical."""
+    context.must_exist(context.config)
+    try:
+        settings = context.settings()
+    except Broken as broken:
+        _without_settings(context, broken, as_json or context.json)
+        raise click.exceptions.Exit(1) from None
+    from smtpguard.app.status import status
+
+    found = context.run(status(settings))
+    if as_json or context.json:
+        context.say(row(found))
+    else:
+        for line in lines(found):
+            click.echo(line)
+    if not found.fine:
+        raise click.exceptions.Exit(1)
+
+
+def _without_settings(context: Context, broken: Broken, as_json: bool) -> None:
+    """A mistake in the settings hides how everything stands but the processes, which are of settings that were right."""
+    state = _state(context.config)
+    standing = list(trees(state))
+    problems = [str(problem) for problem in broken.problems]
+    if as_json:
+        context.say({"fine": False, "settings": problems, "parts": list(_processes(standing))})
+        return
+    click.echo(f"The settings have mistakes, so that only the processes are known. {len(problems)}:")
+    for problem in problems:
+        click.echo(f"  {problem}")
+    click.echo(f"Parts       {_parts(standing)}")
+
+
+def _state(config: Path) -> Path:
+    from smtpguard.config.yaml import load_yaml
+
+    try:
+        value = load_yaml(config).value
+        state = value.get("state") if isinstance(value, dict) else None
+    except (Broken, OSError):
+        state = None
+    return config.absolute().parent / (state if isinstance(state, str) else "var")
+
+
+def _processes(standing: list[Tree]) -> Iterator[dict[str, Any]]:
+    for tree in standing:
+        for process in tree.row.get("parts", ()):
+            running = tree.alive and process.get("pid") is not None
+            yield {
+                "host": tree.row.get("host"),
+                "serve_pid": tree.row.get("pid"),
+                **process,
+                "running": running,
+                "ready": running and bool(process.get("ready")),
+            }
+
+
+def row(found: Status) -> dict[str, Any]:
+    """For programs."""
+    waiting = found.waiting
+    return {
+        "fine": found.fine,
+        "at": found.at,
+        "version": found.version,
+        "serves": found.serves,
+        "alarms": [
+            {
+                "alarm": alarm.condition.name,
+                "about": alarm.found.about or None,
+                "severity": alarm.condition.severity.value,
+                "says": alarm.says("en"),
+                "does": alarm.does("en"),
+                "since": since,
+            }
+            for alarm, since in found.alarms
+        ],
+        "parts": list(_processes(found.trees)),
+        "policy": found.policy,
+        "freezes": None
+        if found.freezes is None
+        else [
+            {
+                "id": f.freeze_id,
+                "selector": f.selector.value,
+                "value": f.value or None,
+                "by": f.by,
+                "reason": f.reason,
+                "since": f.at,
+                "until": f.until,
+            }
+            for f in found.freezes
+        ],
+        "waiting": None
+        if waiting is None
+        else {
+            "holds": waiting.holds,
+            "oldest_at": waiting.held_at,
+            "near_deadline": waiting.near,
+            "overdue": waiting.overdue,
+            "outbox_due": waiting.due,
+            "outbox_oldest_due_at": waiting.due_at,
+            "outbox_later": waiting.later,
+        },
+        "relay": found.relay,
+        "store": found.store,
+        "lists": found.lists,
+        "checkpoint": found.checkpoint,
+        "unknown": found.unknown,
+    }
+
+
+def lines(found: Status) -> Iterator[str]:
+    """For people: first what is wrong, then each thing on a line."""
+    yield f"smtpguard {found.version}: {_verdict(found)}"
+    if not found.serves:
+        yield (
+            "  "
+            + click.style("critical", fg="red")
+            + "  nothing serves here: no process tree of this state folder is alive"
+        )
+    for alarm, since in found.alarms:
+        severity = alarm.condition.severity.value
+        mark = click.style(f"{severity:<8}", fg="red" if severity == "critical" else "yellow")
+        told = f" (since {_when(since)})" if since is not None else ""
+        yield f"  {mark}  {alarm.says('en')}{told} {alarm.does('en')}"
+    yield f"Parts       {_parts(found.trees)}"
+    yield f"Policy      {_policy(found.policy)}"
+    if found.freezes is not None:
+        for n, f in enumerate(found.freezes):
+            meant = f"{f.selector.value} {f.value}".strip()
+            until = f" until {_when(f.until)}" if f.until else ""
+            yield f"{'' if n else 'Freezes':<12}{meant}, since {_when(f.at)}{until}, by {f.by}: {f.reason}"
+        if not found.freezes:
+            yield "Freezes     none"
+    if (waiting := found.waiting) is not None:
+        first = f", the first since {_when(waiting.held_at)}" if waiting.held_at else ""
+        yield f"Waiting     {waiting.holds} to be decided on{first}; {waiting.near} near their deadline, {waiting.overdue} beyond it"
+        due = f", the first since {_when(waiting.due_at)}" if waiting.due_at else ""
+        yield f"Outbox      {waiting.due} due{due}; {waiting.later} later"
+    if found.relay is not None:
+        yield f"Relay       {found.relay['name']} {found.relay['problem'] or 'answers'}"
+    if found.store is not None:
+        said = found.store["problem"] or found.store["put_back"] or "answers"
+        yield f"Store       {found.store['url']}: {said}"
+    for n, each in enumerate(found.lists or ()):
+        people = "nobody known" if each["people"] is None else f"{each['people']:,} people"
+        read = f", read {_when(each['checked_at'])}" if each["checked_at"] else ""
+        yield f"{'' if n else 'Lists':<12}{each['list']}: {people}, {each['state']}{read}"
+    if found.checkpoint is not None:
+        yield f"Checkpoint  entry {found.checkpoint['entry']}, signed {_when(found.checkpoint['at'])}"
+    for n, why in enumerate(found.unknown):
+        yield f"{'' if n else 'Not known':<12}{why}"
+
+
+def _verdict(found: Status) -> str:
+    if found.fine:
+        warned = len(found.alarms)
+        return "all is well" if not warned else f"nothing is critical, {warned} to be looked at"
+    critical = sum(alarm.condition.severity.value == "critical" for alarm, _ in found.alarms) + (not found.serves)
+    return "one thing is critical" if critical == 1 else f"{critical} things are critical"
+
+
+def _parts(standing: list[Tree]) -> str:
+    if not standing:
+        return "none"
+    told = []
+    for process in _processes(standing):
+        if not process["running"]:
+            how = "does not run"
+        elif not process["ready"]:
+            how = "is not ready"
+        else:
+            how = f"ready, {_length(float(process.get('seconds') or 0))}"
+        told.append(f"{process['name']} ({how})")
+    return ", ".join(told)
+
+
+def _policy(policy: dict[str, Any] | None) -> str:
+    if policy is None:
+        return "not known"
+    enforced = {True: "enforced", False: "observing only", None: "unreadable"}[policy["enforced"]]
+    since = f", in force since {_when(policy['since'])}" if policy["since"] else ""
+    by = f" by {policy['by']}" if policy["by"] else ""
+    how = f" ({policy['how']})" if policy["how"] else ""
+    return f"{policy['sha256'][:12]}, {enforced}{since}{by}{how}; {policy['file_says']}"
+
+
+def _when(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC" if at is not None else "?"
+
+
+def _length(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"

@@ -1,0 +1,110 @@
+"""``smtpguard status`` of a real installation: while all is well, while things break, and while hardly anything answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.faults.machine import ANNA, Machine, synced
+from tests.faults.mta import Mta
+from tests.peers.chain import Recorder, until
+from tests.peers.letters import mail
+
+PETER = "peter@partner.example"
+
+
+def told(guard: Machine, exits: int | None = None) -> dict[str, Any]:
+    done = guard.run("--json", "status", exits=exits)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found | {"exit": done.returncode}
+
+
+def alarms(found: dict[str, Any]) -> list[str]:
+    return [alarm["alarm"] for alarm in found["alarms"]]
+
+
+def test_from_well_to_worse(tmp_path: Path) -> None:
+    with Recorder() as relay:
+        guard = Machine(tmp_path / "guard", relay.port)
+        synced(guard)
+        before = told(guard, 1)
+        assert (before["serves"], before["parts"]) == (False, [])
+        with guard:
+            assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
+            well = until(lambda: (found := told(guard))["exit"] == 0 and found, 60, "all to be well; " + guard.said())
+            assert alarms(well) == []
+            assert {(part["part"], part["ready"]) for part in well["parts"]} >= {("proxy", True), ("delivery", True)}
+            assert well["policy"]["enforced"] is True
+            assert well["policy"]["file"] == "same"
+            assert well["policy"]["since"]
+            assert well["policy"]["by"]
+            assert well["relay"] == {"name": f"127.0.0.1 port {relay.port}", "answers": True, "problem": None}
+            assert (well["store"]["engine"], well["store"]["answers"]) == ("sqlite", True)
+            assert [(each["list"], each["people"]) for each in well["lists"]] == [("ramadan-greetings", 150)]
+            assert well["waiting"]["holds"] == 0
+            assert well["checkpoint"]["entry"] > 0
+            assert well["unknown"] == []
+            people = guard.run("status").stdout
+            assert "all is well" in people.splitlines()[0]
+            assert "Freezes     none" in people
+
+            guard.run("freeze", "--all", "--reason", "Wrong list")
+            relay.call(relay.relay.stop())
+            worse = told(guard, 1)
+            assert alarms(worse) == ["frozen", "relay-away"]
+            assert worse["freezes"][0]["reason"] == "Wrong list"
+            assert worse["relay"]["answers"] is False
+            people = guard.run("status", exits=1).stdout
+            assert "2 things are critical" in people.splitlines()[0]
+            assert "smtpguard thaw --all" in people
+            relay.call(relay.relay.start())
+            guard.run("thaw", "--all")
+
+            whole = guard.config.read_text()
+            guard.config.write_text(whole + "consol: {}\n")
+            broken = told(guard, 1)
+            assert any("consol" in problem for problem in broken["settings"])
+            guard.config.write_text(whole.replace("sqlite:///var/guard.db", "postgresql://127.0.0.1:9/guard"))
+            away = told(guard, 1)
+            assert away["store"]["answers"] is False
+            assert "store-away" in alarms(away)
+            assert away["relay"]["answers"] is True
+            assert {part["part"] for part in away["parts"] if part["ready"]} >= {"proxy", "delivery"}
+            guard.config.write_text(whole)
+        after = told(guard, 1)
+        assert (after["serves"], after["parts"]) == (False, [])
+
+
+def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
+    with Recorder() as relay:
+        guard = Machine(tmp_path / "guard", relay.port)
+        synced(guard)
+        with guard:
+            until(lambda: told(guard)["serves"], 60, "it to be seen; " + guard.said())
+            guard.kill_all()
+            found = told(guard, 1)
+            assert found["serves"] is False
+            assert {part["part"] for part in found["parts"] if not part["running"]} >= {"proxy", "delivery"}
+            assert ("part-away", "proxy") in [(alarm["alarm"], alarm["about"]) for alarm in found["alarms"]]
+            assert "does not run" in guard.run("status", exits=1).stdout
+            guard.start()
+            until(lambda: told(guard)["exit"] == 0, 60, "it to be well again; " + guard.said())
+
+
+def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
+    """Over one state folder: status knows both, and one of the two looks after alarms."""
+    with Recorder() as relay, Recorder() as contact:
+        alarms_to = {"alarms": f"{{relay: {{host: 127.0.0.1, port: {contact.port}, tls: none}}}}"}
+        proxy = Machine(tmp_path / "guard", relay.port, only=["proxy"], settings=alarms_to)
+        synced(proxy)
+        delivery = Machine(tmp_path / "guard", relay.port, only=["delivery"], settings=alarms_to)
+        with proxy, delivery:
+            well = until(lambda: (found := told(proxy))["exit"] == 0 and found, 60, "both; " + proxy.said())
+            assert len({part["serve_pid"] for part in well["parts"]}) == 2
+            assert {part["part"] for part in well["parts"] if part["ready"]} == {"proxy", "delivery", "alarms"}
+            proxy.run("freeze", "--all", "--reason", "Wrong list")
+            until(lambda: contact.messages, 60, "the mail; " + proxy.said() + delivery.said())
+            proxy.run("thaw", "--all")
+            until(lambda: len(contact.messages) > 1, 60, "the end")
+            assert len(contact.messages) == 2, "told by one of them"
