@@ -6,16 +6,16 @@ It needs no mail credentials and opens no connection to the relay. Never here: a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-
-from starlette.applications import Starlette
+from functools import partial
 
 from smtpguard.app import deeds
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
+from smtpguard.app.health import Health
 from smtpguard.app.line import dkim_verifier
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
@@ -34,9 +34,13 @@ from smtpguard.guard.talks import Talks
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.policy.admission import LedgerError
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
 from smtpguard.processes.part import Part
 from smtpguard.store.archive import Archive
+
+STALE_SECONDS = 10.0
+"""So old may be what was last read of the gate, which is read four times a second."""
 
 
 class Console(Part):
@@ -75,7 +79,7 @@ class Console(Part):
     async def close(self) -> None:
         await self._undo.aclose()
 
-    async def _application(self, port: int) -> Starlette:
+    async def _application(self, port: int) -> Health:
         settings, clock = self._settings, SystemClock()
         store, digester = await self._undo.enter_async_context(opened(settings))
         ledger = TellingStore(store, deeds.tell)
@@ -122,7 +126,18 @@ class Console(Part):
             keeps=timedelta(seconds=settings.retention.content),
         )
         programs = api(settings, desk, store, new_id=ids(), tell=deeds.tell)
-        return build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
+        pages = build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
+        return Health(pages, partial(_ready, self._watch, policies))
+
+
+def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:
+    """What people who decide need (health.Checks)."""
+    try:
+        policies.current()
+        policy = ""
+    except LedgerError:
+        policy = "none is in force that can be read"
+    return {"store": "" if watch.age_seconds < STALE_SECONDS else "does not answer", "policy": policy}
 
 
 class _Trial:

@@ -1,4 +1,4 @@
-"""The metrics part: GET /metrics for operations. Nothing hangs on it: it writes nothing, and whatever becomes of it, mail goes on.
+"""The metrics part: GET /metrics for operations, and /healthz and /readyz. Nothing hangs on it: it writes nothing, and whatever becomes of it, mail goes on.
 
 Where its port is taken, or the database away, it goes on without and tries again. Never here: the numbers (watching), or
 their text (observe.metrics).
@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import CannotStart
+from smtpguard.app.health import Health
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.watching import LOOK_SECONDS, Watching
@@ -120,11 +121,11 @@ class Metrics(Part):
         self._said[about] = text
 
 
-def application(watching: Watching) -> Starlette:
+def application(watching: Watching) -> Health:
     """Each scrape has a connection of its own, so that a bound on how long one lasts cuts off nobody else's."""
 
     async def metrics(request: Request) -> Response:
         text, kind = Exposition(watching.numbers()).text(request.headers.get("accept", ""))
         return Response(text, headers={"content-type": kind, "connection": "close"})
 
-    return Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+    return Health(Starlette(routes=[Route("/metrics", metrics, methods=["GET"])]), watching.ready)

@@ -152,6 +152,21 @@ class Watching:
             **self._of_tree(self._clock.monotonic()),
         }
 
+    def ready(self) -> Mapping[str, str]:
+        """Of a host that carries mail (health.Checks), as far as it is known here: store, policy, relay and the parts that take mail."""
+        waiting, tree = self._waiting, self._tree
+        fresh = self._answered and self._clock.monotonic() - self._looked < OLD_SECONDS
+        in_force = waiting is not None and bool(waiting.policy_sha256)
+        unreadable = self._policy is not None and bool(self._policy.unreadable)
+        relay = tree.get("found", {}).get("relay")
+        takes = [n for part, n in tree.get("ready", {}).items() if part in _WIRES]
+        return {
+            "store": "" if waiting is not None and fresh else "does not answer",
+            "policy": "cannot be read" if unreadable else "" if in_force else "none is known to be in force",
+            "relay": "does not answer" if relay is not None and not relay[1] else "",
+            "mail": "no process takes it" if takes and not any(takes) else "",
+        }
+
     def _of_store(self, now: datetime, passed: float) -> Numbers:
         waiting = self._waiting
         if waiting is None:

@@ -43,6 +43,11 @@ class GateWatch:
         self._read_at = float("-inf")
         self.gate: Gate | None = None
 
+    @property
+    def age_seconds(self) -> float:
+        """Since the gate was read last; endless before the first time."""
+        return self._clock.monotonic() - self._read_at
+
     async def read(self) -> Gate:
         """Raises LedgerError; the last gate stays, and grows stale."""
         asked_at = self._clock.monotonic()  # before: the answer is at least as new as the question

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import socket
@@ -276,3 +277,39 @@ async def _asked(settings: Settings) -> str | None:
 def test_a_part_without_a_place() -> None:
     with pytest.raises(CannotStart, match="not in the settings"):
         Metrics(Settings())
+
+
+def get(path: str, accept: str = "") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{f'Accept: {accept}' if accept else 'X: y'}\r\n\r\n".encode()
+
+
+async def test_whether_it_lives_and_is_ready(settings: Settings) -> None:
+    """Ready once the store was seen, and no more where the relay does not answer; it lives all the time."""
+    async with serving(settings) as part:
+
+        async def ready() -> str:
+            return (await ask(settings, get("/readyz")))[0]
+
+        while "200" not in await ready():  # noqa: ASYNC110 - whatever looks tells nobody
+            await asyncio.sleep(0.05)
+        assert (await ask(settings, get("/readyz")))[2] == "ok\n"
+        part.told({"found": {"relay": [1.0, 0]}, "ready": {"proxy": 0, "metrics": 1}})
+        status, _, body = await ask(settings, get("/readyz"))
+        assert "503" in status
+        assert body == "relay: does not answer\nmail: no process takes it\n"
+        status, fields, body = await ask(settings, get("/readyz", "application/json"))
+        assert fields["content-type"].startswith("application/json")
+        assert json.loads(body)["checks"] == {
+            "store": "", "policy": "", "relay": "does not answer", "mail": "no process takes it",
+        }  # fmt: skip
+        assert (await ask(settings, get("/healthz")))[::2] == ("HTTP/1.1 200 OK", "ok\n")
+        assert "405" in (await ask(settings, b"POST /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"))[0]
+
+
+async def test_a_store_that_is_away_is_not_ready_and_lives(tmp_path: Path) -> None:
+    settings = configured(tmp_path)  # nothing was ever served there
+    async with serving(settings):
+        status, _, body = await ask(settings, get("/readyz"))
+        assert "503" in status
+        assert body.splitlines() == ["store: does not answer", "policy: none is known to be in force"]
+        assert "200" in (await ask(settings, get("/healthz")))[0]
