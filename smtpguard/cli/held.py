@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine, as_line
+from smtpguard.cli.several import Filter, agreed, failures, filters, meant
 from smtpguard.cli.shown import (
     all_at_once,
     goes_out,
@@ -32,7 +34,7 @@ from smtpguard.cli.shown import (
     tell,
     voters,
 )
-from smtpguard.guard.approvals import Decided, Refused
+from smtpguard.guard.approvals import Decided, Refused, Seen
 from smtpguard.guard.granting import AtOnce, at_once
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State, missing
@@ -46,6 +48,9 @@ STATES = [state.value for state in State]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 an_id = click.argument("hold_id", metavar="ID")
+ids = click.argument("hold_ids", metavar="ID...", nargs=-1)
+a_count = click.option("--count", type=click.IntRange(0), default=None, metavar="N",
+                       help="How many messages are meant: for a filter, or several ids, where nobody can be asked.")  # fmt: skip
 as_address = click.option("--as", "address", metavar="ADDRESS", required=True, help="Who you are.")
 a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; the writer is told.")
 
@@ -57,15 +62,18 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only these; may be repeated.")
+@filters
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many, newest first.")
 @as_json
 @click.pass_obj
-def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) -> None:
+def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool, **given: str | None) -> None:
     """What was held, newest first."""
+    chosen = Filter(**given)
 
     async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]], list[str]]:
         async with context.services() as services:
-            holds = await _newest(services, [State(s) for s in states], limit)
+            fits = chosen.fits(services) if chosen else lambda hold: True
+            holds = await _newest(services, [State(s) for s in states], limit, fits)
             return holds, await services.freezes.holding_up(*holds), await _stands_still(services)
 
     holds, frozen, still = context.run(work())
@@ -74,7 +82,9 @@ def list_(context: Context, states: Sequence[str], limit: int, as_json: bool) ->
             context.say(row(hold, frozen.get(hold.hold_id, ())))
         return
     if not holds:
-        click.echo("Nothing is held." if not states else "Nothing is in that state.")
+        click.echo(
+            "Nothing of that is held." if chosen else "Nothing is held." if not states else "Nothing is in that state."
+        )
     else:
         _table(holds, frozen)
     for why in still:
@@ -123,7 +133,9 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
 
 
 @command.command()
-@an_id
+@ids
+@filters
+@a_count
 @as_address
 @a_comment
 @click.option("--people", type=click.IntRange(1), default=None, metavar="N",
@@ -133,26 +145,48 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
 @click.pass_obj
 def approve(
     context: Context,
-    hold_id: str,
+    /,
+    hold_ids: Sequence[str],
+    count: int | None,
     address: str,
     comment: str,
     people: int | None,
     all_at_once: int | None,
     as_json: bool,
+    **given: str | None,
 ) -> None:
-    """Agree that it goes out; it does when everybody who must has agreed. Of a mailing: all copies, and what still comes."""
-    _vote(context, hold_id, Choice.APPROVE, address, comment, as_json, people or 0, all_at_once)
+    """Agree that it goes out; it does when everybody who must has agreed. Of a mailing: all copies, and what still comes.
+
+    Several, or all that wait and fit the filters, where you say how many they are.
+    """
+    vote = _Vote(choice=Choice.APPROVE, address=address, comment=comment, people=people or 0, all_at_once=all_at_once)
+    _decide(context, hold_ids, Filter(**given), count, vote, as_json)
 
 
 @command.command()
-@an_id
+@ids
+@filters
+@a_count
 @as_address
 @a_comment
 @as_json
 @click.pass_obj
-def reject(context: Context, hold_id: str, address: str, comment: str, as_json: bool) -> None:
-    """Decide that it does not go out. One rejection is enough. What is approved already is taken back, as far as it is not out."""
-    _vote(context, hold_id, Choice.REJECT, address, comment, as_json)
+def reject(
+    context: Context,
+    /,
+    hold_ids: Sequence[str],
+    count: int | None,
+    address: str,
+    comment: str,
+    as_json: bool,
+    **given: str | None,
+) -> None:
+    """Decide that it does not go out. One rejection is enough. What is approved already is taken back, as far as it is not out.
+
+    Several, or all that wait and fit the filters, where you say how many they are.
+    """
+    vote = _Vote(choice=Choice.REJECT, address=address, comment=comment)
+    _decide(context, hold_ids, Filter(**given), count, vote, as_json)
 
 
 @command.command()
@@ -211,29 +245,72 @@ def _write(file: Path, octets: bytes) -> None:
         opened.write(octets)
 
 
-def _vote(
-    context: Context,
-    hold_id: str,
-    choice: Choice,
-    address: str,
-    comment: str,
-    as_json: bool,
-    people: int = 0,
-    all_at_once: int | None = None,
-) -> None:
-    async def work(services: Services) -> None:
-        done = await services.approvals.vote(
-            hold_id,
-            choice,
-            approver=address,
-            by=context.user,
-            comment=comment,
-            people=people,
-            all_at_once=all_at_once,
-        )
-        _said(context, done, as_json)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Vote:
+    choice: Choice
+    address: str
+    comment: str
+    people: int = 0
+    all_at_once: int | None = None
 
-    _run(context, work, hold_id)
+    async def on(self, context: Context, services: Services, hold_id: str, seen: Seen | None = None) -> Decided:
+        return await services.approvals.vote(
+            hold_id,
+            self.choice,
+            approver=self.address,
+            by=context.user,
+            seen=seen,
+            comment=self.comment,
+            people=self.people,
+            all_at_once=self.all_at_once,
+        )
+
+
+def _decide(
+    context: Context, hold_ids: Sequence[str], chosen: Filter, count: int | None, vote: _Vote, as_json: bool
+) -> None:
+    """On one message, or on several whose number whoever decides has said; exit 1 where any of them was not decided on."""
+    if bool(hold_ids) == bool(chosen):
+        raise click.UsageError("say which: ids, or one of --list, --sender, --mailing, --rule and --since")
+    if len(hold_ids) == 1 and count in (None, 1):
+        only = hold_ids[0]
+
+        async def one(services: Services) -> None:
+            _said(context, await vote.on(context, services, only), as_json)
+
+        _run(context, one, only)
+        return
+    if vote.all_at_once is not None:
+        raise click.UsageError("--all-at-once is said of one message")
+
+    async def several() -> bool:
+        async with context.services() as services:
+            found = await meant(services, hold_ids, chosen)
+            if not found.holds and not found.missing:
+                raise NotFine("nothing that waits fits")
+            if found.holds:
+                agreed(found, vote.choice, count, shown=_in_short)
+            failed = list(failures(found))
+            for hold in found.holds:
+                try:
+                    _said(context, await vote.on(context, services, hold.hold_id, Seen.of(hold)), as_json)
+                except (Refused, KeyError) as refused:
+                    why = str(refused) if isinstance(refused, Refused) else "it is not kept any more"
+                    failed.append({"id": hold.hold_id, "problem": why})
+            for each in failed:
+                if as_json or context.json:
+                    context.say(each)
+                else:
+                    click.echo(f"{each['id']}: {each['problem']}", err=True)
+            return not failed
+
+    if not context.run(several()):
+        raise click.exceptions.Exit(1)
+
+
+def _in_short(hold: Hold) -> str:
+    sender = hold.sender or str(hold.envelope.reverse_path or "<>")
+    return f"{hold.hold_id}  {reach(hold)}  {sender}  {plain(hold.subject)[:60]}"
 
 
 def _run(context: Context, work: Callable[[Services], Awaitable[None]], hold_id: str) -> None:
@@ -258,20 +335,21 @@ async def _stands_still(services: Services) -> list[str]:
     return told + [f"Frozen: {in_force([freeze])}." for freeze in await services.freezes.standing()]
 
 
-async def _newest(services: Services, states: Sequence[State], limit: int) -> list[Hold]:
+async def _newest(services: Services, states: Sequence[State], limit: int, fits: Callable[[Hold], bool]) -> list[Hold]:
     holds: list[Hold] = []
+    last: Hold | None = None
     while len(holds) < limit:
-        last = holds[-1] if holds else None
         page = await services.store.holds(
             states=states,
-            limit=min(PAGE, limit - len(holds)),
+            limit=PAGE,
             before=last.held_at if last else None,
             after_id=last.hold_id if last else None,
         )
-        holds += page
+        holds += [hold for hold in page if fits(hold)]
         if len(page) < PAGE:
             break
-    return holds
+        last = page[-1]
+    return holds[:limit]
 
 
 async def _hold(services: Services, hold_id: str) -> Hold:

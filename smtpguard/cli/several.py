@@ -1,0 +1,168 @@
+"""Several held messages at once: which are meant, how many they are, and the word of whoever decides on all of them.
+
+What is meant is looked at first, and each decision is bound to what was seen then: what came or changed since is not decided on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from smtpguard.cli.context import CannotRun
+from smtpguard.config.problem import Invalid, did_you_mean
+from smtpguard.config.quantity import seconds
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.policy.approval import Choice, Hold, State
+from smtpguard.policy.verdict import Mode
+
+if TYPE_CHECKING:
+    from smtpguard.app.services import Services
+
+F = TypeVar("F", bound=Callable[..., Any])
+PAGE = 1000
+
+
+def filters(command: F) -> F:
+    """Of messages: all that are given have to fit."""
+    for option in (
+        click.option("--since", metavar="TIME", help='Held since then: "2h", or 2026-03-02T09:00 (UTC).'),
+        click.option("--rule", metavar="RULE", help="Held by this rule."),
+        click.option("--mailing", metavar="ID", help="Of this mailing, by its id or the beginning of it."),
+        click.option("--sender", metavar="ADDRESS", help="From this address."),
+        click.option("--list", "list_name", metavar="NAME", help="That touch this list."),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """None: whatever it is."""
+
+    list_name: str | None = None
+    sender: str | None = None
+    mailing: str | None = None
+    rule: str | None = None
+    since: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) is not None for name in ("list_name", "sender", "mailing", "rule", "since"))
+
+    def fits(self, services: Services) -> Callable[[Hold], bool]:
+        """Raises CannotRun for what can mean nothing."""
+        registry = services.policies.current().registry
+        if self.list_name is not None and self.list_name not in registry.lists:
+            hint = did_you_mean(self.list_name, registry.lists)
+            raise CannotRun(f'unknown list "{self.list_name}"' + (f" ({hint})" if hint else ""))
+        sender = None
+        if self.sender is not None:
+            try:
+                sender = Address.parse(self.sender).canonical(registry.digester.delimiters)
+            except BadAddress as e:
+                raise CannotRun(f'--sender: "{self.sender}" is no address: {e}') from None
+        since = _since(self.since, services.clock.now()) if self.since is not None else None
+        mailing = self.mailing.strip().upper() if self.mailing is not None else ""
+
+        def fits(hold: Hold) -> bool:
+            rules = {hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE}
+            return (
+                (self.list_name is None or self.list_name in hold.lists)
+                and (sender is None or sender in hold.senders)
+                and hold.mailing_id.upper().startswith(mailing)
+                and (self.rule is None or self.rule in rules)
+                and (since is None or hold.held_at >= since)
+            )
+
+        return fits
+
+
+def _since(text: str, now: datetime) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except ValueError:
+        pass
+    try:
+        return now - timedelta(seconds=seconds(text))
+    except Invalid as e:
+        raise CannotRun(f'--since: "{text}" is no time: expected {e.expected}, or 2026-03-02T09:00') from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """``missing``: ids of which nothing is held."""
+
+    holds: Sequence[Hold] = ()
+    missing: Sequence[str] = field(default=())
+
+    @property
+    def people(self) -> int:
+        return sum(hold.reach for hold in self.holds)
+
+
+async def meant(services: Services, ids: Sequence[str], chosen: Filter) -> Meant:
+    """Those that are named, or all that wait and fit, each once; a copy as the message that it is stored under."""
+    if not chosen:
+        found: dict[str, Hold] = {}
+        missing = []
+        for id in ids:
+            hold = await services.store.hold(id)
+            if hold is not None and hold.lead:
+                hold = await services.store.hold(hold.lead)
+            if hold is None:
+                missing.append(id)
+            else:
+                found[hold.hold_id] = hold
+        return Meant(holds=tuple(found.values()), missing=tuple(dict.fromkeys(missing)))
+    fits = chosen.fits(services)
+    holds: list[Hold] = []
+    last: Hold | None = None
+    while True:
+        page = await services.store.holds(
+            states=[State.WAITING],
+            limit=PAGE,
+            before=last.held_at if last is not None else None,
+            after_id=last.hold_id if last is not None else None,
+        )
+        holds += [hold for hold in page if not hold.lead and fits(hold)]
+        if len(page) < PAGE:
+            return Meant(holds=tuple(holds))
+        last = page[-1]
+
+
+def agreed(found: Meant, choice: Choice, count: int | None, *, shown: Callable[[Hold], str]) -> None:
+    """Returns where whoever decides has said how many they are. Raises CannotRun: nothing is decided then."""
+    n = len(found.holds)
+    does = {Choice.APPROVE: "approves", Choice.REJECT: "rejects"}[choice]
+    at_least = "at least " if any(hold.reach_at_least for hold in found.holds) else ""
+    messages = "1 held message" if n == 1 else f"{n:,} held messages"
+    people = "1 person" if found.people == 1 else f"{found.people:,} people"
+    says = f"This {does} {messages} for {at_least}{people}."
+    if count is not None:
+        if count != n:
+            raise CannotRun(f"--count {count}: they are {n} by now; nothing was decided")
+        return
+    if not terminal():
+        raise CannotRun(f"{says} To agree: --count {n}; nothing was decided")
+    for hold in found.holds[:20]:
+        click.echo(f"  {shown(hold)}", err=True)
+    if n > 20:
+        click.echo(f"  and {n - 20:,} more", err=True)
+    typed = str(click.prompt(f"{says} Type {n}", err=True, default="", show_default=False))
+    if typed.strip().replace(",", "") != str(n):
+        raise CannotRun("another number was typed; nothing was decided")
+
+
+def terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def failures(found: Meant) -> Iterator[Mapping[str, str]]:
+    for id in found.missing:
+        yield {"id": id, "problem": f"nothing is held as {id}"}
