@@ -7,6 +7,7 @@ answers, and goes on while either is away. What it finds is also what ``smtpguar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -64,7 +65,12 @@ async def relay_says(target: RelayTarget) -> str:
         return e.why
     except OSError as e:  # a file of its TLS
         return str(e)
+    closed = asyncio.Event()
+    connection.on_lost = lambda _: closed.set()
     connection.quit()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2 * target.timeouts.quit):
+            await closed.wait()
     return ""
 
 
