@@ -220,14 +220,11 @@ class FileMemory:
         self._kept: dict[str, Known] = {}
 
     async def known(self) -> Mapping[str, Known]:
-        return await asyncio.to_thread(self._known)
+        """Without a lock: what is there is put there whole, and whoever only looks leaves no file behind."""
+        return await asyncio.to_thread(self._read)
 
     async def swap(self, before: Known | None, after: Known | None) -> bool:
         return await asyncio.to_thread(self._swap, before, after)
-
-    def _known(self) -> dict[str, Known]:
-        with self._locked():
-            return self._read()
 
     def _swap(self, before: Known | None, after: Known | None) -> bool:
         given = before or after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -221,6 +222,12 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
     assert not await FileMemory(tmp_path).swap(known, None)
     assert await FileMemory(tmp_path).swap(claimed, None)
     assert await FileMemory(tmp_path).known() == {}
+
+
+async def test_who_only_looks_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
+    """Root does, for one: the service could not read what is root's."""
+    assert await FileMemory(tmp_path).known() == {}
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_folder_that_cannot_be_written_is_no_reason_to_tell_it_every_minute(tmp_path: Path) -> None:
