@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -227,7 +226,7 @@ async def test_the_folder_remembers_over_processes(tmp_path: Path) -> None:
 async def test_who_only_looks_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
     """Root does, for one: the service could not read what is root's."""
     assert await FileMemory(tmp_path).known() == {}
-    assert os.listdir(tmp_path) == []
+    assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == []
 
 
 async def test_a_folder_that_cannot_be_written_is_no_reason_to_tell_it_every_minute(tmp_path: Path) -> None:
