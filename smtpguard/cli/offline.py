@@ -212,4 +212,9 @@ def _notices(document: Document, settings: Settings) -> Iterator[Problem]:
         yield document.problem(("notices", "templates"), f"a template that cannot be used: {wrong}")
 
 
-from smtpguard.app.contact import second_way
+def _alarms(document: Document, settings: Settings) -> Iterator[Problem]:
+    """Whether a person would hear of a total stop."""
+    missing, key = second_way(settings)
+    if missing:
+        place: Place = (key,) if (key,) in document.values else ()
+        yield warning(document, place, missing, "alarms: {relay: ...} or {webhook: ...}")
