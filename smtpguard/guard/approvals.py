@@ -328,7 +328,9 @@ def _waits(hold: Hold, outgoing: Outgoing) -> bool:
 def _by(hold: Hold) -> str:
     """Who decided it, for whoever came too late."""
     last = max(standing_votes(hold), key=lambda vote: vote.at, default=None)
-    return f", {last.choice.value}d by {last.approver}".replace("rejectd", "rejected") if last is not None else ""
+    if last is None:
+        return ""
+    return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
 
 
 def _not_his(
