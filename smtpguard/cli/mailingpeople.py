@@ -22,7 +22,7 @@ from smtpguard.config.problem import did_you_mean
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.writing import version_of
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.policy.mailing import Fate
+from smtpguard.policy.mailing import SUREST, Fate
 
 if TYPE_CHECKING:
     from smtpguard.app.services import Services
@@ -32,18 +32,6 @@ Declarations = Sequence[Mapping[str, Any]]
 Behind = tuple[Fate, Callable[[bytes], bool]]
 """What became of the copy at an address that expands, and whether somebody is one of those behind it."""
 _NOBODY: Behind = Fate.NONE, lambda digest: False
-_SUREST = (
-    Fate.NONE,
-    Fate.STOPPED,
-    Fate.REFUSED,
-    Fate.DEFERRED,
-    Fate.HELD,
-    Fate.ADMITTED,
-    Fate.AGAIN,
-    Fate.DOUBTED,
-    Fate.RELAYED,
-)
-"""Of the copy of one's own and that of a list one is on, what stands further on counts."""
 
 
 class Matched:
@@ -67,7 +55,7 @@ class Matched:
             for address in some:
                 digest = _digest(digester, address)
                 whole = fate if digest is not None and among(digest) else Fate.NONE
-                yield address, max(single.get(address, Fate.NONE), whole, key=_SUREST.index)
+                yield address, max(single.get(address, Fate.NONE), whole, key=SUREST.index)
 
     async def _at_the_list(self) -> Behind:
         """Of a list's own address, which reaches everybody who is on it; as it is now, or it is said since when it is not."""

@@ -8,7 +8,7 @@ mailing (reading.fingerprint says when two are alike, store finds it), or what a
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -129,6 +129,31 @@ class Tally:
     @property
     def all(self) -> int:
         return self.deferred + self.refused + self.held + self.admitted + self.relayed + self.doubted + self.stopped
+
+
+FIELDS: Mapping[Fate, str] = {
+    Fate.DEFERRED: "deferred",
+    Fate.REFUSED: "refused",
+    Fate.HELD: "held",
+    Fate.ADMITTED: "admitted",
+    Fate.AGAIN: "admitted",
+    Fate.RELAYED: "relayed",
+    Fate.DOUBTED: "doubted",
+    Fate.STOPPED: "stopped",
+}
+"""Under what each is counted in a Tally."""
+SUREST = (
+    Fate.NONE,
+    Fate.STOPPED,
+    Fate.REFUSED,
+    Fate.DEFERRED,
+    Fate.HELD,
+    Fate.ADMITTED,
+    Fate.AGAIN,
+    Fate.DOUBTED,
+    Fate.RELAYED,
+)
+"""Of the copy of one's own and that of a list one is on, what stands further on counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,8 @@ class Row:
     fates: list[int]
     customers: int = 0
     messages: int = 0
+    crowds: set[bytes] = field(default_factory=set)
+    """Who stand for several people each: lists at a version, by their addresses."""
     new: bool = False
     changed: bool = False
     people: dict[bytes, Copy | None] = field(default_factory=dict)
@@ -66,13 +68,15 @@ class Row:
             known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
             sums={int(k): v for k, v in kept["sums"].items()},
             fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
-            messages=kept["messages"],
+            messages=kept["messages"], crowds={bytes.fromhex(one) for one in kept.get("crowds", ())},
         )  # fmt: skip
 
     def written(self) -> tuple[Any, ...]:
         """All columns."""
-        counts = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
+        counts: dict[str, Any] = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
                   "fates": self.fates, "customers": self.customers, "messages": self.messages}  # fmt: skip
+        if self.crowds:
+            counts["crowds"] = sorted(one.hex() for one in self.crowds)
         mailing, known = self.mailing, self.known
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),

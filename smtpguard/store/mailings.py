@@ -5,7 +5,8 @@ What was let through counts as relayed once it is on its way no more. Never here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from smtpguard.audit.chain import microseconds
-from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing, State
+from smtpguard.policy.mailing import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
 from smtpguard.store.going import LET_GO, Going, going
+from smtpguard.store.kinds import CUSTOMERS
 from smtpguard.store.mailingrow import Row
 from smtpguard.store.schema import mailing as table
 from smtpguard.store.schema import reached
@@ -93,15 +95,70 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
     under_way = going(connection, [row.n for row in rows])
     found = []
     for columns in rows:
-        mailing = Row.read(*columns).view(now)
+        row = Row.read(*columns)
+        mailing = row.view(now)
         people = mailing.people
         still = under_way[columns.n]
         doubted = _people(connection, columns.n, still.may_have)
         admitted = _people(connection, columns.n, still.people - still.may_have)
         arrived = max(people.admitted - admitted - doubted, 0)
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
+        if row.crowds:
+            tally = _each_once(connection, columns.n, row.crowds, still, tally)
         found.append(replace(mailing, people=tally))
     return found
+
+
+def _each_once(connection: Connection, n: int, crowds: Iterable[bytes], still: Going, tally: Tally) -> Tally:
+    """Who had a copy of their own and is on a list that it went to as well is one of that list's people, by the surest of what became
+    of both; and a list before and after its members changed is at least as many people as the larger of the two. So that never more
+    people are told than there are; what approvals are bound by counts all of them."""
+    whole: dict[int, tuple[Fate, int]] = {}  # by the bit of the list: what became of it, and for how many
+    counts = {field: getattr(tally, field) for field in FIELDS.values()}
+    query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
+    for person, kind, weight, fate in connection.execute(query.where(reached.c.n == n, reached.c.person.in_(crowds))):
+        bit, became = int(kind) & ~CUSTOMERS, _became(Fate(fate), bytes(person), still)
+        if not bit or bit & (bit - 1):  # of no one list
+            continue
+        before = whole.get(bit)
+        if before is not None:
+            first, second = sorted((before, (became, int(weight))), key=lambda one: SUREST.index(one[0]))
+            counts[FIELDS[first[0]]] -= first[1]
+            counts[FIELDS[second[0]]] += max(first[1] - second[1], 0)
+            whole[bit] = second[0], max(first[1], second[1])
+        else:
+            whole[bit] = became, int(weight)
+    taken = 0
+    for bit, (became, left) in sorted(whole.items(), key=lambda one: -SUREST.index(one[1][0])):
+        mine = (reached.c.kind.op("&")(bit) != 0, reached.c.kind.op("&")(taken) == 0, reached.c.weight == 1)
+        taken |= bit
+        for fate, some in _singles(connection, n, mine, still):
+            if SUREST.index(fate) <= SUREST.index(became):
+                counts[FIELDS[fate]] -= min(some, left)
+            else:
+                counts[FIELDS[became]] -= min(some, left)
+            left -= min(some, left)
+    return replace(tally, **{field: max(count, 0) for field, count in counts.items()})
+
+
+def _singles(
+    connection: Connection, n: int, mine: Sequence[ColumnElement[bool]], still: Going
+) -> Iterator[tuple[Fate, int]]:
+    """What became of the copies of these people's own, and of how many it is that."""
+    counted: Counter[Fate] = Counter()
+    query = select(reached.c.fate, func.count()).where(reached.c.n == n, *mine).group_by(reached.c.fate)
+    for fate, some in connection.execute(query):
+        counted[Fate.RELAYED if Fate(fate) in ON_THE_WAY else Fate(fate)] += int(some)
+    under_way = list(still.all)
+    for start in range(0, len(under_way), _MANY):
+        some = reached.c.person.in_(under_way[start : start + _MANY])
+        going_on = select(reached.c.person, reached.c.fate).where(
+            reached.c.n == n, some, reached.c.fate.in_(LET_GO), *mine
+        )
+        for person, fate in connection.execute(going_on):
+            counted[Fate.RELAYED] -= 1
+            counted[_became(Fate(fate), bytes(person), still)] += 1
+    yield from ((fate, some) for fate, some in counted.items() if some > 0 and fate is not Fate.NONE)
 
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:

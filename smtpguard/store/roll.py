@@ -222,6 +222,8 @@ class Roll:
         again = False
         for person, kind in kinds(lists, item.everybody):
             (apart if person.digest in spared else held).append(person.digest)
+            if person.weight > 1:
+                row.crowds.add(person.digest)
             old = row.people.get(person.digest)
             before = old or Copy(0, 0, person.weight, Fate.NONE, b"")
             inside = before.at > row.floor

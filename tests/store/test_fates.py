@@ -21,7 +21,7 @@ from smtpguard.store.store import Store
 from tests.store.making import CONTENT, Clock, a_hold, event, release
 from tests.store.test_mailings import admit, of, outcome, person
 
-LIST = person("news v1", weight=1200)
+LIST = person("news v1", weight=1200, lists=("offers",))
 
 
 async def one(store: Store) -> Mailing:
@@ -439,3 +439,21 @@ async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock
     assert grown[-1].sent == 2
     assert grown[-1].at - began > timedelta(minutes=59)
     assert grown[-1].held == 1
+
+
+async def test_never_more_people_than_the_list_has(store: Store) -> None:
+    """To its address, and to members of it one by one: each of them is one of the list's people."""
+    news = person("news v1", weight=1200, lists=("news",))
+    members = [person(f"m{n}", lists=("news",)) for n in range(5)]
+    await admit(store, of("T1", *members[:3], person("stranger", lists=())))
+    await outcome(store, "T1", "relayed")
+    await admit(store, of("T2", news, content="2"))
+    assert await tally(store) == Tally(relayed=4, admitted=1197), "three have it already"
+    await outcome(store, "T2", "relayed")
+    await admit(store, of("T3", *members, content="3"))
+    await outcome(store, "T3", "refused")
+    assert await tally(store) == Tally(relayed=1201)
+    again = person("news v2", weight=1203, lists=("news",))
+    await admit(store, of("T4", again, content="4"))
+    await outcome(store, "T4", "relayed")
+    assert await tally(store) == Tally(relayed=1204), "the list has changed a little: at least as many as the larger"
