@@ -116,19 +116,19 @@ class ScriptedRelay(Script):
         """Wait until ``n`` messages were taken in all."""
         while len(self.messages) < n:
             self._arrived.clear()
-            await asyncio.wait_for(self._arrived.wait(), 10)
+            await asyncio.wait_for(self._arrived.wait(), 120)
 
     async def saw(self, beginning: bytes) -> None:
         """Wait until a command with this beginning came."""
         while not any(line.upper().startswith(beginning.upper()) for line in self.commands):
             self._arrived.clear()
-            await asyncio.wait_for(self._arrived.wait(), 10)
+            await asyncio.wait_for(self._arrived.wait(), 120)
 
     async def emptied(self) -> None:
         """Wait until no session is open."""
         while self.open:
             self._arrived.clear()
-            await asyncio.wait_for(self._arrived.wait(), 10)
+            await asyncio.wait_for(self._arrived.wait(), 120)
 
     # its life
 

@@ -10,7 +10,6 @@ import signal
 import smtplib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from email.policy import default
 
@@ -101,8 +100,9 @@ def test_reload_is_followed_by_every_process(guard: Stage) -> None:
         os.kill(guard.pid, signal.SIGHUP)  # has no terminal, and needs none for what is stricter
         assert guard.until(lambda: guard.send(ordinary()).code == 550)
         assert "in force already" in guard.command("reload").stdout
-        time.sleep(0.5)  # the gate is read four times a second
-        assert [guard.send(ordinary()).code for _ in range(6)] == [550] * 6, "six connections meet both processes"
+        assert guard.until(lambda: [guard.send(ordinary()).code for _ in range(6)] == [550] * 6), (
+            "six meet both processes"
+        )
         policy.write_text(before + "  - id: broken\n    then: hodl\n")
         done = guard.command("reload")
         assert done.returncode == 1
@@ -128,14 +128,14 @@ def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
             letter = ordinary(f"load {number} {n}")
             content = letter.content()
             sent.append(content)
-            if not guard.until(lambda: guard.send(letter, content).code == 250, seconds=30):  # noqa: B023
+            if not guard.until(lambda: guard.send(letter, content).code == 250, seconds=120):  # noqa: B023
                 failures.append(letter.subject)
 
     clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
     for each in clients:
         each.start()
     victims = pids(guard, "proxy")[-2:]
-    time.sleep(0.1)
+    assert guard.until(lambda: len(sent) > 4)
     os.kill(victims[0], signal.SIGKILL)
     for each in clients:
         each.join()
@@ -147,14 +147,15 @@ def test_a_killed_worker_loses_no_mail(guard: Stage) -> None:
 
 def test_a_second_guard_on_the_same_port_says_so_in_one_line(guard: Stage) -> None:
     done = guard.command("serve")
-    assert done.returncode == 2
-    assert done.stderr == f"smtpguard: cannot listen on 127.0.0.1:{guard.port}: the port is in use\n"
+    assert done.returncode == 75
+    assert f"cannot listen on 127.0.0.1:{guard.port}: the port is in use" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_graceful_stop_finishes_what_is_in_data_and_parts_from_the_idle() -> None:
     with stage() as guard:
-        idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=30)
-        busy = socket.create_connection(("127.0.0.1", guard.port), timeout=30)
+        idle = smtplib.SMTP("127.0.0.1", guard.port, "client.example", timeout=120)
+        busy = socket.create_connection(("127.0.0.1", guard.port), timeout=120)
         lines = busy.makefile("rb")
         for command in (
             b"EHLO client.example",

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 
 from smtpguard.app import deeds
+from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
@@ -36,6 +37,7 @@ from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import LedgerError
 from smtpguard.processes.listeners import CannotListen, Wanted, open_all
+from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.store.archive import Archive
 
@@ -47,6 +49,7 @@ class Console(Part):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._undo = AsyncExitStack()
+        self._renewals = Renewals()
 
     async def start(self) -> None:
         wanted = self._settings.console
@@ -55,10 +58,12 @@ class Console(Part):
         try:
             listener = open_all([Wanted(address=wanted.address, port=wanted.port)])[0].socket
         except CannotListen as e:
-            raise CannotStart(str(e)) from None
+            raise CannotStart(str(e), passing=e.passing) from None
         self._undo.callback(listener.close)
         application = await self._application(listener.getsockname()[1])
-        self._server = Server(configured(application, proxies=wanted.proxies, tls=wanted.tls))
+        how = configured(application, proxies=wanted.proxies, tls=wanted.tls)
+        self._renewals.watch(of_console(self._settings), how.ssl if wanted.tls is not None else None)
+        self._server = Server(how)
         self._serving = asyncio.create_task(self._server.serve([listener]))
         while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
@@ -70,7 +75,11 @@ class Console(Part):
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch.run())
             tasks.create_task(self._front.run())
+            tasks.create_task(self._renewals.run())
             await self._serving
+
+    def said(self) -> Said:
+        return Said(counts=self._renewals.counts)
 
     async def stop(self, grace_seconds: float) -> None:
         self._server.should_exit = True

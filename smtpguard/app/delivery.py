@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 
 from smtpguard.app import deeds, hooks
+from smtpguard.app.certificates import Renewals, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
@@ -64,6 +65,7 @@ class Deliverer(Part):
         self._clock = SystemClock()
         self._undo = AsyncExitStack()
         self._delivering: asyncio.Task[None] | None = None
+        self._renewals = Renewals()
 
     async def start(self) -> None:
         settings, clock = self._settings, self._clock
@@ -77,6 +79,7 @@ class Deliverer(Part):
         await self._watch.read()
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
+        self._renewals.watch(of_relay(settings), pool.context)
         desk = _Desk(settings, self._policies)
         try:
             desk()
@@ -117,6 +120,7 @@ class Deliverer(Part):
             self._delivering = tasks.create_task(self._delivery.run())
             tasks.create_task(self._freshness.run())
             tasks.create_task(self._deeds.run())
+            tasks.create_task(self._renewals.run())
             if self._teller is not None:
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
@@ -128,7 +132,8 @@ class Deliverer(Part):
             tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
 
     def said(self) -> Said:
-        return said_of(self._pool)
+        said = said_of(self._pool)
+        return replace(said, counts={**said.counts, **self._renewals.counts})
 
     async def stop(self, grace_seconds: float) -> None:
         self._delivery.stop()

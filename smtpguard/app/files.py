@@ -5,6 +5,7 @@ Imports nothing heavy, so that the command line is quick. Never here: what is in
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,15 @@ _SQLITE = "sqlite:///"
 
 
 class CannotStart(Exception):
-    """It cannot run as things are; one sentence for whoever started it. Trying again would not help."""
+    """It cannot run as things are; one sentence for whoever started it. Trying again would not help, unless it is ``passing``."""
+
+    def __init__(self, sentence: str, *, passing: bool = False) -> None:
+        super().__init__(sentence)
+        self.passing = passing
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO})
+"""Of what the system lacks, or a disk or a server of files says, that it may have again."""
 
 
 def read_policy(settings: Settings) -> Policy:
@@ -64,7 +73,7 @@ def make_state(settings: Settings) -> None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             hand_over(folder, settings.state)
     except OSError as e:
-        raise CannotStart(f"{e.filename or settings.state}: {e.strerror}") from None
+        raise CannotStart(f"{e.filename or settings.state}: {e.strerror}", passing=e.errno in NO_ROOM) from None
 
 
 def exposed(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -92,7 +101,7 @@ def installation_secret(settings: Settings) -> bytes:
     try:
         return installation_key(settings.secret_file)
     except BadKey as e:
-        raise CannotStart(str(e)) from None
+        raise CannotStart(str(e), passing=e.number in NO_ROOM) from None
 
 
 def store_url(settings: Settings) -> str:

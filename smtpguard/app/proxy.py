@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from smtpguard.app.certificates import server_context
+from smtpguard.app.certificates import Renewals, of_listener, of_relay, server_context
 from smtpguard.app.clock import ids
 from smtpguard.app.files import spool
 from smtpguard.app.line import counts, straight_line
@@ -37,6 +37,7 @@ class Proxy(Part):
         self._turned = Turned()
         self._receptions: list[Reception] = []
         self._settling: set[asyncio.Task[None]] = set()
+        self._renewals = Renewals()
 
     async def start(self) -> None:
         settings, new_id = self._settings, ids()
@@ -45,9 +46,10 @@ class Proxy(Part):
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
         logins = relay_logins(settings, pool)
+        listeners = [listener(settings, each, name) for each in settings.listen.smtp]
         self._receptions = [
             Reception(
-                listener(settings, each, name),
+                each,
                 pool,
                 self._intake,
                 new_id=new_id,
@@ -55,11 +57,16 @@ class Proxy(Part):
                 turned_away=self._turned,
                 note_refused=self._intake.note_refused,
             )
-            for each in settings.listen.smtp
+            for each in listeners
         ]
+        for each, where in zip(listeners, settings.listen.smtp, strict=True):
+            self._renewals.watch(of_listener(where), each.tls.context if each.tls is not None else None)
+        self._renewals.watch(of_relay(settings), pool.context, logins.context if logins is not None else None)
 
     async def serve(self) -> None:
-        await self._watch.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch.run())
+            tasks.create_task(self._renewals.run())
 
     def take(
         self, connection: socket.socket, listener: int, closed: Callable[[], None], client: str | None = None
@@ -70,7 +77,8 @@ class Proxy(Part):
 
     def said(self) -> Said:
         said = said_of(self._pool)
-        return replace(said, counts={**said.counts, **counts(self._intake), **self._turned.counts})
+        all_counts = {**said.counts, **counts(self._intake), **self._turned.counts, **self._renewals.counts}
+        return replace(said, counts=all_counts)
 
     async def stop(self, grace_seconds: float) -> None:
         cut_off = sum(await asyncio.gather(*(each.stop(grace_seconds) for each in self._receptions)))

@@ -7,7 +7,7 @@ neither the database nor the lists for anything. Never here: what the numbers ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 
 from smtpguard import __version__
 from smtpguard.app import policyfile
+from smtpguard.app.certificates import REFUSED, Ending, endings
 from smtpguard.app.files import indexes
 from smtpguard.app.policies import Following
 from smtpguard.app.policyfile import Look
@@ -71,6 +72,7 @@ class Watching:
         self._lists: Mapping[str, _List] = {}
         self._policy: Look | None = None
         self._seen: Any = None
+        self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
         """Of the tree, by its supervisor (processes.numbers)."""
@@ -89,6 +91,7 @@ class Watching:
             if policies.policy.sha256 != self._under:
                 self._expect(policies.policy)
         finally:
+            self._certificates = await asyncio.to_thread(endings, self._settings)
             if self._under:
                 self._lists = await asyncio.to_thread(self._looked_at, policies.current().registry)
 
@@ -149,6 +152,7 @@ class Watching:
             **self._of_store(self._clock.now(), self._clock.monotonic()),
             **self._of_policy(),
             **self._of_lists(self._clock.now()),
+            **self._of_certificates(),
             **self._of_tree(self._clock.monotonic()),
         }
 
@@ -229,6 +233,16 @@ class Watching:
             "smtpguard_list_failing": {(name,): int(one.failing) for name, one in lists.items()},
         }
 
+    def _of_certificates(self) -> Numbers:
+        return {
+            "smtpguard_certificate_end_timestamp_seconds": {
+                (each.pair.name,): each.ends.timestamp() for each in self._certificates if each.ends is not None
+            },
+            "smtpguard_certificate_usable": {
+                (each.pair.name,): int(each.ends is not None) for each in self._certificates
+            },
+        }
+
     def _of_tree(self, passed: float) -> Numbers:
         tree = self._tree
         if not tree:  # a supervisor tells within a second
@@ -242,9 +256,10 @@ class Watching:
             "smtpguard_connections_accepted_total": by("accepted"),
             "smtpguard_connections_refused_total": {
                 (name, reason): number
-                for reason, key in (("limit", "refused"), ("client", "strangers"))
+                for reason, key in (("limit", "refused"), ("client", "strangers"), ("descriptor", "without_descriptor"))
                 for name, number in tree[key].items()
             },
+            "smtpguard_certificates_refused_total": {(): tree["counts"].get(REFUSED, 0)},
             "smtpguard_part_processes": by("ready"),
             "smtpguard_part_deaths_total": by("deaths"),
         }

@@ -1,7 +1,8 @@
 """People at a terminal: a file a command group, parsing words and calling services.
 
 Here live the command itself, its global options, the table of its commands, and the one place where an error becomes one
-line and an exit status: 0 fine; 1 the thing asked about is not fine; 2 wrong use, or cannot run. A command's module is
+line and an exit status: 0 fine; 1 the thing asked about is not fine; 2 wrong use, or cannot run; 75 (``serve`` alone) cannot run now,
+and may be able to soon. A command's module is
 imported only when that command is asked for, so that ``smtpguard check`` need not wait for a database driver.
 Never here: what a command does.
 """
@@ -12,7 +13,6 @@ import gc
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from smtpguard import __version__
-from smtpguard.cli.context import Context, sentence_of
+from smtpguard.cli.context import FAILURES, Context, sentence_of
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Run the guard: proxy, milter, delivery and console."),
@@ -79,6 +79,11 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Runs, and makes of every error one line on standard error and an exit status."""
         kwargs.update(standalone_mode=False, prog_name="smtpguard")
+        FAILURES.logged = False
+        if "serve" in (args[0] if args else sys.argv[1:]):
+            from smtpguard.observe import log
+
+            FAILURES.logged = log.is_for_journal() and log.configure("json")
         try:
             status = super().main(*args, **kwargs)
         except click.exceptions.Exit as e:
@@ -90,7 +95,11 @@ class _Commands(click.Group):
             status = e.exit_code
         except click.UsageError as e:
             where = e.ctx.command_path if e.ctx else "smtpguard"
-            click.echo(f"{where}: {e.format_message()} (try {where} --help)", err=True)
+            sentence = f"{where}: {e.format_message()} (try {where} --help)"
+            if FAILURES.logged:
+                FAILURES.tell(sentence, e.exit_code)
+            else:
+                click.echo(sentence, err=True)
             status = e.exit_code
         except click.ClickException as e:
             e.show()
@@ -99,14 +108,14 @@ class _Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
         except Exception as e:
-            sentence = sentence_of(e)
-            if sentence is None:  # a fault of ours: whoever repairs it needs all of it
-                traceback.print_exc()
-                sentence = f"an error of smtpguard itself: {type(e).__name__}"
-            click.echo(sentence if _has_place(sentence) else f"smtpguard: {sentence}", err=True)
-            status = 2
+            known, status = sentence_of(e), 2
+            if known is not None:
+                FAILURES.tell(known, status)
+            else:  # a fault of ours: whoever repairs it needs all of it
+                FAILURES.tell(f"an error of smtpguard itself: {type(e).__name__}", status, e)
         finally:
             gc.enable()
+        FAILURES.logged = False
         sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -124,11 +133,6 @@ def _take_config(command: click.Command) -> None:
         )  # fmt: skip
     for each in getattr(command, "commands", {}).values():
         _take_config(each)
-
-
-def _has_place(sentence: str) -> bool:
-    """Whether it is a problem in a file: ``file:line:column: what``."""
-    return sentence.split(": ")[0].count(":") >= 2
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

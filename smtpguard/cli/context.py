@@ -17,7 +17,8 @@ import json
 import os
 import pwd
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import traceback
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,13 +35,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Failures:
+    """How a command says why it ends: in one line of text; ``serve`` as the last entry of its log once that is JSON."""
+
+    logged = False
+
+    def tell(self, sentence: str, status: int, error: BaseException | None = None) -> None:
+        if self.logged:
+            from smtpguard.observe import log
+
+            log.failure(sentence, status=status, error=error)
+            return
+        if error is not None:
+            traceback.print_exception(error)
+        has_place = sentence.split(": ")[0].count(":") >= 2  # a problem in a file: "file:line:column: what"
+        click.echo(sentence if has_place else f"smtpguard: {sentence}", err=True)
+
+
+FAILURES = Failures()
+
+
 class CannotRun(click.ClickException):
     """Wrong use, or something that it needs is not there."""
 
     exit_code = 2
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"smtpguard: {self.message}", err=True)
+        FAILURES.tell(self.message, self.exit_code)
+
+
+class TryAgain(CannotRun):
+    """``serve`` cannot run now, and may be able to soon: whoever started it is to start it again (EX_TEMPFAIL of sysexits.h)."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class NotFine(CannotRun):
@@ -65,6 +92,19 @@ class Context:
         self.must_exist(self.config)
         return read_settings(self.config)
 
+    def settings_as_far(self, needed: Collection[str]) -> Settings:
+        """As far as they can be read, for what has to work although the file has mistakes; those are told on standard error. Raises
+        BadConfiguration where one is in ``needed``, keys of the settings."""
+        from smtpguard.config.partial import read_needed
+
+        self.must_exist(self.config)
+        settings, problems = read_needed(self.config, needed)
+        for problem in problems:
+            click.echo(f"{problem}", err=True)
+        if problems:
+            click.echo("smtpguard: the settings have mistakes, and what they are in is left out here", err=True)
+        return settings
+
     def must_exist(self, path: Path) -> None:
         """Raises CannotRun, and says what to do, where there is no such file."""
         if path.exists():
@@ -83,18 +123,19 @@ class Context:
 
     @asynccontextmanager
     async def services(self) -> AsyncIterator[Services]:
-        """The store and what works on it, without a listener: for held, freeze, thaw, audit and reload."""
+        """The store and what works on it, without a listener: for held, audit and reload."""
         from smtpguard.app.services import services
 
         async with services(self.settings()) as opened:
             yield opened
 
     @asynccontextmanager
-    async def brakes(self) -> AsyncIterator[Brakes]:
-        """The store and what freezes it, without the policy in force: a freeze is not to wait for it."""
+    async def brakes(self, needed: Collection[str]) -> AsyncIterator[Brakes]:
+        """The store and what freezes it, without the policy in force: a freeze is not to wait for it. Mistakes in keys of the
+        settings other than ``needed`` do not matter."""
         from smtpguard.app.services import brakes
 
-        async with brakes(self.settings()) as opened:
+        async with brakes(self.settings_as_far(needed)) as opened:
             yield opened
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -15,6 +15,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.shown import freeze_row, what
+from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
 from smtpguard.config.quantity import seconds
 from smtpguard.guard.freezehooks import Hook
@@ -74,7 +75,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
             raise CannotRun(f"--for: {e.text}; expected {e.expected}") from None
 
     async def work() -> Frozen:
-        async with context.brakes() as brakes:
+        async with context.brakes(STORE) as brakes:
             selector, value = await _known(brakes, chosen)
             return await brakes.freezes.freeze(selector, value, reason=reason, by=context.user, for_=length)
 
@@ -113,7 +114,7 @@ def thaw(context: Context, /, yes: bool, as_json: bool, **given: Any) -> None:
     chosen = _chosen(**given)
 
     async def work() -> tuple[list[Freeze], list[Hook], tuple[Freeze, ...]]:
-        async with context.brakes() as services:
+        async with context.brakes(STORE | {"freeze"}) as services:  # or one person could lift what takes two
             lifted: list[Freeze] = []
             hooks: list[Hook] = []
             meant = await services.freezes.standing(*await _known(services, chosen, must_exist=False))

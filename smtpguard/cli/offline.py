@@ -9,10 +9,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from smtpguard.app.bridges import doubts
-from smtpguard.app.certificates import server_context
+from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
 from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
@@ -23,6 +24,7 @@ from smtpguard.config.problem import Broken, Problem, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
+from smtpguard.lists.sources import number_of
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.mail.notice import Letterhead, Stationery
@@ -143,21 +145,25 @@ def _usable(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _certificates(document: Document, settings: Settings) -> Iterator[Problem]:
-    """What a restart would stumble over after they were renewed. Whether the files are there is said already."""
-    pairs: list[tuple[Place, Path, Path]] = [
-        (("listen", "smtp", n, "tls"), each.tls.certificate, each.tls.key)
-        for n, each in enumerate(settings.listen.smtp)
-        if each.tls is not None
+    """What a restart would stumble over after they were renewed, and those that end. Whether the files are there is said
+    already."""
+    pairs: list[tuple[Place, Pair | None]] = [
+        (("listen", "smtp", n, "tls"), of_listener(each)) for n, each in enumerate(settings.listen.smtp)
     ]
-    if settings.console is not None and (tls := settings.console.tls) is not None:
-        pairs.append((("console", "tls"), tls.certificate, tls.key))
-    for place, certificate, key in pairs:
-        if not (readable(certificate) and readable(key)):
+    pairs += [(("console", "tls"), of_console(settings)), (("relay", "client_certificate"), of_relay(settings))]
+    now = datetime.now(UTC)
+    for place, pair in pairs:
+        if pair is None or not (readable(pair.certificate) and readable(pair.key)):
             continue
-        try:
-            server_context(certificate, key)
-        except CannotStart as e:
-            yield document.problem(place, str(e), "a certificate and its key, in PEM")
+        found = ending(pair)
+        if found.ends is None:
+            yield document.problem(place, found.problem, "a certificate and its key, in PEM")
+        elif found.ends <= now:
+            text = f"{shown(pair.certificate)} ended on {found.ends:%Y-%m-%d}: whoever verifies it turns away"
+            yield document.problem(place, text, "a renewed certificate")
+        elif (left := found.ends - now) < timedelta(days=ENDS_SOON_DAYS):
+            text = f"{shown(pair.certificate)} ends on {found.ends:%Y-%m-%d}, in {number_of(left.days, 'day', 'days')}"
+            yield warning(document, place, text, "a renewed certificate")
 
 
 def _places(document: Document, settings: Settings) -> Iterator[Problem]:

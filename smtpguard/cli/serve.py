@@ -1,6 +1,6 @@
 """``smtpguard serve``: opens the ports, prepares database and policy, and supervises until it is told to stop.
 
-Never here: accepting and supervising (processes), or what the parts are made of (app).
+Its exit status: 0 after a stop; 2 for wrong use, wrong settings and what is wrong as it is; 75 for what may be better soon.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
 
 from smtpguard import __version__
-from smtpguard.cli.context import CannotRun, Context, NotFine, sentence_of
+from smtpguard.app.files import NO_ROOM, CannotStart
+from smtpguard.cli.context import FAILURES, CannotRun, Context, TryAgain, sentence_of
 from smtpguard.config.listeners import MilterListener, SmtpListener, lacking
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
-from smtpguard.policy.admission import Busy, Full, Unavailable, Unusable
+from smtpguard.policy.admission import LedgerError, Unusable
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.standing import Standing
 from smtpguard.processes.supervisor import Supervisor
+from smtpguard.store.migrate import SchemaError
 
 if TYPE_CHECKING:
     from smtpguard.app.start import Prepared
@@ -36,7 +39,6 @@ PARTS = ("proxy", "milter", "delivery", "console", "metrics", "alarms")
 _MANY = frozenset({"proxy", "milter"})  # a process for each worker
 _GUARDED = frozenset({"proxy", "milter", "delivery"})  # who runs any of them is told when something is wrong with it
 _TELLS_SECONDS = 15.0
-T = TypeVar("T")
 _WEB = ("console", "metrics")  # their parts open their ports themselves
 
 
@@ -56,7 +58,9 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     from smtpguard.observe import log
 
     settings = context.settings()
-    log.configure(settings.logging.format, settings.logging.addresses)
+    FAILURES.logged = structured = log.configure(settings.logging.format, settings.logging.addresses)
+    if structured:
+        log.take_over()
     kinds = tuple(dict.fromkeys(only)) or _configured(settings)
     if not _GUARDED.isdisjoint(kinds):
         kinds = tuple(dict.fromkeys((*kinds, "alarms")))
@@ -65,28 +69,29 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     if "metrics" in kinds and not settings.metrics:
         raise CannotRun(f"{context.config}: metrics names no place to listen")
     workers = settings.workers or len(os.sched_getaffinity(0))
-    certificates.try_all(settings, kinds)
-    try_relay(settings, kinds)
+    with _whether_passing():
+        certificates.try_all(settings, kinds)
+        try_relay(settings, kinds)
     parts = [part for kind in kinds for part in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
         _must_name_clients(context, settings, listeners)
-        try:
+        with _whether_passing(), _telling():
             preparing = start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell, from_file=from_file)
-            done = asyncio.run(_patiently(preparing))
-        except (Full, Unavailable, Busy) as e:
-            if isinstance(e, Unusable):
-                raise
-            raise NotFine(str(sentence_of(e))) from None  # it may be better soon: who started us is to try again
+            done = asyncio.run(preparing)
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
             said.warning(sentence)
         _tell_policy(said, done)
-        status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners).run())
-    asyncio.run(start.ended(settings, by=context.user, status=status))
+        style = "json" if structured else "text"
+        status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners, style).run())
+    try:
+        asyncio.run(start.ended(settings, by=context.user, status=status))
+    except LedgerError as e:  # it has ended all the same, and as it says
+        said.warning("the end is not in the journal", problem=sentence_of(e))
     raise click.exceptions.Exit(status)
 
 
@@ -113,20 +118,42 @@ def _tell_policy(said: Any, done: Prepared) -> None:
         )
 
 
-async def _patiently(preparing: Coroutine[Any, Any, T]) -> T:
-    """A step of the schema may take longer than a service manager waits for a start: it is told that work goes on."""
-    notifier = Notifier()
+@contextlib.contextmanager
+def _whether_passing() -> Iterator[None]:
+    """What may be better soon ends with TryAgain, and what is wrong as it is with its own error."""
+    try:
+        yield
+    except (CannotStart, CannotListen) as e:
+        if e.passing:
+            raise TryAgain(str(e)) from None
+        raise CannotRun(str(e)) from None
+    except LedgerError as e:
+        if isinstance(e, (Unusable, SchemaError)):
+            raise
+        raise TryAgain(str(sentence_of(e))) from None
+    except OSError as e:
+        if e.errno in NO_ROOM:
+            raise TryAgain(str(sentence_of(e))) from None
+        raise
 
-    async def tell() -> None:
-        while True:
-            await asyncio.sleep(_TELLS_SECONDS)
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """A step of the schema, or a long list, may take longer than a service manager waits for a start: it is told that work goes
+    on. By a thread, since the work may keep the event loop to itself."""
+    notifier, over = Notifier(), threading.Event()
+
+    def tell() -> None:
+        while not over.wait(_TELLS_SECONDS):
             notifier.not_yet(4 * _TELLS_SECONDS)
 
-    telling = asyncio.create_task(tell())
+    telling = threading.Thread(target=tell, name="smtpguard-start", daemon=True)
+    telling.start()
     try:
-        return await preparing
+        yield
     finally:
-        telling.cancel()
+        over.set()
+        telling.join()
 
 
 def _configured(settings: Settings) -> tuple[str, ...]:
@@ -166,18 +193,16 @@ def _listeners(settings: Settings, kinds: Sequence[str]) -> list[Listener]:
         for each in settings.listen.milter
         if "milter" in kinds
     ]
-    opened: list[Listener] = []
-    try:
-        opened += open_all(wanted, inherited())
+    with _whether_passing(), contextlib.ExitStack() as undo:
+        opened = open_all(wanted, inherited())
+        for each in opened:
+            undo.callback(each.close)
         for kind in _WEB:
             served = getattr(settings, kind) if kind in kinds else None
             if served is not None:  # tried here, to be told at once
-                for each in open_all([Wanted(address=served.address, port=served.port)]):
-                    each.close()
-    except CannotListen as e:
-        for each in opened:
-            each.close()
-        raise CannotRun(str(e)) from None
+                for tried in open_all([Wanted(address=served.address, port=served.port)]):
+                    tried.close()
+        undo.pop_all()
     return opened
 
 
@@ -210,11 +235,23 @@ def _url(address: str, port: int) -> str:
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def _supervisor(settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener]) -> Supervisor:
+def _supervisor(
+    settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener], style: str
+) -> Supervisor:
+    """``style``: of the log, for parts that cannot read their settings any more."""
     # -P: all of it is the smtpguard that was started, whatever lies in the folder where that was
     return Supervisor(
         parts=parts,
-        command=lambda part, channel: [sys.executable, "-P", "-m", "smtpguard.app", part, str(channel), str(config)],
+        command=lambda part, channel: [
+            sys.executable,
+            "-P",
+            "-m",
+            "smtpguard.app",
+            part,
+            str(channel),
+            str(config),
+            style,
+        ],
         listeners=listeners,
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),

@@ -64,15 +64,27 @@ class Relay(Section):
         return self
 
 
+_SERVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+
 def _database(url: str) -> str:
     if url.partition(":")[0].partition("+")[0] not in ("sqlite", "postgresql"):
         raise Invalid(
             "a database that smtpguard does not know", 'a url like "sqlite:///var/smtpguard.db" or "postgresql://..."'
         )
     try:
-        password = urlsplit(url).password
+        parts = urlsplit(url)
+        password = parts.password
     except ValueError:
         raise Invalid("no url of a database", 'a url like "postgresql://smtpguard@db.example.com/smtpguard"') from None
+    places = parts.netloc.rpartition("@")[2].split(",")
+    if parts.scheme.startswith("sqlite"):
+        if parts.netloc or parts.path.strip("/") in ("", ":memory:"):
+            text = "a file has no server" if parts.netloc else "a store in memory is gone with its process"
+            raise Invalid(text, 'three slashes and a path: "sqlite:///var/smtpguard.db", or four for one from the root')
+    elif len(places) > 1 and not all(map(_SERVER.fullmatch, places)):
+        wrong = next(place for place in places if not _SERVER.fullmatch(place))
+        raise Invalid(f'"{wrong}" is no server', 'servers like "one.example.com:5432,two.example.com"')
     if password is not None or "password=" in url:
         raise Invalid("the url holds a password in clear", "the url without it, and password_file")
     return url

@@ -198,7 +198,7 @@ class Stage:
         self._listening.close()
         self.relay.down()
 
-    def until(self, true: Any, seconds: float = 15.0) -> bool:
+    def until(self, true: Any, seconds: float = 120.0) -> bool:
         """Whether ``true()`` comes to be so within the time."""
         deadline = time.monotonic() + seconds
         while not true():

@@ -21,7 +21,11 @@ DIGEST_OCTETS = 8
 
 
 class BadKey(Exception):
-    """The installation's secret cannot be read or made, or is not a secret."""
+    """The installation's secret cannot be read or made, or is not a secret. ``number``: the system's errno, if it said so."""
+
+    def __init__(self, sentence: str, number: int | None = None) -> None:
+        super().__init__(sentence)
+        self.number = number
 
 
 class Digester:
@@ -67,7 +71,7 @@ def installation_key(path: Path) -> bytes:
         _make(path)
         key = path.read_bytes()
     except OSError as error:
-        raise BadKey(f"cannot read or make {path}: {error.strerror}") from None
+        raise BadKey(f"cannot read or make {path}: {error.strerror}", error.errno) from None
     if len(key) != KEY_OCTETS:
         raise BadKey(f"{path} does not hold {KEY_OCTETS} octets")
     return key

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -36,8 +38,43 @@ _LEVELS: Mapping[Kind, str] = {
 }
 
 
-def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> None:
-    """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or masked."""
+def is_for_journal(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether standard error is the journal's (JOURNAL_STREAM, systemd.exec(5)): then lines are JSON before any settings are read."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        here = os.fstat(2)
+    except OSError:
+        return False
+    return (device, inode) == (str(here.st_dev), str(here.st_ino))
+
+
+def failure(sentence: str, *, status: int, error: BaseException | None = None) -> None:
+    """Why a process ends, as the last thing in its log: an entry for each line of ``sentence``."""
+    for line in sentence.splitlines():
+        structlog.get_logger("smtpguard").critical("cannot run", problem=line, status=status, exc_info=error)
+        error = None
+
+
+def take_over() -> None:
+    """What the interpreter would write on standard error itself becomes entries of the log: warnings, and errors that nobody
+    caught. What somebody else has taken over already stays theirs."""
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda kind, error, trace: _uncaught("an error ends the process", error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda said: _uncaught("an error ends a thread", said.exc_value)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda said: _uncaught(said.err_msg or "an error that nobody can catch", said.exc_value)
+
+
+def _uncaught(what: str, error: BaseException | None) -> None:
+    structlog.get_logger("smtpguard").critical(what, error=type(error).__name__, exc_info=error)
+
+
+def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> bool:
+    """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or masked.
+    Returns whether lines are JSON."""
     stream = stream or sys.stderr
     text = style == "text" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -66,6 +103,7 @@ def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | No
     root.setLevel(logging.WARNING)
     logging.getLogger("smtpguard").setLevel(logging.INFO)
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)  # aiosmtpd's own: it would write addresses and mail
+    return not text
 
 
 def tell(event: Event) -> None:

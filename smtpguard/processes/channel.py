@@ -6,9 +6,10 @@ Messages are small JSON objects with one key that says what they are:
     supervisor to part    {"take": id, "listener": index} with the socket, and with "client" where a proxy has said whose
                           it is; {"stop": grace seconds}; {"numbers": the tree's}; {"places": as in places}
     part to supervisor    {"ready": true}; {"beat": its own numbers}; {"took": [ids]}; {"closed": [ids]}; {"leaving": true};
-                          {"places": as in places}
+                          {"places": as in places}; {"lost": [ids]}, whose socket did not come along: the part has no
+                          descriptor left
 
-A connection belongs to the supervisor until the part has said "took". Never here: what follows from a message.
+A connection belongs to the supervisor until the part has said "took".
 """
 
 from __future__ import annotations

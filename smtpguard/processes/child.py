@@ -24,7 +24,8 @@ MOST_UNACKNOWLEDGED = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    start_seconds: float = 60.0  # from start to ready
+    start_seconds: float = 60.0  # without a sign of life before it is ready; doubled each time that a start took longer
+    longest_start_seconds: float = 3600.0  # from start to ready
     silence_seconds: float = 10.0  # between beats
     grace_seconds: float = 30.0
     first_pause_seconds: float = 0.1  # before a restart; doubled each time, forgotten after a good minute
@@ -57,6 +58,8 @@ class Watcher(Protocol):
 
     def asks(self, child: Child, places: Mapping[str, int]) -> None: ...
 
+    def lost(self, child: Child, number: int, offered: Offered) -> None: ...
+
     def exited(self, child: Child, status: int) -> None: ...
 
 
@@ -79,6 +82,10 @@ class Child:
         self._pidfd = -1
         self._channel: Channel | None = None
         self._leaving = False
+        self._killed = False
+        self.late = False
+        """Whether this life of it was ended for a start that took too long."""
+        self._start_seconds = timing.start_seconds
         self._heard_at = self._started_at = 0.0
 
     @property
@@ -95,17 +102,27 @@ class Child:
         return self.ready and not self._leaving and len(self.offered) < MOST_UNACKNOWLEDGED
 
     def start(self) -> None:
+        """Raises OSError where the system has no process or no descriptor for it; nothing of it runs then."""
         loop = asyncio.get_running_loop()
         ours, theirs = pair()
-        with theirs:
-            self._process = subprocess.Popen(
-                self._command(self.part, theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-            )
+        process = None
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    self._command(self.part, theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+                )
+            self._pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            ours.close()
+            if process is not None:
+                process.kill()
+                process.wait()
+            raise
+        self._process = process
         self._channel = Channel(ours, self._received, lambda: None)  # the end of the process is what counts
-        self._pidfd = os.pidfd_open(self._process.pid)
         loop.add_reader(self._pidfd, self._reap)
         self._heard_at = self._started_at = loop.time()
-        self.ready = self._leaving = False
+        self.ready = self._leaving = self._killed = self.late = False
 
     def offer(self, number: int, offered: Offered) -> None:
         assert self._channel is not None
@@ -141,11 +158,24 @@ class Child:
         if not self.running:
             return None
         if not self.ready and not self._leaving:  # it says nothing while it reads its own code, which may take a while
-            late = now - self._started_at > self._timing.start_seconds
-            return f"not ready after {self._timing.start_seconds:g} s" if late else None
+            if now - self._heard_at > self._start_seconds:
+                return f"no sign of life for {self._start_seconds:g} s of its start"
+            longest = self._timing.longest_start_seconds
+            return f"not ready after {longest:g} s" if now - self._started_at > longest else None
         if now - self._heard_at > self._timing.silence_seconds:
             return f"no sign of life for {self._timing.silence_seconds:g} s"
         return None
+
+    def give_up(self) -> bool:
+        """Kill it for its silence; False where that was done already. After a start that was too slow the next one has twice the
+        time, so that none is begun again for ever."""
+        if self._killed:
+            return False
+        self._killed, self.late = True, not self.ready
+        if self.late:
+            self._start_seconds = min(2 * self._start_seconds, self._timing.longest_start_seconds)
+        self.kill()
+        return True
 
     def excuse(self, seconds: float) -> None:
         """It could not speak, and nobody could listen, for so long: a virtual machine that was paused, say."""
@@ -170,6 +200,7 @@ class Child:
         match word:
             case "ready":
                 self.ready = self.was_ready = True
+                self._start_seconds = self._timing.start_seconds
                 self._watcher.became_ready(self)
             case "leaving":
                 self._leaving = True
@@ -179,6 +210,11 @@ class Child:
                     if offered is not None:
                         offered.connection.close()
                 self._watcher.took(self)
+            case "lost":
+                for number in value:
+                    lost = self.offered.pop(number, None)
+                    if lost is not None:
+                        self._watcher.lost(self, number, lost)
             case "closed":
                 self._watcher.closed(self, value)
             case "places":

@@ -21,10 +21,15 @@ from smtpguard.mail.client import Network, within
 _FIRST_FD = 3
 _WILDCARDS = frozenset({"", "0.0.0.0", "::", "*"})
 BACKLOG = 1024
+_PASSING = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class CannotListen(Exception):
-    """One sentence: the address, and why."""
+    """One sentence: the address, and why. ``passing``: it may be otherwise soon."""
+
+    def __init__(self, sentence: str, *, passing: bool = False) -> None:
+        super().__init__(sentence)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +169,7 @@ def _bind(want: Wanted) -> socket.socket:
             errno.EACCES: "not allowed; ports below 1024 need socket activation (systemd/smtpguard.socket)",
             errno.EADDRNOTAVAIL: "this machine has no such address",
         }.get(e.errno or 0, e.strerror or "it failed")
-        raise CannotListen(f"cannot listen on {name}: {why}") from None
+        raise CannotListen(f"cannot listen on {name}: {why}", passing=e.errno in _PASSING) from None
     return sock
 
 
@@ -179,7 +184,7 @@ def _bind_unix(path: Path, mode: int, group: str | None) -> socket.socket:
                 except ConnectionRefusedError:
                     path.unlink()
                 else:
-                    raise CannotListen(f"cannot listen on {path}: somebody does already")
+                    raise CannotListen(f"cannot listen on {path}: somebody does already", passing=True)
         before = os.umask(0o177)  # nobody comes in before it is as it should be
         try:
             sock.bind(str(path))

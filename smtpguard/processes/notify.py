@@ -25,12 +25,12 @@ class Notifier:
     def send(self, *lines: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.setblocking(False)
                 sock.sendto("\n".join(lines).encode(), self._address)
-            except OSError:
-                pass
+        except OSError:
+            pass
 
     def ready(self, status: str) -> None:
         self.send("READY=1", f"STATUS={status}")
@@ -44,9 +44,9 @@ class Notifier:
     def stopping(self) -> None:
         self.send("STOPPING=1", "STATUS=finishing what is in DATA")
 
-    def not_yet(self, seconds: float) -> None:
+    def not_yet(self, seconds: float, status: str = "preparing database, policy and lists") -> None:
         """That the start takes so long at least, from now on."""
-        self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", "STATUS=preparing database, policy and lists")
+        self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", f"STATUS={status}")
 
     def status(self, text: str) -> None:
         self.send(f"STATUS={text}")

@@ -30,11 +30,13 @@ class Said:
 
 @dataclass(slots=True, kw_only=True)
 class Numbers:
-    """``accepted``, ``refused`` (at the limits) and ``strangers`` (not admitted) by the listener's name, ``deaths`` by the kind of part."""
+    """``accepted``, ``refused`` (at the limits), ``strangers`` (not admitted) and ``without_descriptor`` (the process had none left)
+    by the listener's name, ``deaths`` by the kind of part."""
 
     accepted: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     strangers: Counter[str] = field(default_factory=Counter)
+    without_descriptor: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     _ended: Counter[str] = field(default_factory=Counter)  # counts of processes that are no more
     _living: dict[str, Mapping[str, int]] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Numbers:
             "accepted": {name: self.accepted[name] for name in names},
             "refused": {name: self.refused[name] for name in names},
             "strangers": {name: self.strangers[name] for name in names},
+            "without_descriptor": {name: self.without_descriptor[name] for name in names},
             "ready": dict(ready),
             "deaths": {part: self.deaths[part] for part in ready},
             "counts": dict(self.counts),

@@ -1,11 +1,12 @@
 """The part's side of the channel: says ready, beats, takes connections, and stops when told or when left alone.
 
-Every part of the tree runs here. Never here: what a part is made of (app).
+Every part of the tree runs here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from smtpguard.processes.numbers import Said
 from smtpguard.processes.places import Allowance
 
 BEAT_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 30.0
 """For a stop that nobody gave a time for: a signal, or the end of the supervisor."""
 
@@ -63,6 +65,12 @@ class Part(Protocol):
         """Let go of everything. The last call, whatever came before."""
 
 
+def die_with_parent(number: int) -> None:
+    """The kernel sends this signal once the process that started this one is gone (PR_SET_PDEATHSIG, prctl(2)), even where this one
+    is too busy to see it. To be called from the main thread, before anything is opened."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number))
+
+
 async def run(part: Part, sock: socket.socket) -> None:
     """The life of a part. Returns after a stop; raises what ended it otherwise."""
     await _Life(part, sock).run()
@@ -75,6 +83,7 @@ class _Life:
         self._stop: asyncio.Future[float] = self._loop.create_future()
         self._took: list[int] = []
         self._over: list[int] = []
+        self._lost: list[int] = []
         self._ready = False
         self._channel = Channel(sock, self._received, self._orphaned)
         if part.places is not None:
@@ -126,6 +135,8 @@ class _Life:
             self._say(self._took, "took", number)  # said before the first word to the client
             over = partial(self._say, self._over, "closed", number)
             self._part.take(connection, int(message["listener"]), over, message.get("client"))
+        elif "take" in message:
+            self._say(self._lost, "lost", int(message["take"]))
         elif "places" in message:
             if self._part.places is not None:
                 self._part.places.heard(message["places"])

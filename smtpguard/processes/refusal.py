@@ -7,6 +7,7 @@ it; the client would then try again for days. So such a connection stays for a m
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import Counter
 
@@ -34,6 +35,43 @@ def refuse(connection: socket.socket, why: reply.Reply, *, clear: bool) -> None:
                 connection.shutdown(socket.SHUT_WR)
             except OSError:
                 pass
+
+
+class Spare:
+    """A descriptor that is kept for the moment when the process has no other left: given up for as long as it takes to accept a
+    connection and refuse it, so that its client is told and does not wait in the backlog."""
+
+    def __init__(self) -> None:
+        self._held = self._taken()
+
+    def refuse(self, listener: Listener) -> bool:
+        """False: not even that can be done, or nobody waits any more."""
+        if self._held is None:
+            self._held = self._taken()
+            return False
+        os.close(self._held)
+        self._held = None
+        try:
+            connection, _ = listener.socket.accept()
+        except OSError:
+            return False
+        else:
+            refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
+            return True
+        finally:
+            self._held = self._taken()
+
+    def close(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    @staticmethod
+    def _taken() -> int | None:
+        try:
+            return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
 
 
 def refuse_backlog(listener: Listener) -> None:

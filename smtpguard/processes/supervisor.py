@@ -10,6 +10,7 @@ opens no database, and so has little to die of. Never here: what the parts do.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -29,16 +30,20 @@ from smtpguard.processes.listeners import Listener
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Numbers, Said
 from smtpguard.processes.places import Places
-from smtpguard.processes.refusal import Strangers, refuse, refuse_backlog
+from smtpguard.processes.refusal import Spare, Strangers, refuse, refuse_backlog
 from smtpguard.processes.reloads import Reloads
 from smtpguard.processes.standing import Standing
 
 _log = structlog.get_logger("smtpguard.supervisor")
 _ACCEPTS_A_TURN = 64
 _MOST_LINES = 20  # in one look
-_FULL_PAUSE_SECONDS = 0.1  # when the process is out of descriptors
+_FULL_PAUSE_SECONDS = 1.0  # when connections cannot even be refused
+_SAID_SECONDS = 60.0  # between two lines of the log about descriptors
+_STARTING_SECONDS = 10.0  # between two words to the manager that the start goes on
 CANNOT_RUN = 2
-"""A part's exit status for what starting it again would not mend."""
+"""A part's exit status, and serve's, for what starting it again would not mend: wrong use, wrong settings."""
+TRY_AGAIN = os.EX_TEMPFAIL
+"""... for what may be better soon: the store is away, a port is in use still. Such an end is no death of the five."""
 
 
 class Supervisor:
@@ -72,6 +77,10 @@ class Supervisor:
         self._connections = Connections(limits)
         self._introductions = Introductions(self._introduced)
         self._strangers = Strangers()
+        self._spare = Spare()
+        self._no_descriptor = 0  # connections that were refused for the want of one, and are not in the log yet
+        self._said_at = -_SAID_SECONDS
+        self._extended_at = -_STARTING_SECONDS
         self._notifier = notifier
         self._reloads = Reloads(reload, begins=notifier.reloading, over=self._announce)
         self._children = [
@@ -100,7 +109,7 @@ class Supervisor:
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         for child in self._children:
-            child.start()
+            self._start(child)
         ticking = asyncio.create_task(self._tick())
         try:
             await self._done.wait()
@@ -114,6 +123,7 @@ class Supervisor:
                 listener.close()
             if self._standing is not None:
                 self._standing.remove()
+            self._spare.close()
         return self._status
 
     # connections
@@ -128,7 +138,10 @@ class Supervisor:
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError as e:
-                _log.error("cannot accept", error=os.strerror(e.errno or 0), connections=len(self._connections))
+                if self._spare.refuse(listener):
+                    self._refused_for_descriptors(listener)
+                    continue
+                self._look_at_descriptors(os.strerror(e.errno or 0))
                 self._listen(listener.part, False)
                 self._loop.call_later(_FULL_PAUSE_SECONDS, self._listen, listener.part, True)
                 return
@@ -182,6 +195,21 @@ class Supervisor:
         self._refused[client or "unknown", listener.name] += 1
         self._numbers.refused[listener.name] += 1
         refuse(connection, reply.TOO_MANY_CONNECTIONS, clear=listener.in_clear)
+
+    def _refused_for_descriptors(self, listener: Listener) -> None:
+        self._numbers.without_descriptor[listener.name] += 1
+        self._no_descriptor += 1
+        self._look_at_descriptors(os.strerror(errno.EMFILE))
+
+    def _look_at_descriptors(self, why: str) -> None:
+        """One line a minute, however many clients come."""
+        if self._loop.time() - self._said_at < _SAID_SECONDS:
+            return
+        self._said_at = self._loop.time()
+        _log.error(
+            "no descriptor for a connection", error=why, refused=self._no_descriptor, connections=len(self._connections)
+        )
+        self._no_descriptor = 0
 
     def _hand_over(self, number: int | None, offered: Offered) -> None:
         """To the least loaded of its parts; ``number`` if it has one already, since its first part died."""
@@ -245,6 +273,13 @@ class Supervisor:
         for number in connections:
             self._connections.closed(number)
 
+    def lost(self, child: Child, number: int, offered: Offered) -> None:
+        """The part has no descriptor for it: we have the connection still, and tell its client."""
+        self._connections.closed(number)
+        refuse(offered.connection, reply.TOO_MANY_CONNECTIONS, clear=offered.listener.in_clear)
+        self._refused_for_descriptors(offered.listener)
+        self._ready_for_more(child)
+
     def said(self, child: Child, said: Said) -> None:
         self._numbers.heard(child.name, said)
 
@@ -272,13 +307,13 @@ class Supervisor:
             return
         now = self._loop.time()
         _log.error("part died", part=child.name, status=status, connections=self._connections.load(child))
-        if child.part not in self._shows:
+        if child.part not in self._shows and not child.late and status != TRY_AGAIN:
             self._deaths.append(now)
         while self._deaths and now - self._deaths[0] > self._timing.deaths_seconds:
             self._deaths.popleft()
         if len(self._deaths) >= self._timing.deaths:
             _log.critical("giving up", deaths=len(self._deaths), within_seconds=self._timing.deaths_seconds)
-            self._end(1)
+            self._end(TRY_AGAIN)
             return
         if child.lived_seconds(now) > self._timing.deaths_seconds:
             child.pause_seconds = self._timing.first_pause_seconds
@@ -288,7 +323,14 @@ class Supervisor:
 
     def _start_again(self, child: Child) -> None:
         if not self._stopping:
+            self._start(child)
+
+    def _start(self, child: Child) -> None:
+        try:
             child.start()
+        except OSError as e:
+            _log.error("a part cannot be started now", part=child.name, error=os.strerror(e.errno or 0))
+            self._loop.call_later(self._timing.longest_pause_seconds, self._start_again, child)
 
     # time
 
@@ -303,9 +345,14 @@ class Supervisor:
                     child.excuse(now - asked_at - period)
             for child in self._children:
                 why = child.silent(now)
-                if why is not None:
+                if why is not None and child.give_up():
                     _log.error("killing a part", part=child.name, pid=child.pid, why=why)
-                    child.kill()
+            if not self._announced and now - self._extended_at >= _STARTING_SECONDS:
+                self._extended_at = now
+                absent = ", ".join(
+                    child.name for child in self._children if not child.ready and child.part not in self._shows
+                )
+                self._notifier.not_yet(6 * _STARTING_SECONDS, f"waiting for {absent}")
             if self._announced and not any(child.silent(now) for child in self._children):
                 self._notifier.watchdog()
             self._tell_numbers()

@@ -20,6 +20,7 @@ from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
 from smtpguard.store.deciding import OF_CONTENT
+from smtpguard.store.failpoint import passes
 from smtpguard.store.mailingrow import Row
 from smtpguard.store.schema import hold as hold_table
 
@@ -90,6 +91,7 @@ class Run:
             if found is not None:
                 self._twins[item.key] = found
         outboxes.write(batch, intents)
+        passes("admission", item.message_id)
         if admission.counted:
             self._tally.record(item, admission.counted)
         return admission

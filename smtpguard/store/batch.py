@@ -20,6 +20,7 @@ from smtpguard.audit.event import Event, Kind, outcome_of
 from smtpguard.policy.admission import Freeze, Gate
 from smtpguard.store import schema
 from smtpguard.store.codec import FREEZE
+from smtpguard.store.failpoint import passes
 from smtpguard.store.memory import Memory
 from smtpguard.store.roll import Roll
 
@@ -146,6 +147,7 @@ class Batch:
             at, kind = microseconds(event.at), event.kind.value
             hash = link(prev, seq, at, kind, event.id, body)
             entries.append((seq, at, kind, event.id, body, prev, hash))
+            passes(kind, event.id)
             prev = hash
             if clear is not None:
                 clears.append((seq, clear))

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, or_,
 from smtpguard.mail.message import Content, Message
 from smtpguard.policy.admission import ContentMissing, Full
 from smtpguard.store.batch import Batch
+from smtpguard.store.failpoint import passes
 from smtpguard.store.schema import chunk, content, hold, outbox
 
 CHUNK_BYTES = 512 * 1024
@@ -33,6 +34,7 @@ def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
             raise Full("the quota for held content is used up")
         batch.connection.execute(insert(content).values(sha256=sha256, size=size, whole=False, kept_at=batch.now_us))
         batch.head.kept_bytes += size
+        passes("content", sha256)
         return True
     batch.connection.execute(update(content).where(content.c.sha256 == sha256).values(kept_at=batch.now_us))
     return not row.whole
@@ -40,6 +42,7 @@ def begin(batch: Batch, sha256: str, size: int, quota: int) -> bool:
 
 def add(batch: Batch, sha256: str, n: int, data: bytes, *, last: bool) -> None:
     batch.rows("chunk").append((sha256, n, data))
+    passes("chunk", sha256)
     if last:
         batch.flush()
         batch.connection.execute(update(content).where(content.c.sha256 == sha256).values(whole=True))

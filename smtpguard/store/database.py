@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -49,6 +50,7 @@ _SQLITE_SAYS = {
     "SQLITE_CANTOPEN": "cannot be opened",
     "SQLITE_BUSY": "is locked by another program",
 }
+_PLACE = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[0-9]*))?")
 _BEGIN_POSTGRESQL = (  # one statement: a commit that is answered for is on the disk, whatever role or database have for a default
     f"SELECT pg_advisory_xact_lock({_ADVISORY_KEY}), set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
@@ -73,7 +75,7 @@ class Database:
     def __init__(self, url: str, *, hot: bool = False, reads: bool = False) -> None:
         """``hot``: clients wait for what is written here, so what can be done beforehand is. ``reads``: nothing is, and what may
         only be read will do; nothing is made beside it then. Raises Unavailable where it cannot be read so."""
-        self.url = _with_driver(make_url(url))
+        self.url, self._places = _url_of(url), _servers(url)
         self.copy: Copy | None = None
         """A SQLite database that may only be read."""
         self.sqlite = self.url.get_backend_name() == "sqlite"
@@ -135,7 +137,7 @@ class Database:
             begin = "" if write else "BEGIN"
         else:
             limits = {"connect_timeout": CONNECT_SECONDS, "keepalives_idle": 5, "keepalives_interval": 2,
-                      "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000}  # fmt: skip
+                      "keepalives_count": 3, "tcp_user_timeout": BUSY_SECONDS * 1000, **self._places}  # fmt: skip
             engine = create_engine(
                 self.url, isolation_level="READ COMMITTED", pool_pre_ping=not write, connect_args=limits, **more
             )
@@ -194,6 +196,7 @@ class Database:
                 self._drop()
                 raise self.translated(error) from error
             try:
+                failpoint("begin")
                 yield connection
                 failpoint("before-commit")
             except BaseException as error:
@@ -365,7 +368,7 @@ class Database:
 
 def file_of(url: str) -> Path | None:
     """Where a SQLite database is, None for one that a server has. Raises ValueError."""
-    known = _with_driver(make_url(url))
+    known = _url_of(url)
     return Path(known.database) if known.get_backend_name() == "sqlite" and known.database else None
 
 
@@ -397,6 +400,28 @@ def _make(path: Path) -> None:
         hand_over(path, path.parent)
     except FileExistsError:
         pass
+
+
+def _url_of(url: str) -> URL:
+    """Without the servers, where it names several. Raises ValueError."""
+    parts = urlsplit(url)
+    user, at, places = parts.netloc.rpartition("@")
+    return _with_driver(make_url(url.replace(parts.netloc, f"{user}{at}", 1) if "," in places else url))
+
+
+def _servers(url: str) -> dict[str, str]:
+    """Of several servers (``postgresql://user@one:5432,two/name``) libpq takes the one that can be written, unless the url says
+    otherwise; as its connection parameters."""
+    parts = urlsplit(url)
+    places = parts.netloc.rpartition("@")[2].split(",")
+    if len(places) < 2:
+        return {}
+    named = [_PLACE.fullmatch(place) for place in places]
+    found = {
+        "host": ",".join(each["host"].strip("[]") for each in named if each is not None),
+        "port": ",".join(each["port"] or "5432" for each in named if each is not None),
+    }
+    return found if "target_session_attrs" in parts.query else {**found, "target_session_attrs": "read-write"}
 
 
 def _with_driver(url: URL) -> URL:

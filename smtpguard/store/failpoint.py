@@ -1,43 +1,52 @@
-"""Places where a test may kill this process, to prove that what follows is survived. Inert unless the environment names one.
+"""Places where a test kills a process around one commit, to prove that what follows is survived.
 
-``SMTPGUARD_FAILPOINT=before-commit`` kills at the first pass, ``after-commit:3`` at the third. A folder instead of a name
-(``/tmp/armed``) is for several processes that run on: a file in it with the name of a point arms that once, for whoever
-passes there first. What it says is the number of the pass and the signal, if others than ``1 SIGKILL``.
+Inert unless ``SMTPGUARD_FAILPOINT`` names a folder. A file in it arms one point for all processes that were given the folder; its
+text is ``WHEN STEP ITEM [SIGNAL]``, such as ``before-commit lease 01ABC-release`` or ``after-commit approved 01ABC SIGSTOP``.
+STEP is an entry's kind in the journal with its id as the ITEM, or what a transaction calls ``passes`` with. The process whose
+transaction passed that step with that item takes the file away and gets the signal, SIGKILL unless another is named; no other
+transaction can, whoever commits first.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
-_setting = os.environ.get("SMTPGUARD_FAILPOINT", "")
-_folder = Path(_setting) if _setting.startswith("/") else None
-_name, _, _count = _setting.partition(":")
-_left = int(_count or 1)
+_folder = Path(os.environ["SMTPGUARD_FAILPOINT"]) if os.environ.get("SMTPGUARD_FAILPOINT") else None
 
 
-def failpoint(name: str) -> None:
-    global _left
+class _Passed(threading.local):
+    def __init__(self) -> None:
+        self.steps: set[tuple[str, str]] = set()
+
+
+_passed = _Passed()
+"""What the open transaction of this thread has passed."""
+
+
+def passes(step: str, item: str) -> None:
+    """The open transaction of this thread does ``step`` to ``item``."""
     if _folder is not None:
-        _armed(_folder / name)
-    elif name == _name:
-        _left -= 1
-        if _left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        _passed.steps.add((step, item))
 
 
-def _armed(point: Path) -> None:
-    mine = point.with_suffix(f".{os.getpid()}")
-    try:
-        point.rename(mine)  # of all processes one takes it
-    except FileNotFoundError:
+def failpoint(when: str) -> None:
+    """``before-commit`` or ``after-commit`` of the transaction, or ``begin``, which forgets what an earlier one passed."""
+    if _folder is None:
         return
-    count, _, how = mine.read_text().partition(" ")
-    left = int(count or 1) - 1
-    if left > 0:
-        mine.write_text(f"{left} {how}")
-        mine.rename(point)
+    if when == "begin":
+        _passed.steps.clear()
         return
-    mine.unlink()
-    os.kill(os.getpid(), signal.Signals[how or "SIGKILL"])
+    for point in sorted(_folder.iterdir()):
+        try:
+            at, step, item, *how = point.read_text().split()
+        except (FileNotFoundError, ValueError):  # taken by another process
+            continue
+        if at == when and (step, item) in _passed.steps:
+            try:
+                point.unlink()
+            except FileNotFoundError:  # of all processes one takes it
+                continue
+            os.kill(os.getpid(), signal.Signals[how[0] if how else "SIGKILL"])

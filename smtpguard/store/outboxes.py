@@ -36,6 +36,7 @@ from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.sending import Sending, total
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD, INTENT, RECIPIENT
+from smtpguard.store.failpoint import passes
 from smtpguard.store.schema import delivery, hold, outbox
 
 OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
@@ -143,6 +144,7 @@ def lease(batch: Batch, owner: str, n: int, seconds: int) -> list[Lease]:
     for intent_id in chosen:
         row = rows[intent_id]
         due = waiting.get(intent_id, [])
+        passes("lease", intent_id)
         leases.append(
             Lease(
                 lease_id=intent_id,
@@ -302,6 +304,8 @@ def _digests(people: bytes | None) -> tuple[bytes, ...]:
 
 def settle(batch: Batch, lease: Lease, changes: Sequence[Became]) -> bool:
     """Write them; an entry of which nobody is to be tried again is done. Returns whether it is."""
+    marked = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
+    passes("mark" if marked else "settle", lease.lease_id)
     if changes:
         batch.connection.execute(_SET_DELIVERY, [_row(batch, lease, one) for one in changes])
     left = (delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)

@@ -28,6 +28,7 @@ from smtpguard.store.admitting import Run, answered_as
 from smtpguard.store.batch import Batch, Step
 from smtpguard.store.continuity import Lookout
 from smtpguard.store.database import BadItem, CommitUnknown, Database
+from smtpguard.store.failpoint import passes
 from smtpguard.store.memory import Memory
 from smtpguard.store.unanswered import Unanswered
 from smtpguard.store.work import WAIT_SECONDS, Clock, Waiting, Work
@@ -313,6 +314,8 @@ class Writer:
             with self._database.write() as connection:
                 if holds.acknowledge(connection, ids) != len(ids):
                     raise Unavailable("a hold is not there any more")
+                for work in held:
+                    passes("acknowledgement", work.item.message_id if work.item is not None else "")
         except Exception:
             for work in held:
                 work.error = work.error or Unavailable("the hold could not be acknowledged")

@@ -61,7 +61,7 @@ class Logins:
         self.guesses, self.sleep = guesses, sleep
         self._pool = pool
         self._target = pool.target.for_clients()
-        self._context = tls_context(self._target)
+        self.context = tls_context(self._target)
 
     async def connect(self, client: str = "") -> tuple[RelayConnection, Place]:
         """A connection for one client, over which its credentials may go, and the place that it takes, to be freed when it is
@@ -81,7 +81,7 @@ class Logins:
         seconds = self._target.wait_seconds
         try:
             async with asyncio.timeout(seconds):
-                connection = await open_connection(self._target, self._context)
+                connection = await open_connection(self._target, self.context)
         except TimeoutError:
             raise RelayUnavailable(f"no connection within {seconds:g} s", word=Why.RELAY_SLOW) from None
         if connection.tls or self._target.takes_clients_in_clear:

@@ -114,7 +114,7 @@ class RelayPool:
         self.waits = Waits()
         self._allowance = allowance or Alone(target.connections)
         self._allowance.changed = self._settle
-        self._context = tls_context(target)
+        self.context = tls_context(target)
         self._idle: deque[tuple[RelayConnection, float]] = deque()  # the latest used at the right, with since when
         self._waiting: deque[_Waiter] = deque()
         self._opening: set[asyncio.Task[RelayConnection]] = set()
@@ -337,7 +337,7 @@ class RelayPool:
         if down:
             connections = 0
         while self.size < self._allowance.usable and len(self._opening) < connections:
-            task = asyncio.create_task(open_connection(self.target, self._context))
+            task = asyncio.create_task(open_connection(self.target, self.context))
             self._opening.add(task)
             task.add_done_callback(self._opened)
         self._allowance.tell(self.size, max(0, connections - len(self._opening)) + places)

@@ -25,7 +25,7 @@ from smtpguard.store.database import Database
 from tests.peers.postfix import free_port
 from tests.store.conftest import a_server, new_database
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

@@ -283,6 +283,7 @@ TREE = {
     "accepted": {"127.0.0.1:10025": 40},
     "refused": {"127.0.0.1:10025": 2},
     "strangers": {"127.0.0.1:10025": 7},
+    "without_descriptor": {"127.0.0.1:10025": 1},
     "ready": {"proxy": 2, "metrics": 1},
     "deaths": {"proxy": 1, "metrics": 0},
     "counts": {"undecided store": 5, "turned-away relay-busy": 4, "relay waits": 6, "relay wait ms": 1500},
@@ -312,7 +313,7 @@ async def test_the_tree_as_its_supervisor_tells_it(here: Here) -> None:
 
 
 async def test_a_tree_without_mail_has_no_word_on_it(here: Here) -> None:
-    alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
+    alone = {"connections": {}, "accepted": {}, "refused": {}, "strangers": {}, "without_descriptor": {}, "ready": {"metrics": 1}, "deaths": {"metrics": 0},
              "counts": {}, "levels": {}, "found": {}}  # fmt: skip
     here.watching.told(alone)
     for name in ("connections_limit", "relay_up", "undecided_total", "turned_away_total", "relay_connections_limit"):

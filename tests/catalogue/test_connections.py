@@ -111,10 +111,10 @@ def _asked(guard: MilterGuard, n: int) -> socket.socket:
     """An MTA that waits for its client to go on."""
     if n % 2:
         mta = socket.socket(socket.AF_UNIX)
-        mta.settimeout(30)
+        mta.settimeout(120)
         mta.connect(str(guard.unix))
     else:
-        mta = socket.create_connection(("127.0.0.1", guard.milter_port), timeout=30)
+        mta = socket.create_connection(("127.0.0.1", guard.milter_port), timeout=120)
     mta.sendall(encode(POSTFIX))
     assert isinstance(_answer(mta), Negotiate)
     said = Connect(b"x", Family.INET, 25, b"192.0.2.7"), Mail(b"<anna@example.com>"), Rcpt(b"<you@example.org>")
@@ -133,7 +133,7 @@ def _answer(mta: socket.socket) -> Answer:
 
 
 def _spoken_to(port: int, n: int) -> list[socket.socket]:
-    sockets = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(n)]
+    sockets = [socket.create_connection(("127.0.0.1", port), timeout=120) for _ in range(n)]
     for sock in sockets:
         sock.sendall(b"EHLO desk.example.com\r\n")
     for sock in sockets:

@@ -50,6 +50,7 @@ def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
 async def lived(guard: Whole) -> list[Action]:
     for content, to, more in day():
         await guard.send(content, *to, **more)
+    await guard.pass_(seconds=1)  # a comparison is of what was before it
     return [Action[verdict["action"].upper()] for verdict in await guard.verdicts()]
 
 

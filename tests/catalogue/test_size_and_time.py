@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -55,19 +54,17 @@ async def test_what_is_too_complex_is_held(guard: Whole, n: int) -> None:
 
 
 async def test_others_do_not_wait_for_it(guard: Whole) -> None:
-    """While such messages are read, ordinary mail goes its way; a limit far above what it takes, and far below a reading."""
+    """While such messages are read, ordinary mail goes its way."""
     await guard.passes(letter(to="bob@partner.example"), "bob@partner.example")
     reading = [asyncio.create_task(guard.send(hostile(n))) for n in range(6)]
-    waits = []
-    n = 0
+    meanwhile, n = 0, 0
     while not all(task.done() for task in reading) and n < 200:
         n += 1
-        began = time.monotonic()
         said = await guard.send(
             letter(to="bob@partner.example", message_id=f"<o{n}@example.com>"), "bob@partner.example"
         )
-        waits.append(time.monotonic() - began)
         assert said.startswith("250")
+        meanwhile += not all(task.done() for task in reading)
     for answer in await asyncio.gather(*reading):
         assert answer.startswith("250 2.0.0 Held")
-    assert sorted(waits)[len(waits) // 2] < 1
+    assert meanwhile

@@ -59,17 +59,18 @@ def letter(
 
 
 class Clock:
-    """guard.ports.Clock. The time of day begins on a working morning; both go on by themselves, and can be put forward."""
+    """guard.ports.Clock. It begins on a working morning and stands still until it is put forward: how fast the machine is
+    changes nothing."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
         self._began = time.monotonic()
 
     def now(self) -> datetime:
-        return WORKING + timedelta(seconds=self.monotonic() - self._began)
+        return WORKING + timedelta(seconds=self.ahead)
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return self._began + self.ahead
 
 
 @dataclass

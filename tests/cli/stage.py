@@ -35,7 +35,7 @@ class Stage:
         (folder / "ramadan.csv").write_text("email\n" + "\n".join(f"{m.upper()}" for m in MEMBERS) + "\nno address\n")
 
     @asynccontextmanager
-    async def services(self) -> AsyncIterator[Any]:
+    async def services(self, needed: object = None) -> AsyncIterator[Any]:
         async with house(self.folder, documents=self.documents) as home:
             home.clock.pass_(minutes=5)
             yield SimpleNamespace(
@@ -94,7 +94,7 @@ class Stage:
 
         class Here(Context):
             @asynccontextmanager
-            async def services(self) -> AsyncIterator[Any]:
+            async def services(self, needed: object = None) -> AsyncIterator[Any]:
                 async with stage.services() as services:
                     yield services
 

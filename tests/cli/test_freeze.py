@@ -22,7 +22,11 @@ from smtpguard.cli.mailings import command as mailings
 from smtpguard.config.documents import shipped
 from smtpguard.policy.approval import State
 from tests.cli.stage import Stage
+from tests.faults.machine import ANNA, Machine, synced
+from tests.faults.mta import Mta
 from tests.guard.house import MEMBERS, RAMADAN
+from tests.peers.chain import Recorder
+from tests.peers.letters import mail
 
 
 def test_freeze_and_thaw(stage: Stage) -> None:
@@ -62,6 +66,35 @@ def test_a_wrong_freeze_freezes_nothing(stage: Stage, args: tuple[str, ...], say
     assert result.exit_code == 2
     assert says in result.stderr
     assert stage.run(thaw, "--all").exit_code == 1
+
+
+def test_a_mistake_elsewhere_in_the_settings_stops_neither(tmp_path: Path) -> None:
+    """Whoever has to stop the mail now does not look for a bracket first."""
+    with Recorder() as recorder:
+        guard = Machine(tmp_path / "guard", recorder.port)
+        synced(guard)
+        with guard:
+            fine = guard.config.read_text()
+            for wrong in ("loging: {format: json}\n", "console: {address: [\n", "workers: many\n"):
+                guard.config.write_text(fine + wrong)
+                said = guard.run("freeze", "--all", "--reason", "Wrong mail", exits=0)
+                assert said.stdout.startswith("Frozen: everything")
+                assert f"{guard.config}:" in said.stderr
+                assert "the settings have mistakes" in said.stderr
+                assert (
+                    "Held"
+                    in Mta(guard)
+                    .once(mail(to="peter@partner.example", message_id=wrong[:6]), ANNA, "peter@partner.example")
+                    .text
+                )
+                assert guard.run("thaw", "--all", exits=0).stdout.startswith("Lifted: everything")
+            guard.config.write_text(fine.replace("store:", "stroe:"))
+            assert "stroe" in guard.run("freeze", "--all", "--reason", "Wrong mail", exits=2).stderr
+            guard.config.write_text(fine + "freeze: {thaw: too}\n")
+            guard.run("freeze", "--all", "--reason", "Wrong mail", exits=0)
+            assert "too" in guard.run("thaw", "--all", exits=2).stderr, "or one could lift what takes two"
+            guard.config.write_text(fine)
+            guard.run("thaw", "--all")
 
 
 def test_a_hook_that_fails_is_said_and_the_freeze_stands(stage: Stage) -> None:

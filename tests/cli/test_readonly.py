@@ -72,7 +72,7 @@ def lies(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def run(folder: Path, *words: str, by: tuple[str, ...] = POWERLESS) -> subprocess.CompletedProcess[str]:
     command = [*by, sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def found(done: subprocess.CompletedProcess[str]) -> Any:

@@ -166,7 +166,7 @@ def test_a_password_typed_twice_at_a_terminal(config: Path, second: str, status:
             seen += piece
     except OSError:  # the other end is closed
         pass
-    assert process.wait(30) == status, seen
+    assert process.wait(120) == status, seen
     assert PASSWORD.encode() not in seen
     os.close(ours)
 

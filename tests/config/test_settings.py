@@ -45,7 +45,6 @@ def test_paths_are_relative_to_the_file() -> None:
     ("url", "absolute"),
     [
         ("sqlite:///var/a.db", "sqlite:////etc/smtpguard/var/a.db"), ("sqlite:////srv/a.db", "sqlite:////srv/a.db"),
-        ("sqlite:///:memory:", "sqlite:///:memory:"), ("sqlite://", "sqlite://"),
         ("postgresql://guard@db/guard", "postgresql://guard@db/guard"),
         ("postgresql+psycopg://guard@db/guard", "postgresql+psycopg://guard@db/guard"),
     ],
@@ -214,3 +213,21 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for each in get_args(annotation):
         yield from sections_in(each)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/a.db"])
+def test_a_store_that_would_be_no_file_is_refused(url: str) -> None:
+    with pytest.raises(Broken, match=r"three slashes and a path"):
+        read(f"store: {{url: '{url}'}}")
+
+
+@pytest.mark.parametrize("places", ["one,two", "one:5432,two.example.com", "[2001:db8::1]:5432,[2001:db8::2]"])
+def test_a_store_may_have_several_servers(places: str) -> None:
+    url = f"postgresql://guard@{places}/guard?target_session_attrs=read-write"
+    assert read(f"store: {{url: '{url}'}}").store.url == url
+
+
+@pytest.mark.parametrize("places", ["one,", "one,two:port", "one two,three", "one,two:543210"])
+def test_a_server_among_several_that_is_none(places: str) -> None:
+    with pytest.raises(Broken, match="is no server"):
+        read(f"store: {{url: 'postgresql://guard@{places}/guard'}}")

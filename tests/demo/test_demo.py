@@ -44,11 +44,11 @@ def test_nothing_outlives_it(told: signal.Signals) -> None:
         assert demo.stdout is not None
         line = next(line for line in demo.stdout if line.startswith("The guard listens on port"))
         port = int(line.split(",")[0].split()[-1])
-        socket.create_connection(("127.0.0.1", port), 10).close()
+        socket.create_connection(("127.0.0.1", port), 120).close()
         demo.send_signal(told)
         demo.stdout.read()
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", port), 10)
+        socket.create_connection(("127.0.0.1", port), 120)
 
 
 def test_a_guard_that_does_not_start_is_one_clear_line(monkeypatch, capsys) -> None:
@@ -107,7 +107,7 @@ def test_a_guard_that_lies_is_found_out(tmp_path: Path) -> None:
 def test_the_relay_records_what_it_is_sent_and_can_be_down() -> None:
     relay = RecordingRelay()
     relay.up()
-    smtp = smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=10)
+    smtp = smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=120)
     smtp.sendmail("a@b.example", ["c@d.example", "e@f.example"], b"Subject: x\r\n\r\n.dot\r\n..two\r\n")
     [taken] = relay.taken
     assert taken.recipients == ("c@d.example", "e@f.example")
@@ -117,7 +117,7 @@ def test_the_relay_records_what_it_is_sent_and_can_be_down() -> None:
         smtp.noop()
     smtp.close()
     relay.up()
-    with smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=10) as again:
+    with smtplib.SMTP("127.0.0.1", relay.port, "client.example", timeout=120) as again:
         assert again.noop()[0] == 250
     relay.down()
 

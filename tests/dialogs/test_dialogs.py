@@ -140,7 +140,7 @@ async def test_dialog(path: Path, tmp_path: Path, certificates: tuple[ssl.SSLCon
             if who == "C":
                 client.say(octets)
                 continue
-            line = await asyncio.wait_for(client.reader.readline(), 20)
+            line = await asyncio.wait_for(client.reader.readline(), 120)
             said = line.decode().removesuffix("\r\n") if line else "<closed>"
             expected = octets.decode()
             if expected.endswith("..."):

@@ -28,7 +28,7 @@ from smtpguard.policy.approval import Choice, Hold, State
 from smtpguard.store.database import Database
 from smtpguard.store.schema import hold, outbox
 from smtpguard.store.store import Store
-from tests.peers.chain import Recorder, member, rules, until
+from tests.peers.chain import PATIENCE, Recorder, member, rules, until
 from tests.peers.postfix import free_port
 
 T = TypeVar("T")
@@ -83,6 +83,7 @@ class Machine:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         wrap: Sequence[str] = (),
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.root = root
         root.mkdir(exist_ok=True)
@@ -100,8 +101,9 @@ class Machine:
             (root / "ramadan.csv").write_text(members())
         if not (root / "policy.yaml").exists():
             (root / "policy.yaml").write_text(policy())
+        shows = f", tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls is not None else ""
         keys = {
-            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}}}]}}",
+            "listen": f"{{smtp: [{{address: 127.0.0.1, port: {self.port}{shows}}}]}}",
             "trust": "[127.0.0.1]",
             "relay": f"{{host: 127.0.0.1, port: {relay_port}, tls: none, wait_seconds: 2}}",
             "store": f'{{url: "{store}"}}',
@@ -119,9 +121,9 @@ class Machine:
     def start(self) -> Machine:
         self._start()
         if not self._only or "proxy" in self._only:
-            until(self._greets, 60, "smtpguard to answer: " + self.said())
+            until(self._greets, "smtpguard to answer: " + self.said())
         else:
-            until(lambda: b'"ready"' in self.log.read_bytes(), 60, "the part to be ready")
+            until(lambda: b'"ready"' in self.log.read_bytes(), "the part to be ready")
         return self
 
     def _start(self) -> None:
@@ -143,7 +145,7 @@ class Machine:
         assert self._process is not None
         assert self._process.poll() is None, self.said()
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
                 return s.recv(3) == b"220"
         except OSError:
             return False
@@ -174,7 +176,7 @@ class Machine:
             except ProcessLookupError:
                 pass
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
     def stop(self) -> None:
         with self._lock:
@@ -183,10 +185,10 @@ class Machine:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(45)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(10)
+            process.wait(PATIENCE)
             raise AssertionError("smtpguard did not stop: " + self.said()) from None
 
     def __enter__(self) -> Machine:
@@ -208,14 +210,14 @@ class Machine:
 
     # what people and time do
 
-    def run(self, *words: str, exits: int | None = 0, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*self._inside(), sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             cwd=ROOT,
-            env={**os.environ, "SMTPGUARD_FAILPOINT": failpoint},
+            env={**os.environ, "SMTPGUARD_FAILPOINT": str(self.armed)},
         )
         assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -301,20 +303,22 @@ class Machine:
             self.keep()
             return true()
 
-        until(kept, 30, f"{why}; {self.said()}")
+        until(kept, f"{why}; {self.said()}")
 
-    def arm(self, point: str, how: str = "1") -> Path:
-        """Kill whoever passes ``point`` next, or as ``how`` says; the path is gone once somebody was."""
-        (self.armed / "new").write_text(how)
-        return (self.armed / "new").rename(self.armed / point)
-
-    def fired(self) -> bool:
-        return not list(self.armed.iterdir())
+    def arm(self, when: str, step: str, item: str, how: str = "SIGKILL") -> Path:
+        """Kill whose transaction does this ``step`` to this ``item``, as store/failpoint.py names them, around its commit."""
+        (self.root / "new").write_text(f"{when} {step} {item} {how}")
+        return (self.root / "new").rename(self.armed / f"{when}-{step}")
 
     def verified(self) -> None:
         """The journal is one whole chain."""
         proof = self.ask(lambda store: store.verify())
         assert proof.ok, proof
+
+
+def fired(point: Path) -> bool:
+    """Whether somebody was killed at what was armed."""
+    return not point.exists()
 
 
 _OPEN = select(func.count()).select_from(outbox).where(outbox.c.done.is_(False), outbox.c.doc.not_like('%"digest"%'))

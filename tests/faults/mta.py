@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.machine import Machine
+from tests.peers.chain import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Mta:
     """A client that keeps a message until it is told that somebody else has it."""
 
     machine: Machine
-    timeout: float = 60
+    timeout: float = PATIENCE
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -40,7 +41,7 @@ class Mta:
         mail: bytes,
         sender: str,
         *recipients: str,
-        seconds: float = 60,
+        seconds: float = PATIENCE,
         between: Callable[[], None] = lambda: None,
     ) -> Attempt:
         """Again and again until it is answered finally. ``between``: after an attempt that was not."""

@@ -51,7 +51,7 @@ class Killer:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(30)
+        self._thread.join()
         self._guard.keep()
 
 
@@ -75,7 +75,7 @@ def all_at_once(work: Iterable[Callable[[], None]], threads: int = 6) -> None:
     for client in clients:
         client.start()
     for client in clients:
-        client.join(120)
+        client.join()
     if failures:
         raise failures[0]
 
@@ -88,11 +88,11 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
 
         def send(n: int) -> None:
             id = f"load-{n}@example.com"
-            sent[id] = Mta(guard, timeout=30)
+            sent[id] = Mta(guard)
             if n % 3:
-                assert sent[id].deliver(mail(to=PETER, message_id=id), ANNA, PETER, seconds=90).code == 250
+                assert sent[id].deliver(mail(to=PETER, message_id=id), ANNA, PETER).code == 250
             else:
-                done = sent[id].deliver(story(id, subject=f"SV: {n}"), ANNA, RAMADAN, seconds=90)
+                done = sent[id].deliver(story(id, subject=f"SV: {n}"), ANNA, RAMADAN)
                 assert "Held" in done.text
                 held[id] = done.text.split()[-1]
 
@@ -129,7 +129,7 @@ def test_random_kills_lose_nothing(tmp_path: Path) -> None:
         with Killer(guard, chance, "delivery", lambda: len(recorder.messages), 4) as killer:
             for _, hold_id in some:
                 guard.approve(hold_id)
-            until(lambda: killer.struck >= 3, 60, "kills")
+            until(lambda: killer.struck >= 3, "kills")
         guard.hours_pass()
 
         def released() -> bool:

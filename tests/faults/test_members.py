@@ -85,7 +85,7 @@ def test_with_no_index_at_all(tmp_path: Path) -> None:
             assert "Held" in many.text
             assert not recorder.with_id("fifty@example.com")
             alarm = lambda: [d for k, d in guard.history("ramadan-greetings") if k is Kind.LIST and d["problem"]]  # noqa: E731
-            until(alarm, 30, "the word that the list cannot be read")
+            until(alarm, "the word that the list cannot be read")
             (guard.root / "ramadan.csv").write_text(members())
             guard.run("lists", "sync")
             guard.verified()

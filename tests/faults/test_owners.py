@@ -16,7 +16,7 @@ import pytest
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.approval import State
-from tests.faults.machine import ANNA, RAMADAN, Machine, machine
+from tests.faults.machine import ANNA, RAMADAN, Machine, fired, machine
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import story
@@ -72,7 +72,7 @@ def held(guard: Machine, id: str) -> str:
 
 
 def released(guard: Machine, hold_id: str) -> None:
-    until(lambda: guard.state(hold_id) is State.RELEASED, 30, f"the release; {guard.said()}")
+    until(lambda: guard.state(hold_id) is State.RELEASED, f"the release; {guard.said()}")
 
 
 def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
@@ -80,9 +80,9 @@ def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
     with node(proxy) as first:
         hold_id, later = held(guard, "lease@example.com"), held(guard, "later@example.com")
         guard.idle()
-        first.arm("after-commit", "1 SIGSTOP")
+        point = first.arm("after-commit", "lease", f"{hold_id}-release", "SIGSTOP")
         guard.approve(hold_id)
-        until(first.fired, 30, "the lease")
+        until(lambda: fired(point), "the lease")
         stopped = stop(first)
         try:
             assert recorder.releases("lease@example.com") == []
@@ -96,7 +96,7 @@ def test_stopped_between_its_lease_and_its_mark(proxy: Any) -> None:
                 guard.idle()
         finally:
             wake(stopped)
-        until(lambda: b"ready" in first.log.read_bytes() and first.parts(), 10)
+        until(lambda: b"ready" in first.log.read_bytes() and first.parts())
     assert recorder.releases("lease@example.com") == [f"{hold_id}-release".encode()], "once"
     assert [k for k, _ in guard.history(hold_id)].count(Kind.RELEASED) == 1
 
@@ -108,7 +108,7 @@ def test_stopped_after_its_dot(proxy: Any) -> None:
         guard.idle()
         recorder.relay.on(DOT, [STALL, "250 2.0.0 Taken"])
         guard.approve(hold_id)
-        until(lambda: recorder.releases("dot@example.com"), 30, "the dot")
+        until(lambda: recorder.releases("dot@example.com"), "the dot")
         stopped = stopped_for_hours(first, guard)
         try:
             recorder.go_on()

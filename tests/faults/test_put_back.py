@@ -38,7 +38,7 @@ def notices(recorder: Recorder) -> int:
 
 def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
     """It was noticed; the outbox was gone through, since a notice of then has gone out once more; and mail waits at its client."""
-    until(lambda: notices(recorder) > told, 30, "the notice to be sent again; " + guard.said())
+    until(lambda: notices(recorder) > told, "the notice to be sent again; " + guard.said())
     assert len(recorder.releases(ID)) == 1, "nobody has said that it may go out twice"
     assert "the store was put back to an earlier state" in guard.log.read_text()
     done = Mta(guard).once(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER)
@@ -50,7 +50,7 @@ def stands_still(guard: Machine, recorder: Recorder, told: int) -> None:
 def goes_on(guard: Machine, recorder: Recorder) -> None:
     """A person says so: then it is the second copy that they have let go."""
     guard.run("thaw", "--all")
-    until(lambda: len(recorder.releases(ID)) == 2, 30, "what somebody has let go; " + guard.said())
+    until(lambda: len(recorder.releases(ID)) == 2, "what somebody has let go; " + guard.said())
     assert Mta(guard).deliver(mail(to=PETER, message_id="ordinary@example.com"), ANNA, PETER).code == 250
     told = json.loads(guard.run("--json", "audit", "verify").stdout)
     assert (told["ok"], len(told["lost"])) == (True, 1), told
@@ -64,7 +64,7 @@ def test_a_file_that_is_put_back(tmp_path: Path) -> None:
         var, copy = guard.root / "var", tmp_path / "copy.db"
         subprocess.run(["sqlite3", str(var / "guard.db"), f".backup {copy}"], check=True)
         guard.start()
-        until(lambda: recorder.releases(ID), 30, "the release; " + guard.said())
+        until(lambda: recorder.releases(ID), "the release; " + guard.said())
         guard.idle()
         guard.stop()
         for old in var.glob("guard.db*"):
@@ -149,7 +149,7 @@ def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) 
             tell(CUT_OFF, "CREATE DATABASE copy TEMPLATE guard")
             first.start()
             second.start()
-            until(lambda: recorder.releases(ID), 30, "the release; " + first.said() + second.said())
+            until(lambda: recorder.releases(ID), "the release; " + first.said() + second.said())
             first.idle()
             told = notices(recorder)
             tell(
@@ -158,7 +158,6 @@ def test_a_server_that_is_restored_under_two_nodes(server: Any, tmp_path: Path) 
             )
             noticed = until(
                 lambda: [g for g in (first, second) if "everything stands still" in g.log.read_text()],
-                30,
                 "somebody to notice",
             )
             stands_still(noticed[0], recorder, told)

@@ -64,7 +64,7 @@ def test_down_for_hours(home: Home) -> None:
             guard.waits_pass()
             return len(attempts(guard, hold_id)) >= n
 
-        until(lambda: hours(4), 30, "attempts")
+        until(lambda: hours(4), "attempts")
         assert guard.state(hold_id) is State.RELEASING
         assert {d["outcome"] for d in attempts(guard, hold_id)} == {"retry"}
     finally:
@@ -105,9 +105,7 @@ def test_some_recipients(home: Home) -> None:
     recorder.relay.on(f"RCPT TO:<{later}>", "451 4.2.1 Later", times=1)
     recorder.relay.on(f"RCPT TO:<{never}>", "550 5.1.1 Nobody of that name")
     guard.approve(hold_id)
-    until(
-        lambda: {"sent", "retry", "failed"} <= {d["outcome"] for d in attempts(guard, hold_id)}, 30, "the first attempt"
-    )
+    until(lambda: {"sent", "retry", "failed"} <= {d["outcome"] for d in attempts(guard, hold_id)}, "the first attempt")
     guard.waits_pass()
     guard.until(lambda: guard.state(hold_id) is State.RELEASED, "the release")
     recorder.go_on()

@@ -122,7 +122,7 @@ async def test_the_server_outlives_them_all(tmp_path: Path, caplog: pytest.LogCa
             mta.say(octets)
             mta.writer.write_eof()
             with suppress(ConnectionError):
-                await asyncio.wait_for(mta.reader.read(), 20)
+                await asyncio.wait_for(mta.reader.read(), 120)
             mta.close()
         good = await (await world.connect()).begin()
         assert (await good.send(b"A: b\r\n\r\nx\r\n")).accepted

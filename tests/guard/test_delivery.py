@@ -310,12 +310,12 @@ async def test_it_runs_until_it_is_stopped_and_finishes_what_is_under_way(office
     office.relay.before_dot = wait
     office.worker = office.hire(pause=pause)
     running = asyncio.create_task(office.worker.run())
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 120)
     office.worker.stop()
     await asyncio.sleep(0.01)
     assert not running.done()
     go_on.set()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 120)
     assert await office.state(hold_id) is State.RELEASED
 
 
@@ -335,5 +335,5 @@ async def test_it_waits_while_the_outbox_cannot_be_read(office: Office) -> None:
     ledger.lease = lease  # type: ignore[attr-defined]
     office.home.ledger = ledger
     office.worker = office.hire(pause=pause)
-    await asyncio.wait_for(office.worker.run(), 5)
+    await asyncio.wait_for(office.worker.run(), 120)
     assert pauses == 3

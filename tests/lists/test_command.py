@@ -244,7 +244,7 @@ def on_a_terminal(folder: Path, *words: str) -> tuple[str, str]:
     """What is printed, and what the person at the terminal sees beside it."""
     leader, follower = os.openpty()
     argv = [sys.executable, "-m", "smtpguard", "-c", str(folder / "smtpguard.yaml"), "lists", "sync", *words]
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=follower, text=True, timeout=60)
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=follower, text=True, timeout=120)
     os.close(follower)
     seen = os.read(leader, 100_000).decode()
     os.close(leader)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import structlog
@@ -43,6 +46,60 @@ def as_it_was() -> Iterator[None]:
     yield
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
+
+
+JOURNAL = r"""
+import os, sys
+here = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{here.st_dev}:{here.st_ino}"
+from smtpguard.observe import log
+assert log.is_for_journal()
+assert log.configure("json")
+log.take_over()
+import asyncio, logging, threading, warnings
+warnings.warn("a library's\nwarning")
+logging.getLogger("uvicorn.error").error("of a library: %s", "x\ny")
+logging.getLogger("library").warning("wrong number of arguments %s")
+logging.getLogger("library").warning("%d", "no number")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+class Ends:
+    def __del__(self):
+        raise ValueError("at its end")
+ends = Ends()
+del ends
+async def work():
+    asyncio.create_task(fails())
+    await asyncio.sleep(0)
+async def fails():
+    raise KeyError("in a task")
+asyncio.run(work())
+import gc
+gc.collect()
+log.failure("first line\nsecond line", status=75)
+raise RuntimeError("at last")
+"""
+
+
+def test_whatever_goes_wrong_is_an_entry_of_the_log(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as out:
+        done = subprocess.run([sys.executable, "-c", JOURNAL], stderr=out, stdout=out, timeout=120, check=False)
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    told = " ".join(f"{row['event']} {row.get('problem', '')}" for row in rows)
+    for word in ("a library's", "of a library: x", "an error ends a thread", "first line", "second line"):
+        assert word in told, rows
+    traces = " ".join(row.get("exception", "") for row in rows)
+    for word in ("ZeroDivisionError", "at its end", "in a task", "RuntimeError: at last"):
+        assert word in traces, rows
+    assert (rows[-1]["event"], rows[-1]["level"]) == ("an error ends the process", "critical")
+
+
+@pytest.mark.parametrize("stream", ["", "1:2", "nonsense", ":"])
+def test_what_is_not_the_journal(stream: str) -> None:
+    assert not log.is_for_journal({"JOURNAL_STREAM": stream})
+    assert not log.is_for_journal({})
 
 
 def line(style: str, addresses: str = "clear") -> str:

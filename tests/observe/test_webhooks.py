@@ -42,7 +42,7 @@ class Here:
 
     def __init__(self, home: House, to: Receiver) -> None:
         self.home, self.to = home, to
-        self.sender = Sender(seconds=20)
+        self.sender = Sender(seconds=120)
         self.cursors = Cursors(home.store)
 
     def hook(self, topics: frozenset[Topic] = ALL, **allowed: Any) -> Hook:
@@ -214,7 +214,7 @@ async def test_what_it_may_know_it_is_told(here: Here) -> None:
 @pytest.mark.parametrize("problem", [does.FAILS, does.HANGS, does.CUTS, does.ELSEWHERE, b"rubbish\r\n\r\n"])
 async def test_what_was_not_taken_is_told_again_later_and_nothing_before_it(here: Here, problem: bytes) -> None:
     await here.sender.close()
-    here.sender = Sender(seconds=0.5 if problem == does.HANGS else 20)
+    here.sender = Sender(seconds=0.5 if problem == does.HANGS else 120)
     await here.held()
     await here.held(body="Liquor", Message_ID="<2@example.com>")
     here.to.script = [problem]

@@ -49,7 +49,7 @@ class Site:
             base_url=self.url, locale=language, viewport=PHONE if phone else DESKTOP, has_touch=phone,
             color_scheme="dark" if phone else "light", **more,
         )  # fmt: skip
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(120_000)
         self.contexts.append(context)
         page = await context.new_page()
         page.on("pageerror", _fail)

@@ -18,6 +18,9 @@ from typing import Any
 from tests.peers.postfix import Postfix, free_port
 from tests.scripted_relay import Message, ScriptedRelay
 
+PATIENCE = 120.0
+"""Seconds that a test waits for what takes no time to speak of on a machine that has nothing else to do."""
+
 POLICY = """\
 version: 1
 organization: {name: Example AB, domains: [example.com, example.se], languages: [sv, en]}
@@ -64,11 +67,12 @@ def member(n: int) -> str:
     return f"customer{n}@mailbox{n % 7}.example.org"
 
 
-def until(true: Callable[[], Any], seconds: float = 30, why: str = "") -> Any:
+def until(true: Callable[[], Any], why: str | Callable[[], str] = "", *, seconds: float = PATIENCE) -> Any:
     """Wait for something that another process does; what it gives, or an AssertionError that says what was waited for."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {why or true}"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"waited {seconds:g} s for {(why if isinstance(why, str) else why()) or true}")
         time.sleep(0.02)
     return found
 
@@ -93,7 +97,7 @@ class Recorder:
         self._loop.close()
 
     def call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     @property
     def port(self) -> int:
@@ -161,10 +165,10 @@ class Guard:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(argv, stdout=log, stderr=log)
         try:
-            until(self._answers, 120, "smtpguard to answer")
+            until(self._answers, "smtpguard to answer")
         except BaseException:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
             raise
         return self
 
@@ -172,7 +176,7 @@ class Guard:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         try:
-            with smtplib.SMTP("127.0.0.1", self.port, timeout=5):
+            with smtplib.SMTP("127.0.0.1", self.port, timeout=120):
                 return True
         except OSError:
             return False
@@ -181,10 +185,10 @@ class Guard:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(40)
+                self._process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(PATIENCE)
                 raise AssertionError("smtpguard did not stop: " + self.log.read_text()[-3000:]) from None
             finally:
                 self._process = None
@@ -200,7 +204,7 @@ class Guard:
             [sys.executable, "-m", "smtpguard", "-c", str(self.config), *words],
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=PATIENCE,
         )
         assert exits is None or done.returncode == exits, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -262,7 +266,7 @@ class Chain:
 
     def submit(self, mail: bytes, sender: str, *recipients: str, to: Postfix | None = None, **options: Any) -> None:
         """Hand a mail to the client Postfix, as a mail client does. ``options``: mail_options, rcpt_options."""
-        with smtplib.SMTP("127.0.0.1", (to or self.client).port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", (to or self.client).port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             smtp.sendmail(sender, recipients, mail, **options)
 

@@ -59,7 +59,7 @@ class Directory:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(120)
 
     def silent(self, silent: bool) -> None:
         """It takes connections, as a machine does whose process hangs, and says nothing."""
@@ -67,7 +67,7 @@ class Directory:
 
     def _until_it_answers(self, port: int) -> None:
         for _ in range(200):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=120):
                 return
             if self._process.poll() is not None:
                 break

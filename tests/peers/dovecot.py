@@ -92,7 +92,7 @@ class Dovecot:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(["dovecot", "-F", "-c", str(config)], **quiet)
         try:
-            until((self.root / "auth-client").exists, 20, "dovecot to listen")
+            until((self.root / "auth-client").exists, "dovecot to listen")
         except BaseException:
             self.__exit__()
             raise
@@ -102,10 +102,10 @@ class Dovecot:
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+                self._process.wait(120)
             if self._process.poll() is None:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(120)
         self._authority.shutdown()
         self._authority.server_close()
         self._thread.join(5)

@@ -30,7 +30,7 @@ class _Server:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            until(self._listens, 20, f"{self._words[0]} to listen")
+            until(self._listens, f"{self._words[0]} to listen")
         except BaseException:
             self.__exit__()
             raise
@@ -39,7 +39,7 @@ class _Server:
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=5):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=120):
             return True
         return False
 
@@ -47,10 +47,10 @@ class _Server:
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+                self._process.wait(120)
             if self._process.poll() is None:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(120)
 
 
 def haproxy_missing() -> str | None:

@@ -38,7 +38,7 @@ class Mailman:
         command = [str(RUNNER), "-C", str(self.folder / "mailman.cfg"), "-r", "rest:0:1"]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
-        self._client = httpx2.Client(base_url=self.root, auth=("restadmin", PASSWORD), timeout=30)
+        self._client = httpx2.Client(base_url=self.root, auth=("restadmin", PASSWORD), timeout=120)
         for _ in range(600):
             with suppress(httpx2.HTTPError):
                 if self._client.get("/system/versions").status_code == 200:
@@ -52,7 +52,7 @@ class Mailman:
         self._client.close()
         with suppress(ProcessLookupError):  # its own session: the runner and its workers
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(20)
+        self._process.wait(120)
 
     def list(self, name: str) -> str:
         """A new list's List-Id."""

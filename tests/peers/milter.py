@@ -144,7 +144,7 @@ class MilterGuard(Guard):
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-3000:]
         try:
-            with socket.create_connection(("127.0.0.1", self.milter_port), timeout=5) as mta:
+            with socket.create_connection(("127.0.0.1", self.milter_port), timeout=120) as mta:
                 mta.sendall(encode(Negotiate(6, 0x1FF, 0x1FFFFF)) + encode(Quit()))
                 return bool(mta.recv(1))
         except OSError:
@@ -205,9 +205,9 @@ class MilterChain:
     def sendmail(self, mail: bytes, sender: str, *recipients: str) -> subprocess.CompletedProcess[bytes]:
         """As a program on the machine submits."""
         words = ["/usr/sbin/sendmail", "-C", str(self.mta.config), "-i", "-f", sender, *recipients]
-        return subprocess.run(words, input=mail.replace(b"\r\n", b"\n"), capture_output=True, timeout=60, check=False)
+        return subprocess.run(words, input=mail.replace(b"\r\n", b"\n"), capture_output=True, timeout=120, check=False)
 
     def wake_pickup(self) -> None:
         """It looks into the maildrop once a minute else."""
         words = ["/usr/sbin/postkick", "-c", str(self.mta.config), "public", "pickup", "W"]
-        subprocess.run(words, check=True, timeout=30, capture_output=True)
+        subprocess.run(words, check=True, timeout=120, capture_output=True)

@@ -84,7 +84,7 @@ def sasl(folder: Path, people: Mapping[str, str]) -> dict[str, str]:
     for address, password in people.items():
         user, _, realm = address.partition("@")
         words = ["saslpasswd2", "-p", "-c", "-f", str(database), "-u", realm, user]
-        subprocess.run(words, input=password.encode(), check=True, timeout=30)
+        subprocess.run(words, input=password.encode(), check=True, timeout=120)
     database.chmod(0o644)
     return {
         "smtpd_sasl_auth_enable": "yes",
@@ -155,12 +155,12 @@ class Postfix:
         said = self.root / "said"
         with said.open("ab") as out:
             check = ["postfix", "-c", str(self.config), "check"]  # makes the queue
-            subprocess.run(check, check=False, timeout=30, stdout=out, stderr=out)
+            subprocess.run(check, check=False, timeout=120, stdout=out, stderr=out)
             master = [str(SBIN / "master"), "-c", str(self.config), "-d"]
             self._master = subprocess.Popen(master, start_new_session=True, stdout=out, stderr=out)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
                 s.recv(512)
                 s.sendall(b"QUIT\r\n")
                 return self
@@ -174,10 +174,10 @@ class Postfix:
         with suppress(OSError):  # all of its session: an smtpd with a client would outlive the master
             os.killpg(self._master.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            self._master.wait(10)
+            self._master.wait(120)
         if self._master.poll() is None:
             self._master.kill()
-            self._master.wait(10)
+            self._master.wait(120)
         self._master = None
 
     def __enter__(self) -> Postfix:
@@ -199,4 +199,4 @@ class Postfix:
         )
 
     def flush(self) -> None:
-        subprocess.run(["postqueue", "-c", str(self.config), "-f"], check=False, timeout=30, capture_output=True)
+        subprocess.run(["postqueue", "-c", str(self.config), "-f"], check=False, timeout=120, capture_output=True)

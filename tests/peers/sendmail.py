@@ -74,9 +74,9 @@ class Sendmail:
         run = f"hostname {NAME}; {sendmail} -bi; exec {sendmail} -bD -q1s"
         with (self.root / "log").open("wb") as log:
             self._process = subprocess.Popen(["unshare", "--uts", "sh", "-c", run], stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as s:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=120) as s:
                 s.recv(512)
                 s.sendall(b"QUIT\r\n")
                 return self
@@ -89,7 +89,7 @@ class Sendmail:
         if self._process is not None:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+                self._process.wait(120)
             if self._process.poll() is None:
                 self._process.kill()
-                self._process.wait(10)
+                self._process.wait(120)

@@ -77,7 +77,7 @@ TEXT = "\r\n".join(
 
 def straight(chain: Chain, content: bytes, *recipients: str) -> tuple[int, bytes]:
     """As the expander would, from its own address, right to the guard."""
-    with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=30, source_address=(EXPANDER, 0)) as smtp:
+    with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=120, source_address=(EXPANDER, 0)) as smtp:
         smtp.ehlo("lists.example.com")
         smtp.mail("list-bounces@lists.example.com")
         for recipient in recipients:

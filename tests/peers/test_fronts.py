@@ -93,7 +93,7 @@ class Front:
 
     def submit(self, mail: bytes, to: str) -> None:
         """As a mail client; raises what it is told."""
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=60, local_hostname="desk.example.com") as smtp:
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=120, local_hostname="desk.example.com") as smtp:
             if self.login:
                 smtp.login(self.login, SECRET)
             smtp.sendmail("anna@example.com", [to], mail)
@@ -146,7 +146,7 @@ def test_a_timeout_that_is_too_short_sends_twice(behind: Behind) -> None:
     impatient = f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_proxy_filter=127.0.0.1:{guard.port} -o smtpd_proxy_timeout=1s\n"
     with ScriptedInProcess(behind.back) as slow, Postfix(behind.root, name="impatient", master=impatient):
         slow.call(_stalls(slow))
-        with smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp, pytest.raises(smtplib.SMTPDataError) as told:
+        with smtplib.SMTP("127.0.0.1", port, timeout=120) as smtp, pytest.raises(smtplib.SMTPDataError) as told:
             smtp.sendmail("anna@example.com", [OWNER], letters.mail(to=OWNER, message_id="twice@example.com"))
         assert told.value.smtp_code == 451
         slow.call(_goes_on(slow))
@@ -204,7 +204,7 @@ def test_nothing_is_lost_while_smtpguard_is_down(front: Front) -> None:
     if front.heading in BEFORE_THE_QUEUE:
         front.submit(mail, OWNER)
     front.front.flush()
-    until(lambda: front.with_id("down"), 60, why="the mail, once smtpguard is back")
+    until(lambda: front.with_id("down"), why="the mail, once smtpguard is back")
     until(front.settled, why="the queues to empty")
     assert len(front.with_id("down")) == 1
 

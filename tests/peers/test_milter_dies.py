@@ -43,7 +43,7 @@ class Client:
         self.mail = mail or letters.mail(to=to, message_id=message_id)
         self._commands = [f"MAIL FROM:<{ANNA}>".encode(), f"RCPT TO:<{to}>".encode(), b"DATA"]
         self._left = [b"EHLO desk", *self._commands]
-        self._socket = socket.create_connection(("127.0.0.1", port or chain.mta.port), timeout=30)
+        self._socket = socket.create_connection(("127.0.0.1", port or chain.mta.port), timeout=120)
         self._file = self._socket.makefile("rb")
         self._ended = False
         self.hear()
@@ -133,7 +133,7 @@ def test_silent_while_it_is_asked(chain: MilterChain) -> None:
 def taken(chain: MilterChain, client: Client) -> bool:
     """Whether the MTA takes now what it would not take from that client."""
     try:
-        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.sendmail(ANNA, [client.to], client.mail)
     except smtplib.SMTPException:
         return False

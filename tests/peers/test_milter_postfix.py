@@ -30,7 +30,7 @@ def chain(folder: Path) -> Iterator[MilterChain]:
 def submit(
     chain: MilterChain, mail: bytes, *recipients: str, port: int = 0, login: bool = False, **options: list[str]
 ) -> None:
-    with smtplib.SMTP("127.0.0.1", port or chain.mta.port, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", port or chain.mta.port, timeout=120) as smtp:
         smtp.ehlo("desk.example.com")
         if login:
             smtp.login(ANNA, SECRET)
@@ -166,7 +166,7 @@ class TestWaysIn:
             mail + b".",
         ]
         words = ["/usr/sbin/sendmail", "-C", str(chain.mta.config), "-bs"]
-        subprocess.run(words, input=b"\r\n".join([*said, b"QUIT", b""]), capture_output=True, timeout=60, check=True)
+        subprocess.run(words, input=b"\r\n".join([*said, b"QUIT", b""]), capture_output=True, timeout=120, check=True)
         until(lambda: chain.guard.held("SV: Samtal"), why="the hold")
 
     def test_sendmail_on_the_machine_bounces_what_is_rejected(self, chain: MilterChain) -> None:
@@ -181,7 +181,7 @@ class TestWaysIn:
 
     def test_xclient_is_another_client(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", subject="Forwarded", message_id="xclient-1@example.com")
-        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             said = smtp.docmd("XCLIENT", "NAME=far.example.net ADDR=IPv6:2001:db8::7 LOGIN=anna@example.com")
             assert said[0] == 220, said
@@ -193,7 +193,7 @@ class TestWaysIn:
         assert verdict(chain, "Forwarded")["client"] == "2001:db8::7"
 
     def test_several_messages_a_connection_and_a_reset_between(self, chain: MilterChain) -> None:
-        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             for n in range(3):
                 mail = letters.mail(to="you@example.org", message_id=f"many-{n}@example.com")
@@ -207,7 +207,7 @@ class TestWaysIn:
     def test_addresses_beyond_ascii_and_dsn_parameters(self, chain: MilterChain) -> None:
         """Held and released with all that the client said."""
         mail = letters.story("eai-1@example.com", subject="SV: Ärade kunder")
-        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             smtp.command_encoding = "utf-8"
             assert smtp.docmd("MAIL", "FROM:<åsa@example.com> SMTPUTF8 BODY=8BITMIME RET=HDRS ENVID=Case-1")[0] == 250
@@ -239,7 +239,7 @@ class TestWaysIn:
 class TestNothingIsLost:
     def test_while_we_are_down_postfix_defers(self, chain: MilterChain) -> None:
         mail = letters.mail(to="you@example.org", message_id="down-1@example.com")
-        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             smtp.docmd("MAIL", f"FROM:<{ANNA}>")
             chain.guard.stop()
@@ -249,7 +249,7 @@ class TestNothingIsLost:
                     said.append(smtp.data(mail))
                 assert said[-1][0] == 451, said
                 chain.sendmail(mail, ANNA, "you@example.org")
-                with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=30) as another:
+                with smtplib.SMTP("127.0.0.1", chain.mta.port, timeout=120) as another:
                     another.ehlo("desk.example.com")
                     assert another.docmd("MAIL", f"FROM:<{ANNA}>")[0] == 451
                 assert chain.mta.queued() == 1, "in the maildrop"

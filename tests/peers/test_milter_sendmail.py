@@ -38,7 +38,7 @@ class World:
         enter.enter_context(self.mta)
 
     def submit(self, mail: bytes, *recipients: str) -> None:
-        with smtplib.SMTP("127.0.0.1", self.mta.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", self.mta.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             smtp.sendmail(ANNA, recipients, mail)
 
@@ -115,7 +115,7 @@ def test_customers_wait_and_colleagues_get_it(world: World, listed: str) -> None
 
 
 def test_several_messages_a_connection(world: World) -> None:
-    with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=120) as smtp:
         smtp.ehlo("desk.example.com")
         for n in range(3):
             mail = letters.mail(to="you@example.org", message_id=f"s-many-{n}@example.com")
@@ -129,7 +129,7 @@ def test_several_messages_a_connection(world: World) -> None:
 
 def test_while_we_are_down_it_defers(world: World) -> None:
     world.guard.stop()
-    with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=30) as smtp:
+    with smtplib.SMTP("127.0.0.1", world.mta.port, timeout=120) as smtp:
         smtp.ehlo("desk.example.com")
         code, text = smtp.docmd("MAIL", f"FROM:<{ANNA}>")
     assert code == 451, text

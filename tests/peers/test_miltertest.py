@@ -40,7 +40,7 @@ async def told(world: Served, script: str) -> tuple[int | None, str]:
         "miltertest", "-D", f"socket=unix:{world.path}",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate((START + script).encode()), 60)
+    out, _ = await asyncio.wait_for(process.communicate((START + script).encode()), 120)
     return process.returncode, out.decode()
 
 

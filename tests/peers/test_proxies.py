@@ -93,7 +93,7 @@ def haproxy(fronted: Fronted) -> Iterator[Fronted]:
 
 
 def connect(port: int) -> smtplib.SMTP:
-    return smtplib.SMTP("127.0.0.1", port, local_hostname="desk", timeout=30, source_address=(CLIENT, 0))
+    return smtplib.SMTP("127.0.0.1", port, local_hostname="desk", timeout=120, source_address=(CLIENT, 0))
 
 
 def send(smtp: smtplib.SMTP, message_id: str) -> None:
@@ -109,7 +109,7 @@ def test_haproxy_says_whose_it_is(haproxy: Fronted, version: str) -> None:
 
 def test_haproxy_passes_tls_through(haproxy: Fronted, certified: Path) -> None:
     context = ssl.create_default_context(cafile=str(certified / "ca.pem"))
-    with smtplib.SMTP_SSL("localhost", haproxy.through, local_hostname="desk", timeout=30, context=context,
+    with smtplib.SMTP_SSL("localhost", haproxy.through, local_hostname="desk", timeout=120, context=context,
                           source_address=(CLIENT, 0)) as smtp:  # fmt: skip
         send(smtp, "through@example.com")
     assert haproxy.client_of("through@example.com") == CLIENT
@@ -121,7 +121,7 @@ def test_the_client_behind_haproxy_has_the_limit(haproxy: Fronted) -> None:
             undo.enter_context(connect(haproxy.v2))
         with pytest.raises(smtplib.SMTPConnectError, match="421"):
             connect(haproxy.v1)
-        with smtplib.SMTP("127.0.0.1", haproxy.v1, timeout=30, source_address=("127.0.0.6", 0)) as other:
+        with smtplib.SMTP("127.0.0.1", haproxy.v1, timeout=120, source_address=("127.0.0.6", 0)) as other:
             assert other.noop()[0] == 250
 
 
@@ -130,7 +130,7 @@ def test_haproxys_own_checks_are_heard(haproxy: Fronted) -> None:
     with connect(haproxy.checked) as smtp:
         send(smtp, "checked@example.com")
     assert haproxy.client_of("checked@example.com") == CLIENT
-    with socket.create_connection(("127.0.0.1", haproxy.clear), timeout=30) as check:
+    with socket.create_connection(("127.0.0.1", haproxy.clear), timeout=120) as check:
         check.sendall(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0EHLO check\r\n")
         with check.makefile("rb") as lines:
             offered = [line[4:].strip() for line in iter(lines.readline, b"250 ENHANCEDSTATUSCODES\r\n")]
@@ -139,7 +139,7 @@ def test_haproxys_own_checks_are_heard(haproxy: Fronted) -> None:
 
 
 def test_without_a_header_there_is_nothing_to_hear(haproxy: Fronted) -> None:
-    with socket.create_connection(("127.0.0.1", haproxy.clear), timeout=30) as trusted:
+    with socket.create_connection(("127.0.0.1", haproxy.clear), timeout=120) as trusted:
         trusted.sendall(b"EHLO desk\r\n")
         with contextlib.suppress(ConnectionResetError):
             assert trusted.recv(100) == b""
@@ -187,10 +187,10 @@ def test_swaks_says_it_with_xclient(fronted: Fronted) -> None:
     words = ["swaks", "--server", f"127.0.0.1:{fronted.guard.port}", "--from", "anna@example.com", "--to", "you@example.org",
              "--header", "Message-ID: <swaks-xclient@example.com>", "--xclient-addr", "192.0.2.77",
              "--xclient-name", "desk.example.com", "--xclient-login", "anna@example.com"]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert fronted.client_of("swaks-xclient@example.com") == "192.0.2.77"
-    stranger = subprocess.run([*words, "--local-interface", CLIENT], capture_output=True, text=True, timeout=60)
+    stranger = subprocess.run([*words, "--local-interface", CLIENT], capture_output=True, text=True, timeout=120)
     assert stranger.returncode != 0
     assert "XCLIENT" not in "".join(line for line in stranger.stdout.splitlines() if line.startswith("<"))
 

@@ -93,8 +93,8 @@ class Submission:
     def client(self, *, implicit: bool = False) -> smtplib.SMTP:
         """As mail clients come: over TLS, before they log in."""
         if implicit:
-            return smtplib.SMTP_SSL("localhost", self.implicit, timeout=30, context=self.ca, local_hostname="desk")
-        smtp = smtplib.SMTP("localhost", self.guard.port, timeout=30, local_hostname="desk")
+            return smtplib.SMTP_SSL("localhost", self.implicit, timeout=120, context=self.ca, local_hostname="desk")
+        smtp = smtplib.SMTP("localhost", self.guard.port, timeout=120, local_hostname="desk")
         smtp.starttls(context=self.ca)
         return smtp
 
@@ -138,7 +138,7 @@ def test_nobody_writes_without_a_login(submission: Submission) -> None:
     with submission.client() as smtp:
         smtp.ehlo()
         assert smtp.docmd("MAIL", f"FROM:<{ANNA}>") == (530, b"5.7.0 Authentication required")
-    with smtplib.SMTP("localhost", submission.guard.port, timeout=30) as smtp:
+    with smtplib.SMTP("localhost", submission.guard.port, timeout=120) as smtp:
         smtp.ehlo()
         assert "auth" not in smtp.esmtp_features
         assert smtp.docmd("AUTH", "PLAIN " + _plain(ANNA, PEOPLE[ANNA]))[0] == 538
@@ -172,7 +172,7 @@ def test_swaks(submission: Submission, mechanism: str, tls: str) -> None:
         ["swaks", "--server", f"127.0.0.1:{port}", tls, "--auth", mechanism, "--auth-user", "bo@example.com",
          "--auth-password", PEOPLE["bo@example.com"], "--from", "bo@example.com", "--to", "you@example.org",
          "--header", f"Message-ID: <{message_id}>"],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     until(lambda: submission.recorder.with_id(message_id), why="the mail of swaks")

@@ -194,7 +194,7 @@ class TestSurvives:
         mail = letters.mail(to="jörgen@example.org", message_id="utf8-1@example.com").replace(
             b"=?utf-8?B?", b"=?utf-8?B?"
         )
-        with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             smtp.docmd("MAIL", "FROM:<anna@example.com> SMTPUTF8 BODY=8BITMIME")
             smtp.command_encoding = "utf-8"
@@ -236,13 +236,13 @@ class TestNothingIsLost:
         finally:
             chain.relay.start()
         chain.client.flush()
-        until(lambda: chain.recorder.with_id("down-1@example.com"), 60, why="the mail, once the relay is back")
+        until(lambda: chain.recorder.with_id("down-1@example.com"), why="the mail, once the relay is back")
 
     def test_relay_down_bounces_nothing_that_needs_more_than_helo(self, chain: Chain) -> None:
         """A client that fell back to HELO would bounce what needs SMTPUTF8."""
         chain.relay.stop()
         try:
-            with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=30) as smtp:
+            with smtplib.SMTP("127.0.0.1", chain.client.port, timeout=120) as smtp:
                 smtp.ehlo("desk.example.com")
                 smtp.docmd("MAIL", "FROM:<anna@example.com> SMTPUTF8 BODY=8BITMIME")
                 smtp.command_encoding = "utf-8"
@@ -256,10 +256,10 @@ class TestNothingIsLost:
         finally:
             chain.relay.start()
         chain.client.flush()
-        until(lambda: chain.recorder.with_id("down-2@example.com"), 60, why="the mail, once the relay is back")
+        until(lambda: chain.recorder.with_id("down-2@example.com"), why="the mail, once the relay is back")
 
     def test_refused_recipient_is_the_relays_word(self, chain: Chain) -> None:
-        with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=30) as smtp:
+        with smtplib.SMTP("127.0.0.1", chain.guard.port, timeout=120) as smtp:
             smtp.ehlo("desk.example.com")
             until(lambda: smtp.docmd("MAIL", "FROM:<anna@example.com>")[0] == 250, why="the relay to be reached")
             code, text = smtp.docmd("RCPT", "TO:<nobody@[not an address]>")
@@ -274,15 +274,15 @@ class TestNothingIsLost:
              "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
             check=True, timeout=300, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        until(lambda: arrived() >= 10000, 240, why="10,000 messages at the recorder")
-        until(chain.settled, 60)
+        until(lambda: arrived() >= 10000, "10,000 messages at the recorder", seconds=600)
+        until(chain.settled)
         assert arrived() == 10000
 
     def test_swaks(self, chain: Chain) -> None:
         done = subprocess.run(
             ["swaks", "--server", f"127.0.0.1:{chain.guard.port}", "--from", "anna@example.com", "--to", "you@example.org",
              "--header", "Message-ID: <swaks-1@example.com>", "--pipeline"],
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         until(lambda: chain.recorder.with_id("swaks-1@example.com"), why="the mail of swaks")

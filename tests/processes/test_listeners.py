@@ -43,13 +43,13 @@ def test_who_waits_at_an_inherited_socket_waits_on_when_we_stop() -> None:
             [Wanted(address="127.0.0.1", port=place[1])], [socket.socket(fileno=os.dup(manager.fileno()))]
         )
         [ours] = open_all([Wanted(address="127.0.0.1", port=0)])
-        waits = undo.enter_context(socket.create_connection(place, timeout=5))
-        hears = undo.enter_context(socket.create_connection(ours.socket.getsockname(), timeout=5))
+        waits = undo.enter_context(socket.create_connection(place, timeout=120))
+        hears = undo.enter_context(socket.create_connection(ours.socket.getsockname(), timeout=120))
         for listener in (kept, ours):
             refuse_backlog(listener)
             listener.close()
         assert hears.recv(100).startswith(b"421 ")
-        manager.settimeout(5)
+        manager.settimeout(120)
         next_, _ = manager.accept()
         with next_:
             next_.sendall(b"220 next")

@@ -71,7 +71,7 @@ def test_every_listener_and_part_is_told_of_from_the_first_on() -> None:
     told = numbers.told({"smtp:25": 0}, ["smtp:25"], {"proxy": 0})
     assert told == {
         "connections": {"smtp:25": 0}, "accepted": {"smtp:25": 0}, "refused": {"smtp:25": 0},
-        "strangers": {"smtp:25": 0}, "ready": {"proxy": 0},
+        "strangers": {"smtp:25": 0}, "without_descriptor": {"smtp:25": 0}, "ready": {"proxy": 0},
         "deaths": {"proxy": 0}, "counts": {}, "levels": {}, "found": {},
     }  # fmt: skip
 

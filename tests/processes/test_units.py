@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.cli.serve import PARTS
+from smtpguard.processes.supervisor import TRY_AGAIN
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 BACKUP = UNITS / "smtpguard-backup.service"
@@ -69,7 +70,8 @@ def test_systemd_gives_up_only_what_trying_again_would_not_mend() -> None:
     """Five starts within ten seconds, and it does; what ends with another status than 2 is slower than that."""
     for unit in SERVICES:
         text = unit.read_text()
-        assert "RestartPreventExitStatus=2" in text
+        assert "\nRestartPreventExitStatus=2\n" in text
+        assert f"\nRestartForceExitStatus={TRY_AGAIN}\n" in text
         [seconds] = re.findall(r"^RestartSec=(\d+)s$", text, flags=re.M)
         assert int(seconds) * 4 > 10
 

@@ -23,7 +23,7 @@ from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
 from smtpguard.processes.numbers import Said
-from smtpguard.processes.supervisor import CANNOT_RUN, Supervisor
+from smtpguard.processes.supervisor import CANNOT_RUN, TRY_AGAIN, Supervisor
 
 STUBBORN = bool(os.environ.get("TOY_STUBBORN"))
 
@@ -44,6 +44,8 @@ class Toy(life.Part):
             time.sleep(2.5)  # noqa: ASYNC251 - as a machine that is busy
         if self.name == "booting":
             time.sleep(60)  # noqa: ASYNC251 - it will not be ready in this life
+        if self.name == "away" and not os.path.exists(os.environ["TOY_AWAY"]):  # noqa: ASYNC240, PTH110
+            os._exit(TRY_AGAIN)
         if self.name == "wrong":
             os._exit(CANNOT_RUN)
 

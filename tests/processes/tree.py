@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 TOY = Path(__file__).parent / "toy.py"
-PATIENCE = 20.0
+PATIENCE = 120.0
 ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -56,6 +56,11 @@ class Tree:
             if right(pid):
                 return
         raise AssertionError(f"the last was {pid}")
+
+    def said(self) -> str:
+        """What it logged, once it has ended."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
 
     def wait(self) -> int:
         return self.process.wait(PATIENCE)

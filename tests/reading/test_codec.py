@@ -79,7 +79,7 @@ def test_the_process_answers_request_after_request() -> None:
     asked = block(dump_request(around(), Depth.TEXT, Bounds())) + block(message.raw[:])
     asked += block(dump_request(None, Depth.HEADERS, Bounds())) + block(message.raw[:])
     done = subprocess.run(
-        [sys.executable, "-m", "smtpguard.reading"], input=asked, capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "smtpguard.reading"], input=asked, capture_output=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
     first, second = (load_reading(b) for b in unblock(done.stdout))
@@ -100,5 +100,5 @@ def test_the_process_limits_itself() -> None:
         "print(*(resource.getrlimit(r)[0] for r in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)))\n"
         "print(resource.getrlimit(resource.RLIMIT_CPU)[0] < 20)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=True)
     assert done.stdout.split() == [str(child.MEMORY_BYTES).encode(), b"0", b"0", b"True"]

@@ -37,7 +37,7 @@ async def hold(store: Store, name: str, n: int) -> None:
     await store.keep(CONTENT)
     for i in range(n):
         id = f"{name}{i}"
-        admission = await store.admit(item(id), holds(a_hold(id), notice(f"N{id}", id)))
+        admission = await store.admit(item(id, message_id=f"<{id}>"), holds(a_hold(id), notice(f"N{id}", id)))
         say(answered=admission.hold.hold_id if admission.hold else None)
 
 

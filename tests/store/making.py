@@ -159,7 +159,7 @@ class Gathered:
 
         def wait(_: object) -> None:
             started.set()
-            self._go.wait(10)
+            self._go.wait(120)
 
         self._waiting = asyncio.create_task(self._store._writer.submit(wait))
         await asyncio.to_thread(started.wait)

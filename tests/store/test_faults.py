@@ -22,6 +22,7 @@ from smtpguard.policy.admission import LedgerError, Unavailable
 from smtpguard.store import work
 from smtpguard.store.migrate import migrate
 from smtpguard.store.opening import open_store
+from tests.peers.chain import PATIENCE
 from tests.store.conftest import a_server
 from tests.store.making import POLICY, SECRET, Clock, a_hold, event, holds, item, relays
 
@@ -36,26 +37,32 @@ def lines(text: str, key: str) -> list[Any]:
     return [row[key] for row in map(json.loads, text.splitlines()) if key in row]
 
 
-# The first commits of the child: schema, policy, content begun, one chunk; then two a hold, itself and its answer.
-@pytest.mark.parametrize("point", [f"{when}-commit:{n}" for n in (6, 7, 8, 9) for when in ("before", "after")])
+# Each hold takes two commits: itself and its answer.
+@pytest.mark.parametrize("when", ["before-commit", "after-commit"])
+@pytest.mark.parametrize("point", ["acknowledgement <H0>", "admission <H1>", "acknowledgement <H1>", "admission <H2>"])
 async def test_killed_around_a_commit_nothing_answered_is_lost(
-    url: str, tmp_path: Path, clock: Clock, point: str
+    url: str, tmp_path: Path, clock: Clock, when: str, point: str
 ) -> None:
     migrate(url)
+    armed = tmp_path / "armed"
+    armed.mkdir()
+    (armed / "point").write_text(f"{when} {point}")
     killed = await asyncio.to_thread(
-        subprocess.run, command(url, tmp_path, "hold", "H", 20), capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "SMTPGUARD_FAILPOINT": point}, timeout=60, check=False,
+        subprocess.run, command(url, tmp_path, "hold", "H", 4), capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "SMTPGUARD_FAILPOINT": str(armed)}, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     answered = lines(killed.stdout, "answered")
-    assert len(answered) < 20
+    assert answered == [f"H{n}" for n in range(int(point[-2]))]
     async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as store:
         assert (await store.verify()).ok
         there = {h.hold_id: h for h in await store.holds()}
         assert set(answered) <= set(there)
         assert all(there[id].acknowledged for id in answered)
         left = set(there) - set(answered)
-        assert len(left) <= 1  # written, or answered even, and then killed
+        assert len(left) == (
+            1 if "ack" in point or when == "after-commit" else 0
+        )  # written, answered even, then killed
         # the client of that one tries again: one hold, the same
         for id in left:
             await store.admit(item(f"R{id}", of=id), holds(a_hold(f"R{id}")))
@@ -92,7 +99,7 @@ def test_a_full_disk_is_full_and_recovers(tmp_path: Path) -> None:
         f"exec {' '.join(command(f'sqlite:///{disk}/guard.db', disk, 'fill', str(disk), 0))}"
     )
     ran = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, check=False
     )
     if ran.returncode and ("unshare" in ran.stderr or "mount" in ran.stderr):
         pytest.skip(f"no disk of one's own to fill: {ran.stderr.strip()}")
@@ -117,7 +124,7 @@ def kill(server: Any) -> None:
     watch = os.pidfd_open(server.get_pid())
     try:
         os.kill(server.get_pid(), signal.SIGQUIT)
-        assert select.select([watch], [], [], 10)[0]
+        assert select.select([watch], [], [], PATIENCE)[0]
     finally:
         os.close(watch)
 
@@ -134,13 +141,11 @@ async def test_a_database_that_is_killed_and_comes_back(server: Any, tmp_path: P
         await store.admit(item("T3"), relays("T3"))  # on a new connection
 
         await asyncio.to_thread(kill, server)
-        began = time.monotonic()
         for n in range(3):
             with pytest.raises(Unavailable):
                 await store.admit(item(f"D{n}"), relays(f"D{n}"))
         with pytest.raises(Unavailable):
             await store.gate()
-        assert time.monotonic() - began < 15
         store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
 
         await asyncio.to_thread(server.ensure_postgres_running)

@@ -24,7 +24,7 @@ async def test_one_that_is_given_up(when: str, url: str, tmp_path: Path, monkeyp
 
     def slow(connection: object) -> None:
         under_way.set()
-        go_on.wait(20)
+        go_on.wait(120)
         real(connection)  # type: ignore[arg-type]
 
     def closing(self: Database) -> None:

@@ -68,10 +68,9 @@ async def outcome(store: Store, id: str) -> str | None:
 async def test_notes_are_written_without_anybody_waiting(store: Store) -> None:
     await store.admit(item("T1"), relays("T1"))
     store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
-    for _ in range(100):  # nothing else is written that could take it along
-        if await outcome(store, "T1") is not None:
-            break
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(120):  # nothing else is written that could take it along
+        while await outcome(store, "T1") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
     assert await outcome(store, "T1") == "relayed"
 
 
@@ -195,7 +194,7 @@ class Stuck:
 
         def hang(_: Batch) -> None:
             self._started.set()
-            self.go.wait(10)
+            self.go.wait(120)
 
         self.task = asyncio.create_task(store._writer.submit(hang))
 
@@ -227,7 +226,7 @@ def hanging(
 ) -> Callable[[Any], Admission]:
     def step(live: Any) -> Admission:
         started.set()
-        go.wait(10)
+        go.wait(120)
         return then(live)
 
     return step
@@ -317,7 +316,7 @@ async def test_reading_is_bounded_in_time(store: Store, monkeypatch: pytest.Monk
     go = threading.Event()
     try:
         with pytest.raises(Unavailable):
-            await store._read(lambda c: go.wait(10))
+            await store._read(lambda c: go.wait(120))
     finally:
         go.set()
     monkeypatch.undo()

@@ -121,7 +121,7 @@ async def test_keys_from_the_dns() -> None:
     client.nameservers = ["127.0.0.1"]
     client.port = transport.get_extra_info("sockname")[1]
     client.cache = dns.resolver.LRUCache(10)
-    resolver = Resolver(client, seconds=0.3)
+    resolver, hasty = Resolver(client, seconds=120), Resolver(client, seconds=0.3)
     try:
         assert await resolver.txt(NAME) == RECORD.encode()
         assert await resolver.txt(NAME) == RECORD.encode()
@@ -131,7 +131,7 @@ async def test_keys_from_the_dns() -> None:
         assert await resolver.txt("a..b") is None
         for name in ("broken.example.com", "silent.example.com"):
             with pytest.raises(Unresolved):
-                await resolver.txt(name)
+                await hasty.txt(name)
         checker = DkimVerifier(resolver.txt)
         assert proves(await checker.origin(Message.of(SIGNED)))
         await checker.close()

@@ -129,6 +129,13 @@ HOST = _table(
     ("list_checked_seconds", "list", "Since its sources were last found to be as the index says; absent where they never were"),
     ("list_stale", "list", "Whether a \"no\" of it cannot be relied on: it is too old, or there is none"),
     ("list_failing", "list", "Whether its last sync failed"),
+    (
+        "certificate_end_timestamp_seconds",
+        "certificate",
+        "When the certificate ends that its file has now, in Unix time: of a listener by its address and port, of the console, and "
+        "the one that is shown to the relay; absent where it cannot be used",
+    ),
+    ("certificate_usable", "certificate", "Whether its file and its key's can be read and used; 0: the one before stays in use"),
 )  # fmt: skip
 TREE = (
     *_table(
@@ -142,12 +149,18 @@ TREE = (
         (
             "connections_refused_total",
             "listener reason",
-            "Connections that were refused: limit (too many, 421), client (not among the listener's clients, 554)",
+            "Connections that were refused: limit (too many, 421), client (not among the listener's clients, 554), descriptor "
+            "(the process had no file descriptor left, 421)",
         ),
     ),
     *_table(Kind.GAUGE, ("part_processes", "part", "Processes of a part that are ready")),
     *_table(
         Kind.COUNTER,
+        (
+            "certificates_refused_total",
+            "",
+            "Renewed certificates that a process found and could not use, so that the one before stays in use",
+        ),
         ("part_deaths_total", "part", "Processes that died or were killed for their silence, and are started again"),
         ("answers_total", "answer", "Messages whose content came, by what the client was answered: taken (2xx), deferred (4xx), refused (5xx)"),
         (

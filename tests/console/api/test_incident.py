@@ -228,7 +228,7 @@ async def test_while_one_is_made_another_is_refused_and_everything_else_goes_on(
     def slow() -> Any:
         """In the thread that reads."""
         entered.set()
-        assert go.wait(30)
+        assert go.wait(120)
         return find()
 
     def row(made: Made) -> Any:

@@ -263,7 +263,7 @@ def test_a_silent_server_keeps_nobody_who_has_given_up(safe: Website, site: Webs
 
         def silent(request: BaseHTTPRequestHandler, stop: threading.Event = stop) -> None:
             stop.set()
-            going.wait(10)
+            going.wait(120)
 
         server.answer = silent
         with pytest.raises(SourceError, match="stopped before its end"):

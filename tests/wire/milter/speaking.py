@@ -57,7 +57,7 @@ class Speaking:
         """Raises EOFError where the server has closed."""
         while (answer := self._answers.next()) is None:
             try:
-                came = await asyncio.wait_for(self.reader.read(1 << 16), 20)
+                came = await asyncio.wait_for(self.reader.read(1 << 16), 120)
             except ConnectionError:
                 came = b""
             if not came:

@@ -1,0 +1,100 @@
+"""Settings for a command that has to work although their file has mistakes: what it needs is read, mistakes elsewhere are told.
+
+The file is taken apart at its top-level keys. Those with a mistake are left out, as if they were not there; where that does not
+help, all but those that are needed. A mistake in what is needed, or near its name, stays a mistake: a freeze of the wrong store
+would be worse than none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from smtpguard.config.problem import Broken, Problem
+from smtpguard.config.settings import Settings, read_settings, settings_of
+from smtpguard.config.yaml import load_yaml
+
+STORE = frozenset({"store", "state", "secret_file", "delimiters"})
+"""What opening the store needs."""
+_KEY = re.compile(rb"""(["']?)([A-Za-z_]+)\1[ \t]*:(?:\s|$)""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """The lines of one top-level key, from ``first`` on; ``key`` is "" for what stands before any."""
+
+    key: str
+    first: int
+    lines: tuple[bytes, ...]
+
+    def has(self, line: int) -> bool:
+        return self.first <= line < self.first + len(self.lines)
+
+
+def read_needed(
+    path: Path, needed: Collection[str], environ: Mapping[str, str] = os.environ
+) -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings as far as they can be read, and the problems of what was left out. Raises Broken where something of ``needed``
+    is wrong, or may be."""
+    try:
+        return read_settings(path, environ), ()
+    except Broken as e:
+        problems = tuple(e.problems)
+        broken = e
+    try:
+        blocks = _blocks(path.read_bytes())
+    except OSError:
+        raise broken from None
+    if not any(block.key for block in blocks):
+        raise broken
+    bad = [block for block in blocks if any(block.has(problem.line) for problem in problems) or not _is_yaml(block)]
+    necessary = [block for block in blocks if block.key in needed]
+    for kept in ([block for block in blocks if block not in bad or block in necessary], necessary):
+        if any(_may_be_meant(block, needed) for block in blocks if block not in kept):
+            raise broken
+        text = _only(blocks, kept)
+        try:
+            return settings_of(load_yaml(text, str(path)), path.parent, environ), problems
+        except Broken as e:
+            again = e
+    raise again
+
+
+def _blocks(text: bytes) -> list[_Block]:
+    blocks: list[_Block] = []
+    key, first = "", 1
+    lines: list[bytes] = []
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        found = _KEY.match(line)
+        if found is not None:
+            blocks.append(_Block(key=key, first=first, lines=tuple(lines)))
+            key, first, lines = found[2].decode(), number, []
+        lines.append(line)
+    blocks.append(_Block(key=key, first=first, lines=tuple(lines)))
+    return blocks
+
+
+def _is_yaml(block: _Block) -> bool:
+    try:
+        load_yaml(b"".join(block.lines))
+    except Broken:
+        return False
+    return True
+
+
+def _only(blocks: Collection[_Block], kept: Collection[_Block]) -> bytes:
+    """The others are empty lines, so that positions stay as they are."""
+    return b"".join(b"".join(block.lines) if block in kept else b"\n" * len(block.lines) for block in blocks)
+
+
+def _may_be_meant(block: _Block, needed: Collection[str]) -> bool:
+    """Whether what is left out looks like something that is needed: "stroe: {...}", or a line that lacks its colon."""
+    if block.key and block.key not in Settings.model_fields and get_close_matches(block.key, needed, 1, 0.75):
+        return True
+    lines = block.lines[1:] if block.key else block.lines
+    names = b"|".join(name.encode() for name in needed)
+    return any(re.match(rb"[\"']?(?:%b)\b" % names, line) for line in lines)

@@ -1,0 +1,166 @@
+"""Certificates that are renewed while they are in use: taken up when they are whole, kept out when they are not; and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import smtplib
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpguard.app.certificates import Pair, Renewals, endings, server_context
+from smtpguard.app.files import read_settings
+from smtpguard.cli.offline import check
+from smtpguard.config.problem import Severity
+from tests.faults.machine import machine
+from tests.peers.chain import until
+
+CA = trustme.CA()
+
+
+def issued(folder: Path, days: float = 90) -> tuple[Path, Path, bytes]:
+    """A pair in the folder, in the place of the one before; and the certificate, by which it is known again."""
+    made = CA.issue_cert("localhost", "127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=days))
+    certificate, key = folder / "guard.pem", folder / "guard.key"
+    made.private_key_pem.write_to_path(key)
+    made.cert_chain_pems[0].write_to_path(certificate)
+    return certificate, key, ssl.PEM_cert_to_DER_cert(made.cert_chain_pems[0].bytes().decode())
+
+
+def shown(context: ssl.SSLContext) -> bytes:
+    """The certificate that a client sees now."""
+    trusting = ssl.create_default_context()
+    CA.configure_trust(trusting)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    client = trusting.wrap_bio(to_client, to_server, server_hostname="localhost")
+    for _ in range(4):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    return client.getpeercert(binary_form=True) or b""
+
+
+async def test_a_renewed_pair_is_taken_up_whole_or_not_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "smtpguard")
+    certificate, key, first = issued(tmp_path)
+    context = server_context(certificate, key)
+    renewals = Renewals()
+    renewals.watch(Pair(name="[::]:25", certificate=certificate, key=key), context, None)
+    await renewals.look()
+    assert (shown(context), renewals.refused, caplog.messages) == (first, 0, [])
+
+    old_key = key.read_bytes()
+    _, _, second = issued(tmp_path)
+    new_key = key.read_bytes()
+    for broken in (old_key, b"no key", b""):
+        key.write_bytes(broken)
+        await renewals.look()
+        await renewals.look()
+        assert shown(context) == first
+    assert renewals.counts == {"certificates refused": 2}, "once for each thing that is wrong"
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == [
+        "the key is not the certificate's",
+        "not PEM that can be used",
+    ]
+    key.unlink()
+    await renewals.look()
+    assert shown(context) == first
+    key.write_bytes(new_key)
+    await renewals.look()
+    assert (shown(context), renewals.refused) == (second, 3)
+    assert "the certificate of [::]:25 was renewed; it ends on " in caplog.messages[-1]
+
+    issued(tmp_path, days=-1)
+    await renewals.look()
+    assert shown(context) == second, "one that is over is no renewal"
+    assert "it ended on " in caplog.messages[-1]
+
+
+def test_serve_shows_a_renewed_certificate_without_a_restart(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    certificate, key, first = issued(tmp_path / "tls")
+    trusting = ssl.create_default_context()
+    CA.configure_trust(trusting)
+
+    def seen(port: int) -> bytes:
+        with smtplib.SMTP("localhost", port, "client.example", timeout=120) as smtp:
+            smtp.starttls(context=trusting)
+            assert isinstance(smtp.sock, ssl.SSLSocket)
+            return smtp.sock.getpeercert(binary_form=True) or b""
+
+    with machine(tmp_path, only=["proxy"], tls=(certificate, key)) as (guard, _):
+        assert seen(guard.port) == first
+        parts = guard.parts("proxy")
+        _, _, second = issued(tmp_path / "tls")
+        until(lambda: seen(guard.port) == second, "the renewed certificate")
+        assert guard.parts("proxy") == parts, "nothing was restarted"
+
+
+def settings_with(folder: Path, listener: str, more: str = "") -> Path:
+    path = folder / "smtpguard.yaml"
+    path.write_text(f"listen: {{smtp: [{{address: 127.0.0.1, port: 2525, {listener}}}]}}\npolicy: policy.yaml\n{more}")
+    return path
+
+
+TLS = "tls: {certificate: guard.pem, key: guard.key}"
+
+
+@pytest.mark.parametrize(
+    ("days", "severity", "said"),
+    [
+        (90, None, ""),
+        (29, Severity.WARNING, "guard.pem ends on "),
+        (-1, Severity.ERROR, "guard.pem ended on "),
+    ],
+)
+@pytest.mark.parametrize("where", ["listener", "console", "relay"])
+def test_check_knows_when_they_end(
+    where: str, days: float, severity: Severity | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    issued(tmp_path, days)
+    more = {
+        "listener": "",
+        "console": f"console: {{{TLS}}}\n",
+        "relay": "relay: {tls: require, client_certificate: guard.pem, client_key: guard.key}\n",
+    }[where]
+    found = [
+        problem
+        for problem in check(settings_with(tmp_path, TLS if where == "listener" else "", more)).problems
+        if "guard.pem" in problem.text
+    ]
+    assert [problem.severity for problem in found] == ([severity] if severity else [])
+    assert all(problem.text.startswith(said) for problem in found)
+
+
+def test_what_others_ask_of_them(tmp_path: Path) -> None:
+    issued(tmp_path, 10)
+    settings = read_settings(settings_with(tmp_path, TLS, f"console: {{{TLS.replace('guard.key', 'none.key')}}}\n"))
+    one, other = endings(settings)
+    assert one.pair.name == "127.0.0.1:2525"
+    assert one.ends is not None
+    assert timedelta(days=9) < one.ends - datetime.now(UTC) < timedelta(days=10)
+    assert (other.pair.name, other.ends, other.problem) == (
+        "console", None, f"{tmp_path / 'none.key'}: No such file or directory",
+    )  # fmt: skip
+
+
+async def test_looking_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("smtpguard.app.certificates.LOOK_SECONDS", 0)
+    certificate, key, _ = issued(tmp_path)
+    context = server_context(certificate, key)
+    renewals = Renewals()
+    renewals.watch(Pair(name="console", certificate=certificate, key=key), context)
+    running = asyncio.create_task(renewals.run())
+    _, _, second = issued(tmp_path)
+    async with asyncio.timeout(120):
+        while shown(context) != second:  # noqa: ASYNC110 - it is another task that looks
+            await asyncio.sleep(0.01)
+    running.cancel()
