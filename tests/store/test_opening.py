@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from sqlalchemy import event
 
+from smtpguard.audit.event import Kind
 from smtpguard.store import opening
 from smtpguard.store.database import Database
 from smtpguard.store.opening import open_store
-from tests.store.making import SECRET, Clock
+from tests.store.conftest import new_database
+from tests.store.making import POLICY, SECRET, Clock
+from tests.store.making import event as entry
 
 
 @pytest.mark.parametrize("when", ["while it is opened", "when it is open"])
@@ -65,3 +70,29 @@ def test_what_reads_while_it_is_closed_leaves_no_connection_open(url: str) -> No
             connection.execute("SELECT 1")
     else:
         assert connection.closed
+
+
+async def test_of_several_servers_the_one_that_answers_is_used(postgresql: str, tmp_path: Path, clock: Clock) -> None:
+    """The first is away; the url names both, as libpq has it."""
+    url = new_database(postgresql)
+    path = f"{dict(parse_qsl(urlsplit(url).query))['host']}/.s.PGSQL.5432"
+
+    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, here = await asyncio.open_unix_connection(path)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while octets := await source.read(1 << 16):
+                sink.write(octets)
+            sink.close()
+
+        await asyncio.gather(copy(reader, here), copy(there, writer))
+
+    with socket.socket() as taken:  # bound and not listening: whoever connects is refused
+        taken.bind(("127.0.0.1", 0))
+        server = await asyncio.start_server(through, "127.0.0.1", 0)
+        async with server:
+            places = f"127.0.0.1:{taken.getsockname()[1]},127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            both = f"postgresql://postgres@{places}{urlsplit(url).path}"
+            async with open_store(both, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+                await store.put_policy(POLICY, {}, entry(Kind.POLICY, POLICY))
+                assert (await store.gate()).policy_sha256 == POLICY
