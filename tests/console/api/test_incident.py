@@ -98,7 +98,9 @@ async def test_what_it_says(told: tuple[Stage, str]) -> None:
         **NOTHING_ELSE,
         "filed": False,
     }
-    assert made["ends"] == [{"end": "declined", "messages": 1, "people": 2, "at_least": False, "at_most": False}]
+    assert made["ends"] == [
+        {"end": "declined", "messages": 1, "people": 2, "at_least": False, "at_most": False, "least": 2, "most": 2}
+    ]
     assert made["subjects"] == [{"text": "SV: lunch", "messages": 1}]
     assert "Mail between colleagues never goes to a customer list" in [rule["purpose"] for rule in made["rules"]]
     assert hold_id in [step["id"] for step in made["timeline"]]
