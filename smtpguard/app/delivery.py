@@ -108,10 +108,12 @@ class Deliverer(Part):
             self._watch,
             self._policies,
             clock,
-            owner=f"{socket.gethostname()} {os.getpid()}",
+            owner=_owner(),
             trace_key=secret,
             hostname=name,
         )
+
+        await self._store.abandon(_is_gone)
 
     async def serve(self) -> None:
         """All at once, for ever; the first that fails ends the part, which is then started again."""
@@ -125,6 +127,7 @@ class Deliverer(Part):
                 tasks.create_task(self._teller.run(unreachable=hooks.unreachable))
             tasks.create_task(_every(SWEEP_SECONDS, "holds", self._approvals.sweep))
             tasks.create_task(_every(FOLLOW_SECONDS, "held copies", self._approvals.follow))
+            tasks.create_task(_every(FOLLOW_SECONDS, "what is in doubt", self._approvals.ask))
             tasks.create_task(_every(FOLLOW_SECONDS, "freezes", self._freezes.lift_ended))
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
@@ -196,6 +199,26 @@ class _Desk:
                 )
             self._made = sha256, Stationery(letterhead)
         return self._made[1]
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def _is_gone(owner: str) -> bool:
+    """Whether a worker that began an attempt is no more: a process of this machine that has ended, or had the number that is ours."""
+    host, _, pid = owner.rpartition(" ")
+    if owner == _owner():
+        return True
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False
 
 
 def signer(settings: Settings) -> Sign | None:

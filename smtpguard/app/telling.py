@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from smtpguard.audit.event import Event
+from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.sending import Outgoing, Sending, Taken
-from smtpguard.store import deciding, takingback
+from smtpguard.store import asking, deciding, takingback
 from smtpguard.store.store import Store
 
 _MOST_RELAYING = 10_000
@@ -37,6 +38,8 @@ class TellingStore:
         self.due = store.due
         self.history = store.history
         self.in_flight = store.in_flight
+        self.in_doubt = store.in_doubt
+        self.asked = store.asked
         self.attempted = store.attempted
         self.taken = store.taken
         self.outcomes = store.outcomes
@@ -97,6 +100,33 @@ class TellingStore:
         mailing, taken = await self._store.take_back_mailing(mailing_id, telling, step)
         self._all((*told, *(event for change in taken.changes for event in change.events)))
         return mailing, taken
+
+    async def ask_about(self, hold_id: str, step: asking.Step, over: Over) -> None:
+        told: list[Event] = []
+
+        def telling(hold: Hold, recipients: Sequence[Recipient]) -> Change:
+            made = step(hold, recipients)
+            told.extend(made.events)
+            return made
+
+        await self._store.ask_about(hold_id, telling, self._over(over, told))
+        self._all(told)
+
+    async def say(self, hold_id: str, step: asking.Step, over: Over, *, sent: bool) -> Change:
+        told: list[Event] = []
+        made = await self._store.say(hold_id, step, self._over(over, told), sent=sent)
+        self._all((*made.events, *told))
+        return made
+
+    def _over(self, over: Over, told: list[Event]) -> Over:
+        """The same, and what it journals is to be told."""
+
+        def telling(hold: Hold, intent_id: str) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
+            made = over(hold, intent_id)
+            told.extend(made[0])
+            return made
+
+        return telling
 
     async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
         told: list[Event] = []
@@ -164,14 +194,8 @@ class TellingStore:
         over: Over | None = None,
     ) -> bool:
         told = list(events)
-
-        def telling(hold: Hold) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
-            assert over is not None
-            made = over(hold)
-            told.extend(made[0])
-            return made
-
-        settled = await self._store.settle(lease, outcomes, events, intents, telling if over is not None else None)
+        telling = self._over(over, told) if over is not None else None
+        settled = await self._store.settle(lease, outcomes, events, intents, telling)
         if settled:
             self._all(told)
         return settled

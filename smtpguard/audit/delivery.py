@@ -137,6 +137,13 @@ class Account:
                 else:  # it was the last attempt
                     self.spared += people
 
+    def said(self, data: Mapping[str, Any]) -> None:
+        """A person said what became of what was in doubt. What is sent again may have arrived the first time all the same."""
+        if data.get("choice") == "sent":
+            people = int(data.get("people", 0))
+            self._no_more_in_doubt(people)
+            self.delivered += people
+
     @property
     def doubt(self) -> int:
         """Of whom nobody knows, now or ever."""

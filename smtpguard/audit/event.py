@@ -34,6 +34,7 @@ class Kind(enum.Enum):
     RELEASE = "release"  # an attempt to deliver what was released, per recipient
     RELEASED = "released"  # all recipients of a release are settled
     IN_DOUBT = "in-doubt"  # the final dot was sent and nothing came back
+    SETTLED = "settled"  # a person said what became of a list's post in doubt: data.choice is sent, or again
     NOTICE = "notice"  # a notice or DSN of ours: sent, or could not be
     FREEZE = "freeze"
     THAW = "thaw"

@@ -148,6 +148,8 @@ class Message:
             self.part = _OUTCOMES.get(outcome_of(data), End.DEFERRED)
         elif kind in (Kind.RELEASE.value, Kind.IN_DOUBT.value):
             self._attempted(data)
+        elif kind == Kind.SETTLED.value and self.release is not None:
+            self.release.said(data)
         elif kind == Kind.RELEASED.value:
             self.release = self.release or Account()
             self.release.over = True

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from smtpguard.app.services import Services
 
 PAGE = 1000
+ASKED = "nobody knows whether it was sent, and it is not sent again by itself. Say which:"
 STATES = [state.value for state in State]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -57,7 +58,7 @@ a_comment = click.option("--comment", default="", metavar="TEXT", help="Why; the
 
 @click.group()
 def command() -> None:
-    """Held mail: list, show, approve, reject, withdraw, export."""
+    """Held mail: list, show, approve, reject, withdraw, settle, export."""
 
 
 @command.command("list")
@@ -67,13 +68,16 @@ def command() -> None:
 @as_json
 @click.pass_obj
 def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool, **given: str | None) -> None:
-    """What was held, newest first."""
+    """What was held, newest first; before it what is in doubt and waits for somebody to say whether it was sent."""
     chosen = Filter(**given)
 
     async def work() -> tuple[list[Hold], Mapping[str, tuple[Freeze, ...]], list[str]]:
         async with context.services() as services:
             fits = chosen.fits(services) if chosen else lambda hold: True
             holds = await _newest(services, [State(s) for s in states], limit, fits)
+            if not states or State.IN_DOUBT.value in states:
+                asked = [hold for hold in await services.store.asked() if fits(hold)]
+                holds = [*asked, *(hold for hold in holds if hold.asked_at is None)][:limit]
             return holds, await services.freezes.holding_up(*holds), await _stands_still(services)
 
     holds, frozen, still = context.run(work())
@@ -91,6 +95,9 @@ def list_(context: Context, /, states: Sequence[str], limit: int, as_json: bool,
         click.echo(why)
     if frozen:
         click.echo("What is approved and frozen goes out when it is thawed.")
+    for hold in holds:
+        if hold.asked_at is not None:
+            click.echo(f"{hold.hold_id}: {ASKED} smtpguard held settle {hold.hold_id} --sent or --again --as ADDRESS")
 
 
 def _table(holds: Sequence[Hold], frozen: Mapping[str, object]) -> None:
@@ -201,6 +208,33 @@ def withdraw(context: Context, hold_id: str, address: str, comment: str, as_json
     async def work(services: Services) -> None:
         done = await services.approvals.withdraw(hold_id, sender=address, by=context.user, comment=comment)
         _said(context, done, as_json)
+
+    _run(context, work, hold_id)
+
+
+@command.command()
+@an_id
+@click.option("--sent", "said", flag_value="sent", help="It was sent: the relay has it.")
+@click.option(
+    "--again", "said", flag_value="again", help="Send it again, with the same release id; who has it gets it twice."
+)
+@as_address
+@a_comment
+@as_json
+@click.pass_obj
+def settle(context: Context, hold_id: str, said: str | None, address: str, comment: str, as_json: bool) -> None:
+    """Say what became of a list's post in doubt, which is not sent again by itself. One of those who decide says it."""
+    if said is None:
+        raise click.UsageError("say which it was: --sent, or --again")
+
+    async def work(services: Services) -> None:
+        hold = await services.approvals.say(
+            hold_id, sent=said == "sent", approver=address, by=context.user, comment=comment
+        )
+        if as_json or context.json:
+            context.say(row(hold, await _frozen(services, hold)))
+        else:
+            click.echo(f"{hold.hold_id}: {hold.state.value}" + ("" if said == "sent" else ", it is sent again"))
 
     _run(context, work, hold_id)
 
@@ -427,5 +461,6 @@ def _how(done: Decided) -> str:
     if done.frozen:
         return f"; {goes_out(done.hold, done.frozen)}"
     if done.hold.stopped and done.hold.settled is not None:
-        return f", stopped: {in_numbers(done.hold.settled)}"
+        several = done.outgoing.back + done.outgoing.gone + done.outgoing.doubt > 1
+        return f", stopped: {in_numbers(done.hold.settled)}{taken_back(done.outgoing) if several else ''}"
     return taken_back(done.outgoing)

@@ -81,6 +81,7 @@ def row(hold: Hold, freezes: Sequence[Freeze] = ()) -> dict[str, Any]:
         "part_of": hold.lead or None,
         "test": hold.kind == "test",
         "settled": None if hold.settled is None else asdict(hold.settled),
+        "asked_at": hold.asked_at,
         "votes": [
             {"approver": v.approver, "choice": v.choice.value, "at": v.at, "comment": v.comment} for v in hold.votes
         ],
@@ -115,7 +116,12 @@ def more(hold: Hold, left: Sequence[Quorum], whole: AtOnce | None = None) -> dic
 
 def of_mailing(outgoing: Outgoing) -> dict[str, Any]:
     """Messages under it when an approval was taken back: those that came back, and those that had gone or were being sent."""
-    return {"taken_back": outgoing.back, "gone": outgoing.gone, "being_sent": outgoing.going}
+    return {
+        "taken_back": outgoing.back,
+        "gone": outgoing.gone,
+        "in_doubt": outgoing.doubt,
+        "being_sent": outgoing.going,
+    }
 
 
 def sending_row(own: Sending | None) -> dict[str, int | bool] | None:
@@ -132,14 +138,15 @@ def sending_row(own: Sending | None) -> dict[str, int | bool] | None:
 
 def taken_back(outgoing: Outgoing) -> str:
     """The same in words, behind a state; nothing where nothing was taken back."""
-    if not outgoing.back:
+    if not outgoing.back and not outgoing.doubt:
         return ""
-    said = ", taken back before anything had gone"
-    if outgoing.back + outgoing.gone + outgoing.going > 1:
+    said = ", taken back before anything had gone" if outgoing.back else ""
+    if outgoing.back and outgoing.back + outgoing.gone + outgoing.doubt > 1:
         said = f", taken back: {_messages(outgoing.back)}"
-        said += f"; {_messages(outgoing.gone)} had gone" if outgoing.gone else ""
-    going = f"; {_messages(outgoing.going)} being sent now: a freeze stops what is not out"
-    return said + (going if outgoing.going else "")
+    said += f"; {_messages(outgoing.gone)} had gone" if outgoing.gone else ""
+    if outgoing.doubt:
+        said += f"; {_messages(outgoing.doubt)} may have gone, nobody knows, and none of that is sent again"
+    return said
 
 
 def in_numbers(settled: Settled) -> str:
@@ -194,7 +201,9 @@ def _doubtful(hold: Hold, own: Sending | None) -> list[tuple[str, str]]:
         return []
     n = own.may_have(hold.reach)
     who = "1 person" if n == 1 else f"{n:,} people"
-    return [("In doubt", f"it may have gone out to {who}: an attempt has begun, and no answer of the relay is known")]
+    doubt = [("In doubt", f"it may have gone out to {who}: an attempt has begun, and no answer of the relay is known")]
+    asked = "It is not sent again by itself: say what became of it with smtpguard held settle, --sent or --again"
+    return [*doubt, *([("Asked", asked)] if hold.asked_at is not None else [])]
 
 
 def _state(hold: Hold) -> str:

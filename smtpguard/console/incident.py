@@ -61,6 +61,7 @@ DECISIONS = frozenset(
         Kind.WITHDRAWN,
         Kind.REOPENED,
         Kind.STOPPED,
+        Kind.SETTLED,
         Kind.EXPIRED,
         Kind.MAILING,
     )

@@ -73,6 +73,8 @@ DONE: Mapping[str, str] = {
     "approve": "Your approval counts.",
     "reject": "It is rejected, and its writer is told why.",
     "asked": "The question is on its way to its writer.",
+    "sent": "It is written down that it was sent.",
+    "again": "It is sent again.",
     "withdrawn": "It is withdrawn. It will not be sent.",
     "answered": "Those who decide are told.",
     "pleaded": "Those who decide are told that you ask for its release.",

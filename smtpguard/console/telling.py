@@ -36,6 +36,7 @@ WORDS: Mapping[str, str] = {
     Kind.RELEASE.value: "An attempt to send it",
     Kind.RELEASED.value: "Its delivery is over",
     Kind.IN_DOUBT.value: "Nobody knows whether the mail server took it",
+    Kind.SETTLED.value: "Somebody said whether it was sent",
     Kind.NOTICE.value: "A notice",
     Kind.FREEZE.value: "Frozen",
     Kind.THAW.value: "Thawed",
@@ -77,13 +78,20 @@ DETAILS: Mapping[str, str] = {
     "recalled": "stopped on its way",
     "lost": "the connection was lost",
     "gone": "its sender had gone",
+    "asked": "people are asked",
 }
-CHOICES: Mapping[str, str] = {"approve": "approve", "reject": "reject"}
+CHOICES: Mapping[str, str] = {
+    "approve": "approve",
+    "reject": "reject",
+    "sent": "it was sent",
+    "again": "it is to be sent again",
+}
 NOTICES: Mapping[str, str] = {
     "held": "to its writer",
     "approve": "to those who decide",
     "decided": "about the decision",
     "reminder": "a reminder",
+    "doubt": "whether it was sent",
     "escalation": "to others, since nobody answers",
     "question": "a question to its writer",
     "answer": "its writer's answer",
@@ -109,6 +117,7 @@ _PEOPLES_WORDS = frozenset(
         Kind.WITHDRAWN,
         Kind.REOPENED,
         Kind.STOPPED,
+        Kind.SETTLED,
         Kind.FREEZE,
         Kind.THAW,
         Kind.THAW_ASKED,

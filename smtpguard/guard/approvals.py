@@ -8,13 +8,15 @@ quorum. Never here: the counting of a quorum (policy.approval), the sending (del
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard import following, granting
+from smtpguard.guard import asking, following, granting
+from smtpguard.guard.attempt import over as ended
 from smtpguard.guard.granting import release
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
@@ -22,6 +24,7 @@ from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.guard.takingback import SAY_WHY, TakingBack
 from smtpguard.guard.term import REMINDERS, UNACKNOWLEDGED, Term
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Change, Freeze, Intent, LedgerError
 from smtpguard.policy.approval import (
     SENDING,
@@ -207,7 +210,7 @@ class Approvals:
         the next sweep. Called every minute or so by one delivery process."""
         in_force = self._policies.current()
         now = self._passed()
-        changed = 0
+        changed = await self.ask()
         for hold in await self._ledger.due(now):
             try:
                 made = await self._ledger.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
@@ -216,6 +219,35 @@ class Approvals:
                 continue
             changed += made.refused is None
         return changed
+
+    async def ask(self) -> int:
+        """Ask people about what is in doubt and is not sent again by itself; every few seconds by one delivery process."""
+        return await asking.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+
+    async def say(self, hold_id: str, *, sent: bool, approver: str, by: str, comment: str = "") -> Hold:
+        """What one of those who decide says of a list's post in doubt: it was ``sent``, or is to be sent again. Raises KeyError,
+        NotEntitled, Conflict, LedgerError."""
+        in_force = self._policies.current()
+        who, now = self._canonical(approver, in_force), self._clock.now()
+
+        def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
+            mine = in_force.addresses_of(who)
+            if mine & hold.senders:
+                return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message")
+            approved = any(v.approver in mine for v in standing_votes(hold))
+            if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
+                return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
+            if hold.asked_at is None or not recipients:
+                return _refuse(Conflict, asking.NOBODY_ASKED)
+            return asking.said(
+                hold, recipients, sent=sent, actors=(who, by), comment=comment, in_force=in_force, now=now
+            )
+
+        over = partial(ended, in_force=in_force, now=now)
+        made = await self._ledger.say(hold_id, step, over, sent=sent)
+        _raise(made.refused)
+        assert made.hold is not None
+        return made.hold
 
     async def follow(self) -> int:
         """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
@@ -257,6 +289,8 @@ class Approvals:
 
     def _in_time(self, hold: Hold, in_force: InForce, now: datetime) -> Change:
         """What is due for it now; what was missed is not made up for, the latest reminder aside."""
+        if hold.asked_at is not None:
+            return asking.reminded(hold, self._notices, in_force, now)
         if hold.state is not State.WAITING:
             return Change(refused="decided meanwhile")
         if hold.lead and hold.acknowledged:

@@ -7,14 +7,18 @@ Never here: the attempt itself (delivery), what the sender is told of a failure 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard import notices
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.persons import persons
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.reply import Reply, Unsendable
-from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome
+from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome
+from smtpguard.policy.approval import NONE_YET, Hold, State
 from smtpguard.policy.mailing import Person
 
 MAX_DOUBTS = 2  # attempts that may have been taken: the message itself, and one duplicate
@@ -50,19 +54,24 @@ class Due:
 
     recipient: Recipient
     doubts: int = 0
+    asks: bool = False
+    """It is a list's address: in doubt it is not tried again by itself, and people are asked."""
 
     def begun(self, wait: timedelta) -> Result:
         """Marked before the attempt: in doubt from now on, until it is settled."""
         code = "again" if self.doubts else "attempt"
         return Result(
-            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1
-        )
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1,
+            asks=self.asks,
+        )  # fmt: skip
 
     def doubtful(self, code: str, wait: timedelta) -> Result:
-        """The dot was sent, or may have been, and nothing came back."""
+        """The dot was sent, or may have been, and nothing came back. Where people are to say what became of it, they are asked at
+        once."""
         return Result(
-            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=wait, doubts=self.doubts + 1
-        )
+            recipient=self.recipient, delivered=Delivered.IN_DOUBT, code=code, wait=timedelta() if self.asks else wait,
+            doubts=self.doubts + 1, asks=self.asks,
+        )  # fmt: skip
 
     def retry(self, code: str, wait: timedelta, reply: str = "") -> Result:
         """It was certainly not taken."""
@@ -114,6 +123,7 @@ class Result:
     reports: bool = True
     wait: timedelta | None = None
     doubts: int = 0
+    asks: bool = False
 
     def outcome(self, now: datetime, people: Sequence[Person] | None = None) -> Outcome:
         """``people``: those behind the recipient; None where nobody counts them."""
@@ -124,6 +134,7 @@ class Result:
             next_at=now + self.wait if self.wait is not None else None,
             doubts=self.doubts,
             people=None if people is None else tuple(one.digest for one in people),
+            asks=self.asks,
         )
 
 
@@ -131,9 +142,27 @@ Behind = Callable[[Sequence[Result]], Sequence[Person]]
 """The people behind the recipients that some results are about."""
 
 
-def dues(lease: Lease) -> list[Due]:
+def dues(lease: Lease, expands: Callable[[Recipient], bool]) -> list[Due]:
+    """``expands``: whether it is the address of a list. Only what was released asks people: the colleagues' part is tried again."""
     doubts = lease.doubts or (0,) * len(lease.recipients)
-    return [Due(recipient=r, doubts=n) for r, n in zip(lease.recipients, doubts, strict=True)]
+    asks = lease.intent.kind is IntentKind.RELEASE
+    return [Due(recipient=r, doubts=n, asks=asks and expands(r)) for r, n in zip(lease.recipients, doubts, strict=True)]
+
+
+def over(hold: Hold, intent_id: str, in_force: InForce, now: datetime) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
+    """Nothing is to be done about a release any more; ``hold`` is as it is then."""
+    settled = hold.settled or NONE_YET
+    data = {"intent": intent_id, **asdict(settled)}
+    told = notices.gone(hold, in_force, now) if hold.state is State.RELEASED and not hold.stopped else ()
+    return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
+
+
+def persons_behind(hold: Hold, recipients: Sequence[Recipient], in_force: InForce) -> tuple[Person, ...]:
+    """The people behind some recipients, by the lists as they were when the message came."""
+    if not recipients:
+        return ()
+    counted = in_force.registry.classify(r.address for r in recipients)
+    return persons(counted, in_force.registry, dict(hold.versions))
 
 
 def events(

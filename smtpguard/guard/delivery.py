@@ -2,8 +2,8 @@
 
 An entry is leased, made ready, *marked*, sent, and settled. The mark is a commit right before the relay is spoken to: "in
 doubt, until then", so that whoever finds it after a crash knows that the relay may have it (RFC 1047), and an entry that was
-leased but never marked was never sent. What is in doubt is tried once more after a while, with the same Message-ID and the
-same release id, and never a third time. A lease's token fences off an owner that was too slow; the fence holds the final dot
+leased but never marked was never sent. What is in doubt for a single person is tried once more after a while, with the same
+Message-ID and the same release id, and never a third time; a list's post waits for people to say what became of it (asking). A lease's token fences off an owner that was too slow; the fence holds the final dot
 back once the mark's time is nearly over, or when a freeze stops the message. A relay that cannot be reached is waited for
 without end: only its own 4xx run out.
 
@@ -16,25 +16,22 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from smtpguard.audit.event import Event, Kind
-from smtpguard.guard import notices
-from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events
+from smtpguard.guard.attempt import MAX_DOUBTS, OF_CONTENT, Due, Pace, Result, dues, events, persons_behind
+from smtpguard.guard.attempt import over as ended
 from smtpguard.guard.bounces import reports
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.inforce import Policies
-from smtpguard.guard.persons import persons
 from smtpguard.guard.ports import Clock, Ledger, Relay
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.trace import prepend
 from smtpguard.mail.transaction import Lost, Recalled, Transaction
 from smtpguard.policy.admission import ContentMissing, Intent, Lease, LedgerError
-from smtpguard.policy.approval import NONE_YET, Hold, State
+from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Person
 
 log = logging.getLogger(__name__)
@@ -147,7 +144,7 @@ class Delivery:
     # one entry
 
     async def _carry_out(self, lease: Lease) -> None:
-        all_due = dues(lease)
+        all_due = dues(lease, self._expands)
         due = [d for d in all_due if d.doubts < MAX_DOUBTS]
         spent = [d.spent() for d in all_due if d.doubts >= MAX_DOUBTS]
         hold = await self._ledger.hold(lease.intent.hold_id) if lease.intent.hold_id is not None else None
@@ -265,7 +262,7 @@ class Delivery:
         journal = [*events(lease, results, now, behind, mark=mark, told=bool(told))]
         of_people = hold is not None and lease.intent.kind in OF_CONTENT
         outcomes = [r.outcome(now, behind([r]) if of_people else None) for r in results]
-        over = partial(self._over, lease.lease_id, now)
+        over = partial(ended, in_force=self._policies.current(), now=now)
         end = self._clock.monotonic() + (self._pace.doubt.total_seconds() / 2 if persist else 0)
         unsure = False
         while True:
@@ -282,17 +279,14 @@ class Delivery:
             unsure = True
             await self._pause(1.0)
 
-    def _over(self, intent_id: str, now: datetime, hold: Hold) -> tuple[tuple[Event, ...], tuple[Intent, ...]]:
-        """Nobody of a release is to be tried any more; ``hold`` is as it is then."""
-        settled = hold.settled or NONE_YET
-        data = {"intent": intent_id, **asdict(settled)}
-        told = notices.gone(hold, self._policies.current(), now) if hold.state is State.RELEASED else ()
-        return (Event(kind=Kind.RELEASED, id=hold.hold_id, at=now, data=data),), told
-
     def _behind(self, hold: Hold | None, results: Sequence[Result]) -> tuple[Person, ...]:
-        """The people behind some recipients, by the lists as they were when the message came."""
-        if not results or hold is None:
+        if hold is None:
             return ()
+        return persons_behind(hold, [r.recipient for r in results], self._policies.current())
+
+    def _expands(self, recipient: Recipient) -> bool:
+        """Whether more people are behind it than one."""
         registry = self._policies.current().registry
-        counted = registry.classify(r.recipient.address for r in results)
-        return persons(counted, registry, dict(hold.versions))
+        if registry.list_at(recipient.address) is not None:
+            return True
+        return any(one.behind is not None for one in registry.classify([recipient.address]).recipients)

@@ -17,7 +17,7 @@ from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
-from smtpguard.guard.takingback import BEING_SENT, SAY_WHY, TakingBack
+from smtpguard.guard.takingback import SAY_WHY, TakingBack
 from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
@@ -122,14 +122,16 @@ class Mailings:
 
         def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change] | str:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
-            if not decided and not outgoing.back:
-                return BEING_SENT if outgoing.going else "nothing was decided about it"
+            if not decided and not outgoing.stoppable:
+                return "nothing was decided about it"
             if not _may(who, mailing, in_force):
                 return f"!{who} is not one of those who decide on it"
-            if move is Move.REJECT and outgoing.back and not comment.strip():
+            if move is Move.REJECT and outgoing.stoppable and not comment.strip():
                 return f"?{SAY_WHY}"
             what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
-            event = _event(mailing, now, what, (who, by), comment, back=outgoing.back, gone=outgoing.gone)
+            event = _event(
+                mailing, now, what, (who, by), comment, back=outgoing.back, gone=outgoing.gone, doubt=outgoing.doubt
+            )
             rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
             return mailing.refused(rejection), Change(events=(event,))
 

@@ -152,7 +152,7 @@ class Notices:
             "comment": comment,
             "decided_at": time_of(now),
             "back": outgoing.back,
-            "gone": outgoing.gone + outgoing.going,
+            "gone": outgoing.gone + outgoing.doubt,
             "has": sending.stopped.sent,
             "doubt": sending.stopped.doubted,
             "left": sending.stopped.failed,
@@ -178,6 +178,23 @@ class Notices:
         waiting = [a for a in approvers(hold, in_force, now) if a not in voted]
         data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": percent}
         return self._each(hold, waiting, data, now, suffix=str(percent))
+
+    def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
+        today. ``people``: who may have it; ``since``: they are asked since then."""
+        data = particulars.waiting(hold, in_force) | {
+            "notice": "doubt",
+            "people": people,
+            "doubt_since": time_of(since),
+            "again": now > since,
+        }
+        suffix = f"{now:%Y%m%dT%H%M%S}"
+        asked = approvers(hold, in_force, now)
+        contact = [self.contact] if self.contact and self.contact not in asked else []
+        return (
+            *self._each(hold, asked, data | {"contact": False}, now, suffix=suffix, alone="-asked"),
+            *self._each(hold, contact, data | {"contact": True}, now, suffix=suffix, alone="-contact"),
+        )
 
     def escalation(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody has answered for an hour: the owners of its lists hear of it, and whoever stands in out of hours."""

@@ -21,13 +21,15 @@ from smtpguard.policy.freezing import held_up_by
 async def fill(ledger: Ledger, data: Mapping[str, Any], in_force: InForce, now: datetime) -> Mapping[str, Any] | None:
     """The data of a NOTICE intent, as its rendering needs it: only a decision's is another now. None: it is not true any more,
     and another notice says what is. Raises LedgerError."""
-    if data["notice"] != "decided":
+    if data["notice"] not in ("decided", "doubt"):
         return data
     hold = await ledger.hold(data["hold_id"])
     if hold is None:
         return data
+    if data["notice"] == "doubt":
+        return data if hold.asked_at is not None else None
     match data["outcome"]:
-        case "approved" if hold.state in SENDING:
+        case "approved" if hold.state in SENDING and hold.state is not State.IN_DOUBT:
             stopped = held_up_by(hold, (await ledger.gate()).freezes, now)
             return {**data, "frozen": rows(stopped, hold, in_force)}
         case "approved" if hold.state is State.RELEASED and not hold.stopped:

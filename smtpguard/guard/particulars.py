@@ -24,6 +24,9 @@ expired             ``held_at``, ``expired_at``
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
                     the guard's contact, and told at once that nobody can decide
+doubt               to approvers and the guard's contact, of a list's post of which nobody knows whether it was sent: ``people`` who may
+                    have it, ``doubt_since``, ``again``: they were told before, ``contact``: this reader is the contact;
+                    ``deciders``
 rejected            to an internal sender, where the rule has ``explain``: ``at``, ``reasons``, ``marks``, ``more_marks``
 question            to its writer: ``by``, ``comment``, ``said_at``; ``held_at``, ``expires_at``, ``deciders``
 answer              to approvers: the same, from its writer; ``question``, ``asked_by``: what they answer, "" where nobody asked

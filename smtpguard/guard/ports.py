@@ -11,7 +11,7 @@ from typing import Protocol
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event
-from smtpguard.mail.envelope import Envelope
+from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
@@ -68,6 +68,21 @@ class Ledger(Protocol):
     ) -> tuple[Mailing | str, Taken]:
         """What people make of a mailing, and what becomes of all of it that was approved and has not gone, in one commit; a word
         instead says why nothing is to change. Raises KeyError."""
+
+    async def in_doubt(self) -> Sequence[str]:
+        """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
+
+    async def ask_about(self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over) -> None:
+        """Let ``step`` ask about those recipients, if there are any. Raises KeyError."""
+
+    async def say(
+        self, hold_id: str, step: Callable[[Hold, Sequence[Recipient]], Change], over: Over, *, sent: bool
+    ) -> Change:
+        """Let ``step`` say what a person makes of the recipients that are asked about: they have it (``sent``), or it is sent to them
+        again. Raises KeyError."""
+
+    async def asked(self) -> Sequence[Hold]:
+        """Holds of which people are asked whether they were sent, the longest first."""
 
     async def outgoing(self, hold_id: str) -> Outgoing:
         """How far it is with what was approved of a hold and the copies under it."""

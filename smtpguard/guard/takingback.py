@@ -1,8 +1,8 @@
 """What taking back makes of what was approved: by one of those who decide, by its writer, or with the decision on its mailing.
 
 Nobody has it, and nobody may have it: then it is rejected, withdrawn, or waits for people again, and was never sent. Somebody
-has it: then the others are spared, and that is said. Pure, and run in the transaction in which the outbox is known. Never
-here: who may (approvals, mailings), or how far a release is (store).
+has it, or may have it since an attempt has begun: then nothing of it is sent again, and that is said. Pure, and run in the
+transaction in which the outbox is known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, a
 from smtpguard.policy.mailing import Person
 from smtpguard.policy.sending import UNSENT, Outgoing, Sending, taken_back
 
-BEING_SENT = "it is being sent already: a freeze stops what is not out"
 SAY_WHY = "say why it is taken back: its writer and those who decide are told"
 _KINDS: Mapping[Move, Kind] = {
     Move.REJECT: Kind.REJECTED,
@@ -52,7 +51,7 @@ class TakingBack:
         on names what led it before."""
         back = _back(hold, sending, self.move, self.now)
         if back is None:
-            return Change(refused=f"Conflict: {_why_not(hold, outgoing)}")
+            return Change(refused=f"Conflict: {_why_not(hold)}")
         stopped = back.state in LET_GO
         if self.move is Move.REOPEN and not stopped:
             back = self.term.anew(back, self.in_force, self.now)
@@ -87,8 +86,9 @@ class TakingBack:
 
 
 def after_its_lead(lead: Hold, copy: Hold, sending: Sending | None, in_force: InForce, now: datetime) -> Change | None:
-    """A copy that was approved with what it is stored under comes back with that; None where it is under way, or has gone."""
-    move = _OF_A_LEAD.get(lead.state, Move.REOPEN)
+    """A copy that was approved with what it is stored under comes back with that, also where it may have gone: it is not sent again.
+    None where it has gone."""
+    move = Move(lead.stopped_by) if lead.stopped_by else _OF_A_LEAD.get(lead.state, Move.REOPEN)
     back = _back(copy, sending, move, now)
     if back is None:
         return None
@@ -104,14 +104,13 @@ def _back(hold: Hold, sending: Sending | None, move: Move, now: datetime) -> Hol
     if to is None:
         return None
     if to in LET_GO:
-        return replace(hold, state=to, stopped=True, settled=sending.stopped if sending is not None else None)
+        settled = sending.stopped if sending is not None else None
+        return replace(hold, state=to, stopped=True, stopped_by=move.value, settled=settled, asked_at=None)
     reopened_at = now if move is Move.REOPEN else hold.reopened_at
-    return replace(hold, state=to, held_up=False, reopened_at=reopened_at)
+    return replace(hold, state=to, held_up=False, reopened_at=reopened_at, asked_at=None)
 
 
-def _why_not(hold: Hold, outgoing: Outgoing) -> str:
-    if outgoing.going:
-        return BEING_SENT
+def _why_not(hold: Hold) -> str:
     if hold.state is State.GRANTED:
         return (
             f"it was only a test: what its approval lets pass, mailings reject or reopen {hold.mailing_id} takes back"

@@ -252,7 +252,8 @@ class Outcome:
     """What became of one recipient of a lease. ``reply`` is the relay's, in words; ``next_at`` for RETRY and IN_DOUBT.
 
     ``doubts``: of how many attempts so far nobody knows how they ended; a later lease says it again. One that FAILED after any
-    may have it. ``people``: keyed digests of those behind the recipient; None where that is not said.
+    may have it. ``people``: keyed digests of those behind the recipient; None where that is not said. ``asks``: IN_DOUBT, it is not
+    tried again by itself: at ``next_at`` people are asked, unless the answer has come.
     """
 
     recipient: Recipient
@@ -261,10 +262,12 @@ class Outcome:
     next_at: datetime | None = None
     doubts: int = 0
     people: tuple[bytes, ...] | None = None
+    asks: bool = False
 
 
-Over = Callable[[Hold], tuple[tuple[Event, ...], tuple[Intent, ...]]]
-"""What is journalled and who is told once nobody of a release is to be tried any more: of the hold as it is then."""
+Over = Callable[[Hold, str], tuple[tuple[Event, ...], tuple[Intent, ...]]]
+"""What is journalled and who is told once nothing is to be done about a release any more: of the hold as it is then, and the id of
+the release."""
 
 
 class LedgerError(Exception):

@@ -21,7 +21,9 @@ class State(enum.Enum):
     RELEASING = "releasing"  # at least one attempt was made
     RELEASED = "released"  # every recipient is settled, and the relay has it for one at least
     UNDELIVERED = "undelivered"  # approved, and the relay took it for nobody
-    IN_DOUBT = "in-doubt"  # approved, and nobody knows whether the relay has it
+    IN_DOUBT = (
+        "in-doubt"  # approved, and nobody knows whether the relay has it: for good, or until people say (Hold.asked_at)
+    )
     GRANTED = "granted"  # a test that was approved: its mailing may pass, and nothing of the test itself is sent
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
@@ -68,14 +70,25 @@ TRANSITIONS: Mapping[tuple[State, Move], State] = {
     (State.RELEASING, Move.REJECT): State.REJECTED,
     (State.RELEASING, Move.WITHDRAW): State.WITHDRAWN,
     (State.RELEASING, Move.REOPEN): State.WAITING,
+    (State.IN_DOUBT, Move.ATTEMPT): State.RELEASING,  # a person said to send it again
+    (
+        State.IN_DOUBT,
+        Move.SETTLE,
+    ): State.RELEASED,  # a person said that it was sent, or the relay's answer came after all
+    (State.IN_DOUBT, Move.FAIL): State.UNDELIVERED,
+    (State.IN_DOUBT, Move.DOUBT): State.IN_DOUBT,
+    (State.IN_DOUBT, Move.REJECT): State.REJECTED,
+    (State.IN_DOUBT, Move.WITHDRAW): State.WITHDRAWN,
+    (State.RELEASED, Move.SETTLE): State.RELEASED,  # another recipient's late answer
 }
-"""What is not here cannot happen. Released, undelivered, in doubt, granted, rejected, withdrawn and expired are ends.
-What was approved comes back by rejecting, withdrawing or reopening, as far as it is not out (sending.taken_back)."""
+"""What is not here cannot happen. Undelivered, granted, rejected, withdrawn and expired are ends; released and in doubt are, once
+nothing of the release is in the outbox any more. What was approved comes back by rejecting, withdrawing or reopening, as far as it
+is not out (sending.taken_back)."""
 
 LIVE = frozenset({State.WAITING, State.APPROVED, State.RELEASING})
 """The states in which the same content and envelope, coming again, is this hold."""
-SENDING = frozenset({State.APPROVED, State.RELEASING})
-"""The states in which its release is in the outbox."""
+SENDING = frozenset({State.APPROVED, State.RELEASING, State.IN_DOUBT})
+"""The states in which its release may be in the outbox; that of one in doubt is as long as people are asked."""
 
 LET_GO = frozenset({State.APPROVED, State.RELEASING, State.RELEASED, State.UNDELIVERED, State.IN_DOUBT})
 """The states of what people have let go, whatever became of it then."""
@@ -192,6 +205,10 @@ class Hold:
     """What became of its recipients, once that is known of all."""
     stopped: bool = False
     """Its release was taken back when some had it, or may have it: the others are among those who failed."""
+    stopped_by: str = ""
+    """The move that did so: reject, withdraw or reopen. Copies under it come back with it."""
+    asked_at: datetime | None = None
+    """Since when people are asked whether it was sent: a list's post in doubt is not sent again by itself."""
     held_up: bool = False
     """A freeze stood when it was approved, so that its writer is to hear when it has gone."""
     reopened_at: datetime | None = None

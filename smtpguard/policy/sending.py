@@ -21,29 +21,30 @@ class Out(enum.Enum):
     """How far a release is, in a word."""
 
     NOTHING = "nothing"  # nobody has it, and nobody may have it
-    UNDER_WAY = "under way"  # a worker has taken it up: it is being sent, or may be
-    PART = "part"  # somebody has it, or may have it, and others are still to be tried
-    ALL = "all"  # nobody is left to be tried
+    DOUBT = "doubt"  # nobody is known to have it, and somebody may
+    PART = "part"  # somebody has it, and others are still to be tried, or in doubt
+    ALL = "all"  # nothing is to be done about anybody any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """How far the release of one hold is. ``under_way``: a worker has it, or an attempt is not known to be over. ``settled``: the
-    recipients of whom it is known what became of them; ``doubt``: those who may have it, and are to be tried once more;
-    ``left``: those who certainly have not got it, and are to be tried."""
+    recipients about whom nothing is to be done any more; ``doubt``: those who may have it, of whom it may still become known;
+    ``asked``: those of them about whom people are asked; ``left``: those who certainly have not got it, and are to be tried."""
 
     under_way: bool = False
     settled: Settled = NONE_YET
     doubt: int = 0
+    asked: int = 0
     left: tuple[Recipient, ...] = ()
 
     @property
     def out(self) -> Out:
-        if self.under_way:
-            return Out.UNDER_WAY
         if not self.left and not self.doubt:
             return Out.ALL
-        return Out.PART if self.settled.sent or self.settled.doubted or self.doubt else Out.NOTHING
+        if self.settled.sent:
+            return Out.PART
+        return Out.DOUBT if self.settled.doubted or self.doubt else Out.NOTHING
 
     def may_have(self, reach: int) -> int:
         """How many people may have it of whom nobody knows yet, where the message reaches so many in all: a list's address is one
@@ -73,35 +74,44 @@ UNSENT = Sending()
 
 
 def taken_back(state: State, move: Move, sending: Sending) -> State | None:
-    """What becomes of a hold when what was approved is taken back; None where nothing can be. An attempt that failed for certain,
-    since a freeze recalled it or the relay was away, has left nothing out. Once somebody has it, or may have it, it was
-    released, or is in doubt: the others are spared, and it is over."""
+    """What becomes of a hold when what was approved is taken back; None where nothing can be. What a worker has leased and not begun
+    to send goes with the rest, as does an attempt that failed for certain. Once somebody has it, or may have it, since an attempt
+    has begun, it was released, or is in doubt: nothing more of it is sent."""
     if state not in SENDING or move not in TAKING_BACK:
         return None
     match sending.out:
         case Out.NOTHING:
             return after(state, move)
-        case Out.PART:
+        case Out.PART | Out.DOUBT:
             return after(state, sending.stopped.move)
         case _:
             return None
 
 
+def late(state: State, move: str, settled: Settled) -> State | None:
+    """What becomes of a hold that was taken back by ``move`` while somebody may have had it, once the last answer is known, or will
+    not come; None where that makes nothing else of it."""
+    if settled.sent or settled.doubted:
+        return after(state, settled.move)
+    return after(state, {Move.REJECT.value: Move.REJECT, Move.WITHDRAW.value: Move.WITHDRAW}.get(move, Move.FAIL))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """How far what was approved is, of a hold and of the copies under it. ``own``: of the hold itself, None where its release is not
-    in the outbox. In messages, it among them: ``back`` could be taken back whole, ``going`` are under way, and ``gone`` somebody
-    has, or may have."""
+    in the outbox. In messages, it among them: ``back`` could be taken back whole; of ``doubt`` nobody is known to have it and
+    somebody may, ``going`` of them, or of the others, are being sent; and ``gone`` somebody has."""
 
     own: Sending | None = None
     back: int = 0
     going: int = 0
+    doubt: int = 0
     gone: int = 0
 
     @property
     def stoppable(self) -> bool:
-        """Whether anything of it can be taken back."""
-        return bool(self.back) or (self.own is not None and self.own.out is Out.PART)
+        """Whether anything of it can be taken back, or kept from being sent once more."""
+        return bool(self.back or self.doubt) or (self.own is not None and self.own.out is Out.PART)
 
 
 NOTHING = Outgoing()

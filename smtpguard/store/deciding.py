@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, and_, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, exists, false, func, or_, select, update
 
 from smtpguard.audit.delivery import DeliveryStatus
 from smtpguard.policy.admission import Change, ContentMissing, Delivered, Freeze, IntentKind, Lease, Over
@@ -17,7 +17,7 @@ from smtpguard.policy.approval import LET_GO, SENDING, Hold, Settled, State, aft
 from smtpguard.policy.approval import Move as Step
 from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing
-from smtpguard.policy.sending import Out, Sending
+from smtpguard.policy.sending import Sending, late
 from smtpguard.policy.staging import Move
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
@@ -69,30 +69,35 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
             raise ContentMissing("the content of the hold is not kept")
     batch.append(sealed)
     row = batch.roll.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
-    if made.hold is not None and held.state in SENDING and made.hold.state not in SENDING:
-        _taken_out(batch, row, held, made.hold)
+    over = True
+    if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
+        over = _taken_out(batch, row, held, made.hold)
     outboxes.write(batch, intents)
     if made.hold is not None:
         holds.replace(batch.connection, made.hold)
         if row is not None:
-            _decided(batch, row, held, made.hold, made)
+            _decided(batch, row, held, made.hold, made, over=over)
     return made
 
 
-def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> None:
+def _is_taken_back(before: Hold, hold: Hold) -> bool:
+    return hold.state not in SENDING or (bool(hold.stopped_by) and not before.stopped_by)
+
+
+def _taken_out(batch: Batch, row: Row | None, held: Hold, back: Hold) -> bool:
     """Of what was approved and is taken back nothing more is sent. Whom it is for is looked up before: who is let through and
-    whose copy is not in the outbox any more would have it."""
+    whose copy is not in the outbox any more would have it. Returns whether no answer is waited for."""
     batch.flush()
     if row is not None:
         batch.roll.look_up(row, holds.people(batch.connection, held.hold_id)[0])
     if back.state in LET_GO:
-        outboxes.end(batch, held.hold_id)
-    else:
-        outboxes.take_out(batch, held.hold_id)
+        return outboxes.end(batch, held.hold_id)
+    outboxes.take_out(batch, held.hold_id)
+    return True
 
 
-def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> None:
-    """What it means for its mailing."""
+def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change, *, over: bool) -> None:
+    """What it means for its mailing. ``over``: no answer to an attempt is waited for any more."""
     roll, now = batch.roll, batch.now
     mailing = row.mailing
     if mailing.entry == hold.hold_id and hold.state is not State.WAITING:
@@ -106,13 +111,16 @@ def _decided(batch: Batch, row: Row, before: Hold, hold: Hold, made: Change) -> 
         mailing = mailing.ungranted(made.ungranted)
     if mailing is not row.mailing:
         roll.change(row, mailing)
-    if hold.state is before.state:
+    if hold.state is before.state and not _is_taken_back(before, hold):
         return
     held, apart = holds.people(batch.connection, hold.hold_id)
-    if before.state in SENDING and hold.state in LET_GO:  # taken back when some had it, or may have it
-        roll.came_back(row, made.spared, Fate.STOPPED)
+    if before.state in SENDING and hold.state in LET_GO:
+        if not _is_taken_back(before, hold):
+            return
+        roll.came_back(row, made.spared, Fate.STOPPED)  # when some had it, or may have it
         doubted = hold.settled is not None and hold.settled.doubted
-        roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
+        if over:
+            roll.became(row, held, Fate.DOUBTED if doubted else Fate.RELAYED, only=ON_THE_WAY)
     elif before.state in SENDING and hold.state in _FATES:
         roll.came_back(row, held, _FATES[hold.state])
     elif hold.state in _FATES:
@@ -158,22 +166,25 @@ def decided_leads(connection: Connection) -> list[str]:
     """Holds that were decided on and have copies that wait still; or that were taken back, and have copies in the outbox."""
     lead = table.alias("lead")
     decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
-    back = exists().where(lead.c.hold_id == table.c.lead, lead.c.state.in_(outboxes.KEEPS))
+    back = exists().where(lead.c.hold_id == table.c.lead, outboxes.was_taken_back(lead))
     wait = and_(table.c.state == State.WAITING.value, decided)
-    query = select(table.c.lead).where(table.c.lead.is_not(None), or_(wait, and_(table.c.state.in_(_SENDING), back)))
+    left = and_(table.c.state.in_(_SENDING), table.c.stopped.is_(None), back, outboxes.in_outbox())
+    query = select(table.c.lead).where(table.c.lead.is_not(None), or_(wait, left))
     return [id for id in connection.execute(query.distinct()).scalars() if id is not None]
 
 
 def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     """Let the oldest ``n`` copies under a hold go its way. Returns how many did; fewer than ``n``: no more can for now. Where
     the approval stands no more, those who wait still are held anew, as one. Where it was taken back, copies that were approved
-    with it come back, save those that are under way."""
+    with it come back."""
     batch.flush()
     lead = holds.find(batch.connection, lead_id)
     if lead is None:
         return 0
+    ids, sendings = _following(batch, lead, n)
     if (
-        lead.state in LET_GO
+        not sendings
+        and lead.state in LET_GO
         and (row := batch.roll.by_name(lead.mailing_id)) is not None
         and batch.roll.view(row).grant is None
     ):
@@ -181,7 +192,6 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         if entry:
             batch.roll.change(row, replace(row.mailing, entry=entry, copies=copies))
         return 0
-    ids, sendings = _following(batch, lead, n)
     done = 0
     for copy_id in ids:
         copy = holds.find(batch.connection, copy_id)
@@ -202,48 +212,76 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:
     """The copies whose turn it is; and, where they come back, how far their releases are."""
-    back = lead.state.value in outboxes.KEEPS
-    states = [*([State.WAITING.value] if lead.state is not State.WAITING else []), *(_SENDING if back else [])]
-    query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state.in_(states))
-    query = query.order_by(table.c.held_at, table.c.hold_id)
-    ids = batch.connection.execute(query if back else query.limit(n)).scalars().all()
-    sendings = outboxes.sendings(batch.connection, ids, batch.now_us) if back else {}
-    return [id for id in ids if id not in sendings or sendings[id].out is not Out.UNDER_WAY][:n], sendings
+    if lead.state.value in outboxes.KEEPS or lead.stopped_by:
+        back = and_(table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.in_outbox())
+    else:
+        back = false()
+    waiting = lead.state is not State.WAITING and not lead.stopped_by
+    wait = table.c.state == State.WAITING.value if waiting else false()
+    query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, or_(wait, back))
+    query = query.order_by(table.c.held_at, table.c.hold_id).limit(n)
+    ids = batch.connection.execute(query).scalars().all()
+    sendings = outboxes.sendings(batch.connection, ids, batch.now_us) if ids else {}
+    if lead.stopped_by and not ids:  # those who wait still do not go with what was stopped
+        query = select(table.c.hold_id).where(table.c.lead == lead.hold_id, table.c.state == State.WAITING.value)
+        ids = batch.connection.execute(query.order_by(table.c.held_at, table.c.hold_id).limit(n)).scalars().all()
+    return ids, sendings
 
 
 def delivered(batch: Batch, lease: Lease, changes: Sequence[Became], over: Over | None) -> None:
-    """Write what an attempt has made of the recipients of an entry, and what follows from that: for the people behind them, where it
-    is one of a mailing, and for the hold whose content it was."""
+    """Write what an attempt has made of the recipients of an entry, and what follows from that."""
     intent = lease.intent
     held = holds.find(batch.connection, intent.hold_id or "") if intent.kind in OF_CONTENT else None
-    row = batch.roll.by_name(held.mailing_id) if held is not None and held.mailing_id else None
+    if held is None:
+        outboxes.settle(batch, intent.intent_id, changes)
+    else:
+        written(batch, held, intent.intent_id, changes, over, part=intent.kind is IntentKind.PART)
+
+
+def written(
+    batch: Batch, held: Hold, intent_id: str, changes: Sequence[Became], over: Over | None, *, part: bool = False
+) -> Hold:
+    """Write what became of recipients of a hold's release, or of the colleagues' part, and what follows from that: for the people
+    behind them, where it is one of a mailing, and for the hold. Returns it as it is then."""
+    row = batch.roll.by_name(held.mailing_id) if held.mailing_id else None
     mine: set[bytes] = set()
-    if held is not None and row is not None:
-        mine = set(holds.people(batch.connection, held.hold_id)[intent.kind is IntentKind.PART])
+    if row is not None:
+        mine = set(holds.people(batch.connection, held.hold_id)[part])
         batch.roll.look_up(
             row, mine
         )  # before the entry is settled: who is on the way still may have become something else
-    settled = outboxes.come_to(batch.connection, lease.lease_id) if outboxes.settle(batch, lease, changes) else None
+    done = outboxes.settle(batch, intent_id, changes)
+    settled = outboxes.come_to(batch.connection, intent_id) if done else None
     if row is not None:
-        _became(batch, row, mine, changes, settled)
-    if held is None or intent.kind is not IntentKind.RELEASE:
-        return
-    begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
-    move = settled.move if settled is not None else Step.ATTEMPT if begun else None
-    state = after(held.state, move) if move is not None else None
-    if state is None:
-        return
-    made = replace(held, state=state, settled=settled)
-    holds.attempted(batch.connection, made, batch.now_us)
+        _became(batch, row, mine, changes, settled, Fate.STOPPED if held.stopped_by and not part else Fate.REFUSED)
+    if part:
+        return held
+    asked = held.asked_at if outboxes.asked(batch.connection, held.hold_id, batch.now_us) else None
+    made = replace(
+        held, state=_stands(held, changes, settled) or held.state, settled=settled or held.settled, asked_at=asked
+    )
+    if made != held:
+        holds.attempted(batch.connection, made, batch.now_us)
     if settled is not None and over is not None:
-        events, intents = over(made)
+        events, intents = over(made, intent_id)
         batch.record(events)
         outboxes.write(batch, [outboxes.rows_of(one, batch.now_us) for one in intents])
+    return made
 
 
-def _became(batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None) -> None:
+def _stands(held: Hold, changes: Sequence[Became], settled: Settled | None) -> State | None:
+    """Where it stands now, by what all of its recipients have come to, or since an attempt has begun."""
+    if settled is not None:
+        return late(held.state, held.stopped_by, settled) if held.stopped_by else after(held.state, settled.move)
+    begun = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
+    return after(held.state, Step.ATTEMPT) if begun and held.asked_at is None and not held.stopped_by else None
+
+
+def _became(
+    batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became], settled: Settled | None, lost: Fate
+) -> None:
     """What became of the people behind recipients; in doubt is who is not settled by what is in the outbox (going). ``settled``: what
-    all recipients have come to; then who is known by no recipient got it by none."""
+    all recipients have come to; then who is known by no recipient got it by none. ``lost``: those who do not get it."""
     roll = batch.roll
     for one in changes:
         people = mine & one.people
@@ -253,10 +291,12 @@ def _became(batch: Batch, row: Row, mine: set[bytes], changes: Sequence[Became],
             roll.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
         elif one.status is DeliveryStatus.REFUSED:
             roll.failed(row, people, Fate.REFUSED)
+        elif one.status is DeliveryStatus.CANCELLED:
+            roll.failed(row, people, Fate.STOPPED)
     if settled is not None and not settled.sent:
         if settled.doubted:
             roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
-        roll.failed(row, mine, Fate.REFUSED)
+        roll.failed(row, mine, lost)
     roll.judge(row)
 
 

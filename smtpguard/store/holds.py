@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, tuple_, update
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.approval import Hold, State
@@ -24,7 +24,7 @@ _COLUMNS = (table.c.state, table.c.acknowledged, table.c.doc, table.c.copies, ta
 _BY_ID = select(*_COLUMNS).where(table.c.hold_id == bindparam("hold_id"))
 _INSERT = insert(table)
 _TWINS = """SELECT key, state, acknowledged, doc, copies, reach, lead FROM hold WHERE key IN ({})
- AND (state IN ('waiting', 'approved', 'releasing', 'void') OR (state IN ('released', 'granted') AND attend_at > ? AND NOT EXISTS (
+ AND (state IN ('waiting', 'approved', 'releasing', 'void') OR asked IS NOT NULL OR (state IN ('released', 'granted') AND attend_at > ? AND NOT EXISTS (
   SELECT 1 FROM outbox JOIN delivery ON delivery.intent_id = outbox.intent_id
   WHERE outbox.hold_id = hold.hold_id AND outbox.kind = 'release' AND delivery.state <> 'delivered'))) ORDER BY held_at"""
 _RELEASED_LATELY = 86_400 * 1_000_000
@@ -47,6 +47,8 @@ def _read(state: str, acknowledged: bool, text: str, copies: int | None, reach: 
 
 def attend_at(hold: Hold) -> datetime:
     """When somebody is to look at it next. Where the guard has not said: after a quarter of its time, or an hour."""
+    if hold.attend_at is not None and hold.asked_at is not None:
+        return hold.attend_at
     if hold.attend_at is not None:
         return min(hold.attend_at, hold.expires_at)
     return hold.held_at + min((hold.expires_at - hold.held_at) / 4, _FIRST_LOOK)
@@ -66,6 +68,8 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "lead": hold.lead or None,
         "sought": words_of(hold),
         "marks": marks_of(hold),
+        "stopped": hold.stopped_by or None,
+        "asked": None if hold.asked_at is None else microseconds(hold.asked_at),
     }
 
 
@@ -107,7 +111,11 @@ def attempted(connection: Connection, hold: Hold, now_us: int) -> None:
     """An attempt to release it has made this of it. ``attend_at`` of one that is over says since when."""
     values: dict[str, Any] = {"state": hold.state.value}
     if hold.settled is not None:
-        values |= {"attend_at": now_us, "doc": HOLD.dumps(hold)}
+        values |= {"attend_at": now_us}
+    if hold.settled is not None or hold.asked_at is not None:
+        values |= {"doc": HOLD.dumps(hold)}
+    if hold.asked_at is None:
+        values |= {"asked": None}
     connection.execute(update(table).where(table.c.hold_id == hold.hold_id).values(**values))
 
 
@@ -145,7 +153,7 @@ def newest(
 ) -> list[Hold]:
     """Newest first. A page goes on where the last one ended: ``before`` its last hold's ``held_at``, ``after_id`` its id."""
     query = select(*_COLUMNS).order_by(table.c.held_at.desc(), table.c.hold_id.desc()).limit(limit)
-    query = query.where(table.c.lead.is_(None))  # a copy of what is held is seen with it
+    query = query.where(table.c.lead.is_(None) | table.c.asked.is_not(None))  # a copy of what is held is seen with it
     if states:
         query = query.where(table.c.state.in_([s.value for s in states]))
     if before is not None and after_id is not None:
@@ -156,13 +164,17 @@ def newest(
 
 
 def due(connection: Connection, now: datetime) -> list[Hold]:
-    """A copy goes the way of the one that it is held under; of itself it is only looked at until its client was answered."""
-    query = select(*_COLUMNS).where(
-        table.c.state == State.WAITING.value,
-        table.c.attend_at <= microseconds(now),
-        table.c.lead.is_(None) | table.c.acknowledged.is_(False),
-    )
+    """A copy goes the way of the one that it is held under; of itself it is only looked at until its client was answered, or where
+    people are asked whether it was sent."""
+    waits = and_(table.c.state == State.WAITING.value, table.c.lead.is_(None) | table.c.acknowledged.is_(False))
+    query = select(*_COLUMNS).where(or_(waits, table.c.asked.is_not(None)), table.c.attend_at <= microseconds(now))
     return sorted((_read(*row) for row in connection.execute(query)), key=lambda h: (h.expires_at, h.hold_id))
+
+
+def asked(connection: Connection) -> list[Hold]:
+    """Of which people are asked whether they were sent, the longest first."""
+    query = select(*_COLUMNS).where(table.c.asked.is_not(None)).order_by(table.c.asked, table.c.hold_id)
+    return [_read(*row) for row in connection.execute(query)]
 
 
 def counts(connection: Connection) -> dict[State, int]:

@@ -7,7 +7,7 @@ carries a token that grows with every lease; who was too slow settles with an ol
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.delivery import DeliveryEvent, DeliveryStatus, Further, after
+from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.admission import Delivered, Intent, IntentKind, Lease, Outcome
 from smtpguard.policy.approval import NONE_YET, SENDING, Settled, State
 from smtpguard.policy.freezing import held_up_by
@@ -41,7 +42,11 @@ from smtpguard.store.schema import delivery, hold, outbox
 
 OF_CONTENT = (IntentKind.RELEASE.value, IntentKind.PART.value)
 _RELEASE = IntentKind.RELEASE.value
-_TRY, _NOTHING = Further.TRY.value, Further.NOTHING.value
+_TRY, _ASK, _ANSWER, _NOTHING = (
+    further.value for further in (Further.TRY, Further.ASK, Further.ANSWER, Further.NOTHING)
+)
+NEVER_US = 253_402_300_799 * 1_000_000
+"""When an entry is due of which nobody is to be tried: in the year 9999."""
 _EVENTS = {
     Delivered.SENT: DeliveryEvent.TAKE,
     Delivered.RETRY: DeliveryEvent.PUT_OFF,
@@ -102,7 +107,17 @@ def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox
 
 def _kept_by_its_lead() -> ColumnElement[bool]:
     lead = hold.alias("lead")
-    return exists().where(lead.c.hold_id == hold.c.lead, lead.c.state.in_(KEEPS))
+    return exists().where(lead.c.hold_id == hold.c.lead, was_taken_back(lead))
+
+
+def was_taken_back(lead: FromClause) -> ColumnElement[bool]:
+    """Whether copies under this hold come back, or wait with it."""
+    return or_(lead.c.state.in_(KEEPS), lead.c.stopped.is_not(None))
+
+
+def in_outbox() -> ColumnElement[bool]:
+    """Whether a hold's release is in the outbox still."""
+    return exists().where(outbox.c.hold_id == hold.c.hold_id, outbox.c.kind == _RELEASE, outbox.c.done.is_(False))
 
 
 def any_due(connection: Connection, now_us: int) -> bool:
@@ -215,12 +230,14 @@ def sendings(connection: Connection, hold_ids: Sequence[str], now_us: int) -> Ma
 
 
 def _sending(rows: Sequence[Any], now_us: int) -> Sending:
-    left = [row for row in rows if row.further != _NOTHING]
+    over = (_NOTHING, _ANSWER)  # of what was taken back an answer only says more
+    left = [row for row in rows if row.further not in over]
     doubtful = [row for row in left if row.state == DeliveryStatus.ATTEMPTED.value]
     return Sending(
         under_way=any(row.next_at > now_us for row in doubtful) or any(row.leased_until > now_us for row in rows),
-        settled=sum((total(DeliveryStatus(row.state)) for row in rows if row.further == _NOTHING), NONE_YET),
+        settled=sum((total(DeliveryStatus(row.state)) for row in rows if row.further in over), NONE_YET),
         doubt=len(doubtful),
+        asked=sum(row.further == _ASK and row.next_at <= now_us for row in doubtful),
         left=tuple(RECIPIENT.loads(row.recipient) for row in left if row not in doubtful),
     )
 
@@ -232,15 +249,132 @@ def take_out(batch: Batch, hold_id: str) -> None:
     batch.connection.execute(delete(outbox).where(outbox.c.intent_id.in_(release)))
 
 
-def end(batch: Batch, hold_id: str) -> None:
-    """Nobody else gets it: those who are left are settled, and so is the entry."""
+def end(batch: Batch, hold_id: str) -> bool:
+    """Nobody else gets it. The answer to an attempt that is being made is written if it comes; whoever has leased the entry and not
+    begun an attempt finds it gone. Returns whether it is over."""
     release = _release_of(hold_id)
     left = update(delivery).where(delivery.c.intent_id.in_(release), delivery.c.further != _NOTHING)
     pending = left.where(delivery.c.state == DeliveryStatus.PENDING.value)
-    batch.connection.execute(pending.values(state=DeliveryStatus.CANCELLED.value))
-    batch.connection.execute(left.values(further=_NOTHING, next_at=batch.now_us))
-    settled = {"done": True, "token": outbox.c.token + 1, "owner": None, "leased_until": 0, "next_at": batch.now_us}
-    batch.connection.execute(update(outbox).where(outbox.c.intent_id.in_(release)).values(**settled))
+    batch.connection.execute(pending.values(state=DeliveryStatus.CANCELLED.value, further=_NOTHING))
+    under_way = left.where(delivery.c.further.in_((_TRY, _ASK)), delivery.c.next_at > batch.now_us)
+    batch.connection.execute(under_way.values(further=_ANSWER))
+    batch.connection.execute(left.where(delivery.c.further != _ANSWER).values(further=_NOTHING))
+    fenced = update(outbox).where(outbox.c.intent_id.in_(release), outbox.c.leased_until > batch.now_us)
+    batch.connection.execute(fenced.values(token=outbox.c.token + 1, owner=None, leased_until=0))
+    over = [_rest(batch, row.intent_id) for row in batch.connection.execute(release).all()]
+    return all(over)
+
+
+def unanswered(connection: Connection, hold_id: str, now_us: int) -> dict[str, list[Became]]:
+    """By entry: recipients of what was taken back, to whom an attempt was being made then, and whose answer does not come any more."""
+    query = select(delivery).where(
+        delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ANSWER, delivery.c.next_at <= now_us
+    )
+    found: dict[str, list[Became]] = {}
+    for row in connection.execute(query.order_by(delivery.c.n)).all():
+        outcome = Outcome(recipient=RECIPIENT.loads(row.recipient), delivered=Delivered.IN_DOUBT, doubts=row.doubts)
+        found.setdefault(row.intent_id, []).append(
+            Became(
+                n=row.n,
+                outcome=outcome,
+                status=after(DeliveryStatus(row.state), DeliveryEvent.LOSE),
+                further=Further.NOTHING,
+                people=frozenset(_digests(row.people)),
+            )
+        )
+    return found
+
+
+def _rest(batch: Batch, intent_id: str) -> bool:
+    """When the entry is due next, by its recipients; whether it is done."""
+    query = select(delivery.c.further, func.min(delivery.c.next_at)).where(
+        delivery.c.intent_id == intent_id, delivery.c.further != _NOTHING
+    )
+    left = {further: at for further, at in batch.connection.execute(query.group_by(delivery.c.further))}  # noqa: C416
+    values = {"done": not left, "next_at": left.get(_TRY, NEVER_US) if left else batch.now_us}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id == intent_id).values(**values))
+    return not left
+
+
+def abandon(batch: Batch, gone: Callable[[str], bool]) -> int:
+    """Workers who are gone give no answer any more: who was to be asked about once its time was over is asked about now. Returns how
+    many entries they had begun."""
+    rows = batch.connection.execute(
+        select(outbox.c.intent_id, outbox.c.owner).where(outbox.c.done.is_(False), outbox.c.owner.is_not(None))
+    ).all()
+    left = [row.intent_id for row in rows if gone(row.owner)]
+    waiting = update(delivery).where(
+        delivery.c.intent_id.in_(left), delivery.c.further.in_((_ASK, _ANSWER)), delivery.c.next_at > batch.now_us
+    )
+    if left:
+        batch.connection.execute(waiting.values(next_at=batch.now_us))
+    return len(left)
+
+
+def to_ask(connection: Connection, now_us: int) -> list[str]:
+    """Holds with a recipient about whom people are to be asked from now on, or for whose answer nobody waits any more."""
+    query = (
+        select(outbox.c.hold_id)
+        .select_from(
+            outbox.join(delivery, delivery.c.intent_id == outbox.c.intent_id).join(
+                hold, hold.c.hold_id == outbox.c.hold_id
+            )
+        )
+        .where(outbox.c.done.is_(False), outbox.c.kind == _RELEASE, delivery.c.next_at <= now_us)
+        .where(or_(and_(delivery.c.further == _ASK, hold.c.asked.is_(None)), delivery.c.further == _ANSWER))
+    )
+    return sorted({str(id) for id in connection.execute(query).scalars()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A recipient about whom people are asked. ``intent_id``, ``n``: which."""
+
+    intent_id: str
+    n: int
+    recipient: Recipient
+    doubts: int
+    people: frozenset[bytes]
+
+
+def asked(connection: Connection, hold_id: str, now_us: int) -> list[Asked]:
+    query = select(delivery).where(
+        delivery.c.intent_id.in_(_release_of(hold_id)), delivery.c.further == _ASK, delivery.c.next_at <= now_us
+    )
+    return [
+        Asked(
+            intent_id=row.intent_id,
+            n=row.n,
+            recipient=RECIPIENT.loads(row.recipient),
+            doubts=row.doubts,
+            people=frozenset(_digests(row.people)),
+        )
+        for row in connection.execute(query.order_by(delivery.c.n)).all()
+    ]
+
+
+def repeat(batch: Batch, some: Sequence[Asked]) -> None:
+    """A person says to send it again: one attempt more, with the doubt of the first."""
+    for one in some:
+        again = update(delivery).where(delivery.c.intent_id == one.intent_id, delivery.c.n == one.n)
+        status = after(DeliveryStatus.ATTEMPTED, DeliveryEvent.REPEAT)
+        batch.connection.execute(again.values(state=status.value, further=_TRY, next_at=batch.now_us, doubts=1))
+    for intent_id in {one.intent_id for one in some}:
+        _rest(batch, intent_id)
+
+
+def confirmed(some: Sequence[Asked]) -> list[Became]:
+    """A person says that it was sent."""
+    return [
+        Became(
+            n=one.n,
+            outcome=Outcome(recipient=one.recipient, delivered=Delivered.SENT, doubts=one.doubts),
+            status=after(DeliveryStatus.ATTEMPTED, DeliveryEvent.CONFIRM),
+            further=Further.NOTHING,
+            people=one.people,
+        )
+        for one in some
+    ]
 
 
 def _release_of(hold_id: str) -> Select[tuple[str]]:
@@ -284,49 +418,54 @@ def changes(batch: Batch, lease: Lease, outcomes: Sequence[Outcome]) -> list[Bec
         status = DeliveryStatus(each.state)
         begins = DeliveryEvent.BEGIN if status is DeliveryStatus.PENDING else DeliveryEvent.LOSE
         status = after(status, _EVENTS.get(outcome.delivered, begins), earlier=outcome.doubts)
-        again = outcome.delivered in (Delivered.RETRY, Delivered.IN_DOUBT)
+        further = _further(outcome)
+        if each.further == _ANSWER:  # it was taken back meanwhile
+            further = Further.NOTHING
+            if status is DeliveryStatus.PENDING:
+                status = after(status, DeliveryEvent.CANCEL)
         people = outcome.people if outcome.people is not None else _digests(each.people)
         made.append(
             Became(
                 n=each.n,
                 outcome=outcome,
                 status=status,
-                further=Further.TRY if again else Further.NOTHING,
+                further=further,
                 people=frozenset(people),
             )
         )
     return made
 
 
+def _further(outcome: Outcome) -> Further:
+    match outcome.delivered:
+        case Delivered.RETRY:
+            return Further.TRY
+        case Delivered.IN_DOUBT:
+            return Further.ASK if outcome.asks else Further.TRY
+        case _:
+            return Further.NOTHING
+
+
 def _digests(people: bytes | None) -> tuple[bytes, ...]:
     return () if people is None else tuple(people[at : at + 8] for at in range(0, len(people), 8))
 
 
-def settle(batch: Batch, lease: Lease, changes: Sequence[Became]) -> bool:
-    """Write them; an entry of which nobody is to be tried again is done. Returns whether it is."""
-    marked = any(one.outcome.delivered is Delivered.IN_DOUBT for one in changes)
-    passes("mark" if marked else "settle", lease.lease_id)
+def settle(batch: Batch, intent_id: str, changes: Sequence[Became]) -> bool:
+    """Write them; an entry about whose recipients nothing is to be done any more is done. Returns whether it is. Who has begun an
+    attempt is known until its answer is written."""
+    begun = any(one.outcome.delivered is Delivered.IN_DOUBT and not one.over for one in changes)
+    passes("mark" if begun else "settle", intent_id)
     if changes:
-        batch.connection.execute(_SET_DELIVERY, [_row(batch, lease, one) for one in changes])
-    left = (delivery.c.intent_id == lease.lease_id, delivery.c.further != _NOTHING)
-    next_at = batch.connection.execute(select(func.min(delivery.c.next_at)).where(*left)).scalar()
-    batch.connection.execute(
-        update(outbox)
-        .where(outbox.c.intent_id == lease.lease_id)
-        .values(
-            done=next_at is None,
-            next_at=batch.now_us if next_at is None else next_at,
-            owner=None,
-            leased_until=0,
-        )
-    )
-    return next_at is None
+        batch.connection.execute(_SET_DELIVERY, [_row(batch, intent_id, one) for one in changes])
+    values = {"leased_until": 0} if begun else {"leased_until": 0, "owner": None}
+    batch.connection.execute(update(outbox).where(outbox.c.intent_id == intent_id).values(**values))
+    return _rest(batch, intent_id)
 
 
-def _row(batch: Batch, lease: Lease, one: Became) -> dict[str, object]:
+def _row(batch: Batch, intent_id: str, one: Became) -> dict[str, object]:
     again, people = one.outcome.next_at, one.outcome.people
     return {
-        "b_intent": lease.lease_id,
+        "b_intent": intent_id,
         "b_n": one.n,
         "b_state": one.status.value,
         "b_next": batch.now_us if again is None else microseconds(again),

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0011"
+SCHEMA = "0012"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -174,6 +174,9 @@ reached = Table(  # whom a mailing has come for, as keyed digests, and what beca
 LEADING: dict[str, Any] = {"sqlite_where": text("lead IS NULL"), "postgresql_where": text("lead IS NULL")}
 """Of holds: those that stand for themselves, or for all copies of their mailing."""
 
+ASKED: dict[str, Any] = {"sqlite_where": text("asked IS NOT NULL"), "postgresql_where": text("asked IS NOT NULL")}
+"""Of holds: those of which people are asked whether they were sent."""
+
 hold = Table(
     "hold",
     metadata,
@@ -192,11 +195,14 @@ hold = Table(
     Column("people", LargeBinary, nullable=True),
     Column("sought", Text, nullable=True),
     Column("marks", Text, nullable=True),
+    Column("stopped", Text, nullable=True),
+    Column("asked", BigInteger, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),
     Index("hold_content", "content"),
     Index("hold_lead", "lead", "state"),
+    Index("hold_asked", "asked", **ASKED),
     Index("hold_rows", "state", "held_at", "hold_id", "sought", "marks", **LEADING),  # all that a list of holds asks
 )
 

@@ -40,6 +40,7 @@ from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
 from smtpguard.policy.sending import Outgoing, Taken
 from smtpguard.store import (
+    asking,
     contents,
     deciding,
     gates,
@@ -156,6 +157,22 @@ class Store:
         self, mailing_id: str, decide: takingback.Decide, step: takingback.Step
     ) -> tuple[Mailing | str, Taken]:
         return await self.write(lambda b: takingback.take_back_mailing(b, mailing_id, decide, step))
+
+    async def in_doubt(self) -> Sequence[str]:
+        now = microseconds(self._clock.now())
+        return await self._read(lambda c: outboxes.to_ask(c, now))
+
+    async def ask_about(self, hold_id: str, step: asking.Step, over: Over) -> None:
+        await self.write(lambda b: asking.ask(b, hold_id, step, over))
+
+    async def say(self, hold_id: str, step: asking.Step, over: Over, *, sent: bool) -> Change:
+        return await self.write(lambda b: asking.say(b, hold_id, step, over, sent=sent))
+
+    async def asked(self) -> Sequence[Hold]:
+        return await self._read(holds.asked)
+
+    async def abandon(self, gone: Callable[[str], bool]) -> int:
+        return await self.write(lambda b: outboxes.abandon(b, gone))
 
     async def outgoing(self, hold_id: str) -> Outgoing:
         now = microseconds(self._clock.now())

@@ -1,17 +1,18 @@
 """Taking back what was approved, in the transaction in which it is found out how far it is: the release leaves the outbox, or what is
 left of it ends.
 
-A hold stands for its mailing's copies. Where it has gone itself, or is under way, the oldest copy that has not gone stands for
-the rest. Once what leads is taken back no copy under it is leased any more (outboxes.leasable), and each comes after in a slice
+A hold stands for its mailing's copies. Where it has gone itself, or may have, the oldest copy that has not gone stands for the
+rest; where none is left that has not, the oldest that is in doubt. Once what leads is taken back no copy under it is leased any more (outboxes.leasable), and each comes after in a slice
 of its own (deciding.follow). Never here: who may, or what is said of it (guard.takingback).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from smtpguard.policy.admission import Change
 from smtpguard.policy.approval import LET_GO, SENDING, Hold, State
@@ -26,18 +27,18 @@ Step = Callable[[Hold, Sending | None, Outgoing, bool], Change]
 on, or only goes along with that."""
 Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change] | str]
 
-_ARRIVED = frozenset({State.RELEASED, State.IN_DOUBT})
 _LEFT = [State.WAITING.value, State.APPROVED.value, State.RELEASING.value]
 _SENDING = [state.value for state in SENDING]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """What leads, and of its copies, oldest first, those that have not gone and are not under way."""
+    """What leads, and of its copies, oldest first, those that have not gone, and those that are in doubt or have gone to some."""
 
     lead: Hold
     own: Sending | None
     free: tuple[str, ...]
+    begun: tuple[str, ...]
     sendings: Mapping[str, Sending]
     outgoing: Outgoing
 
@@ -45,28 +46,30 @@ class _Group:
     def look(cls, connection: Connection, lead: Hold, now_us: int) -> _Group:
         copies: list[tuple[str, State]] = []
         if lead.state in LET_GO:
-            query = select(table.c.hold_id, table.c.state).where(
-                table.c.lead == lead.hold_id, table.c.state.in_([*_LEFT, *(state.value for state in _ARRIVED)])
-            )
+            states = table.c.state.in_([*_LEFT, State.RELEASED.value, State.IN_DOUBT.value])
+            query = select(table.c.hold_id, table.c.state).where(table.c.lead == lead.hold_id, states)
             rows = connection.execute(query.order_by(table.c.held_at, table.c.hold_id))
             copies = [(hold_id, State(state)) for hold_id, state in rows]
-        going = [lead.hold_id] if lead.state in SENDING else []
-        going += [hold_id for hold_id, state in copies if state in SENDING]
+        sent = [(lead.hold_id, lead.state), *copies]
+        going = [hold_id for hold_id, state in sent if state in SENDING]
         sendings = outboxes.sendings(connection, going, now_us)
-        free = [id for id, state in copies if state is State.WAITING or _out(sendings.get(id)) is Out.NOTHING]
+        outs = {id: _out(sendings.get(id)) for id in going}
+        outs |= {id: Out.ALL for id, state in sent if state is State.RELEASED}
+        counts = Counter(outs.values())
+        free = [id for id, state in copies if state is State.WAITING or outs.get(id) is Out.NOTHING]
         own = sendings.get(lead.hold_id)
-        outs = [Out.ALL] * sum(state in _ARRIVED for state in (lead.state, *(s for _, s in copies)))
-        outs += [_out(sendings.get(id)) for id in going]
         return cls(
             lead=lead,
             own=own,
             free=tuple(free),
+            begun=tuple(id for id, _ in copies if outs.get(id) in (Out.DOUBT, Out.PART)),
             sendings=sendings,
             outgoing=Outgoing(
                 own=own,
-                back=len(free) + (_out(own) is Out.NOTHING),
-                going=outs.count(Out.UNDER_WAY),
-                gone=outs.count(Out.ALL) + outs.count(Out.PART),
+                back=len(free) + (outs.get(lead.hold_id) is Out.NOTHING),
+                going=sum(one.under_way for one in sendings.values()),
+                doubt=counts[Out.DOUBT],
+                gone=counts[Out.ALL] + counts[Out.PART],
             ),
         )
 
@@ -102,6 +105,7 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
     whole = Outgoing(
         back=sum(group.outgoing.back for group in groups),
         going=sum(group.outgoing.going for group in groups),
+        doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
     )
     made = decide(batch.roll.view(row), whole)
@@ -118,7 +122,7 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
 def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
     """What leads anything of the mailing that was approved and has not gone, or waits for its turn."""
     sent = select(func.coalesce(table.c.lead, table.c.hold_id)).where(
-        table.c.mailing == mailing_id, table.c.state.in_(_SENDING)
+        table.c.mailing == mailing_id, table.c.state.in_(_SENDING), outboxes.in_outbox()
     )
     lead = table.alias("lead")
     turn = (
@@ -133,10 +137,12 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
 def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
     changes: list[Change] = []
     lead, own, out = group.lead, group.own, _out(group.own)
-    if out is Out.PART or out is Out.NOTHING or not group.free:
+    left = group.free or group.begun
+    if out is not Out.ALL or not left:
         changes.append(deciding.apply(batch, lead, step(lead, own, group.outgoing, True)))
-    if out is not Out.NOTHING and group.free and not any(change.refused for change in changes):
-        heir = _heir(batch, lead, group.free[0])
+    led = out is Out.NOTHING or (out is not Out.ALL and not group.free)  # what is begun of the others comes after it
+    if left and not led and not any(change.refused for change in changes):
+        heir = _heir(batch, lead, left[0])
         made = step(heir, group.sendings.get(heir.hold_id), group.outgoing, not changes)
         if made.refused is None:
             _handed_on(batch, lead, heir)
@@ -160,7 +166,7 @@ def _heir(batch: Batch, lead: Hold, copy_id: str) -> Hold:
 def _handed_on(batch: Batch, lead: Hold, heir: Hold) -> None:
     """Also what is under way: if it comes back, it goes the way of the heir."""
     batch.connection.execute(update(table).where(table.c.hold_id == heir.hold_id).values(lead=None))
-    left = update(table).where(table.c.lead == lead.hold_id, table.c.state.in_(_LEFT))
+    left = update(table).where(table.c.lead == lead.hold_id, or_(table.c.state.in_(_LEFT), table.c.asked.is_not(None)))
     batch.connection.execute(left.values(lead=heir.hold_id))
 
 

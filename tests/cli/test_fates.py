@@ -93,6 +93,7 @@ async def in_doubt_on_release(home: House) -> None:
     _, office = await _approved(home)
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
     await office.until_quiet(steps=3)
+    await home.approvals().ask()
 
 
 async def an_attempt_under_way(home: House) -> None:
@@ -130,8 +131,23 @@ async def refused_after_a_doubt(home: House) -> None:
     _, office = await _approved(home)
     office.relay.raises = Lost(RELAY_LOST, after_dot=True)
     await office.step()
+    await home.approvals().ask()
+    await home.approvals().say((await home.store.asked())[0].hold_id, sent=False, approver=EVA, by="test")
     office.relay.raises, office.relay.says = None, {RAMADAN: NO}
     await office.step(hours=1)
+
+
+async def said_to_have_been_sent(home: House) -> None:
+    await in_doubt_on_release(home)
+    await home.approvals().say((await home.store.asked())[0].hold_id, sent=True, approver=EVA, by="test")
+
+
+async def rejected_after_a_doubt(home: House) -> None:
+    await killed_at_the_dot_and_frozen(home)
+    (hold,) = await home.store.holds()
+    await home.approvals().vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Wrong list")
+    await home.thaw()
+    await Office(home).until_quiet(steps=3)
 
 
 async def the_list_alone_is_refused(home: House) -> None:
@@ -198,6 +214,8 @@ FATES: dict[str, tuple[Callable[[House], Awaitable[None]], str | None, dict[str,
     "an attempt under way": (an_attempt_under_way, "releasing", {"doubted": 60}, {"in doubt": 60}),
     "killed at the dot, and frozen": (killed_at_the_dot_and_frozen, "releasing", {"doubted": 60}, {"in doubt": 60}),
     "refused after a doubt": (refused_after_a_doubt, "in-doubt", {"doubted": 60}, {"in doubt": 60}),
+    "said to have been sent": (said_to_have_been_sent, "released", {"relayed": 60}, {"released": 60}),
+    "rejected after a doubt": (rejected_after_a_doubt, "in-doubt", {"doubted": 60}, {"in doubt": 60}),
     "the list alone is refused": (
         the_list_alone_is_refused, "released", {"relayed": 1, "refused": 60}, {"released": 1, "undelivered": 60}
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -47,6 +48,7 @@ def test_list(stage: Stage) -> None:
         "part_of": None,
         "test": False,
         "settled": None,
+        "asked_at": None,
         "votes": [],
     }
     assert row["expires_at"].endswith("Z")
@@ -167,19 +169,66 @@ def test_its_writer_takes_back_what_is_approved(stage: Stage) -> None:
     assert (row["state"], row["taken_back"], row["gone"], row["being_sent"]) == ("withdrawn", 1, 0, 0)
 
 
-def test_what_is_being_sent_is_not(stage: Stage) -> None:
+def test_what_a_worker_has_in_hand_is_taken_back_all_the_same(stage: Stage) -> None:
     approved(stage)
 
     async def taken_up(store: Store) -> None:
         assert await store.lease("me", 100, 3600)
 
     stage.ask(taken_up)
-    for args in (("reject", "--as", EVA, "--comment", "Wrong"), ("withdraw", "--as", ANNA)):
-        refused = stage.run(held.command, args[0], ID, *args[1:])
-        assert (refused.exit_code, refused.stderr) == (
-            1, "smtpguard: it is being sent already: a freeze stops what is not out\n",
-        )  # fmt: skip
-    assert stage.state() == ["approved"]
+    back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong")
+    assert back.output == f"{ID}: rejected, taken back before anything had gone\n"
+
+
+def begun(stage: Stage, *, asks: bool = False) -> None:
+    """An attempt has begun, and its answer did not come."""
+
+    async def attempt(store: Store) -> None:
+        [one] = [lease for lease in await store.lease("me", 100, 60) if lease.intent.kind is IntentKind.RELEASE]
+        marks = [
+            Outcome(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
+            for r in one.recipients
+        ]
+        assert await store.settle(one, marks, [])
+
+    stage.ask(attempt)
+
+
+def test_what_may_have_gone_is_in_doubt_and_rejected_it_is_not_sent_again(stage: Stage) -> None:
+    approved(stage)
+    begun(stage)
+    text = stage.run(held.command, "show", ID).output
+    assert (
+        "In doubt: it may have gone out to 60 people: an attempt has begun, and no answer of the relay is known\n"
+        in text
+    )
+    [row] = stage.rows(held.command, "show", ID)
+    assert row["sending"] == {"under_way": False, "has": 0, "in_doubt": 1, "left": 0}
+    back = stage.run(held.command, "reject", ID, "--as", EVA, "--comment", "Wrong list")
+    assert back.output == f"{ID}: in-doubt, stopped: 0 have it, of 1 nobody knows, 0 do not get it\n"
+
+
+@pytest.mark.parametrize(("said", "state"), [("--sent", "released"), ("--again", "releasing")])
+def test_whether_it_was_sent_is_asked_and_said(stage: Stage, said: str, state: str) -> None:
+    approved(stage)
+    begun(stage, asks=True)
+
+    async def sweep() -> None:
+        async with stage.services() as services:
+            await services.approvals.ask()
+
+    asyncio.run(sweep())
+    listed = stage.run(held.command, "list").output
+    assert listed.splitlines()[1].startswith(f"{ID}  in-doubt")
+    assert f"{ID}: nobody knows whether it was sent, and it is not sent again by itself." in listed
+    assert "Asked:    It is not sent again by itself" in stage.run(held.command, "show", ID).output
+    assert stage.run(held.command, "settle", ID, "--as", EVA).exit_code == 2, "which is not said"
+    refused = stage.run(held.command, "settle", ID, said, "--as", ANNA)
+    assert (refused.exit_code, "nobody decides on their own message" in refused.stderr) == (1, True)
+    [row] = stage.rows(held.command, "settle", ID, said, "--as", EVA, "--comment", "The log has it")
+    assert (row["state"], row["asked_at"]) == (state, None)
+    late = stage.run(held.command, "settle", ID, said, "--as", DPO)
+    assert (late.exit_code, late.stderr) == (1, "smtpguard: nobody is asked whether it was sent\n")
 
 
 def test_what_some_have_is_stopped_and_says_how_many(stage: Stage) -> None:

@@ -471,18 +471,68 @@ async def test_who_may_not_take_it_back_is_not_offered_it(here: Stage) -> None:
     assert (await again(here, hold.hold_id)).state is State.APPROVED
 
 
-async def test_while_it_is_being_sent_the_page_says_what_helps(here: Stage) -> None:
+async def test_from_the_mark_of_an_attempt_the_page_says_how_many_may_have_it(here: Stage) -> None:
     hold = await held(here, NEWS)
     eva = await looks(here, EVA, hold)
     await votes(eva, hold, "approve")
     page = await eva.get(f"/held/{hold.hold_id}")
     bound = {name: eva.hidden(name) for name in ("content", "envelope", "policy")}
     assert "Take the approval back" in text(page)
-    assert await here.home.store.lease("me", 100, 60)
-    refused = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Too late", **bound)
-    assert refused.status_code == 409
-    assert "It is being sent at this moment. A freeze stops what is not out." in text(refused)
-    assert (await again(here, hold.hold_id)).state is State.APPROVED
+    await begun(here, asks=False)
+    may = f"It may have gone out to {hold.reach} people: an attempt to send it has begun"
+    page = await eva.get(f"/held/{hold.hold_id}")
+    assert may in text(page)
+    assert "1 may have gone, nobody knows. It would not be sent again." in text(page)
+    anna = await here.signed_in(ANNA)
+    assert may in text(await anna.get(f"/held/{hold.hold_id}"))
+    done = await eva.post(f"/held/{hold.hold_id}/vote", choice="reject", comment="Too late", **bound)
+    assert done.status_code == 303
+    now = await again(here, hold.hold_id)
+    assert (now.state, now.stopped) == (State.IN_DOUBT, True)
+    page = await eva.get(f"/held/{hold.hold_id}")
+    assert f"It may have reached {hold.reach} people, nobody knows. It is not sent again." in text(page)
+
+
+async def begun(here: Stage, *, asks: bool) -> None:
+    """An attempt has begun, and its answer did not come."""
+    store = here.home.store
+    [lease] = [x for x in await store.lease("me", 100, 60) if x.intent.kind is IntentKind.RELEASE]
+    marks = [
+        Outcome(recipient=r, delivered=Delivered.IN_DOUBT, next_at=store.now(), doubts=1, asks=asks)
+        for r in lease.recipients
+    ]
+    assert await store.settle(lease, marks, [])
+
+
+@pytest.mark.parametrize("choice", ["sent", "again"])
+async def test_a_lists_post_in_doubt_is_first_in_waiting_with_two_choices(here: Stage, choice: str) -> None:
+    hold = await held(here, NEWS)
+    eva = await looks(here, EVA, hold)
+    await votes(eva, hold, "approve")
+    await begun(here, asks=True)
+    await here.home.approvals().ask()
+    waiting = text(await eva.get("/held"))
+    assert "Nobody knows whether these were sent. They are not sent again by themselves." in waiting
+    assert f"It may have gone out to {hold.reach} people" in waiting
+    assert "All is well" not in waiting
+    page = await eva.get(f"/held/{hold.hold_id}")
+    assert "It was sent" in text(page)
+    assert "Send it again: who has it gets it twice" in text(page)
+    for other in (await here.signed_in(ANNA), await here.signed_in(DPO)):  # its writer, and one who is not asked
+        answer = await other.get(f"/held/{hold.hold_id}")
+        assert "Send it again: who has it gets it twice" not in text(answer)
+        assert (await other.post(f"/held/{hold.hold_id}/settle", choice=choice)).status_code in (403, 404)
+    assert (await eva.get(f"/held/{hold.hold_id}/settle")).status_code in (404, 405), "looking changes nothing"
+    assert (await eva.post(f"/held/{hold.hold_id}/settle", choice="")).status_code == 422
+    forged = await eva.post(f"/held/{hold.hold_id}/settle", csrf="x", choice=choice)
+    assert forged.status_code == 403
+    assert (await again(here, hold.hold_id)).state is State.IN_DOUBT
+    await eva.get(f"/held/{hold.hold_id}")
+    done = await eva.post(f"/held/{hold.hold_id}/settle", choice=choice, comment="The log has it")
+    assert done.status_code == 303
+    expected = State.RELEASED if choice == "sent" else State.RELEASING
+    assert (await again(here, hold.hold_id)).state is expected
+    assert "Was it sent?" not in text(await eva.get("/held"))
 
 
 async def test_what_some_have_is_stopped_for_the_others(here: Stage) -> None:

@@ -26,6 +26,7 @@ from smtpguard.audit.event import Kind
 from smtpguard.guard.approvals import Conflict
 from smtpguard.policy.approval import Choice, Hold, State
 from smtpguard.store.database import Database
+from smtpguard.store.outboxes import NEVER_US
 from smtpguard.store.schema import hold, outbox
 from smtpguard.store.store import Store
 from tests.peers.chain import PATIENCE, Recorder, member, rules, until
@@ -264,7 +265,8 @@ class Machine:
     def hours_pass(self) -> None:
         """Whatever in the outbox waits for its time is due, and leases have lapsed: for when nobody is at work on it."""
         with self.database.write() as connection:
-            connection.exec_driver_sql("UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done")
+            due = f"UPDATE outbox SET next_at = 0, leased_until = 0 WHERE NOT done AND next_at < {NEVER_US}"
+            connection.exec_driver_sql(due)
             connection.exec_driver_sql("UPDATE delivery SET next_at = 0")
 
     def waits_pass(self) -> None:
@@ -272,9 +274,9 @@ class Machine:
         with self.database.write() as connection:
             connection.exec_driver_sql(
                 "UPDATE outbox SET next_at = 0 WHERE NOT done AND owner IS NULL AND intent_id NOT IN"
-                " (SELECT intent_id FROM delivery WHERE state = 'in-doubt')"
+                " (SELECT intent_id FROM delivery WHERE state = 'attempted')"
             )
-            connection.exec_driver_sql("UPDATE delivery SET next_at = 0 WHERE state = 'retry'")
+            connection.exec_driver_sql("UPDATE delivery SET next_at = 0 WHERE state = 'pending'")
 
     @property
     def database(self) -> Database:
@@ -284,7 +286,7 @@ class Machine:
         return self._database
 
     def outbox(self) -> int:
-        """How many entries are not settled, digests of a flood of holds aside, which have time."""
+        """How many entries are not settled, digests of a flood of holds aside, which have time, and what people are asked about."""
         with self.database.read() as connection:
             return int(connection.execute(_OPEN).scalar_one())
 
@@ -321,7 +323,11 @@ def fired(point: Path) -> bool:
     return not point.exists()
 
 
-_OPEN = select(func.count()).select_from(outbox).where(outbox.c.done.is_(False), outbox.c.doc.not_like('%"digest"%'))
+_OPEN = (
+    select(func.count())
+    .select_from(outbox)
+    .where(outbox.c.done.is_(False), outbox.c.doc.not_like('%"digest"%'), outbox.c.next_at < NEVER_US)
+)
 
 
 @contextmanager

@@ -113,14 +113,15 @@ def test_stopped_after_its_dot(proxy: Any) -> None:
         try:
             recorder.go_on()
             with node(proxy):
-                released(guard, hold_id)
+                until(lambda: guard.state(hold_id) is State.IN_DOUBT, "the other to ask people")
                 wake(stopped)
                 stopped = []
+                released(guard, hold_id)
                 guard.idle()
         finally:
             wake(stopped)
     copies = recorder.releases("dot@example.com")
-    assert copies == [f"{hold_id}-release".encode()] * 2, "one duplicate, with the same ids"
+    assert copies == [f"{hold_id}-release".encode()], "nobody sends it again, and its answer counts when it comes"
     history = guard.history(hold_id)
     assert [k for k, _ in history].count(Kind.RELEASED) == 1
-    assert [d["code"] for k, d in history if k is Kind.IN_DOUBT] == ["again"]
+    assert [d["outcome"] for k, d in history if k is Kind.IN_DOUBT] == ["asked"]

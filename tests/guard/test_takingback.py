@@ -13,17 +13,18 @@ from sqlalchemy import select
 from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen
 from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.term import REMINDERS, Term
-from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
+from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome, Selector
-from smtpguard.policy.approval import Choice, Hold, State
+from smtpguard.policy.approval import Choice, Hold, Settled, State
 from smtpguard.policy.mailing import State as MailingState
+from smtpguard.policy.mailing import Tally
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.store.codec import INTENT
 from smtpguard.store.schema import outbox
 from tests.guard.campaign import ANNA, DPO, EVA, OMAR, Campaign, approved, kinds
 from tests.guard.house import MEMBERS, RAMADAN, House, Way
-from tests.guard.office import BO, LATER, NO, ULF, Office
+from tests.guard.office import BO, LATER, NO, OK, ULF, Office
 
 REJECT = Choice.REJECT
 
@@ -111,36 +112,66 @@ async def test_while_the_relay_is_away_nothing_is_out(office: Office) -> None:
     assert office.relay.has(RAMADAN) == 0
 
 
-async def test_while_it_is_being_sent_it_is_refused_and_says_what_helps(office: Office) -> None:
+@pytest.mark.parametrize(
+    ("said", "state", "people"),
+    [
+        (OK, State.RELEASED, {"relayed": 60}),
+        (LATER, State.REJECTED, {"stopped": 60}),
+        (NO, State.REJECTED, {"refused": 60}),
+        (None, State.IN_DOUBT, {"doubted": 60}),
+    ],
+)
+async def test_while_it_is_being_sent_it_is_in_doubt_until_the_relay_has_said_and_not_sent_again(
+    office: Office, said: Reply | None, state: State, people: dict[str, int]
+) -> None:
+    """``said`` None: no answer came."""
     hold_id = await office.approved()
-    said: list[str] = []
+    seen: list[Any] = []
 
     async def meanwhile() -> None:
-        for act in (
-            lambda: rejects(office.home, hold_id),
-            lambda: office.home.approvals().withdraw(hold_id, sender=ANNA, by="test"),
-        ):
-            with pytest.raises(Conflict) as refused:
-                await act()
-            said.append(str(refused.value))
+        held = await rejects(office.home, hold_id)
+        seen.append((held.state, held.stopped, held.settled))
+        (mailing,) = await office.store.mailings()
+        seen.append((mailing.people.doubted, mailing.people.all))
 
     office.relay.before_dot = meanwhile
+    office.relay.says = {RAMADAN: said} if said is not None else {}
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True) if said is None else None
+    office.relay.takes_before_raising = True
     await office.step()
-    assert said == ["it is being sent already: a freeze stops what is not out"] * 2
-    assert (await office.state(hold_id), office.relay.has(RAMADAN)) == (State.RELEASED, 1)
-    with pytest.raises(Conflict) as refused:
-        await rejects(office.home, hold_id, comment="")
-    said = [str(refused.value).replace((await office.home.store.hold(hold_id)).mailing_id, "ID")]  # type: ignore[union-attr]
-    gone = "it is released already: what is out, nobody can take back"
-    assert said == [f"{gone}; what still comes of it, mailings reject or reopen ID stops"]
+    assert seen == [(State.IN_DOUBT, True, Settled(doubted=1)), (60, 60)]
+    assert await office.state(hold_id) is state
+    (mailing,) = await office.store.mailings()
+    assert mailing.people == Tally(**people)
+    had = office.relay.has(RAMADAN)
+    office.relay.says, office.relay.raises, office.relay.before_dot = {}, None, lambda: None
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == had
+    assert await office.state(hold_id) is state
 
 
-async def test_leased_by_somebody_who_died_it_can_be_taken_back_once_that_has_lapsed(office: Office) -> None:
+async def test_killed_while_it_is_taken_back_no_answer_is_waited_for_for_ever(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.before_dot = lambda: rejects(office.home, hold_id)
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    with pytest.raises(asyncio.CancelledError):
+        await office.step()
+    office.relay.raises, office.relay.before_dot = None, lambda: None
+    office.worker = office.hire("another")
+    await office.step(minutes=31)
+    await office.home.approvals().ask()
+    hold = await office.store.hold(hold_id)
+    assert hold is not None
+    assert (hold.state, hold.settled, hold.asked_at) == (State.IN_DOUBT, Settled(doubted=1), None)
+    (mailing,) = await office.store.mailings()
+    assert mailing.people == Tally(doubted=60)
+    assert office.relay.has(RAMADAN) == 1
+    assert (await journal(office.home, hold_id))[-1][0] == "released"
+
+
+async def test_leased_by_somebody_who_died_or_is_slow_it_can_be_taken_back(office: Office) -> None:
     hold_id = await office.approved()
     [lease] = await office.store.lease("dead", 10, 60)
-    with pytest.raises(Conflict, match="being sent already"):
-        await rejects(office.home, hold_id)
-    await office.go(seconds=60)
     assert (await rejects(office.home, hold_id)).state is State.REJECTED
     await office.worker.carry_out(lease)
     assert attempts(office) == 0, "who was not dead but slow finds it gone before it speaks to the relay"
@@ -192,8 +223,6 @@ async def test_what_nobody_knows_of_is_not_sent_a_second_time(office: Office) ->
     office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), True
     await office.step()
     await office.home.freeze()
-    with pytest.raises(Conflict, match="being sent already"):
-        await rejects(office.home, hold_id)
     await office.go(minutes=31)
     done = await rejects(office.home, hold_id)
     assert (done.state, done.stopped) == (State.IN_DOUBT, True)
@@ -443,13 +472,46 @@ async def test_nothing_is_left_to_take_back_and_what_still_comes_is_judged_anew(
     assert kinds(await spring.to_members(12, 14)) == "hh"
 
 
-async def test_while_the_last_of_it_is_under_way_it_says_so(spring: Campaign) -> None:
+async def test_what_workers_have_in_hand_comes_back_with_the_rest(spring: Campaign) -> None:
     id = (await spring.one())["id"]
-    assert len(await releases(spring.home)) == 8
+    leases = await releases(spring.home)
+    assert len(leases) == 8
     back = await spring.service.reopen(id, approver=EVA, by="test")
-    assert (back.outgoing.back, back.outgoing.going) == (0, 8), "its approval stands no more all the same"
-    with pytest.raises(Conflict, match="being sent already"):
-        await spring.service.reopen(id, approver=EVA, by="test")
+    assert (back.outgoing.back, back.outgoing.going) == (8, 8)
+    for lease in leases:
+        await spring.office.worker.carry_out(lease)
+    assert await arrived(spring) == 0
+
+
+@pytest.mark.parametrize("act", ["reject", "reopen", "one of them"])
+async def test_a_mailing_in_doubt_is_not_sent_again_after_the_thaw(spring: Campaign, act: str) -> None:
+    """All copies are with the relay, whose answers nobody has written down; frozen, taken back half an hour later, and thawed."""
+    office, id = spring.office, (await spring.one())["id"]
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    for lease in await releases(spring.home):
+        with pytest.raises(asyncio.CancelledError):
+            await office.worker.carry_out(lease)
+    office.relay.raises = None
+    office.worker = office.hire("another")
+    assert sum(office.relay.has(m) for m in MEMBERS) == 8
+    await spring.home.freeze()
+    await office.go(minutes=31)
+    assert (await spring.one())["doubted"] == 8
+    if act == "one of them":
+        done = await spring.approvals.vote(
+            (await lead(spring)).hold_id, REJECT, approver=EVA, by="test", comment="Wrong text"
+        )
+        outgoing = done.outgoing
+    else:
+        taking: Any = spring.service.reject if act == "reject" else spring.service.reopen
+        outgoing = (await taking(id, approver=EVA, by="test", comment="Wrong text")).outgoing
+    assert (outgoing.back, outgoing.doubt, outgoing.gone) == (0, 8, 0)
+    assert await states(spring) == ["in-doubt"] * 8
+    await spring.home.thaw()
+    assert await arrived(spring) == 8, "nobody has it twice"
+    one = await spring.one()
+    assert (one["doubted"], one["admitted"], one["stopped"]) == (8, 0, 0)
+    assert await spring.home.store.decided_leads() == []
 
 
 @pytest.fixture

@@ -46,9 +46,9 @@ EXPECTED = """
 waiting     approved rejected withdrawn expired void -       -         -        -           -        -       -
 approved    -        rejected withdrawn -       -    -       releasing released undelivered in-doubt granted waiting
 releasing   -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       waiting
-released    -        -        -         -       -    -       -         -        -           -        -       -
+released    -        -        -         -       -    -       -         released -           -        -       -
 undelivered -        -        -         -       -    -       -         -        -           -        -       -
-in-doubt    -        -        -         -       -    -       -         -        -           -        -       -
+in-doubt    -        rejected withdrawn -       -    -       releasing released undelivered in-doubt -       -
 granted     -        -        -         -       -    -       -         -        -           -        -       -
 rejected    -        -        -         -       -    -       -         -        -           -        -       -
 withdrawn   -        -        -         -       -    -       -         -        -           -        -       -
@@ -109,7 +109,7 @@ def test_every_cell() -> None:
     assert set(cells) == set(itertools.product(State, Move))
     for (state, move), expected in cells.items():
         assert after(state, move) is expected, (state, move)
-    assert {state for state, _ in TRANSITIONS} == LIVE | {State.VOID}
+    assert {state for state, _ in TRANSITIONS} == LIVE | {State.VOID, State.IN_DOUBT, State.RELEASED}
 
 
 COMMS = Quorum(groups=("communications",))

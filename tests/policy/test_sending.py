@@ -8,8 +8,8 @@ import pytest
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
-from smtpguard.policy.approval import Move, Settled, State
-from smtpguard.policy.sending import Out, Outgoing, Sending, taken_back
+from smtpguard.policy.approval import SENDING, Move, Settled, State
+from smtpguard.policy.sending import Out, Outgoing, Sending, late, taken_back
 
 SOMEBODY = (Recipient(address=Address("bo", "example.net")),)
 ALL = [
@@ -21,7 +21,7 @@ ALL = [
 TAKEN_BACK = """
            reject   withdraw  reopen
 nothing    rejected withdrawn waiting
-under-way  -        -         -
+doubt      over     over      over
 part       over     over      over
 all        -        -         -
 """
@@ -29,13 +29,13 @@ all        -        -         -
 
 @pytest.mark.parametrize("sending", ALL, ids=str)
 def test_every_cell_of_how_far_it_is(sending: Sending) -> None:
-    out = sending.settled.sent or sending.settled.doubted or sending.doubt
-    if sending.under_way:
-        expected = Out.UNDER_WAY
-    elif not sending.left and not sending.doubt:
+    """Whether a worker has it makes no difference: what is begun is in doubt, and what is not has not gone."""
+    if not sending.left and not sending.doubt:
         expected = Out.ALL
+    elif sending.settled.sent:
+        expected = Out.PART
     else:
-        expected = Out.PART if out else Out.NOTHING
+        expected = Out.DOUBT if sending.settled.doubted or sending.doubt else Out.NOTHING
     assert sending.out is expected
 
 
@@ -49,7 +49,9 @@ def test_every_cell_of_what_is_taken_back() -> None:
             cells[Out(word.replace("-", " ")), move] = cell
     assert {out for out, _ in cells} == set(Out)
     for state, move, sending in itertools.product(State, Move, ALL):
-        cell = cells.get((sending.out, move), "-") if state in (State.APPROVED, State.RELEASING) else "-"
+        cell = cells.get((sending.out, move), "-") if state in SENDING else "-"
+        if (state, cell) == (State.IN_DOUBT, "waiting"):
+            continue  # somebody is in doubt then, whatever else is
         over = State.RELEASED if sending.settled.sent else State.IN_DOUBT
         expected = None if cell == "-" else over if cell == "over" else State(cell)
         assert taken_back(state, move, sending) is expected, (state, move, sending)
@@ -65,13 +67,35 @@ def test_who_is_left_fails_and_who_may_have_it_is_in_doubt_for_good() -> None:
     [
         (Outgoing(), False),
         (Outgoing(gone=3, going=1), False),
-        (Outgoing(own=Sending(under_way=True, left=SOMEBODY), going=1), False),
+        (Outgoing(own=Sending(under_way=True, left=SOMEBODY), going=1, back=1), True),
         (Outgoing(own=Sending(settled=Settled(sent=1)), gone=1), False),
         (Outgoing(own=Sending(left=SOMEBODY), back=1), True),
         (Outgoing(own=Sending(settled=Settled(sent=1), left=SOMEBODY), gone=1), True),
-        (Outgoing(own=Sending(doubt=1), gone=1), True),
+        (Outgoing(own=Sending(doubt=1), doubt=1), True),
+        (Outgoing(gone=1, doubt=1), True),
         (Outgoing(gone=1, back=1), True),
     ],
 )
 def test_what_can_be_stopped(outgoing: Outgoing, stoppable: bool) -> None:
     assert outgoing.stoppable is stoppable
+
+
+@pytest.mark.parametrize(
+    ("state", "move", "settled", "becomes"),
+    [
+        (State.IN_DOUBT, "reject", Settled(sent=1), State.RELEASED),
+        (State.IN_DOUBT, "reject", Settled(failed=1), State.REJECTED),
+        (State.IN_DOUBT, "withdraw", Settled(failed=1), State.WITHDRAWN),
+        (State.IN_DOUBT, "reopen", Settled(failed=1), State.UNDELIVERED),
+        (State.IN_DOUBT, "reject", Settled(failed=1, doubted=1), State.IN_DOUBT),
+        (State.RELEASED, "reject", Settled(sent=2), State.RELEASED),
+    ],
+)
+def test_the_last_answer_to_what_was_taken_back(state: State, move: str, settled: Settled, becomes: State) -> None:
+    assert late(state, move, settled) is becomes
+
+
+def test_a_list_in_doubt_is_all_its_people_and_of_several_recipients_only_their_number_is_known() -> None:
+    assert Sending(doubt=1).may_have(1200) == 1200
+    assert Sending(doubt=1, left=SOMEBODY).may_have(1200) == 1
+    assert Sending(left=SOMEBODY).may_have(1200) == 0

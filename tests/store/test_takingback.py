@@ -41,8 +41,11 @@ async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] 
             to = OVER[move]
         if to is None:
             return Change(refused="no")
-        settled = sending.stopped if sending is not None and to in LET_GO else None
-        return Change(hold=replace(hold, state=to, settled=settled), events=(event(Kind.REJECTED, hold.hold_id),))
+        stopped = to in LET_GO
+        settled = sending.stopped if sending is not None and stopped else None
+        by = move.value if stopped else ""
+        made = replace(hold, state=to, settled=settled, stopped=stopped, stopped_by=by)
+        return Change(hold=made, events=(event(Kind.REJECTED, hold.hold_id),))
 
     return await store.take_back(id, step)
 
@@ -93,16 +96,17 @@ async def test_what_is_taken_back_can_be_approved_anew_and_has_its_release_once(
     assert (lease.intent, lease.attempts, lease.in_doubt) == (made, 0, False)
 
 
-async def test_leased_it_is_refused_and_nothing_is_written(store: Store) -> None:
+async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it_gone(store: Store) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.lease("me", 10, 60)
-    before = len(await store.entries())
     seen: list[Any] = []
-    assert (await back(store, "H1", seen=seen)).refused == "no"
+    assert (await back(store, "H1", seen=seen)).refused is None
     [(_, sending, outgoing, leads)] = seen
-    assert (sending.out, outgoing.going, leads) == (Out.UNDER_WAY, 1, True)
-    assert (await state(store, "H1"), len(await store.entries())) == (State.APPROVED, before)
-    assert await store.settle(lease, outcomes(lease, "sent", "sent", "sent"), [])
+    assert (sending.out, sending.under_way, outgoing.back, leads) == (Out.NOTHING, True, 1, True)
+    assert await state(store, "H1") is State.REJECTED
+    mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
+    assert not await store.settle(lease, mark, []), "so that nothing is sent"
+    assert await entries(store, "H1") == (0, 0)
 
 
 async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds_it_gone(
@@ -127,10 +131,11 @@ async def test_both_orders_of_a_race_with_the_lease(store: Store) -> None:
         done = await asyncio.gather(both[first], both[1 - first])
         leases: Sequence[Lease] = done[first]  # type: ignore[assignment]
         taken: Taken = done[1 - first]  # type: ignore[assignment]
-        assert (taken.refused is None) is (len(leases) == 0), "one of them, never both, never neither"
-        if leases:
-            await store.settle(leases[0], outcomes(leases[0], "sent", "sent", "sent"), [])
-        assert await state(store, id) is (State.RELEASED if leases else State.REJECTED)
+        assert taken.refused is None
+        for lease in leases:
+            mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
+            assert not await store.settle(lease, mark, []), "whoever was first, nothing is sent"
+        assert await state(store, id) is State.REJECTED
 
 
 @pytest.mark.parametrize("first", ["lease", "back"])
@@ -146,7 +151,9 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
             tasks[name] = asyncio.create_task(work)
             await asyncio.sleep(0)
     leases, taken = await tasks["lease"], await tasks["back"]
-    assert (len(leases), taken.refused) == ((1, "no") if first == "lease" else (0, None))
+    assert (len(leases), taken.refused) == (int(first == "lease"), None)
+    for lease in leases:
+        assert not await store.settle(lease, outcomes(lease, "doubt", "doubt", "doubt"), [])
 
 
 # By how the three recipients stand after an attempt: what becomes of the hold, and of the entry.
@@ -168,11 +175,8 @@ async def test_after_an_attempt_by_what_came_of_it(
     [lease] = await store.lease("me", 10, 60)
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
     await store.settle(lease, mark, [])
-    assert (await back(store, "H1")).refused == "no", "an attempt is under way"
     await store.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
-    if "doubt" in stand:
-        assert (await back(store, "H1")).refused == "no", "nobody knows yet how it ended"
-        clock.go(minutes=30)
+    clock.go(minutes=30)
     seen: list[Any] = []
     assert (await back(store, "H1", seen=seen)).refused is None
     [(_, sending, _, _)] = seen
@@ -183,6 +187,44 @@ async def test_after_an_attempt_by_what_came_of_it(
     clock.go(days=1)
     assert await store.lease("me", 10, 60) == (), "nobody gets it any more"
     assert not await store.settle(lease, outcomes(lease, *stand), []), "nor does a late word change that"
+
+
+# By what the relay says after it was taken back in the middle of an attempt; "" for no answer in time.
+LATE = [
+    (("sent", "sent", "sent"), State.RELEASED, Settled(sent=3)),
+    (("sent", "retry", "failed"), State.RELEASED, Settled(sent=1, failed=2)),
+    (("retry", "retry", "failed"), State.REJECTED, Settled(failed=3)),
+    (("doubt", "doubt", "doubt"), State.IN_DOUBT, Settled(doubted=3)),
+    (("retry", "doubt", "failed"), State.IN_DOUBT, Settled(failed=2, doubted=1)),
+    ((), State.IN_DOUBT, Settled(doubted=3)),
+]
+
+
+@pytest.mark.parametrize(("said", "becomes", "settled"), LATE)
+async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
+    store: Store, clock: Clock, said: tuple[str, ...], becomes: State, settled: Settled
+) -> None:
+    await approved(store, "H1", *TO)
+    [lease] = await store.lease("me", 10, 60)
+    await store.settle(lease, outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30)), [])
+    assert (await back(store, "H1")).refused is None
+    assert (await state(store, "H1"), await entries(store, "H1")) == (State.IN_DOUBT, (1, 3))
+    assert (await back(store, "H1")).refused == "no", "it is taken back already"
+    clock.go(minutes=1)
+    assert await store.lease("me", 10, 60) == ()
+    if said:
+        assert await store.settle(lease, outcomes(lease, *said), [])
+    else:
+        assert await store.in_doubt() == []
+        clock.go(minutes=30)
+        assert await store.in_doubt() == ["H1"]
+        await store.ask_about("H1", lambda hold, _: Change(refused="nobody is asked"), lambda hold, _: ((), ()))
+    held = await store.hold("H1")
+    assert held is not None
+    assert (held.state, held.settled, held.asked_at) == (becomes, settled, None)
+    clock.go(days=1)
+    assert await store.lease("me", 10, 60) == ()
+    assert await store.in_doubt() == []
 
 
 async def test_all_settled_is_too_late(store: Store) -> None:
@@ -227,6 +269,10 @@ async def came_after(store: Store, lead: str) -> int:
         to = lead.state if copy.state is State.WAITING else State.WAITING
         if lead.state in (State.REJECTED, State.WITHDRAWN) and sending is not None:
             to = lead.state
+        if sending is not None and sending.out is Out.DOUBT:
+            return Change(
+                hold=replace(copy, state=State.IN_DOUBT, stopped=True, stopped_by="reject", settled=sending.stopped)
+            )
         return Change(hold=replace(copy, state=to))
 
     return await store.follow(lead, 100, step)
@@ -252,32 +298,43 @@ async def test_of_what_has_gone_the_oldest_copy_that_has_not_stands_for_the_rest
     leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
     assert set(leases) == {"H0", "H1"}
     await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
-    assert await store.outgoing("H0") == Outgoing(back=3, going=1, gone=1)
+    assert await store.outgoing("H0") == Outgoing(own=(await store.outgoing("H0")).own, back=4, going=1, gone=1)
     seen: list[Any] = []
     taken = await back(store, "H0", seen=seen)
-    assert [(s[0], s[3]) for s in seen] == [("H2", True)]
-    heir = await store.hold("H2")
+    assert [(s[0], s[3]) for s in seen] == [("H1", True)]
+    heir = await store.hold("H1")
     assert heir is not None
     assert (heir.state, heir.lead, heir.lists, heir.copies) == (State.REJECTED, "", ("ramadan-greetings",), 3)
     assert taken.changes[0].hold is not None
     assert await state(store, "H0") is State.RELEASED
-    await came_after(store, "H2")
-    assert [await state(store, f"H{n}") for n in (1, 3, 4)] == [State.APPROVED, State.REJECTED, State.REJECTED]
+    await came_after(store, "H1")
+    assert [await state(store, f"H{n}") for n in (2, 3, 4)] == [State.REJECTED] * 3
 
 
-async def test_a_copy_under_way_comes_after_if_it_has_not_arrived(store: Store, clock: Clock) -> None:
-    await mailing(store, State.APPROVED, State.APPROVED)
-    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 2, 60)}
-    assert set(leases) == {"H0", "H1"}
-    await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
-    await back(store, "H0")
-    assert await came_after(store, "H2") == 0
-    assert await store.decided_leads() == ["H2"], "the sweep comes back to it"
-    await store.settle(leases["H1"], outcomes(leases["H1"], "retry"), [])
-    clock.go(minutes=1)
-    assert await store.lease("me", 10, 60) == (), "it is not tried again"
-    assert await came_after(store, "H2") == 1
-    assert await state(store, "H1") is State.REJECTED
+@pytest.mark.parametrize("lead", ["sent", "doubt"])
+async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
+    store: Store, clock: Clock, lead: str
+) -> None:
+    """None of them is left that has not gone: the lead itself, or the oldest of them, stands for the others."""
+    await mailing(store, State.APPROVED, State.APPROVED, State.APPROVED)
+    leases = {lease.intent.hold_id: lease for lease in await store.lease("me", 10, 60)}
+    for lease in leases.values():
+        await store.settle(lease, outcomes(lease, "doubt", again=timedelta(minutes=30)), [])
+    if lead == "sent":
+        await store.settle(leases["H0"], outcomes(leases["H0"], "sent"), [])
+    clock.go(minutes=31)
+    out = await store.outgoing("H0")
+    assert (out.back, out.doubt, out.gone) == (0, 3 + (lead == "doubt"), int(lead == "sent"))
+    taken = await back(store, "H0")
+    assert taken.refused is None
+    assert await store.lease("me", 10, 60) == (), "before the others have come after"
+    leading = "H1" if lead == "sent" else "H0"
+    assert await store.decided_leads() == [leading]
+    assert await came_after(store, leading) == 4 - int(leading[1]) - 1
+    assert [await state(store, f"H{n}") for n in (1, 2, 3)] == [State.IN_DOUBT] * 3
+    assert await store.decided_leads() == []
+    clock.go(days=1)
+    assert await store.lease("me", 10, 60) == ()
 
 
 async def test_some_of_the_lead_is_out_and_its_copies_are_not(store: Store) -> None:

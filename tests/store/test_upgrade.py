@@ -19,7 +19,7 @@ from sqlalchemy import MetaData
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
-from smtpguard.policy.approval import NONE_YET, State
+from smtpguard.policy.approval import NONE_YET, Hold, State
 from smtpguard.store import migrate as migrating
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
@@ -229,3 +229,38 @@ async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str
         assert hold is not None
         assert hold.state is state
         assert [h.state for h in await store.holds() if h.hold_id != hold.hold_id] == [State.WAITING]
+
+
+async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
+    url: str, tmp_path: Path, clock: Clock
+) -> None:
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            known = MetaData()
+            known.reflect(connection)
+            held, outbox, delivery = (known.tables[name] for name in ("hold", "outbox", "delivery"))
+            [entry] = connection.execute(outbox.select().where(outbox.c.kind == "release")).mappings()
+            one = delivery.update().where(delivery.c.intent_id == entry["intent_id"])
+            connection.execute(one.values(state="in-doubt", doubts=1, next_at=entry["created_at"]))
+            [row] = connection.execute(held.select().where(held.c.hold_id == "H2")).mappings()
+            doc = json.loads(row["doc"]) | {"versions": [["ramadan-greetings", "v1"]]}
+            connection.execute(
+                held.update().where(held.c.hold_id == "H2").values(doc=json.dumps(doc), state="releasing")
+            )
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        clock.go(days=1)
+        assert "H2" not in [one.intent.hold_id for one in await store.lease("me", 10, 60)]
+        assert await store.in_doubt() == ["H2"]
+        seen: list[Any] = []
+
+        def asks(hold: Hold, recipients: Any) -> Change:
+            seen.append(list(recipients))
+            return Change(hold=replace(hold, state=State.IN_DOUBT, asked_at=clock.now()))
+
+        await store.ask_about("H2", asks, lambda hold, _: ((), ()))
+        assert len(seen[0]) == 1
+        assert [hold.hold_id for hold in await store.asked()] == ["H2"]

@@ -23,6 +23,7 @@ from smtpguard.console.api.heldmessage import (
     Reject,
     Seen,
     SendingRow,
+    Settle,
     VoteRow,
     Withdraw,
 )
@@ -60,7 +61,12 @@ async def listed(call: Call) -> Page[Held]:
         after_id=after_id,
     )
     holds = list(rows[: query.limit])
-    shown = [hold for hold in holds if sight(hold, who, in_force) is not Sight.NOTHING]
+    first: list[Hold] = []
+    if query.state in (None, State.WAITING.value, State.IN_DOUBT.value) and before is None:
+        asked = await call.desk.ledger.asked()
+        first = [hold for hold in asked if not query.list or query.list in hold.lists]
+    everybody = [*first, *(hold for hold in holds if hold.asked_at is None)]
+    shown = [hold for hold in everybody if sight(hold, who, in_force) is not Sight.NOTHING]
     further = cursor(holds[-1].held_at, holds[-1].hold_id) if len(rows) > query.limit else None
     return Page[Held](items=[Held(**_row(call, hold)) for hold in shown], next=further)
 
@@ -127,6 +133,27 @@ async def withdraw(call: Call) -> HeldDetail:
             return await _detail(call, now)
         raise Refusal(409, str(conflict)) from None
     return await _detail(call, done.hold)
+
+
+async def settle(call: Call) -> HeldDetail:
+    """A list's post in doubt: it was sent, or is to be sent again."""
+    body: Settle = call.body
+    hold = await looked_up(call)
+    try:
+        done = await call.desk.approvals.say(
+            hold.hold_id,
+            sent=body.choice == "sent",
+            approver=call.who.address,
+            by=call.holder.by,
+            comment=body.comment,
+        )
+    except NotEntitled as refused:
+        raise Refusal(403, str(refused)) from None
+    except KeyError:
+        raise Refusal(404) from None
+    except Conflict as conflict:
+        raise Refusal(409, str(conflict)) from None
+    return await _detail(call, done)
 
 
 async def looked_up(call: Call) -> Hold:
@@ -205,6 +232,7 @@ def _row(call: Call, hold: Hold, lists: Sequence[str] | None = None) -> dict[str
         "mailing": hold.mailing_id or None,
         "decided_with": hold.lead or None,
         "settled": None if hold.settled is None else asdict(hold.settled),
+        "asked_at": hold.asked_at,
         "url": f"{call.desk.url}/held/{hold.hold_id}" if call.desk.url else None,
     }
 
@@ -279,6 +307,8 @@ OPERATIONS = (
               scope=Scope.HELD_DECIDE, body=Approve, answers=HeldDetail, do=approve, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/reject", name="rejectHeld", summary="Decide that it does not go out, as the token's account",
               scope=Scope.HELD_DECIDE, body=Reject, answers=HeldDetail, do=reject, refuses=(404, 409)),
+    Operation(method="POST", path=f"{_ONE}/settle", name="settleHeld", summary="Say of a list's post in doubt that it was sent, or have it sent again, as the token's account",
+              scope=Scope.HELD_DECIDE, body=Settle, answers=HeldDetail, do=settle, refuses=(404, 409)),
     Operation(method="POST", path=f"{_ONE}/withdraw", name="withdrawHeld", summary="Take back a message that the token's account wrote",
               scope=Scope.HELD_WITHDRAW, body=Withdraw, answers=HeldDetail, do=withdraw, refuses=(404, 409)),
 )  # fmt: skip

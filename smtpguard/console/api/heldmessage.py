@@ -65,12 +65,16 @@ class Held(BaseModel):
     mailing: str | None
     decided_with: str | None = Field(description="the message that stands for its mailing, if it is another")
     settled: SettledRow | None = Field(description="what became of its recipients, once that is known of all")
+    asked_at: Time | None = Field(
+        description="since when people are asked whether it was sent: a list's post in doubt is not sent again by itself"
+    )
     url: str | None = Field(description="its page, for people")
 
 
 class SendingRow(BaseModel):
-    """How far the release of what was approved is, in recipients. ``under_way``: it is being sent at this moment. To reject or to
-    withdraw it takes back what is ``left``, and is refused where that is nothing."""
+    """How far the release of what was approved is, in recipients. ``under_way``: it is being sent at this moment. From the moment that
+    an attempt begins until its answer is written a recipient is ``in_doubt``. To reject or to withdraw it takes back what is ``left``,
+    and keeps what is in doubt from being sent again."""
 
     under_way: bool
     has: int
@@ -149,6 +153,13 @@ class Reject(Sent):
 
 
 class Withdraw(Sent):
+    comment: Comment = ""
+
+
+class Settle(Sent):
+    """What became of a list's post in doubt: it was ``sent``, or is to be sent ``again``. ``comment``: how one knows; journalled."""
+
+    choice: Literal["sent", "again"]
     comment: Comment = ""
 
 

@@ -87,6 +87,28 @@ def _not_that(said: Speech, reach: int, people: int) -> str:
 
 
 @for_roles(APPROVER)
+async def settle(request: Request) -> Response:
+    """A list's post in doubt: it was sent, or is to be sent again."""
+    here, who, said = desk(request), person(request), speech(request)
+    hold, seen = await looked_up(request)
+    sent = await form(request)
+    choice = _words(sent, "choice")
+    if choice not in ("sent", "again"):
+        return await shown(request, hold, seen, 422, said("Say which it was."))
+
+    async def act() -> None:
+        await here.approvals.say(
+            hold.hold_id,
+            sent=choice == "sent",
+            approver=who.address,
+            by=f"console: {who.address}",
+            comment=_words(sent, "comment"),
+        )
+
+    return await _done(request, act, choice)
+
+
+@for_roles(APPROVER)
 async def ask(request: Request) -> Response:
     here, who, said = desk(request), person(request), speech(request)
     hold, seen = await looked_up(request)
@@ -184,6 +206,7 @@ def _words(sent: FormData, name: str) -> str:
 
 ROUTES = [
     Route("/held/{hold_id}/vote", vote, methods=["POST"]),
+    Route("/held/{hold_id}/settle", settle, methods=["POST"]),
     Route("/held/{hold_id}/ask", ask, methods=["POST"]),
     Route("/held/{hold_id}/withdraw", withdraw, methods=["POST"]),
     Route("/held/{hold_id}/answer", answer, methods=["POST"]),

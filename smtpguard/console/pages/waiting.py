@@ -76,6 +76,7 @@ async def waiting(request: Request) -> Response:
         request,
         "rows.html" if fragment else "waiting.html",
         rows=[(hold, purpose(hold, request), _may(hold, who, here)) for hold in found],
+        asked=[] if wanted.after else await _asked(here, who),
         wanted=wanted,
         here=wanted.url(wanted.after),
         further=wanted.url(cursor(found[-1].held_at, found[-1].hold_id)) if more else "",
@@ -226,6 +227,12 @@ async def rows(here: Desk, who: Person, wanted: Wanted, states: Sequence[State])
         before=before,
         after_id=after_id,
     )
+
+
+async def _asked(here: Desk, who: Person) -> list[Hold]:
+    """Those in doubt that this person may know of, and of which somebody is to say whether they were sent."""
+    in_force = here.policies.current()
+    return [hold for hold in await here.ledger.asked() if sight(hold, who, in_force) is not Sight.NOTHING]
 
 
 def _may(hold: Hold, who: Person, here: Desk) -> bool:

@@ -35,7 +35,7 @@ _ENDS = {
 }
 _NEWS = ("replaced", "failed", "otherwise", "stale", "well")
 NOTICES = (
-    "alarm", "answer", "approve", "decided", "digest", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
+    "alarm", "answer", "approve", "decided", "digest", "doubt", "dsn", "escalation", "expired", "held", "list-failed", "list-stale", "list-well",
     "observed", "owner-digest", "plea", "question", "rejected", "reminder", "stream",
 )  # fmt: skip
 """mail.notice.KINDS, and the DSNs."""

@@ -14,6 +14,7 @@ from smtpguard.policy.people import Role, Scope
 from tests.console.api.program import Program, held, program
 from tests.console.holding import ANNA, DPO, EVA, NEWS
 from tests.console.stage import Stage
+from tests.console.test_deciding import begun
 from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN, index
 
 
@@ -292,3 +293,27 @@ async def test_the_customers_part_of_a_message_names_its_list(here: Stage) -> No
     hold_id = await held(here, *MEMBERS[:25])
     asks = await program(here, EVA, Role.VIEWER)
     assert (await looked(asks, hold_id))["lists"] == [{"name": "ramadan", "title": "Ramadan greetings"}]
+
+
+@pytest.mark.parametrize("choice", ["sent", "again"])
+async def test_a_lists_post_in_doubt_is_listed_first_and_settled(here: Stage, choice: str) -> None:
+    hold_id = await held(here)
+    await held(here, NEWS, Message_ID="<2@example.com>", Subject="SV: another")
+    asks = await program(here, EVA, Role.APPROVER)
+    seen = (await looked(asks, hold_id))["seen"]
+    assert (await asks("POST", f"/held/{hold_id}/approve", {"seen": seen})).status_code == 200
+    assert (await asks("POST", f"/held/{hold_id}/settle", {"choice": choice})).status_code == 409, "nobody is asked"
+    await begun(here, asks=True)
+    shown = await looked(asks, hold_id)
+    assert shown["sending"] == {"under_way": False, "has": 0, "in_doubt": 1, "left": 0}
+    await here.home.approvals().ask()
+    for query in ({}, {"state": "in-doubt"}):
+        first = (await asks("GET", "/held", **query)).json()["items"][0]
+        assert (first["id"], first["state"], first["asked_at"] is not None) == (hold_id, "in-doubt", True)
+    writer = await program(here, ANNA, Role.APPROVER)
+    assert (await writer("POST", f"/held/{hold_id}/settle", {"choice": choice})).status_code == 403
+    assert (await asks("POST", f"/held/{hold_id}/settle", {"choice": "perhaps"})).status_code == 422
+    done = await asks("POST", f"/held/{hold_id}/settle", {"choice": choice, "comment": "The log has it"})
+    expected = "released" if choice == "sent" else "releasing"
+    assert (done.status_code, done.json()["state"], done.json()["asked_at"]) == (200, expected, None)
+    assert [row["state"] for row in (await asks("GET", "/held")).json()["items"]] == ["waiting"]

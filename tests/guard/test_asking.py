@@ -1,0 +1,235 @@
+"""A list's post in doubt is never sent again by itself: people are asked, at once and again, and say that it was sent or have it sent."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from smtpguard.audit.event import Kind
+from smtpguard.guard.approvals import Approvals, Conflict, NotEntitled
+from smtpguard.guard.delivery import RELEASE_FIELD
+from smtpguard.guard.notices import Notices
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import RELAY_LOST
+from smtpguard.mail.transaction import Lost
+from smtpguard.policy.approval import Choice, Settled, State
+from smtpguard.policy.mailing import Tally
+from smtpguard.store.codec import INTENT
+from smtpguard.store.schema import outbox
+from tests.guard.house import RAMADAN
+from tests.guard.office import BO, LATER, NO, Office
+
+ANNA, EVA, OMAR, DPO, IT = (
+    "anna@example.com",
+    "eva@example.com",
+    "omar@example.com",
+    "dpo@example.com",
+    "it@example.com",
+)
+
+
+def approvals(office: Office) -> Approvals:
+    return Approvals(office.store, office.home, office.clock, notices=Notices(contact=IT))
+
+
+async def lost(office: Office, *to: str, taken: bool = True) -> str:
+    """Approved, sent, and the answer did not come; the sweep has seen it."""
+    hold_id = await office.approved(*to)
+    office.relay.raises, office.relay.takes_before_raising = Lost(RELAY_LOST, after_dot=True), taken
+    await office.step()
+    office.relay.raises = None
+    await approvals(office).sweep()
+    return hold_id
+
+
+async def told(office: Office) -> list[tuple[str, bool, int]]:
+    """Of doubt: to whom, whether again, and of how many people."""
+    docs = await office.store.ask(
+        lambda c: c.execute(select(outbox.c.doc).where(outbox.c.kind == "notice")).scalars().all()
+    )
+    found = [intent for doc in docs if (intent := INTENT.loads(doc)).data["notice"] == "doubt"]
+    return sorted((str(i.recipients[0].address), i.data["again"], i.data["people"]) for i in found)
+
+
+async def people(office: Office) -> Tally:
+    (mailing,) = await office.store.mailings()
+    return mailing.people
+
+
+async def test_it_waits_for_people_who_are_told_at_once(office: Office) -> None:
+    hold_id = await lost(office)
+    hold = await office.store.hold(hold_id)
+    assert hold is not None
+    assert (hold.state, hold.asked_at, hold.settled) == (State.IN_DOUBT, office.clock.now(), None)
+    assert [h.hold_id for h in await office.store.asked()] == [hold_id]
+    assert await told(office) == [(who, False, 60) for who in (DPO, EVA, IT, OMAR)]
+    assert await people(office) == Tally(doubted=60)
+    out = await office.store.outgoing(hold_id)
+    assert out.own is not None
+    assert (out.own.doubt, out.own.asked, out.own.left) == (1, 1, ())
+    await office.until_quiet(steps=100)
+    assert office.relay.has(RAMADAN) == 1, "however long it waits"
+    assert await office.state(hold_id) is State.IN_DOUBT
+    proof = await office.store.verify()
+    assert proof.ok
+
+
+async def test_they_are_told_again_each_working_hour(office: Office) -> None:
+    await lost(office)
+    sweeping = approvals(office)
+    for _ in range(24 * 4):
+        await office.go(minutes=15)
+        await sweeping.sweep()
+    again = [one for one in await told(office) if one[1]]
+    hours = office.home.in_force.hours.worked(office.clock.now() - timedelta(days=1), office.clock.now())
+    worked = round(hours.total_seconds() / 3600)
+    assert worked - 1 <= sum(who == IT for who, _, _ in again) <= worked + 1
+    assert {who for who, _, _ in again} == {DPO, EVA, IT, OMAR}
+
+
+async def test_killed_at_the_dot_people_are_asked_once_no_answer_can_come(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    with pytest.raises(asyncio.CancelledError):
+        await office.step()
+    office.relay.raises = None
+    await approvals(office).sweep()
+    assert await office.store.asked() == [], "it may be at the dot still"
+    office.worker = office.hire("another")
+    await office.home.freeze()
+    assert await office.step(minutes=31) == 0
+    await approvals(office).sweep()
+    assert [h.hold_id for h in await office.store.asked()] == [hold_id], "a freeze keeps nobody from being asked"
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 1
+
+
+async def test_of_a_worker_that_is_gone_they_are_asked_at_once(office: Office) -> None:
+    hold_id = await office.approved()
+    office.relay.raises, office.relay.takes_before_raising = asyncio.CancelledError(), True
+    with pytest.raises(asyncio.CancelledError):
+        await office.step()
+    assert await office.store.abandon(lambda owner: owner == "another") == 0
+    assert await office.store.abandon(lambda owner: owner == "one") == 1
+    await approvals(office).sweep()
+    assert [h.hold_id for h in await office.store.asked()] == [hold_id]
+
+
+async def test_it_was_sent(office: Office) -> None:
+    hold_id = await lost(office)
+    hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root", comment="The relay's log has it")
+    assert (hold.state, hold.settled, hold.asked_at) == (State.RELEASED, Settled(sent=1), None)
+    assert await people(office) == Tally(relayed=60)
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 1
+    assert await office.store.asked() == []
+    entries = [(e.kind, e.data, clear) for e, clear in await office.store.history(hold_id)]
+    (settled,) = [(data, clear) for kind, data, clear in entries if kind == Kind.SETTLED.value]
+    assert settled[0] == {"choice": "sent", "recipients": 1, "people": 60}
+    assert settled[1] == {"actor": [EVA, "root"], "comment": ["The relay's log has it"], "recipients": [RAMADAN]}
+    with pytest.raises(Conflict, match="nobody is asked"):
+        await approvals(office).say(hold_id, sent=False, approver=OMAR, by="root")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_it_is_sent_again_with_the_same_release_id(office: Office, taken: bool) -> None:
+    hold_id = await lost(office, taken=taken)
+    hold = await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    assert (hold.state, hold.asked_at) == (State.RELEASING, None)
+    assert await people(office) == Tally(doubted=60), "the first may have arrived all the same"
+    await office.step()
+    assert office.relay.has(RAMADAN) == 1 + taken
+    assert await office.state(hold_id) is State.RELEASED
+    assert await people(office) == Tally(relayed=60)
+    ids = {
+        Message.of(raw).header.get(RELEASE_FIELD) for to, raw in office.relay.taken if RAMADAN in map(str, to.addresses)
+    }
+    assert ids == {f"{hold_id}-release"}
+
+
+async def test_in_doubt_once_more_they_are_asked_once_more(office: Office) -> None:
+    hold_id = await lost(office)
+    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    office.relay.raises = Lost(RELAY_LOST, after_dot=True)
+    await office.step()
+    office.relay.raises = None
+    await approvals(office).sweep()
+    assert [h.hold_id for h in await office.store.asked()] == [hold_id]
+    await office.until_quiet(steps=100)
+    assert office.relay.has(RAMADAN) == 2
+    assert [d for d in office.dsns() if d.data["action"] == "failed"] == []
+
+
+async def test_refused_the_second_time_the_first_may_have_arrived(office: Office) -> None:
+    hold_id = await lost(office)
+    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    office.relay.says = {RAMADAN: NO}
+    await office.step()
+    assert await office.state(hold_id) is State.IN_DOUBT
+    assert await people(office) == Tally(doubted=60)
+    assert await office.store.asked() == []
+
+
+async def test_each_recipient_goes_by_what_it_is(office: Office) -> None:
+    """The list's address waits for people; the one person beside it is tried once more by itself."""
+    hold_id = await lost(office, BO)
+    assert office.relay.has(BO) == 1
+    await office.step(minutes=31)
+    assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
+    assert await office.state(hold_id) is State.IN_DOUBT
+    assert await people(office) == Tally(doubted=60, relayed=1)
+    await office.until_quiet(steps=3)
+    hold = await approvals(office).say(hold_id, sent=True, approver=EVA, by="root")
+    assert (hold.state, hold.settled) == (State.RELEASED, Settled(sent=2))
+    assert await people(office) == Tally(relayed=61)
+    assert (office.relay.has(RAMADAN), office.relay.has(BO)) == (1, 2)
+
+
+@pytest.mark.parametrize("who", [ANNA, "stranger@example.com", "duty@example.com"])
+async def test_who_does_not_decide_on_it_does_not_say(office: Office, who: str) -> None:
+    hold_id = await lost(office)
+    for sent in (True, False):
+        with pytest.raises(NotEntitled):
+            await approvals(office).say(hold_id, sent=sent, approver=who, by="root")
+    assert await office.state(hold_id) is State.IN_DOUBT
+
+
+async def test_rejected_while_it_is_asked_about_it_is_over(office: Office) -> None:
+    hold_id = await lost(office)
+    await office.home.freeze()
+    done = await approvals(office).vote(hold_id, Choice.REJECT, approver=EVA, by="root", comment="Wrong list")
+    assert (done.hold.state, done.hold.stopped, done.hold.asked_at) == (State.IN_DOUBT, True, None)
+    assert await office.store.asked() == []
+    await office.home.thaw()
+    await office.until_quiet(steps=3)
+    assert office.relay.has(RAMADAN) == 1
+    assert await people(office) == Tally(doubted=60)
+
+
+async def test_what_comes_again_meanwhile_is_that_very_message(office: Office) -> None:
+    hold_id = await lost(office)
+    again: Any = office.home.transaction(RAMADAN)
+    from tests.guard.house import Way
+
+    made = await office.home.intake()(again, Way())
+    assert getattr(made, "hold_id", None) == hold_id
+
+
+async def test_while_it_is_frozen_it_may_be_said_and_goes_again_once_thawed(office: Office) -> None:
+    hold_id = await lost(office)
+    await office.home.freeze()
+    await approvals(office).say(hold_id, sent=False, approver=EVA, by="root")
+    await office.until_quiet(steps=2)
+    assert office.relay.has(RAMADAN) == 1
+    await office.home.thaw()
+    office.relay.says = {RAMADAN: LATER}
+    await office.step()
+    assert await people(office) == Tally(doubted=60)
+    office.relay.says = {}
+    await office.until_quiet(steps=2)
+    assert (office.relay.has(RAMADAN), await office.state(hold_id)) == (2, State.RELEASED)
