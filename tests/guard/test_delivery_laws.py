@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,14 +23,14 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE
 from smtpguard.mail.transaction import Answers, Lost, Recalled
 from smtpguard.policy.admission import (
-    Attempt,
     Delivered,
     Intent,
     IntentKind,
     Lease,
     Outcome,
+    Over,
 )
-from smtpguard.policy.approval import NONE_YET, Hold, Settled, State
+from smtpguard.policy.approval import NONE_YET, Hold, Settled, State, after
 from tests.guard.house import KEY, MONDAY, Clock, house
 from tests.guard.office import BO, LATER, NO, OK, ULF, FakeRenderer, Office
 
@@ -79,7 +79,7 @@ class FakeLedger:
         outcomes: Sequence[Outcome],
         events: Sequence[Event],
         intents: Sequence[Intent] = (),
-        attempt: Attempt | None = None,
+        over: Over | None = None,
     ) -> bool:
         entry = self.entries[lease.lease_id]
         if entry.token != lease.token or not entry.pending:
@@ -97,10 +97,17 @@ class FakeLedger:
         self.events += events
         for intent in intents:
             self.put(intent)
-        if attempt is not None and attempt.state is not None:
-            self.states.append(attempt.state)
-            self.over = attempt.settled or self.over
-            assert attempt.settled in (None, entry.settled)
+        if lease.intent.kind is not IntentKind.RELEASE:
+            return True
+        if not entry.pending:
+            state = after(State.RELEASING, entry.settled.move)
+            assert state is not None
+            assert over is not None
+            self.states.append(state)
+            self.over = entry.settled
+            self.events += over(replace(self._hold, state=state, settled=entry.settled), lease.lease_id)[0]
+        elif any(o.delivered is Delivered.IN_DOUBT for o in outcomes):
+            self.states.append(State.RELEASING)
         return True
 
     async def hold(self, hold_id: str) -> Hold | None:
