@@ -166,9 +166,10 @@ def decided_leads(connection: Connection) -> list[str]:
     """Holds that were decided on and have copies that wait still; or that were taken back, and have copies in the outbox."""
     lead = table.alias("lead")
     decided = exists().where(lead.c.hold_id == table.c.lead, lead.c.state != State.WAITING.value)
-    back = exists().where(lead.c.hold_id == table.c.lead, outboxes.was_taken_back(lead))
     wait = and_(table.c.state == State.WAITING.value, decided)
-    left = and_(table.c.state.in_(_SENDING), table.c.stopped.is_(None), back, outboxes.in_outbox())
+    left = and_(
+        table.c.state.in_(_SENDING), table.c.stopped.is_(None), outboxes.kept_by_its_lead(), outboxes.in_outbox()
+    )
     query = select(table.c.lead).where(table.c.lead.is_not(None), or_(wait, left))
     return [id for id in connection.execute(query.distinct()).scalars() if id is not None]
 

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Connection,
     FromClause,
     Select,
@@ -91,7 +92,7 @@ def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox
     """Due, not leased, and with a hold (where there is one) whose client got its 250 and that lets it go. ``some``: the outbox, or
     a part of it."""
     live = and_(hold.c.acknowledged.is_(True), hold.c.state != State.VOID.value)
-    released = and_(hold.c.state.in_([s.value for s in SENDING]), ~_kept_by_its_lead())
+    released = and_(hold.c.state.in_([s.value for s in SENDING]), ~kept_by_its_lead())
     of_content = or_(
         and_(some.c.kind == IntentKind.RELEASE.value, live, released),
         and_(some.c.kind == IntentKind.PART.value, live),
@@ -105,14 +106,12 @@ def leasable(now_us: int, *, all_frozen: bool = False, some: FromClause = outbox
     )
 
 
-def _kept_by_its_lead() -> ColumnElement[bool]:
+def kept_by_its_lead() -> ColumnElement[bool]:
+    """Whether a hold is a copy under one that was taken back, or waits: it comes back, or waits with it. One row each, which no
+    database makes a walk through all holds of."""
     lead = hold.alias("lead")
-    return exists().where(lead.c.hold_id == hold.c.lead, was_taken_back(lead))
-
-
-def was_taken_back(lead: FromClause) -> ColumnElement[bool]:
-    """Whether copies under this hold come back, or wait with it."""
-    return or_(lead.c.state.in_(KEEPS), lead.c.stopped.is_not(None))
+    back = or_(lead.c.state.in_(KEEPS), lead.c.stopped.is_not(None))
+    return func.coalesce(select(back).where(lead.c.hold_id == hold.c.lead).scalar_subquery(), false(), type_=Boolean)
 
 
 def in_outbox() -> ColumnElement[bool]:
