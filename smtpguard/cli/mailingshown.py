@@ -11,7 +11,7 @@ from datetime import datetime
 
 from smtpguard.cli.shown import in_force, plain
 from smtpguard.policy.admission import Freeze
-from smtpguard.policy.mailing import Mailing
+from smtpguard.policy.mailing import Mailing, Tally
 from smtpguard.policy.staging import At, Progress
 
 WIDTH = 40
@@ -20,6 +20,7 @@ _HEAD = (
     "STATE",
     "SINCE",
     "SENT",
+    "AT MOST",
     "ON WAY",
     "DOUBT",
     "HELD",
@@ -30,7 +31,7 @@ _HEAD = (
     "LISTS",
     "SUBJECT",
 )
-_NUMBERS = range(3, 11)
+_NUMBERS = range(3, 12)
 _RECENT = 6  # looks over which the rate of the moment is taken
 
 
@@ -45,11 +46,12 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
     for one in mailings:
         people = one.people
         figures = (
-            people.relayed, people.admitted, people.doubted, people.held, people.deferred, people.refused, people.stopped,
+            people.admitted, people.doubted, people.held, people.deferred, people.refused, people.stopped,
             per_minute(one),
         )  # fmt: skip
         rows.append(
-            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *(f"{n:,.0f}" for n in figures),
+            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", f"{people.at_least:,}",
+             f"{people.at_most:,}" if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
     widths = [max(len(row[n]) for row in rows) for n in range(len(_HEAD) - 1)]
@@ -76,7 +78,7 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
         f"{_many(mailing.customers, 'customer')} in {_many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
     )
     on_its_way = f", {people.admitted:,} more {'once thawed' if freezes else 'on the way'}" if people.admitted else ""
-    yield from _named("Sent to", f"{_many(people.relayed)}{on_its_way}")
+    yield from _named("Sent to", f"{_sent(people)}{on_its_way}")
     yield from _named("In doubt", f"for {_many(people.doubted)}: the relay may have it" if people.doubted else "")
     stored = f", {_many(mailing.copies + 1, 'message')} stored" if mailing.entry else ""
     yield from _named("Held for", f"{_many(people.held)}{stored}" if people.held else "")
@@ -100,6 +102,15 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
     if mailing.progress is not None:
         yield from _named("Stage", _stage(mailing.progress))
     yield f"{bar(mailing)}"
+
+
+def _sent(people: Tally) -> str:
+    """How many have it; where that is not known for sure, between how many and how many."""
+    return _many(people.relayed) if people.at_least == people.at_most else f"{_between(people)} people"
+
+
+def _between(people: Tally) -> str:
+    return f"at least {people.at_least:,}, at most {people.at_most:,}"
 
 
 def _many(n: int, what: str = "") -> str:
@@ -140,7 +151,10 @@ class Follower:
         people = mailing.people
         going = f", on the way {people.admitted:,}" if people.admitted else ""
         doubt = f", in doubt {people.doubted:,}" if people.doubted else ""
-        figures = f"sent {people.relayed:,}{going}{doubt}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
+        sent = f"{people.at_least:,}" if people.at_least == people.at_most else _between(people)
+        figures = (
+            f"sent {sent}{going}{doubt}, held {people.held:,}, waits {people.deferred:,}, refused {people.refused:,}"
+        )
         return f"{bar(mailing)}  {figures}; {rate:,.0f} a minute; {state(mailing)}"
 
 

@@ -210,7 +210,8 @@ class Mailings:
 
 
 def row(mailing: Mailing) -> Mapping[str, Any]:
-    """A mailing for programs: people, each once. ``deferred``: those whose copy waits at its client."""
+    """A mailing for programs: people, each once. ``at_least``, ``at_most``: how many have it; ``deferred``: those whose copy waits at
+    its client. ``first_at``, ``last_at``: when copies came."""
     people, progress = mailing.people, mailing.progress
     return {
         "id": mailing.mailing_id,
@@ -218,6 +219,8 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "from": mailing.sender or None,
         "subject": mailing.subject,
         "lists": list(mailing.lists),
+        "at_least": people.at_least,
+        "at_most": people.at_most,
         "relayed": people.relayed,
         "admitted": people.admitted,
         "held": people.held,

@@ -103,7 +103,8 @@ class State(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
     """Distinct people, each once, by what became of their copies (Fate). A list's address weighs as much as its people.
-    ``relayed`` have it, as far as we know; ``doubted`` may; ``admitted`` have it on its way."""
+    ``relayed`` have it, as far as we know; ``doubted`` may; ``admitted`` have it on its way. ``same``: so many of the ``relayed`` may
+    be others of them, as who is on two lists is; ``apart``: so many more may have it, if two versions of a list share nobody."""
 
     deferred: int = 0
     refused: int = 0
@@ -112,6 +113,8 @@ class Tally:
     relayed: int = 0
     doubted: int = 0
     stopped: int = 0
+    same: int = 0
+    apart: int = 0
 
     @classmethod
     def of(cls, fates: Sequence[int]) -> Tally:
@@ -125,6 +128,16 @@ class Tally:
             doubted=fates[Fate.DOUBTED],
             stopped=fates[Fate.STOPPED],
         )
+
+    @property
+    def at_least(self) -> int:
+        """How many people certainly have it."""
+        return self.relayed - self.same
+
+    @property
+    def at_most(self) -> int:
+        """How many people have it if all do who may: those of whom nobody knows, too. To whom it is on its way is told apart."""
+        return self.relayed + self.doubted + self.apart
 
     @property
     def all(self) -> int:

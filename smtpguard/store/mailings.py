@@ -6,7 +6,7 @@ What was let through counts as relayed once it is on its way no more. Never here
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.mailing import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
 from smtpguard.store.going import LET_GO, Going, going
-from smtpguard.store.kinds import CUSTOMERS
+from smtpguard.store.kinds import CUSTOMER, CUSTOMERS, MAYBE
 from smtpguard.store.mailingrow import Row
 from smtpguard.store.schema import mailing as table
 from smtpguard.store.schema import reached
@@ -24,6 +24,7 @@ from smtpguard.store.schema import reached
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc)
 _MANY = 500
 _NAMED = 10
+_MAY_BE_THERE = frozenset({Fate.RELAYED, Fate.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
 
 
@@ -112,33 +113,64 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
 def _each_once(connection: Connection, n: int, crowds: Iterable[bytes], still: Going, tally: Tally) -> Tally:
     """Who had a copy of their own and is on a list that it went to as well is one of that list's people, by the surest of what became
     of both; and a list before and after its members changed is at least as many people as the larger of the two. So that never more
-    people are told than there are; what approvals are bound by counts all of them."""
-    whole: dict[int, tuple[Fate, int]] = {}  # by the bit of the list: what became of it, and for how many
+    people are told than there are; how many more or fewer there may be stands beside. What approvals are bound by counts all."""
+    whole: dict[int, list[tuple[Fate, int]]] = {}  # by the bit of the list: what became of each version, for how many
+    having: dict[int, int] = {}  # by kind, the largest crowd that certainly has it
     counts = {field: getattr(tally, field) for field in FIELDS.values()}
     query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
     for person, kind, weight, fate in connection.execute(query.where(reached.c.n == n, reached.c.person.in_(crowds))):
         bit, became = int(kind) & ~CUSTOMERS, _became(Fate(fate), bytes(person), still)
-        if not bit or bit & (bit - 1):  # of no one list
-            continue
-        before = whole.get(bit)
-        if before is not None:
-            first, second = sorted((before, (became, int(weight))), key=lambda one: SUREST.index(one[0]))
-            counts[FIELDS[first[0]]] -= first[1]
-            counts[FIELDS[second[0]]] += max(first[1] - second[1], 0)
-            whole[bit] = second[0], max(first[1], second[1])
-        else:
-            whole[bit] = became, int(weight)
+        if became is Fate.RELAYED:
+            having[int(kind)] = max(having.get(int(kind), 0), int(weight))
+        if bit and not bit & (bit - 1):  # of one list
+            whole.setdefault(bit, []).append((became, int(weight)))
+    further = 0
+    for versions in whole.values():
+        versions.sort(key=lambda one: -SUREST.index(one[0]))
+        may = [some for fate, some in versions if fate in _MAY_BE_THERE]
+        further += sum(may) - max(may, default=0)
+        told = 0
+        for at, (fate, some) in enumerate(versions):
+            more = max(some - told, 0)
+            told += more
+            counts[FIELDS[fate]] -= some - more
+            versions[at] = fate, more
     taken = 0
-    for bit, (became, left) in sorted(whole.items(), key=lambda one: -SUREST.index(one[1][0])):
+    for bit, versions in sorted(whole.items(), key=lambda one: -SUREST.index(one[1][0][0])):
         mine = (reached.c.kind.op("&")(bit) != 0, reached.c.kind.op("&")(taken) == 0, reached.c.weight == 1)
         taken |= bit
-        for fate, some in _singles(connection, n, mine, still):
-            if SUREST.index(fate) <= SUREST.index(became):
-                counts[FIELDS[fate]] -= min(some, left)
-            else:
-                counts[FIELDS[became]] -= min(some, left)
-            left -= min(some, left)
-    return replace(tally, **{field: max(count, 0) for field, count in counts.items()})
+        singles = sorted(_singles(connection, n, mine, still), key=lambda one: -SUREST.index(one[0]))
+        for fate, some in singles:
+            for at, (became, left) in enumerate(versions):
+                one = min(some, left)
+                versions[at] = became, left - one
+                counts[FIELDS[fate if SUREST.index(fate) <= SUREST.index(became) else became]] -= one
+                some -= one
+    counts = {field: max(count, 0) for field, count in counts.items()}
+    same = max(counts[FIELDS[Fate.RELAYED]] - _least(connection, n, having, still), 0) if having else 0
+    return replace(tally, **counts, same=same, apart=further)
+
+
+def _least(connection: Connection, n: int, having: Mapping[int, int], still: Going) -> int:
+    """How many people these crowds, by their kinds, and the single people who have it are at least: as many as any one crowd with
+    those who are surely not in it. Who is behind an address and on no list is nobody's customer."""
+
+    def singles(*among: ColumnElement[bool]) -> int:
+        return dict(_singles(connection, n, (*among, reached.c.weight == 1), still)).get(Fate.RELAYED, 0)
+
+    customers = (reached.c.kind.op("&")(CUSTOMER) != 0, reached.c.kind.op("&")(MAYBE) == 0)
+    least, others = singles(), having.get(0, 0)
+    for kind, some in having.items():
+        bits = kind & ~CUSTOMERS
+        off = (reached.c.kind.op("&")(bits | MAYBE) == 0,)
+        if bits:
+            beside = singles(*off)
+            if others and kind & CUSTOMER:
+                beside = max(beside, others + singles(*off, *customers))
+        else:
+            beside = 0 if kind & MAYBE else singles(*customers)
+        least = max(least, some + beside)
+    return least
 
 
 def _singles(

@@ -41,6 +41,18 @@ def test_the_rate_of_the_moment() -> None:
     assert "; 1,500 a minute;" in follower.line(mailing(people=Tally(relayed=150)))
 
 
+def test_how_many_have_it_is_told_as_an_interval_where_it_is_one() -> None:
+    doubted = mailing(people=Tally(relayed=2100, doubted=3, same=900))
+    head, line = table([doubted])
+    assert head.split()[3:6] == ["SENT", "AT", "MOST"]
+    assert line.split()[4:6] == ["1,200", "2,103"]
+    assert "Sent to:   at least 1,200, at most 2,103 people" in list(told(doubted, MONDAY))
+    assert "  sent at least 1,200, at most 2,103, in doubt 3, held 0" in Follower(lambda: 0.0).line(doubted)
+    certain = mailing(people=Tally(relayed=1200))
+    assert list(table([certain]))[1].split()[4:6] == ["1,200", "-"]
+    assert "Sent to:   1,200 people" in list(told(certain, MONDAY))
+
+
 def test_what_came_in_a_message_steers_no_terminal() -> None:
     bad = mailing(subject="\x1b[2JSpring\n", people=Tally(relayed=1))
     assert not any("\x1b" in line for line in (*table([bad]), *told(bad, MONDAY)))

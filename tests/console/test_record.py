@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from smtpguard.console.chart import drawn
+from smtpguard.policy.admission import Delivered
 from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.people import Role
 from smtpguard.store.growth import Grown
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, held, text
 from tests.console.stage import Stage
 from tests.guard.house import DOCUMENTS, MEMBERS, MONDAY, RAMADAN, Way, mail
+from tests.store.test_fates import last
 
 
 async def journal_of(here: Stage) -> int:
@@ -90,6 +92,26 @@ async def test_a_mailing_is_one_row_with_its_numbers_and_a_chart(here: Stage) ->
     assert lead
     page = text(await eva.get(f"/held/{lead[1]}"))
     assert "It stands for 3 messages of one mailing" in page
+
+
+async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -> None:
+    mailing_id = await mailing(here)
+    entry = (await here.home.store.mailing(mailing_id)).entry  # type: ignore[union-attr]
+    for who in (EVA, DPO):
+        await here.home.approvals().vote(entry, Choice.APPROVE, approver=who, by="a test")
+    eva = await here.signed_in(EVA, Role.APPROVER, Role.VIEWER)
+    assert "sent to 0 people" in text(await eva.get(f"/mailings/{mailing_id}"))
+    first = next(one for one in await here.home.store.lease("one", 100, 60) if one.intent.content_sha256)
+    await here.home.store.settle(first, last(first, Delivered.IN_DOUBT, here.home.clock, 1), [])
+    page = text(await eva.get(f"/mailings/{mailing_id}"))
+    assert "sent to at least 0, at most 20 people" in page
+    assert "at least 0, at most 20 people have it; its copies came between" in page
+    assert "first and last copy came" in page
+    assert "at least 0, at most 20 sent" in text(await eva.get("/mailings"))
+    assert "minst 0, högst 20 skickat" in text(await eva.get("/mailings", **{"Accept-Language": "sv"}))
+    assert "minst 0, högst 20 personer har det; kopiorna kom mellan" in text(
+        await eva.get(f"/mailings/{mailing_id}", **{"Accept-Language": "sv"})
+    )
 
 
 async def test_a_mailing_of_others_is_not_there(here: Stage) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from smtpguard.audit.event import Kind
+from smtpguard.guard import ports
 from smtpguard.policy.admission import Admission, Change, Delivered, Intent, IntentKind, Lease, Live, Outcome
 from smtpguard.policy.approval import Settled, State
 from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, Tally
@@ -77,7 +78,7 @@ async def leased(store: Store, id: str) -> Lease:
 
 
 def last(
-    lease: Lease, delivered: Delivered, clock: Clock, doubts: int = 0, people: Sequence[bytes] | None = None
+    lease: Lease, delivered: Delivered, clock: ports.Clock, doubts: int = 0, people: Sequence[bytes] | None = None
 ) -> list[Outcome]:
     """The same for all recipients; ``people``: those behind each of them."""
     again = clock.now() + timedelta(minutes=1) if delivered in (Delivered.RETRY, Delivered.IN_DOUBT) else None
@@ -456,4 +457,66 @@ async def test_never_more_people_than_the_list_has(store: Store) -> None:
     again = person("news v2", weight=1203, lists=("news",))
     await admit(store, of("T4", again, content="4"))
     await outcome(store, "T4", "relayed")
-    assert await tally(store) == Tally(relayed=1204), "the list has changed a little: at least as many as the larger"
+    assert await tally(store) == Tally(relayed=1204, apart=1200), (
+        "the list has changed a little: at least as many as the larger"
+    )
+
+
+# how many people have it, as an interval
+
+
+async def has(store: Store) -> tuple[int, int]:
+    people = await tally(store)
+    return people.at_least, people.at_most
+
+
+async def test_who_is_in_doubt_may_have_it(store: Store) -> None:
+    await admit(store, of("T1", "kim", "bo"))
+    assert await has(store) == (0, 0), "on its way, which is told apart"
+    await outcome(store, "T1", "relayed")
+    await admit(store, of("T2", "ada", content="2"))
+    await store.record([event(Kind.IN_DOUBT, "T2")])
+    assert await has(store) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("said", "told", "least", "most"),
+    [
+        ("relayed", Tally(relayed=1203, apart=1200), 1203, 2403),
+        ("in-doubt", Tally(relayed=1200, doubted=3, apart=1200), 1200, 2403),
+        ("refused", Tally(relayed=1200, refused=3), 1200, 1200),
+    ],
+)
+async def test_two_versions_of_a_list_are_between_the_larger_and_both(
+    store: Store, said: str, told: Tally, least: int, most: int
+) -> None:
+    """What became of the later version makes nobody certain who is not on the earlier one."""
+    await admit(store, of("T1", person("news v1", weight=1200, lists=("news",))))
+    await outcome(store, "T1", "relayed")
+    await admit(store, of("T2", person("news v2", weight=1203, lists=("news",)), content="2"))
+    if said == "in-doubt":
+        await store.record([event(Kind.IN_DOUBT, "T2")])
+    else:
+        await store.record([event(Kind.OUTCOME, "T2", outcome=said, replies=["550 5.7.1 No"])])
+    assert await tally(store) == told
+    assert await has(store) == (least, most)
+
+
+async def test_two_lists_may_be_the_same_people(store: Store) -> None:
+    """And single people are beside a list, or on it, as is known."""
+    member, stranger = person("m", lists=("news",)), person("stranger", lists=())
+    perhaps = person("perhaps", lists=(), customer=False, maybe=True)
+    lists = (person("news v1", weight=1200, lists=("news",)), person("offers v1", weight=900, lists=("offers",)))
+    await admit(store, of("T1", *lists, member, stranger, perhaps))
+    await outcome(store, "T1", "relayed")
+    assert (await tally(store)).relayed == 2102
+    assert await has(store) == (1201, 2102)
+
+
+async def test_who_is_behind_one_address_is_told_exactly(store: Store) -> None:
+    """Customers as those of their lists, and the others, who are nobody's."""
+    behind = person("behind", weight=900, lists=("news",))
+    others = person("others", weight=100, lists=(), customer=False)
+    await admit(store, of("T1", behind, others, person("stranger", lists=())))
+    await outcome(store, "T1", "relayed")
+    assert await has(store) == (1001, 1001)

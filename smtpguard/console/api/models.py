@@ -79,12 +79,15 @@ class StageRow(BaseModel):
 class MailingRow(BaseModel):
     """One mailing. Numbers are of people, each once: ``relayed`` have it, as far as is known, and ``doubted`` may; to ``admitted`` it is
     on its way; ``held``: for people to decide; of ``deferred`` the client has the copy; ``refused`` by the relay; ``stopped``: held, and
-    it does not go out."""
+    it does not go out. At least ``at_least`` people have it, and at most ``at_most``: they differ where somebody is in doubt, or where
+    the people of two lists, or of two versions of one, may be the same. ``first_at``, ``last_at``: when copies of it came."""
 
     id: str
     subject: str
     sender: str | None = Field(validation_alias=AliasChoices("from", "sender"))
     lists: list[str]
+    at_least: int
+    at_most: int
     relayed: int
     admitted: int
     held: int

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from smtpguard.policy.admission import Delivered
 from smtpguard.policy.people import Role
 from tests.console.api.program import held, program
 from tests.console.holding import DPO, EVA, NEWS, OMAR
 from tests.console.stage import Stage
 from tests.guard.house import RAMADAN
+from tests.store.test_fates import last
 
 
 async def test_a_mailing_is_shown_and_reported_on(here: Stage) -> None:
@@ -21,6 +23,19 @@ async def test_a_mailing_is_shown_and_reported_on(here: Stage) -> None:
     for what in ("stop", "go-on"):
         assert (await asks("POST", f"/mailings/{mailing_id}/{what}", {})).status_code == 409
     assert (await asks("POST", f"/mailings/{mailing_id}/feedback", {})).status_code == 422
+
+
+async def test_how_many_have_it_is_an_interval_while_somebody_is_in_doubt(here: Stage) -> None:
+    asks = await program(here, EVA, Role.APPROVER)
+    hold_id = await held(here, NEWS)
+    seen = (await asks("GET", f"/held/{hold_id}")).json()["seen"]
+    await asks("POST", f"/held/{hold_id}/approve", {"seen": seen, "reach": 2})
+    [row] = (await asks("GET", "/mailings")).json()["items"]
+    assert (row["at_least"], row["at_most"], row["admitted"]) == (0, 0, 2), "on its way, and not begun"
+    for lease in await here.home.store.lease("one", 100, 60):
+        await here.home.store.settle(lease, last(lease, Delivered.IN_DOUBT, here.home.clock, 1), [])
+    row = (await asks("GET", f"/mailings/{row['id']}")).json()
+    assert (row["at_least"], row["at_most"], row["relayed"], row["doubted"]) == (0, 2, 0, 2)
 
 
 async def test_a_mailing_to_lists_of_others_is_not_there(here: Stage) -> None:
