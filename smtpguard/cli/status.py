@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import Context
+from smtpguard.config.partial import STORE
 from smtpguard.config.problem import Broken
 from smtpguard.processes.standing import Tree, trees
 
 if TYPE_CHECKING:
     from smtpguard.app.status import Status
+
+_NEEDED = STORE | {"relay", "policy"}
+"""Keys of the settings without which something else would be told of than what runs."""
 
 
 @click.command()
@@ -22,9 +26,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
     """Say how the guard stands: parts, policy, freezes, what waits, relay, store, lists, alarms. Exit 1 if anything is critical."""
-    context.must_exist(context.config)
     try:
-        settings = context.settings()
+        settings = context.settings_as_far(_NEEDED)
     except Broken as broken:
         _without_settings(context, broken, as_json or context.json)
         raise click.exceptions.Exit(1) from None
@@ -41,7 +44,7 @@ def command(context: Context, as_json: bool) -> None:
 
 
 def _without_settings(context: Context, broken: Broken, as_json: bool) -> None:
-    """A mistake in the settings hides how everything stands but the processes, which are of settings that were right."""
+    """A mistake in what is needed hides how everything stands but the processes, which are of settings that were right."""
     state = _state(context.config)
     standing = list(trees(state))
     problems = [str(problem) for problem in broken.problems]

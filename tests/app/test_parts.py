@@ -16,13 +16,13 @@ from smtpguard.app.proxy import Proxy
 from smtpguard.app.relay import relay_pool
 from smtpguard.config.settings import Settings
 
-INTAKE = SimpleNamespace(undecided=Counter(busy=2, store=1))
-UNDECIDED = {"undecided busy": 2, "undecided store": 1}
+INTAKE = SimpleNamespace(undecided=Counter(busy=2, store=1), answered=Counter(taken=3))
+WIRE = {"undecided busy": 2, "undecided store": 1, "answered taken": 3}
 
 
 @pytest.mark.parametrize(
     ("part", "counts", "asks"),
-    [(Proxy, UNDECIDED, True), (Milter, UNDECIDED, False), (Deliverer, {}, True), (Console, {}, False)],
+    [(Proxy, WIRE, True), (Milter, WIRE, False), (Deliverer, {}, True), (Console, {}, False)],
 )
 async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool, tmp_path: Path) -> None:
     made = part(Settings())
@@ -30,7 +30,9 @@ async def test_what_it_says(part: Any, counts: dict[str, int], asks: bool, tmp_p
     made._intake, made._pool = INTAKE, pool
     said = made.said()
     assert said.found == {}, "nothing, before anybody has asked the relay"
-    assert said.counts == {**counts, **({"relay waits": 0, "relay wait ms": 0} if asks else {})}
+    waits = {"relay waits": 0, "relay wait ms": 0} if asks else {}
+    tls = {} if part is Milter else {"certificates refused": 0}
+    assert said.counts == {**counts, **waits, **tls}
     assert said.levels == ({"relay idle": 0, "relay in use": 0, "relay waiting": 0} if asks else {})
     assert pool.target.reachability is not None
     pool.target.reachability.lost("Connection refused")

@@ -62,9 +62,14 @@ def test_from_well_to_worse(tmp_path: Path) -> None:
             guard.run("thaw", "--all")
 
             whole = guard.config.read_text()
+            until(lambda: told(guard)["exit"] == 0, 60, "it to be well again; " + guard.said())
             guard.config.write_text(whole + "consol: {}\n")
+            assert told(guard, 0)["store"]["answers"] is True, "a mistake elsewhere hides nothing"
+            assert "consol" in guard.run("status").stderr
+            guard.config.write_text(whole.replace("store:", "stroe:"))
             broken = told(guard, 1)
-            assert any("consol" in problem for problem in broken["settings"])
+            assert any("stroe" in problem for problem in broken["settings"])
+            assert {part["part"] for part in broken["parts"]} >= {"proxy", "delivery"}
             guard.config.write_text(whole.replace("sqlite:///var/guard.db", "postgresql://127.0.0.1:9/guard"))
             away = told(guard, 1)
             assert away["store"]["answers"] is False

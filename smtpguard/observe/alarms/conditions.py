@@ -331,7 +331,10 @@ CONDITIONS: tuple[Condition, ...] = (
             en="The certificate {what} ends at {at}. From then on clients refuse it.",
             sv="Certifikatet {what} går ut {at}. Från och med då godtas det inte av klienterna.",
         ),
-        does=Text(en="Renew it, and restart smtpguard.", sv="Förnya det och starta om smtpguard."),
+        does=Text(
+            en="Renew it. A renewed file is in use within a minute.",
+            sv="Förnya det. En förnyad fil används inom en minut.",
+        ),
         found=lambda seen: _ending(seen, now=True),
     ),
     Condition(
@@ -341,7 +344,10 @@ CONDITIONS: tuple[Condition, ...] = (
         shared=False,
         title=Text(en="the certificate {what} ends within a month", sv="certifikatet {what} går ut inom en månad"),
         says=Text(en="The certificate {what} ends at {at}.", sv="Certifikatet {what} går ut {at}."),
-        does=Text(en="Renew it, and restart smtpguard.", sv="Förnya det och starta om smtpguard."),
+        does=Text(
+            en="Renew it. A renewed file is in use within a minute.",
+            sv="Förnya det. En förnyad fil används inom en minut.",
+        ),
         found=lambda seen: _ending(seen, now=False),
     ),
     Condition(
