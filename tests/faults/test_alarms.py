@@ -35,11 +35,11 @@ def test_a_freeze_of_all_and_its_end(tmp_path: Path) -> None:
         with guard:
             relay.call(relay.relay.stop())
             guard.run("freeze", "--all", "--reason", "Wrong list")
-            until(lambda: "Critical: all mail is frozen" in subjects(contact), MINUTES, "the mail; " + guard.said())
+            until(lambda: "Critical: all mail is frozen" in subjects(contact), "the mail; " + guard.said())
             guard.stop()
             guard.start()
             guard.run("thaw", "--all")
-            until(lambda: "Over: all mail is frozen" in subjects(contact), MINUTES, "the end; " + guard.said())
+            until(lambda: "Over: all mail is frozen" in subjects(contact), "the end; " + guard.said())
             told = [s for s in subjects(contact) if "frozen" in s]
             assert told == ["Critical: all mail is frozen", "Over: all mail is frozen"], "once each, over a restart"
             assert all(m.recipients == ["it@example.com"] for m in contact.messages)
@@ -59,9 +59,9 @@ def test_a_store_that_is_put_back(tmp_path: Path) -> None:
             shutil.copy(copy, var / "guard.db")
             guard.start()
             told = "Critical: the store was put back, all mail waits"
-            until(lambda: told in subjects(contact), MINUTES, "the mail, with no mail having come; " + guard.said())
+            until(lambda: told in subjects(contact), "the mail, with no mail having come; " + guard.said())
             assert Mta(guard).once(mail(to=PETER, message_id="two@example.com"), ANNA, PETER).code == 451
             guard.run("thaw", "--all")
             over = "Over: the store was put back, all mail waits"
-            until(lambda: over in subjects(contact), MINUTES, "the end; " + guard.said())
+            until(lambda: over in subjects(contact), "the end; " + guard.said())
             assert subjects(contact).count(told) == 1

@@ -228,7 +228,7 @@ def test_a_backup_verifies_though_mail_came_while_it_was_made(home: tuple[Host, 
 
     with ThreadPoolExecutor(1) as other:
         coming = other.submit(mail_comes)
-        until(lambda: len(passed) > 1 or coming.done(), 60, "mail to come")
+        until(lambda: len(passed) > 1 or coming.done(), "mail to come")
         host.type(blocks("Backup")[0])
         stop.set()
         coming.result()

@@ -32,7 +32,7 @@ def test_from_well_to_worse(tmp_path: Path) -> None:
         assert (before["serves"], before["parts"]) == (False, [])
         with guard:
             assert Mta(guard).deliver(mail(to=PETER, message_id="one@example.com"), ANNA, PETER).code == 250
-            well = until(lambda: (found := told(guard))["exit"] == 0 and found, 60, "all to be well; " + guard.said())
+            well = until(lambda: (found := told(guard))["exit"] == 0 and found, "all to be well; " + guard.said())
             assert alarms(well) == []
             assert {(part["part"], part["ready"]) for part in well["parts"]} >= {("proxy", True), ("delivery", True)}
             assert well["policy"]["enforced"] is True
@@ -62,7 +62,7 @@ def test_from_well_to_worse(tmp_path: Path) -> None:
             guard.run("thaw", "--all")
 
             whole = guard.config.read_text()
-            until(lambda: told(guard)["exit"] == 0, 60, "it to be well again; " + guard.said())
+            until(lambda: told(guard)["exit"] == 0, "it to be well again; " + guard.said())
             guard.config.write_text(whole + "consol: {}\n")
             assert told(guard, 0)["store"]["answers"] is True, "a mistake elsewhere hides nothing"
             assert "consol" in guard.run("status").stderr
@@ -86,7 +86,7 @@ def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
         guard = Machine(tmp_path / "guard", relay.port)
         synced(guard)
         with guard:
-            until(lambda: told(guard)["serves"], 60, "it to be seen; " + guard.said())
+            until(lambda: told(guard)["serves"], "it to be seen; " + guard.said())
             guard.kill_all()
             found = told(guard, 1)
             assert found["serves"] is False
@@ -94,7 +94,7 @@ def test_a_tree_that_is_killed_is_seen(tmp_path: Path) -> None:
             assert ("part-away", "proxy") in [(alarm["alarm"], alarm["about"]) for alarm in found["alarms"]]
             assert "does not run" in guard.run("status", exits=1).stdout
             guard.start()
-            until(lambda: told(guard)["exit"] == 0, 60, "it to be well again; " + guard.said())
+            until(lambda: told(guard)["exit"] == 0, "it to be well again; " + guard.said())
 
 
 def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_parts_in_trees_of_their_own(tmp_path: Path) -> None:
         synced(proxy)
         delivery = Machine(tmp_path / "guard", relay.port, only=["delivery"], settings=alarms_to)
         with proxy, delivery:
-            well = until(lambda: (found := told(proxy))["exit"] == 0 and found, 60, "both; " + proxy.said())
+            well = until(lambda: (found := told(proxy))["exit"] == 0 and found, "both; " + proxy.said())
             assert len({part["serve_pid"] for part in well["parts"]}) == 2
             assert {part["part"] for part in well["parts"] if part["ready"]} == {"proxy", "delivery", "alarms"}
             proxy.run("freeze", "--all", "--reason", "Wrong list")
-            until(lambda: contact.messages, 60, "the mail; " + proxy.said() + delivery.said())
+            until(lambda: contact.messages, "the mail; " + proxy.said() + delivery.said())
             proxy.run("thaw", "--all")
-            until(lambda: len(contact.messages) > 1, 60, "the end")
+            until(lambda: len(contact.messages) > 1, "the end")
             assert len(contact.messages) == 2, "told by one of them"
