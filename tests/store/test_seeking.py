@@ -116,10 +116,19 @@ def test_an_older_database_gets_its_words(url: str) -> None:
         )  # fmt: skip
         written(database, hold)
         with database.write() as connection:
-            for index in ("hold_rows", "entry_rare"):
-                connection.execute(text(f"DROP INDEX {index}"))
-            for column in ("sought", "marks"):
-                connection.execute(text(f"ALTER TABLE hold DROP COLUMN {column}"))
+            for later in (
+                "INDEX hold_rows",
+                "INDEX entry_rare",
+                "INDEX hold_asked",
+                "TABLE term",
+                "TABLE terms",
+                "TABLE alarm",
+            ):
+                connection.execute(text(f"DROP {later}"))
+            later_columns = {"hold": ("sought", "marks", "stopped", "asked"), "delivery": ("further", "people")}
+            for of, columns in later_columns.items():
+                for column in columns:
+                    connection.execute(text(f"ALTER TABLE {of} DROP COLUMN {column}"))
             connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
         migrate(url)
         with database.read() as connection:
