@@ -29,6 +29,8 @@ from smtpguard.wire.turned import Why
 
 LONGEST_DOWN_SECONDS = 30.0
 """A relay that takes long to be found down is remembered as down for as long, but no longer than this."""
+SLOW_SECONDS = 1.0
+"""From this on it took long; a refused connection is found out at once."""
 
 
 class Allowance(Protocol):
@@ -394,7 +396,8 @@ class RelayPool:
             unforeseen = RelayUnavailable(f"opening a session: {type(error).__name__}")
             self._failure = error if isinstance(error, RelayUnavailable) else unforeseen
             took = min(self._failure.took_seconds, LONGEST_DOWN_SECONDS)
-            self._failed_until = asyncio.get_running_loop().time() + max(self.target.down_seconds, took)
+            lasts = max(self.target.down_seconds, took if took >= SLOW_SECONDS else 0)
+            self._failed_until = asyncio.get_running_loop().time() + lasts
             if not self._open and not self._opening:  # whoever waited for this is told, not made to wait for another
                 self._refuse_all(self._failure)
             self._allowance.closed(self.size)
