@@ -159,7 +159,7 @@ def test_many_more_than_the_limit_all_pass(whole: Guard) -> None:
         while whole.relay.verbs().count("DATA") < LIMIT:  # noqa: ASYNC110 - the relay is another thread's
             await asyncio.sleep(0.02)
         assert whole.told("relay_connections", state="in-use") <= LIMIT
-        await asyncio.to_thread(until, lambda: whole.told("relay_waiting") >= 90, 60, "the others to wait")
+        await asyncio.to_thread(until, lambda: whole.told("relay_waiting") >= 90, "the others to wait")
         whole.recorder.go_on()
         return await asyncio.gather(*sending)
 
@@ -183,7 +183,7 @@ def test_what_a_dead_worker_had_comes_back(whole: Guard) -> None:
         while whole.relay.verbs().count("DATA") < seen + LIMIT:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         os.kill(whole.guard.parts("proxy")[0], signal.SIGKILL)
-        await asyncio.to_thread(until, lambda: whole.relay.verbs().count("DATA") > seen + LIMIT, 60, "its places")
+        await asyncio.to_thread(until, lambda: whole.relay.verbs().count("DATA") > seen + LIMIT, "its places")
         whole.recorder.go_on()
         await asyncio.gather(*doomed, return_exceptions=True)
         return await asyncio.gather(*(send(whole.guard.port, f"after{n}") for n in range(60)))
