@@ -73,10 +73,15 @@ def home(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-d
 
 
 def test_with_no_index_at_all(tmp_path: Path) -> None:
-    """A first start while the export is missing: the guard runs, and doubt stands still."""
+    """The export and its index are gone at a start: the guard runs, and doubt stands still."""
     with Recorder() as recorder:
         guard = Machine(tmp_path / "guard", recorder.port)
+        with guard:
+            pass  # the first start puts the policy in force
         (guard.root / "ramadan.csv").unlink()
+        for index in (guard.root / "var" / "indexes").rglob("*"):
+            if index.is_file():
+                index.unlink()
         with guard:
             one = Mta(guard).deliver(mail(to=FIFTY[0], message_id="one@example.com"), ANNA, FIFTY[0])
             assert one.code == 250
