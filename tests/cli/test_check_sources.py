@@ -30,7 +30,9 @@ rules:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "smtpguard.yaml").write_text("policy: policy.yaml\n")
+    (tmp_path / "smtpguard.yaml").write_text(
+        'policy: policy.yaml\nnotices: {contact: "it@example.com"}\nalarms: {relay: {host: other.example.com}}\n'
+    )
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "shop.csv").write_text("email\na@kund.se\n")
     (tmp_path / "aliases").write_text("all: a@kund.se\n")
@@ -44,8 +46,7 @@ def check(folder: Path) -> Result:
 
 def test_what_is_elsewhere_is_not_asked(folder: Path) -> None:
     done = check(folder)
-    assert done.exit_code == 0
-    assert all("alarm" in line for line in done.stderr.splitlines())
+    assert (done.exit_code, done.stderr) == (0, "")
     assert "list crm: crm@lists.example.com; addresses elsewhere (see check --live)" in done.stdout
     assert "list everybody: everybody@lists.example.com; 1 address, more elsewhere" in done.stdout
     assert "expansions: aliases aliases" in done.stdout
@@ -70,7 +71,7 @@ def test_files_that_are_not_there(folder: Path) -> None:
     done = check(folder)
     assert done.exit_code == 1
     told = [line.partition("policy.yaml:")[2] for line in done.stderr.splitlines()]
-    assert [line.partition(": ")[0] for line in told] == ["5:15", "6:56", "10:112", "13:21", ""][: len(told)]
+    assert [line.partition(": ")[0] for line in told] == ["5:15", "6:56", "10:112", "13:21"]
     assert "No such file" in told[0]
     assert "there is no file" in told[1]
     assert "expected a file that is there" in told[2]
