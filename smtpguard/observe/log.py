@@ -6,6 +6,7 @@ grep. Addresses are shown or masked, everywhere alike. Never here: what is journ
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -13,9 +14,10 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
@@ -72,10 +74,32 @@ def _uncaught(what: str, error: BaseException | None) -> None:
     structlog.get_logger("smtpguard").critical(what, error=type(error).__name__, exc_info=error)
 
 
+class _Unfailing(io.TextIOBase):
+    """A stream whose writes never raise: a full disk, a closed pipe or a closed file loses a line of the log and fails no mail."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream.isatty()
+        except ValueError:
+            return False
+
+
 def configure(style: str = "auto", addresses: str = "clear", stream: TextIO | None = None) -> bool:
     """For the whole process, other libraries' logging included. ``style``: auto, json or text; ``addresses``: clear or masked.
     Returns whether lines are JSON."""
-    stream = stream or sys.stderr
+    stream = cast(TextIO, _Unfailing(stream or sys.stderr))
     text = style == "text" or (style == "auto" and stream.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

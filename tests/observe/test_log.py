@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -247,3 +248,18 @@ def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
     assert log.printable(shown) == shown
     if text.isprintable():
         assert shown == text
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_stream_that_cannot_be_written_fails_nothing(style: str) -> None:
+    """A full disk raises OSError, a closed file ValueError; neither may end a dialog without a reply."""
+    full, closed = open("/dev/full", "w"), io.StringIO()  # noqa: SIM115
+    closed.close()
+    for stream in (full, closed):
+        log.configure(style, stream=stream)
+        log.tell(VERDICT)
+        structlog.get_logger("smtpguard").warning("turned-away")
+        logging.getLogger("smtpguard.wire").error("an error in a dialog")
+    log.configure(style, stream=io.StringIO())
+    with suppress(OSError):
+        full.close()
