@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -253,13 +253,16 @@ def test_printable_is_printable_and_keeps_what_was(text: str) -> None:
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_a_stream_that_cannot_be_written_fails_nothing(style: str) -> None:
     """A full disk raises OSError, a closed file ValueError; neither may end a dialog without a reply."""
-    full, closed = open("/dev/full", "w"), io.StringIO()  # noqa: SIM115
+
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    closed = io.StringIO()
     closed.close()
-    for stream in (full, closed):
+    for stream in (Full(), closed):
         log.configure(style, stream=stream)
         log.tell(VERDICT)
         structlog.get_logger("smtpguard").warning("turned-away")
         logging.getLogger("smtpguard.wire").error("an error in a dialog")
     log.configure(style, stream=io.StringIO())
-    with suppress(OSError):
-        full.close()

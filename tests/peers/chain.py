@@ -181,6 +181,14 @@ class Guard:
         except OSError:
             return False
 
+    def reaches_relay(self) -> bool:
+        """Whether every process does: each remembers for a while that it did not, and connections are shared out evenly."""
+        with ExitStack() as stack:
+            sessions = [stack.enter_context(smtplib.SMTP("127.0.0.1", self.port, timeout=120)) for _ in range(10)]
+            for smtp in sessions:
+                smtp.ehlo("desk.example.com")
+            return all(smtp.docmd("MAIL", "FROM:<anna@example.com>")[0] == 250 for smtp in sessions)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)

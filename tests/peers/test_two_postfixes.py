@@ -269,6 +269,9 @@ class TestNothingIsLost:
         def arrived() -> int:  # the guard's own notices may come meanwhile
             return sum(b"bulk@example.com" in message.mail for message in chain.recorder.messages)
 
+        until(
+            chain.guard.reaches_relay, why="every process of the guard to reach the relay"
+        )  # smtp-source does not try again
         subprocess.run(
             ["/usr/sbin/smtp-source", "-d", "-s", "10", "-m", "10000", "-l", "1024", "-f", "bulk@example.com",
              "-t", "you@example.org", f"127.0.0.1:{chain.guard.port}"],
