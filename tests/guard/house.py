@@ -40,6 +40,7 @@ from smtpguard.policy.parse import Policy, parse
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
 from tests.guard.sources import FakeReader, FakeVerifier
+from tests.store.making import sqlite_url
 
 KEY = b"0123456789abcdef0123456789abcdef"
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # a working morning
@@ -298,13 +299,13 @@ def index(folder: Path, name: str, members: Iterable[str], at: datetime = MONDAY
 async def house(
     tmp_path: Path, *, documents: dict[str, bytes] = DOCUMENTS, url: str | None = None
 ) -> AsyncIterator[House]:
-    """``url``: of an empty database; SQLite in the folder where none is given."""
+    """``url``: of a new store; SQLite in the folder where none is given."""
     clock = Clock()
     folder = tmp_path / "indexes"
     index(folder, "ramadan", MEMBERS)
     index(folder, "news", ["reader@example.org", "anna@example.com"])
     async with open_store(
-        url or f"sqlite:///{tmp_path}/guard.db", secret=KEY, state_dir=tmp_path, clock=clock, migrate=True
+        url or sqlite_url(tmp_path / "guard.db"), secret=KEY, state_dir=tmp_path, clock=clock, migrate=True
     ) as store:
         made = House(store, clock, folder, documents)
         await made.put(documents)

@@ -427,7 +427,7 @@ async def test_what_retention_has_cut_does_not_look_put_back(place: Place, clock
 def another(place: Place, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if place.url.startswith("sqlite"):
         return f"sqlite:///{tmp_path}/smtpgaurd.db"
-    return new_database(request.getfixturevalue("postgresql"))
+    return new_database(request.getfixturevalue("postgresql"), empty=True)
 
 
 async def test_a_new_store_is_not_begun_beside_a_folder_that_knows_another(

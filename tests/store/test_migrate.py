@@ -18,8 +18,14 @@ from smtpguard.store.database import Database
 from smtpguard.store.migrate import NotMigrated, SchemaError, migrate
 from smtpguard.store.opening import open_store
 from smtpguard.store.schema import SCHEMA, metadata
+from tests.store.conftest import empty_url
 from tests.store.making import SECRET, Clock
 from tests.store.test_upgrade import restore
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return empty_url(request, tmp_path)
 
 
 def test_the_steps_lead_to_the_tables_as_defined(url: str) -> None:

@@ -26,6 +26,7 @@ from smtpguard.store.database import Database
 from smtpguard.store.opening import open_store
 from smtpguard.store.schema import SCHEMA
 from smtpguard.store.store import Store
+from tests.store.conftest import empty_url
 from tests.store.making import (
     CONTENT,
     SECRET,
@@ -39,6 +40,12 @@ from tests.store.making import (
     relays,
     release,
 )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return empty_url(request, tmp_path)
+
 
 FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "first.json").read_text())
 
