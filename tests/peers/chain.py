@@ -187,7 +187,8 @@ class Guard:
             sessions = [stack.enter_context(smtplib.SMTP("127.0.0.1", self.port, timeout=120)) for _ in range(10)]
             for smtp in sessions:
                 smtp.ehlo("desk.example.com")
-            return all(smtp.docmd("MAIL", "FROM:<anna@example.com>")[0] == 250 for smtp in sessions)
+                smtp.mail("anna@example.com")
+            return all(smtp.rcpt("you@example.org")[0] == 250 for smtp in sessions)
 
     def stop(self) -> None:
         if self._process is not None:
