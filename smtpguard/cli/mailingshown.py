@@ -18,7 +18,9 @@ WIDTH = 40
 _HEAD = (
     "ID",
     "STATE",
-    "SINCE",
+    "CAME",
+    "WENT OUT",
+    "LAST OUT",
     "SENT",
     "AT MOST",
     "ON WAY",
@@ -31,7 +33,7 @@ _HEAD = (
     "LISTS",
     "SUBJECT",
 )
-_NUMBERS = range(3, 12)
+_NUMBERS = range(5, 14)
 _RECENT = 6  # looks over which the rate of the moment is taken
 
 
@@ -50,7 +52,7 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
             per_minute(one),
         )  # fmt: skip
         rows.append(
-            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", f"{people.at_least:,}",
+            (one.mailing_id, state(one), f"{one.first_at:%Y-%m-%d %H:%M}", *map(_minute, (one.went_first_at, one.went_last_at)), f"{people.at_least:,}",
              f"{people.at_most:,}" if people.at_most != people.at_least else "-", *(f"{n:,.0f}" for n in figures),
              ", ".join(one.lists) or "-", plain(one.subject)[:50])
         )  # fmt: skip
@@ -70,9 +72,9 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
     yield from _named("From", sender if mailing.sender or mailing.reverse_path else "")
     yield from _named("Subject", mailing.subject)
     yield from _named("Lists", ", ".join(mailing.lists) or "none: single people")
-    yield from _named(
-        "Since", f"{mailing.first_at:%Y-%m-%d %H:%M:%S} UTC, last {mailing.last_at:%Y-%m-%d %H:%M:%S} UTC"
-    )
+    yield from _named("Came", _first_and_last(mailing.first_at, mailing.last_at))
+    if mailing.went_first_at is not None and mailing.went_last_at is not None:
+        yield from _named("Went out", _first_and_last(mailing.went_first_at, mailing.went_last_at))
     yield from _named(
         "Came for",
         f"{_many(mailing.customers, 'customer')} in {_many(mailing.messages, 'message')}, {per_minute(mailing):,.0f} people a minute",
@@ -102,6 +104,14 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
     if mailing.progress is not None:
         yield from _named("Stage", _stage(mailing.progress))
     yield f"{bar(mailing)}"
+
+
+def _minute(at: datetime | None) -> str:
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def _first_and_last(first: datetime, last: datetime) -> str:
+    return f"first {first:%Y-%m-%d %H:%M:%S} UTC, last {last:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _sent(people: Tally) -> str:

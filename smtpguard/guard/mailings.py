@@ -211,7 +211,8 @@ class Mailings:
 
 def row(mailing: Mailing) -> Mapping[str, Any]:
     """A mailing for programs: people, each once. ``at_least``, ``at_most``: how many have it; ``deferred``: those whose copy waits at
-    its client. ``first_at``, ``last_at``: when copies came."""
+    its client. ``first_at``, ``last_at``: when copies came; ``went_first_at``, ``went_last_at``: when the relay took the first and the
+    last that went out."""
     people, progress = mailing.people, mailing.progress
     return {
         "id": mailing.mailing_id,
@@ -235,6 +236,8 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "complaints": mailing.complaints,
         "first_at": _z(mailing.first_at),
         "last_at": _z(mailing.last_at),
+        "went_first_at": _z(mailing.went_first_at) if mailing.went_first_at is not None else None,
+        "went_last_at": _z(mailing.went_last_at) if mailing.went_last_at is not None else None,
         "state": mailing.state.value,
         "hold": mailing.entry or None,
         "approved": None

@@ -171,7 +171,9 @@ SUREST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mailing:
-    """``subject``, ``reverse_path``, ``sender``: of its first message; they go with the retention of addresses.
+    """``first_at``, ``last_at``: when its first and last message came; ``went_first_at``, ``went_last_at``: when the relay took the first
+    and the last that went out, None where nothing has. ``subject``, ``reverse_path``, ``sender``: of its first message; they go with
+    the retention of addresses.
 
     ``entry``: the hold that people are to decide on, "" where none waits. ``copies``: messages stored under it.
     ``customers``: distinct customers that it has come for in all, whatever became of them. ``grant``: what was allowed last;
@@ -196,6 +198,8 @@ class Mailing:
     progress: Progress | None = None
     bounces: int = 0
     complaints: int = 0
+    went_first_at: datetime | None = None
+    went_last_at: datetime | None = None
 
     @property
     def state(self) -> State:

@@ -90,7 +90,7 @@ class Batch:
         else:
             self.freezes = read_freezes(connection)
         self._rows: dict[str, list[Row]] = {}
-        self._settled: dict[str, str] = {}
+        self._settled: dict[str, Event] = {}
         self.roll = Roll(self, memory or Memory())
         """The mailings that this batch meets."""
         self.counted = 0
@@ -153,9 +153,9 @@ class Batch:
                 clears.append((seq, clear))
             if event.kind is Kind.OUTCOME and event.data.get("part"):
                 self.flush()
-                self.roll.part(event.id, arrived=event.data.get("outcome") == "relayed")
+                self.roll.part(event.id, at, arrived=event.data.get("outcome") == "relayed")
             elif event.kind is Kind.OUTCOME:
-                self._settled[event.id] = outcome_of(event.data)
+                self._settled[event.id] = event
             elif event.kind is Kind.IN_DOUBT:
                 self.flush()
                 self.roll.doubt([event.id])
@@ -190,14 +190,18 @@ class Batch:
         with self._together():
             self._write_rows()
         if self._settled:
-            outcomes, self._settled = self._settled, {}
-            self.roll.settle(outcomes)
+            events, self._settled = self._settled, {}
+            outcomes = {id: outcome_of(event.data) for id, event in events.items()}
+            out = {id: microseconds(events[id].at) for id, outcome in outcomes.items() if outcome == "relayed"}
+            self.roll.settle(outcomes, out)
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):
                 some = settled[start : start + _MOST_ROWS]
-                self.execute(f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt", [some])
-                if self._cursor.rowcount < len(some):  # of what is left it was said that nobody would ever know
-                    self.roll.doubt_ended({id: outcomes[id] for id in some})
+                there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
+                known = self.select(f"{there} RETURNING id, mailing, at, people", some)
+                self.roll.went_out((n, at, out[id], people) for id, n, at, people in known if id in out)
+                if len(known) < len(some):  # of what is left it was said that nobody would ever know
+                    self.roll.doubt_ended({id: out[id] for id in some if id in out})
 
     def _write_rows(self) -> None:
         for table, rows in self._rows.items():
@@ -231,10 +235,11 @@ _CONFLICTS: Mapping[str, str] = {
     "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
     "underway": "ON CONFLICT (id) DO NOTHING",
     "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"
-    " people = excluded.people, counts = excluded.counts, doc = excluded.doc",
+    " people = excluded.people, counts = excluded.counts, doc = excluded.doc,"
+    " went_first = excluded.went_first, went_last = excluded.went_last",
     "mailing_key": "ON CONFLICT (key, n) DO NOTHING",
     "reached": "ON CONFLICT (n, person) DO UPDATE SET at = excluded.at, kind = excluded.kind,"
-    " fate = excluded.fate, content = excluded.content",
+    " fate = excluded.fate, content = excluded.content, went = excluded.went",
     "outbox": "ON CONFLICT (intent_id) DO NOTHING",
     "delivery": "ON CONFLICT (intent_id, n) DO NOTHING",
     "chunk": "ON CONFLICT (sha256, n) DO NOTHING",

@@ -287,14 +287,17 @@ def _became(
     for one in changes:
         people = mine & one.people
         if one.status is DeliveryStatus.DELIVERED:
-            roll.became(row, people, Fate.RELAYED, only=set(Fate))
+            roll.became(row, people, Fate.RELAYED, only=set(Fate), at=batch.now_us)
+            row.went(batch.now_us)
         elif one.status is DeliveryStatus.ATTEMPTED and one.over:
             roll.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
         elif one.status is DeliveryStatus.REFUSED:
             roll.failed(row, people, Fate.REFUSED)
         elif one.status is DeliveryStatus.CANCELLED:
             roll.failed(row, people, Fate.STOPPED)
-    if settled is not None and not settled.sent:
+    if settled is not None and settled.sent:
+        roll.went(row, mine)
+    elif settled is not None:
         if settled.doubted:
             roll.became(row, mine, Fate.DOUBTED, only=ON_THE_WAY)
         roll.failed(row, mine, lost)

@@ -1,6 +1,6 @@
 """How a mailing grew, for a chart: how many people it had gone out to by when, and for how many it had come who have not got it.
 
-Who has it is drawn by when it went out: of what passed at once that is when it came, of what was held when its release was over.
+Who has it is drawn by when the first copy that went out to them did, everybody else by when their copy came.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from sqlalchemy import Connection, func, select
 
 from smtpguard.audit.chain import instant
 from smtpguard.policy.mailing import Fate
-from smtpguard.store.going import LET_GO, going, split
-from smtpguard.store.schema import hold, mailing, reached
+from smtpguard.store.going import LET_GO, going
+from smtpguard.store.schema import mailing, reached
 
 _POINTS = 99
 _MANY = 500
@@ -38,66 +38,41 @@ def growth(connection: Connection, mailing_id: str) -> list[Grown]:
     if row is None:
         return []
     n, last_came = row
-    mine = reached.c.n == n
-    came, last = connection.execute(
-        select(func.min(reached.c.at), func.max(reached.c.at)).where(mine, reached.c.at > 0)
-    ).one()
-    released = list(_released(connection, mailing_id, n))
-    times = [at for at in (came, last, *(at for _, at, _ in released)) if at]
-    if not times:
-        times = [int(last_came)]
+    people: Counter[tuple[int, bool]] = Counter()
+    """When it went out to them, or came for them, whether they have it: how many they are."""
+    query = (
+        select(reached.c.at, reached.c.went, reached.c.fate, func.sum(reached.c.weight))
+        .where(reached.c.n == n)
+        .group_by(reached.c.at, reached.c.went, reached.c.fate)
+    )
+    for at, went, fate, weight in connection.execute(query):
+        has_it = fate in _SENT
+        people[(went or at) if has_it else at, has_it] += int(weight)
+    for at, went, weight in _still(connection, n):
+        people[went or at, True] -= weight
+        people[at, False] += weight
+    times = [at for (at, _), some in people.items() if at and some] or [int(last_came)]
     first, last = min(times), max(times)
     step = max((last - first) // _POINTS, 1)
-
-    sent: Counter[int] = Counter()
-    held: Counter[int] = Counter()
-    query = (
-        select(reached.c.at, reached.c.fate, func.sum(reached.c.weight))
-        .where(mine)
-        .group_by(reached.c.at, reached.c.fate)
-    )
-    for at, fate, weight in connection.execute(query):
-        (sent if fate in _SENT else held)[(_when(at, last) - first) // step] += int(weight)
-    for at, weight in _still(connection, n):
-        number = (_when(at, last) - first) // step
-        sent[number] -= weight
-        held[number] += weight
-    for at, out, weight in released:
-        sent[(_when(at, last) - first) // step] -= weight
-        sent[(out - first) // step] += weight
+    steps: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    for (at, has_it), some in people.items():
+        if some:
+            steps[has_it][((at or last) - first) // step] += some
     grown = []
-    all_sent = all_held = 0
-    for number in sorted({*sent, *held}):
-        all_sent, all_held = all_sent + sent[number], all_held + held[number]
-        grown.append(Grown(at=instant(first + number * step), sent=all_sent, held=all_held))
+    sent = held = 0
+    for number in sorted({*steps[True], *steps[False]}):
+        sent, held = sent + steps[True][number], held + steps[False][number]
+        grown.append(Grown(at=instant(first + number * step), sent=sent, held=held))
     return grown
 
 
-def _when(at: int, otherwise: int) -> int:
-    return at or otherwise
-
-
-def _still(connection: Connection, n: int) -> Iterator[tuple[int, int]]:
-    """Those to whom it is on its way still: when their copy came, and how many they are."""
+def _still(connection: Connection, n: int) -> Iterator[tuple[int, int, int]]:
+    """Those to whom it is on its way still: when their copy came, when that was decided, and how many they are."""
     now = going(connection, [n])[n]
     wanted = list(now.all)
     for start in range(0, len(wanted), _MANY):
         some = reached.c.person.in_(wanted[start : start + _MANY])
-        query = select(reached.c.at, reached.c.weight).where(reached.c.n == n, some, reached.c.fate.in_(LET_GO))
-        yield from ((int(at), int(weight)) for at, weight in connection.execute(query))
-
-
-def _released(connection: Connection, mailing_id: str, n: int) -> Iterator[tuple[int, int, int]]:
-    """Those who have it by what people released: when it came, when its release was over, and how many they are."""
-    query = select(hold.c.attend_at, hold.c.people).where(
-        hold.c.mailing == mailing_id, hold.c.state == "released", hold.c.people.is_not(None)
-    )
-    still = going(connection, [n])[n]
-    seen = still.all
-    for out, people in connection.execute(query.order_by(hold.c.attend_at)).all():
-        wanted = [one for one in split(bytes(people)) if one not in seen] if out else []
-        seen.update(wanted)
-        for start in range(0, len(wanted), _MANY):
-            some = reached.c.person.in_(wanted[start : start + _MANY])
-            found = select(reached.c.at, reached.c.weight).where(reached.c.n == n, some, reached.c.fate.in_(_SENT))
-            yield from ((int(at), max(int(out), int(at)), int(weight)) for at, weight in connection.execute(found))
+        query = select(reached.c.at, reached.c.went, reached.c.weight).where(
+            reached.c.n == n, some, reached.c.fate.in_(LET_GO)
+        )
+        yield from ((int(at), int(went), int(weight)) for at, went, weight in connection.execute(query))

@@ -17,27 +17,30 @@ from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store.codec import MAILING
 from smtpguard.store.memory import Known
 
-COLUMNS = "n, id, first_at, last_at, sketch, counts, doc"
+COLUMNS = "n, id, first_at, last_at, sketch, counts, doc, went_first, went_last"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOBODY = Tally()
 
 
 @dataclass(slots=True)
 class Copy:
-    """Somebody's copy. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest."""
+    """Somebody's copy. ``at``: when it was last counted, 0 for never; ``content``: the beginning of the last one's digest. ``went``: when
+    the first that went out did, 0 where none has; while it is on its way, when that was decided."""
 
     at: int
     kind: int
     weight: int
     fate: Fate
     content: bytes
+    went: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Row:
     """While a batch looks at it. ``mailing``: what it is called and what was decided; its counts are those beside it.
 
-    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by what became of their copies.
+    ``sums``: people in the window by their kind, those later than ``floor``; ``fates``: people by what became of their copies;
+    ``went_us``: when the first and the last copy went out.
     """
 
     known: Known
@@ -54,11 +57,13 @@ class Row:
     """Who stand for several people each: lists at a version, by their addresses."""
     new: bool = False
     changed: bool = False
+    went_us: tuple[int, int] | None = None
     people: dict[bytes, Copy | None] = field(default_factory=dict)
     """Those who were looked up; None: not there."""
 
     @classmethod
-    def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str) -> Row:
+    def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
+             went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
         made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
         exact = kept["exact"]
         known = Known(
@@ -69,6 +74,7 @@ class Row:
             sums={int(k): v for k, v in kept["sums"].items()},
             fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"], crowds={bytes.fromhex(one) for one in kept.get("crowds", ())},
+            went_us=None if went_first is None or went_last is None else (went_first, went_last),
         )  # fmt: skip
 
     def written(self) -> tuple[Any, ...]:
@@ -81,7 +87,14 @@ class Row:
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
             True, known.sketch.pack(), orjson.dumps(counts).decode(), _doc(mailing),
+            *(self.went_us or (None, None)),
         )  # fmt: skip
+
+    def went(self, at: int) -> None:
+        """A copy of it went out then."""
+        first, last = self.went_us or (at, at)
+        if self.went_us != (made := (min(first, at), max(last, at))):
+            self.went_us, self.changed = made, True
 
     def view(self, now: datetime) -> Mailing:
         """As it is, the items before in the batch included: a pause that is over has ended, and what was decided for a time that
@@ -90,6 +103,8 @@ class Row:
             self.mailing,
             first_at=_EPOCH + timedelta(microseconds=self.first_us),
             last_at=_EPOCH + timedelta(microseconds=self.last_us),
+            went_first_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[0]),
+            went_last_at=None if self.went_us is None else _EPOCH + timedelta(microseconds=self.went_us[1]),
             people=Tally.of(self.fates),
             customers=self.customers,
             messages=self.messages,

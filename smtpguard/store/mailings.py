@@ -21,7 +21,8 @@ from smtpguard.store.mailingrow import Row
 from smtpguard.store.schema import mailing as table
 from smtpguard.store.schema import reached
 
-_COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc)
+_COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
+            table.c.went_first, table.c.went_last)  # fmt: skip
 _MANY = 500
 _NAMED = 10
 _MAY_BE_THERE = frozenset({Fate.RELAYED, Fate.DOUBTED})

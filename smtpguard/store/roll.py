@@ -31,6 +31,9 @@ QUIET = 14 * WINDOW
 """A mailing of which nothing has come for so long is over."""
 _MANY = 500  # values in one IN (...)
 _NOBODY: Mapping[bytes, Fate] = {}
+_SOON = 1_000_000  # microseconds
+_WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_first ELSE ? END,
+ went_last = CASE WHEN went_last >= ? THEN went_last ELSE ? END WHERE n = ?"""
 
 
 class Page(Protocol):
@@ -145,9 +148,9 @@ class Roll:
                 by_row.setdefault(row.known.n, []).append(digest)
         for n, digests in by_row.items():
             people = self._rows[n].people
-            sql = f"SELECT person, at, kind, weight, fate, content FROM reached WHERE n = {n:d} AND person IN ({{}})"
-            for person, at, kind, weight, fate, content in self._select(sql, digests):
-                people[bytes(person)] = Copy(at, kind, weight, Fate(fate), bytes(content))
+            sql = f"SELECT person, at, kind, weight, fate, content, went FROM reached WHERE n = {n:d} AND person IN ({{}})"
+            for person, at, kind, weight, fate, content, went in self._select(sql, digests):
+                people[bytes(person)] = Copy(at, kind, weight, Fate(fate), bytes(content), went)
             let_go = [d for d in digests if (one := people[d]) is not None and one.fate in ON_THE_WAY]
             if let_go:
                 self._arrived(self._rows[n], let_go)
@@ -225,7 +228,7 @@ class Roll:
             if person.weight > 1:
                 row.crowds.add(person.digest)
             old = row.people.get(person.digest)
-            before = old or Copy(0, 0, person.weight, Fate.NONE, b"")
+            before = old or Copy(0, 0, person.weight, Fate.NONE, b"", 0)
             inside = before.at > row.floor
             kind = renewed(before.kind, kind)
             retry = old is not None and before.content == content
@@ -239,7 +242,8 @@ class Roll:
             again |= became is Fate.AGAIN
             row.fates[before.fate] -= before.weight
             row.fates[became] += before.weight
-            self._put(row, person.digest, Copy(at, kind, before.weight, became, content), old)
+            went = (before.went or now) if became in LET_THROUGH else 0
+            self._put(row, person.digest, Copy(at, kind, before.weight, became, content, went), old)
         if again:
             self._memory.sends_again(row.known.n)
         row.messages += 1
@@ -252,11 +256,14 @@ class Roll:
             row.mailing = replace(row.mailing, lists=tuple(lists))
         return joined(held, apart)
 
-    def became(self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: Collection[Fate]) -> None:
-        """Something became of copies after they were decided on: of the people whose copies are ``only`` there so far."""
+    def became(
+        self, row: Row, digests: Iterable[bytes], fate: Fate, *, only: Collection[Fate], at: int | None = None
+    ) -> None:
+        """Something became of copies after they were decided on: of the people whose copies are ``only`` there so far. ``at``: when
+        they went out."""
         for digest, old in self._there(row, digests):
             if old.fate in only:
-                self._set(row, digest, fate)
+                self._set(row, digest, fate, at)
 
     def failed(self, row: Row, digests: Iterable[bytes], fate: Fate) -> None:
         """A copy that was on its way to each of these did not arrive; the client has it (DEFERRED), or nobody (REFUSED)."""
@@ -273,19 +280,26 @@ class Roll:
         others = now.people | now.attempted
         self.failed(row, (digest for digest in digests if digest not in others), fate)
 
+    def went(self, row: Row, digests: Iterable[bytes]) -> None:
+        """What was on its way to these has gone out now; where that is not known of each, of all of them."""
+        for digest, old in self._there(row, digests):
+            if old.fate is Fate.ADMITTED:
+                self._put(row, digest, replace(old, went=self._page.now_us), old)
+
     def _there(self, row: Row, digests: Iterable[bytes]) -> Iterator[tuple[bytes, Copy]]:
         wanted = list(dict.fromkeys(digests))
         self._load_people((row, digest) for digest in wanted)
         return ((digest, old) for digest in wanted if (old := row.people.get(digest)) is not None)
 
-    def _set(self, row: Row, digest: bytes, fate: Fate) -> None:
+    def _set(self, row: Row, digest: bytes, fate: Fate, at: int | None = None) -> None:
         old = row.people[digest]
         if old is None or old.fate is fate:
             return
         row.fates[old.fate] -= old.weight
         row.fates[fate] += old.weight
         row.changed = True
-        self._put(row, digest, replace(old, fate=fate), old)
+        went = (at or old.went or self._page.now_us) if fate in LET_THROUGH else 0
+        self._put(row, digest, replace(old, fate=fate, went=went), old)
 
     def change(self, row: Row, mailing: Mailing) -> None:
         """What people or time decided about it."""
@@ -311,35 +325,60 @@ class Roll:
         if after is not row.mailing.progress:
             self.change(row, replace(row.mailing, progress=after))
 
-    def settle(self, outcomes: Mapping[str, str]) -> None:
+    def settle(self, outcomes: Mapping[str, str], out: Mapping[str, int]) -> None:
         """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
         it unless something else is said, so that most of the time nothing is to be written. A copy that was taken makes certain what
-        an earlier one has left in doubt."""
+        an earlier one has left in doubt. ``out``: when those that were relayed went out."""
         if self._memory.sent_again:
-            self._taken([id for id, outcome in outcomes.items() if outcome == "relayed"])
+            self._taken(out)
         for id, row, people in self._underway([id for id, outcome in outcomes.items() if outcome != "relayed"]):
             fate = Fate.REFUSED if outcomes[id] == "refused" else Fate.DEFERRED  # the client has it still
             self.failed(row, people, fate)
             self.judge(row)
 
-    def _taken(self, ids: Sequence[str]) -> None:
+    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None]]) -> None:
+        """Of verdicts to relay that were carried out: the mailing, when it was decided, when it went out, and whose copies these
+        were. The mailing gets to know it; its people only where the relay took long, since else it is the same second."""
+        times: dict[int, list[int]] = {}
+        for n, decided, out, people in relayed:
+            if n is None:
+                continue
+            times.setdefault(n, []).append(out)
+            row = self.by_number(n) if people and out - decided >= _SOON else None
+            if row is not None and people:
+                for digest, old in self._there(row, split(bytes(people))):
+                    if old.went == decided:
+                        self._put(row, digest, replace(old, went=out), old)
+        others = []
+        for n, all_of_them in times.items():
+            first, last = min(all_of_them), max(all_of_them)
+            if (known := self._rows.get(n)) is not None:
+                known.went(first)
+                known.went(last)
+            else:
+                others.append((first, first, last, last, n))
+        if others:
+            self._page.execute(_WENT, others)
+
+    def _taken(self, out: Mapping[str, int]) -> None:
         sql = "SELECT id, mailing FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
-        again = [id for id, n in self._select(sql, ids) if n in self._memory.sent_again]
-        for _, row, people in self._underway(again):
-            self.became(row, people, Fate.RELAYED, only=MAY_HAVE)
+        again = [id for id, n in self._select(sql, list(out)) if n in self._memory.sent_again]
+        for id, row, people in self._underway(again):
+            self.became(row, people, Fate.RELAYED, only=MAY_HAVE, at=out[id])
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Of these verdicts to relay nobody knows whether they were carried out."""
         for _, row, people in self._underway(ids):
             self.became(row, people, Fate.DOUBTED, only=ON_THE_WAY)
 
-    def doubt_ended(self, outcomes: Mapping[str, str]) -> None:
-        """The outcome of some of which that was said has come after all. That one did not arrive says nothing of another copy, of
+    def doubt_ended(self, out: Mapping[str, int]) -> None:
+        """Some of which that was said have been relayed after all, and when. That one did not arrive says nothing of another copy, of
         which nobody may know either."""
-        for _, row, people in self._underway([id for id, outcome in outcomes.items() if outcome == "relayed"]):
-            self.became(row, people, Fate.RELAYED, only=MAY_HAVE)
+        for id, row, people in self._underway(list(out)):
+            self.became(row, people, Fate.RELAYED, only=MAY_HAVE, at=out[id])
+            row.went(out[id])
 
-    def part(self, hold_id: str, *, arrived: bool) -> None:
+    def part(self, hold_id: str, at: int, *, arrived: bool) -> None:
         """The part of a held message that its MTA passes on itself, to those who get it whatever becomes of the rest."""
         for name, people in self._page.select(
             "SELECT mailing, people FROM hold WHERE hold_id = ? AND people IS NOT NULL", (hold_id,)
@@ -347,7 +386,9 @@ class Roll:
             row = self.by_name(name)
             if row is not None:
                 fate = Fate.RELAYED if arrived else Fate.DEFERRED
-                self.became(row, parted(bytes(people))[1], fate, only={Fate.DOUBTED})
+                self.became(row, parted(bytes(people))[1], fate, only={Fate.DOUBTED}, at=at)
+                if arrived:
+                    row.went(at)
 
     def _underway(self, ids: Sequence[str]) -> list[tuple[str, Row, list[bytes]]]:
         """Of verdicts to relay that are not settled: the mailing and its people, all of them looked up."""
@@ -380,7 +421,8 @@ class Roll:
     def write(self) -> None:
         """The mailings that have changed, with the batch's rows."""
         self._page.rows("reached").extend(
-            (n, digest, p.at, p.kind, p.weight, int(p.fate), p.content) for (n, digest), p in self._dirty.items()
+            (n, digest, p.at, p.kind, p.weight, int(p.fate), p.content, p.went)
+            for (n, digest), p in self._dirty.items()
         )
         self._dirty.clear()
         filed, rows = self._page.rows("mailing_key"), self._page.rows("mailing")

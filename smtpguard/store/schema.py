@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = "0012"
+SCHEMA = "0013"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -145,6 +145,8 @@ mailing = Table(  # the same text to many people: who got how far is counted her
     _blob("sketch"),
     _text("counts"),
     _text("doc"),
+    Column("went_first", BigInteger, nullable=True),
+    Column("went_last", BigInteger, nullable=True),
     Index("mailing_id", "id", unique=True),
     Index("mailing_last", "last_at", "n"),
 )
@@ -167,6 +169,7 @@ reached = Table(  # whom a mailing has come for, as keyed digests, and what beca
     Column("weight", Integer, nullable=False),
     Column("fate", SmallInteger, nullable=False),
     _blob("content"),
+    _big("went"),
     Index("reached_at", "n", "at"),
     sqlite_with_rowid=False,
 )

@@ -22,8 +22,9 @@ def test_list_and_show(campaign: Stage) -> None:
     }  # fmt: skip
     assert row["reverse_path"] == ANNA
     assert row["first_at"] <= row["last_at"]
+    assert row["first_at"] <= row["went_first_at"] <= row["went_last_at"] <= row["last_at"]
     head, line = campaign.run(mailings, "list").output.splitlines()
-    assert head.split()[:4] == ["ID", "STATE", "SINCE", "SENT"]
+    assert head.split()[:4] == ["ID", "STATE", "CAME", "WENT"]
     assert line.split()[:2] == [row["id"], "held"]
     assert line.endswith("Spring is here")
     text = campaign.run(mailings, "show", row["id"][:6].lower()).output

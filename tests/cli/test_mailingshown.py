@@ -44,13 +44,28 @@ def test_the_rate_of_the_moment() -> None:
 def test_how_many_have_it_is_told_as_an_interval_where_it_is_one() -> None:
     doubted = mailing(people=Tally(relayed=2100, doubted=3, same=900))
     head, line = table([doubted])
-    assert head.split()[3:6] == ["SENT", "AT", "MOST"]
-    assert line.split()[4:6] == ["1,200", "2,103"]
+    assert head.split()[7:10] == ["SENT", "AT", "MOST"]
+    assert line.split()[6:8] == ["1,200", "2,103"]
     assert "Sent to:   at least 1,200, at most 2,103 people" in list(told(doubted, MONDAY))
     assert "  sent at least 1,200, at most 2,103, in doubt 3, held 0" in Follower(lambda: 0.0).line(doubted)
     certain = mailing(people=Tally(relayed=1200))
-    assert list(table([certain]))[1].split()[4:6] == ["1,200", "-"]
+    assert list(table([certain]))[1].split()[6:8] == ["1,200", "-"]
     assert "Sent to:   1,200 people" in list(told(certain, MONDAY))
+
+
+def test_when_it_came_and_when_it_went_out_are_two_times() -> None:
+    out = {"went_first_at": MONDAY + timedelta(hours=1), "went_last_at": MONDAY + timedelta(hours=2, seconds=1)}
+    gone = mailing(people=Tally(relayed=1), **out)
+    head, line = table([gone])
+    assert head.split()[:7] == ["ID", "STATE", "CAME", "WENT", "OUT", "LAST", "OUT"]
+    for name, at in (("CAME", MONDAY), ("WENT OUT", out["went_first_at"]), ("LAST OUT", out["went_last_at"])):
+        assert line[head.index(name) :].startswith(f"{at:%Y-%m-%d %H:%M}")
+    said = "\n".join(told(gone, MONDAY))
+    assert f"Came:      first {MONDAY:%Y-%m-%d %H:%M:%S} UTC, last" in said
+    assert f"Went out:  first {out['went_first_at']:%Y-%m-%d %H:%M:%S} UTC, last" in said
+    waits = mailing(people=Tally(held=1))
+    assert "Went out" not in "\n".join(told(waits, MONDAY))
+    assert list(table([waits]))[1].split()[4:6] == ["-", "-"]
 
 
 def test_what_came_in_a_message_steers_no_terminal() -> None:

@@ -107,11 +107,16 @@ async def test_how_many_have_a_mailing_is_told_from_least_to_most(here: Stage) -
     assert "sent to at least 0, at most 20 people" in page
     assert "at least 0, at most 20 people have it; its copies came between" in page
     assert "first and last copy came" in page
+    assert "copy went out" not in page, "nobody knows of one that it did"
     assert "at least 0, at most 20 sent" in text(await eva.get("/mailings"))
     assert "minst 0, högst 20 skickat" in text(await eva.get("/mailings", **{"Accept-Language": "sv"}))
     assert "minst 0, högst 20 personer har det; kopiorna kom mellan" in text(
         await eva.get(f"/mailings/{mailing_id}", **{"Accept-Language": "sv"})
     )
+    await here.home.store.settle(first, last(first, Delivered.SENT, here.home.clock), [])
+    page = text(await eva.get(f"/mailings/{mailing_id}"))
+    assert "its copies went out between" in page
+    assert "first and last copy went out" in page
 
 
 async def test_a_mailing_of_others_is_not_there(here: Stage) -> None:

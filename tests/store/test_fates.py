@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -440,6 +440,83 @@ async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock
     assert grown[-1].sent == 2
     assert grown[-1].at - began > timedelta(minutes=59)
     assert grown[-1].held == 1
+
+
+async def went(store: Store) -> tuple[datetime | None, datetime | None]:
+    mailing = await one(store)
+    return mailing.went_first_at, mailing.went_last_at
+
+
+async def relayed(store: Store, id: str, clock: Clock) -> None:
+    await store.record([event(Kind.OUTCOME, id, at=clock.now(), outcome="relayed")])
+
+
+async def test_when_it_came_and_when_it_went_out_are_two_times(store: Store, clock: Clock) -> None:
+    """A relay that takes 20 s at the dot, a copy that is put off and comes again, a release an hour later, a second copy."""
+    began = clock.now()
+    await admit(store, of("T1", "kim"))
+    assert await went(store) == (None, None), "it is on its way"
+    clock.go(seconds=20)
+    await relayed(store, "T1", clock)
+    first = clock.now()
+    assert await went(store) == (first, first)
+    clock.go(minutes=5)
+    await hold(store, "H1", person("bo"))
+    await admit(store, of("T2", "put-off", content="2"))
+    await store.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="refused", replies=["451 4.7.1 Later"])])
+    assert await went(store) == (first, first)
+    clock.go(hours=1)
+    await admit(store, of("T3", "put-off", content="2"))
+    await relayed(store, "T3", clock)
+    again = clock.now()
+    clock.go(minutes=5)
+    await approved(store, "H1")
+    lease = await leased(store, "H1-release")
+    clock.go(seconds=20)
+    assert await store.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("bo").digest]), [])
+    released = clock.now()
+    clock.go(minutes=5)
+    await admit(store, of("T4", "kim", content="another"))
+    await relayed(store, "T4", clock)
+    mailing = await one(store)
+    assert (mailing.first_at, mailing.last_at) == (began, clock.now())
+    assert await went(store) == (first, clock.now()), "the second copy went out as well"
+    grown = await Archive(store).growth(mailing.mailing_id)
+    step = (released - first) / 99
+    assert [point.sent for point in grown] == [1, 2, 3], "each person by their first copy that went out"
+    for point, at in zip(grown, (first, again, released), strict=True):
+        assert at - step <= point.at <= at
+
+
+async def test_it_went_out_at_once_in_the_batch_that_counts_another_copy(store: Store, clock: Clock) -> None:
+    await admit(store, of("T1", "kim"))
+    store.note(event(Kind.OUTCOME, "T1", at=clock.now(), outcome="relayed"))
+    await admit(store, of("T2", "bo", content="2"))
+    assert await went(store) == (clock.now(), clock.now())
+
+
+@pytest.mark.parametrize("by_wire", [True, False])
+async def test_the_colleagues_part_went_out_as_well(store: Store, clock: Clock, by_wire: bool) -> None:
+    await hold(store, "H1", LIST, apart=["ulf"], by_wire=by_wire)
+    clock.go(minutes=5)
+    if by_wire:
+        await store.record([event(Kind.OUTCOME, "H1", at=clock.now(), outcome="relayed", part=True)])
+    else:
+        lease = await leased(store, "H1-part")
+        assert await store.settle(lease, last(lease, Delivered.SENT, clock, 0, [person("ulf").digest]), [])
+    assert await went(store) == (clock.now(), clock.now())
+
+
+async def test_what_was_in_doubt_went_out_when_its_outcome_came(store: Store, clock: Clock) -> None:
+    await admit(store, of("T1", "kim"))
+    clock.go(minutes=15)
+    await store.record([event(Kind.IN_DOUBT, "T1", at=clock.now())])
+    assert await went(store) == (None, None)
+    clock.go(minutes=15)
+    await relayed(store, "T1", clock)
+    assert await went(store) == (clock.now(), clock.now())
+    (point,) = await Archive(store).growth((await one(store)).mailing_id)
+    assert (point.at, point.sent) == (clock.now(), 1)
 
 
 async def test_never_more_people_than_the_list_has(store: Store) -> None:

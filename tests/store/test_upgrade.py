@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from alembic import command, op
 from alembic.config import Config
 from sqlalchemy import MetaData
 
+from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
 from smtpguard.policy.approval import NONE_YET, Hold, State
+from smtpguard.reading.fingerprint import Sketch
 from smtpguard.store import migrate as migrating
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
@@ -236,6 +239,42 @@ async def test_what_was_called_released_is_called_what_it_is(fate: str, url: str
         assert hold is not None
         assert hold.state is state
         assert [h.state for h in await store.holds() if h.hold_id != hold.hold_id] == [State.WAITING]
+
+
+async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path: Path, clock: Clock) -> None:
+    """One copy passed, one was held and released three minutes later, one waits still."""
+    restore(url, tmp_path)
+    database = Database(url)
+    came = microseconds(T0)
+    out = came + 180_000_000
+    passed, released, waits = (bytes([n]) * 8 for n in (1, 2, 3))
+    counts = {"exact": 1, "floor": 0, "sums": {}, "fates": [0, 0, 0, 1, 2], "customers": 3, "messages": 3}
+    try:
+        with database.write() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0012")
+            known = MetaData()
+            known.reflect(connection)
+            mailing, reached, held = (known.tables[name] for name in ("mailing", "reached", "hold"))
+            row = {"n": 1, "id": "M", "first_at": came, "last_at": came, "state": "passing", "people": 3, "filed": True,
+                   "sketch": Sketch((1, 2, 3)).pack(), "counts": json.dumps(counts), "doc": '{"subject": "Spring"}'}  # fmt: skip
+            connection.execute(mailing.insert().values(row))
+            for one, fate in ((passed, 4), (released, 4), (waits, 3)):
+                copy = {"n": 1, "person": one, "at": came, "kind": 1, "weight": 1, "fate": fate, "content": b"c"}
+                connection.execute(reached.insert().values(copy))
+            mine = held.update().where(held.c.hold_id == "H2")
+            connection.execute(mine.values(state="released", attend_at=out, mailing="M", people=released))
+            outbox = known.tables["outbox"]
+            connection.execute(outbox.update().where(outbox.c.hold_id == "H2").values(done=True))
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        (found,) = [one for one in await store.mailings() if one.mailing_id == "M"]
+        assert (found.went_first_at, found.went_last_at) == (T0, T0 + timedelta(minutes=3))
+        grown = await Archive(store).growth("M")
+        assert [(point.sent, point.held) for point in grown] == [(1, 1), (2, 1)]
 
 
 async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(

@@ -80,7 +80,8 @@ class MailingRow(BaseModel):
     """One mailing. Numbers are of people, each once: ``relayed`` have it, as far as is known, and ``doubted`` may; to ``admitted`` it is
     on its way; ``held``: for people to decide; of ``deferred`` the client has the copy; ``refused`` by the relay; ``stopped``: held, and
     it does not go out. At least ``at_least`` people have it, and at most ``at_most``: they differ where somebody is in doubt, or where
-    the people of two lists, or of two versions of one, may be the same. ``first_at``, ``last_at``: when copies of it came."""
+    the people of two lists, or of two versions of one, may be the same. ``first_at``, ``last_at``: when copies of it came;
+    ``went_first_at``, ``went_last_at``: when the relay took the first and the last that went out, null where nothing has."""
 
     id: str
     subject: str
@@ -102,6 +103,8 @@ class MailingRow(BaseModel):
     complaints: int
     first_at: str
     last_at: str
+    went_first_at: str | None
+    went_last_at: str | None
     state: MailingState
     hold: str | None
     approved: GrantRow | None
