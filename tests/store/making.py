@@ -36,7 +36,10 @@ CONTENT = Message.of(b"Subject: lunch\r\n\r\nBacon and liquor at noon.\r\n")
 
 
 def sqlite_url(path: Path) -> str:
-    """Of a new store of this version's schema at ``path``, copied from a template: the migrations take ten times as long."""
+    """Of the store at ``path``; where there is none, of a new one of this version's schema, copied from a template: the migrations
+    take ten times as long."""
+    if path.exists():
+        return f"sqlite:///{path}"
     template = Path(_templates.name, "guard.db")
     if not template.exists():
         migrate(f"sqlite:///{template}")
