@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.cli.mailfiles import envelope_of, mails
+from smtpguard.cli.mailfiles import envelope_of, mails, why
+from smtpguard.cli.shown import plain
 from smtpguard.config.problem import one_of
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.client import client_address
@@ -53,28 +54,43 @@ def command(context: Context, files: Sequence[str], sender: str | None, recipien
     if client_address(client) is None:
         raise click.UsageError(f'--client: "{client}" is no address')
     session = Session(client_ip=client, listener=_listener(context.settings(), listener), auth_user=login)
-    count, unexpected = context.run(
+    count, unread, unexpected = context.run(
         _explain(context, files, given, to, session, expect, as_json or context.json, verbose)
     )
-    if not count:
+    if not count + unread:
         raise CannotRun("there is no message in " + ", ".join(files))
-    if unexpected:
-        if not (as_json or context.json):
-            click.echo(f"{unexpected} of {count} would not be: {expect}.", err=True)
+    if unexpected and not (as_json or context.json):
+        click.echo(f"{unexpected} of {count} would not be: {expect}.", err=True)
+    if unread:
+        click.echo(f"{unread} of {count + unread} could not be looked at.", err=True)
+    if unexpected or unread:
         raise click.exceptions.Exit(1)
 
 
 async def _explain(context: Context, files: Sequence[str], sender: list[Address | None] | None, to: list[Address | None],
-                   session: Session, expect: str | None, as_json: bool, verbose: bool) -> tuple[int, int]:  # fmt: skip
+                   session: Session, expect: str | None, as_json: bool, verbose: bool) -> tuple[int, int, int]:  # fmt: skip
+    """How many were looked at, could not be, and would become something else than ``expect``."""
     from smtpguard.app.explaining import explainer
 
-    count = unexpected = 0
+    count = unread = unexpected = 0
     async with explainer(context.settings()) as guard:
         for mail in mails(files):
-            path, people = envelope_of(mail.message.header)
-            reverse_path = sender[0] if sender else path
-            recipients = [a for a in to if a is not None] or people
-            told = await guard.explain(mail.message, reverse_path, recipients, session)
+            problem = mail.unread
+            if not problem:
+                try:
+                    path, people = envelope_of(mail.message.header)
+                    reverse_path = sender[0] if sender else path
+                    recipients = [a for a in to if a is not None] or people
+                    told = await guard.explain(mail.message, reverse_path, recipients, session)
+                except Exception as error:  # of one message, whatever it is: the others are looked at all the same
+                    problem = why(error)
+            if problem:
+                unread += 1
+                if as_json:
+                    context.say({"file": mail.name, "error": problem})
+                else:
+                    click.echo(f"{mail.name}: {plain(problem)}", err=True)
+                continue
             count += 1
             unexpected += expect is not None and told.verdict.action.word != expect
             if as_json:
@@ -82,7 +98,7 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
             else:
                 for line in ([""] if count > 1 else []) + [*lines(mail.name, reverse_path, recipients, told, verbose)]:
                     click.echo(line)
-    return count, unexpected
+    return count, unread, unexpected
 
 
 def _listener(settings: Settings, given: str | None) -> str:

@@ -9,11 +9,11 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email.utils import getaddresses
 from pathlib import Path
 
 from smtpguard.cli.context import CannotRun
-from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.address import Address
+from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Header, Message
 
 _MBOX = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\r\n\r\n))From [^\r\n]*\r?\n")
@@ -22,10 +22,14 @@ _MBOX_QUOTED = re.compile(rb"^>(>*From )", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """``name``: its file, and its place in there where that has several."""
+    """``name``: its file, and its place in there where that has several. ``unread``: why there is no message."""
 
     name: str
     message: Message
+    unread: str = ""
+
+
+NOTHING = Message.of(b"")
 
 
 def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
@@ -33,28 +37,19 @@ def envelope_of(header: Header) -> tuple[Address | None, list[Address]]:
     path: Address | None = None
     for name in ("Return-Path", "X-Envelope-From", "From"):
         if name in header:
-            path = next(iter(_mailboxes(header, name)), None)
+            path = next(iter(mailboxes(header, name)), None)
             break
     people: list[Address] = []
     for names in (("X-Envelope-To",), ("To", "Cc", "Bcc")):
-        people = [a for name in names for a in _mailboxes(header, name)]
+        people = [a for name in names for a in mailboxes(header, name)]
         if people:
             break
     return path, list(dict.fromkeys(people))
 
 
-def _mailboxes(header: Header, name: str) -> list[Address]:
-    found: list[Address] = []
-    for _, text in getaddresses([f.raw.decode("utf-8", "replace") for f in header.all(name)]):
-        try:
-            found.append(Address.parse(text))
-        except BadAddress:
-            continue
-    return found
-
-
 def mails(files: Sequence[str]) -> Iterator[Mail]:
-    """Those of each FILE in order. Raises CannotRun where there is no such file."""
+    """Those of each FILE in order; one that cannot be read says so, and the rest follow. Raises CannotRun where there is no
+    such file."""
     for name in files:
         if name == "-":
             yield from _split("-", sys.stdin.buffer.read())
@@ -62,11 +57,27 @@ def mails(files: Sequence[str]) -> Iterator[Mail]:
         path = Path(name)
         if path.is_dir():
             for inner in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
-                yield from _split(str(inner), inner.read_bytes())
+                yield from _in_file(str(inner), inner)
         elif path.exists():
-            yield from _split(name, path.read_bytes())
+            yield from _in_file(name, path)
         else:
             raise CannotRun(f"{name}: no such file")
+
+
+def _in_file(name: str, path: Path) -> Iterator[Mail]:
+    try:
+        raw = path.read_bytes()
+    except (OSError, MemoryError) as error:
+        yield Mail(
+            name, NOTHING, unread=getattr(error, "strerror", None) or "it is too large for the memory of this machine"
+        )
+        return
+    yield from _split(name, raw)
+
+
+def why(error: Exception) -> str:
+    """Why one message could not be looked at, in a phrase."""
+    return f"it cannot be looked at ({type(error).__name__}: {str(error)[:200] or 'no more is known'})"
 
 
 def _split(name: str, raw: bytes) -> Iterator[Mail]:

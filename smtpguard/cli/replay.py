@@ -8,7 +8,7 @@ not kept (replaypassed).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.cli.mailfiles import envelope_of, mails
+from smtpguard.cli.mailfiles import Mail, envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.cli.shown import plain
 from smtpguard.cli.times import moment
@@ -92,6 +92,7 @@ class _Tally:
     by_other_rules: int = 0
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing: int = 0
+    unread: int = 0
     in_force: bool = False
 
     @property
@@ -158,10 +159,10 @@ def command(
         )
         if asked.since >= (asked.until or now):
             raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
-        moved = context.run(_replay_passed(context, asked))
+        moved, unread = context.run(_replay_passed(context, asked)), 0
     else:
-        moved = _of_contents(context, files, None if since is None else moment("--since", since, now), as_json)
-    if expect and moved:
+        moved, unread = _of_contents(context, files, None if since is None else moment("--since", since, now), as_json)
+    if unread or (expect and moved):
         raise click.exceptions.Exit(1)
 
 
@@ -176,12 +177,13 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
             raise click.UsageError(f"{option} is for --passed")
 
 
-def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> int:
-    """Of messages in files, or held and kept still. Returns how many would be decided otherwise."""
+def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> tuple[int, int]:
+    """Of messages in files, or held and kept still. Returns how many would be decided otherwise, and how many could not be
+    looked at."""
     tally = context.run(_replay(context, files, after, as_json or context.json))
-    if not tally.all and files:
+    if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
-    if not tally.all:
+    if not tally.all + tally.unread:
         gone = (
             f" ({tally.missing:,} messages were held, and their content is not kept any more)" if tally.missing else ""
         )
@@ -189,7 +191,7 @@ def _of_contents(context: Context, files: Sequence[str], after: datetime | None,
     elif not (as_json or context.json):
         for line in _in_all(tally):
             click.echo(line)
-    return tally.moved.total()
+    return tally.moved.total(), tally.unread
 
 
 @asynccontextmanager
@@ -232,10 +234,22 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
         tally.in_force = planned.sha256 == in_force.sha256
         before = await undo.enter_async_context(explainer(settings, in_force))
         then = await undo.enter_async_context(explainer(settings, planned))
-        cases = _of_files(files) if files else _held(store, after, tally)
+
+        def unread(name: str, problem: str) -> None:
+            tally.unread += 1
+            if as_json:
+                context.say({"message": name, "error": problem})
+            else:
+                click.echo(plain(f"{name}: {problem}"), err=True)
+
+        cases = _of_files(files, unread) if files else _held(store, after, tally)
         async for one in cases:
             asked = one.message, one.reverse_path, one.recipients, one.session, one.counted
-            was, will = await before.explain(*asked), await then.explain(*asked)
+            try:
+                was, will = await before.explain(*asked), await then.explain(*asked)
+            except Exception as error:  # of one message, whatever it is: the others are looked at all the same
+                unread(one.name, why(error))
+                continue
             change = _Change(was=_Thought.of(was.verdict), will=_Thought.of(will.verdict))
             tally.add(change)
             if as_json:
@@ -246,10 +260,18 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
     return tally
 
 
-async def _of_files(files: Sequence[str]) -> AsyncIterator[_Case]:
+async def _of_files(files: Sequence[str], unread: Callable[[str, str], None]) -> AsyncIterator[_Case]:
+    """``unread``: called with the name of what is no message to look at, and why."""
     for mail in mails(files):
-        path, people = envelope_of(mail.message.header)
-        subject = mail.message.header.get("Subject") or ""
+        if mail.unread:
+            unread(mail.name, mail.unread)
+            continue
+        try:
+            path, people = envelope_of(mail.message.header)
+            subject = mail.message.header.get("Subject") or ""
+        except Exception as error:
+            unread(mail.name, why(error))
+            continue
         yield _Case(
             name=mail.name, subject=subject, message=mail.message, reverse_path=path, recipients=people,
             session=Session(client_ip="127.0.0.1"),
@@ -316,5 +338,7 @@ def _in_all(tally: _Tally) -> Iterator[str]:
     )
     if tally.in_force:
         yield IN_FORCE
+    if tally.unread:
+        yield f"{tally.unread:,} could not be looked at"
     if tally.missing:
         yield f"{tally.missing:,} more were held, whose content is not kept any more"

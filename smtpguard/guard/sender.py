@@ -7,33 +7,29 @@ Never here: what follows from that for the message (policy), or the verifying of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from email.utils import getaddresses
-from functools import lru_cache
 
 from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Header
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown, Value
 from smtpguard.reading.origin import Origin
 
-# One mailbox, alone or behind a plain display name: what nearly every From is, and nothing that needs a grammar.
-_USUAL = re.compile(r"""(?:[\w!#$%&'*+/=?^`{|}~ -]*<([\w.+-]+@[\w.-]+)>|([\w.+-]+@[\w.-]+))\Z""", re.ASCII)
 _NO_STREAM: frozenset[str] = frozenset()
 BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
 """Fields that say who wrote a message or sent it on (RFC 5322 sections 3.6.2 and 3.6.6)."""
-MAX_FIELD = 20_000  # octets of an address field that are looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """``claimed``: the one From, canonical; None if there is none, or more than one. ``everything``: each canonical address
-    of whoever stands behind it: BEHIND, reverse-path, authenticated user. ``told``: whose mailbox hears of it."""
+    """``claimed``: the one From, canonical; None if there is none, or more than one: then everybody named is its writer.
+    ``everything``: each canonical address of whoever stands behind it: BEHIND, reverse-path, authenticated user. ``told``:
+    whose mailbox hears of it."""
 
     claimed: str | None
     why_unclear: str
@@ -62,7 +58,7 @@ class Sender:
             everything=frozenset(shown),
             internal=internal,
             authenticated=claimed is not None and ((session.senders_verified and internal) or proven == claimed),
-            told=_told(transaction, registry, user, written[0] if claimed is not None else None),
+            told=_told(transaction, registry, user, written),
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:
@@ -129,37 +125,6 @@ def _why_unclear(header: Header) -> str:
     return "From cannot be read" if "From" in header else "no From"
 
 
-def mailboxes(header: Header, *names: str) -> list[Address]:
-    """Every mailbox in the fields of these names, doubled ones too. Total: what is no address is left out.
-
-    Encoded words stay as they are: RFC 2047 has none in addresses, and a decoded display name may look like one.
-    """
-    return [address for name in names for field in header.all(name) for address in _mailboxes(field.raw[:MAX_FIELD])]
-
-
-@lru_cache(maxsize=4096)
-def _mailboxes(raw: bytes) -> tuple[Address, ...]:
-    """Remembered: who writes one message writes more of them."""
-    found = []
-    for text in _spelled(" ".join(raw.decode("utf-8", "replace").split())):
-        try:
-            found.append(Address.parse(text))
-        except BadAddress:
-            continue
-    return tuple(found)
-
-
-def _spelled(value: str) -> list[str]:
-    """The addresses in an unfolded field, as they are written."""
-    usual = _USUAL.match(value)
-    if usual:
-        return [usual[1] or usual[2]]
-    try:
-        return [text for _, text in getaddresses([value])]
-    except (ValueError, IndexError, RecursionError):
-        return []
-
-
 def _user(auth_user: str | None, written: Iterable[Address], registry: Registry) -> Address | None:
     """The mailbox of who authenticated. A bare login is the internal From's whose local part it is, else nobody's."""
     if not auth_user:
@@ -170,13 +135,15 @@ def _user(auth_user: str | None, written: Iterable[Address], registry: Registry)
         return next((a for a in written if a.local.lower() == auth_user.lower() and registry.is_internal(a)), None)
 
 
-def _told(transaction: Transaction, registry: Registry, user: Address | None, written: Address | None) -> str | None:
-    """Who hears of it. Nobody does of a null sender's or an automatic message: that would make loops."""
+def _told(
+    transaction: Transaction, registry: Registry, user: Address | None, written: Iterable[Address]
+) -> str | None:
+    """Who hears of it: who logged in, else the first of ours whom From names. Nobody does of a null sender's or an automatic message: that would make loops."""
     said = transaction.message.header.get("Auto-Submitted")
     automatic = said is not None and (said.split(";")[0].strip().lower() or "no") != "no"
     if transaction.envelope.reverse_path is None or automatic:
         return None
-    for address in (user, written):
+    for address in (user, *written):
         if address is not None and registry.is_internal(address) and registry.list_at(address) is None:
             return str(address)
     return None

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from smtpguard.mail.mailboxes import without_comments
 from smtpguard.reading.decode import words
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.walk import Index
 
 MOST = 2_000
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
-_COMMENT = re.compile(r"\([^()]*\)")
 _BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
 # From the beginning of a word only, so that a long word is looked at once.
 _BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,64}")@[^\s,;:<>()"]{1,255}""")
@@ -50,8 +50,7 @@ def addresses(value: str, around: Surroundings) -> list[str]:
     """Every address in a header value, canonical, in order."""
     if '"' in value:
         value = _QUOTED.sub(" ", value)
-    if "(" in value:
-        value = _COMMENT.sub(" ", value)
+    value = without_comments(value)
     found: list[str] = []
     position = 0
     # Addresses in brackets, and bare ones between them (a display name may hold an "@" of its own).

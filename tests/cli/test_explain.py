@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -207,3 +209,34 @@ def test_it_leaves_nothing_behind(run: Run, etc: Path, story: Path) -> None:
 def test_wrong_use(run: Run, words: tuple[str, ...], line: str) -> None:
     result = run(*words, input=b"")
     assert (result.exit_code, result.stderr) == (2, line)
+
+
+def test_no_message_stops_the_others(run: Run, tmp_path: Path, quote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments within comments, a file that cannot be read, and one that something fails at: each is named, the rest is read."""
+    from smtpguard.app.explaining import Explainer
+
+    folder = tmp_path / "mail"
+    folder.mkdir()
+    deep = "From: " + "(" * 5000 + ")" * 5000 + " anna@example.com\r\nTo: kim@customer.example\r\n\r\nHej\r\n"
+    (folder / "1-deep.eml").write_text(deep)
+    (folder / "2-memory.eml").symlink_to("/proc/self/mem")
+    (folder / "3-fails.eml").write_text(
+        "From: anna@example.com\r\nTo: kim@customer.example\r\nX-Fails: yes\r\n\r\nHej\r\n"
+    )
+    shutil.copy(quote, folder / "4-quote.eml")
+    explain = Explainer.explain
+
+    async def failing(self: Explainer, message: Any, *rest: Any) -> Any:
+        if "X-Fails" in message.header:
+            raise RecursionError("too deep")
+        return await explain(self, message, *rest)
+
+    monkeypatch.setattr(Explainer, "explain", failing)
+    result = run("--json", str(folder))
+    assert result.exit_code == 1
+    found = {Path(str(row["file"])).name: row for row in map(json.loads, result.stdout.splitlines())}
+    assert found["1-deep.eml"]["action"] == found["4-quote.eml"]["action"] == "relay"
+    assert "error" in found["2-memory.eml"]
+    assert "too deep" in found["3-fails.eml"]["error"]
+    assert "2 of 4 could not be looked at." in result.stderr
+    assert f"{folder}/3-fails.eml: " in run(str(folder)).stderr

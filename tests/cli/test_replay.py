@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from smtpguard.cli import main
+from smtpguard.cli.replay import IN_FORCE
 from smtpguard.config.documents import policy_documents
 from tests.cli.installing import change, lived_in
 from tests.guard.house import MEMBERS, RAMADAN, House, Way, house
@@ -141,6 +142,20 @@ def test_messages_in_files(installed: Path) -> None:
     lines = said(installed, str(folder))
     assert lines[0] == f'{folder}/one.eml: hold  "Re: x"'
     assert lines[-1].startswith("2 messages: 1 decided as now, 1 by other rules")
+
+
+def test_no_message_stops_the_others(installed: Path) -> None:
+    folder = installed / "mail"
+    folder.mkdir()
+    (folder / "1.eml").symlink_to("/proc/self/mem")
+    (folder / "2.eml").write_text(
+        "From: " + "(" * 5000 + ")" * 5000 + " anna@example.com\nTo: bo@example.com\n\nSee you\n"
+    )
+    result = run(installed, str(folder))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{folder}/1.eml: ")
+    assert result.stdout.splitlines() == ["1 message: 1 decided as now, 0 by other rules, 0 otherwise",
+                                          IN_FORCE, "1 could not be looked at"]  # fmt: skip
 
 
 def test_content_that_is_not_kept_any_more_is_counted(installed: Path) -> None:

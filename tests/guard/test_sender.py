@@ -157,3 +157,21 @@ async def test_every_address_of_its_writer(home: House) -> None:
                 "forwarder@example.com", "other@example.org", "robot@example.com"}  # fmt: skip
     assert gathering.sender.everything == expected
     assert (await gathering.open()).senders == expected
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "(" * 5000 + ")" * 5000 + " anna@example.com, bo@example.com",
+        "Team: anna@example.com, Bo <bo@example.com>;",
+        "(" + "x" * 30_000 + ") anna@example.com, bo@example.com",
+        "Anna <anna@example.com> <bo@example.com>",
+        "anna@example.com bo@example.com",
+    ],
+)
+async def test_the_writer_is_everybody_named(home: House, sender: str) -> None:
+    gathering = home.gathering(home.transaction(RAMADAN, sender=sender))
+    await gathering.open()
+    assert isinstance(gathering.facts.values["sender.address"], Unknown)
+    assert gathering.behind >= {"anna@example.com", "bo@example.com"}
+    assert gathering.sender.told == "anna@example.com"

@@ -12,8 +12,8 @@ from smtpguard.console.api.entry import MOST_MESSAGE, Call, Operation
 from smtpguard.console.api.models import Explain, Explained, ReasonRow
 from smtpguard.console.api.problems import Refusal, Wrong
 from smtpguard.guard import particulars
-from smtpguard.guard.sender import mailboxes
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
 from smtpguard.policy.people import Scope
 

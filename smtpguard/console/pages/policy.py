@@ -5,10 +5,9 @@ Trying has no effect on anything: nothing is sent, kept, counted or journalled. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import getaddresses
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -23,6 +22,7 @@ from smtpguard.console.rulewords import ACTIONS, in_words
 from smtpguard.console.screen import desk, form, page, speech
 from smtpguard.lists.shelf import State
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.mailboxes import mailboxes
 from smtpguard.mail.message import Message
 
 _MOST_OCTETS = 10 << 20
@@ -142,14 +142,11 @@ class _NotOne(Exception):
 def _envelope(message: Message, sender: str, to: str) -> tuple[Address | None, list[Address]]:
     """As it was given, else as the header says it. Raises _NotOne."""
     header = message.header
-    path = sender.strip() or next(iter(_mailboxes(f.text for f in header.all("From"))), "")
-    people = [word for word in to.replace(",", " ").replace(";", " ").split() if word]
-    people = people or _mailboxes(f.text for name in ("To", "Cc") for f in header.all(name))
-    return (_address("from", path) if path else None), [_address("to", one) for one in people[:_MOST_RECIPIENTS]]
-
-
-def _mailboxes(values: Iterable[str]) -> list[str]:
-    return [address for _, address in getaddresses(list(values)) if "@" in address]
+    given = [_address("to", word) for word in to.replace(",", " ").replace(";", " ").split() if word]
+    people = (given or mailboxes(header, "To", "Cc"))[:_MOST_RECIPIENTS]
+    if sender.strip():
+        return _address("from", sender.strip()), people
+    return next(iter(mailboxes(header, "From")), None), people
 
 
 def _address(field: str, text: str) -> Address:

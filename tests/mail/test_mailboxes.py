@@ -1,0 +1,63 @@
+"""Everybody whom a header field names, in any spelling, however deep its comments nest."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smtpguard.mail.mailboxes import spelled, without_comments
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("anna@example.com", "anna@example.com"),
+        ("Anna <anna@example.com>", "anna@example.com"),
+        ('"Andersson, Anna" <anna@example.com>', "anna@example.com"),
+        ("Andersson, Anna <anna@example.com>", "anna@example.com"),
+        ("anna@example.com (Anna)", "anna@example.com"),
+        ("(" * 5000 + ")" * 5000 + " anna@example.com", "anna@example.com"),
+        ("(" * 5000 + " anna@example.com", "anna@example.com"),
+        ("(x (y) bo@example.com) anna@example.com", "anna@example.com"),
+        ("anna (at work) @ (the) example . com", "anna@example.com"),
+        ("Team: anna@example.com, Bo <bo@example.com>;", "anna@example.com bo@example.com"),
+        ("Team:;", ""),
+        ("A: anna@example.com;, B: bo@example.com;", "anna@example.com bo@example.com"),
+        ("anna@example.com, bo@example.com", "anna@example.com bo@example.com"),
+        ("anna@example.com bo@example.com", "anna@example.com bo@example.com"),
+        ("<anna@example.com> <bo@example.com>", "anna@example.com bo@example.com"),
+        ("Anna <anna@example.com> bo@example.com", "anna@example.com bo@example.com"),
+        ("bo@example.com <anna@example.com>", "anna@example.com"),
+        ('"bo@example.com" <anna@example.com>', "anna@example.com"),
+        ("<@relay.example,@b.example:anna@example.com>", "anna@example.com"),
+        ('"anna b"@example.com', '"anna b"@example.com'),
+        ('"Anna <anna@example.com>', "anna@example.com"),
+        ("x@[IPv6:::1], y@[192.0.2.1]", "x@[IPv6:::1] y@[192.0.2.1]"),
+        ("=?utf-8?q?=C3=85sa?= <asa@example.com>", "asa@example.com"),
+        ("nobody", ""),
+        ("", ""),
+    ],
+)
+def test_everybody_who_is_named(text: str, names: str) -> None:
+    expected = [names] if names.startswith('"') else names.split()
+    assert spelled(text) == expected
+
+
+def test_comments_go_and_quotes_stay() -> None:
+    assert without_comments('a (b (c) d) "(e)" \\(f').split() == ["a", '"(e)"', "\\(f"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text('()<>"\\,;:@. ab[]'), st.integers(1, 50))
+def test_any_text_is_read(text: str, times: int) -> None:
+    assert all("@" in one or "<" in text for one in spelled(text * times))
+
+
+@pytest.mark.parametrize("piece", ["(", "(a)", '"', '"a"', "<", "<a>", "\\", "[", ":", "a@b,", "( ", '("'])
+def test_reading_takes_time_by_length(piece: str) -> None:
+    began = time.perf_counter()
+    spelled(piece * (100_000 // len(piece)))
+    assert time.perf_counter() - began < 3
