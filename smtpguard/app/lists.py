@@ -6,6 +6,7 @@ Never here: how an index is made or asked (lists).
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import indexes, installation_secret, make_state
@@ -18,24 +19,44 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
 from smtpguard.lists.turns import Refresher
+from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.parse import Policy
+
+
+def names(settings: Settings, policy: Policy) -> dict[str, Any]:
+    """What says which addresses are a list's, as Names takes it: the organisation's domains, the relay's names, and the mailboxes of
+    people whom policy and settings name."""
+    relay = settings.relay
+    hosts = (settings.hostname, relay.host, relay.server_name or "", *relay.names)
+    known: set[str] = set(policy.aliases)
+    known.update(*policy.groups.values())
+    for info in policy.lists.values():
+        known.update(info.writers, filter(None, [info.owner]))
+    for stream in policy.streams.values():
+        known.update(stream.from_, filter(None, [stream.owner]))
+    known.update(filter(None, (settings.notices.contact, settings.hold.approve_at)))
+    elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
+    return {
+        "domains": policy.organization.domains,
+        "host_names": sorted({name for name in hosts if "." in name and not _is_ip(name)}),
+        "mailboxes": [address for text in sorted(known) if (address := _address(text)) is not None],
+        "elsewhere": [address for text in elsewhere if (address := _address(text)) is not None],
+    }
 
 
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:
     """The lists as this policy declares them, with the indexes that are there."""
     lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
-    names = (settings.hostname, settings.relay.host, settings.relay.server_name or "")
     return Registry(
-        domains=policy.organization.domains,
         lists=lists,
         streams=streams,
         digester=digester,
         folder=indexes(settings),
         now=clock.now,
-        host_names=sorted({name for name in names if "." in name and not _is_ip(name)}),
         expanders=settings.expanders,
         expansions=bool(policy.expansions),
         customers_here=policy.organization.customers_here,
+        **names(settings, policy),
     )
 
 
@@ -67,6 +88,13 @@ def _digester(settings: Settings) -> Digester:
     """The secret is made here too: lists may be synced before the guard was ever started."""
     make_state(settings)
     return Digester(installation_secret(settings), settings.delimiters)
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return Address.parse(text)
+    except BadAddress:
+        return None
 
 
 def _is_ip(name: str) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.cli.mailfiles import envelope_of, mails, why
+from smtpguard.cli.mailfiles import envelope_of, mails
+from smtpguard.cli.mailfiles import why as why_not
 from smtpguard.cli.shown import plain
 from smtpguard.config.problem import one_of
 from smtpguard.mail.address import Address, BadAddress
@@ -83,7 +84,7 @@ async def _explain(context: Context, files: Sequence[str], sender: list[Address 
                     recipients = [a for a in to if a is not None] or people
                     told = await guard.explain(mail.message, reverse_path, recipients, session)
                 except Exception as error:  # of one message, whatever it is: the others are looked at all the same
-                    problem = why(error)
+                    problem = why_not(error)
             if problem:
                 unread += 1
                 if as_json:

@@ -118,8 +118,8 @@ def match(context: Context, addresses: Sequence[str], as_json: bool) -> None:
     classified = registry.classify(parsed)
     for text, one in zip(addresses, classified.recipients, strict=True):
         sources = {
-            name: by_source(registry.lists[name], one.digest, folder=indexes(settings), base=settings.policy.parent,
-                            key_id=registry.digester.key_id)
+            name: by_source(registry.lists[name], dict.fromkeys((one.digest, *registry.digester.every(one.address))), folder=indexes(settings),
+                            base=settings.policy.parent, key_ids=registry.digester.key_ids)
             for name in one.lists if one.digest
         }  # fmt: skip
         if as_json or context.json:

@@ -53,8 +53,7 @@ class Matched:
         while some := list(islice(everybody, _SLICE)):
             single = {one.address: one.fate for one in await self._services.mailings.people(self._mailing_id, some)}
             for address in some:
-                digest = _digest(digester, address)
-                whole = fate if digest is not None and among(digest) else Fate.NONE
+                whole = fate if any(map(among, _every(digester, address))) else Fate.NONE
                 yield address, max(single.get(address, Fate.NONE), whole, key=SUREST.index)
 
     async def _at_the_list(self) -> Behind:
@@ -70,17 +69,19 @@ class Matched:
         """Of the addresses of the mailing's lists, where this file is one of them as it was then: all of it, or those in it
         whom a list takes."""
         lists = (await self._services.mailings.show(self._mailing_id)).lists
-        for statuses in ("all", None) if lists else ():
-            version = version_of(self._digests(statuses))
+        ways = [(statuses, form) for form in (0, -1) for statuses in ("all", None)]
+        for statuses, form in ways if lists else ():
+            version = version_of(self._digests(statuses, form))
             for name in lists:
                 if (fate := await self._became(name, version)) is not Fate.NONE:
-                    return fate, frozenset(self._digests(statuses)).__contains__
+                    return fate, frozenset(self._digests(statuses, form)).__contains__
         await self._look_back(lists)
         return _NOBODY
 
-    def _digests(self, statuses: str | None) -> Iterator[bytes]:
-        digests = (_digest(self._registry.digester, address) for address in self._addresses(statuses))
-        return (digest for digest in digests if digest is not None)
+    def _digests(self, statuses: str | None, form: int) -> Iterator[bytes]:
+        """``form``: 0 for that of today, -1 for the older one, of which an earlier version made its indexes."""
+        every = (_every(self._registry.digester, address) for address in self._addresses(statuses))
+        return (digests[form] for digests in every if digests)
 
     async def _became(self, name: str, version: str) -> Fate:
         digest = self._registry.digester.of_canonical(f"list {name} {version}")
@@ -139,8 +140,9 @@ def _of_list(services: Services, name: str) -> Declarations:
     return lists[name].members
 
 
-def _digest(digester: Digester, text: str) -> bytes | None:
+def _every(digester: Digester, text: str) -> tuple[bytes, ...]:
+    """The digests by which somebody may be known, that of today first; none of what is no address."""
     try:
-        return digester.of(Address.parse(text.strip()))
+        return digester.every(Address.parse(text.strip()))
     except BadAddress:
-        return None
+        return ()

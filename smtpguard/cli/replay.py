@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.cli.mailfiles import Mail, envelope_of, mails, why
+from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.replaypassed import SHOWN, SINCE, Asked, tell
 from smtpguard.cli.shown import plain
 from smtpguard.cli.times import moment

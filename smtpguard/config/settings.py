@@ -27,6 +27,17 @@ from smtpguard.config.web import Certificate as Certificate
 from smtpguard.config.web import Console, Metrics, Webhook, named_once, secret_place
 from smtpguard.config.yaml import Document, load_yaml
 
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)+\Z"
+)
+
+
+def _host_name(text: str) -> str:
+    name = text.strip().removesuffix(".")
+    if not _HOST_NAME.match(name):
+        raise Invalid(f'"{text}" is no host name', "a name with its domain, like mail.example.com")
+    return name.lower()
+
 
 class RelayAuth(Section):
     user: str = Field(min_length=1)
@@ -36,7 +47,8 @@ class RelayAuth(Section):
 class Relay(Section):
     """``ca_file``: who may sign the relay's certificate; the system's authorities where it is not given.
     ``clients_without_tls``: what mail clients log in with may go to the relay in clear. ``wait_seconds``: for a connection,
-    until the relay has greeted. ``client_share``: of the connections, how much one client that is not in trust may have."""
+    until the relay has greeted. ``names``: other host names at which the relay takes mail as its own: a list's local part is the
+    list at each of them. ``client_share``: of the connections, how much one client that is not in trust may have."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 10026
@@ -44,6 +56,7 @@ class Relay(Section):
     auth: RelayAuth | None = None
     clients_without_tls: bool = False
     server_name: str | None = None
+    names: list[Annotated[str, AfterValidator(_host_name)]] = Field(default=[], title="name")
     ca_file: FilePath | None = None
     client_certificate: FilePath | None = None
     client_key: FilePath | None = None

@@ -23,7 +23,7 @@ from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change
 from smtpguard.policy.approval import Move
-from smtpguard.policy.mailing import Fate, Mailing, NoSuch, Rejection, State, whole_id
+from smtpguard.policy.mailing import SUREST, Fate, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.policy.sending import Outgoing
 from smtpguard.policy.staging import Move as Step
 
@@ -167,11 +167,13 @@ class Mailings:
         """Those of these addresses for whom it has come: for an apology to exactly them. What is no address is passed over."""
         whole, found = await self.named(mailing_id), []
         for some in _slices(addresses):
-            digests = {digest: address for address in some if (digest := self._digest(address)) is not None}
+            digests = {digest: address for address in reversed(some) for digest in self._digests(address)}
             fates = await self._ledger.reached_by(whole, list(digests))
-            found += [
-                Got(address=digests[digest], fate=fate) for digest, fate in fates.items() if fate is not Fate.NONE
-            ]
+            got: dict[str, Fate] = {}
+            for digest, fate in fates.items():
+                address = digests[digest]
+                got[address] = max(got.get(address, Fate.NONE), fate, key=SUREST.index)
+            found += [Got(address=address, fate=fate) for address, fate in got.items() if fate is not Fate.NONE]
         return tuple(found)
 
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
@@ -202,11 +204,11 @@ class Mailings:
         except BadAddress:
             raise NotEntitled(f"{approver!r} is no address") from None
 
-    def _digest(self, address: str) -> bytes | None:
+    def _digests(self, address: str) -> tuple[bytes, ...]:
         try:
-            return self._digester.of(Address.parse(address.strip()))
+            return self._digester.every(Address.parse(address.strip()))
         except BadAddress:
-            return None
+            return ()
 
 
 def row(mailing: Mailing) -> Mapping[str, Any]:

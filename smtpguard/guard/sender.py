@@ -135,9 +135,7 @@ def _user(auth_user: str | None, written: Iterable[Address], registry: Registry)
         return next((a for a in written if a.local.lower() == auth_user.lower() and registry.is_internal(a)), None)
 
 
-def _told(
-    transaction: Transaction, registry: Registry, user: Address | None, written: Iterable[Address]
-) -> str | None:
+def _told(transaction: Transaction, registry: Registry, user: Address | None, written: Iterable[Address]) -> str | None:
     """Who hears of it: who logged in, else the first of ours whom From names. Nobody does of a null sender's or an automatic message: that would make loops."""
     said = transaction.message.header.get("Auto-Submitted")
     automatic = said is not None and (said.split(";")[0].strip().lower() or "no") != "no"

@@ -66,7 +66,10 @@ class Shift:
         return frozenset(
             name
             for name in {*before, *after}
-            if name not in before or name not in after or _who(before[name]) != _who(after[name])
+            if self.then is None
+            or name not in before
+            or name not in after
+            or _who(self.then, name) != _who(self.other, name)
         )
 
     @cached_property
@@ -89,7 +92,7 @@ class Shift:
                 g.policy.organization.domains,
                 g.policy.marks,
                 g.policy.own_marks,
-                {a.canonical() for info in g.lists.values() for a in info.addresses},
+                frozenset(g.registry.names.known()),
                 {i for info in g.lists.values() for i in info.list_ids},
             )
         )
@@ -281,10 +284,12 @@ class Shift:
         return vague(WHO)
 
 
-def _who(info: ListInfo) -> Any:
-    """Whom a list means: what is declared of it that says who is reached."""
+def _who(ground: Ground, name: str) -> Any:
+    """Whom a list means: what is declared of it that says who is reached, and under which addresses."""
+    info = ground.lists[name]
     sources = [{k: v for k, v in source.items() if k not in _HOW_OFTEN} for source in info.members]
-    return {a.canonical() for a in info.addresses}, info.of_customers, info.includes, sources
+    addresses = {address for address, known in ground.registry.names.known() if known == name}
+    return addresses, info.of_customers, info.includes, sources
 
 
 def _limits(ground: Ground, name: str) -> Any:

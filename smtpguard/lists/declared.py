@@ -41,6 +41,7 @@ class Origin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListInfo:
     """One customer list. ``writers`` are canonical addresses; ``approvals`` is the policy's own, and opaque here.
+    ``addresses_elsewhere``: that have its local part and are something else.
 
     ``members``: declarations of sources (sources.opening), those of ``includes``, the lists within it, among them; none if
     nobody can say who is on it. An index with fewer than ``at_least`` people, one that has lost more than the share
@@ -51,6 +52,7 @@ class ListInfo:
     title: str = ""
     owner: str | None = None
     addresses: tuple[Address, ...] = ()
+    addresses_elsewhere: tuple[Address, ...] = ()
     list_ids: frozenset[str] = frozenset()
     audience: str = "customers"
     sensitivity: str | None = None
@@ -115,6 +117,7 @@ def _list(name: str, lists: Mapping[str, Mapping[str, Any]], delimiters: str) ->
         title=section.get("title") or name,
         owner=section.get("owner"),
         addresses=tuple(_address(a) for a in _several(section.get("addresses"))),
+        addresses_elsewhere=tuple(_address(a) for a in _several(section.get("addresses_elsewhere"))),
         list_ids=frozenset(str(i).strip("<> ").lower() for i in _several(section.get("list_ids"))),
         audience=section.get("audience") or "customers",
         sensitivity=section.get("sensitivity"),

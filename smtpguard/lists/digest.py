@@ -1,7 +1,9 @@
 """Keyed digests of addresses: how lists, counts and journal know a person again without holding a readable address.
 
-Here live the installation's key and the one function from mailbox to digest (BLAKE2, RFC 7693, keyed, 8 octets).
-Never here: where digests are kept (index, store).
+Here are the installation's key and the one function from mailbox to digest (BLAKE2, RFC 7693, keyed, 8 octets). A digest is
+of a person: providers that ignore dots, or have two domains, give one person many addresses, which come to one digest. Who wrote
+a message and who decides go by addresses, never by digests. ``key_id`` names the form: what was made of an older one is known
+by it, and look-ups try that form as well (``every``).
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from smtpguard.mail.address import MAX_LABEL_OCTETS, Address, every_delimiter, i
 
 KEY_OCTETS = 32
 DIGEST_OCTETS = 8
+_DOTLESS = {"gmail.com": "gmail.com", "googlemail.com": "gmail.com"}
+"""Domains at which dots in a local part mean nothing, and under which name their people are counted."""
+_ENDINGS = tuple(f"@{domain}" for domain in _DOTLESS)
+_FORM = b"\0form 2"
+"""The first form, which had no mark, was of the canonical key as it is."""
 
 
 class BadKey(Exception):
@@ -31,7 +38,7 @@ class BadKey(Exception):
 class Digester:
     """From a mailbox to 8 octets. Two installations, or two sets of delimiters, never give the same digest."""
 
-    __slots__ = ("_base", "_may_cut", "delimiters", "key", "key_id")
+    __slots__ = ("_base", "_may_cut", "delimiters", "key", "key_id", "key_ids")
 
     def __init__(self, key: bytes, delimiters: str = "") -> None:
         if not 16 <= len(key) <= 64:
@@ -41,8 +48,13 @@ class Digester:
         signs = [sign for sign in every_delimiter(delimiters) if is_plain(f"x{sign}x@x")]
         self._may_cut = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._base = hashlib.blake2b(digest_size=DIGEST_OCTETS, key=key, person=b"address")
-        self.key_id = hashlib.blake2b(delimiters.encode(), digest_size=8, key=key, person=b"key id").digest()
-        """Names the key and the delimiters, and tells nothing of them: an index under another one is of no use."""
+        named = delimiters.encode()
+        self.key_id, older = (
+            hashlib.blake2b(text, digest_size=8, key=key, person=b"key id").digest() for text in (named + _FORM, named)
+        )
+        """Names the key, the delimiters and the form, and tells nothing of them: an index under another key is of no use."""
+        self.key_ids = (self.key_id, older)
+        """What may be looked things up in: of this form, and of the older one."""
 
     def __repr__(self) -> str:
         return f"Digester(key_id={self.key_id.hex()})"
@@ -60,8 +72,30 @@ class Digester:
 
     def of_canonical(self, canonical: str) -> bytes:
         digest = self._base.copy()
+        digest.update(person(canonical).encode())
+        return digest.digest()
+
+    def older(self, canonical: str) -> bytes | None:
+        """The digest of the older form, where it is another one."""
+        if person(canonical) == canonical:
+            return None
+        digest = self._base.copy()
         digest.update(canonical.encode())
         return digest.digest()
+
+    def every(self, address: Address) -> tuple[bytes, ...]:
+        """The digests by which this person may be known somewhere, that of today first."""
+        canonical = address.canonical(self.delimiters)
+        before = self.older(canonical)
+        return (self.of_canonical(canonical),) if before is None else (self.of_canonical(canonical), before)
+
+
+def person(canonical: str) -> str:
+    """The one spelling under which a person is counted, of all that reach the same mailbox."""
+    if not canonical.endswith(_ENDINGS):
+        return canonical
+    local, _, domain = canonical.rpartition("@")
+    return f"{local.replace('.', '') or local}@{_DOTLESS[domain]}"
 
 
 def installation_key(path: Path) -> bytes:

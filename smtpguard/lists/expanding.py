@@ -56,7 +56,7 @@ class Expander:
         before = reports.latest(self._folder, EXPANSIONS)
         graph = Graph(self._registry)
         tallies: list[tuple[str, Tally]] = []
-        old = Expansions(self._folder, self._registry.digester.key_id)
+        old = Expansions(self._folder, *self._registry.digester.key_ids)
         old.look()
         problem, found = "", old.items()
         try:
@@ -71,7 +71,7 @@ class Expander:
                 )
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write(expansions_path(self._folder), found, domains=graph.domains, catches=graph.catching,
-                  key_id=self._registry.digester.key_id, at=now)  # fmt: skip
+                  key_id=self._registry.digester.key_id, at=now, namesakes=_namesakes(graph, found))  # fmt: skip
         except SourceError as error:
             problem = f"{error}; " + (
                 "what was last read stays in use" if old.read_at else "no address is known to expand"
@@ -147,13 +147,18 @@ class Graph:
         self._ends: dict[int, array[int]] = {}
         self.domains: dict[str, str] = {}
         self.catching = False
+        self.locals: dict[int, int] = {}
+        """The digest of each local part with no domain -> the first address that expands and is called so."""
 
     def __len__(self) -> int:
         return len(self._edges)
 
     def expands(self, address: Address) -> int:
         number = self._number(address)
-        self._edges.setdefault(number, array("Q"))
+        if number not in self._edges:
+            self._edges[number] = array("Q")
+            local = address.canonical(self._registry.digester.delimiters).rpartition("@")[0]
+            self.locals.setdefault(int.from_bytes(self._registry.digester.of_canonical(f"{local}@"), "big"), number)
         return number
 
     def leads(self, address: Address, target: Address, *, finally_: bool = False) -> None:
@@ -234,6 +239,11 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
                 members=tuple(number.to_bytes(8, "big") for number in known),
             )
     return found
+
+
+def _namesakes(graph: Graph, found: Mapping[int, Expansion]) -> dict[int, int]:
+    """What stands for a list under its local part alone. Where few stand behind a name, it may be another mailbox elsewhere."""
+    return {local: number for local, number in graph.locals.items() if number in found and found[number].is_list}
 
 
 class _Map:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,15 +52,17 @@ def expansions_path(folder: Path) -> Path:
 
 
 def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, str], catches: bool, key_id: bytes,
-          at: datetime) -> None:  # fmt: skip
-    """In place of the one before, whole or not at all. ``catches``: a domain has somebody for whoever is not there. Raises
+          at: datetime, namesakes: Mapping[int, int] | None = None) -> None:  # fmt: skip
+    """In place of the one before, whole or not at all. ``catches``: a domain has somebody for whoever is not there.
+    ``namesakes``: the digest of a local part with no domain -> which of ``found`` it is wherever the relay answers. Raises
     OSError."""
     entries = {f"{number:016x}": _row(one) for number, one in found.items()}
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(descriptor, "w") as file:
-            head = {"layout": LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches}
+            head = {"layout": LAYOUT, "key": key_id.hex(), "domains": dict(domains), "catches": catches,
+                    "namesakes": {f"{local:016x}": f"{number:016x}" for local, number in (namesakes or {}).items()}}  # fmt: skip
             json.dump(head | {"entries": entries}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -73,12 +75,13 @@ def write(path: Path, found: Mapping[int, Expansion], *, domains: Mapping[str, s
 class Expansions:
     """The file as one process knows it: the latest sound one that it has met."""
 
-    def __init__(self, folder: Path, key_id: bytes) -> None:
-        self._path, self._key_id = expansions_path(folder), key_id
+    def __init__(self, folder: Path, *key_ids: bytes) -> None:
+        self._path, self._key_ids = expansions_path(folder), key_ids
         self._stamp: tuple[int, int, int] | None = None
         self._digest = b""
         self._known: Mapping[int, Expansion] = {}
         self._domains: Mapping[str, str] = {}
+        self._namesakes: Mapping[int, int] = {}
         self.catches = False
         self.read_at: datetime | None = None
         self.why = "it was never synced"
@@ -98,8 +101,10 @@ class Expansions:
             changed = digest != self._digest
             if changed:  # to read it takes a quarter of a second for 100,000 addresses, in which no mail is decided on
                 said = json.loads(octets)
-                (known, domains), catches = _read(said, self._key_id), bool(said["catches"])
+                (known, domains), catches = _read(said, self._key_ids), bool(said["catches"])
+                namesakes = {int(k, 16): int(v, 16) for k, v in said.get("namesakes", {}).items()}
                 self._known, self._domains, self.catches, self._digest = known, domains, catches, digest
+                self._namesakes = namesakes
         except FileNotFoundError:
             return False
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -112,6 +117,11 @@ class Expansions:
     def at(self, number: int) -> Expansion | None:
         """``number``: an address's digest as a big-endian integer."""
         return self._known.get(number)
+
+    def namesake(self, number: int) -> Expansion | None:
+        """``number``: the digest of a local part with no domain, like ``customers@``. Only of what is a list."""
+        there = self._namesakes.get(number)
+        return None if there is None else self._known.get(there)
 
     def moved(self, domain: str) -> str:
         return moved(domain, self._domains)
@@ -143,8 +153,8 @@ def _row(one: Expansion) -> dict[str, Any]:
     return row
 
 
-def _read(said: Any, key_id: bytes) -> tuple[Mapping[int, Expansion], Mapping[str, str]]:
-    if said["layout"] != LAYOUT or said["key"] != key_id.hex():
+def _read(said: Any, key_ids: Iterable[bytes]) -> tuple[Mapping[int, Expansion], Mapping[str, str]]:
+    if said["layout"] != LAYOUT or said["key"] not in {key_id.hex() for key_id in key_ids}:
         raise ValueError
     known = {
         int(number, 16): Expansion(

@@ -109,15 +109,15 @@ class Index:
 
     __slots__ = ("_end", "_heads", "_map", "_rest", "_table", "_tail", "_tails", "header", "marks", "shift")
 
-    def __init__(self, path: Path, key_id: bytes) -> None:
-        """Raises BadIndex and OSError."""
+    def __init__(self, path: Path, *key_ids: bytes) -> None:
+        """``key_ids``: under any of which it may have been made. Raises BadIndex and OSError."""
         try:
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
             raise BadIndex(f"{path.name} is empty") from None
         self.header = header = Header.read(self._map[:HEADER_OCTETS], path.name)
-        if header.key_id != key_id:
+        if header.key_id not in key_ids:
             raise BadIndex(f"{path.name} was made under another secret or other delimiters")
         table, tails, marks, end = header.sections()
         if len(self._map) != end:

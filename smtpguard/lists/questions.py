@@ -5,7 +5,7 @@ Never here: what the proxy asks of every recipient (registry), which must not wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -15,17 +15,19 @@ from smtpguard.lists.report import latest
 from smtpguard.lists.sync import called, source_key, source_path
 
 
-def by_source(info: ListInfo, digest: bytes, *, folder: Path, base: Path, key_id: bytes) -> tuple[str, ...]:
-    """What people call the sources of this list that have this person. Empty where no source has an index of its own."""
+def by_source(
+    info: ListInfo, digests: Collection[bytes], *, folder: Path, base: Path, key_ids: Sequence[bytes]
+) -> tuple[str, ...]:
+    """What people call the sources of this list that have this person, whom any of ``digests`` names. Empty where no source has an index of its own."""
     report = latest(folder, info.name)
     names = []
     for declaration in info.members:
         key = source_key(declaration)
         try:
-            there = digest in Index(source_path(folder, info.name, key), key_id)
+            index = Index(source_path(folder, info.name, key), *key_ids)
         except (OSError, BadIndex):
             continue
-        if there:
+        if any(digest in index for digest in digests):
             known = report.of(key) if report is not None else None
             names.append(known.label if known is not None else called(declaration, base))
     return tuple(names)

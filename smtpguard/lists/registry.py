@@ -7,31 +7,21 @@ what a class means for the message (policy).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.declared import build as build
-from smtpguard.lists.digest import Digester
+from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
 from smtpguard.lists.index import Together
+from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
 from smtpguard.lists.shelf import Shelf, Standing, State
 from smtpguard.lists.summing import summed
-from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_delimiter, routes
+from smtpguard.mail.address import Address
 from smtpguard.mail.client import Network, within
-
-# What a list server keeps beside a list, and what never expands (RFC 2142 section 6, Mailman, Sympa).
-_ADMINISTRATIVE = re.compile(
-    r"-(?:admin|bounces?|confirm|editor|join|leave|owner|request|subscribe|unsubscribe)(?![a-z0-9])"
-)
-
-_HERE = "[]"
-"""Stands for every address literal, bare address and bare host name, and for whatever is called localhost: which of them are
-the relay's own names is for the relay to say, and a list's local part at one of them is taken for the list."""
-_ROUTED = re.compile("[%@!]").search
 
 
 class Registry:
@@ -48,13 +38,16 @@ class Registry:
         folder: Path,
         now: Callable[[], datetime],
         host_names: Iterable[str] = (),
+        mailboxes: Iterable[Address] = (),
+        elsewhere: Iterable[Address] = (),
         expanders: Iterable[Network] = (),
         expansions: bool = False,
         customers_here: bool = True,
         look_seconds: float = 1.0,
     ) -> None:
         """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: of the relay and the
-        list server themselves, at which their mailboxes answer too. ``expansions``: the policy says what else expands.
+        list server themselves, at which their mailboxes answer too. ``mailboxes``: of people whom the policy names, and
+        ``elsewhere``: of what else is no list, whatever it is called. ``expansions``: the policy says what else expands.
         ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is a colleague."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
@@ -64,23 +57,19 @@ class Registry:
                 self._streams_from[sender] = (*self._streams_from.get(sender, ()), stream)
         self.digester, self.customers_here = digester, customers_here
         self.expanders = tuple(expanders)
-        signs = every_delimiter(digester.delimiters)
-        self._delimited = re.compile("|".join(map(re.escape, signs))).search if signs else None
         self._now = now
         self._look = timedelta(seconds=look_seconds)
-        hosts = [_domain(name) for name in host_names]
-        exact = [_domain(d) for d in domains if not d.startswith("*.")]
-        self._domains = frozenset((*exact, *hosts))
-        self._parents = tuple("." + _domain(d[2:]) for d in domains if d.startswith("*."))
-        self._addresses: dict[str, str] = {}
-        for info in self.lists.values():
-            for address in info.addresses:
-                local, _, domain = address.canonical().rpartition("@")
-                for host in (domain, *hosts, _HERE):
-                    self._addresses.setdefault(f"{local}@{host}", info.name)
+        self.names = Names(
+            self.lists,
+            domains=domains,
+            host_names=host_names,
+            mailboxes=mailboxes,
+            elsewhere=elsewhere,
+            delimiters=digester.delimiters,
+        )
         self._list_ids = {list_id.lower(): info.name for info in self.lists.values() for list_id in info.list_ids}
-        self._shelf = Shelf(folder, digester.key_id)
-        self.expansions = Expansions(folder, digester.key_id) if expansions else None
+        self._shelf = Shelf(folder, *digester.key_ids)
+        self.expansions = Expansions(folder, *digester.key_ids) if expansions else None
         self._nested: dict[str, frozenset[str]] = {}
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
@@ -118,8 +107,8 @@ class Registry:
             if self.expansions is not None and self.expansions.moves:
                 recipients.append(self._moved(address, canonical, seen))
                 continue
-            name = self._list_at(address, canonical)
-            key = f"list:{name}:{canonical}" if name else canonical
+            name = self.names.list_at(address, canonical)
+            key = f"list:{name}:{canonical}" if name else person(canonical)
             if key not in seen:
                 seen[key] = self._of_list(address, canonical, name) if name else self._of_person(address, canonical)
             recipients.append(seen[key])
@@ -134,8 +123,8 @@ class Registry:
 
     def numbers(self) -> dict[int, str]:
         """Of every list's addresses, the digests as integers."""
-        here = ((canonical, name) for canonical, name in self._addresses.items() if not canonical.endswith(_HERE))
-        return {int.from_bytes(self.digester.of(Address(*_split(canonical))), "big"): name for canonical, name in here}
+        known = self.names.known()
+        return {int.from_bytes(self.digester.of(Address(*_split(canonical))), "big"): name for canonical, name in known}
 
     def has_members(self, address: Address) -> bool:
         """Whether it is the address of a list whose members the policy knows where to find."""
@@ -144,7 +133,7 @@ class Registry:
 
     def list_at(self, address: Address) -> ListInfo | None:
         """The list that this address expands to."""
-        name = self._list_at(address, address.canonical(self.digester.delimiters))
+        name = self.names.list_at(address, address.canonical(self.digester.delimiters))
         return self.lists[name] if name else None
 
     def list_with_id(self, list_id: str) -> ListInfo | None:
@@ -154,7 +143,7 @@ class Registry:
 
     def is_internal(self, address: Address) -> bool:
         """Whether it is in the organisation's domains. A list's address there is internal here, and a list above all."""
-        return self._is_ours(address.canonical().rpartition("@")[2])
+        return self.names.is_ours(address.canonical().rpartition("@")[2])
 
     def is_expander(self, client_ip: str) -> bool:
         """Whether this client sends us the copies that a list server has expanded."""
@@ -163,45 +152,6 @@ class Registry:
     def streams_from(self, canonical: str) -> tuple[Stream, ...]:
         """Streams that this From may write; their origin is yet to be proven."""
         return self._streams_from.get(canonical, ())
-
-    def _is_ours(self, domain: str) -> bool:
-        return domain in self._domains or domain.endswith(self._parents)
-
-    def _list_at(self, address: Address, canonical: str) -> str | None:
-        found = self._named(address, canonical)
-        return self._routed(address) if found is None and _ROUTED(address.local) else found
-
-    def _routed(self, address: Address) -> str | None:
-        """Behind routing to a name without dots, which a relay completes by its own domain; to a whole name it is undone already."""
-        for head, tail in routes(address.local):
-            if head and tail and "." not in tail:
-                try:
-                    inner = Address(head, tail)
-                    found = self._list_at(inner, inner.canonical(self.digester.delimiters))
-                except BadAddress:
-                    continue
-                if found is not None:
-                    return found
-        return None
-
-    def _named(self, address: Address, canonical: str) -> str | None:
-        """By the whole local part, then by each beginning that a delimiter ends; ``list-request`` is not the list."""
-        if self._delimited is None or not self._delimited(address.local):
-            return self._find(*_split(canonical))
-        local, _, domain = address.canonical().rpartition("@")
-        delimiters = delimiters_at(self.digester.delimiters, domain)
-        for end in range(len(local), 0, -1):
-            if end < len(local) and (local[end] not in delimiters or _ADMINISTRATIVE.match(local, end)):
-                continue
-            found = self._find(local[:end].rstrip("."), domain)
-            if found:
-                return found
-        if canonical.endswith(f"@{domain}"):
-            return None
-        return self._find(*_split(canonical))  # routing that came to light only when the sub-address was cut
-
-    def _find(self, local: str, domain: str) -> str | None:
-        return self._addresses.get(f"{local}@{_HERE if _is_here(domain) else domain}")
 
     def _of_list(self, address: Address, canonical: str, name: str) -> Classification:
         return Classification(address, canonical, LIST, tuple(sorted(self._nested[name])))
@@ -212,8 +162,8 @@ class Registry:
         local, domain = _split(canonical)
         there = Address(local, self.expansions.moved(domain))
         where = there.canonical(self.digester.delimiters)
-        name = self._list_at(there, where)
-        key = f"list:{name}:{where}" if name else where
+        name = self.names.list_at(there, where)
+        key = f"list:{name}:{where}" if name else person(where)
         if key not in seen:
             found = self._of_list(there, where, name) if name else self._of_person(there, where)
             seen[key] = found._replace(address=address, canonical=canonical)
@@ -223,10 +173,13 @@ class Registry:
         digest = self.digester.of_canonical(canonical)
         if self.expansions is not None and (behind := self._behind(digest, canonical)) is not None:
             return self._of_crowd(address, canonical, digest, behind)
-        ours = self._is_ours(canonical.rpartition("@")[2])
+        ours = self.names.is_ours(canonical.rpartition("@")[2])
         if ours and not self.customers_here:
             return Classification(address, canonical, INTERNAL, (), (), digest)
         lists = self.members.naming(int.from_bytes(digest, "big"))
+        if (older := self.digester.older(canonical)) is not None:  # an index may be of that form still
+            before = self.members.naming(int.from_bytes(older, "big"))
+            lists = tuple(dict.fromkeys((*lists, *before))) if before else lists
         if ours:
             # A colleague whom a blind list cannot place is a colleague: no customer is wronged by reaching one.
             return Classification(address, canonical, INTERNAL_MEMBER if lists else INTERNAL, lists, (), digest)
@@ -237,6 +190,9 @@ class Registry:
         """Who gets what is sent there; a domain may have somebody for whoever is not there."""
         assert self.expansions is not None
         found = self.expansions.at(int.from_bytes(digest, "big"))
+        if found is None and self.names.answers(canonical.rpartition("@")[2]) and not self.names.is_apart(canonical):
+            namesake = self.digester.of_canonical(canonical.rpartition("@")[0] + "@")
+            found = self.expansions.namesake(int.from_bytes(namesake, "big"))
         if found is None and self.expansions.catches:
             everybody = self.digester.of_canonical("@" + canonical.rpartition("@")[2])
             found = self.expansions.at(int.from_bytes(everybody, "big"))
@@ -249,7 +205,7 @@ class Registry:
             reached = {n for name in behind.addressed for n in self._nested.get(name, ())}
             return Classification(address, canonical, LIST, tuple(sorted({*lists, *reached})), self._blind, b"", behind)
         alone = behind.members[0] if len(behind.members) == 1 else digest
-        if self._is_ours(canonical.rpartition("@")[2]):
+        if self.names.is_ours(canonical.rpartition("@")[2]):
             kinds = INTERNAL_MEMBER if lists else INTERNAL
         else:
             kinds = MEMBER if lists else OUTSIDE
@@ -259,9 +215,7 @@ class Registry:
         """Which lists each list's address reaches: itself, the lists that it is declared to include, and every list whose
         address is a member, however deep."""
         holds: dict[str, set[str]] = {name: set(info.includes) for name, info in self.lists.items()}
-        for canonical, inner in self._addresses.items():
-            if canonical.endswith(_HERE):
-                continue
+        for canonical, inner in self.names.known():
             digest = self.digester.of(Address(*_split(canonical)))
             for outer, standing in self.standings.items():
                 if standing.index is not None and digest in standing.index:
@@ -275,18 +229,6 @@ class Registry:
                     ahead.append(inner)
             nested[name] = frozenset(reached)
         return nested
-
-
-def _is_here(domain: str) -> bool:
-    bare = "." not in domain or domain[0] == "[" or domain.startswith("localhost.")
-    return bare or (domain[-1].isdigit() and domain.rpartition(".")[2].isdigit())
-
-
-def _domain(name: str) -> str:
-    try:
-        return Address("x", name.strip()).ascii_domain
-    except BadAddress:
-        return name.strip().lower()
 
 
 def _split(canonical: str) -> tuple[str, str]:

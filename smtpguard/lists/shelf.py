@@ -70,9 +70,9 @@ def too_old(checked_at: datetime, now: datetime, info: Shelved) -> bool:
 class Shelf:
     """The open indexes of one process."""
 
-    def __init__(self, folder: Path, key_id: bytes) -> None:
+    def __init__(self, folder: Path, *key_ids: bytes) -> None:
         self._folder = folder
-        self._key_id = key_id
+        self._key_ids = key_ids
         self._stamps: dict[str, tuple[int, int, int]] = {}
         self.standings: dict[str, Standing] = {}
 
@@ -93,7 +93,7 @@ class Shelf:
             stat = path.stat()
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if index is None or self._stamps.get(info.name) != stamp:
-                index = Index(path, self._key_id)
+                index = Index(path, *self._key_ids)
                 self._stamps[info.name] = stamp
         except (OSError, BadIndex) as error:
             problem = "it was never synced" if isinstance(error, FileNotFoundError) else _phrase(error)

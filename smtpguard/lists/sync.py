@@ -174,7 +174,9 @@ class _How:
 
     def _same(self, source: Source, part: _Part) -> bool:
         """Whether the source says that nothing has changed since it was last read: then that was now."""
-        if part.index is None or self.force or part.index.fingerprint != source.fingerprint():
+        if part.index is None or self.force or part.index.header.key_id != self.digester.key_id:
+            return False  # an index of the older form is made anew
+        if part.index.fingerprint != source.fingerprint():
             return False
         self._touch(part.path, self.now.timestamp())
         part.report = replace(part.report, people=part.index.people, checked_at=self.now)
@@ -243,8 +245,11 @@ class _How:
         if len(parts) > 1:
             versions = "".join(sorted(index.version for index in indexes))
             fingerprint = hashlib.blake2b(versions.encode(), digest_size=32).digest()
-            if old is None or old.fingerprint != fingerprint:
-                draft = merge(self._path, indexes, key_id=self.digester.key_id, built_at=self.now, fingerprint=fingerprint)  # fmt: skip
+            forms = {index.header.key_id for index in indexes}
+            # with a part of the older form, which look-ups try as well, it is of that form: and is made anew once all are read
+            key_id = next(iter(forms - {self.digester.key_id}), self.digester.key_id)
+            if old is None or old.fingerprint != fingerprint or old.header.key_id != key_id:
+                draft = merge(self._path, indexes, key_id=key_id, built_at=self.now, fingerprint=fingerprint)
                 old = self._into_use(draft, old)
         elif old is None or not self._path.samefile(there[0][1]):
             old = self._into_use(linked(there[0][1], self._path), old)
@@ -254,7 +259,7 @@ class _How:
 
     def _into_use(self, draft: Path, old: Index | None) -> Index:
         try:
-            new = Index(draft, self.digester.key_id)
+            new = Index(draft, *self.digester.key_ids)
             self._judge_size(f"the list {self.info.name}", new.people, old, self.info.max_shrink)
             swap(draft, self._path)
         finally:
@@ -264,7 +269,7 @@ class _How:
     def _sound(self, path: Path) -> Index | None:
         """The index in use; a damaged one does not pass for the last good one."""
         try:
-            index = Index(path, self.digester.key_id)
+            index = Index(path, *self.digester.key_ids)
             index.verify()
         except (OSError, BadIndex):
             return None

@@ -38,6 +38,8 @@ _PLAIN_LABEL = r"[a-z0-9_]++(?:-++[a-z0-9_]++)*+"
 is_plain = re.compile(rf"[a-z0-9_\-]++(?:\.[a-z0-9_\-]++)*+@{_PLAIN_LABEL}(?:\.{_PLAIN_LABEL})*+\Z").match
 """Whether a text in lower case, of at most 63 octets, is a mailbox that is its own canonical key, sub-addressing aside: as
 nearly every one is that a list of millions holds. Short enough in every part, then, and ASCII."""
+_WRAPPED = "imceasmtp-"
+_HEX = re.compile(r"\+([0-9a-f]{2})")
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, bidi and zero-width marks, surrogates, line separators
 
 
@@ -73,7 +75,8 @@ class Address:
         gone. What follows the first of ``delimiters`` (sub-addressing, RFC 5233; see ``delimiters_at``) is cut, unless nothing
         would be left.
         Routing in the local part (``user%list.example.com@relay``, ``list.example.com!user``, ``"user@list.example.com"``,
-        ``"@relay:user@list.example.com"``) is undone, since a relay may undo it too. Where doubt remains two mailboxes
+        ``"@relay:user@list.example.com"``, Exchange's ``IMCEASMTP-user+40list+2Eexample+2Ecom``) is undone, since a relay may
+        undo it too. Where doubt remains two mailboxes
         meet in one key rather than one mailbox hiding behind two.
         """
         return _canonical(self.local, self.domain, delimiters)
@@ -225,9 +228,26 @@ def _cut(local: str, delimiters: str) -> str:
     return local
 
 
+def _encapsulated(local: str) -> tuple[str, str] | None:
+    """The mailbox that Exchange has wrapped (MS-OXCMAIL section 2.1.3.2): ``imceasmtp-user+40example+2Ecom``, of any domain."""
+    if not local.startswith(_WRAPPED):
+        return None
+    inner = _HEX.sub(lambda sign: chr(int(sign[1], 16)), local.removeprefix(_WRAPPED).replace("_", "/"))
+    found = _MAILBOX.match(inner.lower())
+    if not found:
+        return None
+    try:
+        return _PAIR.sub(r"\1", found["local"].strip('"')), _ascii_domain(found["domain"])
+    except BadAddress:
+        return None
+
+
 def _routed(local: str, domain: str) -> tuple[str, str]:
     """Undo routing inside the local part, however deep, while what is inside is a mailbox itself."""
     while True:
+        if (wrapped := _encapsulated(local)) is not None:
+            local, domain = wrapped
+            continue
         route = _SOURCE_ROUTE.match(local)
         if route and route.end() < len(local):
             local = local[route.end() :]

@@ -11,10 +11,14 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section, tag
+from smtpguard.policy.fields import Mailboxes
 from smtpguard.policy.members import MapPath, Words, encrypted, named, web
 
 
 class Expands(Section):
+    """``addresses_elsewhere``: that are called as one that expands, at another domain, and are something else."""
+
+    addresses_elsewhere: Mailboxes = Field(default=[])
     refresh: Seconds = 15 * 60
 
     source: ClassVar[str]

@@ -203,7 +203,7 @@ class _Compared:
         more, fewer = sorted(after - before), sorted(before - after)
         word = _SETS[each]
         safe_more = {"addresses": self.touching, "avoid": self.topics}.get(each, False)
-        safe_fewer = each == "writers" and self._trusting_is_looser()
+        safe_fewer = each == "addresses_elsewhere" or (each == "writers" and self._trusting_is_looser())
         if more and not safe_more:
             yield f"list {name}: {word} added: {_some(more)}", at
         if fewer and not safe_fewer:
@@ -336,7 +336,13 @@ _KNOWN = frozenset(
      "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "delimiters"}
 )  # fmt: skip
 """The fields of a policy that are compared in a way of their own, stand elsewhere as well, or make no difference to mail."""
-_SETS = {"writers": "writer", "addresses": "address", "list_ids": "list id", "avoid": "vocabulary to be spared"}
+_SETS = {
+    "writers": "writer",
+    "addresses": "address",
+    "addresses_elsewhere": "address elsewhere",
+    "list_ids": "list id",
+    "avoid": "vocabulary to be spared",
+}
 
 
 def as_strict(new: Quorum, old: Quorum) -> bool:

@@ -136,12 +136,13 @@ def _staged(value: Any) -> Any:
 
 
 class ListModel(Section):
-    """``category``: which special category. ``preview``: of what is held for this list. ``stages_by_address``: of a message to its
+    """``addresses_elsewhere``: that are called as the list is, at another domain, and are something else. ``category``: which special category. ``preview``: of what is held for this list. ``stages_by_address``: of a message to its
     address, which cannot be sent in ``stages``."""
 
     title: str = ""
     owner: Mailbox | None = None
     addresses: Mailboxes = Field(default=[])
+    addresses_elsewhere: Mailboxes = Field(default=[])
     list_ids: Names = Field(default=[])
     members: SeveralMembers = Field(default=[])
     audience: Name = "customers"

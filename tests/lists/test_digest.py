@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,25 @@ def test_another_key_or_other_delimiters_are_another_installation() -> None:
     anna = Address.parse("anna@example.se")
     assert Digester(b"j" * 32, "+").of(anna) != one.of(anna)
     assert len({Digester(k * 32, d).key_id for k in (b"j", b"k") for d in ("", "+", "+-")}) == 6
+
+
+@pytest.mark.parametrize("spelling", ["anna.b@gmail.com", "A.n.n.a.B+x@GMail.com", "annab@googlemail.com"])
+def test_one_person_whatever_the_provider_ignores(spelling: str) -> None:
+    digester = Digester(b"k" * 32, "+")
+    anna = digester.of(Address.parse("annab@gmail.com"))
+    address = Address.parse(spelling)
+    assert digester.of(address) == anna
+    assert address.canonical("+") != "annab@gmail.com", "who wrote it and who decides goes by the address"
+    assert digester.every(address)[0] == anna
+    assert len(digester.every(address)) == 2
+    assert digester.of(Address.parse("anna.b@example.se")) != digester.of(Address.parse("annab@example.se"))
+
+
+def test_the_form_is_named() -> None:
+    digester = Digester(b"k" * 32, "+")
+    before = hashlib.blake2b(b"+", digest_size=8, key=b"k" * 32, person=b"key id").digest()
+    assert digester.key_ids == (digester.key_id, before)
+    assert digester.key_id != before
 
 
 def test_the_key_shows_nowhere() -> None:

@@ -40,6 +40,8 @@ domains = st.tuples(atoms, st.sampled_from(["se", "com", "example"])).map(".".jo
         b"<b.example!lists.example.com!ramadan@relay.example>",
         b'<"ramadan@lists.example.com"@relay.example>',
         b'<"@relay.example:ramadan@lists.example.com"@relay.example>',
+        b"<IMCEASMTP-ramadan+40lists+2Eexample+2Ecom@exchange.example.com>",
+        b"<imceasmtp-Ramadan+2Beid+40lists+2eexample+2ecom@example.com>",
         "<ramadan@lists。example。com>".encode(),
         "<ramadan@lists.example.com。>".encode(),
         "<ramadan@ＬＩＳＴＳ.example.com>".encode(),

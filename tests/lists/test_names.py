@@ -1,0 +1,156 @@
+"""Names that are the list too: at every own domain, at the relay's names, behind expansions; and those that are something else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from smtpguard.lists.expanding import Expander
+from smtpguard.lists.recipients import Kind
+from smtpguard.lists.shelf import State, index_path
+from smtpguard.lists.sync import source_key, source_path
+from smtpguard.lists.writing import swap, write
+from smtpguard.mail.address import Address
+
+Parse = Callable[..., list[Address]]
+LIST = "ramadan@lists.example.com"
+DOMAINS = ["example.com", "example.se", "*.corp.example"]
+
+
+@pytest.fixture
+def ready(house):
+    house.list("ramadan", [f"c{i}@kund.se" for i in range(50)], addresses=[LIST])
+    house.list(
+        "press", ["p@tidning.se"], addresses=["press@lists.example.com"], addresses_elsewhere=["press@example.com"]
+    )
+    house.sync("ramadan")
+    house.sync("press")
+    return house
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ramadan@example.com",
+        "Ramadan+x@example.se",
+        "ramadan@it.corp.example",
+        "ramadan@mx1.example.net",
+        "ramadan%example.se@relay.example",
+        "example.se!ramadan@mx1.example.net",
+        "IMCEASMTP-ramadan+40example+2Ese@exchange.example.org",
+        "press@example.se",
+        "press+x@lists.example.com",
+    ],
+)
+def test_the_local_part_is_the_list_at_every_own_domain(ready, parse: Parse, address: str) -> None:
+    registry = ready.registry(domains=DOMAINS, host_names=["mx1.example.net"])
+    got = registry.classify(parse(address))
+    assert got.recipients[0].kind is Kind.LIST
+    assert got.list_addresses == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("press@example.com", Kind.INTERNAL),  # something else, the policy says
+        ("press+x@example.com", Kind.INTERNAL),
+        ("ramadan@example.org", Kind.OUTSIDE),  # nobody's domain of ours
+        ("ramadan@kund.se", Kind.OUTSIDE),
+        ("ramadan-request@example.com", Kind.INTERNAL),
+        ("ramadan-owner@lists.example.com", Kind.OUTSIDE),
+        ("ramadan-bounces+anna=kund.se@example.com", Kind.INTERNAL),
+        ("ramadans@example.com", Kind.INTERNAL),
+    ],
+)
+@pytest.mark.parametrize("delimiters", ["+", "+-"])
+def test_what_is_not_the_list(ready, parse: Parse, address: str, kind: Kind, delimiters: str) -> None:
+    from smtpguard.lists.digest import Digester
+
+    ready.digester = Digester(b"k" * 32, delimiters)
+    ready.sync("ramadan")
+    ready.sync("press")
+    got = ready.registry(domains=DOMAINS).classify(parse(address))
+    assert got.recipients[0].kind is kind
+
+
+def test_a_mailbox_of_somebody_whom_the_policy_names_is_theirs(ready, parse: Parse) -> None:
+    registry = ready.registry(domains=DOMAINS, mailboxes=parse("ramadan@example.com"))
+    kinds = [one.kind for one in registry.classify(parse("ramadan@example.com", "ramadan@example.se", LIST)).recipients]
+    assert kinds == [Kind.INTERNAL, Kind.LIST, Kind.LIST]
+    assert dict(registry.names.implied()) == {"ramadan@example.se": "ramadan", "press@example.se": "press"}
+
+
+def test_a_namesake_among_members_is_the_list_within(ready, parse: Parse) -> None:
+    ready.list("all", ["ramadan@example.se", "x@kund.se"], addresses=["all@lists.example.com"])
+    ready.sync("all")
+    got = ready.registry(domains=DOMAINS).classify(parse("all@lists.example.com"))
+    assert set(got.addressed) == {"all", "ramadan"}
+
+
+@pytest.mark.parametrize(
+    ("address", "is_list"),
+    [
+        ("customers@example.com", True),
+        ("customers@example.se", True),
+        ("customers@mx1.example.net", True),
+        ("customers@localhost", True),
+        ("customers@it.corp.example", True),
+        ("customers@example.org", False),
+        ("kunder@example.se", False),  # something else
+        ("few@example.se", False),  # behind few there stands no list, so that elsewhere it may be somebody else
+    ],
+)
+def test_what_expands_has_namesakes_too(ready, parse: Parse, address: str, is_list: bool) -> None:
+    members = ", ".join(f"c{i}@kund.se" for i in range(5))
+    (ready.path / "aliases").write_text(f"customers: {members}\nkunder: {members}\nfew: c1@kund.se\n")
+    options = {"domains": DOMAINS, "host_names": ["mx1.example.net"], "expansions": True,
+               "elsewhere": parse("kunder@example.se")}  # fmt: skip
+    registry = ready.registry(**options)
+    expander = Expander([{"aliases": "aliases", "domains": ["example.com"]}], ready.registry(**options),
+                        folder=ready.folder, base=ready.path)  # fmt: skip
+    assert expander.sync(expander.info, ready.clock()).ok
+    registry.reopen()
+    assert (registry.classify(parse(address)).recipients[0].kind is Kind.LIST) is is_list
+
+
+def test_dots_at_gmail_make_nobody_else(ready, parse: Parse) -> None:
+    ready.list("news", ["anna.b@gmail.com", "bo@googlemail.com", "x@kund.se"], addresses=["news@lists.example.com"])
+    ready.sync("news")
+    got = ready.registry().classify(parse("annab@gmail.com", "a.n.n.a.b@googlemail.com", "B.o@gmail.com"))
+    assert [one.lists for one in got.recipients] == [("news",)] * 3
+    assert (got.total, got.members, got.customers, got.reach) == (3, (2, 2), (2, 2), (2, 2))
+    assert len(got.people) == 2
+
+
+def test_an_index_of_the_earlier_version_is_of_use_until_it_is_made_anew(ready, parse: Parse) -> None:
+    """Its digests are of the addresses as they are spelled, under a key id that names no form."""
+    ready.list("news", ["anna.b@gmail.com", "x@kund.se"], addresses=["news@lists.example.com"])
+    key_id = hashlib.blake2b(b"+", digest_size=8, key=b"k" * 32, person=b"key id").digest()
+
+    def before(address: str) -> bytes:
+        return hashlib.blake2b(address.encode(), digest_size=8, key=b"k" * 32, person=b"address").digest()
+
+    for path in (index_path(ready.folder, "news"), source_path(ready.folder, "news", source_key({"csv": "news.csv"}))):
+        digests = [before("anna.b@gmail.com"), before("x@kund.se")]
+        draft = write(path, digests, key_id=key_id, built_at=datetime(2026, 3, 2, tzinfo=UTC), fingerprint=b"f" * 32)
+        swap(draft, path)
+    registry = ready.registry(look_seconds=0)
+    assert registry.standings["news"].index is not None
+    got = registry.classify(parse("Anna.B@gmail.com", "x@kund.se", "y@kund.se"))
+    assert [one.lists for one in got.recipients] == [("news",), ("news",), ()]
+
+    (ready.path / "news.csv").rename(ready.path / "away.csv")  # its source fails just then: what there is stays in use
+    report = ready.sync("news")
+    assert report.problem.endswith("the last good index stays in use")
+    registry.reopen()
+    assert registry.classify(parse("anna.b@gmail.com")).recipients[0].lists == ("news",)
+
+    (ready.path / "away.csv").rename(ready.path / "news.csv")
+    assert ready.sync("news").ok
+    registry.reopen()
+    assert registry.standings["news"].index.header.key_id == ready.digester.key_id
+    assert registry.standings["news"].state is State.READY
+    assert registry.classify(parse("annab@gmail.com")).recipients[0].lists == ("news",)
