@@ -12,13 +12,14 @@ from contextlib import closing
 from dataclasses import replace
 
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.lists import open_expander
+from smtpguard.app.lists import names, open_expander
 from smtpguard.app.mta import milter_answers
 from smtpguard.app.openrelay import open_relays
 from smtpguard.app.relay import relay_target
 from smtpguard.app.ways import SOMEBODY, Hosts, own_addresses, ways
-from smtpguard.config.settings import Settings
+from smtpguard.config.settings import Settings, host_name
 from smtpguard.lists.declared import ListInfo, build
+from smtpguard.lists.names import Names
 from smtpguard.lists.sources import SourceError, Tally, addresses, number_of, unfit
 from smtpguard.lists.sources.opening import opened
 from smtpguard.mail.reply import Reply
@@ -42,7 +43,9 @@ async def look(
     target = replace(relay_target(settings), timeouts=_patience(), reachability=None)
     domain = sorted(name for name in policy.organization.domains if not name.startswith("*."))[0]
     silent = False
-    async for finding in _relay(target, domain, lists.values()):
+    where = names(settings, policy)
+    known = Names(lists, delimiters=policy.delimiters, **where)
+    async for finding in _relay(target, domain, lists.values(), settings.relay.names, known):
         silent = silent or (finding.about, finding.state) == ("relay", State.WRONG)
         yield finding
     if any(each.auth for each in settings.listen.smtp) and not silent:
@@ -64,7 +67,9 @@ async def look(
 # what we need
 
 
-async def _relay(target: RelayTarget, domain: str, lists: Iterable[ListInfo]) -> AsyncIterator[Finding]:
+async def _relay(
+    target: RelayTarget, domain: str, lists: Iterable[ListInfo], declared: Sequence[str], known: Names
+) -> AsyncIterator[Finding]:
     name = f"the relay {target.host} port {target.port}"
     try:
         connection = await open_connection(target, tls_context(target))
@@ -83,7 +88,37 @@ async def _relay(target: RelayTarget, domain: str, lists: Iterable[ListInfo]) ->
             if not connection.usable:  # it has said why at what it ended with
                 return
             yield await _list(connection, min(info.writers, default=f"postmaster@{domain}"), info.name, str(address))
+    listed = next((str(address).rpartition("@")[0] for info in lists for address in info.addresses), None)
+    for called in () if listed is None else dict.fromkeys((*declared, *connection.announced)):
+        if not connection.usable:
+            return
+        if called in declared or (host_name(called) and not known.answers(called)):
+            yield await _named(
+                connection, f"postmaster@{domain}", f"{listed}@{called}", called, declared=called in declared
+            )
     connection.quit()
+
+
+async def _named(connection: RelayConnection, sender: str, address: str, name: str, *, declared: bool) -> Finding:
+    """Whether the relay takes a list's local part at a name of its own: then mail there may reach the list."""
+    try:
+        said = await _asked(connection, sender, address)
+    except Lost as e:
+        return Finding(
+            about="name", state=State.UNKNOWN, text=f"the relay ends the session at RCPT TO:<{address}>: {e}"
+        )
+    if said.transient:
+        text = f"not known: whether the relay takes mail to {address}: {said}"
+        return Finding(about="name", state=State.UNKNOWN, text=text)
+    if declared:
+        state, takes = (State.FINE, "takes mail") if said.positive else (State.ODD, "takes no mail")
+        return Finding(about="name", state=state, text=f"relay: names has {name}: the relay {takes} to {address}")
+    if not said.positive:
+        return Finding(
+            about="name", state=State.FINE, text=f"the relay calls itself {name}, and takes no mail to {address}"
+        )
+    text = f"the relay calls itself {name}, and takes mail to {address}: say so, with names: [{name}] in relay"
+    return Finding(about="name", state=State.ODD, text=text)
 
 
 async def _logins(target: RelayTarget) -> Finding:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from smtpguard.app.files import CannotStart, store_url
 from smtpguard.app.finding import Finding, State
+from smtpguard.app.lists import names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
+from smtpguard.lists.declared import build
+from smtpguard.lists.names import Names
 from smtpguard.lists.ownership import owner_of
 from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
 from smtpguard.policy.parse import Policy
@@ -27,6 +31,9 @@ from smtpguard.store.database import file_of
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.migrate import Newer, SchemaError
 from smtpguard.store.people import People
+from smtpguard.store.store import Store
+
+TRAFFIC_DAYS = 30
 
 
 def hidden(settings: Settings) -> Finding | None:
@@ -71,11 +78,37 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
             found = list(_found(settings, store.put_back, (await store.gate()).freezes))
             if settings.console is not None and policy is not None:
                 found += _deciding(policy, await People(store).everybody())
+            if policy is not None:
+                found += await _namesakes(settings, policy, store)
             return found
     except (CannotStart, LedgerError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
         state = State.UNKNOWN if older else State.WRONG
         return [Finding(about="store", state=state, text=str(e))]
+
+
+async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+    """Addresses that are a list's only because they are called as it is, with what was written to them lately: one with much of it
+    is likely to be a mailbox of its own."""
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    implied = dict(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
+    if not implied:
+        return []
+    often = await store.named(list(implied), store.now() - timedelta(days=TRAFFIC_DAYS))
+    found = []
+    for address, n in sorted(often.items(), key=lambda one: (-one[1], one[0])):
+        if n:
+            text = (
+                f"{address} counts as the list {implied[address]}, and {n:,} message{'s name' if n != 1 else ' names'} it in "
+                f"{TRAFFIC_DAYS} days; if it is something else: addresses_elsewhere: [{address}] at the list"
+            )
+            found.append(Finding(about="name", state=State.ODD, text=text))
+    quiet = [address for address in implied if not often[address]]
+    if quiet:
+        more = f" and {len(quiet) - 3} more" if len(quiet) > 3 else ""
+        text = f"as lists count {', '.join(quiet[:3])}{more}, which no message names in {TRAFFIC_DAYS} days"
+        found.append(Finding(about="name", state=State.FINE, text=text))
+    return found
 
 
 def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:

@@ -6,16 +6,19 @@ Never here: the checks themselves (offline, and live for what needs a network).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from smtpguard import __version__
+from smtpguard.app.lists import names
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.offline import Checked, check
 from smtpguard.config.quantity import in_short
 from smtpguard.config.settings import Settings
+from smtpguard.lists.declared import build
+from smtpguard.lists.names import Names
 from smtpguard.lists.sources import number_of
 from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.models import OriginModel
@@ -133,6 +136,7 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     yield f"Policy {policy.sha256[:12]} of {policy.organization.name}" + (
         "." if policy.enforce else ", observing only."
     )
+    namesakes = _namesakes(checked.settings, policy) if checked.settings is not None else []
     for name, model in policy.lists.items():
         people = number_of(checked.people[name], "address", "addresses") if name in checked.people else "nobody known"
         if any(isinstance(source, Remote | ListMembers) for source in model.members):
@@ -141,6 +145,8 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
             people += f" ({number_of(unread, 'row holds', 'rows hold')} none)"
         where = ", ".join(model.addresses) or "no address"
         yield f"  list {name}: {where}; {people}; {quorum_in_words(policy.rules.quorums.get(name, policy.approvals))} to release"
+        if also := [address for address, known in namesakes if known == name]:
+            yield f"    by the same name also {_some(also)}"
         if model.writers:
             yield f"    written by {', '.join(model.writers)}{_origin(model.origin)}"
     for expands in policy.expansions:
@@ -155,6 +161,17 @@ def _policy(policy: Policy, checked: Checked) -> Iterator[str]:
     yield from marks_in_words(policy)
     for rule in policy.rules.rules:
         yield f"  rule {rule.rule_id}: {rule_in_words(rule)}"
+
+
+def _namesakes(settings: Settings, policy: Policy) -> list[tuple[str, str]]:
+    """Addresses that are a list's only because they are called as it is, each with its list."""
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    return list(Names(lists, delimiters=policy.delimiters, **names(settings, policy)).implied())
+
+
+def _some(addresses: Sequence[str]) -> str:
+    more = f" and {len(addresses) - 3} more" if len(addresses) > 3 else ""
+    return ", ".join(addresses[:3]) + more
 
 
 def _origin(origin: OriginModel | None) -> str:

@@ -32,9 +32,14 @@ _HOST_NAME = re.compile(
 )
 
 
+def host_name(text: str) -> bool:
+    """Whether it is a whole one."""
+    return _HOST_NAME.match(text) is not None
+
+
 def _host_name(text: str) -> str:
     name = text.strip().removesuffix(".")
-    if not _HOST_NAME.match(name):
+    if not host_name(name):
         raise Invalid(f'"{text}" is no host name', "a name with its domain, like mail.example.com")
     return name.lower()
 

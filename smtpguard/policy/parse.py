@@ -264,6 +264,14 @@ class _Sections:
             place: Place = ("lists", name)
             for n, address in enumerate(info.addresses):
                 self._claim(addresses, self._canonical(address), address, name, (*place, "addresses", n))
+            own = set(map(self._canonical, info.addresses))
+            for n, address in enumerate(info.addresses_elsewhere):
+                if self._canonical(address) in own:
+                    self.findings.problem(
+                        (*place, "addresses_elsewhere", n),
+                        f"{address} is an address of this very list",
+                        "an address that is something else",
+                    )
             for n, list_id in enumerate(info.list_ids):
                 self._claim(ids, list_id.strip("<> ").lower(), list_id, name, (*place, "list_ids", n))
             for n, vocabulary in enumerate(info.avoid):

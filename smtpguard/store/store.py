@@ -207,6 +207,10 @@ class Store:
         """The messages that have all of these words, the newest first, at most so many (see terms)."""
         return await self._walk(lambda: terms.find(self._open, self._secret, words, limit))
 
+    async def named(self, words: Sequence[str], since: datetime) -> Mapping[str, int]:
+        """How many messages since then name each of these addresses (see terms)."""
+        return await self._walk(lambda: terms.named(self._open, self._secret, words, microseconds(since)))
+
     async def write_terms(self) -> bool:
         """What the next entries are found by, beside admissions. Whether there is more."""
         made = await self._read(lambda c: terms.read(c, self._secret), snapshot=True)

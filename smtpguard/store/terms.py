@@ -194,6 +194,31 @@ def find(open: Open, secret: bytes, words: Sequence[str], limit: int) -> list[st
     return list(ids)[:limit]
 
 
+def named(open: Open, secret: bytes, words: Sequence[str], since: int) -> dict[str, int]:
+    """How many messages since then, in microseconds, name each of ``words`` among their recipients, senders and ids; as far as
+    their names are not erased."""
+    wanted = {plain(word): word for word in words}
+    found = dict.fromkeys(words, 0)
+    with open() as connection:
+        head, first = read_head(connection), journal.first_at(connection, since)
+        digests = Digests(secret, head.journal)
+        through = _through(connection, digests)
+    for pairs in _back(open, max(through, first - 1), head.seq):
+        for one, clear in pairs:
+            for word in wanted.keys() & words_of(one, clear):
+                found[wanted[word]] += 1
+    numbers = {digests.of(word): word for word in wanted}
+    for start in range(first // STRETCH, through // STRETCH + 1, _STRETCHES):
+        some = range(start, min(start + _STRETCHES, through // STRETCH + 1))
+        query = select(term.c.word, func.count()).where(
+            term.c.stretch.in_(some), term.c.word.in_(numbers), term.c.seq >= first, term.c.seq <= through
+        )
+        with open() as connection:
+            for number, n in connection.execute(query.group_by(term.c.word)):
+                found[wanted[numbers[number]]] += n
+    return found
+
+
 def _back(open: Open, after: int, until: int) -> Iterator[list[tuple[Entry, Clear | None]]]:
     """What the index lacks, the newest first."""
     while until > after:

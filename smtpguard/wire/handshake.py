@@ -94,6 +94,7 @@ async def _introduce(connection: RelayConnection, target: RelayTarget, context: 
     greeting = await connection.greeting()
     if greeting.code != 220:
         raise RelayUnavailable(f"the relay greets with {greeting}")
+    _heard(connection, greeting)
     offered = await _hello(connection, target)
     if context is not None and not connection.tls and "STARTTLS" in offered:
         try:
@@ -133,12 +134,20 @@ async def _hello(connection: RelayConnection, target: RelayTarget) -> Mapping[st
     helo = target.helo.encode("ascii")
     reply = await connection.command(b"EHLO " + helo)
     if reply.code == 250:
+        _heard(connection, reply)
         return _keywords(reply)
     if reply.permanent:  # RFC 5321 section 3.2: a relay of 1982
         reply = await connection.command(b"HELO " + helo)
         if reply.code == 250:
             return {}
     raise RelayUnavailable(f"the relay answers EHLO with {reply}")
+
+
+def _heard(connection: RelayConnection, reply: Reply) -> None:
+    """Its first word is a name (RFC 5321 section 4.2)."""
+    name = next(iter(reply.lines[0].split()), "").rstrip(".").lower() if reply.lines else ""
+    if name and name not in connection.announced:
+        connection.announced = (*connection.announced, name)
 
 
 def _keywords(reply: Reply) -> Mapping[str, str]:

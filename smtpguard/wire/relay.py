@@ -46,6 +46,8 @@ class RelayConnection(asyncio.Protocol):
         """``deaf``: what comes before TLS is not heard."""
         self.extensions: Mapping[str, str] = {}
         """What the relay offers in this session: EHLO keyword in upper case, to its parameters."""
+        self.announced: tuple[str, ...] = ()
+        """What the relay calls itself: in its greeting, and in its answer to EHLO."""
         self.tls = False
         self.authenticated = False
         self.messages = 0

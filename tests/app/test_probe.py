@@ -11,12 +11,12 @@ from smtpguard.app import ways
 from smtpguard.app.files import read_policy, read_settings
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.probe import look
-from tests.script import RESET
+from tests.script import CONNECT, RESET
 from tests.scripted_relay import ScriptedRelay
 
 POLICY = """\
 version: 1
-organization: {name: Example AB, domains: [example.com]}
+organization: {name: Example AB, domains: [example.com, "*.example.com"]}
 groups: {some: [eva@example.com]}
 approvals: {from: [some], each: 1}
 lists:
@@ -198,3 +198,28 @@ async def test_a_list_server_that_hears_everybody(tmp_path: Path, monkeypatch: p
         found = await findings(tmp_path, settings, hosts=["127.0.0.1"])
         assert any(f.state is State.FINE and "Only the guard writes here" in f.text for f in found)
         assert server.messages == []
+
+
+async def test_a_name_that_the_relay_gives_itself_is_proposed(tmp_path: Path) -> None:
+    """From its greeting and its answer to EHLO; whether mail to a list's local part is taken there, it is asked."""
+    async with ScriptedRelay() as relay:
+        relay.on(CONNECT, "220 mx1.example.net ESMTP")
+        relay.on("EHLO", "250 Relay.Example.")
+        where = f"host: 127.0.0.1, port: {relay.port}, tls: none"
+        found = await findings(tmp_path, f"{{{where}}}")
+        texts = [f.text for f in found if f.about == "name"]
+        assert texts == [
+            f"the relay calls itself {name}, and takes mail to news@{name}: say so, with names: [{name}] in relay"
+            for name in ("mx1.example.net", "relay.example")
+        ]
+        relay.on("RCPT TO:<news@relay.example>", "550 5.7.1 Relaying denied")
+        found = await findings(tmp_path, f"{{{where}, names: [MX1.example.net]}}")
+        assert [(f.state, f.text) for f in found if f.about == "name"] == [
+            (State.FINE, "relay: names has mx1.example.net: the relay takes mail to news@mx1.example.net"),
+            (State.FINE, "the relay calls itself relay.example, and takes no mail to news@relay.example"),
+        ]
+        assert relay.messages == []
+        relay.on("EHLO", "250 localhost")
+        relay.on(CONNECT, "220 mail.example.com ESMTP")  # ours, and so the list's already
+        found = await findings(tmp_path, f"{{{where}}}")
+        assert states(found, "name") == []

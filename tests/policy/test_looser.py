@@ -100,6 +100,8 @@ LOOSER = {
     "nobody of their own at night": (("{from: [communications], each: 1} #", "{from: [communications], each: 2} #"), None),
     "a writer more": (("writers: [campaigns@example.com]  ", "writers: [campaigns@example.com, bo@example.com]"),
                       "list ramadan-greetings: writer added: bo@example.com"),
+    "a name is something else": (("    addresses: [ramadan@lists.example.com]", "    addresses: [ramadan@lists.example.com]\n    addresses_elsewhere: [ramadan@example.com]"),
+                      "list ramadan-greetings: address elsewhere added: ramadan@example.com"),
     "a writer less": (("writers: [campaigns@example.com, eva@example.com]", "writers: [campaigns@example.com]"), None),
     "an origin wider": (("origin: {dkim: campaigns.example.com}    #", "origin: {dkim: [campaigns.example.com, x.example]} #"),
                         "list ramadan-greetings: origin changed"),
