@@ -18,6 +18,7 @@ from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.health import Health
 from smtpguard.app.line import dkim_verifier
+from smtpguard.app.lists import on_list
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
@@ -115,7 +116,7 @@ class Console(Part):
         sources = Sources(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
         desk = Desk(
             ledger=ledger,
-            archive=Archive(store),
+            archive=Archive(store, on_list(settings, digester)),
             policies=policies,
             reader=reader,
             approvals=Approvals(ledger, policies, clock, term=term(settings)),

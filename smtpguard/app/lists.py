@@ -10,12 +10,15 @@ from typing import Any
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.files import indexes, installation_secret, make_state
+from smtpguard.audit.distinct import Asked, Version
 from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.declared import build
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.expanding import Expander
+from smtpguard.lists.index import BadIndex, Index
 from smtpguard.lists.registry import Registry
+from smtpguard.lists.shelf import index_path
 from smtpguard.lists.sources import Stop
 from smtpguard.lists.sources.opening import never
 from smtpguard.lists.turns import Refresher
@@ -70,6 +73,27 @@ def built_expander(settings: Settings, policy: Policy, registry: Registry, *, st
     """What expands at the relay, found out as lists are; ``registry`` is nobody else's."""
     declared = [model.model_dump(by_alias=True, exclude_none=True) for model in policy.expansions]
     return Expander(declared, registry, folder=indexes(settings), base=settings.policy.parent, stop=stop)
+
+
+def on_list(settings: Settings, digester: Digester) -> Asked:
+    """Whether somebody, by their digest, is on a list at a version of its index: known only where that is the one in use."""
+
+    known: dict[str, tuple[tuple[int, int], Index]] = {}
+
+    def asked(digest: str, of: Version) -> bool | None:
+        name, version = of
+        path = index_path(indexes(settings), name)
+        try:
+            stat = path.stat()
+            stamp = stat.st_ino, stat.st_mtime_ns
+            if name not in known or known[name][0] != stamp:
+                known[name] = stamp, Index(path, digester.key_id)
+            index = known[name][1]
+            return bytes.fromhex(digest) in index if index.version == version else None
+        except (OSError, BadIndex, ValueError):  # or an entry of an earlier version, without digests of lists
+            return None
+
+    return asked
 
 
 def open_registry(settings: Settings, policy: Policy) -> Registry:

@@ -2,11 +2,14 @@
 
 A single recipient is one person, known by a keyed digest. An address that the relay expands is a crowd: all who were on that list
 at that version of its index, named only by their number. Where a single person is known to have been on the list, or not, that
-is exact; else it may be either. Two crowds may be the same people: at least as many as the larger, at most both together.
+is exact; else it may be either. Two crowds may be the same people: at least as many as the larger, at most both together. Of two
+versions of one list the journal says how many people came and left between them (Changes), so that both together are few more.
 """
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -52,6 +55,94 @@ class Crowd:
 Unit = Single | Crowd
 
 
+class Changes:
+    """How lists changed from one version to the next, as far as that was journalled."""
+
+    def __init__(self) -> None:
+        self._steps: dict[
+            Version, dict[Version, int]
+        ] = {}  # how many are on the other version who were not on this one
+        self._beyond: dict[Version, dict[Version, int]] = {}
+
+    def add(self, name: str, before: str, after: str, *, added: int, removed: int) -> None:
+        self._steps.setdefault((name, before), {})[name, after] = added
+        self._steps.setdefault((name, after), {})[name, before] = removed
+        self._beyond.clear()
+
+    def note(self, name: str, data: Mapping[str, Any]) -> bool:
+        """A list's entry in the journal; whether it tells of a change that can be counted."""
+        if data.get("added") is None or not data.get("before"):
+            return False
+        self.add(name, data["before"], data["version"], added=int(data["added"]), removed=int(data["removed"]))
+        return True
+
+    def together(self, sizes: Mapping[Version, Interval]) -> Interval:
+        """How many people these versions of one list are together. ``sizes``: how many each is."""
+        low = max(some.low for some in sizes.values())
+        for of, some in sizes.items():
+            low = max([low, *(some.low + added for other, added in self._steps.get(of, {}).items() if other in sizes)])
+        whole = {of: some.high for of, some in sizes.items() if some.high is not None}
+        if len(whole) < len(sizes):
+            return Interval(low, None)
+        high = min(self._from(first, whole) for first in whole)
+        return Interval(low, max(low, high))
+
+    def _from(self, first: Version, sizes: Mapping[Version, int]) -> int:
+        """At most so many: all of the first, and of each further one those who are not on the one nearest to it."""
+        total, left = sizes[first], {of: size for of, size in sizes.items() if of != first}
+        last = first
+        while left:
+            others = self._others(last)
+            left = {of: min(more, others.get(of, more)) for of, more in left.items()}
+            last = min(left, key=lambda of: (left[of], of))
+            total += left.pop(last)
+        return total
+
+    def _others(self, of: Version) -> Mapping[Version, int]:
+        """How many are on each version, at most, who are not on this one: over all steps that lead there."""
+        if of not in self._beyond:
+            found: dict[Version, int] = {}
+            ahead = [(0, of)]
+            while ahead:
+                so_far, at = heapq.heappop(ahead)
+                if at in found:
+                    continue
+                found[at] = so_far
+                for other, more in self._steps.get(at, {}).items():
+                    if other not in found:
+                        heapq.heappush(ahead, (so_far + more, other))
+            self._beyond[of] = found
+        return self._beyond[of]
+
+
+NO_CHANGES = Changes()
+Where = tuple[frozenset[Version], frozenset[Version]]
+"""The versions of lists that somebody was on, and not on; of all others nobody knows."""
+
+
+def interval(
+    singles: Mapping[Where, int], crowds: Mapping[Version, Interval], changes: Changes = NO_CHANGES
+) -> Interval:
+    """How many people these are. ``singles``: how many there are of whom the same is known.
+
+    At least as many as the single ones, and as any one list's crowds together with those who are surely in none of them; at most all
+    of them, save those who are surely in one."""
+    alone = sum(singles.values())
+    lists: dict[str, dict[Version, Interval]] = {}
+    for of, some in crowds.items():
+        lists.setdefault(of[0], {})[of] = some
+    low, most = alone, sum(n for (on, _), n in singles.items() if on.isdisjoint(crowds))
+    high: int | None = most
+    for versions in lists.values():
+        together = changes.together(versions)
+        none_of_them = sum(n for (_, off), n in singles.items() if off >= versions.keys())
+        low = max(low, together.low + none_of_them)
+        for of, some in versions.items():
+            low = max(low, some.low + sum(n for (_, off), n in singles.items() if of in off))
+        high = None if high is None or together.high is None else high + together.high
+    return Interval(low, None if high is None else max(low, high))
+
+
 @dataclass(slots=True)
 class People:
     """A set of people. What is added a second time adds nobody."""
@@ -74,33 +165,16 @@ class People:
         for of, some in others._crowds.items():
             self.add(Crowd(of=of, low=some.low, high=some.high))
 
-    def count(self, asked: Asked | None = None) -> Interval:
-        """At least as many as the single ones, and as any one crowd with those who are surely not in it; at most all together, save
-        those who are surely in one."""
-        if not self._crowds:
-            return Interval(len(self._singles), len(self._singles))
-        least = {of: some.low for of, some in self._crowds.items()}
-        most: int | None = 0
-        for some in self._crowds.values():
-            most = None if most is None or some.high is None else most + some.high
-        beside = 0
+    def count(self, asked: Asked | None = None, changes: Changes = NO_CHANGES) -> Interval:
+        """``asked``: of whom it was not said when their message came. ``changes``: of the lists from version to version."""
+        singles: Counter[Where] = Counter()
         for digest, (on, off) in self._singles.items():
-            inside = False
-            for of in least:
-                found = _on(digest, of, on, off, asked)
-                inside |= found is True
-                least[of] += found is False
-            beside += not inside
-        low = max(len(self._singles), *least.values())
-        return Interval(low, None if most is None else max(low, beside + most))
-
-
-def _on(digest: str, of: Version, on: frozenset[Version], off: frozenset[Version], asked: Asked | None) -> bool | None:
-    if of in on:
-        return True
-    if of in off:
-        return False
-    return asked(digest, of) if asked is not None else None
+            if self._crowds and asked is not None:
+                for of in self._crowds.keys() - on - off:
+                    found = asked(digest, of)
+                    on, off = on | {of} if found else on, off | {of} if found is False else off
+            singles[on, off] += 1
+        return interval(singles, self._crowds, changes)
 
 
 def more(known: Interval, all_of_them: Interval) -> Interval:

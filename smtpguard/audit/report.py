@@ -16,7 +16,7 @@ from typing import Any
 
 from smtpguard.audit.about import NAMES, About, Digests
 from smtpguard.audit.chain import Clear, Entry, Seal, instant
-from smtpguard.audit.distinct import Asked, Crowd, Interval, Unit, more
+from smtpguard.audit.distinct import Asked, Changes, Crowd, Interval, Unit, more
 from smtpguard.audit.event import Kind, outcome_of
 from smtpguard.audit.fate import OPEN, REACHED, End, Message, Sum
 from smtpguard.audit.timeline import Step, Timeline
@@ -95,6 +95,7 @@ class Case:
         """``asked``: says of a person whether they are on a list, where its index is the one that was counted by."""
         self._about = about
         self._asked = asked
+        self._changes = Changes()
         self._whom: dict[str, Whom] = {}
         self._digests = Digests(about.senders, seal)
         self._messages: dict[str, Message] = {}
@@ -223,12 +224,13 @@ class Case:
         return self._from, self._end + DAY
 
     def around(self, entry: Entry, clear: Clear | None) -> bool:
-        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted."""
+        """Whether a freeze, thaw, policy, list or stream of any time concerns the case; then it is noted, or counted by."""
         begin, end = self.period()
         data, kind = entry.data, entry.kind
         if kind not in AROUND:
             return False
         within = begin <= entry.at <= end
+        counted = kind == Kind.LIST.value and entry.id in self._counters["lists"] and self._changes.note(entry.id, data)
         if kind == Kind.POLICY.value:
             concerns = data.get("sha256") in self._counters["policies"] or within
         elif kind == Kind.LIST.value:
@@ -239,7 +241,7 @@ class Case:
             concerns = within and self._stopped(entry, data)
         if concerns:
             self._timeline.add(entry, clear)
-        return concerns
+        return concerns or counted
 
     def _stopped(self, entry: Entry, data: Mapping[str, Any]) -> bool:
         value = str(data.get("value", ""))
@@ -260,7 +262,7 @@ class Case:
             if (some := people.get(end)) is not None:
                 whole.sure.update(some.sure)
                 whole.all.update(some.all)
-        return whole.count(self._asked)
+        return whole.count(self._asked, self._changes)
 
     def report(self) -> Report:
         """Raises ValueError where there is no message."""
@@ -297,9 +299,9 @@ class Case:
             reached=Sum(messages=went, people=reached),
             open=Sum(messages=still, people=count(people, OPEN)),
             perhaps=more(reached, count(people, [*REACHED, End.IN_DOUBT])),
-            of_lists={name: got.count(self._asked) for name, (got, _) in sorted(lists.items())},
+            of_lists={name: got.count(self._asked, self._changes) for name, (got, _) in sorted(lists.items())},
             perhaps_of_lists={
-                name: more(got.count(self._asked), every.count(self._asked))
+                name: more(got.count(self._asked, self._changes), every.count(self._asked, self._changes))
                 for name, (got, every) in sorted(lists.items())
             },
             copies={end: copies[end] for end in End if end in copies},

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from smtpguard.audit.distinct import Asked, Crowd, Interval, People, Unit, units
+from smtpguard.audit.distinct import NO_CHANGES, Asked, Changes, Crowd, Interval, People, Unit, units
 from smtpguard.audit.event import Kind
 from smtpguard.audit.fate import REACHED, End, Message
 
@@ -31,9 +31,9 @@ class Counted:
             if sure:
                 self.sure.add(unit)
 
-    def count(self, asked: Asked | None = None) -> Interval:
-        every = self.all.count(asked)
-        return Interval(self.sure.count(asked).low, every.high)
+    def count(self, asked: Asked | None = None, changes: Changes = NO_CHANGES) -> Interval:
+        every = self.all.count(asked, changes)
+        return Interval(self.sure.count(asked, changes).low, every.high)
 
 
 @dataclass(slots=True)

@@ -78,17 +78,23 @@ def report(
     for_programs = as_json or context.json
 
     async def work() -> Made:
+        from smtpguard.app.lists import on_list
         from smtpguard.app.services import opened
 
         settings = context.settings()
-        async with opened(settings, reads=True) as (store, _):
+        async with opened(settings, reads=True) as (store, digester):
             if not no_names:
                 may_name(store)
             with progress("Proving the journal") as moved:
                 try:
                     return await make(
                         asked,
-                        partial(store.incident, prove=not no_proof, progress=moved),
+                        partial(
+                            store.incident,
+                            prove=not no_proof,
+                            progress=moved,
+                            asked=on_list(settings, digester),
+                        ),
                         store,
                         at=now,
                         names=not no_names,

@@ -38,6 +38,8 @@ def events(report: Report, by: str = "") -> Iterator[Event]:
     data = {"people": report.people, "version": report.version, "news": sorted(n.value for n in report.news),
             "problem": report.problem or None, "failing_since": _z(report.failing_since), "stale": report.stale,
             "rows": report.rows, "bad_rows": report.bad, "source": report.source}  # fmt: skip
+    if report.before:
+        data |= {"before": report.before, "added": report.added, "removed": report.removed}
     yield Event(kind=Kind.LIST, id=report.list, at=report.at, data=data, private={"actor": (by,)} if by else {})
 
 

@@ -32,7 +32,7 @@ def persons(counted: Classified, registry: Registry, versions: Mapping[str, str]
         if touched.by_address:
             info, version = registry.lists[touched.name], versions.get(touched.name, touched.version)
             digest = registry.digester.of_canonical(f"list {touched.name} {version}")
-            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)))  # fmt: skip
+            found[digest] = Person(digest=digest, customer=info.of_customers, lists=(touched.name,), weight=max(1, int(touched.size.low)), version=version)  # fmt: skip
     return tuple(found.values())
 
 

@@ -62,6 +62,7 @@ class Report:
     """One list. ``problem`` is a sentence for its owner, "" if all went well; ``failing_since``: when the outage began.
     ``people`` are in use, whatever has failed, and were all found to be right at ``checked_at``; ``stale``: too long ago, or
     never, for a "no" to be relied on. ``ended``: when an outage had begun that has ended with this sync.
+    ``before``: the version that this sync replaced, "" for none; ``added``, ``removed``: how many people came and left with it.
     """
 
     list: str
@@ -75,6 +76,9 @@ class Report:
     version: str = ""
     news: frozenset[News] = frozenset()
     ended: datetime | None = None
+    before: str = ""
+    added: int | None = None
+    removed: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -154,7 +158,9 @@ def latest(folder: Path, name: str) -> Report | None:
         return None
 
 
-_OF_THE_SYNC = frozenset({"news", "ended"})  # what was new then is not new to who looks later
+_OF_THE_SYNC = frozenset(
+    {"news", "ended", "before", "added", "removed"}
+)  # what was new then is not new to who looks later
 _TIMES = ("at", "failing_since", "read_at", "checked_at")
 
 

@@ -26,7 +26,7 @@ from smtpguard.lists import report as reports
 from smtpguard.lists.aside import build
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
-from smtpguard.lists.index import BadIndex, Index
+from smtpguard.lists.index import BadIndex, Index, changed
 from smtpguard.lists.ownership import hand_over
 from smtpguard.lists.report import Report, SourceReport
 from smtpguard.lists.shelf import INCOMPLETE, index_path, sources_folder, too_old
@@ -111,8 +111,12 @@ class _How:
             problems.append(self._said(error))
         self._tidy(parts)
         problem = f"{'; '.join(dict.fromkeys(problems))}; {_kept(parts, old, new)}" if problems else ""
-        changed = new is not None and (old is None or old.version != new.version)
-        return self._reported(tuple(part.report for part in parts), new, problem, changed=changed)
+        is_new = new is not None and (old is None or old.version != new.version)
+        report = self._reported(tuple(part.report for part in parts), new, problem, changed=is_new)
+        if is_new and new is not None and old is not None:
+            added, removed = changed(old, new)
+            report = replace(report, before=old.version, added=added, removed=removed)
+        return report
 
     def unfinished(self, began: datetime) -> Report:
         """While it is still being read, by a thread that nobody can stop: a file on a server that has gone, say."""

@@ -22,13 +22,15 @@ DAY = 86_400
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """One recipient as counts know it: an 8-byte keyed digest. ``lists``: that it is on. ``maybe``: a list that could not
-    say leaves it open whether this is a customer. A list's address stands for so many people (``weight``)."""
+    say leaves it open whether this is a customer. A list's address stands for so many people (``weight``), those of one ``version`` of
+    its index."""
 
     digest: bytes
     customer: bool = False
     maybe: bool = False
     lists: tuple[str, ...] = ()
     weight: int = 1
+    version: str = ""
 
 
 class Fate(enum.IntEnum):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry
+from smtpguard.audit.distinct import Asked
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import Hold, State
 from smtpguard.store import holds, journal, seeking
@@ -25,8 +26,9 @@ _STOOD_STILL = (Kind.FREEZE, Kind.THAW_ASKED, Kind.THAW)
 class Archive:
     """Fits console.ports.Archive."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, asked: Asked | None = None) -> None:
+        """``asked``: whether somebody is on a list (audit.report)."""
+        self._store, self._asked = store, asked
 
     async def rows(
         self,
@@ -59,4 +61,4 @@ class Archive:
         return await self._store.history(id)
 
     async def incident(self, about: About, *, prove: bool) -> Found:
-        return await self._store.incident(about, prove=prove)
+        return await self._store.incident(about, prove=prove, asked=self._asked)

@@ -16,9 +16,10 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, canonical
 from smtpguard.audit.checkpoint import Checkpoint
+from smtpguard.audit.distinct import Asked
 from smtpguard.audit.event import Kind
 from smtpguard.audit.proof import Proof, Sources
-from smtpguard.audit.report import AROUND, Case, Report
+from smtpguard.audit.report import AROUND, DAY, Case, Report
 from smtpguard.policy.admission import Unavailable
 from smtpguard.policy.mailing import Mailing
 from smtpguard.store import journal, mailings
@@ -52,11 +53,17 @@ class Found:
 
 
 def find(
-    walks: Callable[[], Walk], about: About, now: datetime, *, prove: bool = True, progress: Progress | None = None
+    walks: Callable[[], Walk],
+    about: About,
+    now: datetime,
+    *,
+    prove: bool = True,
+    progress: Progress | None = None,
+    asked: Asked | None = None,
 ) -> Found:
-    """``walks``: begins a walk. Raises TooMany, and Unavailable where retention is always faster."""
+    """``walks``: begins a walk. ``asked``: whether somebody is on a list (audit.report). Raises TooMany, and Unavailable where retention is always faster."""
     for _ in range(TRIES):
-        found = _Search(walks(), about, prove).found(now, progress)
+        found = _Search(walks(), about, prove, asked).found(now, progress)
         if found is not None:
             return found
     raise Unavailable("retention is trimming what the report is about: ask again later")
@@ -65,11 +72,11 @@ def find(
 class _Search:
     """One try. What is read of the journal ends at the walk's head, so that all of it is of one moment."""
 
-    def __init__(self, walk: Walk, about: About, prove: bool) -> None:
+    def __init__(self, walk: Walk, about: About, prove: bool, asked: Asked | None = None) -> None:
         self._walk, self._open = walk, walk.open
         self._up_to_here = entry.c.seq <= walk.head.seq
         self._about = replace(about, ids=about.ids | self._mailings_of(about.ids)) if about.whole else about
-        self._case = Case(self._about, walk.seal)
+        self._case = Case(self._about, walk.seal, asked)
         self._sources = Sources(walk.seal, walk.renewed) if prove else None
         self._first = walk.head.seq + 1  # of the entries that the report is made of
 
@@ -140,7 +147,9 @@ class _Search:
             yield from self._pairs(entry.c.id.in_(some), entry.c.kind.not_in(_CAME))
 
     def _around(self, begin: int, end: int) -> list[Pair]:
-        """What may have happened around a case of that time: policies however old, since one of them decided."""
+        """What may have happened around a case of that time: policies however old, since one of them decided; and what happened the
+        day before, since a list that was read before the first message may be in use only after it."""
+        begin -= DAY
         with self._open() as connection:
             first = journal.first_at(connection, begin - _SET_BACK)
             last = journal.first_at(connection, end + 1 + _SET_BACK)

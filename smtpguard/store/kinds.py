@@ -27,6 +27,12 @@ def kinds(lists: list[str], people: Iterable[Person]) -> Iterator[tuple[Person, 
         yield person, kind
 
 
+def list_of(lists: Sequence[str], bit: int) -> str:
+    """The one list that this bit stands for; "" where it stands for several, or for none."""
+    at = bit.bit_length() - 1 - _FIRST_LIST
+    return lists[at] if bit == 1 << (_FIRST_LIST + at) and 0 <= at < min(len(lists), _MOST_LISTS - 1) else ""
+
+
 def renewed(before: int, kind: int) -> int:
     """A person's kind after another copy: who was once a customer, or on a list, stays that; whether it may be one is as the lists
     say now, since one that has its index again says no more than it knows."""

@@ -6,6 +6,7 @@ decided about it in another, which mostly stays. Never here: finding the row (fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,8 +54,8 @@ class Row:
     fates: list[int]
     customers: int = 0
     messages: int = 0
-    crowds: set[bytes] = field(default_factory=set)
-    """Who stand for several people each: lists at a version, by their addresses."""
+    crowds: dict[bytes, str] = field(default_factory=dict)
+    """Who stand for several people each, lists by their addresses: at which version, "" where that is not known."""
     new: bool = False
     changed: bool = False
     went_us: tuple[int, int] | None = None
@@ -73,7 +74,7 @@ class Row:
             known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
             sums={int(k): v for k, v in kept["sums"].items()},
             fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
-            messages=kept["messages"], crowds={bytes.fromhex(one) for one in kept.get("crowds", ())},
+            messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
             went_us=None if went_first is None or went_last is None else (went_first, went_last),
         )  # fmt: skip
 
@@ -82,7 +83,7 @@ class Row:
         counts: dict[str, Any] = {"exact": self.exact, "floor": self.floor, "sums": {str(k): v for k, v in self.sums.items() if v},
                   "fates": self.fates, "customers": self.customers, "messages": self.messages}  # fmt: skip
         if self.crowds:
-            counts["crowds"] = sorted(one.hex() for one in self.crowds)
+            counts["crowds"] = {one.hex(): version for one, version in sorted(self.crowds.items())}
         mailing, known = self.mailing, self.known
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
@@ -109,6 +110,12 @@ class Row:
             customers=self.customers,
             messages=self.messages,
         ).standing(now)  # fmt: skip
+
+
+def _crowds(kept: Mapping[str, str] | Sequence[str]) -> dict[bytes, str]:
+    """Of an earlier version without versions."""
+    known = kept if isinstance(kept, Mapping) else dict.fromkeys(kept, "")
+    return {bytes.fromhex(one): version for one, version in known.items()}
 
 
 def _doc(mailing: Mailing) -> str:

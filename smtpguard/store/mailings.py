@@ -6,25 +6,29 @@ What was let through counts as relayed once it is on its way no more. Never here
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from smtpguard.audit.chain import microseconds
+from smtpguard.audit.distinct import Changes, Interval, Version, Where, interval
+from smtpguard.audit.event import Kind
 from smtpguard.policy.mailing import FIELDS, ON_THE_WAY, SUREST, Fate, Mailing, State, Tally
+from smtpguard.store import journal
 from smtpguard.store.going import LET_GO, Going, going
-from smtpguard.store.kinds import CUSTOMER, CUSTOMERS, MAYBE
+from smtpguard.store.kinds import CUSTOMER, CUSTOMERS, MAYBE, list_of
 from smtpguard.store.mailingrow import Row
+from smtpguard.store.schema import entry, reached
 from smtpguard.store.schema import mailing as table
-from smtpguard.store.schema import reached
 
 _COLUMNS = (table.c.n, table.c.id, table.c.first_at, table.c.last_at, table.c.sketch, table.c.counts, table.c.doc,
             table.c.went_first, table.c.went_last)  # fmt: skip
 _MANY = 500
 _NAMED = 10
+DAY_US = 86_400_000_000
 _MAY_BE_THERE = frozenset({Fate.RELAYED, Fate.DOUBTED})
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of ids
 
@@ -106,92 +110,143 @@ def _shown(connection: Connection, rows: Sequence[Any], now: datetime) -> list[M
         arrived = max(people.admitted - admitted - doubted, 0)
         tally = replace(people, admitted=admitted, doubted=people.doubted + doubted, relayed=people.relayed + arrived)
         if row.crowds:
-            tally = _each_once(connection, columns.n, row.crowds, still, tally)
+            tally = _each_once(connection, row, still, tally)
         found.append(replace(mailing, people=tally))
     return found
 
 
-def _each_once(connection: Connection, n: int, crowds: Iterable[bytes], still: Going, tally: Tally) -> Tally:
+@dataclass(slots=True)
+class _Crowd:
+    """All behind one address: of which list at which version, what became of their copy, and how many they are."""
+
+    of: Version
+    kind: int
+    fate: Fate
+    people: int
+
+
+def _each_once(connection: Connection, row: Row, still: Going, tally: Tally) -> Tally:
     """Who had a copy of their own and is on a list that it went to as well is one of that list's people, by the surest of what became
-    of both; and a list before and after its members changed is at least as many people as the larger of the two. So that never more
-    people are told than there are; how many more or fewer there may be stands beside. What approvals are bound by counts all."""
-    whole: dict[int, list[tuple[Fate, int]]] = {}  # by the bit of the list: what became of each version, for how many
-    having: dict[int, int] = {}  # by kind, the largest crowd that certainly has it
+    of both; and a list before and after its members changed is as many people as both versions are at least together. So that never
+    more people are told than there are; how many more or fewer there may be stands beside. What approvals are bound by counts all."""
+    n, names = row.known.n, row.mailing.lists
+    crowds = sorted(_crowds(connection, row, still), key=lambda crowd: -SUREST.index(crowd.fate))
+    whole: dict[int, list[_Crowd]] = {}  # by the bit of the list, the surest first
+    for crowd in crowds:
+        if (bit := crowd.kind & ~CUSTOMERS) and not bit & (bit - 1):
+            whole.setdefault(bit, []).append(crowd)
+    several = {name for bit, versions in whole.items() if len(versions) > 1 and (name := list_of(names, bit))}
+    changes = _changes(connection, several, row)
     counts = {field: getattr(tally, field) for field in FIELDS.values()}
-    query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
-    for person, kind, weight, fate in connection.execute(query.where(reached.c.n == n, reached.c.person.in_(crowds))):
-        bit, became = int(kind) & ~CUSTOMERS, _became(Fate(fate), bytes(person), still)
-        if became is Fate.RELAYED:
-            having[int(kind)] = max(having.get(int(kind), 0), int(weight))
-        if bit and not bit & (bit - 1):  # of one list
-            whole.setdefault(bit, []).append((became, int(weight)))
+    left: dict[int, list[tuple[Fate, int]]] = {}
     further = 0
-    for versions in whole.values():
-        versions.sort(key=lambda one: -SUREST.index(one[0]))
-        may = [some for fate, some in versions if fate in _MAY_BE_THERE]
-        further += sum(may) - max(may, default=0)
+    for bit, versions in whole.items():
+        sizes: dict[Version, Interval] = {}
         told = 0
-        for at, (fate, some) in enumerate(versions):
-            more = max(some - told, 0)
+        for crowd in versions:
+            sizes[crowd.of] = Interval(crowd.people, crowd.people)
+            more = changes.together(sizes).low - told
             told += more
-            counts[FIELDS[fate]] -= some - more
-            versions[at] = fate, more
+            counts[FIELDS[crowd.fate]] -= crowd.people - more
+            left.setdefault(bit, []).append((crowd.fate, more))
+        may = {crowd.of: sizes[crowd.of] for crowd in versions if crowd.fate in _MAY_BE_THERE}
+        if may:
+            together = changes.together(may)
+            further += (together.high or 0) - together.low
+    singles = _singles(connection, n, still)
     taken = 0
-    for bit, versions in sorted(whole.items(), key=lambda one: -SUREST.index(one[1][0][0])):
-        mine = (reached.c.kind.op("&")(bit) != 0, reached.c.kind.op("&")(taken) == 0, reached.c.weight == 1)
+    for bit, versions_left in sorted(left.items(), key=lambda one: -SUREST.index(one[1][0][0])):
+        mine = Counter[Fate]()
+        for (kind, fate), some in singles.items():
+            if kind & bit and not kind & taken:
+                mine[fate] += some
         taken |= bit
-        singles = sorted(_singles(connection, n, mine, still), key=lambda one: -SUREST.index(one[0]))
-        for fate, some in singles:
-            for at, (became, left) in enumerate(versions):
-                one = min(some, left)
-                versions[at] = became, left - one
+        for fate, some in sorted(mine.items(), key=lambda one: -SUREST.index(one[0])):
+            for at, (became, rest) in enumerate(versions_left):
+                one = min(some, rest)
+                versions_left[at] = became, rest - one
                 counts[FIELDS[fate if SUREST.index(fate) <= SUREST.index(became) else became]] -= one
                 some -= one
     counts = {field: max(count, 0) for field, count in counts.items()}
-    same = max(counts[FIELDS[Fate.RELAYED]] - _least(connection, n, having, still), 0) if having else 0
+    having = [crowd for crowd in crowds if crowd.fate is Fate.RELAYED]
+    have = {kind: some for (kind, fate), some in singles.items() if fate is Fate.RELAYED}
+    same = max(counts[FIELDS[Fate.RELAYED]] - _least(having, have, changes), 0) if having else 0
     return replace(tally, **counts, same=same, apart=further)
 
 
-def _least(connection: Connection, n: int, having: Mapping[int, int], still: Going) -> int:
-    """How many people these crowds, by their kinds, and the single people who have it are at least: as many as any one crowd with
-    those who are surely not in it. Who is behind an address and on no list is nobody's customer."""
-
-    def singles(*among: ColumnElement[bool]) -> int:
-        return dict(_singles(connection, n, (*among, reached.c.weight == 1), still)).get(Fate.RELAYED, 0)
-
-    customers = (reached.c.kind.op("&")(CUSTOMER) != 0, reached.c.kind.op("&")(MAYBE) == 0)
-    least, others = singles(), having.get(0, 0)
-    for kind, some in having.items():
-        bits = kind & ~CUSTOMERS
-        off = (reached.c.kind.op("&")(bits | MAYBE) == 0,)
-        if bits:
-            beside = singles(*off)
-            if others and kind & CUSTOMER:
-                beside = max(beside, others + singles(*off, *customers))
-        else:
-            beside = 0 if kind & MAYBE else singles(*customers)
-        least = max(least, some + beside)
+def _least(crowds: Sequence[_Crowd], singles: Mapping[int, int], changes: Changes) -> int:
+    """How many people these crowds and these single people, by their kinds, are at least. Who is behind an address and on no list is
+    nobody's customer."""
+    sizes: dict[int, dict[Version, Interval]] = {}
+    for crowd in crowds:
+        sizes.setdefault(crowd.kind, {})[crowd.of] = Interval(crowd.people, crowd.people)
+    known = Counter[Where]()
+    for kind, some in singles.items():
+        off = frozenset(crowd.of for crowd in crowds if _surely_not_in(kind, crowd.kind))
+        known[frozenset(), off] += some
+    least = interval(known, {crowd.of: Interval(crowd.people, crowd.people) for crowd in crowds}, changes).low
+    others = max((crowd.people for crowd in crowds if not crowd.kind), default=0)
+    for kind, versions in sizes.items():
+        if others and kind & CUSTOMER and kind & ~CUSTOMERS:
+            beside = sum(some for of, some in singles.items() if _surely_not_in(of, kind) and _surely_not_in(of, 0))
+            least = max(least, changes.together(versions).low + others + beside)
     return least
 
 
-def _singles(
-    connection: Connection, n: int, mine: Sequence[ColumnElement[bool]], still: Going
-) -> Iterator[tuple[Fate, int]]:
-    """What became of the copies of these people's own, and of how many it is that."""
-    counted: Counter[Fate] = Counter()
-    query = select(reached.c.fate, func.count()).where(reached.c.n == n, *mine).group_by(reached.c.fate)
-    for fate, some in connection.execute(query):
-        counted[Fate.RELAYED if Fate(fate) in ON_THE_WAY else Fate(fate)] += int(some)
+def _surely_not_in(single: int, crowd: int) -> bool:
+    """By their kinds, whether somebody is not one of a crowd."""
+    if lists := crowd & ~CUSTOMERS:
+        return not single & (lists | MAYBE)
+    return not crowd & MAYBE and bool(single & CUSTOMER) and not single & MAYBE
+
+
+def _crowds(connection: Connection, row: Row, still: Going) -> Iterator[_Crowd]:
+    names = row.mailing.lists
+    query = select(reached.c.person, reached.c.kind, reached.c.weight, reached.c.fate)
+    here = reached.c.n == row.known.n, reached.c.person.in_(list(row.crowds))
+    for person, kind, weight, fate in connection.execute(query.where(*here)):
+        digest, bit = bytes(person), int(kind) & ~CUSTOMERS
+        name = list_of(names, bit) if bit and not bit & (bit - 1) else ""
+        version = row.crowds.get(digest, "") or digest.hex()
+        yield _Crowd(
+            of=(name or f"kind {kind}", version),
+            kind=int(kind),
+            fate=_became(Fate(fate), digest, still),
+            people=int(weight),
+        )
+
+
+def _changes(connection: Connection, names: Collection[str], row: Row) -> Changes:
+    """How these lists changed while the mailing went to them, as the journal has it."""
+    changes = Changes()
+    if not names:
+        return changes
+    begin, end = (journal.first_at(connection, at) for at in (row.first_us - DAY_US, row.last_us + DAY_US))
+    query = journal.ROWS.where(
+        entry.c.id.in_(names), entry.c.kind == Kind.LIST.value, entry.c.seq >= begin, entry.c.seq < end
+    )
+    for one, _ in map(journal.pair, connection.execute(query.order_by(entry.c.seq)).all()):
+        changes.note(one.id, one.data)
+    return changes
+
+
+def _singles(connection: Connection, n: int, still: Going) -> Counter[tuple[int, Fate]]:
+    """By their kind and what became of the copies of their own, how many single people there are."""
+    counted: Counter[tuple[int, Fate]] = Counter()
+    mine = reached.c.n == n, reached.c.weight == 1
+    query = select(reached.c.kind, reached.c.fate, func.count()).where(*mine).group_by(reached.c.kind, reached.c.fate)
+    for kind, fate, some in connection.execute(query):
+        counted[int(kind), Fate.RELAYED if Fate(fate) in ON_THE_WAY else Fate(fate)] += int(some)
     under_way = list(still.all)
     for start in range(0, len(under_way), _MANY):
         some = reached.c.person.in_(under_way[start : start + _MANY])
-        going_on = select(reached.c.person, reached.c.fate).where(
-            reached.c.n == n, some, reached.c.fate.in_(LET_GO), *mine
+        going_on = select(reached.c.person, reached.c.kind, reached.c.fate).where(
+            *mine, some, reached.c.fate.in_(LET_GO)
         )
-        for person, fate in connection.execute(going_on):
-            counted[Fate.RELAYED] -= 1
-            counted[_became(Fate(fate), bytes(person), still)] += 1
-    yield from ((fate, some) for fate, some in counted.items() if some > 0 and fate is not Fate.NONE)
+        for person, kind, fate in connection.execute(going_on):
+            counted[int(kind), Fate.RELAYED] -= 1
+            counted[int(kind), _became(Fate(fate), bytes(person), still)] += 1
+    return Counter({(kind, fate): some for (kind, fate), some in counted.items() if some > 0 and fate is not Fate.NONE})
 
 
 def _people(connection: Connection, n: int, digests: Iterable[bytes]) -> int:

@@ -226,7 +226,7 @@ class Roll:
         for person, kind in kinds(lists, item.everybody):
             (apart if person.digest in spared else held).append(person.digest)
             if person.weight > 1:
-                row.crowds.add(person.digest)
+                row.crowds[person.digest] = person.version
             old = row.people.get(person.digest)
             before = old or Copy(0, 0, person.weight, Fate.NONE, b"", 0)
             inside = before.at > row.floor

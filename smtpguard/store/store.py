@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
+from smtpguard.audit.distinct import Asked
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
 from smtpguard.mail.message import Message
@@ -406,10 +407,15 @@ class Store:
         """Walk over the whole journal. Long, and in nobody's way. ``progress`` is called in a thread."""
         return await self._walk(lambda: self._journal().prove(progress))
 
-    async def incident(self, about: About, *, prove: bool, progress: walk.Progress | None = None) -> incident.Found:
-        """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``."""
+    async def incident(
+        self, about: About, *, prove: bool, progress: walk.Progress | None = None, asked: Asked | None = None
+    ) -> incident.Found:
+        """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
+        audit.report, and in a thread."""
         now = self._clock.now()
-        return await self._walk(lambda: incident.find(self._journal, about, now, prove=prove, progress=progress))
+        return await self._walk(
+            lambda: incident.find(self._journal, about, now, prove=prove, progress=progress, asked=asked)
+        )
 
     def _journal(self) -> walk.Walk:
         """In a thread that reads."""

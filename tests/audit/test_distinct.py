@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.audit.distinct import Crowd, Interval, People, Single, Unit, more
+from smtpguard.audit.distinct import Changes, Crowd, Interval, People, Single, Unit, more
 
 LISTS = ("a", "b")
 VERSIONS = st.tuples(st.sampled_from(LISTS), st.sampled_from(("1", "2")))
@@ -84,3 +86,48 @@ def test_a_crowd_that_nobody_can_count_has_no_upper_end() -> None:
     assert counted([Crowd(of=("a", ""), low=10, high=None)]) == Interval(10, None)
     assert more(Interval(5, 5), Interval(10, None)) == Interval(5, None)
     assert more(Interval(10, 20), Interval(10, 20)) == Interval(0, 10)
+
+
+# two versions of one list
+
+HISTORIES = st.lists(st.frozensets(st.integers(0, 9)), min_size=1, max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(HISTORIES, st.data())
+def test_versions_of_a_list_are_as_many_as_the_changes_between_them_allow(
+    history: list[frozenset[int]], data: st.DataObject
+) -> None:
+    """Whichever of them a mailing went to, and in whatever order; the same people are the same version."""
+    name = {people: str(n) for n, people in reversed(list(enumerate(history)))}
+    changes = Changes()
+    for before, after in pairwise(history):
+        changes.add("a", name[before], name[after], added=len(after - before), removed=len(before - after))
+    sent = data.draw(st.lists(st.sampled_from(history), min_size=1, max_size=4))
+    people = People()
+    for one in sent:
+        people.add(Crowd(of=("a", name[one]), low=len(one), high=len(one)))
+    there = len(frozenset[int]().union(*sent))
+    low, high = people.count(changes=changes)
+    assert high is not None
+    assert low <= there <= high <= sum(map(len, set(sent)))
+    if len(history) == 2:
+        assert low == there == high, "one step is known exactly"
+
+
+def test_a_list_that_nobody_knows_the_changes_of_may_be_both_versions() -> None:
+    people = People()
+    for version, size in (("v1", 10_000), ("v2", 10_003)):
+        people.add(Crowd(of=("a", version), low=size, high=size))
+    assert people.count() == Interval(10_003, 20_003)
+    changes = Changes()
+    assert not changes.note("a", {"version": "v2", "people": 10_003})
+    assert not changes.note("a", {"version": "v2", "before": "", "added": None, "removed": None})
+    assert changes.note("a", {"version": "v2", "before": "v1", "added": 5, "removed": 2})
+    assert people.count(changes=changes) == Interval(10_005, 10_005)
+    people.add(Single(digest="kim", off=frozenset({("a", "v1"), ("a", "v2")})))
+    people.add(Single(digest="bo", on=frozenset({("a", "v1")})))
+    people.add(Single(digest="ada", off=frozenset({("a", "v1")})))
+    assert people.count(changes=changes) == Interval(10_006, 10_007)
+    asked = {("ada", ("a", "v2")): True}
+    assert people.count(lambda digest, of: asked.get((digest, of)), changes) == Interval(10_006, 10_006)

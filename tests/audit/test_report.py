@@ -487,6 +487,30 @@ def test_never_more_people_than_the_list_has(journal: Journal) -> None:
     assert report.of_lists == {LIST: Interval(10_000, 10_000)}
 
 
+@pytest.mark.parametrize("read_before", [True, False])
+def test_a_list_that_changed_between_two_messages(journal: Journal, read_before: bool) -> None:
+    """The reading may have begun before the first message, and is in use only after it."""
+    change = {"version": "v2", "before": "v1", "people": 10_000, "added": 3, "removed": 3, "problem": None}
+    if read_before:
+        journal.write(Kind.LIST, LIST, **change)
+    to_the_list(journal, "T1")
+    if not read_before:
+        journal.write(Kind.LIST, LIST, **change)
+    to_the_list(journal, "T2", version="v2")
+    report = journal.report()
+    assert report.reached == Sum(messages=2, people=Interval(10_003, 10_003))
+    assert report.of_lists == {LIST: Interval(10_003, 10_003)}
+    assert (Kind.LIST.value in [step.entry.kind for step in report.steps]) is not read_before
+
+
+def test_a_change_that_was_not_counted_leaves_both_versions_apart(journal: Journal) -> None:
+    to_the_list(journal, "T1")
+    journal.write(Kind.LIST, LIST, version="v2", people=10_000, problem=None)
+    journal.write(Kind.LIST, "another", version="v2", before="v1", added=0, removed=0)
+    to_the_list(journal, "T2", version="v2")
+    assert journal.report().reached.people == Interval(10_000, 20_000)
+
+
 def test_who_is_tried_again_after_a_doubt_is_no_more_people(journal: Journal) -> None:
     journal.relayed("T1", "in-doubt", people=["kim"])
     journal.write(Kind.IN_DOUBT, "T1")

@@ -61,7 +61,14 @@ def test_the_journal_has_what_is_new_and_no_address() -> None:
     assert _level(event) == "error"
     [event] = events(report(News.REPLACED))
     assert (event.data["problem"], _level(event)) == (None, "info")
+    assert "added" not in event.data
     assert list(events(report())) == []
+    [event] = events(report(News.REPLACED, before="v1", added=3, removed=1))
+    assert {key: event.data[key] for key in ("before", "added", "removed")} == {
+        "before": "v1",
+        "added": 3,
+        "removed": 1,
+    }
 
 
 async def test_who_is_told(home: House) -> None:

@@ -47,6 +47,17 @@ def test_new_people_are_taken_in(house) -> None:
     assert (report.people, report.changed) == (101, True)
 
 
+def test_it_is_told_how_many_came_and_left(house) -> None:
+    house.list("news", PEOPLE)
+    first = house.sync("news")
+    assert (first.before, first.added, first.removed) == ("", None, None)
+    house.list("news", [*PEOPLE[3:], "new@kund.se", "newer@kund.se"])
+    report = house.sync("news")
+    assert (report.before, report.added, report.removed) == (first.version, 2, 3)
+    again = house.sync("news")
+    assert (again.before, again.added, again.removed) == ("", None, None)
+
+
 @pytest.mark.parametrize(
     ("members", "problem"),
     [

@@ -579,6 +579,31 @@ async def test_two_versions_of_a_list_are_between_the_larger_and_both(
     assert await has(store) == (least, most)
 
 
+@pytest.mark.parametrize(
+    ("said", "told", "least", "most"),
+    [
+        ("relayed", Tally(relayed=1205), 1205, 1205),
+        ("in-doubt", Tally(relayed=1200, doubted=5), 1200, 1205),
+        ("refused", Tally(relayed=1200, refused=5), 1200, 1200),
+    ],
+)
+async def test_between_two_versions_of_a_list_are_those_who_came_and_left(
+    store: Store, clock: Clock, said: str, told: Tally, least: int, most: int
+) -> None:
+    v1, v2 = (person(f"news {v}", weight=some, lists=("news",), version=v) for v, some in (("v1", 1200), ("v2", 1203)))
+    await admit(store, of("T1", v1))
+    await outcome(store, "T1", "relayed")
+    change = {"version": "v2", "before": "v1", "people": 1203, "added": 5, "removed": 2}
+    await store.record([event(Kind.LIST, "news", at=clock.now(), **change)])
+    await admit(store, of("T2", v2, content="2"))
+    if said == "in-doubt":
+        await store.record([event(Kind.IN_DOUBT, "T2")])
+    else:
+        await store.record([event(Kind.OUTCOME, "T2", outcome=said, replies=["550 5.7.1 No"])])
+    assert await tally(store) == told
+    assert await has(store) == (least, most)
+
+
 async def test_two_lists_may_be_the_same_people(store: Store) -> None:
     """And single people are beside a list, or on it, as is known."""
     member, stranger = person("m", lists=("news",)), person("stranger", lists=())

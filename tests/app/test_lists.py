@@ -1,0 +1,98 @@
+"""Whether somebody is on a list, asked of the index in use; and the same people counted over two versions of one list, end to end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app.files import indexes
+from smtpguard.app.lists import on_list
+from smtpguard.audit.about import About
+from smtpguard.audit.distinct import Interval
+from smtpguard.audit.event import Event, Kind
+from smtpguard.config.settings import Settings
+from smtpguard.guard.outages import events
+from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.digest import Digester
+from smtpguard.lists.sync import sync
+from smtpguard.store.archive import Archive
+from smtpguard.store.store import Store
+from tests.store.conftest import clock, postgresql, store, url  # noqa: F401 - fixtures
+from tests.store.making import Clock
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+KEY = b"k" * 32
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "state").mkdir()
+    return Settings(state=tmp_path / "state", policy=tmp_path / "policy.yaml")
+
+
+def read(settings: Settings, digester: Digester, people: list[str], now: datetime) -> list[Event]:
+    """The list is read with these people on it; what is journalled of it."""
+    base = settings.policy.parent
+    (base / "news.csv").write_text("\n".join(["email", *people]) + "\n")
+    info = ListInfo(name="news", members=({"csv": "news.csv", "column": "email"},))
+    indexes(settings).mkdir(parents=True, exist_ok=True)
+    report = sync(info, folder=indexes(settings), base=base, digester=digester, now=now)
+    assert report.ok, report.problem
+    return list(events(report))
+
+
+def test_it_is_known_at_the_version_in_use_alone(settings: Settings) -> None:
+    digester = Digester(KEY)
+    asked = on_list(settings, digester)
+    kim, bo = (digester.of_canonical(f"{name}@kund.se").hex() for name in ("kim", "bo"))
+    assert asked(kim, ("news", "v1")) is None, "there is no index"
+    [first] = read(settings, digester, ["kim@kund.se"], NOW)
+    before = str(first.data["version"])
+    assert (asked(kim, ("news", before)), asked(bo, ("news", before))) == (True, False)
+    [then] = read(settings, digester, ["kim@kund.se", "bo@kund.se"], NOW + timedelta(hours=1))
+    after = str(then.data["version"])
+    assert (asked(bo, ("news", before)), asked(bo, ("news", after))) == (None, True)
+    assert asked("sealed 1", ("news", after)) is None
+
+
+async def test_a_list_that_changed_between_two_messages_in_a_report(
+    settings: Settings,
+    store: Store,  # noqa: F811
+    clock: Clock,  # noqa: F811
+) -> None:
+    """To a list's address before and after three came and two left, and to two people alone, of whom one is on it now."""
+    digester = Digester(KEY)
+    people = [f"p{n}@kund.se" for n in range(100)]
+    sizes: dict[str, int] = {}
+
+    async def went(id: str, *recipients: object) -> None:
+        version, size = list(sizes.items())[-1]
+        data = {"action": "relay", "lists": ["news"], "counts": {"reach": size}, "people": list(recipients),
+                "crowds": {"news": [version, size, size]}}  # fmt: skip
+        outcome = Event(kind=Kind.OUTCOME, id=id, at=clock.now(), data={"outcome": "relayed"})
+        await store.record([Event(kind=Kind.VERDICT, id=id, at=clock.now(), data=data), outcome])
+
+    async def is_read(people: list[str]) -> None:
+        found = read(settings, digester, people, clock.now())
+        sizes[str(found[0].data["version"])] = len(people)
+        await store.record(found)
+        clock.go(minutes=1)
+
+    await is_read(people)
+    await went("T1", {"lists": [0]})
+    clock.go(minutes=1)
+    now = [*people[2:], *(f"new{n}@kund.se" for n in range(3))]
+    await is_read(now)
+    await went("T2", {"lists": [0]})
+    archive = Archive(store, on_list(settings, digester))
+    report = (await archive.incident(About(lists=frozenset({"news"})), prove=True)).report
+    assert report is not None
+    assert report.reached.people == Interval(103, 103)
+    stranger, member = (digester.of_canonical(key).hex() for key in ("stranger@kund.se", "new1@kund.se"))
+    await went("T3", stranger)
+    await went("T4", member)
+    report = (await archive.incident(About(lists=frozenset({"news"})), prove=True)).report
+    assert report is not None
+    assert report.reached.people == Interval(103, 104), "the new member is one of them; of the stranger v1 is not known"
