@@ -33,7 +33,7 @@ from smtpguard.lists.shelf import State
 from smtpguard.observe.alarms.conditions import Seen, Standing
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.policy.admission import PUT_BACK, Gate, LedgerError, Selector, Unavailable
-from smtpguard.processes.numbers import Said
+from smtpguard.processes.numbers import PUT_OFF, Said
 from smtpguard.processes.part import Part
 from smtpguard.processes.standing import Tree, trees
 from smtpguard.store import watching as store_watching
@@ -161,7 +161,8 @@ def absent(standing: Iterable[Tree]) -> tuple[str, ...]:
 
 
 class Answers:
-    """How many messages were answered in the last minutes, and how many of them 4xx, by counters that may begin anew."""
+    """How many messages were answered in the last minutes, and how many of them 4xx, by counters that may begin anew. Those that were
+    turned away without a verdict are among both."""
 
     def __init__(self, minutes: int = MINUTES) -> None:
         self._seconds = minutes * 60.0
@@ -169,7 +170,9 @@ class Answers:
         self._last: tuple[int, int] | None = None
 
     def add(self, at: float, counts: Mapping[str, int]) -> None:
-        now = sum(n for name, n in counts.items() if name.startswith("answered ")), counts.get("answered deferred", 0)
+        away = counts.get(PUT_OFF, 0)
+        answered = sum(n for name, n in counts.items() if name.startswith("answered "))
+        now = answered + away, counts.get("answered deferred", 0) + away
         if self._last is not None and (grown := now[0] - self._last[0]) > 0:
             self._grown.append((at, grown, max(0, now[1] - self._last[1])))
         self._last = now
@@ -292,6 +295,7 @@ class Alarms(Part):
             deferred=deferred,
             minutes=MINUTES,
             absent=absent(standing),
+            starts="",
         )
 
     async def _look_at_relay(self) -> None:

@@ -22,6 +22,7 @@ from smtpguard.app.files import CannotStart
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened
 from smtpguard.app.stands import hidden
+from smtpguard.app.startfailed import failing
 from smtpguard.audit.chain import instant
 from smtpguard.audit.checkpoint import Checkpoint, parse
 from smtpguard.audit.told import Known
@@ -73,7 +74,14 @@ async def status(settings: Settings) -> Status:
     found = Status(at=datetime.now(UTC), trees=list(trees(settings.state)))
     seen = Seen(at=found.at, absent=absent(found.trees), certificates=tuple(ends(settings)))
     in_store, relay = await asyncio.gather(_store(settings, found), _relay(settings, found))
-    seen = replace(in_store or seen, at=found.at, absent=seen.absent, certificates=seen.certificates, relay=relay)
+    seen = replace(
+        in_store or seen,
+        at=found.at,
+        absent=seen.absent,
+        starts=_starts(settings, found),
+        certificates=seen.certificates,
+        relay=relay,
+    )
     if in_store is None and found.store is not None and found.store["problem"]:
         seen = replace(seen, store=found.store["problem"])
     known = {**(found.store or {}).pop("alarms", {}), **await _remembered(settings, found)}
@@ -88,6 +96,11 @@ async def status(settings: Settings) -> Status:
             now[key] = told
     found.alarms = [(alarm, known[key].began if key in known else None) for key, alarm in now.items()]
     return found
+
+
+def _starts(settings: Settings, found: Status) -> str:
+    here = failing(settings.state, found.at) if not found.serves else None
+    return here.why if here is not None else ""
 
 
 _SLOW = frozenset({"deferring"})

@@ -8,10 +8,14 @@ from typing import Any
 
 import structlog
 
+from smtpguard.mail.reply import RECALLED
+from smtpguard.processes.numbers import PUT_OFF
 from smtpguard.wire.turned import TurnedAway, Why
 
 _USUAL = frozenset({Why.RECIPIENT_REFUSED, Why.SENDER_REFUSED, Why.TOO_MANY_RECIPIENTS, Why.TOO_LARGE, Why.BAD_CONTENT})
 """What a client brings upon itself: the line is no warning."""
+_CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.GAVE_UP})
+"""What is no fault of ours or of the relay's, although it is answered 4xx."""
 
 
 class Turned:
@@ -20,15 +24,24 @@ class Turned:
     def __init__(self) -> None:
         self._log = structlog.get_logger("smtpguard")
         self._counts: Counter[Why] = Counter()
+        self._put_off = 0
 
     def __call__(self, mail: TurnedAway) -> None:
         self._counts[mail.why] += 1
+        self._put_off += _put_off(mail)
         tell = self._log.info if mail.why in _USUAL else self._log.warning
         tell("turned-away", **fields(mail))
 
     @property
     def counts(self) -> Mapping[str, int]:
-        return {f"turned-away {why}": count for why, count in self._counts.items()}
+        return {f"turned-away {why}": count for why, count in self._counts.items()} | {PUT_OFF: self._put_off}
+
+
+def _put_off(mail: TurnedAway) -> bool:
+    """Whether it was answered 4xx, for all its recipients, and is not among what the guard counts as answered."""
+    if mail.reply is None or mail.reply.code // 100 != 4 or mail.refused < mail.recipients:
+        return False
+    return mail.why not in _CLIENTS and (mail.why is not Why.UNDECIDED or mail.reply is RECALLED)
 
 
 def fields(mail: TurnedAway) -> dict[str, Any]:

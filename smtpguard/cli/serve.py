@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
 
     It starts with the policy that is in force, whatever the policy file says by now; the first start of an empty store takes the file.
     """
-    from smtpguard.app import certificates, start
+    from smtpguard.app import certificates, start, startfailed
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
     from smtpguard.observe import log
@@ -74,6 +75,8 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         try_relay(settings, kinds)
     parts = [part for kind in kinds for part in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
+        if not _GUARDED.isdisjoint(kinds):
+            undo.enter_context(_heard(settings))
         listeners = _listeners(settings, kinds)
         for listener in listeners:
             undo.callback(listener.close)
@@ -81,6 +84,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         with _whether_passing(), _telling():
             preparing = start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell, from_file=from_file)
             done = asyncio.run(preparing)
+        startfailed.succeeded(settings)
         said = structlog.get_logger("smtpguard")
         said.info("starting", version=__version__, policy=done.sha256[:12], **_web(settings, kinds))
         for _, sentence in exposed(settings):
@@ -134,6 +138,21 @@ def _whether_passing() -> Iterator[None]:
     except OSError as e:
         if e.errno in NO_ROOM:
             raise TryAgain(str(sentence_of(e))) from None
+        raise
+
+
+@contextlib.contextmanager
+def _heard(settings: Settings) -> Iterator[None]:
+    """Where it does not start, a person hears of it: who is told of alarms otherwise does not run."""
+    from smtpguard.app import startfailed
+
+    try:
+        yield
+    except (TryAgain, CannotRun, LedgerError) as e:
+        why = str(sentence_of(e) or e)
+        # what is wrong as it is, is not tried again; who has started it by hand reads it there
+        last = not isinstance(e, TryAgain) and Notifier().managed
+        asyncio.run(startfailed.failed(settings, why, datetime.now(UTC), last=last))
         raise
 
 

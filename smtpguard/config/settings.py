@@ -114,7 +114,7 @@ class Store(Section):
 
 
 AlarmName = Literal[
-    "store-put-back", "frozen", "store-away", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
+    "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
     "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind",
 ]  # fmt: skip
 """observe.alarms.conditions has the table."""

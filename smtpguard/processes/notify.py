@@ -22,6 +22,11 @@ class Notifier:
         self.watchdog_seconds = int(usec) / 1_000_000 if usec.isdigit() else None
         """How long the manager waits for a WATCHDOG=1 before it kills us; None: it does not watch."""
 
+    @property
+    def managed(self) -> bool:
+        """Whether a service manager is there to be told."""
+        return bool(self._address)
+
     def send(self, *lines: str) -> None:
         if not self._address:
             return

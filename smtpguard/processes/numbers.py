@@ -28,6 +28,10 @@ class Said:
         return cls(counts=beat.get("counts", {}), levels=beat.get("levels", {}), found=found)
 
 
+PUT_OFF = "turned away 4xx"
+"""The count of what was answered 4xx, and that no other count of answers has."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Numbers:
     """``accepted``, ``refused`` (at the limits), ``strangers`` (not admitted) and ``without_descriptor`` (the process had none left)
@@ -61,6 +65,11 @@ class Numbers:
         for living in self._living.values():
             counts.update(living)
         return counts
+
+    @property
+    def standing(self) -> Mapping[str, int]:
+        """The same for who looks at the share of 4xx: with the connections that were refused here."""
+        return self.counts + Counter({PUT_OFF: self.refused.total() + self.without_descriptor.total()})
 
     def told(
         self, connections: Mapping[str, int], listeners: Iterable[str], ready: Mapping[str, int]

@@ -358,7 +358,7 @@ class Supervisor:
             self._tell_numbers()
             self._strangers.look(now)
             if self._standing is not None:
-                self._standing.write(now, self._children, self._numbers.counts, stopping=self._stopping)
+                self._standing.write(now, self._children, self._numbers.standing, stopping=self._stopping)
             self._tell_refused()
 
     def _tell_refused(self) -> None:

@@ -16,12 +16,17 @@ from smtpguard.app.alarms import Answers, relay_says
 from smtpguard.app.alarmways import FileMemory, Organisation, Ways
 from smtpguard.app.contact import second_way
 from smtpguard.app.relay import relay_target
+from smtpguard.app.turned import Turned
 from smtpguard.audit.told import Known
 from smtpguard.config.settings import Settings, settings_of
 from smtpguard.config.yaml import load_yaml
+from smtpguard.mail import reply
+from smtpguard.mail.reply import Reply
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.observe.alarms.rounds import Phase, Told
 from smtpguard.observe.webhooks.signature import genuine
+from smtpguard.processes.numbers import PUT_OFF, Numbers, Said
+from smtpguard.wire.turned import TurnedAway, Why
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL
 from tests.observe.receiver import FAILS, Receiver, receiver
 from tests.scripted_relay import ScriptedRelay
@@ -206,6 +211,38 @@ def test_answers_of_the_last_minutes_by_counters_that_begin_anew() -> None:
     assert answers.of_late == (3 + 2 + 3, 2 + 3)
     answers.add(612, {"answered taken": 2, "answered deferred": 4})
     assert answers.of_late == (3 + 1, 3 + 1)
+
+
+def test_the_share_of_4xx_has_what_was_turned_away_without_a_verdict() -> None:
+    """Each message once: what the guard has answered is not counted again, and what its client or a recipient is to blame for is not
+    counted at all."""
+    turned = Turned()
+
+    def away(why: Why, answer: Reply | None, *, recipients: int = 1, refused: int | None = None) -> None:
+        turned(TurnedAway(why=why, reply=answer, client="192.0.2.1", listener="smtp", recipients=recipients,
+                          refused=recipients if refused is None else refused))  # fmt: skip
+
+    greylisted = Reply.of(450, "4.2.0", "Greylisted")
+    for why in (Why.RELAY_DOWN, Why.RELAY_SLOW, Why.RELAY_BUSY, Why.RELAY_LOST, Why.FAILED, Why.STOPPING):
+        away(why, reply.RELAY_LOST)
+    away(Why.CONNECTIONS, reply.SHUTTING_DOWN, recipients=0)
+    away(Why.RECIPIENT_REFUSED, greylisted, recipients=2)
+    away(Why.UNDECIDED, reply.RECALLED)
+    counted = 9
+    away(Why.UNDECIDED, reply.NOT_RECORDED)
+    away(Why.RECIPIENT_REFUSED, greylisted, recipients=2, refused=1)
+    away(Why.RECIPIENT_REFUSED, Reply.of(550, "5.1.1", "Nobody"))
+    away(Why.TOO_SLOW, reply.TIMED_OUT)
+    away(Why.GAVE_UP, None)
+    numbers = Numbers()
+    numbers.heard("proxy", Said(counts={**turned.counts, "answered taken": 3, "answered deferred": 1}))
+    numbers.refused["smtp"] = 2
+    numbers.without_descriptor["smtp"] = 1
+    answers = Answers(minutes=10)
+    answers.add(0, {})
+    answers.add(5, numbers.standing)
+    assert answers.of_late == (4 + counted + 3, 1 + counted + 3)
+    assert PUT_OFF not in Numbers().told({}, [], {})["counts"]
 
 
 # -- what was told of a host

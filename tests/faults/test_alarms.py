@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+from datetime import datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -12,6 +14,7 @@ from tests.faults.machine import ANNA, Machine, synced
 from tests.faults.mta import Mta
 from tests.peers.chain import Recorder, until
 from tests.peers.letters import mail
+from tests.peers.postfix import free_port
 
 PETER = "peter@partner.example"
 MINUTES = 120  # seconds, on a slow machine
@@ -65,3 +68,27 @@ def test_a_store_that_is_put_back(tmp_path: Path) -> None:
             over = "Over: the store was put back, all mail waits"
             until(lambda: over in subjects(contact), "the end; " + guard.said())
             assert subjects(contact).count(told) == 1
+
+
+def test_a_store_that_is_away_when_it_starts(tmp_path: Path) -> None:
+    """No part runs that could tell of it: the starts themselves do, once, and the first part that runs again says that it is over."""
+    with Recorder() as relay, Recorder() as contact:
+        guard = guarded(tmp_path, relay, contact)
+        with guard:
+            guard.stop()
+            settings = guard.config.read_text()
+            away = settings.replace("sqlite:///var/guard.db", f"postgresql://guard@127.0.0.1:{free_port()}/guard")
+            guard.config.write_text(away)
+            guard.run("serve", exits=75)
+            assert subjects(contact) == []
+            starts = guard.root / "var" / "starts.json"
+            failing = json.loads(starts.read_text())
+            failing["since"] = (datetime.fromisoformat(failing["since"]) - timedelta(minutes=2)).isoformat()
+            starts.write_text(json.dumps(failing))
+            for _ in range(2):
+                guard.run("serve", exits=75)
+                assert subjects(contact) == ["Critical: smtpguard does not start"], guard.said()
+            guard.config.write_text(settings)
+            guard.start()
+            until(lambda: "Over: smtpguard does not start" in subjects(contact), "the end; " + guard.said())
+            assert len(subjects(contact)) == 2

@@ -39,8 +39,9 @@ class Seen:
     """What was found. None: it could not be looked at, or was not.
 
     ``store``, ``relay``: "" where it answers, else why it cannot be used. ``put_back``: the sentence that says so, "" for a store
-    that was not. ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those that were answered 4xx.
-    ``absent``: kinds of parts of which no process is ready. ``behind``: webhooks to how many seconds they are behind.
+    that was not. ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those that were
+    answered 4xx, turned away without a verdict too.
+    ``absent``: kinds of parts of which no process is ready. ``starts``: why ``serve`` does not start, "" where it has. ``behind``: webhooks to how many seconds they are behind.
     """
 
     at: datetime
@@ -57,6 +58,7 @@ class Seen:
     deferred: int | None = None
     minutes: int = 10
     absent: tuple[str, ...] | None = None
+    starts: str | None = None
     behind: Mapping[str, float] | None = None
 
 
@@ -235,6 +237,22 @@ CONDITIONS: tuple[Condition, ...] = (
         found=lambda seen: _away(seen.store),
     ),
     Condition(
+        name="start-fails",
+        severity=Severity.CRITICAL,
+        after_seconds=60,
+        shared=False,
+        title=Text(en="smtpguard does not start", sv="smtpguard startar inte"),
+        says=Text(
+            en="smtpguard does not start, and is not running: mail waits at its clients. {said}",
+            sv="smtpguard startar inte och är inte igång: e-post väntar hos avsändarens system. {said}",
+        ),
+        does=Text(
+            en="Mend what it says. The service manager tries again every few seconds, unless it has given up: systemctl status smtpguard",
+            sv="Åtgärda det som sägs. Tjänsten startas om med några sekunders mellanrum, om inte systemd har gett upp: systemctl status smtpguard",
+        ),
+        found=lambda seen: _away(seen.starts),
+    ),
+    Condition(
         name="relay-away",
         severity=Severity.CRITICAL,
         after_seconds=90,
@@ -254,8 +272,8 @@ CONDITIONS: tuple[Condition, ...] = (
         shared=False,
         title=Text(en="much of the mail is deferred", sv="mycket av e-posten skjuts upp"),
         says=Text(
-            en="Of {answered} messages in {minutes} minutes {deferred} were answered 4xx, and wait at their clients.",
-            sv="Av {answered} meddelanden på {minutes} minuter fick {deferred} svaret 4xx och väntar hos avsändarens system.",
+            en="Of {answered} messages in {minutes} minutes {deferred} were answered 4xx or turned away for now, and wait at their clients.",
+            sv="Av {answered} meddelanden på {minutes} minuter fick {deferred} svaret 4xx eller avvisades tills vidare, och väntar hos avsändarens system.",
         ),
         does=Text(en="Look why: smtpguard status, and the log", sv="Se varför: smtpguard status, och loggen"),
         found=_deferring,

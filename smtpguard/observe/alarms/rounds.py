@@ -7,6 +7,7 @@ do the others.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
 CLAIM = timedelta(minutes=1)
+PATIENCE_SECONDS = 5.0
+"""So long the store is waited for; then an alarm of the installation is told as one of this host."""
 
 
 class Phase(enum.Enum):
@@ -52,11 +55,26 @@ Tell = Callable[[Told], Awaitable[bool]]
 """False: it reached nobody."""
 
 
+class _Hasty:
+    """The store's memory, for who does not wait for it: one that may be read and takes no writing must keep nobody from hearing."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def known(self) -> Mapping[str, Known]:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._memory.known()
+
+    async def swap(self, before: Known | None, after: Known | None) -> bool:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self._memory.swap(before, after)
+
+
 class Rounds:
     """``away``: whether an error of ``shared`` is the store's being away, which is waited out."""
 
     def __init__(self, *, shared: Memory, own: Memory, tell: Tell, away: Callable[[Exception], bool]) -> None:
-        self._shared, self._own, self._tell, self._away = shared, own, tell, away
+        self._shared, self._own, self._tell, self._away = _Hasty(shared), own, tell, away
         self._first: dict[str, datetime] = {}  # since when each is true without a break
         self.active: tuple[Alarm, ...] = ()
         """Those that have lasted as long as they have to."""
@@ -68,26 +86,46 @@ class Rounds:
         lasting = {key: alarm for key, alarm in alarms.items() if self._lasts(alarm, seen.at)}
         self.active = tuple(lasting.values())
         dark = unknown(seen)
-        for memory, shared in ((self._own, False), (self._shared, True)):
-            try:
-                await self._of(memory, shared, alarms, lasting, dark, seen.at)
-            except Exception as error:
-                if not (shared and self._away(error)):
-                    raise
+        ours = {key: alarm for key, alarm in lasting.items() if not alarm.condition.shared}
+        await self._of(self._own, ours, alarms, dark, seen.at)
+        shared = {key: alarm for key, alarm in lasting.items() if alarm.condition.shared}
+        reads = False
+        try:
+            known = await self._shared.known()
+            reads = True
+            await self._hand_over(known, shared)
+            await self._of(self._shared, shared, alarms, dark, seen.at)
+        except Exception as error:
+            if not (isinstance(error, TimeoutError) or self._away(error)):
+                raise
+            if reads:  # and takes no writing: better twice than never
+                alone = {
+                    key: alarm for key, alarm in shared.items() if (past := known.get(key)) is None or not past.told
+                }
+                await self._of(self._own, alone, alarms, dark, seen.at)
+
+    async def _hand_over(self, known: Mapping[str, Known], shared: Mapping[str, Alarm]) -> None:
+        """What this host has told alone while the store took nothing is the installation's again."""
+        for key, past in (await self._own.known()).items():
+            if key not in shared or past.told is None:
+                continue
+            before = known.get(key)
+            if before is None or before.told is None:
+                await self._shared.swap(before, replace(past, claimed_until=None))
+            await self._own.swap(past, None)
 
     async def _of(
         self,
         memory: Memory,
-        shared: bool,
+        due: Mapping[str, Alarm],
         alarms: Mapping[str, Alarm],
-        lasting: Mapping[str, Alarm],
         dark: frozenset[str],
         now: datetime,
     ) -> None:
+        """``due``: those to be told now."""
         known = await memory.known()
-        for key, alarm in lasting.items():
-            if alarm.condition.shared is shared:
-                await self._due(memory, known.get(key), alarm, now)
+        for key, alarm in due.items():
+            await self._due(memory, known.get(key), alarm, now)
         for key, past in known.items():
             condition = BY_NAME.get(key.partition(" ")[0])  # None: another version's, which looks after it
             if condition is not None and key not in alarms and condition.name not in dark:
@@ -102,7 +140,13 @@ class Rounds:
         began = before.began if before is not None else self._first[alarm.key]
         claim = Known(key=alarm.key, began=began, told=before.told if before else None, claimed_until=now + CLAIM)
         if await memory.swap(before, claim) and await self._tell(Told(alarm=alarm, phase=phase, began=began, at=now)):
-            await memory.swap(claim, replace(claim, told=now, claimed_until=None))
+            settled = replace(claim, told=now, claimed_until=None)
+            try:
+                await memory.swap(claim, settled)
+            except Exception:
+                if memory is self._shared:  # nobody is told twice for that
+                    await self._own.swap(None, settled)
+                raise
 
     async def _over(self, memory: Memory, past: Known, condition: Condition, now: datetime) -> None:
         if past.told is None:  # nobody heard of it

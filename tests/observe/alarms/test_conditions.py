@@ -15,7 +15,8 @@ from smtpguard.observe.alarms.conditions import CONDITIONS, Ends, Seen, Severity
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
-    certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), behind={"chat": 2.0},
+    certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
+    behind={"chat": 2.0},
 )  # fmt: skip
 ALL = Standing(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
 BACK = Standing(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
@@ -34,6 +35,7 @@ def test_where_all_is_well_there_is_none() -> None:
         ({"frozen": (), "put_back": "It was put back"}, ["store-put-back"]),
         ({"frozen": (ALL, BACK)}, ["store-put-back", "frozen"]),
         ({"store": "no answer"}, ["store-away"]),
+        ({"starts": "the store: it does not answer"}, ["start-fails"]),
         ({"relay": "Connection refused"}, ["relay-away"]),
         ({"answered": 10, "deferred": 5}, ["deferring"]),
         ({"answered": 11, "deferred": 5}, []),
@@ -61,6 +63,7 @@ def test_what_could_not_be_looked_at_is_neither_there_nor_over() -> None:
         "store-put-back"
     }
     assert unknown(replace(WELL, store="away", frozen=None)) == {"store-put-back", "frozen"}
+    assert unknown(replace(WELL, starts=None)) == {"start-fails"}
 
 
 def test_settings_know_their_names() -> None:
@@ -75,7 +78,7 @@ def test_what_people_are_called_for_at_once() -> None:
 
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
-    unreadable="nonsense", differs="it was changed", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0},
+    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0},
     certificates=(Ends(what="c.pem", at=NOW),),
 )  # fmt: skip
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from smtpguard.audit.told import Known
+from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import Seen
 from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told
 from tests.observe.alarms.test_conditions import ALL, NOW, WELL
@@ -17,6 +21,7 @@ class Kept:
     def __init__(self) -> None:
         self.rows: dict[str, Known] = {}
         self.away = False
+        self.reads_only = self.hangs = False
 
     async def known(self) -> Mapping[str, Known]:
         if self.away:
@@ -24,8 +29,10 @@ class Kept:
         return dict(self.rows)
 
     async def swap(self, before: Known | None, after: Known | None) -> bool:
-        if self.away:
+        if self.away or self.reads_only:
             raise TimeoutError
+        if self.hangs:
+            await asyncio.Event().wait()
         key = (before or after).key  # type: ignore[union-attr]
         if self.rows.get(key) != before:
             return False
@@ -176,4 +183,62 @@ async def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
     await house.round(node, FROZEN)
     house.reaches = True
     await house.round(node, FROZEN, days=-1)
+    assert house.told == [("frozen", Phase.BEGINS)]
+
+
+@pytest.mark.parametrize("how", ["reads_only", "hangs"])
+async def test_a_store_that_takes_no_writing_keeps_nobody_from_hearing(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in it can be read, and a claim cannot be written: each host tells by its own memory, once."""
+    monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
+    house = House()
+    setattr(house.shared, how, True)
+    node = house.node()
+    for _ in range(5):
+        await house.round(node, FROZEN | AWAY, seconds=30)
+    await house.round(house.node(), FROZEN | AWAY, seconds=30)
+    assert sorted(house.told) == [("frozen", Phase.BEGINS), ("relay-away", Phase.BEGINS)]
+    assert house.shared.rows == {}
+    setattr(house.shared, how, False)
+    for _ in range(3):
+        await house.round(house.node(Kept()), {"frozen": None, "put_back": None}, seconds=5)
+        await house.round(node, FROZEN | AWAY, seconds=5)
+    assert len(house.told) == 2, "it is the installation's again, and nobody is told twice"
+    assert list(house.shared.rows) == ["frozen"]
+    for _ in range(3):
+        await house.round(node, AWAY, seconds=5)
+    assert house.told[2:] == [("frozen", Phase.ENDS)]
+
+
+async def test_it_is_over_before_the_store_takes_writing_again() -> None:
+    house = House()
+    house.shared.reads_only = True
+    node = house.node()
+    await house.round(node, FROZEN)
+    for _ in range(3):
+        await house.round(node, {}, seconds=5)
+    assert house.told == [("frozen", Phase.BEGINS), ("frozen", Phase.ENDS)]
+    assert house.own.rows == {}
+
+
+async def test_what_others_have_told_is_not_told_again_by_who_cannot_write() -> None:
+    house = House()
+    await house.round(house.node(Kept()), FROZEN)
+    house.shared.reads_only = True
+    await house.round(house.node(), FROZEN, days=2)
+    assert house.told == [("frozen", Phase.BEGINS)]
+
+
+async def test_a_store_that_fails_between_claim_and_telling_tells_nobody_twice() -> None:
+    house = House()
+
+    async def tell(told: Told) -> bool:
+        house.told.append((told.alarm.key, told.phase))
+        house.shared.reads_only = True
+        return True
+
+    node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: isinstance(error, TimeoutError))
+    for _ in range(30):
+        await house.round(node, FROZEN, seconds=5)
     assert house.told == [("frozen", Phase.BEGINS)]

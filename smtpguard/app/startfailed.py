@@ -1,0 +1,147 @@
+"""Starts of ``serve`` that fail, one after the other: a person is told of them, since the part that tells of alarms does not run.
+
+Since when they fail stands in a file of the state folder, of one size and written over where it is, so that it can be written when
+the disk is full. Who is told, and by which ways, is as for every alarm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from smtpguard.app.alarmways import FileMemory, Organisation, Ways
+from smtpguard.app.files import CannotStart
+from smtpguard.audit.told import Known
+from smtpguard.config.settings import Settings
+from smtpguard.lists.ownership import hand_over
+from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Seen, raised
+from smtpguard.observe.alarms.rounds import AGAIN, Phase, Told
+from smtpguard.processes.notify import Notifier
+from smtpguard.processes.standing import trees
+
+log = logging.getLogger(__name__)
+
+FILE = "starts.json"
+NAME = "start-fails"
+OCTETS = 2048
+APART = timedelta(minutes=10)
+"""Past it the next failed start is another beginning: somebody had stopped trying."""
+TELL_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """``since``: the first of those that failed one after the other; ``last``: the latest, and ``why``. ``told``: when somebody was."""
+
+    since: datetime
+    last: datetime
+    why: str
+    told: datetime | None = None
+
+
+def failing(state: Path, now: datetime) -> Failing | None:
+    """How it stands; None where the last start was none that failed, or nobody tries any more."""
+    try:
+        row = json.loads((state / FILE).read_text())
+        found = Failing(since=_at(row["since"]), last=_at(row["last"]), why=str(row["why"]),
+                        told=_at(row["told"]) if row["told"] else None)  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if now - found.last <= APART else None
+
+
+def succeeded(settings: Settings) -> None:
+    """The start has not failed. Makes the file, with room for what may have to stand in it."""
+    with suppress(OSError):
+        _write(settings.state, {})
+
+
+async def failed(settings: Settings, why: str, now: datetime, *, last: bool = False) -> None:
+    """One more start has failed. Tells where that has lasted for as long as it has to, or where this is the ``last``: nobody tries
+    again. Where other processes of this host tell of alarms it is theirs to tell what is wrong."""
+    known = failing(settings.state, now)
+    here = Failing(since=now, last=now, why=why) if known is None else replace(known, last=now, why=why)
+    condition = BY_NAME[NAME]
+    lasts = (now - here.since).total_seconds() >= condition.after_seconds
+    due = here.told is None or now - here.told >= AGAIN[condition.severity]
+    tells = (last or lasts) and due and not _others_tell(settings.state)
+    try:
+        _write(settings.state, _row(replace(here, told=now) if tells else here))
+    except OSError as e:  # who cannot remember that somebody was told would tell them every few seconds
+        if tells:
+            log.error("%s: %s: nobody is told that starts fail", settings.state / FILE, e.strerror)
+        return
+    if not tells:
+        return
+    alarm = next(raised(Seen(at=now, starts=why)))
+    if not await _tell(settings, alarm, here, now):
+        with suppress(OSError):
+            _write(settings.state, _row(here))
+
+
+async def _tell(settings: Settings, alarm: Alarm, here: Failing, now: datetime) -> bool:
+    from smtpguard.app.delivery import signer
+
+    try:
+        sign = signer(settings)
+    except (CannotStart, OSError):
+        sign = None
+    ways = Ways(settings, Organisation, sign)
+    phase = Phase.BEGINS if here.told is None else Phase.LASTS
+    Notifier().not_yet(2 * TELL_SECONDS)
+    try:
+        async with asyncio.timeout(TELL_SECONDS):
+            heard = await ways.tell(Told(alarm=alarm, phase=phase, began=here.since, at=now))
+    except TimeoutError:
+        return False
+    finally:
+        await ways.sender.close()
+    if heard:  # the alarms part says when it is over
+        memory = FileMemory(settings.state)
+        before = (await memory.known()).get(alarm.key)
+        await memory.swap(before, Known(key=alarm.key, began=here.since, told=now))
+    return heard
+
+
+def _others_tell(state: Path) -> bool:
+    return any(
+        process["part"] == "alarms" and process["ready"]
+        for tree in trees(state)
+        if tree.alive and not tree.row.get("stopping")
+        for process in tree.row.get("parts", ())
+    )
+
+
+def _row(here: Failing) -> Mapping[str, Any]:
+    return {
+        "since": here.since.isoformat(),
+        "last": here.last.isoformat(),
+        "why": here.why[:500],
+        "told": here.told.isoformat() if here.told is not None else None,
+    }
+
+
+def _write(state: Path, row: Mapping[str, Any]) -> None:
+    """Raises OSError."""
+    path = state / FILE
+    new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(descriptor, json.dumps(row).encode().ljust(OCTETS), 0)
+        os.ftruncate(descriptor, OCTETS)
+    finally:
+        os.close(descriptor)
+    if new:
+        hand_over(path, state)
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,144 @@
+"""Starts that fail, one after the other: somebody hears of it once, however the file with it stands, and again each day."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import startfailed
+from smtpguard.app.alarmways import FileMemory
+from smtpguard.app.startfailed import FILE, OCTETS, failed, failing, succeeded
+from smtpguard.app.status import status
+from smtpguard.config.settings import Settings, settings_of
+from smtpguard.config.yaml import load_yaml
+from tests.scripted_relay import ScriptedRelay
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+WHY = "the store: it does not answer"
+
+
+@dataclass
+class Here:
+    relay: ScriptedRelay
+    settings: Settings
+    now: datetime = NOW
+
+    async def fail(self, **passes: float) -> None:
+        self.now += timedelta(**passes)
+        await failed(self.settings, WHY, self.now)
+
+    @property
+    def told(self) -> list[str]:
+        return [message_from_bytes(m.content, policy=default)["Subject"] for m in self.relay.messages]
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    async with ScriptedRelay() as relay:
+        text = (
+            "relay: {host: 127.0.0.1, port: 1, tls: none}\n"
+            'notices: {from: "Mail guard <guard@example.com>", contact: "it@example.com"}\n'
+            f"alarms: {{relay: {{host: 127.0.0.1, port: {relay.port}, tls: none}}}}\n"
+            "state: state\n"
+        )
+        (tmp_path / "state").mkdir()
+        yield Here(relay, settings_of(load_yaml(text), tmp_path, {}))
+
+
+async def test_a_person_hears_of_it_once_it_has_lasted_a_minute(here: Here) -> None:
+    for _ in range(12):
+        await here.fail(seconds=5)
+    assert here.told == [], "the first was 55 s ago"
+    for _ in range(50):
+        await here.fail(seconds=5)
+    (subject,) = here.told
+    assert subject.startswith("Critical: smtpguard does not start (")
+    (message,) = here.relay.messages
+    assert WHY in message.content.decode()
+    assert list(await FileMemory(here.settings.state).known()) == ["start-fails"], (
+        "who says that it is over knows of it"
+    )
+    for _ in range(24 * 12):
+        await here.fail(minutes=5)
+    assert len(here.told) == 2, "again the next day"
+
+
+async def test_starts_that_somebody_tries_by_hand_are_no_outage(here: Here) -> None:
+    for _ in range(5):
+        await here.fail(hours=1)
+    assert here.told == []
+
+
+async def test_after_a_start_that_went_well_it_begins_anew(here: Here) -> None:
+    await here.fail()
+    succeeded(here.settings)
+    assert failing(here.settings.state, here.now) is None
+    await here.fail(seconds=70)
+    assert here.told == []
+    await here.fail(seconds=70)
+    assert len(here.told) == 1
+
+
+async def test_of_what_is_not_tried_again_somebody_hears_at_once(here: Here) -> None:
+    await failed(here.settings, WHY, NOW, last=True)
+    await failed(here.settings, WHY, NOW + timedelta(seconds=5), last=True)
+    assert len(here.told) == 1
+
+
+async def test_who_could_not_be_told_is_told_by_the_next(here: Here) -> None:
+    here.relay.on("MAIL", "450 4.3.2 Not now", times=1)
+    for _ in range(3):
+        await here.fail(seconds=70)
+    assert len(here.told) == 1
+
+
+async def test_where_another_process_tells_of_alarms_it_is_its_to_tell(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startfailed, "_others_tell", lambda state: True)
+    for _ in range(3):
+        await here.fail(seconds=70)
+    assert here.told == []
+
+
+async def test_its_file_is_of_one_size_so_that_a_full_disk_takes_it(here: Here) -> None:
+    succeeded(here.settings)
+    file = here.settings.state / FILE
+    before = file.stat()
+    await here.fail()
+    after = file.stat()
+    assert (before.st_ino, before.st_size) == (after.st_ino, after.st_size) == (after.st_ino, OCTETS)
+    assert json.loads(file.read_text())["why"] == WHY
+
+
+async def test_nobody_is_told_every_few_seconds_where_nothing_can_be_remembered(
+    here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    (here.settings.state / FILE).mkdir()
+    for _ in range(3):
+        await here.fail(seconds=70)
+    assert here.told == []
+    await failed(here.settings, WHY, here.now, last=True)
+    assert "nobody is told that starts fail" in caplog.text
+
+
+async def test_what_stands_in_it_that_is_none_of_ours_is_a_beginning(here: Here) -> None:
+    for text in ("", "[]", "{", '{"since": 1}', '{"since": "x", "last": "y", "why": "", "told": null}'):
+        (here.settings.state / FILE).write_text(text)
+        assert failing(here.settings.state, NOW) is None
+        await failed(here.settings, WHY, NOW)
+        assert failing(here.settings.state, NOW) is not None
+
+
+def test_status_says_so(here: Here) -> None:
+    asyncio.run(failed(here.settings, WHY, datetime.now(UTC)))
+    found = asyncio.run(status(here.settings))
+    assert ("start-fails", WHY) in [(a.condition.name, a.found.words.get("said")) for a, _ in found.alarms]
