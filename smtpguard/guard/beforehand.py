@@ -69,6 +69,7 @@ class Beforehand:
             return _no("Only colleagues and the writers of a list have a mailing to it approved.")
         if facts.identity is None or not facts.identity.sketch:
             return _no("Its text is too short to be known again.")
+        await gathering.compare()
         await self.ledger.keep(transaction.message)
         plan = in_force.rules.plan(facts)
         record = Record(gathering=gathering, asks=(), term=self.term, notices=self.notices)

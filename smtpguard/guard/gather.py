@@ -23,10 +23,12 @@ from smtpguard.lists.declared import Stream
 from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
+from smtpguard.policy.cover import Coming
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
+from smtpguard.reading.shown import Shown
 
 T = TypeVar("T")
 
@@ -66,6 +68,9 @@ class Gathering:
         self.looks_unknown: Unknown | None = None
         """Why nobody can say what it looks like although it was read: its origin would tell, and could not be verified."""
         self.origin: Origin | Unknown | None = None
+        self.shown: Shown | None = None
+        self.coming: Coming | None = None
+        """What it shows and who stands behind it, once that was asked for (``compare``)."""
         self.streams: tuple[Stream, ...] = ()
         """Those whose standing approval this message uses."""
         self.facts = Facts(
@@ -107,6 +112,36 @@ class Gathering:
             await self._verify()
         self._learn()
         return self.facts
+
+    async def compare(self) -> None:
+        """Everything that it shows or opens, and what proves who stands behind it: for people who decide on it, or by what they
+        decided on another."""
+        if self.coming is not None:
+            return
+        message = self.transaction.message
+        if self.origin is None and "DKIM-Signature" in message.header:
+            await self._verify()
+        shown = await _within(
+            self._sources.read_seconds, lambda: self._sources.reader.shown(message), "it could not be taken apart"
+        )
+        self.shown = Shown(content=message.sha256, opaque=True) if isinstance(shown, Unknown) else shown
+        self.coming = Coming.of(
+            self.shown, author=self.sender.claimed or "", proofs=self._proofs(), by_address=self.by_address
+        )
+
+    @property
+    def by_address(self) -> bool:
+        """Whether it is for a list's address, or for another that expands to customers."""
+        return bool(self.counted.list_addresses.high or self.counted.crowds or self.counted.addressed)
+
+    def _proofs(self) -> frozenset[str]:
+        """Who logged in, who signed it; where neither is known, that the client is the one that the policy declares."""
+        user = self.transaction.session.auth_user
+        signers = self.reading.vouched if isinstance(self.reading, Reading) else frozenset()
+        signers |= self.origin.domains if isinstance(self.origin, Origin) else frozenset()
+        found = {f"dkim {domain}" for domain in signers} | ({f"login {user.lower()}"} if user else set())
+        facts = self.sender.facts(self.transaction, self.counted, self.in_force.registry, self.origin)
+        return frozenset(found) or (frozenset({"origin"}) if facts.get("sender.proven") is True else frozenset())
 
     async def _confirm(self, post: TraceInfo) -> None:
         text = await self._read(_HEADERS_AND_TEXT)

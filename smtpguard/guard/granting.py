@@ -15,6 +15,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.term import Term
 from smtpguard.policy.admission import Change, Intent, IntentKind
 from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
+from smtpguard.policy.cover import Cover
 from smtpguard.policy.mailing import Grant, Mailing, Rejection
 from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Mode
@@ -40,6 +41,18 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | N
         by=tuple(sorted(v.approver for v in votes)),
         beforehand=hold.kind == TEST,
         said=any(v.people for v in votes),
+        cover=cover(hold),
+    )
+
+
+def cover(hold: Hold) -> Cover:
+    """What is approved with it: of what goes to a list's address nothing else."""
+    return Cover(
+        content=hold.content_sha256,
+        exact=hold.exact,
+        author=hold.author,
+        proofs=hold.proofs,
+        only=not hold.exact or (hold.by_address and hold.kind != TEST),
     )
 
 
@@ -56,7 +69,9 @@ def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
 def rejection(hold: Hold, sentence: str, now: datetime, term: Term) -> Rejection | None:
     if not hold.mailing_id or hold.identity is None or hold.kind == TEST:
         return None
-    return Rejection(hold_id=hold.hold_id, sentence=sentence, until=now + timedelta(seconds=term.rejection_seconds))
+    until = now + timedelta(seconds=term.rejection_seconds)
+    only = hold.exact if hold.by_address else ""
+    return Rejection(hold_id=hold.hold_id, sentence=sentence, until=until, senders=hold.senders, only=only)
 
 
 def stages(hold: Hold, in_force: InForce) -> Stages | None:

@@ -37,6 +37,7 @@ from smtpguard.policy.admission import (
     Admission,
     Ask,
     Busy,
+    ComparisonMissing,
     ContentMissing,
     Full,
     Gone,
@@ -123,7 +124,8 @@ class Intake:
         self._limits = limits or Limits()
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
-        self._held = _HeldLately()
+        self._held = _Lately()
+        self._compared = _Lately()
         self._beforehand = beforehand
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
@@ -170,7 +172,7 @@ class Intake:
         if self._beforehand is not None and self._beforehand.asked(transaction):
             async with asyncio.timeout(self._limits.rounds_seconds):
                 return await self._beforehand(transaction, onward, transaction.gone)
-        keep = recalled = False
+        keep = compare = recalled = False
         came, began = self._clock.now(), self._clock.monotonic()
         for _ in range(ROUNDS):
             if self._clock.monotonic() - began > self._limits.rounds_seconds:
@@ -181,6 +183,9 @@ class Intake:
             if keep or likely or self._watch.stops(gathering.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
                     await self._ledger.keep(transaction.message)
+                compare = True
+            if compare or self._compared.knows(gathering.facts.identity):
+                await gathering.compare()
             try:
                 admission = await self._admitted(gathering, plan)
             except PolicyMoved:
@@ -188,6 +193,10 @@ class Intake:
                 continue
             except ContentMissing:
                 keep = True
+                continue
+            except ComparisonMissing:
+                compare = True
+                self._compared.note(gathering.facts.identity, True)
                 continue
             except Gone:
                 await onward.abandon()
@@ -237,7 +246,7 @@ class Intake:
             return record.admission(standing(verdict, gathering, live, self._term), live, plan.stops(verdict, live))
 
         admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests)), step)
-        self._held.note(gathering.facts.identity, admission.verdict.action)
+        self._held.note(gathering.facts.identity, admission.verdict.action is Action.HOLD)
         return admission
 
     def note_refused(
@@ -290,9 +299,9 @@ class _Once:
             await onward.abandon()
 
 
-class _HeldLately:
-    """Of which mailings the last message was held here, so that the next one's content is kept before it is asked for. Only a
-    guess: content that is missed costs another round."""
+class _Lately:
+    """Of which mailings the last message was held here, or was compared with what people decided on, so that for the next one it is
+    done before it is asked for. Only a guess: what is missed costs another round."""
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
@@ -301,9 +310,9 @@ class _HeldLately:
     def knows(self, identity: Identity | None) -> bool:
         return any(key in self._keys for key in _keys(identity))
 
-    def note(self, identity: Identity | None, action: Action) -> None:
+    def note(self, identity: Identity | None, yes: bool) -> None:
         for key in _keys(identity):
-            if action is Action.HOLD:
+            if yes:
                 self._keys[key] = None
                 if len(self._keys) > self._most:
                     self._keys.popitem(last=False)
@@ -338,6 +347,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         senders=facts.senders,
         thread=facts.thread,
         identity=facts.identity,
+        coming=gathering.coming,
         gone=transaction.gone,
     )
 

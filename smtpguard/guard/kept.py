@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from smtpguard.guard.gather import Gathering
-from smtpguard.guard.standing import OF_SIZE
+from smtpguard.guard.standing import OF_SIZE, refused_by
 from smtpguard.guard.values import FEW
 from smtpguard.lists.recipients import Span, Touched
 from smtpguard.policy import counted
@@ -89,7 +89,7 @@ def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, An
             found[counted.APPROVED] = True
         if live.entry is not None and live.entry.state is State.WAITING:
             found[WAITING] = True
-        if live.mailing.rejection is not None:
+        if refused_by(gathering, live) is not None:
             found[REJECTED] = True
     return found
 

@@ -16,6 +16,7 @@ from smtpguard.mail.message import Message
 from smtpguard.mail.transaction import Answers
 from smtpguard.policy.admission import Admission, Change, Freeze, Gate, Intent, Item, Lease, Live, Outcome, Over
 from smtpguard.policy.admission import Busy as Busy  # raised by the store, which may not look in here
+from smtpguard.policy.admission import ComparisonMissing as ComparisonMissing
 from smtpguard.policy.admission import ContentMissing as ContentMissing
 from smtpguard.policy.admission import Full as Full
 from smtpguard.policy.admission import Gone as Gone
@@ -28,6 +29,7 @@ from smtpguard.policy.mailing import Fate, Mailing
 from smtpguard.policy.sending import Outgoing, Sending, Taken
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
+from smtpguard.reading.shown import Shown
 
 
 class Clock(Protocol):
@@ -211,6 +213,9 @@ class Reader(Protocol):
 
     async def apart(self, message: Message, need: frozenset[Source]) -> Reading | Unknown:
         """Within bounds of time and memory: what cannot be read is an answer, which the Reading gives."""
+
+    async def shown(self, message: Message) -> Shown:
+        """Everything that it shows or opens, to be compared; within the same bounds."""
 
 
 class Verifier(Protocol):

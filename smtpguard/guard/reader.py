@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source
@@ -24,9 +25,12 @@ from smtpguard.reading.bounds import Bounds, Depth
 from smtpguard.reading.codec import BadReading, dump_request, load_reading
 from smtpguard.reading.looks import Looks, Readable, Reading
 from smtpguard.reading.read import read
+from smtpguard.reading.shown import Shown, shown_by
 from smtpguard.reading.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Around = Callable[[], tuple[str, Surroundings]]
 """The SHA-256 of the policy in force, and what a reader is to know under it."""
@@ -37,6 +41,7 @@ WIDE = Bounds()
 KILL_SECONDS = 2.0  # beyond the bounds' own time
 REMEMBER_KILLED_SECONDS = 120.0
 MOST_ANSWER = 16 << 20
+REMEMBERED_SHOWN = 64
 _LENGTH = struct.Struct(">I")
 _PIECE = 1 << 20
 
@@ -64,6 +69,7 @@ class BoundedReader:
         self._monotonic = monotonic
         self._known: OrderedDict[tuple[str, str, Depth], tuple[Reading, float]] = OrderedDict()
         self._underway: dict[tuple[str, str, Depth], asyncio.Task[Reading]] = {}
+        self._shown: OrderedDict[str, Shown] = OrderedDict()
         self._free = asyncio.Semaphore(self._pool.processes)
         self._idle: list[_Child] = []
 
@@ -86,6 +92,31 @@ class BoundedReader:
         policy, around = self._around()
         return await self._elsewhere(message, policy, around, Depth.TEXT if Source.TEXT in need else Depth.HEADERS)
 
+    async def shown(self, message: Message) -> Shown:
+        """What cannot be taken apart within the bounds is compared as octets."""
+        found = self._shown.get(message.sha256)
+        if found is not None:
+            self._shown.move_to_end(message.sha256)
+            return found
+        if _small(message, Depth.SHOWN, self._pool):
+            found = shown_by(message, NARROW)
+        if found is None or (found.opaque and message.size_bytes <= self._pool.most_bytes):
+            found = await self._shown_apart(message)
+        self._shown[message.sha256] = found
+        if len(self._shown) > REMEMBERED_SHOWN:
+            self._shown.popitem(last=False)
+        return found
+
+    async def _shown_apart(self, message: Message) -> Shown:
+        if message.size_bytes > self._pool.most_bytes:
+            return Shown(content=message.sha256, opaque=True)
+        policy, around = self._around()
+        try:
+            found = await self._asked(message, policy, around, Depth.SHOWN, Shown.unpack)
+        except (TimeoutError, OSError, EOFError, ValueError):
+            found = Shown(content=message.sha256, opaque=True)
+        return found if found.content == message.sha256 else Shown(content=message.sha256, opaque=True)
+
     async def close(self) -> None:
         for task in self._underway.values():
             task.cancel()
@@ -107,25 +138,34 @@ class BoundedReader:
         key = (message.sha256, policy, depth)
         if message.size_bytes > self._pool.most_bytes:
             return _header_alone(message, around, f"it is larger than {self._pool.most_bytes >> 20} MiB")
+        try:
+            reading = await self._asked(message, policy, around, depth, load_reading)
+        except (TimeoutError, OSError, EOFError, ValueError) as error:
+            late = isinstance(error, TimeoutError)
+            why = "reading it takes too long" if late else "reading it takes more memory or time than it may"
+            reading = _header_alone(message, around, why)
+            self._remember(key, reading, self._monotonic() + REMEMBER_KILLED_SECONDS)
+            return reading
+        self._remember(key, reading)
+        return reading
+
+    async def _asked(
+        self, message: Message, policy: str, around: Surroundings, depth: Depth, load: Callable[[bytes], T]
+    ) -> T:
+        """What a reading process answers. Raises TimeoutError, OSError, EOFError or ValueError where it is no more."""
         async with self._free:
             child = self._idle.pop() if self._idle else await _Child.start(self._pool.argv)
             try:
                 async with asyncio.timeout(self._pool.bounds.seconds + KILL_SECONDS):
-                    reading = await child.read(message, policy, around, depth, self._pool.bounds)
-            except (TimeoutError, OSError, EOFError, BadReading) as error:
+                    answer = load(await child.read(message, policy, around, depth, self._pool.bounds))
+            except BaseException as error:
                 await child.end()
-                late = isinstance(error, TimeoutError)
-                log.warning("content %s: its reader was %s", message.sha256[:16], "killed" if late else "lost")
-                why = "reading it takes too long" if late else "reading it takes more memory or time than it may"
-                reading = _header_alone(message, around, why)
-                self._remember(key, reading, self._monotonic() + REMEMBER_KILLED_SECONDS)
-                return reading
-            except BaseException:
-                await child.end()
+                if isinstance(error, (TimeoutError, OSError, EOFError, ValueError)):
+                    late = "killed" if isinstance(error, TimeoutError) else "lost"
+                    log.warning("content %s: its reader was %s", message.sha256[:16], late)
                 raise
             self._idle.append(child)
-        self._remember(key, reading)
-        return reading
+        return answer
 
     def _remembered(self, key: tuple[str, str, Depth]) -> Reading | None:
         found = self._known.get(key)
@@ -162,7 +202,7 @@ class _Child:
         )
         return cls(process)
 
-    async def read(self, message: Message, policy: str, around: Surroundings, depth: Depth, bounds: Bounds) -> Reading:
+    async def read(self, message: Message, policy: str, around: Surroundings, depth: Depth, bounds: Bounds) -> bytes:
         """Raises OSError, EOFError or BadReading where the process is no more."""
         sink, source = self._process.stdin, self._process.stdout
         assert sink is not None
@@ -177,7 +217,7 @@ class _Child:
         (length,) = _LENGTH.unpack(await source.readexactly(_LENGTH.size))
         if length > MOST_ANSWER:
             raise BadReading("an answer of no size")
-        return load_reading(await source.readexactly(length))
+        return await source.readexactly(length)
 
     async def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -25,7 +25,7 @@ from smtpguard.lists.recipients import Kind as RecipientKind
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
-from smtpguard.policy.admission import Admission, Ask, Intent, IntentKind, Live
+from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
@@ -88,6 +88,8 @@ class Record:
             grown=more,
             progress=stands.progress,
             spared=self._spared(verdict),
+            leads=stands.leads,
+            shown=self.gathering.shown.pack() if hold is not None and self.gathering.shown is not None else None,
         )
 
     def _named(self) -> tuple[str, str, str]:
@@ -149,6 +151,9 @@ class Record:
         verdict = stands.verdict
         gathering, transaction = self.gathering, self.gathering.transaction
         reading = gathering.reading if isinstance(gathering.reading, Reading) else None
+        coming = gathering.coming
+        if coming is None:
+            raise ComparisonMissing("people are to decide on it")
         customers, colleagues = self._parts(verdict)
         hold = Hold(
             hold_id=transaction.id,
@@ -175,6 +180,10 @@ class Record:
             lead=stands.entry.hold_id if stands.entry is not None else "",
             identity=gathering.facts.identity,
             versions=tuple(sorted((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)),
+            exact=coming.exact,
+            author=coming.author,
+            proofs=coming.proofs,
+            by_address=coming.by_address,
         )
         return replace(hold, attend_at=self.term.attend_at(hold, self.gathering.in_force))
 

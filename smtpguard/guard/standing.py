@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.term import Term
-from smtpguard.policy.admission import Live
+from smtpguard.policy.admission import ComparisonMissing, Live
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.cover import Coming
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.mailing import Mailing
+from smtpguard.policy.mailing import Mailing, Rejection
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
@@ -31,11 +32,12 @@ NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """``verdict``: as the mailing makes it. ``entry``: the hold that it is stored under, or counted with. ``progress``: how
-    far a release in stages is after it, where it made that move."""
+    far a release in stages is after it, where it made that move. ``leads``: copies that still come are stored under it."""
 
     verdict: Verdict
     entry: Hold | None = None
     progress: Progress | None = None
+    leads: bool = True
 
 
 def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> Standing:
@@ -48,7 +50,9 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     beside = gathering.streams or (not counted.customers.high and not waits)
     if verdict.action is Action.RELAY and beside:
         return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
-    rejection = mailing.rejected(live.now)
+    if verdict.action is Action.RELAY and gathering.facts.values.get("message.correspondence") is True:
+        return Standing(verdict=verdict)  # somebody's letter: a colleague's held text stops nobody else
+    rejection = refused_by(gathering, live)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
     if live.approved and _covered(verdict, live) and not _undivided(verdict, gathering, mailing):
@@ -61,10 +65,33 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
         verdict = replace(verdict, quorum=verdict.quorum or quorum)
     if verdict.action is not Action.HOLD:
         return Standing(verdict=verdict, entry=entry)
+    leads = True
+    if entry is not None and (entry.by_address or gathering.by_address) and not _same(entry, gathering):
+        leads, entry = entry.by_address and not gathering.by_address, None
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
     if entry is not None and mailing.copies >= term.copies:
         return Standing(verdict=_with(verdict, _stored_enough(mailing)), entry=entry)
-    return Standing(verdict=verdict, entry=entry)
+    return Standing(verdict=verdict, entry=entry, leads=leads)
+
+
+def refused_by(gathering: Gathering, live: Live) -> Rejection | None:
+    """The rejection of its mailing that is about this message: of the same content, from one of those who wrote what was refused."""
+    found = live.mailing.rejected(live.now) if live.mailing is not None else None
+    if found is None or (found.senders and not gathering.behind & found.senders):
+        return None
+    return found if not found.only or _compared(gathering).exact == found.only else None
+
+
+def _same(entry: Hold, gathering: Gathering) -> bool:
+    """Whether what waits for a list's address is the very same thing."""
+    coming = _compared(gathering)
+    return bool(entry.exact) and (entry.exact, entry.author) == (coming.exact, coming.author)
+
+
+def _compared(gathering: Gathering) -> Coming:
+    if gathering.coming is None:
+        raise ComparisonMissing("something like it was decided on")
+    return gathering.coming
 
 
 def entry_counts(entry: Hold, *, customers: bool = True, sure: bool = False) -> bool:

@@ -15,6 +15,7 @@ from smtpguard.audit.event import Event
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.approval import NONE_YET, Hold, Settled
+from smtpguard.policy.cover import Coming
 from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
 from smtpguard.policy.staging import Progress, Stages
 from smtpguard.policy.verdict import Disposition, Verdict
@@ -149,6 +150,7 @@ class Item:
     customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
     planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
     a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it;
+    ``coming``: the same as approvals look at it, None where it is not known yet that one may apply;
     ``test``: it is only to be looked at, and counts nobody. ``gone``: whether the client has left meanwhile; then it is not admitted.
     """
 
@@ -166,6 +168,7 @@ class Item:
     mailing: str = ""
     thread: str = ""
     identity: Identity | None = None
+    coming: Coming | None = None
     test: bool = False
     gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
@@ -179,6 +182,7 @@ class Admission:
     reverse-path and sender, kept of a mailing's first message. ``grown``: the hold that people are to decide on, where this
     message, stored under it or deferred, adds lists, rules or writers to what they decide. ``progress``: of a release in
     stages that this message is part of. ``spared``: digests of those who get it now though it is held (``scope: customers``).
+    ``leads``: copies that still come are stored under ``hold``. ``shown``: what the held message shows (reading.shown), packed.
     """
 
     verdict: Verdict
@@ -194,6 +198,8 @@ class Admission:
     grown: Hold | None = None
     progress: Progress | None = None
     spared: frozenset[bytes] = frozenset()
+    leads: bool = True
+    shown: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +286,10 @@ class PolicyMoved(LedgerError):
 
 class ContentMissing(LedgerError):
     """The content that the hold refers to is not kept (swept meanwhile): keep it again."""
+
+
+class ComparisonMissing(LedgerError):
+    """Something that people decided may be about this message: say what it shows, and who stands behind it (``Item.coming``)."""
 
 
 class Busy(LedgerError):

@@ -212,6 +212,14 @@ class Hold:
     held_up: bool = False
     """A freeze stood when it was approved, so that its writer is to hear when it has gone."""
     reopened_at: datetime | None = None
+    exact: str = ""
+    """The digest of everything that it shows or opens (reading.shown); "" where an earlier version held it."""
+    author: str = ""
+    """The one address in its From, where that is clear."""
+    proofs: frozenset[str] = frozenset()
+    """What proves where it comes from (cover.Coming)."""
+    by_address: bool = False
+    """It is for a list's address, or another that expands: whoever decides on it decides on this message only."""
 
     @property
     def waits_since(self) -> datetime:

@@ -12,11 +12,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from smtpguard.policy.cover import Coming, Cover
 from smtpguard.policy.staging import Progress, Stages
 from smtpguard.reading.fingerprint import Identity, covers
 
 DAY = 86_400
 """The window of what is counted for a mailing, in seconds."""
+MOST_GRANTS = 20
+"""Approvals of one mailing that stand beside each other, the newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +70,8 @@ LET_THROUGH = MAY_HAVE | {Fate.RELAYED}
 class Grant:
     """What people allowed. ``hold_id``: the hold whose approval it is. ``rules``: those that had hit when they looked.
 
-    ``people``: how many distinct people it may reach in all; ``said``: because somebody said so. ``approved``: what they saw.
-    ``beforehand``: of a test.
+    ``people``: how many distinct people it may reach in all; ``said``: because somebody said so. ``approved``: what is counted with
+    it; ``cover``: what they saw, and so allowed. ``beforehand``: of a test.
     """
 
     hold_id: str
@@ -81,15 +84,28 @@ class Grant:
     by: tuple[str, ...] = ()
     beforehand: bool = False
     said: bool = False
+    cover: Cover | None = None
+
+    def takes_in(self, coming: Coming, identity: Identity) -> bool:
+        if self.cover is None:
+            return False
+        if self.cover.takes_in(coming):
+            return True
+        alike = not coming.by_address and covers(self.approved, identity)
+        return alike and not self.cover.only and self.cover.is_from(coming)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """What people refused: until then what comes of it is rejected, with their sentence."""
+    """What people refused: until then what comes of it from those who wrote it is rejected, with their sentence. ``senders``: their
+    addresses; whoever it is where there are none. ``only``: the digest of the one content that was refused, where it was for a
+    list's address."""
 
     hold_id: str
     sentence: str
     until: datetime
+    senders: frozenset[str] = frozenset()
+    only: str = ""
 
 
 class State(enum.Enum):
@@ -207,10 +223,8 @@ class Mailing:
     def state(self) -> State:
         if self.entry:
             return State.HELD
-        if self.rejection is not None:
-            return State.REJECTED
         if self.grant is None:
-            return State.PASSING
+            return State.REJECTED if self.rejection is not None else State.PASSING
         if self.progress is not None and self.progress.waits:
             return State.PAUSED
         return State.APPROVED
@@ -225,19 +239,14 @@ class Mailing:
         """All that was allowed, the newest first."""
         return (self.grant, *self.earlier) if self.grant is not None else ()
 
-    def covering(self, identity: Identity | None, lists: Iterable[str], fresh: int, now: datetime) -> tuple[Grant, ...]:
-        """What people allowed that takes in one more message, to these lists, with so many people who have nothing of it
-        yet."""
-        if identity is None:
-            return ()
+    def allowing(self, lists: Iterable[str], fresh: int, now: datetime) -> tuple[Grant, ...]:
+        """What people allowed that may take in one more message, to these lists, with so many people who have nothing of it yet: if
+        it is what they saw."""
         wanted = frozenset(lists)
         return tuple(
             grant
             for grant in self.grants
-            if now < grant.until
-            and grant.lists >= wanted
-            and self.out + fresh <= grant.people
-            and covers(grant.approved, identity)
+            if now < grant.until and grant.lists >= wanted and self.out + fresh <= grant.people
         )
 
     def standing(self, now: datetime) -> Mailing:
@@ -259,21 +268,28 @@ class Mailing:
         for those stands beside it, and so many people come on top, since all are counted together; a release in stages that
         is not through goes on as it is, beside those whom this reaches ``at_once``."""
         there = self.standing(now)
-        others = tuple(old for old in there.grants if not grant.lists >= old.lists)
-        if not others and not grant.said and grant.people <= out:  # of another list, long after
+        beside = tuple(old for old in there.grants if not _replaces(grant, old))[: MOST_GRANTS - 1]
+        others = tuple(old for old in beside if not grant.lists >= old.lists)
+        if not others and not grant.said and grant.people <= out:  # of another list, long after, or of other content
             grant = replace(grant, people=out + grant.people)
         progress = Progress.begun(stages, grant.people, now, out) if stages is not None else None
         if others:
             before = max(out, *(old.people for old in others))
-            others = tuple(replace(old, people=before + grant.people) for old in others)
+            beside = tuple(
+                replace(old, people=before + grant.people) if not grant.lists >= old.lists else old for old in beside
+            )
             grant = replace(grant, people=before + grant.people)
             old = there.progress
             if old is not None and (old.waits or not old.last or progress is None):
                 progress = old.with_more(at_once)
-        return replace(self, grant=grant, earlier=others, rejection=None, progress=progress)
+        return replace(self, grant=grant, earlier=beside, rejection=_beside(grant, there.rejection), progress=progress)
 
     def refused(self, rejection: Rejection | None = None) -> Mailing:
-        """Nothing that was allowed stands any more."""
+        """Nothing that was allowed stands any more; where one content alone was refused, what was allowed beside it does."""
+        if rejection is not None and rejection.only:
+            left = tuple(g for g in self.grants if g.cover is None or g.cover.exact != rejection.only)
+            progress = self.progress if left else None
+            return replace(self, grant=next(iter(left), None), earlier=left[1:], rejection=rejection, progress=progress)
         return replace(self, grant=None, earlier=(), rejection=rejection, progress=None)
 
     def ungranted(self, hold_id: str) -> Mailing:
@@ -286,6 +302,21 @@ class Mailing:
     def rejected(self, now: datetime) -> Rejection | None:
         """The rejection that still stands."""
         return self.rejection if self.rejection is not None and now < self.rejection.until else None
+
+
+def _replaces(grant: Grant, old: Grant) -> bool:
+    """Whether an earlier grant is one with this: for no other lists, and of nothing else."""
+    one, other = grant.cover, old.cover
+    if one is None or other is None:
+        return grant.lists >= old.lists
+    alike = (one.exact, one.author, one.proofs, one.only) == (other.exact, other.author, other.proofs, other.only)
+    return grant.lists >= old.lists and alike
+
+
+def _beside(grant: Grant, rejection: Rejection | None) -> Rejection | None:
+    """The rejection that stands beside an approval: that of another content, to a list's address."""
+    apart = rejection is not None and rejection.only and grant.cover is not None and grant.cover.exact != rejection.only
+    return rejection if apart else None
 
 
 class NoSuch(KeyError):

@@ -1,7 +1,7 @@
 """``python -m smtpguard.reading``: reads messages in a process that can be killed.
 
 A request on standard input is two blocks, the head (codec.dump_request) and the content; the answer on standard output is
-one, codec.dump_reading. A block is its length in four octets, big-endian, and then so many octets. Requests follow one
+one, codec.dump_reading or Shown.pack. A block is its length in four octets, big-endian, and then so many octets. Requests follow one
 another until the input ends. Memory, processor time and files are limited from within; for the wall clock the parent holds
 the gun. A request that cannot be understood, or a limit that is hit, ends the process, and the parent's answer is "unreadable".
 """
@@ -16,8 +16,10 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Depth
 from smtpguard.reading.codec import dump_reading, load_request
 from smtpguard.reading.read import read
+from smtpguard.reading.shown import shown_by
 from smtpguard.reading.surroundings import Surroundings
 
 MEMORY_BYTES = 768 << 20
@@ -38,8 +40,11 @@ def main(source: BinaryIO, sink: BinaryIO) -> int:
         given, depth, bounds = load_request(head)
         around = around if given is None else given
         _allow(bounds.seconds)
-        reading = read(Message.of(content), around, depth, replace(bounds, clock=time.monotonic))
-        answer = dump_reading(reading)
+        message, bounds = Message.of(content), replace(bounds, clock=time.monotonic)
+        if depth is Depth.SHOWN:
+            answer = shown_by(message, bounds).pack()
+        else:
+            answer = dump_reading(read(message, around, depth, bounds))
         sink.write(_LENGTH.pack(len(answer)) + answer)
         sink.flush()
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 
 class Depth(enum.Enum):
-    """How far to read: the header alone (tens of microseconds), or the text as well."""
+    """How far to read: the header alone (tens of microseconds), or the text as well; or everything that is shown, to be compared."""
 
     HEADERS = "headers"
     TEXT = "text"
+    SHOWN = "shown"
 
 
 class TooComplex(Exception):

@@ -12,9 +12,9 @@ from dataclasses import replace
 from sqlalchemy import update
 
 from smtpguard.audit.chain import canonical
-from smtpguard.policy.admission import Admission, Ask, ContentMissing, Item, Live, PolicyMoved
+from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, ContentMissing, Item, Live, PolicyMoved
 from smtpguard.policy.approval import Hold, State
-from smtpguard.policy.mailing import Fate, Grant
+from smtpguard.policy.mailing import Fate, Grant, Mailing
 from smtpguard.policy.verdict import Action, Held
 from smtpguard.store import contents, holds, outboxes
 from smtpguard.store.batch import Batch
@@ -60,7 +60,7 @@ class Run:
         contents_used = {i.content_sha256 for i in admission.intents if i.kind in OF_CONTENT}
         hold_row = None
         if admission.hold is not None:
-            hold_row = holds.row_of(admission.hold, item.key) | {"acknowledged": False}
+            hold_row = holds.row_of(admission.hold, item.key) | {"acknowledged": False, "shown": admission.shown}
             contents_used.add(admission.hold.content_sha256)
         adopted = self._adopted(item, admission)
         if adopted is not None:
@@ -127,7 +127,7 @@ class Run:
             mailing = roll.view(row)
             if mailing.grant is not None:
                 fresh = roll.fresh(row, item)
-                grants = mailing.covering(item.identity, item.touches, fresh, batch.now)
+                grants = self._covering(item, mailing, fresh)
             entry = self._entry(mailing.entry)
         return Live(
             now=batch.now,
@@ -143,6 +143,16 @@ class Run:
             generation=batch.head.generation,
             in_doubt=item.key in self._doubts,
         )
+
+    def _covering(self, item: Item, mailing: Mailing, fresh: int) -> tuple[Grant, ...]:
+        """What people allowed that takes in this message. Raises ComparisonMissing where that is not to be said yet."""
+        allowing = mailing.allowing(item.touches, fresh, self._batch.now)
+        if not allowing or item.identity is None:
+            return ()
+        if item.coming is None:
+            raise ComparisonMissing("people approved something like it")
+        coming, identity = item.coming, item.identity
+        return tuple(grant for grant in allowing if grant.takes_in(coming, identity))
 
     def _entry(self, hold_id: str) -> Hold | None:
         if not hold_id:
@@ -168,7 +178,7 @@ class Run:
             mailing = replace(mailing, progress=admission.progress)
         if mailing.progress is not None and fate is Fate.ADMITTED:
             mailing = replace(mailing, progress=mailing.progress.with_reached(roll.view(row).out, self._batch.now))
-        if admission.hold is not None and not admission.hold.lead and not admission.hold.kind:
+        if admission.hold is not None and not admission.hold.lead and not admission.hold.kind and admission.leads:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
         elif admission.hold is not None and admission.hold.lead:

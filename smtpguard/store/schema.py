@@ -200,6 +200,7 @@ hold = Table(
     Column("marks", Text, nullable=True),
     Column("stopped", Text, nullable=True),
     Column("asked", BigInteger, nullable=True),
+    Column("shown", LargeBinary, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
     Index("hold_held", "held_at", "hold_id"),

@@ -12,6 +12,7 @@ from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
 from smtpguard.reading.marks import Mark, Side
 from smtpguard.reading.origin import Origin
+from smtpguard.reading.shown import Shown, shown_by
 
 
 @dataclass
@@ -70,6 +71,9 @@ class FakeReader:
             excerpt="Shall we have bacon",
             identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
         )
+
+    async def shown(self, message: Message) -> Shown:
+        return shown_by(message)
 
 
 @dataclass

@@ -1,0 +1,229 @@
+"""Everything that a message shows or opens, in order: text with quotes, footers and hidden words, markup, links, pictures, files.
+
+Other rooms ask what a message is about; this says what it is, so that people approve one thing and not another. So nothing is cut
+away, and of HTML the source counts, not what a browser makes of it: a style that hides or shows words is a difference. What may
+differ between two ways of sending the same thing does not count: transfer encoding, charset, boundaries, Content-IDs, white
+space. What cannot be taken apart for certain is compared as octets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.bounds import Bounds, Meter, TooComplex
+from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.walk import Index, Part, index, walk
+
+_ONCE = ("from", "sender", "reply-to", "subject")
+_USUAL = Bounds()
+_MOST_PACKED = 8 << 20
+
+# Tokens of text: a link; a character of a script without spaces; a word or number, with what joins its parts; anything else.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(
+    rf"(?:https?|ftp)://[^\s<>\"]+|mailto:[^\s<>\"]+|[{_UNSPACED}]"
+    rf"|(?:(?![{_UNSPACED}])[^\W_])+(?:[-'’.,:/@_+&](?:(?![{_UNSPACED}])[^\W_])+)*|\S",
+    re.I,
+)
+_SOURCE = re.compile(r"(<(style|script)\b.*?(?:</\2\s*>|\Z))|(<!--|-->|<[^<>]*>)", re.S | re.I)
+_TAG = re.compile(r"<\s*(/?[a-z][a-z0-9:_-]*)", re.I)
+_ATTRIBUTE = re.compile(r"""([^\s=>"'/]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
+_LINKS = frozenset(("href", "action", "formaction", "cite", "xlink:href", "longdesc", "ping"))
+_PICTURES = frozenset(("src", "srcset", "background", "poster", "data", "lowsrc", "dynsrc"))
+_TOLD = frozenset(("alt", "title", "aria-label", "placeholder", "value", "label", "content", "summary"))
+_BLOCKS = frozenset(
+    "p div br tr td th li ul ol dl dd dt table tbody thead tfoot h1 h2 h3 h4 h5 h6 hr blockquote center section header footer"
+    " article aside main nav pre address form fieldset figure figcaption body head html o:p title".split()
+)
+_POINT = re.compile(r"""\b(?:width|height)["']?\s*[=:]\s*["']?\s*[01](?:px)?\b""", re.I)
+
+LINK, PICTURE, POINT = "@link ", "@picture ", "@point "
+"""How a token begins that is the target of a link, a picture from elsewhere, or one of a point's size, which nobody sees."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """``subject`` and each of ``blocks`` (a paragraph, or what stands between two changes of line or cell) are tokens, each on a
+    line of its own; one that begins a line in the message itself stands behind an empty one. ``sender``: From, Sender and Reply-To
+    as they are shown. ``files``: type, name and SHA-256 of attachments, pictures and attached messages. ``content``: the
+    SHA-256 of the octets; where ``opaque``, nothing but that could be found out."""
+
+    content: str
+    subject: str = ""
+    sender: str = ""
+    blocks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    opaque: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Of everything but where lines are broken; hexadecimal."""
+        if self.opaque:
+            return f"content {self.content}"
+        plain = [tokens(self.subject), self.sender, [tokens(block) for block in self.blocks], self.files]
+        return hashlib.sha256(json.dumps(plain, ensure_ascii=True).encode()).hexdigest()
+
+    def pack(self) -> bytes:
+        document = [self.content, self.subject, self.sender, self.blocks, self.files, self.opaque]
+        return zlib.compress(json.dumps(document, ensure_ascii=True).encode(), 6)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Shown:
+        """Raises ValueError for what ``pack`` did not make."""
+        try:
+            opened = zlib.decompressobj()
+            text = opened.decompress(data, _MOST_PACKED)
+            if opened.unconsumed_tail:
+                raise ValueError("too long")
+            content, subject, sender, blocks, files, opaque = json.loads(text)
+            strings = (content, subject, sender, *blocks, *files)
+        except (ValueError, TypeError, RecursionError, zlib.error) as wrong:
+            raise ValueError(f"nothing that a message shows: {type(wrong).__name__}") from None
+        if not all(isinstance(one, str) for one in strings) or not isinstance(opaque, bool):
+            raise ValueError("nothing that a message shows")
+        return cls(
+            content=content, subject=subject, sender=sender, blocks=tuple(blocks), files=tuple(files), opaque=opaque
+        )
+
+
+def tokens(block: str) -> list[str]:
+    return [token for token in block.split("\n") if token]
+
+
+def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
+    """Total, and bounded by ``bounds``."""
+    header, alone = message.header, Shown(content=message.sha256, opaque=True)
+    fields = index(header)
+    if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE):
+        return alone
+    try:
+        meter = Meter(bounds)
+        found = walk(message.raw, fields, _body_start(message), meter)
+        if found.unreadable:
+            return alone
+        blocks, files = _parts([p for p in found.parts if not p.nested], meter)
+    except (TooComplex, RecursionError):
+        return alone
+    made = Shown(
+        content=message.sha256,
+        subject=_text_block(_field(fields, "subject")),
+        sender="; ".join(f"{name}: {text}" for name in _ONCE[:3] if (text := _field(fields, name))),
+        blocks=tuple(blocks),
+        files=tuple(files),
+    )
+    return made if sum(map(len, made.blocks)) < _MOST_PACKED // 8 else alone
+
+
+def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
+    data = [transfer(part.body, part.encoding)[0] for part in parts]
+    digests = [hashlib.sha256(octets).hexdigest() for octets in data]
+    named = {
+        words(field.raw).strip(" <>"): digest
+        for part, digest in zip(parts, digests, strict=True)
+        for field in part.fields.get("content-id", ())
+    }
+    blocks: list[str] = []
+    files: list[str] = []
+    for part, octets, digest in zip(parts, data, digests, strict=True):
+        if part.attachment or part.is_message or part.kind not in ("text/plain", "text/html"):
+            files.append(f"{part.kind} {part.filename} {digest}")
+            continue
+        meter.take_text(len(octets))
+        decoded = characters(octets, part.parameters.get("charset", ""))
+        blocks.append(f"<part {part.kind} {part.within} {part.filename}>")
+        if decoded.defect:
+            blocks.append(f"<octets {digest}>")
+        text = unicodedata.normalize("NFC", decoded.text)
+        blocks += _source_blocks(text, named) if part.kind == "text/html" else _text_blocks(text)
+    return blocks, files
+
+
+def _field(fields: Index, name: str) -> str:
+    return " ".join(" ".join(words(f.raw) for f in fields.get(name, ())).split())
+
+
+def _text_blocks(text: str) -> Iterator[str]:
+    """Paragraphs."""
+    for paragraph in re.split(r"\n[ \t\r\xa0]*\n", text.replace("\r\n", "\n")):
+        if block := _text_block(paragraph):
+            yield block
+
+
+def _text_block(text: str) -> str:
+    lines = ("\n".join(map(_named, _TOKEN.findall(line))) for line in text.split("\n"))
+    return "\n\n".join(line for line in lines if line)
+
+
+def _named(token: str) -> str:
+    return LINK + token if "://" in token or token[:7].lower() == "mailto:" else token
+
+
+def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
+    block: list[str] = []
+    filled = False
+    position = 0
+    for match in _SOURCE.finditer(source):
+        said = _TOKEN.findall(html.unescape(source[position : match.start()]))
+        position = match.end()
+        if said:
+            block += map(_named, said)
+            filled = True
+        if match[1]:
+            block.append(f"<{match[2].lower()} {hashlib.sha256(match[1].encode('utf-8', 'replace')).hexdigest()}>")
+            continue
+        name, own, told = _tag(match[3], named)
+        if name.lstrip("/") in _BLOCKS and filled:
+            yield "\n".join(block)
+            block, filled = [], False
+        block += own
+        filled = filled or told
+    block += map(_named, _TOKEN.findall(html.unescape(source[position:])))
+    if block:
+        yield "\n".join(block)
+
+
+def _tag(tag: str, named: Mapping[str, str]) -> tuple[str, list[str], bool]:
+    """Its name; its tokens: itself, then targets and told words; whether there are any of these."""
+    begins = _TAG.match(tag)
+    if begins is None:
+        return "", [" ".join(tag.split())], False
+    name, rest = begins[1].lower(), tag[begins.end() :].rstrip(">").rstrip(" /")
+    kept: list[str] = [name]
+    after: list[str] = []
+    point = name == "img" and len(_POINT.findall(rest)) >= 2
+    for attribute in _ATTRIBUTE.finditer(rest):
+        key, value = attribute[1].lower(), " ".join(html.unescape((attribute[2] or "").strip("\"'")).split())
+        if key in _LINKS or key in _PICTURES:
+            kept.append(key)
+            kind = LINK if key in _LINKS else POINT if point else PICTURE
+            after.append(kind + _target(value, named))
+        elif key in _TOLD and value:
+            kept.append(key)
+            after += map(_named, _TOKEN.findall(value))
+        else:
+            kept.append(f"{key}={value}")
+    return name, [f"<{' '.join(kept)}>", *after], bool(after)
+
+
+def _target(value: str, named: Mapping[str, str]) -> str:
+    """A picture that is sent along by what it shows, not by what this message calls it."""
+    if value[:4].lower() == "cid:":
+        return f"cid:{named.get(value[4:].strip('<>'), value[4:])}"
+    if value[:5].lower() == "data:":
+        return f"data:{hashlib.sha256(value.encode('utf-8', 'replace')).hexdigest()}"
+    return value
+
+
+def _body_start(message: Message) -> int:
+    if message.raw[:2] == b"\r\n":
+        return 2
+    end = message.raw.find(b"\r\n\r\n")
+    return len(message.raw) if end < 0 else end + 4

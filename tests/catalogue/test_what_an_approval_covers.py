@@ -1,0 +1,184 @@
+"""After people approved one mailing, whatever else comes from the same origin waits: what nobody saw reaches nobody."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from smtpguard.policy.approval import Choice, Hold
+from tests.catalogue.whole import (
+    ANNA,
+    DPO,
+    EVA,
+    NEWSLETTER,
+    RAMADAN,
+    Whole,
+    letter,
+    policy,
+    signed,
+    whole,
+)
+
+CAMPAIGNS = "campaigns@example.com"
+SPRING = (
+    "spring has come to our shops, and with it everything that makes a garden: bulbs, roses, seeds and tools",
+    "until Sunday all of it costs a fifth less, and whoever brings this letter gets a bag of soil for nothing",
+    "we are open from nine to seven on every day of the week, and have coffee for those who have to wait",
+    "our gardeners show on Saturday how roses are cut, and answer whatever you want to know about moss and lice",
+    "whoever orders more than forty pounds of soil gets it brought home, within the ring road and at no cost",
+    "we look forward to seeing you, and wish you a spring with much sun and just enough rain",
+)
+INTERNAL = (
+    "Lisa, the complaints about the Ramadan customers stay between us until the board has met; tell nobody downstairs"
+)
+FOOT = (
+    '<p style="color:#888">You get this since you are a customer. '
+    '<a href="https://news.example.com/u/1">Unsubscribe here</a></p>'
+)
+BOUNDARY = "=_between"
+
+
+def page(*paragraphs: str, above: str = "", below: str = "", foot: str = FOOT, link: str = "spring") -> str:
+    texts = "".join(f"<p>{text}.</p>\r\n" for text in paragraphs or SPRING)
+    return (
+        f'<html><body>{above}<h1>Spring in the shops</h1>\r\n{texts}<p><a href="https://shop.example.com/{link}">'
+        f"Look at all of it</a></p><p>Kind regards<br>Your garden shop</p>{foot}{below}</body></html>\r\n"
+    )
+
+
+def newsletter(
+    source: str = "", *parts: tuple[str, str, bytes], sender: str = f"Campaigns <{CAMPAIGNS}>", to: str = NEWSLETTER,
+    subject: str = "Spring in the shops", number: int = 1,
+) -> bytes:  # fmt: skip
+    """An issue as a campaign tool writes it. ``parts``: type, name and content of what is attached."""
+    head = (
+        "List-Unsubscribe: <https://news.example.com/u/1>\r\n"
+        "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nPrecedence: bulk\r\n"
+    )
+    mime, body = "MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n", source or page()
+    if parts:
+        attached = "".join(
+            f"--{BOUNDARY}\r\nContent-Type: {kind}; name={name}\r\nContent-Transfer-Encoding: base64\r\n"
+            f"Content-Disposition: attachment; filename={name}\r\n\r\n{base64.encodebytes(data).decode()}\r\n"
+            for kind, name, data in parts
+        ).replace("\r\n", "\n").replace("\n", "\r\n")  # fmt: skip
+        body = f"--{BOUNDARY}\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{body}\r\n{attached}--{BOUNDARY}--\r\n"
+        mime = f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{BOUNDARY}"\r\n'
+    made = letter(
+        sender=sender, to=to, subject=subject, head=head, mime=mime, body=body,
+        message_id=f"<{number}@campaigns.example.com>",
+    )  # fmt: skip
+    return signed(made)
+
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "kundlista.xlsx", b"PK\x03\x04" + bytes(600)
+PDF = "application/pdf", "story.pdf", b"%PDF-1.7 " + bytes(range(256))
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
+PICTURE = f'<img src="data:image/png;base64,{base64.b64encode(PNG).decode()}" width="1200" height="1800">'
+WHITE = f'<p style="font-size:2px;color:#ffffff">{INTERNAL}</p>'
+ALTERED = {
+    "a file attached": newsletter(page(), XLSX),
+    "a PDF attached": newsletter(page(), PDF),
+    "a picture attached": newsletter(page(), ("image/png", "story.png", PNG)),
+    "one of six paragraphs replaced": newsletter(page(*SPRING[:3], INTERNAL, *SPRING[4:])),
+    "an internal paragraph first": newsletter(page(INTERNAL, *SPRING)),
+    "a paragraph less": newsletter(page(*SPRING[:5])),
+    "small white text above": newsletter(page(above=WHITE)),
+    "a large picture on top": newsletter(page(above=PICTURE)),
+    "a picture from elsewhere on top": newsletter(page(above='<img src="https://cdn.example.com/story.png">')),
+    "text below the signature and the way off": newsletter(page(below=f"<p>{INTERNAL}</p>")),
+    "text between signature and way off": newsletter(page(foot=f"<p>{INTERNAL}</p>{FOOT}")),
+    "another link": newsletter(page(link="autumn")),
+    "the way off goes elsewhere": newsletter(page(foot=FOOT.replace("news.example.com", "news.elsewhere.example"))),
+    "another subject": newsletter(subject="Re: the Ramadan customers"),
+    "one word": newsletter(page(SPRING[0].replace("roses", "whisky"), *SPRING[1:])),
+    "what was shown is hidden": newsletter(page().replace("<p>until", '<p style="display:none">until')),
+    "another From": newsletter(sender="Eva <eva@example.com>"),
+    "another name in From": newsletter(sender=f"The board <{CAMPAIGNS}>"),
+}
+
+
+@pytest.fixture
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+    async with whole(tmp_path, monkeypatch) as made:
+        yield made
+
+
+async def approved(guard: Whole, content: bytes, *to: str, sender: str = CAMPAIGNS) -> Hold:
+    """It is held, people approve it, and it goes out."""
+    hold = await guard.held(content, *(to or (NEWSLETTER,)), sender=sender)
+    for quorum in hold.verdict.quorum:
+        for group in quorum.groups:
+            voter = {"communications": EVA if EVA not in hold.senders else "omar@example.com", "compliance": DPO}[group]
+            await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=voter, by="test")
+    sent = await guard.deliver()
+    assert any(m.content.endswith(content) for m in sent)
+    return hold
+
+
+@pytest.mark.parametrize("what", ALTERED)
+async def test_what_differs_from_an_approved_message_to_a_list_is_held(guard: Whole, what: str) -> None:
+    await approved(guard, newsletter())
+    hold = await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS)
+    assert not hold.lead, "a decision of its own"
+
+
+async def test_the_very_same_message_passes_however_it_is_encoded(guard: Whole) -> None:
+    await approved(guard, newsletter())
+    await guard.passes(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
+    wrapped = page().replace("everything that makes a garden: ", "everything that\r\nmakes a garden: ")
+    await guard.passes(newsletter(wrapped, number=3), NEWSLETTER, sender=CAMPAIGNS)
+    boundary = newsletter(page(), XLSX, number=4)
+    assert (await guard.held(boundary, NEWSLETTER, sender=CAMPAIGNS)).state.value == "waiting"
+
+
+async def test_the_same_from_an_origin_that_is_not_proven_is_held(guard: Whole) -> None:
+    await approved(guard, newsletter())
+    unsigned = newsletter(number=7).partition(b"From:")
+    await guard.held(unsigned[1] + unsigned[2], NEWSLETTER, sender=CAMPAIGNS)
+
+
+async def test_approving_who_is_no_writer_approves_that_sender_alone(guard: Whole) -> None:
+    first = newsletter(sender="Anna <anna@example.com>")
+    hold = await approved(guard, first, sender=ANNA)
+    assert "not-a-writer" in {h.rule for h in hold.verdict.hits}
+    for number, sender in enumerate(("Mallory <mallory@elsewhere.example>", "Bo <bo@example.com>"), 2):
+        await guard.held(newsletter(sender=sender, number=number), NEWSLETTER, sender="bounce@elsewhere.example")
+    await guard.passes(newsletter(sender="Anna <anna@example.com>", number=9), NEWSLETTER, sender=ANNA)
+
+
+BLESSED = (*SPRING[:4], "we wish you a blessed month")
+GREETING_ALTERED = {
+    "a PDF": newsletter(page(*BLESSED), PDF, to=RAMADAN),
+    "a picture of the story": newsletter(page(*BLESSED, above=PICTURE), to=RAMADAN),
+    "brand names": newsletter(page(*BLESSED[:4], "we wish you a blessed month with Absolut"), to=RAMADAN),
+}
+
+
+@pytest.mark.parametrize("what", GREETING_ALTERED)
+async def test_the_list_of_a_special_category_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    every = {
+        "id": "every-mailing",
+        "when": {"recipients.list_addresses": "any", "mailing.approved": False},
+        "then": "hold",
+    }
+    async with whole(tmp_path, monkeypatch, text=policy(rules=[every])) as guard:
+        await approved(guard, newsletter(page(*BLESSED), to=RAMADAN), RAMADAN)
+        await guard.held(GREETING_ALTERED[what], RAMADAN, sender=CAMPAIGNS)
+
+
+async def test_what_differs_and_waits_beside_is_not_released_with_it(guard: Whole) -> None:
+    """Two came before anybody looked: each is a decision of its own, and only what was seen goes."""
+    seen = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
+    other = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
+    await guard.office._approvals.vote(seen.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    sent = [m for m in await guard.deliver() if b"Spring in the shops" in m.content and b"Notice" not in m.content]
+    assert [b"kundlista.xlsx" in m.content for m in sent] == [False]
+    waits = await guard.office._store.hold(other.hold_id)
+    assert waits is not None
+    assert (waits.state.value, waits.lead) == ("waiting", "")
