@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from smtpguard.guard.gather import Gathering
-from smtpguard.guard.standing import OF_SIZE, refused_by
+from smtpguard.guard.standing import OF_SIZE, is_anothers_letter, refused_by
 from smtpguard.guard.values import FEW
 from smtpguard.lists.recipients import Span, Touched
 from smtpguard.policy import counted
@@ -87,7 +87,8 @@ def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, An
     if live.mailing is not None:
         if live.approved:
             found[counted.APPROVED] = True
-        if live.entry is not None and live.entry.state is State.WAITING:
+        entry = live.entry
+        if entry is not None and entry.state is State.WAITING and not is_anothers_letter(gathering, entry.senders):
             found[WAITING] = True
         if refused_by(gathering, live) is not None:
             found[REJECTED] = True

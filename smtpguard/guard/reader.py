@@ -113,7 +113,7 @@ class BoundedReader:
         policy, around = self._around()
         try:
             found = await self._asked(message, policy, around, Depth.SHOWN, Shown.unpack)
-        except (TimeoutError, OSError, EOFError, ValueError):
+        except _Lost:
             found = Shown(content=message.sha256, opaque=True)
         return found if found.content == message.sha256 else Shown(content=message.sha256, opaque=True)
 
@@ -140,9 +140,8 @@ class BoundedReader:
             return _header_alone(message, around, f"it is larger than {self._pool.most_bytes >> 20} MiB")
         try:
             reading = await self._asked(message, policy, around, depth, load_reading)
-        except (TimeoutError, OSError, EOFError, ValueError) as error:
-            late = isinstance(error, TimeoutError)
-            why = "reading it takes too long" if late else "reading it takes more memory or time than it may"
+        except _Lost as lost:
+            why = "reading it takes too long" if lost.late else "reading it takes more memory or time than it may"
             reading = _header_alone(message, around, why)
             self._remember(key, reading, self._monotonic() + REMEMBER_KILLED_SECONDS)
             return reading
@@ -152,17 +151,19 @@ class BoundedReader:
     async def _asked(
         self, message: Message, policy: str, around: Surroundings, depth: Depth, load: Callable[[bytes], T]
     ) -> T:
-        """What a reading process answers. Raises TimeoutError, OSError, EOFError or ValueError where it is no more."""
+        """What a reading process answers. Raises _Lost where it is no more, and OSError where none can be started."""
         async with self._free:
             child = self._idle.pop() if self._idle else await _Child.start(self._pool.argv)
             try:
                 async with asyncio.timeout(self._pool.bounds.seconds + KILL_SECONDS):
                     answer = load(await child.read(message, policy, around, depth, self._pool.bounds))
-            except BaseException as error:
+            except (TimeoutError, OSError, EOFError, ValueError) as error:
                 await child.end()
-                if isinstance(error, (TimeoutError, OSError, EOFError, ValueError)):
-                    late = "killed" if isinstance(error, TimeoutError) else "lost"
-                    log.warning("content %s: its reader was %s", message.sha256[:16], late)
+                late = isinstance(error, TimeoutError)
+                log.warning("content %s: its reader was %s", message.sha256[:16], "killed" if late else "lost")
+                raise _Lost(late) from None
+            except BaseException:
+                await child.end()
                 raise
             self._idle.append(child)
         return answer
@@ -182,6 +183,14 @@ class BoundedReader:
         self._known[key] = (reading, until)
         if len(self._known) > self._pool.remembered:
             self._known.popitem(last=False)
+
+
+class _Lost(Exception):
+    """A reading process did not answer: it was killed since it was ``late``, or is gone."""
+
+    def __init__(self, late: bool) -> None:
+        super().__init__(late)
+        self.late = late
 
 
 class _Child:

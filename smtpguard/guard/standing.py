@@ -47,11 +47,10 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     entry = live.entry if live.entry is not None and live.entry.state is State.WAITING else None
     counted = gathering.counted
     waits = entry is not None and entry_counts(entry, customers=counted.customers.high > 0, sure=not counted.unsure)
+    waits = waits and not (entry is not None and is_anothers_letter(gathering, entry.senders))
     beside = gathering.streams or (not counted.customers.high and not waits)
     if verdict.action is Action.RELAY and beside:
         return Standing(verdict=verdict)  # a system's own, or a colleague's copy: what people decide is not about it
-    if verdict.action is Action.RELAY and gathering.facts.values.get("message.correspondence") is True:
-        return Standing(verdict=verdict)  # somebody's letter: a colleague's held text stops nobody else
     rejection = refused_by(gathering, live)
     if rejection is not None:
         return Standing(verdict=_with(verdict, _rejected(rejection.sentence)))
@@ -79,7 +78,14 @@ def refused_by(gathering: Gathering, live: Live) -> Rejection | None:
     found = live.mailing.rejected(live.now) if live.mailing is not None else None
     if found is None or (found.senders and not gathering.behind & found.senders):
         return None
+    if not found.senders and is_anothers_letter(gathering, found.senders):
+        return None
     return found if not found.only or _compared(gathering).exact == found.only else None
+
+
+def is_anothers_letter(gathering: Gathering, senders: frozenset[str]) -> bool:
+    """Whether it is a letter of somebody who wrote nothing of what was held: that they use the same words stops nobody."""
+    return gathering.facts.values.get("message.correspondence") is True and not gathering.behind & senders
 
 
 def _same(entry: Hold, gathering: Gathering) -> bool:

@@ -40,8 +40,51 @@ _LINKS = frozenset(("href", "action", "formaction", "cite", "xlink:href", "longd
 _PICTURES = frozenset(("src", "srcset", "background", "poster", "data", "lowsrc", "dynsrc"))
 _TOLD = frozenset(("alt", "title", "aria-label", "placeholder", "value", "label", "content", "summary"))
 _BLOCKS = frozenset(
-    "p div br tr td th li ul ol dl dd dt table tbody thead tfoot h1 h2 h3 h4 h5 h6 hr blockquote center section header footer"
-    " article aside main nav pre address form fieldset figure figcaption body head html o:p title".split()
+    [
+        "p",
+        "div",
+        "br",
+        "tr",
+        "td",
+        "th",
+        "li",
+        "ul",
+        "ol",
+        "dl",
+        "dd",
+        "dt",
+        "table",
+        "tbody",
+        "thead",
+        "tfoot",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "blockquote",
+        "center",
+        "section",
+        "header",
+        "footer",
+        "article",
+        "aside",
+        "main",
+        "nav",
+        "pre",
+        "address",
+        "form",
+        "fieldset",
+        "figure",
+        "figcaption",
+        "body",
+        "head",
+        "html",
+        "o:p",
+        "title",
+    ]
 )
 _POINT = re.compile(r"""\b(?:width|height)["']?\s*[=:]\s*["']?\s*[01](?:px)?\b""", re.I)
 

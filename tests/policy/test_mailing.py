@@ -35,12 +35,10 @@ def test_for_the_same_lists_or_more_the_newest_stands_alone() -> None:
 def test_for_another_list_both_stand_and_their_people_are_added() -> None:
     both = NEW.granted(allowed("a"), None, 0, NOW).granted(allowed("b", people=20), None, 60, NOW)
     assert both.grants == (allowed("b", people=120), allowed("a", people=120))
-    assert both.covering(TEXT, ["a"], 1, NOW) == (allowed("a", people=120),)
-    assert both.covering(TEXT, ["b"], 1, NOW) == (allowed("b", people=120),)
-    assert both.covering(TEXT, ["a", "b"], 1, NOW) == (), "nobody looked at one message to both"
-    assert both.covering(TEXT, ["a"], 121, NOW) == ()
-    assert both.covering(None, ["a"], 1, NOW) == ()
-    assert both.covering(Identity(exact="campaign autumn"), ["a"], 1, NOW) == ()
+    assert both.allowing(["a"], 1, NOW) == (allowed("a", people=120),)
+    assert both.allowing(["b"], 1, NOW) == (allowed("b", people=120),)
+    assert both.allowing(["a", "b"], 1, NOW) == (), "nobody looked at one message to both"
+    assert both.allowing(["a"], 121, NOW) == ()
 
 
 def test_where_more_had_got_it_already_those_are_the_beginning() -> None:
