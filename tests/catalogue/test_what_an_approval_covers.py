@@ -15,6 +15,7 @@ from tests.catalogue.whole import (
     EVA,
     NEWSLETTER,
     RAMADAN,
+    READERS,
     Whole,
     letter,
     policy,
@@ -182,3 +183,51 @@ async def test_what_differs_and_waits_beside_is_not_released_with_it(guard: Whol
     waits = await guard.office._store.hold(other.hold_id)
     assert waits is not None
     assert (waits.state.value, waits.lead) == ("waiting", "")
+
+
+ARRIVED = (
+    "Your goods have arrived at our shop by the harbour, and are kept there for you until the end of next week.\r\n"
+    "Bring this letter and something that says who you are, and ask for the parcel at the counter on the first floor.\r\n"
+    "Whoever comes by car may stop in the yard behind the house for a quarter of an hour, and need not pay for it.\r\n"
+)
+
+
+def arrived(to: str, sender: str, number: int, *, many: int = 0) -> bytes:
+    body = f"Hello,\r\n\r\n{ARRIVED}\r\n/{sender}\r\n"
+    return letter(
+        to=to, sender=f"{sender} <{sender.lower()}@example.com>", subject="Your goods", head="", body=body, message_id=f"<{number}.{many}@example.com>"
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+    """Four customers at once are many here."""
+    few = {
+        "id": "a-few", "then": "hold", "when": {"mailing.customers": ">= 4"}, "unless": {"message.correspondence": True},
+    }  # fmt: skip
+    async with whole(tmp_path, monkeypatch, text=policy(rules=[few])) as made:
+        yield made
+
+
+async def test_a_colleagues_held_text_stops_nobody_elses_letter(shop: Whole) -> None:
+    to_four = arrived(", ".join(READERS[:4]), "Anna", 1)
+    hold = await shop.held(to_four, *READERS[:4], sender=ANNA)
+    await shop.passes(arrived(READERS[9], "Bo", 2), READERS[9], sender="bo@example.com")
+    again = await shop.hold(await shop.send(arrived(READERS[10], "Anna", 3), READERS[10], sender=ANNA))
+    assert again.lead == hold.hold_id, "what its writer goes on with waits with it"
+    await shop.office._approvals.vote(hold.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not to them.")
+    await shop.passes(arrived(READERS[11], "Bo", 4), READERS[11], sender="bo@example.com")
+    said = await shop.send(arrived(READERS[12], "Anna", 5), READERS[12], sender=ANNA)
+    assert said.startswith("550"), said
+    assert "Not to them." in said
+
+
+async def test_a_rejection_for_a_lists_address_is_of_that_content(guard: Whole) -> None:
+    first = await guard.held(newsletter(), NEWSLETTER, sender=CAMPAIGNS)
+    await guard.office._approvals.vote(first.hold_id, Choice.REJECT, approver=EVA, by="test", comment="A typo.")
+    said = await guard.send(newsletter(number=2), NEWSLETTER, sender=CAMPAIGNS)
+    assert said.startswith("550"), said
+    assert "A typo." in said
+    await approved(guard, newsletter(page(SPRING[0].replace("garden", "good garden"), *SPRING[1:]), number=3))
+    said = await guard.send(newsletter(number=4), NEWSLETTER, sender=CAMPAIGNS)
+    assert said.startswith("550"), "what was refused stays refused"

@@ -22,7 +22,8 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Ask, Change, Delivered, Outcome
 from smtpguard.policy.approval import NONE_YET, Hold, State
-from smtpguard.reading.fingerprint import Sketch
+from smtpguard.policy.cover import Coming
+from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.store import migrate as migrating
 from smtpguard.store.archive import Archive
 from smtpguard.store.database import Database
@@ -310,3 +311,39 @@ async def test_a_release_to_a_list_that_was_left_in_doubt_waits_for_people(
         await store.ask_about("H2", asks, lambda hold, _: ((), ()))
         assert len(seen[0]) == 1
         assert [hold.hold_id for hold in await store.asked()] == ["H2"]
+
+
+async def test_what_was_approved_covers_the_octets_that_were_approved(url: str, tmp_path: Path, clock: Clock) -> None:
+    """An earlier version said by a likeness what an approval covers. From now on it covers what people saw, and nothing like it."""
+    restore(url, tmp_path)
+    database = Database(url)
+    try:
+        with database.write() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0013")
+            grant = {
+                "hold_id": "H2", "approved": {"exact": "campaign spring"}, "lists": ["newsletter"], "rules": ["r"], "people": 9,
+                "since": T0.isoformat(), "until": (T0 + timedelta(days=7)).isoformat(),
+            }  # fmt: skip
+            known = MetaData()
+            known.reflect(connection)
+            counts = {"exact": None, "floor": 0, "sums": {}, "fates": [0] * 9, "customers": 0, "messages": 1}
+            connection.execute(
+                known.tables["mailing"].insert().values(
+                    n=1, id="SPRING", first_at=0, last_at=0, state="approved", people=1, filed=False, sketch=b"",
+                    counts=json.dumps(counts), doc=json.dumps({"grant": grant, "earlier": [grant | {"hold_id": "gone"}]}),
+                )
+            )  # fmt: skip
+    finally:
+        database.close()
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock, migrate=True) as store:
+        hold, mailing = await store.hold("H2"), await store.mailing("SPRING")
+        assert hold is not None
+        assert mailing is not None
+        approved, gone = mailing.grants
+        same = Coming(content=hold.content_sha256, exact="any", author="campaigns@example.com")
+        assert approved.takes_in(same, Identity(exact="campaign spring"))
+        assert not approved.takes_in(replace(same, content="0" * 64), Identity(exact="campaign spring"))
+        assert not gone.takes_in(same, Identity(exact="campaign spring")), "nobody knows what that was"
