@@ -5,6 +5,7 @@
 ``python -m bench --lists``: customer lists of millions.
 ``python -m bench --console``: pages over 100,000 held messages.
 ``python -m bench --journal``: reading the whole journal, alone and beside mail.
+``python -m bench --month``: an ordinary month of a company, and what is held wrongly or slips through.
 ``python -m bench --milter``: what we cost a message inside Postfix, beside no milter and one that does nothing.
 """
 
@@ -34,6 +35,10 @@ elif sys.argv[1:2] == ["--milter"]:
     from bench.milter import main as milter
 
     milter(sys.argv[2:])
+elif sys.argv[1:2] == ["--month"]:
+    from bench.month import main as month
+
+    month(sys.argv[2:])
 else:
     from bench.through import main
 

@@ -23,8 +23,10 @@ from smtpguard.guard.dispose import Dispose
 from smtpguard.guard.freezes import GateWatch
 from smtpguard.guard.gather import Sources
 from smtpguard.guard.intake import Intake
+from smtpguard.guard.ports import Clock
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.mail.address import Address
+from smtpguard.store.store import Store
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 
 
@@ -35,14 +37,17 @@ class Line:
     intake: Intake
     watch: GateWatch
     hostname: str
+    store: Store
+    policies: Following
 
 
-async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
-    """Ready for mail when it returns; ``undo`` lets go of it. Raises CannotStart, LedgerError and Broken."""
-    clock = SystemClock()
+async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
+    """Ready for mail when it returns; ``undo`` lets go of it. ``clock``: another than the system's. Raises CannotStart, LedgerError
+    and Broken."""
+    clock = clock or SystemClock()
     make_state(settings)
     secret = installation_secret(settings)
-    store, digester = await undo.enter_async_context(opened(settings, hot=True))
+    store, digester = await undo.enter_async_context(opened(settings, hot=True, clock=clock))
     ledger = TellingStore(store, deeds.tell)
     policies = Following(ledger, settings, digester, clock, reading=True)
     await policies.begin()
@@ -72,7 +77,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack) -> Line:
         notices=told,
         beforehand=beforehand,
     )
-    return Line(intake=intake, watch=watch, hostname=hostname)
+    return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies)
 
 
 def counts(intake: Intake) -> Mapping[str, int]:

@@ -88,9 +88,10 @@ async def opened(
     hot: bool = False,
     new_secret: bytes | None = None,
     reads: bool = False,
+    clock: Clock | None = None,
 ) -> AsyncIterator[tuple[Store, Digester]]:
     """The store and the digester of this installation; ``hot``: mail waits for it; ``new_secret``: one that is to be put in force;
-    ``reads``: a store will do that may only be read. Raises CannotStart and LedgerError."""
+    ``reads``: a store will do that may only be read; ``clock``: another than the system's. Raises CannotStart and LedgerError."""
     missing = not settings.secret_file.exists()
     if missing and not migrate and new_secret is None:
         if (settings.state / CHECKPOINTS).exists():
@@ -104,7 +105,7 @@ async def opened(
             store_url(settings),
             secret=secret,
             state_dir=settings.state,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             quota_bytes=int(settings.hold.quota_gb * (1 << 30)),
             migrate=migrate,
             hot=hot,

@@ -1,0 +1,320 @@
+"""``python -m bench --month [--messages N]``: an ordinary month of a company, with dangerous mail hidden in it, through the guard.
+
+Thirty simulated days in this process: the production's straight line with its SQLite store, reader, lists and policy, and a clock that is
+set; a stand-in takes what would go to the relay. The rules are those of ``config/policy.yaml`` (``--policy`` names others).
+Ordinary mail that is held was held wrongly, and a person approves it an hour later; campaigns wait for their approval, as they
+should, for twenty minutes. Dangerous mail is rejected an hour later. Printed, by kind and rule: what was held wrongly, and whom
+the dangerous mail reached.
+
+The same seed gives the same mail. 20,000 messages take some minutes: what takes the time is reading each text, and a commit each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import logging
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from bench import company as words
+from bench.correspondence import CAMPAIGN, DAYS, FIRST, Post, Writing
+from smtpguard.app.clock import ids
+from smtpguard.app.files import read_policy, read_settings
+from smtpguard.app.line import Line, straight_line
+from smtpguard.app.lists import built_refresher
+from smtpguard.app.services import opened, term
+from smtpguard.audit.event import Event, Kind
+from smtpguard.config.documents import shipped
+from smtpguard.config.settings import Settings
+from smtpguard.guard.approvals import Approvals, Conflict, NotEntitled
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Envelope, Recipient, Session
+from smtpguard.mail.message import Message
+from smtpguard.mail.reply import OK, Reply
+from smtpguard.mail.transaction import Transaction
+from smtpguard.policy.approval import Choice
+from smtpguard.policy.verdict import Disposition, Held, Mode, Relayed
+
+MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60
+UNLUCKY = 50
+"""Customers whom an unlucky way may reach at most."""
+_APPROVERS = (f"anna.presschef@{words.HOME[words.SV]}", f"dpo@{words.HOME[words.SV]}")
+_SYNC = timedelta(hours=12)
+
+
+class Clock:
+    """Set by whoever plays the month; ``monotonic`` goes with it."""
+
+    def __init__(self, at: datetime) -> None:
+        self._at = self._began = at
+
+    def now(self) -> datetime:
+        return self._at
+
+    def monotonic(self) -> float:
+        return (self._at - self._began).total_seconds()
+
+    def to(self, at: datetime) -> None:
+        self._at = max(at, self._at)
+
+
+class _Way:
+    """The way to a relay that takes everything."""
+
+    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
+        assert fence(), "the gate was read at this very time"
+        return (OK,)
+
+    async def abandon(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Ordinary:
+    """Of one kind."""
+
+    messages: int = 0
+    held: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Dangerous:
+    """Of one kind: whom each of its incidents reached, customers each once."""
+
+    reached: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    rules: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def stopped(self) -> int:
+        return sum(n == 0 for n in self.reached.values())
+
+    @property
+    def in_part(self) -> int:
+        return sum(0 < n <= UNLUCKY for n in self.reached.values())
+
+    @property
+    def through(self) -> int:
+        return sum(n > UNLUCKY for n in self.reached.values())
+
+
+@dataclass(slots=True)
+class Result:
+    """``campaigns``: of copies of campaigns that were approved, how many were held after that. ``by_writer``: people's letters, and
+    how many of them were held wrongly."""
+
+    ordinary: dict[str, Ordinary] = field(default_factory=lambda: defaultdict(Ordinary))
+    dangerous: dict[str, Dangerous] = field(default_factory=lambda: defaultdict(Dangerous))
+    by_writer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    waited: int = 0
+    undecided: int = 0
+    seconds: float = 0.0
+
+    @property
+    def messages(self) -> int:
+        return sum(one.messages for one in self.ordinary.values())
+
+    @property
+    def wrongly(self) -> int:
+        return sum(one.held for one in self.ordinary.values())
+
+    @property
+    def incidents(self) -> int:
+        return sum(len(one.reached) for one in self.dangerous.values())
+
+    def count(self, of: str) -> int:
+        """``stopped``, ``in_part`` or ``through``."""
+        return sum(getattr(one, of) for one in self.dangerous.values())
+
+
+class Month:
+    """Made by ``played``."""
+
+    def __init__(self, settings: Settings, line: Line, clock: Clock, approvals: Approvals) -> None:
+        self._settings, self._line, self._clock, self._approvals = settings, line, clock, approvals
+        self._new_id = ids(lambda: int(clock.now().timestamp() * 1000))
+        self._decisions: list[tuple[datetime, int, str, Choice]] = []
+        self._approved: set[str] = set()
+        self.result = Result()
+
+    async def play(self, posts: Sequence[Post], progress: Callable[[int], None] = lambda n: None) -> Result:
+        began = time.perf_counter()
+        refresh = built_refresher(
+            self._settings, self._line.policies.policy, self._line.policies.current().registry.digester
+        )
+        lists, next_sync = self._line.policies.current().registry.lists, FIRST
+        for n, post in enumerate(posts):
+            while next_sync <= post.at:  # so that no list grows stale
+                for info in lists.values():
+                    report = refresh.sync(info, next_sync)
+                    assert report.ok, report.problem
+                next_sync += _SYNC
+            await self._decide(post.at)
+            self._clock.to(post.at)
+            await self._line.watch.read()
+            await self._count(post, await self._line.intake(self._transaction(post), _Way()))
+            progress(n)
+        self.result.seconds = time.perf_counter() - began
+        return self.result
+
+    def _transaction(self, post: Post) -> Transaction:
+        return Transaction(
+            id=self._new_id(),
+            session=Session(client_ip=post.client, helo="mail.hamnkvarn.example", senders_verified=True),
+            envelope=Envelope(
+                reverse_path=Address.parse(post.reverse_path) if post.reverse_path else None,
+                recipients=tuple(Recipient(address=Address.parse(to)) for to in post.to),
+            ),
+            message=Message.of(post.raw),
+        )
+
+    async def _count(self, post: Post, done: Disposition) -> None:
+        result, relayed = self.result, isinstance(done, Relayed)
+        rules = await self._rules(done)
+        if post.incident:
+            found = result.dangerous[post.kind]
+            found.reached[post.incident] += self._customers(post) if relayed else 0
+            found.rules.update(rules)
+        elif post.kind == CAMPAIGN and not relayed and self._key(post) not in self._approved:
+            result.ordinary[post.kind].messages += 1
+            result.waited += 1  # as it should
+        else:
+            one = result.ordinary[post.kind]
+            one.messages += 1
+            one.held += not relayed
+            one.rules.update(rules)
+            mine = result.by_writer[post.writer]
+            mine[0] += 1
+            mine[1] += not relayed
+        if isinstance(done, Held):
+            wait = timedelta(minutes=20) if post.kind == CAMPAIGN else timedelta(hours=1)
+            choice = Choice.REJECT if post.incident else Choice.APPROVE
+            heapq.heappush(
+                self._decisions, (post.at + wait, len(self._decisions), f"{done.hold_id} {self._key(post)}", choice)
+            )
+        elif not relayed:
+            result.undecided += not rules
+
+    def _key(self, post: Post) -> str:
+        """Which campaign it is of."""
+        return f"{post.writer}|{post.at:%V}|{post.kind}|{'list' if post.to[0].endswith(words.LISTS) else 'copies'}"
+
+    def _customers(self, post: Post) -> int:
+        known = self._line.policies.current().registry.classify(Address.parse(to) for to in post.to)
+        return int(known.customers.low)
+
+    async def _rules(self, done: Disposition) -> list[str]:
+        """What held it."""
+        if not isinstance(done, Held):
+            return [] if isinstance(done, Relayed) else [type(done).__name__.lower()]
+        hold = await self._line.store.hold(done.hold_id)
+        hits = [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE] if hold is not None else []
+        return hits or ["a copy of what waits or was rejected"]
+
+    async def _decide(self, until: datetime) -> None:
+        while self._decisions and self._decisions[0][0] <= until:
+            at, _, named, choice = heapq.heappop(self._decisions)
+            hold_id, _, key = named.partition(" ")
+            self._clock.to(at)
+            for approver in _APPROVERS:
+                try:
+                    await self._approvals.vote(hold_id, choice, approver=approver, by="month", people=10**6)
+                except (
+                    Conflict,
+                    NotEntitled,
+                    KeyError,
+                ):  # decided already with another of its mailing, or not theirs to decide
+                    continue
+            if choice is Choice.APPROVE:
+                self._approved.add(key)
+
+
+async def played(
+    folder: Path, posts: Sequence[Post], writing: Writing, rules: str, progress: Callable[[int], None] = lambda n: None
+) -> Result:
+    """The month with these rules: the text of a policy file from its key ``rules`` on."""
+    words.write(writing.company, folder, rules)
+    for vocabulary in (shipped() / "vocabularies").glob("*.yaml"):
+        (folder / "vocabularies").mkdir(exist_ok=True)
+        (folder / "vocabularies" / vocabulary.name).write_bytes(vocabulary.read_bytes())
+    settings, clock = read_settings(folder / "smtpguard.yaml"), Clock(FIRST - timedelta(minutes=1))
+    policy = read_policy(settings)
+    async with opened(settings, migrate=True, clock=clock) as (store, _):
+        event = Event(kind=Kind.POLICY, id=policy.sha256[:16], at=clock.now())
+        await store.put_policy(policy.sha256, dict(policy.documents), event)
+    async with AsyncExitStack() as undo:
+        line = await straight_line(settings, undo, clock)
+        approvals = Approvals(line.store, line.policies, clock, term=term(settings))
+        return await Month(settings, line, clock, approvals).play(posts, progress)
+
+
+def rules_of(policy: Path) -> str:
+    """From its key ``rules`` on."""
+    _, found, rest = policy.read_text().partition("\nrules:")
+    if not found:
+        raise SystemExit(f"{policy} has no rules")
+    return f"rules:{rest}"
+
+
+def table(result: Result) -> Iterator[str]:
+    yield f"{result.messages:,} ordinary messages over {DAYS} days, {result.incidents} dangerous things in {len(result.dangerous)} kinds; {result.seconds:,.0f} s"
+    yield ""
+    yield "| Ordinary kind | messages | held wrongly | by rule |"
+    yield "|---|---|---|---|"
+    for kind, one in sorted(result.ordinary.items(), key=lambda each: -each[1].messages):
+        yield f"| {kind} | {one.messages:,} | {one.held:,} | {_ruled(one.rules)} |"
+    letters = [mine for writer, mine in result.by_writer.items() if writer != words.MAILER]
+    worst = max((held / sent for sent, held in letters if sent >= 20), default=0.0)
+    yield ""
+    yield (
+        f"Held wrongly: {result.wrongly:,} of {result.messages:,} ({1000 * result.wrongly / max(1, result.messages):.2f} in 1,000); of the letters of "
+        f"one person at most {worst:.1%}. {result.waited:,} of campaigns waited for their approval, as they should; {result.undecided:,} undecided."
+    )
+    yield ""
+    yield f"| Dangerous kind | stopped | in part (at most {UNLUCKY} customers) | through | customers reached, at most | by rule |"
+    yield "|---|---|---|---|---|---|"
+    for kind, danger in result.dangerous.items():
+        most = max(danger.reached.values())
+        yield f"| {kind} | {danger.stopped} | {danger.in_part} | {danger.through} | {most:,} | {_ruled(danger.rules)} |"
+    yield ""
+    yield f"Of {result.incidents}: {result.count('stopped')} stopped, {result.count('in_part')} in part, {result.count('through')} through."
+
+
+def _ruled(rules: Counter[str]) -> str:
+    return ", ".join(f"{rule} {n:,}" for rule, n in rules.most_common(3))
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench --month")
+    parser.add_argument("--messages", type=int, default=MESSAGES)
+    parser.add_argument("--incidents", type=int, default=INCIDENTS, help="of each dangerous kind")
+    parser.add_argument(
+        "--crowd", type=int, default=CROWD, help="customers to whom one goes who writes to them one by one"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--policy", type=Path, default=shipped() / "policy.yaml", help="whose rules are played")
+    args = parser.parse_args(argv)
+    logging.disable(logging.WARNING)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    writing = Writing(args.seed, crowd=args.crowd)
+    posts = writing.month(args.messages, args.incidents)
+
+    def progress(n: int) -> None:
+        if sys.stderr.isatty() and not n % 100:
+            print(f"\r{n:,} of {len(posts):,}", end="", file=sys.stderr)
+
+    with tempfile.TemporaryDirectory(prefix="month-") as folder:
+        result = asyncio.run(played(Path(folder), posts, writing, rules_of(args.policy), progress))
+    for line in table(result):
+        print(line)
