@@ -20,6 +20,8 @@ TOOL, SHOP = "utskick.hamnkvarn.example", "system.hamnkvarn.example"
 TOOL_CLIENT, SHOP_CLIENT, DESK_CLIENT, OFFICE = "10.20.0.5", "10.20.0.9", "10.20.0.7", "10.20.1.4"
 """From where come: the campaign tool, the ERP, the help desk and HR, and people's own mail."""
 MAILER = f"nyheter@{TOOL}"
+SHARED = f"info@{HOME[SV]}"
+"""A mailbox that several people write from."""
 
 _FIRST = {
     SV: "Anna Bengt Cecilia David Elsa Fredrik Greta Hassan Ida Johan Karin Lars Maria Nils Oskar Petra Rasmus Sara Tove Ulf Vera Yasmin Åsa Örjan",
@@ -46,7 +48,7 @@ _SHARE = {"sales": 130, "support": 60, "hr": 20, "finance": 40, "marketing": 20,
 # and hardly ever a sentence.
 _SENTENCES = {
     SV: [
-        ("Vi kan leverera {product} till {place}|Den del av {product} som saknades finns nu hos oss i {place}|Jag har reserverat {n} {product} åt er|"
+        ("Vi kan leverera {product} till {place}|Den del av {product} som saknades finns nu i vårt lager i {place}|Jag har reserverat {n} {product} åt er|"
          "Fraktbolaget hämtar {product} i {place}|{product} från den förra beställningen är slut i {place}|Beställningen av {n} {product} är registrerad",
          "på {day}|före {day} klockan {hour}|så snart ordern är undertecknad|i två omgångar med början på {day}|mot slutet av vecka {week}|senast den {date}",
          "och fakturan på {money} kronor kommer separat|om inget oväntat händer i hamnen|förutsatt att måtten på ritningen stämmer|"
@@ -57,7 +59,7 @@ _SENTENCES = {
          "så jag skickar en rättad version på {day}|och jag vill gärna höra vad du tycker|men det påverkar inte slutdatumet|vilket sparar ungefär {money} kronor|"
          "så vi tar ett kort samtal klockan {hour}|och {person} återkommer med en bild"),
         ("Kan du titta på offerten för {product}|Skulle ni kunna skicka måtten på {product}|Har ni haft tid att läsa förslaget om {project}|Vet du om {person} är på plats|Vill ni att vi förlänger serviceavtalet för {product}|Går det bra att vi besöker er i {place}",
-         "innan {day}|under förmiddagen den {date}|när det passar er|så att vi hinner boka montören|i samband med leveransen vecka {week}|helst före klockan {hour}",
+         "innan {day}|under förmiddagen den {date}|när det passar er|så att vi hinner boka montören|i samband med leveransen vecka {week}|helst före klockan {hour} i rum {n}",
          "och säga till om något är oklart|så lägger jag in det i planeringen|eftersom priset gäller till den {date}|för då kan vi hålla rabatten på {n} procent|annars flyttar vi det till veckan därpå|med kopia till {person}"),
         ("Monteringen av {product} i {place}|Felanmälan om {product}|Reservdelen med nummer {serial}|Returen av {n} {product}|Kalibreringen av {product}|Besiktningen i {place}",
          "är klar sedan {day}|tog längre tid än beräknat|har fått ärendenummer {serial}|väntar på besked från {person}|är godkänd utan anmärkning|bokades om till den {date}",
@@ -293,16 +295,25 @@ SECRET = {
 }  # fmt: skip
 
 
+_BETWEEN_US = {
+    SV: "Säg inget till kunderna ännu|Detta stannar mellan oss|Mellan oss sagt|Bara för internt bruk|Prata inte om det utanför huset",
+    EN: "Not a word to the customers yet|This stays between us|Between you and me|For internal use only|Keep this inside the house",
+    DE: "Noch kein Wort zu den Kunden|Das bleibt unter uns|Unter uns gesagt|Nur für den internen Gebrauch|Nicht nach außen tragen",
+}  # fmt: skip
+
+
 def story(
     draw: random.Random, writer: Person, people: Sequence[Person], *, short: bool = False, greet: bool = True
 ) -> str:
-    """What must not reach customers. ``short``: under 200 characters."""
+    """What must not reach customers, never twice the same. ``short``: under 200 characters."""
     language = writer.language
-    bank = draw.choice([STORY, SECRET])[language]
-    written = [text.format(**words(draw, language, people)) for text in ([draw.choice(bank)] if short else bank)]
-    text = " ".join(written)
+    ours = [text.format(**words(draw, language, people)) for text in draw.choice([STORY, SECRET])[language]]
+    between_us = draw.choice(_BETWEEN_US[language].split("|"))
     if short:
-        return text[:180]
+        return f"{between_us}: {sentence(draw, language, people)}"[:190]
+    written = [*draw.sample(ours, 2), *(sentence(draw, language, people) for _ in range(draw.randint(2, 4)))]
+    draw.shuffle(written)
+    text = f"{between_us}: {' '.join(written)}"
     hello = {SV: "Hej alla,", EN: "Hi all,", DE: "Hallo zusammen,"}[language]
     return (f"{hello}\n\n" if greet else "") + f"{text}\n\n{writer.first}\n"
 
@@ -355,6 +366,10 @@ streams:
   help-desk:
     from: [support@{HOME[SV]}]
     origin: {{clients: [{DESK_CLIENT}/32]}}
+    max: 2000 in 1h
+  shared-mailbox:
+    from: [{SHARED}]
+    origin: {{clients: [{OFFICE}/32]}}
     max: 2000 in 1h
   hr:
     from: [hr@{HOME[SV]}]

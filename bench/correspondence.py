@@ -130,7 +130,7 @@ class Writing:
             (self.between_colleagues, 24), (self.to_a_customer, 16), (self.answer, 20), (self.help_desk, 9), (self.erp, 11),
             (self.payslips, 2.5), (self.applicants, 2), (self.attachment, 3.5), (self.partner, 3), (self.board, 0.15),
             (self.invitation, 1.5), (self.away, 2.5), (self.project, 3.5), (self.standard_text, 1.2), (self.mail_merge, 0.1),
-            (self.forward_to_customer, 1.5),
+            (self.forward_to_customer, 1.5), (self.shared_mailbox, 3), (self.prospects, 0.12),
         ]  # fmt: skip
 
     def between_colleagues(self) -> list[Post]:
@@ -168,6 +168,41 @@ class Writing:
             writer, other, at - timedelta(hours=30)
         )
         return [self.post("forwarded to a customer", writer, [to], subject, body, at)]
+
+    def shared_mailbox(self) -> list[Post]:
+        """What several people answer under one address."""
+        writer, at, to = self.colleague("support"), self.when(), self.draw.choice(self.company.customers)
+        body = words.letter(self.draw, writer, to, self.company.staff) + self.quoted(
+            writer, to, at - timedelta(hours=3)
+        )
+        one = replace(writer, first="Hamnkvarn", last="Info", address=words.SHARED)
+        return [
+            self.post(
+                "shared mailbox",
+                one,
+                [to],
+                words.PREFIX[writer.language] + words.subject(self.draw, to.language),
+                body,
+                at,
+            )
+        ]
+
+    def prospects(self) -> list[Post]:
+        """A dozen customers of whom one has never heard, each with a letter of their own, in one day."""
+        writer, at, posts = self.colleague("sales"), self.when(), []
+        for n, to in enumerate(self.draw.sample(self.company.customers, self.draw.randint(8, 16))):
+            body = words.letter(self.draw, writer, to, self.company.staff)
+            posts.append(
+                self.post(
+                    "letters to prospects",
+                    writer,
+                    [to],
+                    words.subject(self.draw, to.language),
+                    body,
+                    at + timedelta(minutes=11 * n),
+                )
+            )
+        return posts
 
     def help_desk(self) -> list[Post]:
         to, at, number = self.draw.choice(self.company.customers), self.when(), self.draw.randrange(10**5, 10**6)

@@ -284,7 +284,7 @@ def table(result: Result) -> Iterator[str]:
     yield ""
     yield f"| Dangerous kind | stopped | in part (at most {UNLUCKY} customers) | through | customers reached, at most | by rule |"
     yield "|---|---|---|---|---|---|"
-    for kind, danger in result.dangerous.items():
+    for kind, danger in sorted(result.dangerous.items()):
         most = max(danger.reached.values())
         yield f"| {kind} | {danger.stopped} | {danger.in_part} | {danger.through} | {most:,} | {_ruled(danger.rules)} |"
     yield ""

@@ -1,0 +1,86 @@
+"""The ordinary month counts truly: the same seed is the same mail, and rules that hold everything or nothing are counted so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from bench.correspondence import CAMPAIGN, Post, Writing
+from bench.month import Result, played, rules_of, table
+from smtpguard.config.documents import shipped
+
+EVERYTHING = """
+rules:
+  - id: everything
+    when: {recipients.total: ">= 1"}
+    then: hold
+"""
+
+
+def written(messages: int = 60) -> tuple[Writing, list[Post]]:
+    writing = Writing(7, people=80, customers=400, crowd=6)
+    return writing, writing.month(messages, 1)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A month's verdicts are nothing to read."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    yield
+    structlog.configure(**before)
+
+
+async def month(folder: Path, rules: str) -> tuple[list[Post], Result]:
+    writing, posts = written()
+    return posts, await played(folder, posts, writing, rules)
+
+
+def test_the_same_seed_is_the_same_mail() -> None:
+    assert written()[1] == written()[1]
+    _, posts = written(300)
+    assert [post.at for post in posts] == sorted(post.at for post in posts)
+    assert len([post for post in posts if not post.incident]) == 300
+    assert len({post.kind for post in posts if post.incident}) == 20
+    assert len({post.kind for post in posts if not post.incident}) >= 14
+
+
+@pytest.mark.parametrize("rules", ["rules: []\n", EVERYTHING], ids=["nothing is held", "everything is held"])
+async def test_what_is_held_and_what_slips_is_counted(tmp_path: Path, rules: str) -> None:
+    posts, result = await month(tmp_path, rules)
+    open_ = rules.startswith("rules: []")
+    ordinary = [post for post in posts if not post.incident]
+    campaigns = sum(post.kind == CAMPAIGN for post in ordinary)
+    assert result.messages == len(ordinary) == 60
+    assert (result.incidents, len(result.dangerous)) == (20, 20)
+    assert result.undecided == 0
+    stopped = {kind for kind, one in result.dangerous.items() if one.stopped == 1}
+    assert sum(result.count(of) for of in ("stopped", "in_part", "through")) == 20
+    passed = set(result.dangerous) - stopped
+    assert all(kind.startswith("approved, and then") for kind in passed) if not open_ else not stopped
+    if open_:
+        assert (result.wrongly, result.waited) == (0, 0)
+        assert {
+            n
+            for kind in ("long text, one by one", "in Bcc to all at once")
+            for n in result.dangerous[kind].reached.values()
+        } == {6}
+        assert sum(sent for sent, _ in result.by_writer.values()) == 60
+    else:
+        assert len(ordinary) - campaigns <= result.wrongly + result.waited <= len(ordinary)
+        assert result.dangerous["nineteen at a time"].rules == {"everything": 1}
+
+
+async def test_the_sample_policy_passes_what_is_ordinary_and_stops_what_goes_to_a_list(tmp_path: Path) -> None:
+    _, result = await month(tmp_path, rules_of(shipped() / "policy.yaml"))
+    assert result.wrongly <= 1
+    for kind in ("thread of colleagues with a list in Cc", "a list's name at another domain",
+                 "a colleague's letter with an unsubscribe line, to a list"):  # fmt: skip
+        assert result.dangerous[kind].stopped == 1, kind
+    lines = list(table(result))
+    assert lines[-1].startswith("Of 20: ")
+    assert any("in Bcc to all at once" in line for line in lines)
