@@ -118,7 +118,6 @@ def front(
         Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest)),
     )
     provider = _provider(console, place, clock, secret)
-    required = frozenset(map(Role, console.second_factor.required_for))
     theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, tell=tell, passwords=passwords)
     signing = Signing(
         people,
@@ -138,11 +137,17 @@ def front(
             place=place,
             provider=provider,
             own=Brake(clock, most=OWN_TRIES, seconds=OWN_SECONDS),
-            required=required,
+            required=required(settings),
         )
     )
     door = Middleware(
-        Doorway, place=place, sessions=sessions, links=Links(secret), clock=clock, secret=secret, required=required
+        Doorway,
+        place=place,
+        sessions=sessions,
+        links=Links(secret),
+        clock=clock,
+        secret=secret,
+        required=required(settings),
     )
     return Front(
         middleware=(door,),
@@ -163,8 +168,16 @@ def api(
     tell: Callable[[Event], None] = lambda event: None,
 ) -> list[BaseRoute]:
     """The API's routes, beside those of the pages."""
-    tokens = Tokens(People(store, tell), desk.clock, new_id=new_id, delimiters=settings.delimiters)
+    tokens = Tokens(
+        People(store, tell), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
+    )
     return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.verify()))
+
+
+def required(settings: Settings) -> frozenset[Role]:
+    """The roles that ask for a second factor."""
+    console = settings.console
+    return frozenset(map(Role, console.second_factor.required_for)) if console is not None else frozenset()
 
 
 def where(console: Console, port: int) -> Place:

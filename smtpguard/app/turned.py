@@ -12,7 +12,16 @@ from smtpguard.mail.reply import RECALLED
 from smtpguard.processes.numbers import PUT_OFF
 from smtpguard.wire.turned import TurnedAway, Why
 
-_USUAL = frozenset({Why.RECIPIENT_REFUSED, Why.SENDER_REFUSED, Why.TOO_MANY_RECIPIENTS, Why.TOO_LARGE, Why.BAD_CONTENT})
+_USUAL = frozenset(
+    {
+        Why.RECIPIENT_REFUSED,
+        Why.BAD_ADDRESS,
+        Why.SENDER_REFUSED,
+        Why.TOO_MANY_RECIPIENTS,
+        Why.TOO_LARGE,
+        Why.BAD_CONTENT,
+    }
+)
 """What a client brings upon itself: the line is no warning."""
 _CLIENTS = frozenset({Why.TOO_SLOW, Why.TOO_MANY_RECIPIENTS, Why.GAVE_UP})
 """What is no fault of ours or of the relay's, although it is answered 4xx."""

@@ -96,6 +96,7 @@ def list_(context: Context, as_json: bool) -> None:
 
 def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: str = "") -> None:
     from smtpguard.app.clock import SystemClock, ids
+    from smtpguard.app.people import required
     from smtpguard.app.services import opened
     from smtpguard.console.api.tokens import NoToken, Tokens
     from smtpguard.mail.address import BadAddress
@@ -105,7 +106,15 @@ def _run(context: Context, work: Callable[[Tokens], Awaitable[None]], address: s
 
     async def run() -> None:
         async with opened(settings) as (store, _):
-            await work(Tokens(People(store), SystemClock(), new_id=ids(), delimiters=settings.delimiters))
+            await work(
+                Tokens(
+                    People(store),
+                    SystemClock(),
+                    new_id=ids(),
+                    delimiters=settings.delimiters,
+                    required=required(settings),
+                )
+            )
 
     try:
         context.run(run())

@@ -7,7 +7,7 @@ the account's address. Never here: passwords and codes (console), rows (store), 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -68,6 +68,12 @@ class Account:
 
     def may(self, what: May) -> bool:
         return not self.disabled and any(what in ALLOWED[role] for role in self.roles)
+
+    def lacks_factor(self, required: Set[Role]) -> bool:
+        """Whether one of its roles is ``required`` to have a second factor and it has none. Who comes by single sign-on alone is asked
+        for it there."""
+        by_password = bool(self.password) or not self.subject
+        return by_password and not self.totp and not required.isdisjoint(self.roles)
 
 
 class Gap(enum.Enum):

@@ -22,6 +22,7 @@ class Why(enum.StrEnum):
     RELAY_LOST = "relay-lost"  # or it answered otherwise on a second connection
     SENDER_REFUSED = "sender-refused"  # by the relay
     RECIPIENT_REFUSED = "recipient-refused"  # by the relay: at least one
+    BAD_ADDRESS = "bad-address"  # none that can be carried, which an MTA takes and we cannot
     TOO_MANY_RECIPIENTS = "too-many-recipients"
     TOO_LARGE = "too-large"
     BAD_CONTENT = "bad-content"

@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from smtpguard.audit.proof import Proof
 from smtpguard.console.api.problems import Refusal, Wrong, answer
-from smtpguard.console.api.tokens import Holder, Tokens
+from smtpguard.console.api.tokens import Holder, NoFactor, Tokens
 from smtpguard.console.desk import Desk
 from smtpguard.console.people.brakes import Brake
 from smtpguard.console.people.doorway import Who
@@ -157,7 +157,10 @@ class Entry:
 
     async def _holder(self, request: Request) -> Holder:
         kind, _, text = request.headers.get("authorization", "").partition(" ")
-        holder = await self._tokens.holder(text.strip()) if kind.lower() == "bearer" else None
+        try:
+            holder = await self._tokens.holder(text.strip()) if kind.lower() == "bearer" else None
+        except NoFactor as why:
+            raise Refusal(403, str(why)) from None
         if holder is None:
             error = ' error="invalid_token"' if text else ""
             raise Refusal(

@@ -18,12 +18,22 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.console.ports import People
 from smtpguard.guard.ports import Clock
 from smtpguard.mail.address import Address
-from smtpguard.policy.people import SCOPE_ASKS, Account, Keys, Scope, Token
+from smtpguard.policy.people import SCOPE_ASKS, Account, Keys, Role, Scope, Token
 
 PREFIX = "smtpguard"
 """At the beginning of every token, so that scanners of repositories and logs find one that got away."""
 
+NO_FACTOR = "no-second-factor"
 _FORM = re.compile(rf"{PREFIX}_([0-9A-Z]{{16}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
+
+
+class NoFactor(Exception):
+    """A token is right, and its account may do nothing until it has a second factor."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A role of the token's account asks for a second factor, and it has none: sign in at the console and set one up."
+        )
 
 
 class NoToken(Exception):
@@ -47,8 +57,18 @@ class Holder:
 
 
 class Tokens:
-    def __init__(self, people: People, clock: Clock, *, new_id: Callable[[], str], delimiters: str = "+") -> None:
+    def __init__(
+        self,
+        people: People,
+        clock: Clock,
+        *,
+        new_id: Callable[[], str],
+        delimiters: str = "+",
+        required: frozenset[Role] = frozenset(),
+    ) -> None:
+        """``required``: the roles that ask for a second factor."""
         self._people, self._clock, self._new_id = people, clock, new_id
+        self._required = required
         self._delimiters = delimiters
 
     async def add(
@@ -58,6 +78,10 @@ class Tokens:
         account = await self._people.account(Keys(address=Address.parse(address).canonical(self._delimiters)))
         if account is None:
             raise NoToken(f"there is no account of {address}: smtpguard users add")
+        if account.lacks_factor(self._required):
+            raise NoToken(
+                f"a role of {account.address} asks for a second factor, and it has none: it is set up at the console, under its account"
+            )
         idle = [scope.value for scope in scopes if not account.may(SCOPE_ASKS[scope])]
         if idle:
             raise NoToken(f"{account.address} may not do that itself: {', '.join(idle)}")
@@ -89,13 +113,16 @@ class Tokens:
         return await self._people.tokens()
 
     async def holder(self, text: str) -> Holder | None:
-        """Who holds this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises LedgerError."""
+        """Who holds this token; None for one that is wrong, revoked, expired, or of a disabled account. Raises NoFactor, LedgerError."""
         form = _FORM.fullmatch(text)
         if form is None:
             return None
         found = await self._people.token(form[1])
         right = hmac.compare_digest(found[0].secret if found else "", _hashed(form[2]))
-        if found is None or not right or self.state(*found) != "good":
+        state = self.state(*found) if found is not None and right else "wrong"
+        if state == NO_FACTOR:
+            raise NoFactor
+        if found is None or state != "good":
             return None
         return Holder(token=found[0], account=found[1])
 
@@ -104,7 +131,9 @@ class Tokens:
             return "revoked"
         if account.disabled:
             return "disabled"
-        return "good" if token.stands(self._clock.now()) else "expired"
+        if not token.stands(self._clock.now()):
+            return "expired"
+        return NO_FACTOR if account.lacks_factor(self._required) else "good"
 
     def _event(self, token: Token, account: Account, change: str, by: str) -> Event:
         return Event(

@@ -20,6 +20,7 @@ from smtpguard.wire.data import Arrived
 from smtpguard.wire.listener import Limits
 from smtpguard.wire.milter.content import Assembling
 from smtpguard.wire.milter.packet import Connect, Family, Macros, Mail, Rcpt
+from smtpguard.wire.turned import Why
 
 _MAIL_PARAMETERS = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
 _RCPT_PARAMETERS = frozenset({b"NOTIFY", b"ORCPT"})
@@ -121,14 +122,24 @@ class Client:
         return ""
 
 
+@dataclass(slots=True)
+class Refusals:
+    """Recipients that are refused here. ``first``: why, and with which words."""
+
+    session: Session
+    first: tuple[Why, Reply]
+    recipients: int = 0
+
+
 class Letter:
-    """One message, from MAIL on. ``recipients`` beside the ``paths`` that the MTA knows them by."""
+    """One message, from MAIL on. ``recipients`` beside the ``paths`` that the MTA knows them by. ``refusals``: until they are told."""
 
     def __init__(self, mail: Mail, known: Known, house: House) -> None:
         self.recipients: list[Recipient] = []
         self.paths: list[bytes] = []
         self.content = Assembling(house.limits, house.spool)
         self._known, self._house = known, house
+        self.refusals: Refusals | None = None
         self._refused: Reply | None = None
         self._envelope = Envelope(reverse_path=None, recipients=())
         try:
@@ -136,19 +147,25 @@ class Letter:
         except grammar.Refused as refused:
             self._refused = refused.reply
 
-    def rcpt(self, rcpt: Rcpt) -> Reply | None:
+    def rcpt(self, rcpt: Rcpt, client: Client) -> Reply | None:
         """Why this recipient cannot be carried; a refusal of the reverse-path is told here, where it can be."""
         if self._refused is not None:
-            return self._refused
+            return self._refuse(Why.BAD_ADDRESS, self._refused, client)
         if len(self.recipients) >= self._house.limits.recipients:
-            return reply.TOO_MANY_RECIPIENTS
+            return self._refuse(Why.TOO_MANY_RECIPIENTS, reply.TOO_MANY_RECIPIENTS, client)
         try:
             recipient = _rcpt(rcpt, self._known.get(b"rcpt_addr"), self._house.hostname)
         except grammar.Refused as refused:
-            return refused.reply
+            return self._refuse(Why.BAD_ADDRESS, refused.reply, client)
         self.recipients.append(recipient)
         self.paths.append(rcpt.path)
         return None
+
+    def _refuse(self, why: Why, answer: Reply, client: Client) -> Reply:
+        if self.refusals is None:
+            self.refusals = Refusals(client.session(self._house), (why, answer))
+        self.refusals.recipients += 1
+        return answer
 
     @property
     def envelope(self) -> Envelope:

@@ -23,7 +23,7 @@ from smtpguard.mail.transaction import Transaction
 from smtpguard.wire.milter.acceptance import Acceptance
 from smtpguard.wire.milter.codec import MOST_OCTETS, ProtocolError, commands, encode
 from smtpguard.wire.milter.content import Assembling
-from smtpguard.wire.milter.letter import Client, House, Letter
+from smtpguard.wire.milter.letter import Client, House, Letter, Refusals
 from smtpguard.wire.milter.packet import (
     Abort,
     Answer,
@@ -72,8 +72,11 @@ class Desk(Protocol):
 
     def arrived(self, link: Link) -> bool: ...
     def parted(self, link: Link) -> None: ...
-    def refused(self, session: Session, envelope: Envelope, answer: Reply) -> None: ...
-    async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None: ...
+    def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None) -> None: ...
+    def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None: ...
+    async def decide(
+        self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None
+    ) -> Answer | None: ...
 
 
 class Link(asyncio.Protocol):
@@ -159,7 +162,7 @@ class Link(asyncio.Protocol):
             case Macros():
                 self._client.known.learn(command)
             case Rcpt():
-                refusal = self._message.rcpt(command)
+                refusal = self._message.rcpt(command, self._client)
                 answer = SmtpReply(refusal) if refusal is not None else answer
             case Mail():
                 self._close_letter()
@@ -207,6 +210,8 @@ class Link(asyncio.Protocol):
         letter, self._letter = self._letter, None
         if letter is not None:
             letter.content.close()
+            if letter.refusals is not None:
+                self._desk.recipients_refused(letter.envelope, letter.refusals)
 
     # what takes time
 
@@ -221,7 +226,8 @@ class Link(asyncio.Protocol):
         arrived = await letter.finish()
         if isinstance(arrived, Reply):
             self._say(SmtpReply(arrived))
-            self._desk.refused(client.session(self._house), letter.envelope, arrived)
+            self._desk.refused(client.session(self._house), letter.envelope, arrived, letter.refusals)
+            letter.refusals = None
             return self._drop()
         known = client.known
         acceptance = Acceptance(
@@ -239,7 +245,8 @@ class Link(asyncio.Protocol):
             gone=self.gone,
             pass_rest=acceptance.pass_rest,
         )
-        answer = await self._desk.decide(transaction, acceptance)
+        refusals, letter.refusals = letter.refusals, None
+        answer = await self._desk.decide(transaction, acceptance, refusals)
         if answer is not None:
             self._say(answer)
         return self._drop()

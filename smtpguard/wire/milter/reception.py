@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from smtpguard.mail import reply
 from smtpguard.mail.envelope import Envelope, Session
@@ -18,7 +19,7 @@ from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost, Onward, Recalled, Transaction
 from smtpguard.policy.verdict import Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.wire.milter.acceptance import Acceptance
-from smtpguard.wire.milter.letter import House
+from smtpguard.wire.milter.letter import House, Refusals
 from smtpguard.wire.milter.link import Link, Patience
 from smtpguard.wire.milter.packet import Answer, Discard, SmtpReply
 from smtpguard.wire.turned import TurnedAway, Why, turned_away
@@ -86,43 +87,58 @@ class MilterReception:
 
     # messages
 
-    async def decide(self, transaction: Transaction, acceptance: Acceptance) -> Answer | None:
-        """Ask the guard, which does it. The answer that is still to be given; None where ACCEPT was said."""
+    async def decide(
+        self, transaction: Transaction, acceptance: Acceptance, refusals: Refusals | None = None
+    ) -> Answer | None:
+        """Ask the guard, which does it. The answer that is still to be given; None where ACCEPT was said. ``refusals``: of recipients
+        that the message does not have."""
         self._deciding += 1
         try:
             disposition = await self.admit(transaction, acceptance)
         except Lost as lost:
-            return self._undecided(transaction, Why.RELAY_LOST, lost.reply)
+            return self._undecided(transaction, Why.RELAY_LOST, lost.reply, refusals)
         except Recalled:
-            return self._undecided(transaction, Why.UNDECIDED, reply.RECALLED)
+            return self._undecided(transaction, Why.UNDECIDED, reply.RECALLED, refusals)
         except Exception as error:
             log.error("error in deciding %s: %s", transaction.id, type(error).__name__, exc_info=error)
-            return self._undecided(transaction, Why.FAILED, reply.INTERNAL_ERROR)
+            return self._undecided(transaction, Why.FAILED, reply.INTERNAL_ERROR, refusals)
         finally:
             self._deciding -= 1
             self._perhaps_quiet()
+        if isinstance(disposition, Deferred) and disposition.undecided and not acceptance.said:
+            return self._undecided(transaction, Why.UNDECIDED, disposition.reply, refusals)
+        if refusals is not None:
+            self.recipients_refused(transaction.envelope, refusals)
         if acceptance.said:
             return None
         match disposition:
             case Held():
                 return Discard()
-            case Deferred(reply=answer, undecided=True):
-                return self._undecided(transaction, Why.UNDECIDED, answer)
             case Rejected(reply=answer) | Deferred(reply=answer):
                 return SmtpReply(answer)
             case Relayed():
                 log.error("%s was relayed without a word to the MTA", transaction.id)
         return SmtpReply(reply.INTERNAL_ERROR)
 
-    def _undecided(self, transaction: Transaction, why: Why, answer: Reply) -> SmtpReply:
-        told = turned_away(transaction.session, transaction.envelope, why, answer, transaction.message)
-        self._turned_away(told)
+    def _undecided(self, transaction: Transaction, why: Why, answer: Reply, refusals: Refusals | None) -> SmtpReply:
+        self._whole(turned_away(transaction.session, transaction.envelope, why, answer, transaction.message), refusals)
         return SmtpReply(answer)
 
-    def refused(self, session: Session, envelope: Envelope, answer: Reply) -> None:
+    def refused(self, session: Session, envelope: Envelope, answer: Reply, refusals: Refusals | None = None) -> None:
         """The content of a message cannot be taken."""
         why = Why.TOO_LARGE if answer is reply.TOO_BIG else Why.BAD_CONTENT
-        self._turned_away(turned_away(session, envelope, why, answer))
+        self._whole(turned_away(session, envelope, why, answer), refusals)
+
+    def _whole(self, told: TurnedAway, refusals: Refusals | None) -> None:
+        """All of a message is turned away: its recipients that were refused before are among them, and it is told once."""
+        named = told.recipients + (refusals.recipients if refusals is not None else 0)
+        self._turned_away(replace(told, recipients=named, refused=named))
+
+    def recipients_refused(self, envelope: Envelope, refusals: Refusals) -> None:
+        """Recipients were refused here, of a message that goes on without them or came to nothing."""
+        (why, answer), refused = refusals.first, refusals.recipients
+        told = turned_away(refusals.session, envelope, why, answer)
+        self._turned_away(replace(told, recipients=told.recipients + refused, refused=refused))
 
     def _perhaps_quiet(self) -> None:
         if not self._links and not self._deciding:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from smtpguard.console.api.tokens import NoToken
-from smtpguard.policy.people import Role, Scope
-from tests.console.api.program import program, tokens
+from smtpguard.console.api.tokens import NoToken, Tokens
+from smtpguard.console.people.factors import Factors
+from smtpguard.policy.people import Account, Role, Scope
+from tests.console.api.program import Program, program, tokens
 from tests.console.holding import EVA, OMAR
-from tests.console.stage import Stage
+from tests.console.stage import Stage, stage
+from tests.guard.house import KEY
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 
 async def test_a_token_is_kept_as_a_hash_alone(here: Stage) -> None:
@@ -74,6 +80,44 @@ async def test_a_token_gets_no_more_than_its_account_may(here: Stage) -> None:
         await tokens(here).add(EVA, name="x", scopes=[Scope.HELD_DECIDE], good_for=month, by="root")
     with pytest.raises(NoToken, match="no account"):
         await tokens(here).add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=month, by="root")
+
+
+async def test_a_token_waits_for_the_second_factor_that_a_role_asks_for(tmp_path: Path) -> None:
+    """The token was made before the role asked for one; an account that comes by single sign-on alone is asked for it there."""
+    async with stage(tmp_path) as here:
+        asks = await program(here, EVA, Role.VIEWER)
+        other = await program(here, OMAR, Role.APPROVER, Role.VIEWER)
+    wanted = "{url: 'https://guard.example.com', second_factor: {required_for: [approver]}}"
+    async with stage(tmp_path, console=wanted) as here:
+        again, asks = (Program(here, one.token) for one in (other, asks))
+        assert (await asks("GET", "/me")).status_code == 200
+        refused = await again("GET", "/me")
+        assert (refused.status_code, "sign in at the console and set one up" in refused.text) == (403, True)
+        theirs = Tokens(here.front.people, here.home.clock, new_id=lambda: next(here.ids),
+                        required=frozenset({Role.APPROVER}))  # fmt: skip
+        with pytest.raises(NoToken, match="asks for a second factor, and it has none"):
+            await theirs.add(OMAR, name="x", scopes=[Scope.HELD_READ], good_for=timedelta(days=1), by="root")
+        assert sorted(theirs.state(*each) for each in await theirs.all()) == ["good", "no-second-factor"]
+        account = await here.accounts.at(OMAR)
+        await here.accounts.set_factor(account, Factors(KEY).made(), by="root")
+        assert (await again("GET", "/me")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "lacks"),
+    [
+        ({"password": "hash"}, True),
+        ({}, True),
+        ({"password": "hash", "subject": "them"}, True),
+        ({"subject": "them"}, False),
+        ({"password": "hash", "totp": "sealed"}, False),
+        ({"password": "hash", "roles": (Role.VIEWER,)}, False),
+    ],
+)
+def test_who_lacks_a_second_factor(more: dict[str, Any], lacks: bool) -> None:
+    account = Account(account_id="A", address=EVA, created_at=NOW, **{"roles": (Role.APPROVER,), **more})
+    assert account.lacks_factor(frozenset({Role.APPROVER, Role.ADMIN})) is lacks
+    assert not account.lacks_factor(frozenset())
 
 
 async def test_a_role_that_is_taken_away_is_taken_from_its_tokens(here: Stage) -> None:

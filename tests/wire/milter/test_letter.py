@@ -80,7 +80,7 @@ async def test_what_smtp_would_end_is_ended(tmp_path: Path) -> None:
 def letter(mail: Mail, *rcpts: Rcpt, known: Known | None = None, tmp: Path = Path("/nowhere")) -> Letter:
     made = Letter(mail, known or Known(), House(limits=Limits(), spool=tmp, hostname="guard.example"))
     for rcpt in rcpts:
-        refused = made.rcpt(rcpt)
+        refused = made.rcpt(rcpt, Client())
         assert refused is None, refused
     return made
 
@@ -129,7 +129,7 @@ class TestEnvelope:
     @pytest.mark.parametrize("path", [b"<>", b"<a b>", b"", b"<\xff@example.com>", b"<a@-_->"])
     def test_no_recipient(self, path: bytes) -> None:
         made = letter(Mail(b"<>"))
-        refused = made.rcpt(Rcpt(path))
+        refused = made.rcpt(Rcpt(path), Client())
         assert refused is not None
         assert refused.permanent
 

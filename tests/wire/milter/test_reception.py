@@ -66,6 +66,36 @@ class TestDispositions:
         told = [(mail.why.value, mail.listener, mail.recipients, bool(mail.queue_id)) for mail in world.turned]
         assert told == [("undecided", "inside", 1, True), ("too-large", "inside", 1, True)]
 
+    async def test_recipients_that_it_refuses_itself(self, tmp_path: Path) -> None:
+        """One line and one count for each message, whatever else becomes of it: it goes on, comes to nothing, is given up or is turned
+        away whole."""
+        undecided = Deferred(reply=reply.NOT_RECORDED, undecided=True)
+
+        async def decide(transaction: Transaction, onward: Onward) -> Disposition:
+            return undecided if len(world.seen) == 2 else await pass_on(transaction, onward)
+
+        bad = b"<@-_->"
+        async with served(tmp_path, decide, name="inside", limits=Limits(recipients=2, message_octets=1000)) as world:
+            mta = await (await world.connect()).begin()
+            assert (await mta.send(MAIL, b"<a@example.net>", bad)).accepted
+            await mta.send(MAIL, b"<a@example.net>", bad, bad)
+            assert list((await mta.send(MAIL, bad)).refused) == [bad]
+            many = [b"<a@example.net>", b"<b@example.net>", b"<c@example.net>", b"<d@example.net>"]
+            assert (await mta.send(MAIL, *many)).accepted
+            await mta.send(MAIL + b"x" * 2000 + b"\r\n", b"<a@example.net>", bad)
+            await mta.send(MAIL, b"<a@example.net>", mail=(b"<a b>",))
+            await mta.send(MAIL, b"<a@example.net>")
+        told = [(mail.why.value, mail.recipients, mail.refused, mail.queue_id, mail.listener) for mail in world.turned]
+        assert told == [
+            ("bad-address", 2, 1, "4QUEUE", "inside"),
+            ("undecided", 3, 3, "4QUEUE", "inside"),
+            ("bad-address", 1, 1, "4QUEUE", "inside"),
+            ("too-many-recipients", 4, 2, "4QUEUE", "inside"),
+            ("too-large", 2, 2, "4QUEUE", "inside"),
+            ("bad-address", 1, 1, "4QUEUE", "inside"),
+        ]
+        assert str(world.turned[3].reply).startswith("452 ")
+
     async def test_rejected_with_a_percent_sign_and_lines(self, tmp_path: Path) -> None:
         said = reply.Reply.of(550, "5.7.1", "Not sent: 100 % of the list.", "See https://guard.example/%41")
         async with served(tmp_path, always(Rejected(reply=said))) as world:
