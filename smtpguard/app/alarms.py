@@ -87,8 +87,7 @@ class Looking:
     policies: Following
     clock: Clock
     _froze: bool = False
-    _policy: policyfile.Look | None = None
-    _read: object = None  # of what state of store and files that is
+    _file: policyfile.Following | None = None
 
     async def look(self) -> Seen:
         """What the store and its policy say. Raises LedgerError; of a policy that cannot be read here nothing is known."""
@@ -121,11 +120,9 @@ class Looking:
 
     async def look_at_policy(self) -> policyfile.Look | None:
         """Read again only where something has changed."""
+        self._file = self._file or policyfile.Following(self.settings, self.store)
         async with asyncio.timeout(STORE_SECONDS):
-            now = await self.store.policy_standing(), policyfile.stamps(self.settings)
-            if now != self._read:
-                self._policy, self._read = await policyfile.look(self.settings, self.store), now
-        return self._policy
+            return await self._file.look()
 
     def _frozen(self, gate: Gate, now: datetime) -> tuple[Standing, ...]:
         return tuple(

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.app import deeds
+from smtpguard.app import deeds, policyfile
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.explaining import Explained, Explainer
@@ -27,6 +27,7 @@ from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
 from smtpguard.console.desk import Desk
+from smtpguard.console.ports import OtherFile
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes, GateWatch
 from smtpguard.guard.gather import Sources
@@ -133,11 +134,20 @@ class Console(Part):
             trial=_Trial(policies, sources),
             clock=clock,
             url=settings.console.url.rstrip("/"),
+            delimiters=settings.delimiters,
+            policy_file=partial(_other_file, policyfile.Following(settings, store)),
             keeps=timedelta(seconds=settings.retention.content),
         )
         programs = api(settings, desk, store, new_id=ids(), tell=deeds.tell)
         pages = build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
         return Health(pages, partial(_ready, self._watch, policies))
+
+
+async def _other_file(file: policyfile.Following) -> OtherFile | None:
+    found = await file.look()
+    if found is None or not found.file.differs:
+        return None
+    return OtherFile(path=str(found.file.path), differing=found.file.differing, problem=found.file.problem)
 
 
 def _ready(watch: GateWatch, policies: Following) -> Mapping[str, str]:

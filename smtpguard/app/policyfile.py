@@ -85,6 +85,22 @@ class Look:
         return self.file.since(self.standing.put.at if self.standing.put is not None else None)
 
 
+class Following:
+    """Looks again only where the files or what is in force have changed."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings, self.store = settings, store
+        self._found: Look | None = None
+        self._read: object = None
+
+    async def look(self) -> Look | None:
+        """Raises LedgerError."""
+        now = await self.store.policy_standing(), stamps(self._settings)
+        if now != self._read:
+            self._found, self._read = await look(self._settings, self.store), now
+        return self._found
+
+
 async def look(settings: Settings, store: Store) -> Look | None:
     """For whoever tells people how it stands. None where no policy is in force yet. Raises LedgerError."""
     standing = await store.policy_standing()

@@ -71,7 +71,7 @@ class Watching:
         self._enforced = True
         self._lists: Mapping[str, _List] = {}
         self._policy: Look | None = None
-        self._seen: Any = None
+        self._file: policyfile.Following | None = None
         self._certificates: Sequence[Ending] = ()
 
     def told(self, numbers: Mapping[str, Any]) -> None:
@@ -105,10 +105,9 @@ class Watching:
 
     async def _look_at_policy(self, store: Store) -> None:
         """How the file of this host stands to the policy in force; read again only where one of them has changed."""
-        if (standing := await store.policy_standing()).sha256:
-            seen = standing, policyfile.stamps(self._settings)
-            if seen != self._seen:
-                self._policy, self._seen = await policyfile.look(self._settings, store), seen
+        if self._file is None or self._file.store is not store:
+            self._file = policyfile.Following(self._settings, store)
+        self._policy = await self._file.look()
 
     def failed(self) -> None:
         """The store did not answer."""

@@ -6,16 +6,23 @@ Never here: a page, or who is asking.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from smtpguard.console.ports import Archive, Trial
+from smtpguard.console.ports import Archive, OtherFile, Trial
 from smtpguard.guard.approvals import Approvals
 from smtpguard.guard.freezes import Freezes
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.mailings import Mailings
-from smtpguard.guard.ports import Clock, Ledger, Reader
+from smtpguard.guard.ports import Clock, Ledger, LedgerError, Reader
 from smtpguard.guard.talks import Talks
+from smtpguard.lists.declared import ListInfo
+
+
+async def nothing_else() -> OtherFile | None:
+    """Where nobody looks at a file."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +40,18 @@ class Desk:
     trial: Trial
     clock: Clock
     url: str = ""
+    delimiters: str = "+"
+    policy_file: Callable[[], Awaitable[OtherFile | None]] = nothing_else
+    """How the policy file of this host differs from what is in force; None where it does not. Raises LedgerError."""
     keeps: timedelta = timedelta(days=30)
     """For so long at least the content of what was held is kept."""
     reporting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a report is made: one at a time, since it may take a while."""
+
+    @property
+    def lists(self) -> Mapping[str, ListInfo]:
+        """Those of the policy in force; none where that cannot be read, so that a page which only names them is there all the same."""
+        try:
+            return self.policies.current().registry.lists
+        except LedgerError:
+            return {}

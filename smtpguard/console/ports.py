@@ -6,6 +6,7 @@ Never here: an implementation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -82,6 +83,15 @@ class Found(Protocol):
 
     @property
     def proof(self) -> Proof | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherFile:
+    """A policy file that is not what is in force. ``differing``: which of its documents; ``problem``: why it cannot be put in force."""
+
+    path: str
+    differing: Sequence[str] = ()
+    problem: str = ""
 
 
 class Archive(Protocol):

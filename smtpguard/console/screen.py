@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ def speech(request: Request) -> Speech:
     """In the language of the reader's own choice, else of their browser, else of the organisation."""
     who: Person | None = getattr(request.state, "person", None)
     language = choose(who.language if who else "", request.headers.get("accept-language", ""))
-    zone = desk(request).policies.current().hours.zone
+    try:
+        zone: tzinfo = desk(request).policies.current().hours.zone
+    except LedgerError:  # the policy in force cannot be read: the page says so
+        zone = UTC
     return Speech(language, zone, desk(request).clock.now().astimezone(zone).year)
 
 
@@ -89,7 +93,7 @@ async def page(
         frozen = await here.freezes.standing()
     except LedgerError:
         frozen = ()
-    titles = {name: info.title or name for name, info in here.policies.current().registry.lists.items()}
+    titles = {name: info.title or name for name, info in here.lists.items()}
     shown = {
         "_": said,
         "titles": titles,

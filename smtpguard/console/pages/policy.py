@@ -74,6 +74,7 @@ async def policy(request: Request) -> Response:
         groups=sorted((name, sorted(people)) for name, people in in_force.groups.items()),
         enforce=in_force.enforce,
         sha256=in_force.policy_sha256,
+        file=await desk(request).policy_file(),
         categories=sayings.CATEGORIES,
     )
 

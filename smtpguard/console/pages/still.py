@@ -41,13 +41,13 @@ async def freeze(request: Request) -> Response:
     except ValueError:
         return await _shown(request, 422, wrong={"selector": said("Say what is to stand still.")})
     value = sent.get(selector.value, "").strip()[:500] if selector is not Selector.ALL else ""
-    registry, wrong = here.policies.current().registry, dict[str, str]()
+    wrong: dict[str, str] = {}
     if selector is Selector.SENDER:
         try:
-            value = Address.parse(value).canonical(registry.digester.delimiters)
+            value = Address.parse(value).canonical(here.delimiters)
         except BadAddress:
             wrong["sender"] = said("That is no address: {address}", address=value)
-    elif (selector is Selector.LIST and value not in registry.lists) or (selector is not Selector.ALL and not value):
+    elif (selector is Selector.LIST and value not in here.lists) or (selector is not Selector.ALL and not value):
         wrong[selector.value] = said("Say what is to stand still.")
     if not reason:
         wrong["reason"] = said("Say why: everybody who meets the banner reads it.")
@@ -131,7 +131,7 @@ async def _shown(
     wrong: Mapping[str, str] | None = None,
 ) -> Response:
     here, who, said = desk(request), person(request), speech(request)
-    lists = here.policies.current().registry.lists
+    lists = here.lists
     chosen = request.query_params
     return await page(
         request,

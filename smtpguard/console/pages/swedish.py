@@ -22,6 +22,8 @@ _FRAME = {
     "There is nothing here that you can see.": "Här finns inget som du kan se.",
     "The page you sent was too old, or came from somewhere else. Nothing was done. Go back, load it again, and try once more.": "Sidan som du skickade var för gammal eller kom någon annanstans ifrån. Inget har gjorts. Gå tillbaka, ladda om den och försök igen.",
     "Nothing was done. Try again; if it goes on, whoever runs the guard finds why in its log.": "Inget har gjorts. Försök igen. Om det fortsätter finner den som sköter vakten skälet i loggen.",
+    "The policy in force cannot be read": "Reglerna som gäller går inte att läsa",
+    "This version of the guard can make nothing of the policy in force. Nothing is decided until that is mended: mail waits at its clients, and what is held stays held. Whoever runs the guard puts a policy in force that can be read: smtpguard reload.": "Den här versionen av vakten kan inte läsa reglerna som gäller. Inget bedöms förrän det är åtgärdat: e-post väntar hos avsändarens system, och det som hålls kvar förblir kvar. Den som sköter vakten sätter regler i kraft som går att läsa: smtpguard reload.",
     "The guard's record does not answer, or is full. What cannot be written down is neither shown nor done. Try again in a while.": "Vaktens journal svarar inte, eller är full. Det som inte kan skrivas upp varken visas eller görs. Försök igen om en stund.",
     "To the start": "Till början",
     "less than a minute": "mindre än en minut",

@@ -176,6 +176,8 @@ _HISTORY = {
 
 _POLICY = {
     "Try a message against it": "Pröva ett meddelande mot reglerna",
+    "The policy file on this machine, {path}, is not what is in force, and cannot be put in force: {problem}": "Regelfilen på den här datorn, {path}, är inte det som gäller, och den kan inte börja gälla: {problem}",
+    "The policy file on this machine, {path}, is not what is in force. What differs: {names}. smtpguard reload would put it in force.": "Regelfilen på den här datorn, {path}, är inte det som gäller. Det som skiljer: {names}. smtpguard reload sätter den i kraft.",
     "The policy only observes: nothing is held.": "Reglerna bara iakttar: inget hålls kvar.",
     "The lists": "Listorna",
     "To be spared": "Ska slippa",

@@ -31,7 +31,7 @@ from smtpguard.console import screen
 from smtpguard.console.people.sessions import Sessions
 from smtpguard.guard.links import Links
 from smtpguard.guard.ports import Clock
-from smtpguard.policy.admission import LedgerError
+from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.policy.people import Account, Role
 
 log = logging.getLogger(__name__)
@@ -304,6 +304,9 @@ async def _refused(request: Request, status: int) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     """A page all the same, with all its headers: what is not written down is not shown, and nothing was done."""
     kind = request.url.path.split("/")[1]  # the rest may be a link that lets in
+    if isinstance(error, PolicyUnreadable):
+        log.warning("/%s: %s", kind, error)
+        return await screen.page(request, "error.html", 503, problem="policy")
     if isinstance(error, LedgerError):
         log.warning("/%s: the record: %s", kind, type(error).__name__)
         return await _refused(request, 503)
