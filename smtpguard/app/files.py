@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from smtpguard.config.documents import policy_documents
-from smtpguard.config.secret import read_secret
-from smtpguard.config.settings import Settings
-from smtpguard.config.settings import read_settings as read_settings
+from smtpguard.config.secret import secret_text
 from smtpguard.lists.digest import BadKey, installation_key
 from smtpguard.lists.ownership import hand_over
 from smtpguard.policy.verdict import Action
 
 if TYPE_CHECKING:
+    from smtpguard.config.brief import Needed
+    from smtpguard.config.settings import Settings
     from smtpguard.policy.parse import Policy
 
 _SQLITE = "sqlite:///"
@@ -36,6 +36,13 @@ class CannotStart(Exception):
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO})
 """Of what the system lacks, or a disk or a server of files says, that it may have again."""
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in this file. Raises Broken with every problem."""
+    from smtpguard.config.settings import read_settings  # which takes longer than whoever freezes is to wait
+
+    return read_settings(path)
 
 
 def read_policy(settings: Settings) -> Policy:
@@ -54,17 +61,17 @@ def parse_policy(settings: Settings, documents: Mapping[str, bytes], where: str 
     )
 
 
-def indexes(settings: Settings) -> Path:
+def indexes(settings: Needed) -> Path:
     """Where the lists' indexes stand."""
     return settings.state / "indexes"
 
 
-def spool(settings: Settings) -> Path:
+def spool(settings: Needed) -> Path:
     """Where large messages wait while they are decided on."""
     return settings.state / "spool"
 
 
-def make_state(settings: Settings) -> None:
+def make_state(settings: Needed) -> None:
     """The state directory and what is in it: for nobody else to see. Raises CannotStart."""
     try:
         for folder in (settings.state, indexes(settings), spool(settings)):
@@ -96,7 +103,7 @@ def _others(path: Path, bits: int) -> bool:
         return False
 
 
-def installation_secret(settings: Settings) -> bytes:
+def installation_secret(settings: Needed) -> bytes:
     """Made at the first start. Raises CannotStart."""
     try:
         return installation_key(settings.secret_file)
@@ -104,11 +111,11 @@ def installation_secret(settings: Settings) -> bytes:
         raise CannotStart(str(e), passing=e.number in NO_ROOM) from None
 
 
-def store_url(settings: Settings) -> str:
+def store_url(settings: Needed) -> str:
     """With the password in it, from its file. Not to be shown."""
     if settings.store.password_file is None:
         return settings.store.url
-    password = quote(read_secret(settings.store.password_file).get_secret_value(), safe="")
+    password = quote(secret_text(settings.store.password_file), safe="")
     parts = urlsplit(settings.store.url)
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{password}{at}{host}"))

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 
 from smtpguard.app.clock import SystemClock, ids
 from smtpguard.app.files import CannotStart, installation_secret, make_state, store_url
-from smtpguard.config.settings import Settings
 from smtpguard.guard.freezes import Freezes
-from smtpguard.guard.ports import Clock
 from smtpguard.lists.digest import Digester
 from smtpguard.policy.admission import PolicyUnreadable
 from smtpguard.store.continuity import Foreign, OtherSecret
@@ -25,9 +23,12 @@ from smtpguard.store.store import Store
 
 if TYPE_CHECKING:
     from smtpguard.app.policies import Following
+    from smtpguard.config.brief import Needed
+    from smtpguard.config.settings import Settings
     from smtpguard.guard.approvals import Approvals
     from smtpguard.guard.mailings import Mailings
     from smtpguard.guard.notices import Notices
+    from smtpguard.guard.ports import Clock
     from smtpguard.guard.term import Term
 
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 class Brakes:
     """What it takes to freeze, without the policy in force."""
 
-    settings: Settings
+    settings: Needed
     store: Store
     freezes: Freezes
     digester: Digester
@@ -82,7 +83,7 @@ def notices(settings: Settings) -> Notices:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings,
+    settings: Needed,
     *,
     migrate: bool = False,
     hot: bool = False,
@@ -123,7 +124,7 @@ async def opened(
         raise CannotStart(str(e)) from e
 
 
-def _other_secret(settings: Settings, *, missing: bool) -> str:
+def _other_secret(settings: Needed, *, missing: bool) -> str:
     wrong = "is not there" if missing else "is not the one"
     return (
         f"{settings.secret_file} {wrong}, and what {settings.store.url} has was written with that secret: put it back. If it is "
@@ -131,7 +132,7 @@ def _other_secret(settings: Settings, *, missing: bool) -> str:
     )
 
 
-def _foreign(settings: Settings, error: Foreign) -> str:
+def _foreign(settings: Needed, error: Foreign) -> str:
     file = settings.state / CHECKPOINTS
     return (
         f"{settings.store.url} is not the store that {settings.state} belongs to: {file} has the journal {error.journal}, signed last "
@@ -139,7 +140,7 @@ def _foreign(settings: Settings, error: Foreign) -> str:
     )
 
 
-def _freezes(settings: Settings, store: Store, clock: Clock, new_id: Callable[[], str]) -> Freezes:
+def _freezes(settings: Needed, store: Store, clock: Clock, new_id: Callable[[], str]) -> Freezes:
     return Freezes(
         store,
         clock,
@@ -152,7 +153,7 @@ def _freezes(settings: Settings, store: Store, clock: Clock, new_id: Callable[[]
 
 
 @asynccontextmanager
-async def brakes(settings: Settings) -> AsyncIterator[Brakes]:
+async def brakes(settings: Needed) -> AsyncIterator[Brakes]:
     """As soon as may be. Raises CannotStart and LedgerError."""
     async with opened(settings) as (store, digester):
         freezes = _freezes(settings, store, SystemClock(), ids())

@@ -84,6 +84,8 @@ class Context:
     json: bool = False
     named: bool = True
     """Whether ``config`` was given, or found where it is looked for."""
+    hurried: bool = False
+    """Whether the settings were read no further than was needed at once."""
 
     def settings(self) -> Settings:
         """Read and checked. Raises BadConfiguration."""
@@ -132,11 +134,28 @@ class Context:
     @asynccontextmanager
     async def brakes(self, needed: Collection[str]) -> AsyncIterator[Brakes]:
         """The store and what freezes it, without the policy in force: a freeze is not to wait for it. Mistakes in keys of the
-        settings other than ``needed`` do not matter."""
+        settings other than ``needed`` do not matter. Who needs no more than the store does not even wait for them to be read: they are
+        told by ``tell_mistakes``."""
         from smtpguard.app.services import brakes
+        from smtpguard.config.brief import STORE, read_brief
 
-        async with brakes(self.settings_as_far(needed)) as opened:
+        self.must_exist(self.config)
+        brief = read_brief(self.config) if set(needed) == STORE else None
+        async with brakes(brief or self.settings_as_far(needed)) as opened:
             yield opened
+        self.hurried = brief is not None
+
+    def tell_mistakes(self) -> None:
+        """What a hurried command has not told of the settings."""
+        if self.hurried:
+            from smtpguard.config.brief import STORE
+            from smtpguard.config.problem import Broken
+
+            try:
+                self.settings_as_far(STORE)
+            except Broken as e:  # what was to be done is done
+                for problem in e.problems:
+                    click.echo(f"{problem}", err=True)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)

@@ -15,9 +15,8 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.shown import freeze_row, what
-from smtpguard.config.partial import STORE
+from smtpguard.config.brief import STORE
 from smtpguard.config.problem import Invalid, did_you_mean
-from smtpguard.config.quantity import seconds
 from smtpguard.guard.freezehooks import Hook
 from smtpguard.guard.freezes import AnotherNeeded, Frozen, Released
 from smtpguard.mail.address import Address, BadAddress
@@ -69,6 +68,8 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
     chosen = _chosen(**given)
     length = None
     if for_ is not None:
+        from smtpguard.config.quantity import seconds
+
         try:
             length = timedelta(seconds=seconds(for_))
         except Invalid as e:
@@ -97,6 +98,7 @@ def command(context: Context, /, reason: str, for_: str | None, as_json: bool, *
         click.echo(f"Past recall, since the relay has them or may have them: {len(frozen.past_recall)}.")
         for id in frozen.past_recall[:20]:
             click.echo(f"  {id}")
+    context.tell_mistakes()
     _complain(frozen.hooks)
 
 

@@ -7,16 +7,25 @@ secret is for.
 from __future__ import annotations
 
 from pathlib import Path
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING
 
 from smtpguard.config.problem import Broken, Problem
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 MAX_BYTES = 64 << 10
 
 
 def read_secret(path: Path) -> SecretStr:
     """The file's text without the line end that editors add. Raises Broken, which says nothing of the content."""
+    from pydantic import SecretStr  # which whoever freezes does not wait for
+
+    return SecretStr(secret_text(path))
+
+
+def secret_text(path: Path) -> str:
+    """The same in clear, for who needs it at once."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -30,4 +39,4 @@ def read_secret(path: Path) -> SecretStr:
         raise Broken([Problem(str(path), 1, 1, "is not UTF-8")]) from None
     if not text:
         raise Broken([Problem(str(path), 1, 1, "is empty")])
-    return SecretStr(text)
+    return text

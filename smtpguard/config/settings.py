@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from smtpguard.config.brief import URL, absolute
 from smtpguard.config.delimiters import Delimiters
 from smtpguard.config.listeners import Listen
 from smtpguard.config.listeners import MilterListener as MilterListener
@@ -109,7 +110,7 @@ def _database(url: str) -> str:
 
 
 class Store(Section):
-    url: Annotated[str, AfterValidator(_database)] = "sqlite:///var/smtpguard.db"
+    url: Annotated[str, AfterValidator(_database)] = URL
     password_file: FilePath | None = None
 
 
@@ -312,12 +313,4 @@ def settings_of(document: Document, base: Path, environ: Mapping[str, str]) -> S
     found = validate(document, Settings, {"base": base, "environ": environ})
     if isinstance(found, list):
         raise Broken(found)
-    return found.model_copy(update={"store": found.store.model_copy(update={"url": _absolute(found.store.url, base)})})
-
-
-def _absolute(url: str, base: Path) -> str:
-    """A SQLite url with its path made absolute; everything else as it is."""
-    head, slashes, path = url.partition(":///")
-    if not head.startswith("sqlite") or not slashes or not path or path.startswith(("/", ":memory:", "file:")):
-        return url
-    return f"{head}:///{base / path}"
+    return found.model_copy(update={"store": found.store.model_copy(update={"url": absolute(found.store.url, base)})})

@@ -13,15 +13,18 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard.freezehooks import Hook, run
-from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.policy.admission import ITSELF, Freeze, Gate, LedgerError, Selector
 from smtpguard.policy.approval import LIVE, Hold, State
-from smtpguard.policy.facts import Facts
 from smtpguard.policy.freezing import held_up_by, stopped_by
-from smtpguard.policy.mailing import Mailing
+
+if TYPE_CHECKING:  # whoever freezes does not wait for them
+    from smtpguard.guard.ports import Clock, Ledger
+    from smtpguard.policy.facts import Facts
+    from smtpguard.policy.mailing import Mailing
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
-from smtpguard.audit.about import About
 from smtpguard.audit.chain import Clear, Entry, microseconds
 from smtpguard.audit.checkpoint import Checkpoint
-from smtpguard.audit.distinct import Asked
 from smtpguard.audit.event import Event, Kind
-from smtpguard.audit.proof import Proof
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import (
     Admission,
@@ -46,7 +43,6 @@ from smtpguard.store import (
     deciding,
     gates,
     holds,
-    incident,
     journal,
     mailings,
     naming,
@@ -55,7 +51,6 @@ from smtpguard.store import (
     retention,
     takingback,
     terms,
-    walk,
 )
 from smtpguard.store.batch import Batch, read_head
 from smtpguard.store.continuity import Lookout, PutBack
@@ -64,6 +59,12 @@ from smtpguard.store.policies import Put, Standing
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.work import Clock
 from smtpguard.store.writer import Writer
+
+if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
+    from smtpguard.audit.about import About
+    from smtpguard.audit.distinct import Asked
+    from smtpguard.audit.proof import Proof
+    from smtpguard.store import incident, walk
 
 T = TypeVar("T")
 READ_SECONDS = 10.0
@@ -338,10 +339,14 @@ class Store:
         return await self._read(lambda c: journal.outcomes(c, ids))
 
     async def rejected(self, first: str, until: datetime, limit: int) -> Sequence[Event]:
+        from smtpguard.store import walk
+
         found = await self._walk(lambda: walk.rejected(self._open, first, microseconds(until), limit))
         return [_verdict(*pair) for pair in found]
 
     async def observed(self, since: datetime, until: datetime, limit: int) -> tuple[int, Sequence[Event]]:
+        from smtpguard.store import walk
+
         judged, found = await self._walk(
             lambda: walk.observed(self._open, microseconds(since), microseconds(until), limit)
         )
@@ -412,6 +417,8 @@ class Store:
     ) -> incident.Found:
         """All that the journal has on it, and with ``prove`` the walk over the whole journal. Long, as ``verify``. ``asked``: as in
         audit.report, and in a thread."""
+        from smtpguard.store import incident
+
         now = self._clock.now()
         return await self._walk(
             lambda: incident.find(self._journal, about, now, prove=prove, progress=progress, asked=asked)
@@ -419,6 +426,8 @@ class Store:
 
     def _journal(self) -> walk.Walk:
         """In a thread that reads."""
+        from smtpguard.store import walk
+
         return walk.Walk(self._open, self._secret, journal.lines_of(self._state_dir))
 
 
