@@ -32,6 +32,7 @@ FACTS: Mapping[str, str] = {
     "message.readable": "its text can be read",
     "message.labels": "labels of confidentiality",
     "message.automatic": "it is an automatic message",
+    "message.answers": "it answers every customer whom it goes to",
     "message.size_mb": "its size in MiB",
     "recipients.total": "recipients",
     "recipients.internal": "colleagues among the recipients",
@@ -55,6 +56,11 @@ FACTS: Mapping[str, str] = {
     "sender.proven": "its sender is proven",
     "sender.is_writer": "its sender may write to every list that it is addressed to",
     "sender.customers": "customers that its sender wrote to",
+    "sender.first_contacts": "customers whom its sender wrote to for the first time in 90 days",
+    "sender.list_contacts": "customers of one list whom its sender wrote to for the first time in 90 days",
+    "list.first_contacts": "customers of one list who got a first letter in 90 days",
+    "sender.answers": "customers whom its sender answered, and had not written to in 90 days",
+    "list.share": "share of one list that was written to",
     "list.customers": "people of one list who were written to",
     "thread.replies": "messages in the conversation",
     "thread.reach": "people that the conversation reaches",
@@ -103,6 +109,7 @@ OPERATORS: Mapping[str, str] = {">=": "at least {n}", "<=": "at most {n}", ">": 
 _FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
 _COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"(?:between\s+)?({_FIGURE})\s+(?:and|to)\s+({_FIGURE}|inf(?:\s*%)?)(?:\s+in\s+(.+))?\Z")
+_NARROWED = re.compile(r"(.+?)(?: and more than x([\d.]+) the usual)?(?: on one list of (.+))?\Z")
 _LISTED = re.compile(r"(, | or )")
 _FIGURES = frozenset({Type.COUNT, Type.SHARE})
 _WORDY = frozenset({"recipients.sensitivity"})  # of these smtpguard knows the words, though any may be asked for
@@ -174,6 +181,16 @@ def observed(name: str, text: str, said: Speech) -> str:
 
 def _figures(text: str, said: Speech, *, share: bool) -> str:
     """A comparison or a count; "" for what is neither."""
+    narrowed = _NARROWED.match(text)
+    if narrowed and (narrowed[2] or narrowed[3]):
+        much = _figures(narrowed[1], said, share=share)
+        if much and narrowed[2]:
+            much = said(
+                "{much} and more than {times} times what is usual", much=much, times=said.number(float(narrowed[2]))
+            )
+        if much and narrowed[3]:
+            much = said("{much} on one list of {lists}", much=much, lists=narrowed[3])
+        return much
     if found := _BETWEEN.match(text):
         low, high, window = found.groups()
         if high.endswith("%") and not low.endswith("%"):

@@ -26,6 +26,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.admission import Admission, Ask, Item, Live
+from smtpguard.policy.counted import list_of
 from smtpguard.policy.facts import Source
 from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict
@@ -125,7 +126,15 @@ def _span(ask: Ask, gathering: Gathering) -> Span:
             return counted.customers
         case "mailing.reach":
             return counted.reach
-        case "mailing.share" | "list.customers":
+        case "sender.first_contacts" | "message.answers":
+            return Span(n := len(set(counted.people) - gathering.quoted), n)
+        case "sender.answers":
+            return Span(n := len(gathering.quoted.intersection(counted.people)), n)
+        case "sender.list_contacts" | "list.first_contacts":
+            lists = list_of(ask.key)
+            on_it = {r.digest for r in counted.recipients if lists in r.lists}
+            return Span(n := len(on_it.intersection(counted.people) - gathering.quoted), n)
+        case "mailing.share" | "list.customers" | "list.share":
             touched = counted.touched[ask.key]
             return touched.size if touched.by_address else touched.members
     return ONE

@@ -182,12 +182,43 @@ class Gathering:
         return self.origin
 
     @property
-    def uses_limited_stream(self) -> bool:
-        """Whether only the origin can say if a stream with a limit is used, so that its mail is counted."""
+    def counts_by_stream(self) -> bool:
+        """Whether only the origin can say if a stream is used, by which its mail is counted, or is no letter of its sender's."""
         if self.sender.claimed is None or "stream" in self.facts.values:
             return False
         streams = self.in_force.registry.streams_from(self.sender.claimed)
+        if streams and self.counted.people and self.in_force.rules.counts_letters:
+            return True
         return any(s.max is not None or s.max_per_person is not None for s in streams)
+
+    @property
+    def quoted(self) -> frozenset[bytes]:
+        """Digests of the customers whom it answers, as it says: by a quotation that names them, or by the Message-ID of a message
+        that was made in their domain. Anybody can write either."""
+        text = self.text
+        if not isinstance(text, Reading) or not text.answers:
+            return frozenset()
+        first = text.refers_to[0].rpartition("@")[2].lower() if text.refers_to else ""
+        return frozenset(
+            r.digest
+            for r in self.counted.recipients
+            if r.digest and (r.canonical in text.quotes or r.canonical.rpartition("@")[2] == first)
+        )
+
+    def _letter_from(self, values: Mapping[str, Value]) -> tuple[str, ...]:
+        """Under whom the first contacts of a letter to single customers are counted: its From, who logged in, and, where neither is
+        proven, the client. What looks like a mailing is none, nor is a stream's."""
+        if not (self.counted.people and self.in_force.rules.counts_letters) or self.streams:
+            return ()
+        if values.get("message.looks") == "mailing":
+            return ()
+        session, sender = self.transaction.session, self.sender
+        found = [sender.claimed] if sender.claimed is not None else sorted(sender.everything)
+        if session.auth_user:
+            found.append(sender.login)
+        elif values.get("sender.proven") is not True:
+            found.append(f"client {session.client_ip}")
+        return tuple(dict.fromkeys(found))
 
     @property
     def needs_identity(self) -> bool:
@@ -245,6 +276,8 @@ class Gathering:
             reply=reply_of(reading, self.transaction),
             sizes=known.sizes,
             identity=self._identity(values.get("sender.proven") is True),
+            letter_from=self._letter_from(values) if text is not None else (),
+            shared=self.sender.claimed in self.in_force.shared and values.get("sender.proven") is True,
         )
 
     def _expanded(self) -> Mapping[str, tuple[str, ...]]:

@@ -27,7 +27,8 @@ class InForce:
 
     ``policy_sha256`` is the gate's; ``groups``: canonical addresses; ``enforce`` False: everything is only observed;
     ``marks``: the weights that the policy gives to marks; ``previews``: how much of a held message each group sees. ``stages``: of lists whose mailings are let
-    through in stages; ``stages_by_address``: what becomes of a message to the address of one of them.
+    through in stages; ``stages_by_address``: what becomes of a message to the address of one of them. ``shared``: mailboxes in which several
+    answer, so that their answers are not bounded.
     """
 
     policy_sha256: str
@@ -41,6 +42,7 @@ class InForce:
     previews: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -56,6 +58,7 @@ class InForce:
             previews=policy.previews,
             stages=policy.stages,
             stages_by_address=policy.stages_by_address,
+            shared=policy.organization.shared,
         )
 
     def addresses_of(self, *people: str) -> frozenset[str]:

@@ -221,7 +221,7 @@ class Intake:
             if not plan.pending:
                 break
             plan = rules.plan(await gathering.ask(plan.pending))
-        if gathering.uses_limited_stream:
+        if gathering.counts_by_stream:
             plan = rules.plan(await gathering.ask(ONLY_ORIGIN))
         if plan.certain[0] is Action.HOLD:
             plan = rules.plan(await gathering.ask(ONLY_TEXT))
@@ -348,6 +348,9 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         thread=facts.thread,
         identity=facts.identity,
         coming=gathering.coming,
+        letter_from=facts.letter_from,
+        quoted=gathering.quoted if facts.letter_from else frozenset(),
+        refers_to=reading.refers_to if isinstance(reading, Reading) else (),
         gone=transaction.gone,
     )
 

@@ -31,6 +31,14 @@ WAITING, REJECTED = "mailing.waiting", "mailing.rejected"
 BUSY = 20
 """Whoever wrote to fewer customers in a time is as everybody is: so many are not kept. Neither are counts of a conversation that
 reaches fewer people."""
+SENDERS = {
+    "sender.customers": BUSY,
+    "sender.first_contacts": BUSY,
+    "sender.answers": BUSY,
+    "sender.list_contacts": 3,
+    "list.first_contacts": BUSY,
+}
+"""Counts of senders, and of first letters to a list, with how many are kept at least."""
 EXACT = ("internal", "outside", "list_addresses", "members", "customers", "reach")
 """What ``data.counts`` has at the least of it; usually that is all."""
 ALL = Count.exactly(1)
@@ -80,7 +88,7 @@ def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, An
     if gathering.text is not None:
         _add_text(found, gathering)
     for slot, asks in questions.items():
-        if asks[0].fact == "sender.customers" and live.counts.get(asks[0], 0) < BUSY:
+        if asks[0].fact in SENDERS and max(live.counts.get(ask, 0) for ask in asks) < SENDERS[asks[0].fact]:
             continue  # of nearly all mail
         if not _is_own(asks, gathering, live):
             found[slot] = _plain(counted.answered(asks, live, gathering.facts))

@@ -27,6 +27,7 @@ from smtpguard.mail.envelope import Envelope, Recipient
 from smtpguard.mail.transaction import RefusedRecipient
 from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Intent, IntentKind, Live
 from smtpguard.policy.approval import Hold, State
+from smtpguard.policy.counted import LET_THROUGH, OF_LISTS
 from smtpguard.policy.facts import Unknown
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Hit, Mode, Rejected, Scope, Verdict
 from smtpguard.reading.looks import Reading
@@ -80,7 +81,7 @@ class Record:
             events=tuple(events),
             disposition=self._disposition(verdict, hold),
             hold=hold,
-            counted=(*(self.asks if verdict.action <= Action.HOLD else ()), *stops),
+            counted=(*self._counts(verdict, live), *stops),
             intents=intents,
             generation=live.generation,
             mailing=live.mailing.mailing_id if live.mailing is not None else "",
@@ -91,6 +92,17 @@ class Record:
             leads=stands.leads,
             shown=self.gathering.shown.pack() if hold is not None and self.gathering.shown is not None else None,
         )
+
+    def _counts(self, verdict: Verdict, live: Live) -> tuple[Ask, ...]:
+        """What this message is counted in. Of senders and lists counts what was let through: who was held is not held again for it,
+        and a list's customers are not those of a stream or an approved mailing."""
+        if verdict.action is Action.HOLD:
+            return tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH)
+        if verdict.action is not Action.RELAY:
+            return ()
+        if live.approved or self.gathering.streams:
+            return tuple(ask for ask in self.asks if ask.fact not in OF_LISTS)
+        return self.asks
 
     def _named(self) -> tuple[str, str, str]:
         """What a mailing is called, after its first message: subject, reverse-path, From."""
@@ -143,7 +155,7 @@ class Record:
             disposition=Held(hold_id=twin.hold_id, taken=taken, released=twin.state is State.RELEASED),
             adopt=twin.hold_id if void else None,
             spared=self._spared(twin.verdict),
-            counted=self.asks,
+            counted=tuple(ask for ask in self.asks if ask.fact not in LET_THROUGH),
             generation=live.generation,
         )
 

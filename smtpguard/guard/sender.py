@@ -29,7 +29,7 @@ BEHIND = ("From", "Sender", "Resent-From", "Resent-Sender")
 class Sender:
     """``claimed``: the one From, canonical; None if there is none, or more than one: then everybody named is its writer.
     ``everything``: each canonical address of whoever stands behind it: BEHIND, reverse-path, authenticated user. ``told``:
-    whose mailbox hears of it."""
+    whose mailbox hears of it. ``login``: who logged in, by their address where there is one; "" for nobody."""
 
     claimed: str | None
     why_unclear: str
@@ -37,6 +37,7 @@ class Sender:
     internal: bool
     authenticated: bool
     told: str | None
+    login: str = ""
 
     @classmethod
     def of(cls, transaction: Transaction, registry: Registry, delimiters: str) -> Sender:
@@ -59,6 +60,7 @@ class Sender:
             internal=internal,
             authenticated=claimed is not None and ((session.senders_verified and internal) or proven == claimed),
             told=_told(transaction, registry, user, written),
+            login=proven or f"login {session.auth_user.lower()}" if session.auth_user else "",
         )
 
     def read_as(self, from_address: str | None, ambiguous: bool) -> Sender:

@@ -139,6 +139,9 @@ class Course:
         if held and waiting is not None and waiting.full:
             counted.add(False)
         trail.counted(message, fewer=message.counted and False in counted, more=not message.counted and True in counted)
+        relayed = message.action is Action.RELAY
+        passes = {action is Action.RELAY for action in case.actions}
+        trail.let_through(message, fewer=relayed and False in passes, more=not relayed and True in passes)
         if case.shift.moved(message):
             trail.moved(message, case.reach)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.guard.kept import (
-    BUSY,
+    SENDERS,
     usual_correspondence,
     usual_share,
     usual_unsuitable,
@@ -39,6 +39,7 @@ ERASED = "the address is erased"
 NOT_KEPT = frozenset({OLD, UNREAD, UNCOUNTED, ERASED})
 _THEN = "it could not be found out then"
 _NOTHING: frozenset[str] = frozenset()
+_OF_LISTS = frozenset({"mailing.share", "list.customers", "list.share", "list.first_contacts", "sender.list_contacts"})
 
 
 class Told(NamedTuple):
@@ -291,7 +292,7 @@ class Recalled(Passed):
         own = self.of_itself(asked.fact)
         if asked.fact == "mailing.customers" and not self.count("customers").high:
             return Told(NONE)
-        if asked.fact in ("mailing.share", "list.customers") and self.exact and not self.lists:
+        if asked.fact in _OF_LISTS and self.exact and not self.lists:
             return Told(NONE)
         if asked.fact == "sender.customers" and not self.claimed:
             return self._of_sender("sender.address")
@@ -302,8 +303,9 @@ class Recalled(Passed):
         if self.facts is None:
             return vague(OLD, own)
         match asked.fact:
-            case "sender.customers":
-                return vague(f"fewer than {BUSY}: not kept", Count(own.low, max(own.low, BUSY - 1)))
+            case fact if fact in SENDERS:
+                few = SENDERS[fact]
+                return vague(f"fewer than {few}: not kept", Count(own.low, max(own.low, few - 1)))
             case "mailing.customers" | "mailing.reach" if self.mailing:
                 name = asked.fact.partition(".")[2]
                 return Told(self.count(name))
@@ -325,6 +327,10 @@ class Recalled(Passed):
                 share = self.told(Window("recipients.share", "recipients.share")).value
                 sized = isinstance(share, Count) and self.exact and self.count("reach").exact
                 return Count(share.low if sized and isinstance(share, Count) else 0, 1)
+            case "list.share":
+                return ANY_SHARE
+            case "sender.first_contacts" | "sender.list_contacts" | "list.first_contacts" | "sender.answers":
+                return Count(0, math.inf)
         return ANY
 
     def _from_other_times(self, asked: Window, own: Count) -> Count:

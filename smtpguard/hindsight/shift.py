@@ -275,7 +275,7 @@ class Shift:
                 return vague(WHO, Count(0, most))
             case "recipients.members" | "recipients.customers" | "recipients.undisclosed" if nobody_more:
                 return vague(WHO, Count(0, most))
-            case "recipients.share" | "mailing.share":
+            case "recipients.share" | "mailing.share" | "list.share":
                 return vague(WHO, ANY_SHARE)
             case "recipients.members" | "recipients.customers" | "recipients.undisclosed" | "recipients.reach":
                 return vague(WHO, ANY)

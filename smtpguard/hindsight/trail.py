@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from smtpguard.guard.kept import WAITING
 from smtpguard.guard.standing import OF_REACH
-from smtpguard.hindsight.recalled import Recalled
-from smtpguard.policy.counted import COUNTED
+from smtpguard.hindsight.recalled import Recalled, Window
+from smtpguard.policy.counted import COUNTED, OF_LETTERS
 
 MOST = 200_000
 """Writers, lists and streams whose counts are known to be others. Of more, nothing is certain that hangs on a count."""
@@ -121,16 +121,25 @@ class Trail:
 
     def counted(self, message: Recalled, *, fewer: bool, more: bool) -> None:
         """It may have been counted where it was not (``more``), or not where it was."""
-        people = message.count("reach").high
+        self._count(message, _keys(message), fewer=fewer, more=more)
+
+    def let_through(self, message: Recalled, *, fewer: bool, more: bool) -> None:
+        """The same of counts in which what is held is not counted."""
+        self._count(message, _keys_of_who(message), fewer=fewer, more=more)
+
+    def _count(self, message: Recalled, keys: Iterable[str], *, fewer: bool, more: bool) -> None:
+        if not (fewer or more):
+            return
+        people, keys = message.count("reach").high, list(keys)
         for there, known in ((fewer, self._fewer), (more, self._more)):
-            for key in _keys(message) if there else ():
+            for key in keys if there else ():
                 self._add(known, key, message.at, people)
 
     def moved(self, message: Recalled, reach: float) -> None:
         """Its recipients may be others, ``reach`` at most: whom it reaches counts elsewhere. Where nobody has asked what it is a copy of,
         it may be of any mailing."""
         for known in (self._fewer, self._more):
-            for key in (*_keys(message), *(() if message.mailing else ("mailing",))):
+            for key in (*_keys(message), *_keys_of_who(message), *(() if message.mailing else ("mailing",))):
                 self._add(known, key, message.at, max(reach, message.count("reach").high))
 
     def _add(self, known: dict[str, Amount], key: str, at: int, most: float) -> None:
@@ -194,16 +203,30 @@ def _itself(message: Recalled) -> str:
 def _keys(message: Recalled) -> Iterable[str]:
     """The counts that it would have been in."""
     yield "thread"
-    if message.writer:
-        yield f"from {message.writer}"
     if message.mailing:
         yield f"mailing {message.mailing}"
-    yield from (f"list {name}" for name in message.lists)
     yield from (f"stream {name}" for name in message.streams)
+
+
+def _keys_of_who(message: Recalled) -> Iterable[str]:
+    """Those in which what is held is not counted: of senders and lists."""
+    yield from _senders(message)
+    yield from (f"list {name}" for name in message.lists)
+
+
+def _senders(message: Recalled) -> tuple[str, ...]:
+    who = [f"from {message.writer}"] if message.writer else []
+    who += [f"login {user.lower()}" for user in message.names("actor") or ()]
+    proven = message.told(Window("sender.proven", "sender.proven")).value
+    if proven is not True and (client := message.data.get("client")):
+        who.append(f"client {client}")
+    return tuple(who)
 
 
 def _keys_of(message: Recalled, fact: str) -> tuple[str, ...]:
     area = fact.partition(".")[0]
+    if fact in OF_LETTERS and area != "list":
+        return _senders(message)
     match area:
         case "sender":
             return (f"from {message.writer}",)

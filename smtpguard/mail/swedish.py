@@ -100,6 +100,31 @@ SENTENCES: Mapping[str, str] = {
     "Its sender wrote to one customer": "Avsändaren har skrivit till en kund",
     "Its sender wrote to # customers": "Avsändaren har skrivit till # kunder",
     "Its sender wrote to no customer": "Avsändaren har inte skrivit till någon kund",
+    "Its sender wrote to one customer for the first time in 90 days": "Avsändaren har skrivit till en kund för första gången på 90 dagar",
+    "Its sender wrote to # customers for the first time in 90 days": "Avsändaren har skrivit till # kunder för första gången på 90 dagar",
+    "Its sender wrote to no customer for the first time in 90 days": "Avsändaren har inte skrivit till någon kund för första gången på 90 dagar",
+    "Its sender wrote to one customer of one list for the first time in 90 days":
+        "Avsändaren har skrivit till en kund på en och samma lista för första gången på 90 dagar",
+    "Its sender wrote to # customers of one list for the first time in 90 days":
+        "Avsändaren har skrivit till # kunder på en och samma lista för första gången på 90 dagar",
+    "Its sender wrote to no customer of a list for the first time in 90 days":
+        "Avsändaren har inte skrivit till någon kund på en lista för första gången på 90 dagar",
+    "One customer of one list got a first letter in 90 days from somebody here":
+        "En kund på en och samma lista har fått ett första brev på 90 dagar av någon här",
+    "# customers of one list got a first letter in 90 days from somebody here":
+        "# kunder på en och samma lista har fått ett första brev på 90 dagar av någon här",
+    "No customer of a list got a first letter in 90 days from somebody here":
+        "Ingen kund på en lista har fått ett första brev på 90 dagar av någon här",
+    "Its sender answered one customer whom they had not written to in 90 days":
+        "Avsändaren har svarat en kund som inte hade fått post därifrån på 90 dagar",
+    "Its sender answered # customers whom they had not written to in 90 days":
+        "Avsändaren har svarat # kunder som inte hade fått post därifrån på 90 dagar",
+    "Its sender answered no customer whom they had not written to in 90 days":
+        "Avsändaren har inte svarat någon kund som inte hade fått post därifrån på 90 dagar",
+    "It answers the customers whom it goes to, or goes to those who had mail from its sender before":
+        "Det svarar de kunder som det går till, eller går till dem som har fått post av avsändaren förut",
+    "It does not answer every customer whom it goes to": "Det är inte ett svar till alla kunder som det går till",
+    "Mail went to # of a customer list": "E-post gick till # av en kundlista",
     "There was one reply in this conversation": "Det har kommit ett svar i den här konversationen",
     "There were # replies in this conversation": "Det har kommit # svar i den här konversationen",
     "There were no replies in this conversation": "Det har inte kommit något svar i den här konversationen",

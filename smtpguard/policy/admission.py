@@ -16,6 +16,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.policy.approval import NONE_YET, Hold, Settled
 from smtpguard.policy.cover import Coming
+from smtpguard.policy.facts import Usual
 from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
 from smtpguard.policy.staging import Progress, Stages
 from smtpguard.policy.verdict import Disposition, Verdict
@@ -83,12 +84,14 @@ class Ask(NamedTuple):
     """A count that a plan needs: distinct people (or Message-IDs, for ``thread.replies``) under ``key`` in the window.
 
     ``key`` is opaque: the canonical sender for ``sender.customers``, the thread, a list. For what is counted of a mailing it is
-    empty, or a list of which the share is asked: which mailing that is, the admission finds by the item's identity.
+    empty, or a list of which the share is asked: which mailing that is, the admission finds by the item's identity. ``usual``: the
+    count is told only where it is above that, too.
     """
 
     fact: str
     key: str
     window_seconds: int
+    usual: Usual | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +155,8 @@ class Item:
     a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it;
     ``coming``: the same as approvals look at it, None where it is not known yet that one may apply;
     ``test``: it is only to be looked at, and counts nobody. ``gone``: whether the client has left meanwhile; then it is not admitted.
+    ``letter_from``: under whom the first contacts of a letter to customers are counted; ``quoted``: digests of recipients whom it
+    quotes by name; ``refers_to``: Message-IDs of References and In-Reply-To.
     """
 
     id: str
@@ -170,6 +175,9 @@ class Item:
     identity: Identity | None = None
     coming: Coming | None = None
     test: bool = False
+    letter_from: tuple[str, ...] = ()
+    quoted: frozenset[bytes] = frozenset()
+    refers_to: tuple[str, ...] = ()
     gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from smtpguard.mail.client import Network, within
-from smtpguard.policy.facts import Count, Fact, Unknown, Value
+from smtpguard.policy.facts import Count, Fact, Unknown, Usual, Value
 from smtpguard.policy.sentence import percent, sentence
 from smtpguard.policy.verdict import Reason
 
@@ -41,17 +41,24 @@ class Pattern(Protocol):
 class Condition(ABC):
     """``limit`` is the condition as it is written. ``window_seconds``: 0 where the fact is not counted over time.
 
-    ``slot`` names its value among all values of a message: the fact, and the window where there is one.
+    ``usual``: that the count has to be above what is usual, too; ``lists``:
+    those that are counted, None for all. ``slot`` names its value among all values of a message: the fact, and what narrows it.
     """
 
     fact: Fact
     limit: str
     window_seconds: int = 0
     window: str = ""
+    usual: Usual | None = None
+    lists: frozenset[str] | None = None
     slot: str = field(init=False)
 
     def __post_init__(self) -> None:
         slot = f"{self.fact.name} in {self.window_seconds}" if self.window_seconds else self.fact.name
+        if self.usual is not None:
+            slot += f" from {self.usual.least:g} and x{self.usual.times:g}"
+        if self.lists is not None:
+            slot += f" of {' '.join(sorted(self.lists))}"
         object.__setattr__(self, "slot", slot)
 
     @property

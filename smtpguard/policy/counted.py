@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from smtpguard.policy.admission import Ask, Live
-from smtpguard.policy.facts import NONE, Count, Facts, Unknown, Value
+from smtpguard.policy.condition import Condition
+from smtpguard.policy.facts import NONE, Count, Facts, Unknown, Usual, Value
 from smtpguard.policy.mailing import DAY
 
 Keys = Callable[[Facts], "list[str] | Value | None"]
@@ -48,6 +50,36 @@ def _lists(facts: Facts) -> list[str] | Value | None:
     return sorted(facts.sizes) or NONE
 
 
+def _letter(facts: Facts) -> list[str] | Value | None:
+    """Under whom the first contacts of a letter are counted; what is none has none."""
+    return list(facts.letter_from) or NONE
+
+
+def _answers(facts: Facts) -> list[str] | Value | None:
+    return NONE if facts.shared else _letter(facts)
+
+
+def _letter_to_lists(facts: Facts) -> list[str] | Value | None:
+    """The same of each list that it touches, or may touch."""
+    return [f"{name}\0{sender}" for sender in facts.letter_from for name in sorted(facts.sizes)] or NONE
+
+
+def _letter_of_lists(facts: Facts) -> list[str] | Value | None:
+    return [f"{name}\0" for name in sorted(facts.sizes)] if facts.letter_from and facts.sizes else NONE
+
+
+def _unanswered(facts: Facts) -> list[str] | Value | None:
+    customers = facts.get("recipients.customers")
+    if facts.letter_from:
+        return [""]
+    return None if customers is None else False
+
+
+def list_of(key: str) -> str:
+    """Of the key of a count of lists, the list."""
+    return key.partition("\0")[0]
+
+
 def _thread(facts: Facts) -> list[str] | Value | None:
     if facts.get("sender.address") is None:
         return None  # the header was not asked yet
@@ -68,6 +100,12 @@ def _only(counts: Mapping[str, Count], facts: Facts) -> Value:
 
 def _most(counts: Mapping[str, Count], facts: Facts) -> Value:
     return Count(max(c.low for c in counts.values()), max(c.high for c in counts.values()))
+
+
+def _none(counts: Mapping[str, Count], facts: Facts) -> Value:
+    """Whether nobody is left whom it does not answer."""
+    count = _only(counts, facts)
+    return not count.high if isinstance(count, Count) else count
 
 
 def _reached(counts: Mapping[str, Count], facts: Facts) -> Value:
@@ -94,12 +132,27 @@ COUNTED: Mapping[str, Counted] = {
     "mailing.reach": Counted(keys=lambda facts: [""], answer=_only, window_seconds=DAY),
     "mailing.share": Counted(keys=_lists, answer=_share, window_seconds=DAY),
     "list.customers": Counted(keys=_lists, answer=_most, everybody=True),
+    "list.share": Counted(keys=_lists, answer=_share, everybody=True),
     "thread.replies": Counted(keys=_thread, answer=_most, lazy=True),
     "thread.reach": Counted(keys=_reply, answer=_reached, lazy=True, everybody=True),
     "sender.customers": Counted(keys=_sender, answer=_only),
+    "sender.first_contacts": Counted(keys=_letter, answer=_most, everybody=True),
+    "sender.list_contacts": Counted(keys=_letter_to_lists, answer=_most, everybody=True),
+    "list.first_contacts": Counted(keys=_letter_of_lists, answer=_most, everybody=True),
+    "sender.answers": Counted(keys=_answers, answer=_most, everybody=True),
+    "message.answers": Counted(keys=_unanswered, answer=_none, window_seconds=DAY, everybody=True),
 }
 OF_EACH_RECIPIENT = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
 """Counts for which it is to be known who each recipient is."""
+
+OF_LETTERS = frozenset(
+    {"sender.first_contacts", "sender.list_contacts", "list.first_contacts", "sender.answers", "message.answers"}
+)
+"""Counts of whom a sender writes to for the first time: what was let through is counted alone, and of letters alone."""
+
+OF_LISTS = frozenset({"list.customers", "list.share"})
+LET_THROUGH = OF_LETTERS | OF_LISTS | {"sender.customers"}
+"""Counts of senders and lists, in which what is held is not counted."""
 
 RESTS = "thread.rests"
 """What is counted of a conversation that rests: the reply at which a rule with ``stop`` took effect."""
@@ -108,13 +161,29 @@ APPROVED = "mailing.approved"
 """The one live fact that is no count."""
 
 
-def ask(fact: str, window_seconds: int, facts: Facts) -> list[Ask] | Value | None:
+class Question(NamedTuple):
+    """What a slot asks of the ledger. ``lists``: those that are meant, None for all."""
+
+    slot: str
+    fact: str
+    window_seconds: int = 0
+    usual: Usual | None = None
+    lists: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, condition: Condition) -> Question:
+        return cls(condition.slot, condition.fact.name, condition.window_seconds, condition.usual, condition.lists)
+
+
+def ask(question: Question, facts: Facts) -> list[Ask] | Value | None:
     """What to ask the ledger, or the value where it is known already. None: the keys are not known yet."""
-    counted = COUNTED[fact]
+    counted = COUNTED[question.fact]
     keys = counted.keys(facts)
     if isinstance(keys, list):
-        seconds = counted.window_seconds or window_seconds
-        return [Ask(fact, key, seconds) for key in keys]
+        seconds = counted.window_seconds or question.window_seconds
+        if question.lists is not None:
+            keys = [key for key in keys if list_of(key) in question.lists]
+        return [Ask(question.fact, key, seconds, question.usual) for key in keys] or NONE
     return keys
 
 

@@ -60,7 +60,7 @@ class RuleSet:
     approvals: Quorum | None = None
     freeze_answer: Action = Action.HOLD
     _envelope: frozenset[str] = field(init=False, repr=False, compare=False)
-    _counted: tuple[tuple[str, str, int], ...] = field(init=False, repr=False, compare=False)
+    _counted: tuple[counted.Question, ...] = field(init=False, repr=False, compare=False)
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
     _lazies: tuple[frozenset[str], ...] = field(init=False, repr=False, compare=False)
@@ -73,13 +73,13 @@ class RuleSet:
         conditions = [c for rule in self.rules for c in rule.conditions]
         slots = {c.slot: c.fact.name for c in conditions}
         envelope = {c.slot for c in conditions if c.fact.source is Source.ENVELOPE}
-        live = {(c.slot, c.fact.name, c.window_seconds) for c in conditions if c.fact.name in counted.COUNTED}
-        lazy = frozenset(slot for slot, fact, _ in live if counted.COUNTED[fact].lazy)
+        live = {c.slot: counted.Question.of(c) for c in conditions if c.fact.name in counted.COUNTED}
+        lazy = frozenset(slot for slot, question in live.items() if counted.COUNTED[question.fact].lazy)
         object.__setattr__(self, "_lazy", lazy)
         object.__setattr__(self, "_lazies", tuple(lazy & rule.slots for rule in self.rules))
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
         object.__setattr__(self, "_envelope", frozenset(envelope))
-        object.__setattr__(self, "_counted", tuple(sorted(live)))
+        object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
         object.__setattr__(self, "_judged", lru_cache(maxsize=_REMEMBERED)(self._judge))
 
@@ -91,13 +91,13 @@ class RuleSet:
         asks: dict[str, tuple[Ask, ...]] = {}
         # whatever the rules do: a freeze of a sender or a thread looks at the header
         headers = "sender.address" not in values
-        for slot, fact, window in self._counted:
-            question = counted.ask(fact, window, known)
-            if isinstance(question, list):
-                asks[slot] = tuple(question)
+        for question in self._counted:
+            slot, asked = question.slot, counted.ask(question, known)
+            if isinstance(asked, list):
+                asks[slot] = tuple(asked)
                 values.pop(slot, None)  # a count is the ledger's to say
-            elif question is not None:
-                values[slot] = question
+            elif asked is not None:
+                values[slot] = asked
         values.pop(counted.APPROVED, None)
         slots = tuple(map(values.get, self._slots))
         try:
@@ -223,7 +223,12 @@ class RuleSet:
 
     def counts(self, fact: str) -> bool:
         """Whether any rule asks for this count."""
-        return any(name == fact for _, name, _ in self._counted)
+        return any(question.fact == fact for question in self._counted)
+
+    @property
+    def counts_letters(self) -> bool:
+        """Whether any rule asks whom a sender writes to for the first time."""
+        return any(question.fact in counted.OF_LETTERS for question in self._counted)
 
     def purposes(self, language: str = "en") -> Mapping[str, str]:
         """Rule -> what it is for, in this language where its admin wrote that."""

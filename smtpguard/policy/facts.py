@@ -65,6 +65,15 @@ class Count(NamedTuple):
 
 NONE = Count(0, 0)
 
+
+class Usual(NamedTuple):
+    """A count under ``least`` is told as it is; one from there on only if it is also ``times`` what is usual, else as 0: the most
+    that was counted in any window of that length between 35 and 7 days ago, so that nobody makes it usual within a week."""
+
+    times: float
+    least: float
+
+
 Value = bool | str | frozenset[str] | Count | Unknown
 
 
@@ -104,6 +113,8 @@ FACTS: Mapping[str, Fact] = _facts(
          doc="whether the text could be read within bounds"),
     Fact(name="message.labels", type=Type.WORDS, source=H, doc="sensitivity labels and confidentiality headers"),
     Fact(name="message.automatic", type=Type.TRUTH, source=H, doc="an automatic reply or generated mail (RFC 3834)"),
+    Fact(name="message.answers", type=Type.TRUTH, source=L,
+         doc="every customer whom it goes to is answered, or had mail from its sender within 90 days"),
     Fact(name="message.size_mb", type=Type.COUNT, source=E, doc="size in MiB"),
     Fact(name="recipients.total", type=Type.COUNT, source=E, doc="RCPTs"),
     Fact(name="recipients.internal", type=Type.COUNT, source=E, doc="RCPTs of the organization"),
@@ -128,8 +139,18 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="sender.proven", type=Type.TRUTH, source=O, doc="by AUTH, by a listener that verifies senders, or by a declared origin"),
     Fact(name="sender.is_writer", type=Type.TRUTH, source=O, doc="From is a writer of every addressed list, and is proven"),
     Fact(name="sender.customers", type=Type.COUNT, source=L, windowed=True, doc="distinct customers that this From wrote to in a window"),
+    Fact(name="sender.first_contacts", type=Type.COUNT, source=L, windowed=True,
+         doc="distinct customers let through in a window, this message's included, whom its sender had not written to in 90 days and does not answer; in mail that is no mailing and of no stream"),
+    Fact(name="sender.list_contacts", type=Type.COUNT, source=L, windowed=True,
+         doc="of the sender's first contacts those on any one list touched: the most"),
+    Fact(name="sender.answers", type=Type.COUNT, source=L, windowed=True,
+         doc="distinct customers whom the sender had not written to in 90 days and answers by what can be forged"),
     Fact(name="list.customers", type=Type.COUNT, source=L, windowed=True,
-         doc="distinct people of any one list touched, whoever wrote to them and what, in a window: the most"),
+         doc="distinct people of any one list touched, whoever wrote to them and what, in a window: the most. What is held, of a stream or an approved mailing is not counted"),
+    Fact(name="list.first_contacts", type=Type.COUNT, source=L, windowed=True,
+         doc="distinct people of any one list touched who were first contacts of whichever sender: the most"),
+    Fact(name="list.share", type=Type.SHARE, source=L, windowed=True,
+         doc="`list.customers` as a share of the list: the largest"),
     Fact(name="thread.replies", type=Type.COUNT, source=L, windowed=True,
          doc="distinct replies in the conversation in a window, by their Message-IDs; none where it is no reply itself"),
     Fact(name="thread.reach", type=Type.COUNT, source=L, windowed=True,
@@ -147,7 +168,8 @@ class Facts:
     conversation names; ``threads``: the keys under which its replies are counted, none where it is no reply, and ``reply``:
     this one's own.
     ``identity``: what it is a copy of; None where nothing has needed it. ``sizes``: how many people are on each list that it
-    touches, or may touch.
+    touches, or may touch. ``letter_from``: under whom its first contacts are counted, none where it is no letter to customers;
+    ``shared``: it is from a mailbox in which several answer.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
@@ -159,6 +181,8 @@ class Facts:
     reply: str = ""
     identity: Identity | None = None
     sizes: Mapping[str, Count] = field(default_factory=dict)
+    letter_from: tuple[str, ...] = ()
+    shared: bool = False
 
     def get(self, name: str) -> Value | None:
         """The value, Unknown, or None where it has not been asked yet."""

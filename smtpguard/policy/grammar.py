@@ -30,13 +30,19 @@ from smtpguard.policy.condition import (
     Word,
     WordMatches,
 )
-from smtpguard.policy.facts import FACTS, Fact, Type
+from smtpguard.policy.facts import FACTS, Fact, Type, Usual
 from smtpguard.policy.window import window
 
 _NUMBER = r"([0-9][0-9_]*(?:\.[0-9]+)?\s*%?)"
 _COMPARISON = re.compile(rf"(>=|<=|==|=|>|<)\s*{_NUMBER}(?:\s+in\s+(.+))?\Z")
 _BETWEEN = re.compile(rf"between\s+{_NUMBER}\s+and\s+{_NUMBER}(?:\s+in\s+(.+))?\Z")
+_TIMES = re.compile(r"x\s*([0-9]+(?:\.[0-9]+)?)\Z")
 _MAX_PATTERN = 2000
+SPECIAL = "special-category"
+OF_LISTS = frozenset({"list.customers", "list.share", "list.first_contacts", "sender.list_contacts"})
+"""Counts of each list that is touched, which a condition may narrow to some."""
+HAS_USUAL = frozenset({"sender.first_contacts", "sender.list_contacts", "list.first_contacts", "sender.answers"})
+"""Counts that may be held against what is usual."""
 
 _NOUNS = {
     "message.topics": "vocabulary",
@@ -58,11 +64,13 @@ _EXPECTED: Mapping[Type, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """The names that conditions may use. ``words``: a fact's closed set, where this policy closes it."""
+    """The names that conditions may use. ``words``: a fact's closed set, where this policy closes it. ``special``: lists of a special
+    category."""
 
     words: Mapping[str, Collection[str]] = field(default_factory=dict)
     groups: Mapping[str, frozenset[str]] = field(default_factory=dict)
     delimiters: str = ""
+    special: frozenset[str] = frozenset()
 
 
 def fact_named(name: str) -> Fact:
@@ -119,6 +127,8 @@ def _network(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
 
 
 def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
+    if isinstance(raw, dict) and fact.windowed:
+        return _bound(fact, raw, known)
     text = " ".join(raw.split()) if isinstance(raw, str) else raw
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         text = f"== {text}"
@@ -142,6 +152,73 @@ def _number(fact: Fact, raw: Any, every: bool, known: Known) -> Condition:
     if operator in ("<=", "<"):
         return AtMost(fact=fact, limit=text, n=n, below=operator == "<", **over)
     return Between(fact=fact, limit=text, least=n, most=n, **over)
+
+
+def _bound(fact: Fact, raw: Mapping[Any, Any], known: Known) -> Condition:
+    """``{at_least: 40, in: 1h, usual: x3, lists: special-category}``, of which the last two may be left out where they fit at all."""
+    keys = [
+        "at_least",
+        "in",
+        *(["usual"] if fact.name in HAS_USUAL else []),
+        *(["lists"] if fact.name in OF_LISTS else []),
+    ]
+    for key in raw:
+        if key not in keys:
+            raise Invalid(f'unknown key "{key}" for {fact.name}', one_of(keys), did_you_mean(str(key), keys))
+    if missing := [key for key in ("at_least", "in") if key not in raw]:
+        raise Invalid(f"{fact.name} without {' and '.join(missing)}", _example(fact, keys))
+    least, over = raw["at_least"], raw["in"]
+    if fact.type is Type.SHARE and isinstance(least, (int, float, str)) and not isinstance(least, bool):
+        least = _share(fact, least)
+    elif not isinstance(least, int) or isinstance(least, bool) or least < 1:
+        raise Invalid(f"{_said(least)} as at_least of {fact.name}", "a number, like 40")
+    if not isinstance(over, str):
+        raise Invalid(f"{_said(over)} as the time of {fact.name}", "a time, like 1h or 7d")
+    usual: Usual | None = None
+    lists: frozenset[str] | None = None
+    limit = f">= {raw['at_least']} in {over.strip()}"
+    if "usual" in raw:
+        found = _TIMES.match(raw["usual"]) if isinstance(raw["usual"], str) else None
+        if not found or not 1 <= float(found[1]) <= 1000:
+            raise Invalid(f"{_said(raw['usual'])} as usual of {fact.name}", "how many times what is usual, like x3")
+        usual = Usual(float(found[1]), least)
+        limit += f" and more than x{float(found[1]):g} the usual"
+    if "lists" in raw:
+        lists, said = _lists(fact, raw["lists"], known)
+        limit += f" on one list of {said}"
+    return AtLeast(
+        fact=fact, limit=limit, n=least, window_seconds=window(over), window=over.strip(), usual=usual, lists=lists
+    )
+
+
+def _example(fact: Fact, keys: Collection[str]) -> str:
+    if fact.type is Type.SHARE:
+        return "{at_least: 0.25, in: 1d}"
+    return "{at_least: 40, in: 1h, usual: x3}" if "usual" in keys else "{at_least: 300, in: 1h}"
+
+
+def _share(fact: Fact, raw: float | str) -> float:
+    found = re.fullmatch(_NUMBER, str(raw).strip())
+    if not found:
+        raise Invalid(f"{_said(raw)} as at_least of {fact.name}", 'a share like 0.25 or "25 %"')
+    return _figure(fact, found[1])
+
+
+def _lists(fact: Fact, raw: Any, known: Known) -> tuple[frozenset[str], str]:
+    """Names of lists, and ``special-category`` for all that are."""
+    listed = [raw] if isinstance(raw, str) else raw
+    if not isinstance(listed, list) or not listed or not all(isinstance(w, str) for w in listed):
+        raise Invalid(f"{_said(raw)} as lists of {fact.name}", "names of lists, or special-category")
+    names: set[str] = set()
+    declared = known.words.get("recipients.lists", ())
+    for word in listed:
+        if word == SPECIAL:
+            names |= known.special
+        elif word not in declared:
+            raise Undeclared("list", word, [*declared, SPECIAL])
+        else:
+            names.add(word)
+    return frozenset(names), _either(listed)
 
 
 _GRAMMARS: Mapping[Type, Callable[[Fact, Any, bool, Known], Condition]] = {

@@ -28,7 +28,7 @@ from smtpguard.policy.verdict import Mode, Scope
 def implies(one: Condition, other: Condition) -> bool:
     """Both are asked of the same fact, and where it is counted over a time, of the same time; else nothing is shown."""
     if one.slot != other.slot:
-        return False
+        return _narrower(one, other)
     if one.sense == other.sense:
         return True
     match one, other:
@@ -55,6 +55,19 @@ def implies(one: Condition, other: Condition) -> bool:
         case Between(), Between():
             return other.least <= one.least and one.most <= other.most
     return False
+
+
+def _narrower(one: Condition, other: Condition) -> bool:
+    """Of a count over the same time, of fewer lists, or that has to be further above what is usual."""
+    if not (isinstance(one, AtLeast) and isinstance(other, AtLeast)):
+        return False
+    if (one.fact, one.window_seconds) != (other.fact, other.window_seconds):
+        return False
+    if other.lists is not None and (one.lists is None or not one.lists <= other.lists):
+        return False
+    if other.usual is not None and (one.usual is None or one.usual.times < other.usual.times):
+        return False
+    return _above(one.n, one.beyond, other)
 
 
 def _above(n: float, beyond: bool, other: AtLeast) -> bool:

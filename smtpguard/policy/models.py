@@ -51,6 +51,7 @@ class OrganizationModel(Section):
     )
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))
     aliases: dict[Mailbox, Mailboxes] = Field(default={})
+    shared: Mailboxes = Field(default=[])
 
 
 class OutOfHoursModel(Section):

@@ -34,13 +34,15 @@ from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organization:
-    """``customers_here``: whether customers, too, have addresses in the domains."""
+    """``customers_here``: whether customers, too, have addresses in the domains. ``shared``: canonical addresses of mailboxes in which
+    several answer."""
 
     name: str
     domains: frozenset[str]
     customers_here: bool
     languages: tuple[str, ...]
     hours: Hours
+    shared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,7 @@ class _Sections:
                 customers_here=organization.customers_here,
                 languages=tuple(organization.languages),
                 hours=organization.hours.hours(),
+                shared=frozenset(map(self._canonical, organization.shared)),
             ),
             groups=self.groups,
             aliases=self._aliases(),
@@ -340,7 +343,8 @@ class _Sections:
             "recipients.sensitivity": frozenset({"normal", "special-category"}),
             "stream": frozenset(self.model.streams),
         }
-        return Known(words=words, groups=self.groups, delimiters=self.delimiters)
+        special = frozenset(name for name, info in lists.items() if info.sensitivity == "special-category")
+        return Known(words=words, groups=self.groups, delimiters=self.delimiters, special=special)
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)

@@ -10,6 +10,7 @@ from typing import Any
 
 from smtpguard.config.schema import DIALECT
 from smtpguard.policy.facts import FACTS, Fact, Type
+from smtpguard.policy.grammar import HAS_USUAL, OF_LISTS
 from smtpguard.policy.models import PolicyModel
 
 _NUMBER = "[0-9][0-9_]*(\\.[0-9]+)?"
@@ -55,9 +56,33 @@ def _count(fact: Fact) -> dict[str, Any]:
     window = "\\s+in\\s+.+" if fact.windowed else ""
     comparison = f"^\\s*((>=|<=|==|=|>|<)\\s*{number}|between\\s+{number}\\s+and\\s+{number}){window}\\s*$"
     shapes: list[dict[str, Any]] = [{"type": "string", "pattern": comparison}]
-    if not fact.windowed:
+    if fact.windowed:
+        shapes.append(_bound(fact))
+    else:
         shapes += [{"enum": ["any", "none"]}, {"type": "integer", "minimum": 0}]
     return {"anyOf": shapes}
+
+
+def _bound(fact: Fact) -> dict[str, Any]:
+    """``{at_least: 40, in: 1h, usual: x3}``."""
+    share = fact.type is Type.SHARE
+    names = {"type": "string"}
+    properties: dict[str, Any] = {
+        "at_least": {"type": ["number", "string"] if share else "integer", "description": "from so many on"},
+        "in": {"type": "string", "description": "in a window of this length, like 1h or 7d"},
+    }
+    if fact.name in HAS_USUAL:
+        properties["usual"] = {
+            "type": "string",
+            "pattern": "^x\\s*[0-9]+(\\.[0-9]+)?$",
+            "description": "and only above so many times the most that was counted in any such window between 35 and 7 days ago, like x3",
+        }
+    if fact.name in OF_LISTS:
+        properties["lists"] = {
+            "anyOf": [names, {"type": "array", "items": names, "minItems": 1}],
+            "description": "on one of these lists; special-category: on one that declares this sensitivity",
+        }
+    return {"type": "object", "properties": properties, "required": ["at_least", "in"], "additionalProperties": False}
 
 
 _SHAPES = {

@@ -130,6 +130,8 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
     lists, sender = values["recipients.lists"], values["sender.address"]
     if "mailing.customers" in values and values["recipients.customers"] == Count(0, 0):
         values = {**values, "recipients.customers": _ONE}  # the message itself is one of the mailing's
+    touched = sorted(lists) if isinstance(lists, frozenset) and lists else [_LIST]
+    letter = values["message.looks"] != "mailing" and not values["stream"]
     facts = Facts(
         values={k: v for k, v in values.items() if FACTS[k].source is not Source.LIVE},
         lists=lists if isinstance(lists, frozenset) else frozenset(),
@@ -137,12 +139,16 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
         thread="thread",
         threads=("thread",),
         reply="reply",
-        sizes={_LIST: Count.exactly(_PEOPLE)},
+        sizes=dict.fromkeys(touched, Count.exactly(_PEOPLE)),
+        letter_from=("sender",) if letter else (),
     )
     plan = rules.plan(facts)
     counts, maybe = {}, {}
     for ask in plan.asks:
-        if isinstance(given := values.get(ask.fact, _of_this_message(ask.fact, values)), Count):
+        given = values.get(ask.fact, _of_this_message(ask.fact, values))
+        if isinstance(given, bool):  # whether anybody is left who is not answered
+            counts[ask] = int(not given)
+        elif isinstance(given, Count):
             whole = _PEOPLE if FACTS[ask.fact].type is Type.SHARE else 1
             counts[ask] = round(given.low * whole)
             maybe[ask] = round(given.high * whole) - counts[ask] if given.high != float("inf") else _PEOPLE

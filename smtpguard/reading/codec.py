@@ -29,6 +29,7 @@ def dump_reading(reading: Reading) -> bytes:
     value["marks"] = [[m.name, m.side.value, m.weight, m.evidence, m.group] for m in reading.marks]
     value["topics"] = [[t.vocabulary, t.term, t.where, t.word, t.context] for t in reading.topics]
     value["shown"] = sorted(reading.shown)
+    value["quotes"] = sorted(reading.quotes)
     value["labels"] = sorted(reading.labels)
     value["vouched"] = sorted(reading.vouched)
     value["identity"] = [reading.identity.exact, *reading.identity.sketch.numbers]
@@ -60,6 +61,8 @@ def load_reading(data: bytes) -> Reading:
             thread=_text(v["thread"]),
             conversation=_text(v["conversation"]),
             answers=bool(v["answers"]),
+            quotes=frozenset(_text(a) for a in v["quotes"]),
+            refers_to=tuple(_text(i) for i in v["refers_to"]),
             labels=frozenset(_text(a) for a in v["labels"]),
             vouched=frozenset(_text(a) for a in v["vouched"]),
             automatic=bool(v["automatic"]),

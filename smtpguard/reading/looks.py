@@ -64,7 +64,8 @@ class Reading:
 
     Header facts: ``from_address`` canonical or None; ``shown`` canonical addresses in To and Cc; ``labels``; ``automatic``
     (RFC 3834); ``thread``: the first Message-ID of References, In-Reply-To or its own; ``conversation``: Outlook's number of
-    it; ``answers``: whether it is a reply.
+    it; ``answers``: whether it is a reply. ``quotes``: canonical addresses of those who wrote what it quotes; ``refers_to``: the
+    Message-IDs of In-Reply-To and References, without brackets.
     """
 
     looks: Looks
@@ -81,6 +82,8 @@ class Reading:
     thread: str = ""
     conversation: str = ""
     answers: bool = False
+    quotes: frozenset[str] = frozenset()
+    refers_to: tuple[str, ...] = ()
     labels: frozenset[str] = frozenset()
     vouched: frozenset[str] = frozenset()
     """Domains whose signatures verified, as a trusted server says in Authentication-Results."""

@@ -12,6 +12,7 @@ from smtpguard.mail.authres import AuthResult, auth_results, signed_by
 from smtpguard.mail.listheader import ListHeader, list_header
 from smtpguard.mail.message import Header, Message
 from smtpguard.reading.addresses import People, people_of
+from smtpguard.reading.answering import quoted_people, refers_to
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.campaign import campaign_of
 from smtpguard.reading.copies import body_key, identity_of
@@ -32,6 +33,7 @@ from smtpguard.reading.wording import text_marks
 _NOWHERE = Surroundings()
 _USUAL = Bounds()
 _EXCERPT = 2_000
+_NOBODY: frozenset[str] = frozenset()
 # Fields that may stand once (RFC 5322 section 3.6), and decide what people see or what programs read.
 _ONCE = ("from", "sender", "subject", "message-id")
 _LEAVING = frozenset({"unsubscribe-words", "preferences", "unsubscribe-link"})
@@ -89,6 +91,8 @@ def read(
         thread=thread.first,
         conversation=thread.number,
         answers=thread.answers,
+        quotes=quoted_people(fields, text.split, surroundings) if text.split.kind else _NOBODY,
+        refers_to=refers_to(fields) if thread.answers else (),
         labels=labels_of(fields),
         vouched=signed_by(results),
         automatic=lists.automatic or _is_report(fields),

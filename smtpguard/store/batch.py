@@ -226,12 +226,13 @@ class Batch:
 
 Step = Callable[[Batch], Any]
 
-_BUMP = """ON CONFLICT (pair) DO UPDATE SET at = excluded.at,
+_BUMP = """ON CONFLICT (pair) DO UPDATE SET at = excluded.at, weight = excluded.weight,
  until = CASE WHEN excluded.until > seen.until THEN excluded.until ELSE seen.until END"""
 _CONFLICTS: Mapping[str, str] = {
     "seen": _BUMP,
     "tally": "ON CONFLICT (scope, seconds) DO UPDATE SET floor = excluded.floor, total = excluded.total,"
     " made = excluded.made",
+    "contact": "ON CONFLICT (pair) DO UPDATE SET at = excluded.at",
     "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
     "underway": "ON CONFLICT (id) DO NOTHING",
     "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"

@@ -2,8 +2,7 @@
 
 A scope is a fact and its key; a pair is a member of it. Both are keyed digests: the tables name nobody. Of each pair the
 newest time is kept. What was counted under a scope already (the same content coming again) adds members that the window does
-not have and prolongs none. Never here: what a count means, or
-what is counted of a mailing (roll).
+not have and prolongs none. What is counted of a mailing is the roll's; whom a sender knows already, contacts'.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.policy.admission import Ask, Item
+from smtpguard.policy.counted import OF_LETTERS, list_of
 from smtpguard.store.batch import Batch
+from smtpguard.store.contacts import KNOWN, Contacts
 from smtpguard.store.roll import OF_MAILINGS
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
@@ -23,8 +24,14 @@ OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
 OF_EVERYBODY = "thread.reach"
 """The fact that counts colleagues and strangers too."""
 
-OF_A_LIST = "list.customers"
-"""The fact that counts only those who are on the list that is its key."""
+OF_A_LIST = frozenset({"list.customers", "list.share"})
+"""Facts that count only those who are on the list that is their key."""
+
+OF_ANSWERS = "message.answers"
+"""The fact that is told of a message alone: how many of its customers it does not answer."""
+
+USUAL_FROM, USUAL_UNTIL = 35 * 86_400 * 1_000_000, 7 * 86_400 * 1_000_000
+"""What was counted between so long ago is what is usual, in microseconds."""
 
 LARGE = 2000  # a sum that is worth keeping
 LIFE = 600 * 1_000_000  # microseconds until a kept sum is made anew; pruning waits as long
@@ -56,11 +63,13 @@ class Tally:
         self._sums: dict[bytes, dict[int, _Sum]] = {}  # by scope and window
         self._marks: set[bytes] = set()
         self._scopes: dict[tuple[str, str], bytes] = {}
+        items = list(items)
+        self._contacts = Contacts(batch.secret, batch.now_us, self._select, items)
         pairs: set[bytes] = set()
         marks: set[bytes] = set()
         for item in items:
             for ask in item.asks:
-                if ask.fact in OF_MAILINGS:
+                if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
                     continue
                 scope = self._scope(ask)
                 floor = batch.now_us - ask.window_seconds * 1_000_000
@@ -129,32 +138,67 @@ class Tally:
     def counts(self, item: Item) -> dict[Ask, int]:
         """Each ask's count with this very item in it."""
         counts: dict[Ask, int] = {}
+        reached = self._contacts.of(item)
         for ask in item.asks:
             if ask.fact in OF_MAILINGS:
                 continue
+            if ask.fact == OF_ANSWERS:
+                counts[ask] = len(reached.first)
+                continue
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
-            new = sum(w for pair, w in _members(scope, ask, item) if self._at.get(pair, floor) <= floor)
-            counts[ask] = self._sums[scope][ask.window_seconds].total + new
+            members = self._members(scope, ask, item)
+            if ask.fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
+                counts[ask] = 0
+                continue
+            new = sum(w for pair, w in members if self._at.get(pair, floor) <= floor)
+            counts[ask] = self._unusual(ask, scope, self._sums[scope][ask.window_seconds].total + new)
         return counts
+
+    def _unusual(self, ask: Ask, scope: bytes, count: int) -> int:
+        """The count; from the least that matters on only where it is above what is usual, too."""
+        if ask.usual is None or count < ask.usual.least:
+            return count
+        usual = self._usual(scope, ask.window_seconds * 1_000_000)
+        return count if count > ask.usual.times * usual else int(ask.usual.least) - 1
+
+    def _usual(self, scope: bytes, window_us: int) -> int:
+        """The most that was counted in any window of that length, long enough ago."""
+        now = self._batch.now_us
+        sql = "SELECT at FROM seen WHERE scope = ? AND at > ? AND at <= ? ORDER BY at"
+        times = [at for (at,) in self._batch.select(sql, (scope, now - USUAL_FROM, now - USUAL_UNTIL))]
+        most = first = 0
+        for n, at in enumerate(times):
+            while times[first] <= at - window_us:
+                first += 1
+            most = max(most, n + 1 - first)
+        return most
+
+    def _members(self, scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
+        """Of a letter those alone who are first contacts, or answered."""
+        if ask.fact not in OF_LETTERS:
+            return _members(scope, ask, item)
+        reached = self._contacts.of(item)
+        some = reached.quoted if ask.fact == "sender.answers" else reached.first
+        return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item) if person in some]
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:
         """Count the item under ``asks``, each of which it asked for."""
         now = self._batch.now_us
         longest: dict[bytes, Ask] = {}
         for ask in asks:
-            if ask.fact in OF_MAILINGS:
+            if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
                 continue
             scope = self._scope(ask)
             if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
                 longest[scope] = ask
         for scope, ask in longest.items():
-            members = _members(scope, ask, item)
+            members = self._members(scope, ask, item)
             if not members:  # as ordinary mail has none: nothing that a retry could prolong
                 continue
             mark = _mark(scope, item)
             again = mark in self._marks
-            until = now + ask.window_seconds * 1_000_000
+            until = now + max(ask.window_seconds * 1_000_000, USUAL_FROM if ask.fact in OF_LETTERS else 0)
             rows = self._batch.rows("seen")
             floor = now - ask.window_seconds * 1_000_000
             sums = list(self._sums[scope].values())
@@ -172,6 +216,10 @@ class Tally:
             if not again:
                 self._marks.add(mark)
                 self._batch.rows("counted").append((mark, until))
+        if item.letter_from and not OF_LETTERS.isdisjoint(ask.fact for ask in asks):
+            pairs = self._contacts.record(item)
+            self._batch.rows("contact").extend((pair, now) for pair in pairs)
+            self._batch.counted += len(pairs)
 
     def keep(self) -> None:
         """Write the large sums that have changed."""
@@ -189,13 +237,24 @@ def _members(scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
         return [(_pair(scope, b"m" + (item.message_id or split or item.key).encode("utf-8", "surrogatepass")), 1)]
     if ask.fact == OF_EVERYBODY:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody]
-    if ask.fact == OF_A_LIST:
+    if ask.fact in OF_A_LIST:
         return [(_pair(scope, b"p" + p.digest), p.weight) for p in item.everybody if ask.key in p.lists]
+    if ask.fact in OF_LETTERS:
+        return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item)]
     if not (item.people or item.lists):
         return []
     people = [(_pair(scope, b"p" + person), 1) for person in dict.fromkeys(item.people)]
     lists = {(name, version): people for name, version, people in item.lists}
     return people + [(_pair(scope, f"l{n}\0{v}".encode()), weight) for (n, v), weight in lists.items()]
+
+
+def _letter(ask: Ask, item: Item) -> list[bytes]:
+    """The single customers whom a count of letters is about, known to the sender or not."""
+    people = list(dict.fromkeys(item.people))
+    if ask.fact not in ("sender.list_contacts", "list.first_contacts"):
+        return people
+    on_it = {p.digest for p in item.everybody if list_of(ask.key) in p.lists}
+    return [person for person in people if person in on_it]
 
 
 def _pair(scope: bytes, member: bytes) -> bytes:
@@ -213,3 +272,5 @@ def prune(batch: Batch, limit: int) -> None:
         sql = f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE until < ? LIMIT {limit})"
         batch.execute(sql, [(before,)])
     batch.execute("DELETE FROM tally WHERE made < ?", [(batch.now_us - LIFE,)])
+    sql = f"DELETE FROM contact WHERE pair IN (SELECT pair FROM contact WHERE at < ? LIMIT {limit})"
+    batch.execute(sql, [(batch.now_us - KNOWN,)])

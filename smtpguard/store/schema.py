@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0014"
+SCHEMA = "0015"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -129,6 +129,15 @@ counted = Table(  # what was counted under a scope already, so that a retry prol
     _blob("mark", primary_key=True),
     _big("until"),
     Index("counted_until", "until"),
+    sqlite_with_rowid=False,
+)
+
+contact = Table(  # whom a sender has written to, and who was sent which Message-ID; and when last
+    "contact",
+    metadata,
+    _blob("pair", primary_key=True),
+    _big("at"),
+    Index("contact_at", "at"),
     sqlite_with_rowid=False,
 )
 

@@ -180,11 +180,12 @@ class Whole:
 
 
 def policy(**changes: Any) -> str:
-    """The sample policy with lists that the tests know. ``rules``: more of them."""
+    """The sample policy with lists that the tests know. ``rules``: more of them; ``fresh``: their indexes are never stale."""
+    stale = {"stale_after": "365d"} if changes.pop("fresh", False) else {}
     sample = yaml.safe_load((Path(__file__).parents[2] / "config" / "policy.yaml").read_text())
     sample["organization"]["hours"]["zone"] = "UTC"
-    sample["lists"]["ramadan-greetings"]["members"] = {"csv": "ramadan.csv", "column": "email"}
-    sample["lists"]["newsletter"]["members"] = {"csv": "newsletter.csv", "column": "email"}
+    sample["lists"]["ramadan-greetings"]["members"] = {"csv": "ramadan.csv", "column": "email", **stale}
+    sample["lists"]["newsletter"]["members"] = {"csv": "newsletter.csv", "column": "email", **stale}
     sample["streams"]["receipts"]["origin"] = {"clients": ["127.0.0.3/32"]}
     sample["rules"] += changes.pop("rules", [])
     return yaml.safe_dump({**sample, **changes}, sort_keys=False)
@@ -193,9 +194,9 @@ def policy(**changes: Any) -> str:
 @asynccontextmanager
 async def whole(
     folder: Path, patch: pytest.MonkeyPatch, *, relay: ScriptedRelay | None = None, relay_settings: str = "tls: none",
-    settings: str = "", text: str = "", members: Sequence[str] = MEMBERS, readers: Sequence[str] = READERS,
+    settings: str = "", listen: str = "", text: str = "", members: Sequence[str] = MEMBERS, readers: Sequence[str] = READERS,
 ) -> AsyncIterator[Whole]:  # fmt: skip
-    """``text``: another policy; ``settings`` and ``relay_settings``: more of them."""
+    """``text``: another policy; ``settings``, ``relay_settings`` and ``listen`` (of its listener): more of them."""
     async with AsyncExitStack() as undo:
         there = await undo.enter_async_context(relay or ScriptedRelay())
         (folder / "policy.yaml").write_text(text or policy())
@@ -204,7 +205,7 @@ async def whole(
         config = folder / "smtpguard.yaml"
         config.write_text(f"""\
 hostname: guard.example.com
-listen: {{smtp: [{{address: 127.0.0.1, port: 10025}}]}}
+listen: {{smtp: [{{address: 127.0.0.1, port: 10025{listen}}}]}}
 relay: {{host: 127.0.0.1, port: {there.port}, server_name: relay.example.com, {relay_settings}}}
 store: {{url: "sqlite:///guard.db"}}
 notices: {{from: "Mail guard <guard@example.com>", contact: "it@example.com"}}

@@ -41,7 +41,7 @@ def raw_conditions(fact: Fact) -> st.SearchStrategy[object]:
             listed = st.lists(st.sampled_from(WORDS), min_size=1, max_size=2)
             return st.one_of(st.sampled_from(["any", "none"]), listed, st.just({"matches": "[ab]"}))
         case Type.SHARE:
-            return st.sampled_from([">= 0.5", "< 0.5", "> 0", "between 25 % and 75 %"])
+            return st.sampled_from([f"{c}{window}" for c in (">= 0.5", "< 0.5", "> 0", "between 25 % and 75 %")])
     compared = st.builds(lambda op, n: f"{op} {n}{window}", st.sampled_from([">=", ">", "<", "<=", "=="]), _numbers)
     between = st.builds(lambda a, b: f"between {min(a, b)} and {max(a, b)}{window}", _numbers, _numbers)
     return st.one_of(compared, between)

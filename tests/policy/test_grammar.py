@@ -54,6 +54,17 @@ def test_windows() -> None:
     assert "in 1h" in made.reason(Count(300, 300)).public
 
 
+def test_a_bound_above_what_is_usual_and_of_some_lists() -> None:
+    known = Known(words={"recipients.lists": ("news", "faith")}, special=frozenset({"faith"}))
+    raw = {"at_least": 12, "in": "7d", "usual": "x2.5", "lists": ["special-category", "news"]}
+    made = condition(FACTS["sender.list_contacts"], raw, every=False, known=known)
+    assert made.limit == ">= 12 in 7d and more than x2.5 the usual on one list of special-category or news"
+    assert (made.window_seconds, made.usual, made.lists) == (604_800, (2.5, 12), frozenset({"faith", "news"}))
+    assert [made.test(Count(n, n)) for n in (11, 12)] == [NO, YES]
+    share = condition(FACTS["list.share"], {"at_least": "25 %", "in": "1d"}, every=False, known=known)
+    assert [share.test(Count(n, n)) for n in (0.24, 0.25)] == [NO, YES]
+
+
 @pytest.mark.parametrize(
     ("raw", "value", "some", "all_of_it"),
     [

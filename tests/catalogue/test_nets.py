@@ -1,0 +1,243 @@
+"""One by one, with nothing alike between any two texts: held by whom its sender writes to for the first time, and by nothing else.
+
+And those whose work it is to write to customers pass.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.catalogue.whole import MEMBERS, Whole, letter, policy, whole
+
+PROVEN = ", senders_verified: true"
+CUSTOMERS = tuple(f"customer{n}@shops.example" for n in range(1500))
+FRESH = policy(fresh=True)
+HOUR, DAY = 3600.0, 86_400.0
+SYLLABLES = [a + b + c for a in "bdfgklmnprst" for b in "aeiouy" for c in ("", "l", "n", "r", "s")]
+
+
+def words(n: int, seed: object) -> str:
+    """A text that has nothing in common with another's."""
+    rng = random.Random(f"{seed}")
+    made = ["".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3))) for _ in range(n)]
+    return " ".join(made) + ".\r\n"
+
+
+def plain(sender: str, to: str, seed: object, *, n: int = 60, head: str = "", body: str = "") -> bytes:
+    text = body or f"{words(n, seed)}\r\n{words(n, (seed, 2))}"
+    return letter(
+        sender=sender, to=to, subject=words(2, (seed, "subject")).strip(".\r\n"), head=head, body=text,
+        message_id=f"<{abs(hash((sender, str(seed), to)))}@example.com>",
+    )  # fmt: skip
+
+
+@pytest.fixture
+async def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as made:
+        yield made
+
+
+def reached(guard: Whole, people: Sequence[str] = CUSTOMERS) -> set[str]:
+    """Who of these has anything at the relay."""
+    wanted = set(people)
+    return {
+        to for m in guard.relay.messages for r in m.rcpts if (to := r.split(b"<")[1].split(b">")[0].decode()) in wanted
+    }
+
+
+async def one_by_one(
+    guard: Whole, people: Sequence[str], *, every: float, sender: Callable[[int], str] = lambda n: "anna@example.com",
+    each: int = 1, body: Callable[[int], str] = lambda n: "", head: Callable[[int], str] = lambda n: "", seed: object = "",
+    shown: bool = True, source: str = "127.0.0.1",
+) -> list[str]:  # fmt: skip
+    """``each`` at a time, ``every`` seconds; what was said to each. ``shown``: they stand in To."""
+    said = []
+    client = await guard.connect(source=source)
+    for n in range(0, len(people), each):
+        some = people[n : n + each]
+        who = sender(n)
+        content = plain(who, ", ".join(some) if shown else who, (seed, n), head=head(n), body=body(n))
+        lines = [f"MAIL FROM:<{who}>", *(f"RCPT TO:<{to}>" for to in some), "DATA"]
+        client.say("".join(f"{line}\r\n" for line in lines).encode())
+        answers = [await client.hear() for _ in lines]
+        assert answers[-1].startswith("354"), answers
+        client.say(content + b".\r\n")
+        said.append(await client.hear())
+        await guard.pass_(seconds=every)
+    client.close()
+    return said
+
+
+def held(said: Sequence[str]) -> int:
+    return sum("Held" in answer for answer in said)
+
+
+async def rules_of(guard: Whole) -> set[str]:
+    return {h.rule for hold in await guard.holds() for h in hold.verdict.hits}
+
+
+async def test_to_fifteen_hundred_within_an_hour(guard: Whole) -> None:
+    """As fast as that, the first two hundred of them: after the thirty-ninth none passes."""
+    said = await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 1500)
+    assert reached(guard) == set(CUSTOMERS[:39])
+    assert held(said) == 200 - 39
+    assert "new-customers-in-an-hour" in await rules_of(guard)
+
+
+async def test_within_a_week(guard: Whole) -> None:
+    """Two an hour, day and night: never many in an hour or a day."""
+    await one_by_one(guard, CUSTOMERS[:300], every=7 * DAY / 300)
+    assert len(reached(guard)) == 119
+    assert await rules_of(guard) == {"new-customers-in-a-week"}
+
+
+async def test_for_eight_days(guard: Whole) -> None:
+    """More each day than a day's bound. On the eighth day those of the first are a week old, and what is usual; but of any seven days
+    nobody gets to two hundred."""
+    reached_by = []
+    for day in range(8):
+        await one_by_one(guard, CUSTOMERS[190 * day : 190 * day + 65], every=8 * HOUR / 190, seed=day)
+        await guard.pass_(seconds=DAY - 65 * 8 * HOUR / 190)
+        reached_by.append(len(reached(guard)))
+    assert reached_by[:7] == [59, 118, *[119] * 5]
+    assert reached_by[7] - reached_by[0] < 200
+
+
+@pytest.mark.parametrize("each", [3, 19])
+async def test_several_at_a_time(guard: Whole, each: int) -> None:
+    await one_by_one(guard, CUSTOMERS[:228], every=HOUR / 100, each=each)
+    assert len(reached(guard)) <= 50
+
+
+async def test_four_at_a_time_whom_nobody_sees(guard: Whole) -> None:
+    await one_by_one(guard, CUSTOMERS[:200], every=HOUR / 100, each=4, shown=False)
+    assert len(reached(guard)) <= 50
+
+
+async def test_under_another_name_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing proves From, the client is who writes; and who logs in is one, whatever From says."""
+    async with whole(tmp_path, monkeypatch, readers=CUSTOMERS) as guard:
+        names = random.Random(1)
+        await one_by_one(
+            guard, CUSTOMERS[:150], every=HOUR / 150, sender=lambda n: f"{names.randbytes(6).hex()}@example.com"
+        )
+        assert len(reached(guard)) == 39
+
+
+async def test_forty_accounts_to_a_list_of_a_special_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = tuple(f"amina{n}@customers.example" for n in range(360))
+    async with whole(tmp_path, monkeypatch, listen=PROVEN, members=people, readers=CUSTOMERS[:50]) as guard:
+        for account in range(40):
+            mine = people[9 * account : 9 * (account + 1)]
+            sender = f"colleague{account}@example.com"
+            await one_by_one(guard, mine, every=60, sender=lambda n, sender=sender: sender, seed=account)
+        assert len(reached(guard, people)) <= 200
+
+
+async def test_what_does_not_suit_a_list_goes_to_two_of_it(guard: Whole) -> None:
+    bacon = lambda n: f"Hej, i dag blir det bacon. {words(40, n)}"  # noqa: E731
+    said = await one_by_one(guard, MEMBERS[:10], every=60, body=bacon)
+    assert len(reached(guard, MEMBERS)) == 2
+    assert held(said) == 8
+    assert "unsuitable-to-new-customers" in await rules_of(guard)
+
+
+async def test_whom_one_has_written_to_is_no_first_contact(guard: Whole) -> None:
+    """Forty old customers and one new one, an hour's work; and after three months nobody is known any more."""
+    for n in range(4):
+        await one_by_one(guard, CUSTOMERS[10 * n : 10 * (n + 1)], every=60, seed=("first", n))
+        await guard.pass_(days=8)
+    said = await one_by_one(guard, CUSTOMERS[:40], every=60, seed="again")
+    assert held(said) == 0
+    await guard.pass_(days=91)
+    said = await one_by_one(guard, CUSTOMERS[:45], every=60, seed="long after")
+    assert held(said) == 6
+
+
+async def test_answers_are_spared_up_to_a_bound_of_their_own(guard: Whole) -> None:
+    """Somebody in sales answers sixty customers a day, for a week."""
+
+    def quoting(customers: Sequence[str]) -> Callable[[int], str]:
+        return lambda n: (
+            f"{words(30, n)}\r\nFrån: Kund <{customers[n]}>\r\nSkickat: i går\r\nÄmne: En fråga\r\n\r\n{words(20, ('q', n))}"
+        )
+
+    head = lambda n: f"In-Reply-To: <{n}@mail.elsewhere.example>\r\nReferences: <{n}@mail.elsewhere.example>\r\n"  # noqa: E731
+    for day in range(3):
+        customers = CUSTOMERS[60 * day : 60 * (day + 1)]
+        said = await one_by_one(
+            guard, customers, every=8 * HOUR / 60, body=quoting(customers), head=head, seed=("answers", day)
+        )
+        assert held(said) == 0
+        await guard.pass_(seconds=16 * HOUR)
+    said = await one_by_one(
+        guard, CUSTOMERS[200:400], every=60, body=quoting(CUSTOMERS[200:400]), head=head, seed="forged"
+    )
+    assert 200 - held(said) + 180 == 200
+    assert "many-answers-in-a-week" in await rules_of(guard)
+
+
+async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard: Whole) -> None:
+    """Its Message-ID passed here, to that very customer: proof, and not bounded."""
+    for n, customer in enumerate(CUSTOMERS[:39]):
+        await guard.passes(letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(30, n), message_id=f"<a{n}@example.com>"), customer)  # fmt: skip
+    first = lambda n: f"In-Reply-To: <r{n}@shops.invalid>\r\nReferences: <a{n}@example.com> <r{n}@shops.invalid>\r\n"  # noqa: E731
+    bo = lambda n: "bo@example.com"  # noqa: E731
+    assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, sender=bo, head=first, seed="bo")) == 0
+    assert held(await one_by_one(guard, CUSTOMERS[100:140], every=1, sender=bo, seed="new")) == 1, "39 are new to him"
+    other = lambda n: "cia@example.com"  # noqa: E731
+    forged = lambda n: "In-Reply-To: <a1@example.com>\r\n"  # noqa: E731
+    assert held(await one_by_one(guard, CUSTOMERS[200:245], every=1, sender=other, head=forged, seed="forged")) == 6
+
+
+async def test_a_sales_force_of_thirty(guard: Whole) -> None:
+    """Fifteen first contacts each, in a day."""
+    for seller in range(30):
+        sender = lambda n, seller=seller: f"seller{seller}@example.com"  # noqa: E731
+        assert (
+            held(
+                await one_by_one(guard, CUSTOMERS[seller * 15 : seller * 15 + 15], every=60, sender=sender, seed=seller)
+            )
+            == 0
+        )
+    assert await guard.holds() == []
+
+
+async def test_what_is_usual_for_somebody_is_theirs(guard: Whole) -> None:
+    """Thirty new customers a day for some weeks make eighty in a day no surprise; ninety are three times as many."""
+    for n in range(30):
+        await one_by_one(guard, CUSTOMERS[n : n + 1], every=0, seed=("usual", n))
+    await guard.pass_(days=8)
+    said = await one_by_one(guard, CUSTOMERS[100:200], every=DAY / 200, seed="much")
+    assert 100 - held(said) == 90
+    assert await rules_of(guard) == {"new-customers-in-a-day"}
+
+
+async def test_a_stream_is_no_letter(guard: Whole) -> None:
+    """A help desk's system, from its declared origin."""
+    said = await one_by_one(guard, CUSTOMERS[:130], every=1, sender=lambda n: "noreply@example.com", source="127.0.0.3")
+    assert held(said) == 0
+    assert reached(guard) == set(CUSTOMERS[:130])
+
+
+async def test_what_is_held_is_not_counted_and_is_counted_when_let_through(guard: Whole) -> None:
+    said = await one_by_one(guard, CUSTOMERS[:60], every=1)
+    assert held(said) == 21
+    assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="known")) == 0, "whom they know they may write to"
+    await guard.pass_(seconds=HOUR)
+    said = await one_by_one(guard, CUSTOMERS[100:130], every=1, seed="an hour later")
+    assert 30 - held(said) == 20, "59 in a day: those who were held do not count"
+
+
+async def test_a_retry_counts_once(guard: Whole) -> None:
+    for n in range(39):
+        content = plain("anna@example.com", CUSTOMERS[n], n)
+        guard.relay.on("<dot>", "451 4.3.0 Later", times=2)
+        for _ in range(2):
+            assert (await guard.send(content, CUSTOMERS[n])).startswith("451")
+        await guard.passes(content, CUSTOMERS[n])
+    await guard.held(plain("anna@example.com", CUSTOMERS[50], 50), CUSTOMERS[50])

@@ -1,0 +1,50 @@
+"""Whom a message answers, as its quotation and its fields say."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.mail.message import Message
+from smtpguard.reading.answering import MOST_IDS
+from smtpguard.reading.looks import Reading
+from smtpguard.reading.read import read
+
+CUSTOMER = "kim@customer.example"
+
+
+def reading(body: str, head: str = "", to: str = f"Kim Karlsson <{CUSTOMER}>") -> Reading:
+    text = f"From: anna@example.com\r\nTo: {to}\r\nSubject: SV: Hej\r\nMessage-ID: <1@example.com>\r\n{head}\r\n{body}"
+    return read(Message.of(text.replace("\n", "\r\n").replace("\r\r", "\r").encode()))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Ja.\r\n\r\nFrån: Kim Karlsson <kim@customer.example>\r\nSkickat: i går\r\nÄmne: Hej\r\n\r\nKommer ni?\r\n",
+        "Ja.\r\n\r\nFrån: Kim Karlsson\r\nSkickat: i går\r\nTill: Anna\r\nÄmne: Hej\r\n\r\nKommer ni?\r\n",
+        "Yes.\r\n\r\nOn 2 March 2026 at 09:12, Kim <KIM@customer.example> wrote:\r\n> Are you coming?\r\n> Kim\r\n",
+        "Yes.\r\n\r\n-----Original Message-----\r\nFrom: Kim [mailto:kim@customer.example]\r\nSent: yesterday\r\nTo: Anna\r\nSubject: Hej\r\n\r\nWell?\r\n",
+    ],
+)
+def test_who_is_quoted_is_named(body: str) -> None:
+    assert CUSTOMER in reading(body).quotes
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Hej!\r\n\r\nSkriv till kim@customer.example om du undrar.\r\n",
+        "Hej\r\n\r\nFrån: Bo <bo@example.com>\r\nSkickat: i går\r\nTill: Kim Karlsson <kim@customer.example>\r\nÄmne: Hej\r\n\r\nText\r\n",
+    ],
+)
+def test_whoever_is_only_mentioned_is_not(body: str) -> None:
+    assert CUSTOMER not in reading(body).quotes
+
+
+def test_the_message_ids_that_it_refers_to() -> None:
+    head = "In-Reply-To: <b@customer.example>\r\nReferences: <a@example.com>\r\n <b@customer.example>\r\n"
+    assert reading("Hej\r\n", head).refers_to == ("b@customer.example", "a@example.com")
+    many = " ".join(f"<{n}@example.com>" for n in range(100))
+    found = reading("Hej\r\n", f"References: {many}\r\n").refers_to
+    assert len(found) == MOST_IDS
+    assert {"0@example.com", "99@example.com"} <= set(found)

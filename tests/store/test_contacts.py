@@ -1,0 +1,117 @@
+"""Whom a sender writes to for the first time: exact, of what was let through, and forgotten after ninety days."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from smtpguard.policy.admission import Ask, Item
+from smtpguard.policy.facts import Usual
+from smtpguard.policy.mailing import Person
+from smtpguard.store import counting
+from smtpguard.store.store import Store
+from tests.store.making import Clock, Gathered, item
+from tests.store.test_counting import count
+
+ANNA = "anna@example.com"
+DAY = Ask(fact="sender.first_contacts", key=ANNA, window_seconds=86_400)
+NEWS = Ask(fact="sender.list_contacts", key=f"news\0{ANNA}", window_seconds=86_400)
+OF_NEWS = Ask(fact="list.first_contacts", key="news\0", window_seconds=86_400)
+ANSWERS = Ask(fact="sender.answers", key=ANNA, window_seconds=86_400)
+ANSWERED = Ask(fact="message.answers", key="", window_seconds=86_400)
+
+
+def to(id: str, *people: str, asks: tuple[Ask, ...] = (DAY,), on: str = "", sender: tuple[str, ...] = (ANNA,), quotes: str = "", **more: Any) -> Item:  # fmt: skip
+    """``on``: those who are on the list; ``quotes``: those whom it quotes."""
+    return item(
+        id, asks=asks, people=tuple(p.encode() for p in people), letter_from=sender,
+        everybody=tuple(Person(digest=p.encode(), customer=True, lists=("news",) if p in on else ()) for p in people),
+        quoted=frozenset(p.encode() for p in quotes), **more,
+    )  # fmt: skip
+
+
+async def test_once_written_to_nobody_is_new(store: Store, clock: Clock) -> None:
+    assert await count(store, to("T1", "a", "b")) == {DAY: 2}
+    assert await count(store, to("T2", "b", "c")) == {DAY: 3}
+    assert await count(store, to("T3", "a", "b")) == {DAY: 0}, "nobody is written to for the first time by it"
+    clock.go(days=2)
+    assert await count(store, to("T4", "a", "d")) == {DAY: 1}
+    clock.go(days=89)
+    assert await count(store, to("T5", "a")) == {DAY: 0}, "89 days after the last letter"
+    clock.go(days=91)
+    assert await count(store, to("T6", "a")) == {DAY: 1}
+
+
+async def test_what_was_held_made_nobody_known(store: Store) -> None:
+    assert await count(store, to("T1", "a", "b"), counted=False) == {DAY: 2}
+    assert await count(store, to("T2", "a")) == {DAY: 1}
+
+
+async def test_letters_of_one_batch_see_each_other(store: Store) -> None:
+    async with Gathered(store):
+        tasks = [asyncio.create_task(count(store, to(f"T{n}", f"p{n}", "shared"))) for n in range(5)]
+    assert [c[DAY] for c in await asyncio.gather(*tasks)] == [2, 3, 4, 5, 6]
+
+
+async def test_each_list_and_all_senders_of_a_list(store: Store) -> None:
+    asks = (DAY, NEWS, OF_NEWS)
+    assert await count(store, to("T1", "a", "b", on="a", asks=asks)) == {DAY: 2, NEWS: 1, OF_NEWS: 1}
+    bo = (DAY._replace(key="bo"), NEWS._replace(key="news\0bo"), OF_NEWS)
+    assert await count(store, to("T2", "a", "c", on="ac", asks=bo, sender=("bo",))) == {bo[0]: 2, bo[1]: 2, OF_NEWS: 2}
+
+
+async def test_whoever_is_known_under_one_name_of_the_sender_is_known(store: Store) -> None:
+    client = DAY._replace(key="client 192.0.2.1")
+    for n in range(3):
+        names = (f"x{n}@example.com", "client 192.0.2.1")
+        assert await count(store, to(f"T{n}", f"p{n}", sender=names, asks=(client,))) == {client: n + 1}
+    assert await count(store, to("T9", "p0", sender=("y@example.com", "client 192.0.2.1"), asks=(client,))) == {
+        client: 0
+    }
+
+
+async def test_a_message_id_that_went_to_the_customer_proves_an_answer(store: Store) -> None:
+    asks = (DAY, ANSWERS, ANSWERED)
+    bo = (DAY._replace(key="bo"), ANSWERS._replace(key="bo"), ANSWERED)
+    await count(store, to("T1", "a", asks=asks, message_id="<one@example.com>"))
+    said = await count(store, to("T2", "a", asks=bo, sender=("bo",), refers_to=("one@example.com", "two@a.example")))
+    assert said == {bo[0]: 0, bo[1]: 0, ANSWERED: 0}
+    said = await count(store, to("T3", "b", asks=bo, sender=("bo",), refers_to=("one@example.com",)))
+    assert said == {bo[0]: 1, bo[1]: 0, ANSWERED: 1}, "it went to somebody else"
+
+
+async def test_a_quotation_is_counted_by_itself(store: Store) -> None:
+    asks = (DAY, ANSWERS, ANSWERED)
+    assert await count(store, to("T1", "a", "b", quotes="a", asks=asks)) == {DAY: 1, ANSWERS: 1, ANSWERED: 1}
+    assert await count(store, to("T2", "c", quotes="c", asks=asks)) == {DAY: 0, ANSWERS: 2, ANSWERED: 0}
+    assert await count(store, to("T3", "a", quotes="a", asks=asks)) == {DAY: 0, ANSWERS: 0, ANSWERED: 0}, "known by now"
+
+
+async def test_what_is_usual(store: Store, clock: Clock) -> None:
+    """Three in a day, eight days ago: nine in a day are three times as many, ten are more; and after five weeks it is forgotten."""
+    usual = DAY._replace(usual=Usual(3.0, 4))
+    await count(store, to("T0", "u", "v", "w"))
+    clock.go(days=8)
+    counts = [await count(store, to(f"T{n}", f"p{n}", asks=(DAY, usual))) for n in range(1, 12)]
+    assert [c[DAY] for c in counts] == list(range(1, 12))
+    assert [c[usual] for c in counts] == [1, 2, 3, *[3] * 6, 10, 11]
+    clock.go(days=29)  # what was counted then is what is usual now
+    assert await count(store, to("T20", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 3}
+    clock.go(days=7)
+    assert await count(store, to("T21", *"abcdefghijk", asks=(usual,)), counted=False) == {usual: 11}
+
+
+async def test_within_seven_days_nothing_is_usual(store: Store, clock: Clock) -> None:
+    usual = DAY._replace(usual=Usual(3.0, 4))
+    await count(store, to("T0", "u", "v", "w"))
+    clock.go(days=6)
+    assert await count(store, to("T1", *"abcd", asks=(usual,))) == {usual: 4}
+
+
+async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
+    await count(store, to("T1", "a", "b", message_id="<one@example.com>"))
+    rows = "SELECT COUNT(*) FROM contact"
+    assert await store._writer.submit(lambda batch: batch.select(rows)[0][0]) == 4
+    clock.go(days=91)
+    await store._writer.submit(lambda batch: counting.prune(batch, 100))
+    assert await store._writer.submit(lambda batch: batch.select(rows)[0][0]) == 0
