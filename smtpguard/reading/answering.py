@@ -30,7 +30,7 @@ def quoted_people(fields: Index, split: Split, around: Surroundings) -> frozense
     line = _writer(split)
     if not line:
         return frozenset()
-    named = set(addresses(line, around))
+    named = set(addresses(line.replace("mailto:", " "), around))  # as Outlook writes: [mailto:kim@example.net]
     folded = fold(line)
     for name, address in _shown(fields):
         canonical = around.canonical(address)
