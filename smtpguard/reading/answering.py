@@ -19,6 +19,7 @@ MOST_IDS = 30
 _LOOKED_AT = 8_000  # octets of References; characters of a quotation
 _ID = re.compile(r"<([^<>\s]{3,500})>")
 _FIELD = re.compile(r"[ \t>|*_\xa0]*([^\n:：]{1,30})[:：]([^\n]*)")
+_MAILTO = re.compile(r"\[mailto:([^\]\s]{3,320})\]", re.I)  # as Outlook writes
 _FROM = frozenset(FROM)
 _SHORTEST_NAME = 4
 _MOST_SHOWN = 50
@@ -30,7 +31,7 @@ def quoted_people(fields: Index, split: Split, around: Surroundings) -> frozense
     line = _writer(split)
     if not line:
         return frozenset()
-    named = set(addresses(line.replace("mailto:", " "), around))  # as Outlook writes: [mailto:kim@example.net]
+    named = set(addresses(_MAILTO.sub(r"<\1>", line), around))
     folded = fold(line)
     for name, address in _shown(fields):
         canonical = around.canonical(address)
