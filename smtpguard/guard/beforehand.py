@@ -25,8 +25,7 @@ from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
 from smtpguard.mail.transaction import Onward, Transaction
-from smtpguard.policy.admission import Admission, Ask, Item, Live
-from smtpguard.policy.counted import list_of
+from smtpguard.policy.admission import Admission, Ask, Item, Live, list_of
 from smtpguard.policy.facts import Source
 from smtpguard.policy.rule import ASKED
 from smtpguard.policy.verdict import Action, Disposition, Hit, Mode, Reason, Rejected, Verdict

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from smtpguard.policy.admission import Ask, Live
+from smtpguard.policy.admission import OF_LETTERS, Ask, Live, list_of
 from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import NONE, Count, Facts, Unknown, Usual, Value
 from smtpguard.policy.mailing import DAY
@@ -73,11 +73,6 @@ def _unanswered(facts: Facts) -> list[str] | Value | None:
     if facts.letter_from:
         return [""]
     return None if customers is None else False
-
-
-def list_of(key: str) -> str:
-    """Of the key of a count of lists, the list."""
-    return key.partition("\0")[0]
 
 
 def _thread(facts: Facts) -> list[str] | Value | None:
@@ -145,10 +140,6 @@ COUNTED: Mapping[str, Counted] = {
 OF_EACH_RECIPIENT = frozenset(fact for fact, count in COUNTED.items() if count.everybody)
 """Counts for which it is to be known who each recipient is."""
 
-OF_LETTERS = frozenset(
-    {"sender.first_contacts", "sender.list_contacts", "list.first_contacts", "sender.answers", "message.answers"}
-)
-"""Counts of whom a sender writes to for the first time: what was let through is counted alone, and of letters alone."""
 
 OF_LISTS = frozenset({"list.customers", "list.share"})
 LET_THROUGH = OF_LETTERS | OF_LISTS | {"sender.customers"}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from smtpguard.policy import counted, stopping
-from smtpguard.policy.admission import Ask, Freeze, Live
+from smtpguard.policy.admission import OF_LETTERS, Ask, Freeze, Live
 from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
 from smtpguard.policy.facts import FACTS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import frozen
@@ -228,7 +228,7 @@ class RuleSet:
     @property
     def counts_letters(self) -> bool:
         """Whether any rule asks whom a sender writes to for the first time."""
-        return any(question.fact in counted.OF_LETTERS for question in self._counted)
+        return any(question.fact in OF_LETTERS for question in self._counted)
 
     def purposes(self, language: str = "en") -> Mapping[str, str]:
         """Rule -> what it is for, in this language where its admin wrote that."""

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smtpguard.policy.admission import Ask, Item
-from smtpguard.policy.counted import OF_LETTERS, list_of
+from smtpguard.policy.admission import OF_LETTERS, Ask, Item, list_of
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts
 from smtpguard.store.roll import OF_MAILINGS
