@@ -34,13 +34,15 @@ class FileState(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyFile:
     """``sha256``: of the file and its vocabularies, "" where they cannot be read. ``differing``: the documents that are not as in
-    force. ``changed_at``: when one of the files was changed last, by the file system's own time of change. ``problem``: the first
+    force. ``product``: the vocabularies of the product that are not as in force, after an upgrade say, and that nobody has replaced by
+    their own: they are told, and make the file no other one. ``changed_at``: when one of the files was changed last, by the file system's own time of change. ``problem``: the first
     mistake in it."""
 
     state: FileState
     path: Path
     sha256: str = ""
     differing: tuple[str, ...] = ()
+    product: tuple[str, ...] = ()
     changed_at: datetime | None = None
     problem: str = ""
 
@@ -54,6 +56,11 @@ class PolicyFile:
         return max(known, default=None) if self.differs else None
 
     def __str__(self) -> str:
+        if self.state is FileState.SAME and self.product:
+            return (
+                f"{self.path} is the same, and smtpguard {__version__} brings other vocabularies "
+                f"({', '.join(map(_vocabulary, self.product))}), which smtpguard reload would put in force"
+            )
         if self.state is FileState.SAME:
             return f"{self.path} is the same"
         if self.state is FileState.UNUSABLE:
@@ -166,15 +173,38 @@ def compare(settings: Settings, in_force: Mapping[str, bytes]) -> PolicyFile:
     if sha256 == digest(in_force):
         return PolicyFile(state=FileState.SAME, path=path, sha256=sha256, changed_at=changed_at)
     names = sorted({*documents, *in_force})
-    differing = tuple(name for name in names if documents.get(name) != in_force.get(name))
+    others = [name for name in names if documents.get(name) != in_force.get(name)]
+    product = tuple(name for name in others if _is_the_products(path, name))
+    differing = tuple(name for name in others if name not in product)
+    if not differing:
+        return PolicyFile(state=FileState.SAME, path=path, sha256=sha256, product=product, changed_at=changed_at)
     state, problem = FileState.DIFFERS, ""
     try:
         parse_policy(settings, documents, where=str(path))
     except Broken as e:
         state, problem = FileState.UNUSABLE, str(e.problems[0])
     return PolicyFile(
-        state=state, path=path, sha256=sha256, differing=differing, changed_at=changed_at, problem=problem
+        state=state,
+        path=path,
+        sha256=sha256,
+        differing=differing,
+        product=product,
+        changed_at=changed_at,
+        problem=problem,
     )
+
+
+def _is_the_products(path: Path, name: str) -> bool:
+    """Whether the policy at ``path`` has this document from the product, or had it from an earlier version of that."""
+    own = path.parent / VOCABULARIES
+    folder, _, file = name.partition("/")
+    if folder != VOCABULARIES or own.resolve() == (shipped() / VOCABULARIES).resolve():
+        return False
+    return not (own / file).exists()
+
+
+def _vocabulary(document: str) -> str:
+    return Path(document).stem
 
 
 def stamps(settings: Settings) -> tuple[tuple[str, int, int, int], ...]:

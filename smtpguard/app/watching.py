@@ -183,6 +183,7 @@ class Watching:
             "journal_unread_entries": waiting.entries - self._read_to,
             "holds_waiting": waiting.holds,
             "holds_oldest_seconds": _since(waiting.held_at, now),
+            "holds_asked": waiting.asked,
             "holds_near_deadline": waiting.near,
             "holds_overdue": waiting.overdue,
             "kept_bytes": waiting.kept_bytes,

@@ -19,7 +19,6 @@ from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.audit.proof import Proof
 from smtpguard.cli.context import CannotRun, Context
-from smtpguard.config.documents import POLICY
 from smtpguard.console.incidentrow import proof_row
 from smtpguard.console.proofwords import noted
 from smtpguard.console.speech import Speech
@@ -78,17 +77,10 @@ def policy(context: Context, sha256: str, whole: bool, as_json: bool) -> None:
     Word for word as it was put in force. Passwords and the like are never part of a policy.
     """
 
-    from smtpguard.cli.policies import documents_of
+    from smtpguard.cli.policies import documents_of, tell_documents
 
     whole_id, documents = context.run(documents_of(context, sha256, words=False))
-    shown = {name: data.decode("utf-8", "replace") for name, data in documents.items() if whole or name == POLICY}
-    if as_json or context.json:
-        context.say({"sha256": whole_id, "documents": shown})
-        return
-    for name, text in shown.items():
-        if whole:
-            click.echo(f"# {name}")
-        click.echo(text, nl=not text.endswith("\n"))
+    tell_documents(context, whole_id, documents, whole=whole, as_json=as_json)
 
 
 @command.command()

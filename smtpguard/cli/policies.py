@@ -90,14 +90,7 @@ def show(context: Context, sha256: str, whole: bool, output: Path | None, as_jso
         for path in written if not (as_json or context.json) else ():
             click.echo(str(path))
         return
-    texts = {n: data.decode("utf-8", "replace") for n, data in documents.items() if whole or n == POLICY}
-    if as_json or context.json:
-        context.say({"sha256": name, "documents": texts})
-        return
-    for each, text in texts.items():
-        if whole:
-            click.echo(f"# {each}")
-        click.echo(text, nl=not text.endswith("\n"))
+    tell_documents(context, name, documents, whole=whole, as_json=as_json)
 
 
 @command.command()
@@ -175,6 +168,20 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
             f"smtpguard policy show {name[:12]} --output DIR writes what is",
             err=True,
         )
+
+
+def tell_documents(
+    context: Context, sha256: str, documents: Mapping[str, bytes], *, whole: bool, as_json: bool
+) -> None:
+    """The policy's own file, and its vocabularies where the ``whole`` is asked for."""
+    texts = {name: data.decode("utf-8", "replace") for name, data in documents.items() if whole or name == POLICY}
+    if as_json or context.json:
+        context.say({"sha256": sha256, "documents": texts})
+        return
+    for name, text in texts.items():
+        if whole:
+            click.echo(f"# {name}")
+        click.echo(text, nl=not text.endswith("\n"))
 
 
 async def documents_of(context: Context, given: str, *, words: bool = True) -> tuple[str, Mapping[str, bytes]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -84,12 +85,26 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """That of ``candidates`` which was probably meant, or ""."""
+    """That of ``candidates`` which was probably meant, or "". Of names of several words those that share one are nearer."""
     names = {c.lower(): c for c in candidates}
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), names, n=max(1, len(names)), cutoff=0.6)
+    if len(words := _words(word)) > 1:
+        near.sort(key=lambda name: -_ratio(word.lower(), name) - _SHARED * len(words & _words(name)))
     if not near:  # letters that have changed places score low in short words
         near = [n for n in names if len(n) == len(word) and sorted(n) == sorted(word.lower())][:1]
     return names[near[0]] if near else ""
+
+
+_SHARED = 0.1
+"""What a shared word adds to a likeness of at most 1."""
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(part for part in re.split(r"[._-]", name.lower()) if len(part) > 3)
+
+
+def _ratio(word: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, name, word).ratio()
 
 
 def one_of(candidates: Iterable[str], *, most: int = 12) -> str:

@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -63,10 +64,13 @@ class Supervisor:
         places: int = 0,
         caps: Mapping[str, int] | None = None,
         standing: Standing | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """``places``: connections to the relay that all parts together may have, and ``caps``: the most of one part, by its kind.
         ``shows``: the kinds of parts that are told the tree's numbers. Nothing else hangs on them: nobody waits until they are
-        ready, and however often they die, mail goes on. ``standing``: where it is written down how the tree stands."""
+        ready, and however often they die, mail goes on. ``standing``: where it is written down how the tree stands.
+        ``monotonic``: the clock of what is said no oftener than so."""
+        self._monotonic = monotonic
         self._timing = timing or Timing()
         self._shows = frozenset(shows)
         self._standing = standing
@@ -79,7 +83,7 @@ class Supervisor:
         self._strangers = Strangers()
         self._spare = Spare()
         self._no_descriptor = 0  # connections that were refused for the want of one, and are not in the log yet
-        self._said_at = -_SAID_SECONDS
+        self._said_at = float("-inf")
         self._extended_at = -_STARTING_SECONDS
         self._notifier = notifier
         self._reloads = Reloads(reload, begins=notifier.reloading, over=self._announce)
@@ -203,9 +207,10 @@ class Supervisor:
 
     def _look_at_descriptors(self, why: str) -> None:
         """One line a minute, however many clients come."""
-        if self._loop.time() - self._said_at < _SAID_SECONDS:
+        now = self._monotonic()
+        if now - self._said_at < _SAID_SECONDS:
             return
-        self._said_at = self._loop.time()
+        self._said_at = now
         _log.error(
             "no descriptor for a connection", error=why, refused=self._no_descriptor, connections=len(self._connections)
         )

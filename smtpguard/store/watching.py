@@ -40,8 +40,8 @@ class Waiting:
     """``entries``: the number of the journal's last one. ``holds`` that people have to decide on, the first since ``held_at``, those of
     them whose deadline is ``near``, and ``overdue``. ``due``: entries of the outbox that could be sent and that nobody is at work on,
     the first since ``due_at``; while anything is frozen, notices alone, since what a freeze stops is meant to wait. ``later``: those
-    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``. ``hooks``: by the name of
-    each webhook that was ever told anything."""
+    that have time. ``relaying``: verdicts to relay whose outcome is not known, and for too long: ``unsettled``. ``asked``: holds of which people are asked whether
+    they were sent. ``hooks``: by the name of each webhook that was ever told anything."""
 
     entries: int
     policy_sha256: str
@@ -56,6 +56,7 @@ class Waiting:
     later: int
     relaying: int
     unsettled: int
+    asked: int = 0
     hooks: Mapping[str, Behind] = field(default_factory=dict)
 
 
@@ -72,6 +73,7 @@ def look(connection: Connection, now: datetime, *, near: timedelta, settled_with
         freezes=freezes,
         holds=_counted(connection, select(true()).where(_WAITING).limit(MOST)),
         held_at=_first(connection.execute(select(func.min(hold.c.held_at)).where(_WAITING)).scalar()),
+        asked=_counted(connection, select(true()).where(hold.c.asked.is_not(None)).limit(MOST)),
         near=len(deadlines),
         overdue=sum(at <= now for at in deadlines),
         due=due,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smtpguard.config.problem import Broken
+from smtpguard.config.problem import Broken, nearest
 from smtpguard.config.yaml import MAX_BYTES, Mark, load_yaml
 
 
@@ -83,3 +83,12 @@ def test_what_is_too_much_or_no_yaml_is_a_problem(text: str | bytes) -> None:
 def test_no_text_raises_anything_else(text: str | bytes) -> None:
     with suppress(Broken):
         assert load_yaml(text).mark(()).line >= 1
+
+
+def test_of_names_of_several_words_one_that_shares_a_word_is_meant() -> None:
+    names = ["client_share", "client_certificate", "clients_without_tls", "connections"]
+    assert nearest("clients_in_clear", names) == "clients_without_tls"
+    assert nearest("clients_sahre", names) == "client_share", "a mere slip is nearer"
+    assert nearest("conections", names) == "connections"
+    assert nearest("message.look", ["message.looks", "message.language"]) == "message.looks"
+    assert nearest("something_else", names) == ""

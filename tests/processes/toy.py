@@ -128,6 +128,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     )
     reload = options.pop("reload", [])
     shows = str(options.pop("shows", ""))
+    monotonic = (lambda: 0.0) if options.pop("still", False) else time.monotonic
     proxy = bool(options.pop("proxy", False))
     introduction.SECONDS = float(str(options.pop("proxy_seconds", introduction.SECONDS)))
     clients = [ip_network(text) for text in options.pop("clients")] if "clients" in options else None  # type: ignore[attr-defined]
@@ -146,6 +147,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
         notifier=Notifier(),
         reload=reload,  # type: ignore[arg-type]
         shows=(shows,) if shows else (),
+        monotonic=monotonic,
         timing=Timing(**options),  # type: ignore[arg-type]
     ).run()
 

@@ -59,6 +59,14 @@ async def test_holds_that_wait_for_people_and_their_deadlines(store: Store, cloc
     assert (found.holds, found.near, found.overdue) == (2, 2, 1)
 
 
+async def test_posts_of_which_people_are_asked(store: Store, clock: Clock) -> None:
+    await held(store, "H1")
+    await held(store, "H2", to=("d@list.example",))
+    assert (await look(store)).asked == 0
+    await store.change("H2", lambda h: Change(hold=replace(h, state=State.IN_DOUBT, asked_at=clock.now())))
+    assert (await look(store)).asked == len(await store.asked()) == 1
+
+
 async def test_the_outbox_what_could_be_sent_and_what_has_time(store: Store, clock: Clock) -> None:
     await held(store, "H1", notice("N1", "H1"), release("H1"))
     await store.record([], [notice("N2"), replace(notice("N3"), not_before=T0 + timedelta(hours=1))])
@@ -172,7 +180,7 @@ async def test_every_query_goes_along_an_index_and_names_nobody(store: Store) ->
         return [str(connection.exec_driver_sql(explain + sql, values).all()) for sql, values in statements]
 
     plans = await store.ask(asked)
-    assert len(plans) == 10
+    assert len(plans) == 11
     assert [
         plan for plan in plans if re.search(r"(SCAN|Seq Scan on) (entry|hold|outbox|delivery)\b(?! USING)", plan)
     ] == []

@@ -98,6 +98,7 @@ STORE = (
         ("journal_unread_entries", "", "Entries that are not in the counters yet"),
         ("holds_waiting", "", "Holds that wait for people; a mailing is one"),
         ("holds_oldest_seconds", "", "How long the first of them has waited; 0 for none"),
+        ("holds_asked", "", "Posts to a list of which nobody knows whether they were sent, and people are asked"),
         ("holds_near_deadline", "", "Those that expire within two hours, of the 1,000 that have waited longest"),
         ("holds_overdue", "", "Those whose deadline is over, and that still wait: nobody sweeps"),
         ("kept_bytes", "", "Held content on disk"),

@@ -1,0 +1,75 @@
+"""How the policy file stands to what is in force after an upgrade: what the product brings is told, and is nobody's other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import policyfile
+from smtpguard.app.policyfile import FileState, PolicyFile, compare
+from smtpguard.config import documents
+from smtpguard.config.documents import policy_documents
+from smtpguard.config.settings import Settings
+
+POLICY = """\
+version: 1
+organization: {name: Example AB, domains: [example.com]}
+groups: {some: [eva@example.com]}
+approvals: {from: [some]}
+"""
+PORK = "title: {en: pork}\ngroups: [{language: en, terms: [bacon]}]\n"
+
+
+@pytest.fixture
+def product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The vocabularies that come with the product."""
+    made = tmp_path / "product" / "vocabularies"
+    made.mkdir(parents=True)
+    (made / "pork.yaml").write_text(PORK)
+    (made / "alcohol.yaml").write_text(PORK.replace("bacon", "wine"))
+    for module in (documents, policyfile):
+        monkeypatch.setattr(module, "shipped", lambda: tmp_path / "product")
+    return made
+
+
+@pytest.fixture
+def settings(tmp_path: Path, product: Path) -> Settings:
+    etc = tmp_path / "etc"
+    (etc / "vocabularies").mkdir(parents=True)
+    (etc / "policy.yaml").write_text(POLICY)
+    return Settings(policy=etc / "policy.yaml", state=tmp_path / "var")
+
+
+def stands(found: PolicyFile) -> tuple[FileState, bool, tuple[str, ...], tuple[str, ...]]:
+    return found.state, found.differs, found.differing, found.product
+
+
+def test_an_upgrade_brings_other_vocabularies(settings: Settings, product: Path) -> None:
+    in_force = policy_documents(settings.policy)
+    (product / "pork.yaml").write_text(PORK.replace("bacon", "bacon, ham"))
+    (product / "tobacco.yaml").write_text(PORK.replace("bacon", "cigar"))
+    (product / "alcohol.yaml").unlink()
+    found = compare(settings, in_force)
+    brought = tuple(f"vocabularies/{name}.yaml" for name in ("alcohol", "pork", "tobacco"))
+    assert stands(found) == (FileState.SAME, False, (), brought)
+    assert "brings other vocabularies (alcohol, pork, tobacco), which smtpguard reload would put in force" in str(found)
+    assert found.since(found.changed_at) is None
+
+
+def test_what_an_admin_has_changed_is_another_file_all_the_same(settings: Settings, product: Path) -> None:
+    in_force = policy_documents(settings.policy)
+    (product / "pork.yaml").write_text(PORK.replace("bacon", "bacon, ham"))
+    (settings.policy.parent / "vocabularies" / "alcohol.yaml").write_text(PORK.replace("bacon", "beer"))
+    found = compare(settings, in_force)
+    assert stands(found) == (FileState.DIFFERS, True, ("vocabularies/alcohol.yaml",), ("vocabularies/pork.yaml",))
+    settings.policy.write_text(POLICY + "rules: []\n")
+    assert compare(settings, in_force).differing == ("policy.yaml", "vocabularies/alcohol.yaml")
+
+
+def test_a_policy_beside_the_products_files_has_them_for_its_own(settings: Settings, product: Path) -> None:
+    own = Settings(policy=product.parent / "policy.yaml", state=settings.state)
+    own.policy.write_text(POLICY)
+    in_force = policy_documents(own.policy)
+    (product / "pork.yaml").write_text(PORK.replace("bacon", "ham"))
+    assert stands(compare(own, in_force)) == (FileState.DIFFERS, True, ("vocabularies/pork.yaml",), ())
