@@ -31,13 +31,7 @@ def names(settings: Settings, policy: Policy) -> dict[str, Any]:
     people whom policy and settings name."""
     relay = settings.relay
     hosts = (settings.hostname, relay.host, relay.server_name or "", *relay.names)
-    known: set[str] = set(policy.aliases)
-    known.update(*policy.groups.values())
-    for info in policy.lists.values():
-        known.update(info.writers, filter(None, [info.owner]))
-    for stream in policy.streams.values():
-        known.update(stream.from_, filter(None, [stream.owner]))
-    known.update(filter(None, (settings.notices.contact, settings.hold.approve_at)))
+    known = people_of(policy) | {text for text in (settings.notices.contact, settings.hold.approve_at) if text}
     elsewhere = (address for expands in policy.expansions for address in expands.addresses_elsewhere)
     return {
         "domains": policy.organization.domains,
@@ -45,6 +39,17 @@ def names(settings: Settings, policy: Policy) -> dict[str, Any]:
         "mailboxes": [address for text in sorted(known) if (address := _address(text)) is not None],
         "elsewhere": [address for text in elsewhere if (address := _address(text)) is not None],
     }
+
+
+def people_of(policy: Policy) -> set[str]:
+    """The addresses of everybody whom the policy names, as they stand there or canonical."""
+    known: set[str] = set(policy.aliases)
+    known.update(*policy.groups.values())
+    for info in policy.lists.values():
+        known.update(info.writers, filter(None, [info.owner]))
+    for stream in policy.streams.values():
+        known.update(stream.from_, filter(None, [stream.owner]))
+    return known
 
 
 def built_registry(settings: Settings, policy: Policy, digester: Digester, clock: Clock) -> Registry:

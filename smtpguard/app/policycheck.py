@@ -4,16 +4,17 @@ of lists that cannot be read.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smtpguard.app.files import parse_policy
-from smtpguard.config.documents import POLICY
+from smtpguard.config.documents import POLICY, vocabulary_names
 from smtpguard.config.problem import Problem, Severity, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.lists.declared import COLLEAGUES
 from smtpguard.lists.sources import SourceError, Tally, addresses, maps, number_of, unfit
 from smtpguard.lists.sources.credentials import file_of
 from smtpguard.lists.sources.opening import opened
@@ -21,10 +22,15 @@ from smtpguard.policy.condition import AtLeast
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.members import ListMembers, Members, Remote
 from smtpguard.policy.parse import Policy, parse
+from smtpguard.reading.fold import fold
+from smtpguard.reading.topics import compile_vocabularies, words_of
 
 EXPANSIONS = "(expansions)"
 """Among names of lists: what expands beside them. No list is called so."""
 _FAR = 10  # lists grow
+_SEVERAL = 20  # rows or people that are no accident
+_LOOKED_AT = 200_000  # rows of a source that are looked at one by one
+_OURS = 0.05  # of all customers, those in a domain of ours that may be colleagues, board members and the like
 _OF_CUSTOMERS = (
     "recipients.customers",
     "recipients.members",
@@ -63,6 +69,7 @@ def check_policy(
     document = load_yaml(documents[POLICY], where)
     people: dict[str, int] = {}
     unread: dict[str, int] = {}
+    ours: Counter[str] = Counter()
     problems = [*policy.warnings, *_cut_off(documents[POLICY], where)]
     for name, model in policy.lists.items():
         place: Place = ("lists", name, "members")
@@ -72,13 +79,19 @@ def check_policy(
             found += _credentials(document, here, members, base)
             if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
                 continue
-            held, bad, wrong, key = _members(members.model_dump(by_alias=True, exclude_none=True), base)
-            people[name] = people.get(name, 0) + held
-            unread[name] = unread.get(name, 0) + bad
-            if wrong:
-                key = key if (*here, key) in document.values else members.source
-                found.append(document.problem((*here, key), wrong))
+            held = _members(members.model_dump(by_alias=True, exclude_none=True), base, policy)
+            people[name] = people.get(name, 0) + held.people
+            unread[name] = unread.get(name, 0) + held.bad
+            if held.wrong:
+                key = held.key if (*here, held.key) in document.values else members.source
+                found.append(document.problem((*here, key), held.wrong))
+            if held.again:
+                found.append(warning(document, (*here, members.source), held.again))
+            if model.audience not in COLLEAGUES:
+                ours.update(held.ours)
         problems += _borne(found) if name in indexed else found
+    problems += _own_domains(document, ours, sum(people.values()))
+    problems += _terms(documents, where)
     expansions = list(_expansions(document, policy, base))
     problems += _borne(expansions) if EXPANSIONS in indexed else expansions
     problems += _out_of_reach(document, policy, people)
@@ -148,16 +161,70 @@ def _expansions(document: Document, policy: Policy, base: Path) -> Iterator[Prob
             yield document.problem((*place, model.source), str(e))
 
 
-def _members(declaration: Mapping[str, object], base: Path) -> tuple[int, int, str, str]:
-    """How many addresses a source holds, and rows without one; why a sync would refuse it, and by which key of the policy ("" for
-    neither)."""
-    tally = Tally()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """How many addresses a source holds, and rows without one; ``wrong``: why a sync would refuse it, and by which ``key`` of the policy
+    ("" for neither). ``again``: that it names the same people again and again. ``ours``: of addresses in the organization's own domains,
+    how many in which."""
+
+    people: int = 0
+    bad: int = 0
+    wrong: str = ""
+    key: str = ""
+    again: str = ""
+    ours: Mapping[str, int] = field(default_factory=dict)
+
+
+def _members(declaration: Mapping[str, object], base: Path, policy: Policy) -> _Held:
+    tally, people, ours = Tally(), 0, Counter[str]()
+    once: set[int] = set()
     try:
         source = opened(declaration, base)
-        people = sum(1 for _ in addresses(source, tally))
+        for address in addresses(source, tally):
+            people += 1
+            if people <= _LOOKED_AT:
+                once.add(hash(address.canonical(policy.delimiters)))
+                if (domain := address.ascii_domain) in policy.organization.domains:
+                    ours[domain] += 1
     except SourceError as e:
-        return 0, tally.bad, str(e), ""
-    return (people, tally.bad, *(unfit(source.label, people, tally, declaration) or ("", "")))
+        return _Held(bad=tally.bad, wrong=str(e))
+    wrong, key = unfit(source.label, people, tally, declaration) or ("", "")
+    looked = min(people, _LOOKED_AT)
+    again = ""
+    if looked >= _SEVERAL and 2 * len(once) < looked:
+        again = f"{source.label}: {looked:,} rows name {number_of(len(once), 'person', 'people')} between them: is this the column of addresses?"
+    return _Held(people=people, bad=tally.bad, wrong=wrong, key=key, again=again, ours=ours)
+
+
+def _own_domains(document: Document, ours: Mapping[str, int], everybody: int) -> Iterator[Problem]:
+    """A domain in which many customers have their addresses is not the organization's: whoever writes from there would be a
+    colleague. One that has a few of them, it may be."""
+    for domain, n in sorted(ours.items()):
+        if n >= _SEVERAL and n > _OURS * everybody and document.value["organization"].get("customers_here") is None:
+            text = (
+                f"{domain} is one of the organization's domains, and {number_of(n, 'address', 'addresses')} on lists of customers "
+                f"{'is' if n == 1 else 'are'} in it: whoever writes from there is a colleague (customers_here: true, if that is right)"
+            )
+            yield warning(document, ("organization", "domains"), text)
+
+
+def _terms(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
+    """Terms of vocabularies that no text holds as texts are read: signs between letters are taken out of those, say."""
+    folder = where.removesuffix(where.rpartition("/")[2])
+    for name, file in vocabulary_names(documents).items():
+        document = load_yaml(documents[file], folder + file)
+        compiled = compile_vocabularies({name: document.value})
+        for n, group in enumerate(document.value["groups"]):
+            written, endings = words_of(group, "terms"), ("", *words_of(group, "inflect"))
+            for place, term in enumerate(written):
+                starred, folded = "*" in term, " ".join(fold(term).split())
+                tries = (f"x {term}{ending} x" for ending in (*endings, *(("xxxx",) if group.get("compound") else ())))
+                if not starred and any(folded in compiled.terms_in(text) for text in tries):
+                    continue
+                at: Place = ("groups", n, "terms", place)
+                at = at if at in document.values else ("groups", n, "terms")
+                said = ": * stands for itself here, and compound: both finds it in longer words" if starred else ""
+                yield warning(document, at, f'the term "{term}" can never be found in a text{said}')
 
 
 def _credentials(document: Document, place: Place, members: Members | Expands, base: Path) -> Iterator[Problem]:

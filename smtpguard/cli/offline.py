@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,19 +16,22 @@ from smtpguard.app.bridges import doubts
 from smtpguard.app.certificates import ENDS_SOON_DAYS, Pair, ending, of_console, of_listener, of_relay
 from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
+from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
-from smtpguard.config.documents import policy_documents
-from smtpguard.config.listeners import open_to_all
+from smtpguard.config.documents import POLICY, policy_documents
+from smtpguard.config.listeners import MilterListener, SmtpListener, network_text, open_to_all
 from smtpguard.config.places import is_public
-from smtpguard.config.problem import Broken, Problem, ordered
+from smtpguard.config.problem import Broken, Problem, Severity, ordered
 from smtpguard.config.settings import Settings, read_settings
 from smtpguard.config.yaml import Document, Place, load_yaml
 from smtpguard.lists.digest import KEY_OCTETS
 from smtpguard.lists.sources import number_of
-from smtpguard.mail.address import BadAddress
+from smtpguard.mail.address import Address, BadAddress
 from smtpguard.mail.compose import mailbox_of
 from smtpguard.mail.notice import Letterhead, Stationery
+from smtpguard.policy.members import ListMembers, Remote
 from smtpguard.policy.parse import Policy
+from smtpguard.policy.verdict import Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ def check(path: Path) -> Checked:
     if not settings.policy.exists():
         return Checked(settings=settings, problems=ordered(files))
     rest = _policy(settings.policy, settings)
+    if rest.policy is not None:
+        files = (*files, *_own_address(document, settings, rest.policy))
     return Checked(
         settings=settings,
         policy=rest.policy,
@@ -72,10 +77,37 @@ def check(path: Path) -> Checked:
 
 def _policy(path: Path, settings: Settings | None) -> Checked:
     try:
-        found = check_policy(policy_documents(path), path.parent, settings, where=shown(path))
+        documents = policy_documents(path)
+        found = check_policy(documents, path.parent, settings, where=shown(path))
     except Broken as e:
         return Checked(problems=e.problems)
-    return Checked(policy=found.policy, problems=found.problems, people=found.people, unread=found.unread)
+    problems = found.problems
+    if not found.fatal and found.policy.enforce:
+        document = load_yaml(documents[POLICY], shown(path))
+        problems = ordered((*problems, *_let_through(document, found.policy, settings, found.people)))
+    return Checked(policy=found.policy, problems=problems, people=found.people, unread=found.unread)
+
+
+def _let_through(
+    document: Document, policy: Policy, settings: Settings | None, people: Mapping[str, int]
+) -> Iterator[Problem]:
+    """What the story, played against the policy, would get through as."""
+    from smtpguard.app.storyplay import play
+
+    if all(rule.mode is Mode.OBSERVE for rule in policy.rules.rules):  # said already
+        return
+    counted = {
+        name: people.get(name, 0)
+        for name, info in policy.lists.items()
+        if not any(isinstance(source, Remote | ListMembers) for source in info.members)
+    }
+    played = play(policy, settings, counted)
+    for one in played.through:
+        text = f"list {one.list}: no rule holds {' or '.join(one.shapes)}"
+        yield replace(document.problem(("lists", one.list), text, key=True), severity=Severity.WARNING)
+    if played.unplayed:
+        text = f"{len(played.unplayed)} more lists were not tried with the story, for want of time"
+        yield warning(document, ("lists",), text)
 
 
 def _files(document: Document, settings: Settings) -> Iterator[Problem]:
@@ -170,9 +202,16 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     """Where it listens: one place, one listener, none of them the relay's, and none of them everybody's."""
     listening = settings.listen
     yield from open_to_all(document, listening, settings.trust)
+    for n, network in enumerate(settings.trust):
+        if network.prefixlen == 0:
+            text = f"{network_text(network)} is everybody: whoever connects may say who the client is, and who has logged in"
+            yield warning(document, ("trust", n), text, "the addresses of the MTAs in front")
     for kind, n, each in listening.each():
         for doubt in doubts(each.clients or ()):
             yield warning(document, ("listen", kind, n, "clients"), doubt)
+        if each.senders_verified and (who := _anybody(each)):
+            text = f"{who}, and is then believed to be whoever From says: senders_verified is for an MTA that has checked it"
+            yield warning(document, ("listen", kind, n, "senders_verified"), text)
     wanted: list[tuple[Place, str, int | None]] = [
         (("listen", "smtp", n, "port"), each.address, each.port) for n, each in enumerate(listening.smtp)
     ]
@@ -194,6 +233,36 @@ def _places(document: Document, settings: Settings) -> Iterator[Problem]:
     relay = settings.relay
     if any((relay.host, relay.port) == (each.address, each.port) for each in listening.smtp):
         yield document.problem(("relay", "port"), "the relay is this guard itself: mail would go round in a circle")
+
+
+def _anybody(each: SmtpListener | MilterListener) -> str:
+    """Who else than an MTA of ours may come in there, in words; "" for nobody."""
+    if each.admitted is None:
+        return "" if isinstance(each, MilterListener) else "whoever can log in may send"
+    wide = [
+        network
+        for network in each.admitted
+        if network.prefixlen == 0 or (network.is_global and network.num_addresses > 1)
+    ]
+    return f"whoever is in {network_text(wide[0])} may send" if wide else ""
+
+
+def _own_address(document: Document, settings: Settings, policy: Policy) -> Iterator[Problem]:
+    """Mail to approve_at is never passed on: nobody else may have that address."""
+    if not settings.hold.approve_at:
+        return
+    ours = Address.parse(settings.hold.approve_at).canonical(policy.delimiters)
+    lists = {
+        Address.parse(a).canonical(policy.delimiters): name
+        for name, info in policy.lists.items()
+        for a in info.addresses
+    }
+    if ours in lists:
+        text = f"{settings.hold.approve_at} is the address of list {lists[ours]}: what is sent to it would be taken for a question"
+        yield warning(document, ("hold", "approve_at"), text, "an address that nobody else has")
+    elif any(Address.parse(each).canonical(policy.delimiters) == ours for each in people_of(policy)):
+        text = f"{settings.hold.approve_at} is somebody's whom the policy names: they would get no mail any more"
+        yield warning(document, ("hold", "approve_at"), text, "an address that nobody else has")
 
 
 def _notices(document: Document, settings: Settings) -> Iterator[Problem]:

@@ -12,13 +12,60 @@ from ipaddress import ip_network
 from smtpguard.config.problem import did_you_mean
 from smtpguard.config.yaml import Place
 from smtpguard.mail.address import Address
-from smtpguard.policy.condition import Truth, Word, WordMatches
+from smtpguard.policy.condition import Between, Truth, Word, WordMatches
+from smtpguard.policy.facts import Type
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.models import ApprovalsModel, ListModel, OriginModel, PolicyModel, StreamModel
 from smtpguard.policy.possible import can_be, can_hit, can_meet
 from smtpguard.policy.rule import Rule
 from smtpguard.policy.seats import lacking
 
+_PROVIDERS = frozenset(
+    [
+        "aol.com",
+        "bredband.net",
+        "comhem.se",
+        "fastmail.com",
+        "free.fr",
+        "gmail.com",
+        "gmx.at",
+        "gmx.ch",
+        "gmx.de",
+        "gmx.net",
+        "googlemail.com",
+        "hotmail.com",
+        "hotmail.se",
+        "icloud.com",
+        "laposte.net",
+        "live.com",
+        "live.se",
+        "mac.com",
+        "mail.ru",
+        "me.com",
+        "msn.com",
+        "online.no",
+        "orange.fr",
+        "outlook.com",
+        "posteo.de",
+        "proton.me",
+        "protonmail.com",
+        "qq.com",
+        "spray.se",
+        "t-online.de",
+        "telia.com",
+        "tele2.se",
+        "web.de",
+        "yahoo.com",
+        "yahoo.co.uk",
+        "yahoo.de",
+        "yahoo.se",
+        "yandex.ru",
+        "zoho.com",
+        "163.com",
+    ]
+)
+"""Domains in which anybody can have an address."""
+_FEW = 2  # people of whom somebody may mean exactly so many, or fewer
 _PROVEN = frozenset({"sender.proven", "sender.is_writer", "login"})
 
 
@@ -32,6 +79,9 @@ def look(
 ) -> None:
     """``rules`` to ``delimiters``: what ``model`` came to, as in Policy; nothing in it is wrong."""
     _domains(model, findings)
+    _holding(model, findings)
+    _addresses(model, delimiters, findings)
+    _one_person(model, aliases, findings)
     _writers(model, groups, aliases, delimiters, findings)
     for section, declared in (("lists", model.lists), ("streams", model.streams)):
         _origins(section, declared, findings)
@@ -43,6 +93,10 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
     """A domain with a slip of the pen makes colleagues strangers: who wrote what is held then hears of it no more than its
     readers would."""
     ours = model.organization.domains
+    for n, domain in enumerate(ours):
+        if domain.removeprefix("*.") in _PROVIDERS:
+            text = f"{domain} is a mail provider's: everybody who has an address there would be a colleague"
+            findings.warn(("organization", "domains", n), text)
     named = [_domain_of(address) for address in _own_people(model)]
     if named and not any(_is_ours(domain, ours) for domain in named):
         findings.warn(
@@ -58,6 +112,45 @@ def _domains(model: PolicyModel, findings: Findings) -> None:
         if len(outside) == len(members) and not near:
             text = f"nobody of group {name} is in the organization's domains: what is held is told outside"
             findings.warn(("groups", name), text, key=True)
+
+
+def _holding(model: PolicyModel, findings: Findings) -> None:
+    """``enforce: false`` says of itself that nothing is held; rules that all observe say it to nobody."""
+    if model.enforce and model.rules and all(rule.mode == "observe" for rule in model.rules):
+        findings.warn(("rules",), "every rule only observes: nothing is held", key=True)
+
+
+def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:
+    """Mail to somebody whose mailbox is called a list's is mail to the list."""
+    people: dict[str, str] = {}
+    for name, members in model.groups.items():
+        people |= {Address.parse(each).canonical(delimiters): f"of group {name}" for each in members}
+    for address, others in model.organization.aliases.items():
+        people |= {Address.parse(each).canonical(delimiters): "with several addresses" for each in (address, *others)}
+    for info in model.lists.values():
+        if info.owner is not None:
+            people.setdefault(Address.parse(info.owner).canonical(delimiters), "who owns a list")
+    for name, info in model.lists.items():
+        for n, address in enumerate(info.addresses):
+            if who := people.get(Address.parse(address).canonical(delimiters)):
+                text = f"{address} is the address of list {name} and of somebody {who}: mail to them would be mail to the list"
+                findings.warn(("lists", name, "addresses", n), text)
+
+
+def _one_person(model: PolicyModel, aliases: Mapping[str, Set[str]], findings: Findings) -> None:
+    """Two addresses of one name in two of our domains are most likely one person, who would vote twice."""
+    ours = model.organization.domains
+    for name, members in model.groups.items():
+        called: dict[str, str] = {}
+        for n, address in enumerate(members):
+            key = Address.parse(address).canonical()
+            local, _, domain = key.rpartition("@")
+            if not _is_ours(domain, ours):
+                continue
+            first = called.setdefault(local, key)
+            if first != key and key not in aliases.get(first, ()):
+                text = f"{address} and {first} count as two people of group {name}: if they are one, organization: aliases says so"
+                findings.warn(("groups", name, n), text)
 
 
 def _writers(
@@ -107,6 +200,14 @@ def _origins(section: str, declared: Mapping[str, ListModel] | Mapping[str, Stre
 
 def _rule(rule: Rule, place: Place, findings: Findings) -> None:
     never = [condition for condition in rule.when if not can_be(condition)]
+    for condition in rule.when:
+        if not isinstance(condition, Between) or condition.fact.type is not Type.COUNT:
+            continue
+        if condition.least == condition.most >= _FEW:
+            text = (
+                f"rule {rule.rule_id} hits where {condition.fact.name} is {condition.least:g}, and not where it is more"
+            )
+            findings.warn((*place, "when", condition.fact.name), text, f'">= {condition.least:g}"')
     for condition in never:
         findings.warn((*place, "when", condition.fact.name), f"{condition.fact.name} is never {condition.limit}")
     if not never and not can_meet(rule):

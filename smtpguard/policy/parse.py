@@ -148,6 +148,9 @@ class _Sections:
         self.vocabularies = vocabularies
         self.delimiters = delimiters
         self.groups = {name: frozenset(map(self._canonical, people)) for name, people in model.groups.items()}
+        one = {self._canonical(a): min(known) for known in self._known_as() for a in known}
+        self._persons = {name: frozenset(one.get(a, a) for a in people) for name, people in self.groups.items()}
+        """The groups with one address for each person, whatever others they have."""
 
     def policy(self, documents: Mapping[str, bytes], freeze_answer: Action, vocabularies: Mapping[str, Any]) -> Policy:
         model = self.model
@@ -197,6 +200,11 @@ class _Sections:
                 name: ByAddress(info.stages_by_address or "confirm") for name, info in model.lists.items() if info.stages is not None
             },
         )  # fmt: skip
+
+    def _known_as(self) -> Iterator[frozenset[str]]:
+        """The addresses of each person who has several."""
+        for address, others in self.model.organization.aliases.items():
+            yield frozenset(map(self._canonical, (address, *others)))
 
     def _aliases(self) -> dict[str, frozenset[str]]:
         """Each address is one person's."""
@@ -257,7 +265,7 @@ class _Sections:
                 )
         if unknown or not self.findings.sound or not all(self.groups[group] for group in model.from_):
             return
-        if lacks := lacking(model, self.groups):
+        if lacks := lacking(model, self._persons):
             self.findings.problem(place, f"a quorum that nobody can fill: it {lacks}")
 
     def _lists(self) -> None:

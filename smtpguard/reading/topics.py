@@ -133,6 +133,11 @@ class Vocabularies:
     def names(self) -> frozenset[str]:
         return frozenset(self.documents)
 
+    def terms_in(self, text: str) -> frozenset[str]:
+        """Every term that a text holds, folded, whatever words they share."""
+        hits = () if self._compiled is None else self._compiled.hits(_spelled(text))
+        return frozenset(entry.term for entry, _, _ in hits)
+
     def find(self, texts: Sequence[tuple[str, str]]) -> tuple[Topic, ...]:
         """Topics in ``(where, text)`` pairs: the first place of each term, and one term of each word. At most ``MOST``, and then
         one of each vocabulary still: many words of one subject are no cover for one of another."""
@@ -200,6 +205,11 @@ def _entries(name: str, document: Mapping[str, object]) -> Iterator[_Entry]:
                 compound in ("last", "both"),
                 exceptions,
             )
+
+
+def words_of(group: Mapping[str, object], key: str) -> list[str]:
+    """Of one group of a vocabulary that was compiled."""
+    return _words("", group, (), key)
 
 
 def _words(name: str, group: object, path: tuple[str | int, ...], key: str) -> list[str]:

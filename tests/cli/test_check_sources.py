@@ -25,6 +25,7 @@ lists:
     members: [{csv: shop.csv}, {list: crm}]
 rules:
   - {id: one, when: {recipients.list_addresses: any}, then: hold}
+  - {id: many, when: {message.looks: [internal, unclear], mailing.customers: ">= 20"}, then: hold}
 """
 
 

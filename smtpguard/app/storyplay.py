@@ -1,0 +1,277 @@
+"""The story, played against a policy file in the shapes that it takes, by the production's reading and rules: what would get through.
+
+For each customer list of the policy five messages are thought over: a letter between colleagues to its address, a thread of colleagues
+with it in Cc, the letter to its people in Bcc, the letter to them one by one, and a campaign that proves no origin. Nothing is sent,
+counted or stored, and no member is needed: lists stand here with as many invented people as they have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+
+from smtpguard.app.clock import SystemClock
+from smtpguard.app.explaining import Explainer
+from smtpguard.app.files import indexes
+from smtpguard.app.lists import built_registry
+from smtpguard.app.reading import surroundings
+from smtpguard.config.settings import Settings, settings_of
+from smtpguard.config.yaml import load_yaml
+from smtpguard.guard.gather import Sources
+from smtpguard.guard.inforce import InForce
+from smtpguard.guard.reader import BoundedReader
+from smtpguard.lists.declared import ListInfo, build
+from smtpguard.lists.digest import KEY_OCTETS, Digester
+from smtpguard.lists.shelf import index_path
+from smtpguard.lists.writing import write
+from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.message import Message
+from smtpguard.policy.facts import FACTS, Type
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.verdict import Action
+from smtpguard.wire.dkim import DkimVerifier
+
+CROWD = 60
+"""People to whom the letter goes in Bcc, and one by one."""
+SECONDS = 20.0
+"""Past which no further list is begun."""
+_UNKNOWN_SIZE, _MOST = 1_000, 20_000
+_STRANGER = "198.51.100.7"  # RFC 5737: a client that no policy names
+_NEW_THREAD, _GROWN_THREAD = (base64.b64encode(b"\x01" + bytes(n)).decode() for n in (21, 26))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetThrough:
+    """``shapes``: in words, "a letter between colleagues to its address"."""
+
+    list: str
+    shapes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """``unplayed``: lists for which there was no time."""
+
+    through: tuple[LetThrough, ...] = ()
+    unplayed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scene:
+    shape: str
+    message: Message
+    to: Sequence[Address]
+    sender: Address
+    counted: int = 0
+    client: str = ""
+
+
+def play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
+    """``people``: how many addresses each list's sources hold, as far as that is known. Blocks: some milliseconds a list."""
+    return asyncio.run(_play(policy, settings, people))
+
+
+async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, int]) -> Played:
+    lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
+    through: list[LetThrough] = []
+    loop = asyncio.get_running_loop()
+    began, unplayed = loop.time(), []
+    async with AsyncExitStack() as undo:
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="smtpguard-check-")))
+        known = settings or settings_of(load_yaml(b"{}", "settings"), folder, {})
+        passing = known.model_copy(update={"state": folder})
+        indexes(passing).mkdir(mode=0o700, parents=True)
+        digester, clock = Digester(os.urandom(KEY_OCTETS), policy.delimiters), SystemClock()
+        for info in lists.values():
+            _fill(passing, info, digester, people.get(info.name, 0))
+        registry = built_registry(passing, policy, digester, clock)
+        around = surroundings(passing, policy)
+        reader = BoundedReader(lambda: (policy.sha256, around))
+        undo.push_async_callback(reader.close)
+        verifier = DkimVerifier(_no_keys)
+        undo.push_async_callback(verifier.close)
+        explainer = Explainer(
+            InForce.of(policy, registry), Sources(reader=reader, verifier=verifier, trace_key=os.urandom(32)), around
+        )
+        colleague = _colleague(policy)
+        for info in lists.values():
+            if not info.of_customers:
+                continue
+            if loop.time() - began > SECONDS:
+                unplayed.append(info.name)
+                continue
+            index = registry.standings[info.name].index
+            scenes = _scenes(info, colleague, index.people if index is not None else 0)
+            shapes = [
+                scene.shape
+                for scene in scenes
+                if await _passes(explainer, scene, _sessions(settings, scene, colleague))
+            ]
+            if shapes:
+                through.append(LetThrough(list=info.name, shapes=tuple(shapes)))
+    return Played(through=tuple(through), unplayed=tuple(unplayed))
+
+
+async def _passes(explainer: Explainer, scene: _Scene, sessions: Sequence[Session]) -> bool:
+    """In any of the ways in which it may come in."""
+    counted = _counted(scene.counted)
+    for session in sessions:
+        told = await explainer.explain(scene.message, scene.sender, scene.to, session, counted)
+        if told.verdict.action is Action.RELAY:
+            return True
+    return False
+
+
+def _counted(n: int) -> Mapping[str, int]:
+    """What all messages of a scene come to by the last of them: every count of people that a rule may ask for."""
+    if not n:
+        return {}
+    counts = (fact.name for fact in FACTS.values() if fact.type in (Type.COUNT, Type.SHARE))
+    return {name: n for name in counts if not name.startswith(("recipients.", "thread."))}
+
+
+def _sessions(settings: Settings | None, scene: _Scene, colleague: Address) -> list[Session]:
+    """As a colleague's mail comes in: by each way that the settings have, proven and not."""
+    if scene.client:
+        return [Session(client_ip=scene.client)]
+    found: list[Session] = []
+    for _, _, each in settings.listen.each() if settings is not None else ():
+        network = next(iter(each.admitted or ()), None) or ip_network("127.0.0.1/32")
+        client = str(network[1] if network.num_addresses > 2 else network[0])
+        user = str(colleague) if getattr(each, "auth", None) else None
+        found.append(
+            Session(client_ip=client, listener=each.called, senders_verified=each.senders_verified, auth_user=user)
+        )
+    return list(dict.fromkeys(found)) or [Session(), Session(senders_verified=True)]
+
+
+def _colleague(policy: Policy) -> Address:
+    """Somebody whom the policy does not name."""
+    domain = sorted(policy.organization.domains, key=lambda name: (name.startswith("*."), name))[0].removeprefix("*.")
+    return Address("kim.ek", domain)
+
+
+def _fill(settings: Settings, info: ListInfo, digester: Digester, size: int) -> None:
+    """An index of invented people, as many as the list has."""
+    if not info.members:
+        return
+    size = min(size or max(info.at_least, _UNKNOWN_SIZE), _MOST)
+    clock = SystemClock()
+    path = index_path(indexes(settings), info.name)
+    digests = (digester.of(person) for person in _people(info.name, size))
+    write(path, digests, key_id=digester.key_id, built_at=clock.now(), fingerprint=bytes(32)).replace(path)
+
+
+def _people(name: str, n: int) -> Iterator[Address]:
+    """Whom nobody knows, in a domain that is nobody's (RFC 6761)."""
+    return (Address(f"{number}.{name}", "customers.invalid") for number in range(n))
+
+
+def _scenes(info: ListInfo, colleague: Address, size: int) -> Iterator[_Scene]:
+    some = list(_people(info.name, min(CROWD, size)))
+    address = next(iter(info.addresses), None)
+    if address is not None:
+        yield _Scene(
+            shape="a letter between colleagues to its address",
+            message=_letter(colleague, [address]),
+            to=[address],
+            sender=colleague,
+        )
+        yield _Scene(
+            shape="a thread of colleagues with its address in Cc", message=_thread(colleague, address), sender=colleague,
+            to=[Address("alva.berg", colleague.domain), address],
+        )  # fmt: skip
+    if some:
+        yield _Scene(
+            shape=f"the letter to {len(some)} of its people in Bcc",
+            message=_letter(colleague, [colleague]),
+            to=some,
+            sender=colleague,
+        )
+        yield _Scene(
+            shape=f"the letter to {len(some)} of its people one by one", message=_letter(colleague, some[-1:]), to=some[-1:], sender=colleague,
+            counted=len(some),
+        )  # fmt: skip
+    if address is not None or some:
+        writer = Address.parse(min(info.writers)) if info.writers else Address("nyheter", colleague.domain)
+        to = address or some[-1]
+        yield _Scene(
+            shape="a campaign that proves no origin", message=_campaign(writer, to), to=[to], sender=writer, client=_STRANGER,
+            counted=0 if address is not None else size,
+        )  # fmt: skip
+
+
+_TEXT = """Hej alla,
+
+vi ses i lunchrummet på fredag klockan tre, när cheferna har åkt, och går igenom vem av oss som kan ta över passen under sommaren.
+Säg till Alva om du inte kan komma. Ta gärna med egna förslag till schemat, men visa dem inte för någon utanför avdelningen ännu.
+Det som sades på mötet i går stannar mellan oss tills beslutet är fattat.
+
+Hälsningar
+Kim
+"""
+_ADVERT = """Kära kund!
+
+Höstens nyheter är här. Den här veckan får du tjugo procent på hela sortimentet i alla våra butiker, och fri frakt på allt som du
+beställer före söndag. Läs mer och handla på https://shop.example.com/host?utm_source=brev
+
+Du får detta brev eftersom du är kund hos oss. Avregistrera dig: https://shop.example.com/u/1
+"""
+
+
+def _letter(colleague: Address, to: Sequence[Address]) -> Message:
+    return _message(colleague, to, "Fredag", _TEXT, _outlook("Fredag", _NEW_THREAD, colleague))
+
+
+def _thread(colleague: Address, address: Address) -> Message:
+    quoted = (
+        f"\n________________________________\nFrån: Alva Berg <alva.berg@{colleague.domain}>\nSkickat: den 3 mars 2026 09:12\n"
+        f"Till: Kim Ek <{colleague}>\nÄmne: Fredag\n\nHur gör vi med passen?\n"
+    )
+    to = [Address("alva.berg", colleague.domain), address]
+    return _message(colleague, to, "SV: Fredag", _TEXT + quoted, _outlook("Fredag", _GROWN_THREAD, colleague))
+
+
+def _campaign(writer: Address, to: Address) -> Message:
+    more = ["List-Unsubscribe: <https://shop.example.com/u/1>", "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+            "Precedence: bulk", "Feedback-ID: 1:2:3:example"]  # fmt: skip
+    return _message(writer, [to], "Nyheter", _ADVERT, more)
+
+
+def _outlook(topic: str, index: str, colleague: Address) -> list[str]:
+    return [
+        f"Thread-Topic: {topic}",
+        f"Thread-Index: {index}",
+        f"X-OriginatorOrg: {colleague.domain}",
+        "Accept-Language: sv-SE, en-US",
+    ]
+
+
+def _message(writer: Address, to: Sequence[Address], subject: str, body: str, more: Sequence[str]) -> Message:
+    at = SystemClock().now() - timedelta(seconds=1)
+    head = [
+        f"From: {writer}",
+        f"To: {', '.join(map(str, to))}",
+        f"Subject: {subject}",
+        f"Date: {at:%a, %d %b %Y %H:%M:%S +0000}",
+        f"Message-ID: <{at:%H%M%S%f}@{writer.ascii_domain}>",
+        "MIME-Version: 1.0",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: 8bit",
+        *more,
+    ]
+    return Message.of(("\n".join(head) + "\n\n" + body).replace("\n", "\r\n").encode())
+
+
+async def _no_keys(name: str) -> None:
+    """Nothing here is signed."""
+    return

@@ -1,0 +1,162 @@
+"""check plays the story against the policy: each way in which a policy that looks well lets it through is told by name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from smtpguard.cli import main
+from smtpguard.config.documents import shipped
+
+HEAD = """\
+version: 1
+organization: {name: Example AB, domains: [example.com], languages: [sv, en]}
+groups: {communications: [eva@example.com, omar@example.com]}
+approvals: {from: [communications], each: 1}
+lists:
+  news:
+    addresses: [news@lists.example.com]
+    members: {csv: news.csv}
+    writers: [campaigns@example.com]
+    origin: {dkim: campaigns.example.com}
+rules:
+"""
+TO_LIST = "  - {id: to-list, when: {message.looks: [internal, unclear], recipients.list_addresses: any}, then: hold}\n"
+HIDDEN = "  - {id: hidden, when: {message.looks: [internal, unclear], recipients.undisclosed: '>= 5'}, then: hold}\n"
+MANY = "  - {id: many, when: {message.looks: [internal, unclear], mailing.customers: '>= 20'}, then: hold}\n"
+WRITER = "  - {id: writer, when: {recipients.list_addresses: any, sender.is_writer: false}, then: hold}\n"
+SAFE = TO_LIST + HIDDEN + MANY + WRITER
+LETTER, THREAD, BLIND, SINGLY, CAMPAIGN = (
+    "a letter between colleagues to its address", "a thread of colleagues with its address in Cc", "the letter to 60 of its people in Bcc",
+    "the letter to 60 of its people one by one", "a campaign that proves no origin",
+)  # fmt: skip
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    (tmp_path / "smtpguard.yaml").write_text(
+        'policy: policy.yaml\nnotices: {contact: "it@example.com"}\nalarms: {relay: {host: other.example.com}}\n'
+    )
+    (tmp_path / "news.csv").write_text("email\n" + "".join(f"c{n}@kund.example\n" for n in range(1000)))
+    return tmp_path
+
+
+def told(etc: Path, rules: str, head: str = HEAD, settings: str = "") -> list[str]:
+    (etc / "policy.yaml").write_text(head + rules)
+    if settings:
+        with (etc / "smtpguard.yaml").open("a") as file:
+            file.write(settings)
+    result = CliRunner().invoke(main, ["-c", str(etc / "smtpguard.yaml"), "check"])
+    assert result.exit_code == 0, result.stderr
+    return [line.partition("warning: ")[2] for line in result.stderr.splitlines()]
+
+
+def through(*shapes: str) -> list[str]:
+    return [f"list news: no rule holds {' or '.join(shapes)}"]
+
+
+def test_a_policy_that_holds_it_in_every_shape_is_told_nothing(etc: Path) -> None:
+    assert told(etc, SAFE) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "shapes"),
+    [
+        (TO_LIST, (BLIND, SINGLY, CAMPAIGN)),
+        (HIDDEN + MANY + WRITER, ()),
+        (MANY + WRITER, ()),
+        (TO_LIST + HIDDEN + WRITER, (SINGLY,)),
+        (TO_LIST + HIDDEN + MANY, (CAMPAIGN,)),
+        (TO_LIST + WRITER + MANY.replace(">= 20", ">= 200"), (BLIND, SINGLY)),
+        (TO_LIST + WRITER + MANY.replace(">= 20", ">= 5000"), (BLIND, SINGLY)),
+        (SAFE.replace("then: hold", "unless: {sender.internal: true}, then: hold"), (LETTER, THREAD, BLIND, SINGLY, CAMPAIGN)),
+    ],
+    ids=["only to lists", "other rules hold it", "counted together", "one by one", "unsigned", "too high", "above every list", "true of every colleague"],
+)  # fmt: skip
+def test_what_gets_through_is_told(etc: Path, rules: str, shapes: tuple[str, ...]) -> None:
+    found = [line for line in told(etc, rules) if line.startswith("list news: no rule holds")]
+    assert found == (through(*shapes) if shapes else [])
+
+
+def test_proven_by_a_listener_that_verifies_senders(etc: Path) -> None:
+    """What every colleague can prove spares every colleague."""
+    rules = SAFE.replace("then: hold", "unless: {sender.proven: true, sender.internal: true}, then: hold")
+    assert told(etc, rules) == []
+    verified = "listen: {smtp: [{senders_verified: true}]}\n"
+    assert told(etc, rules, settings=verified) == through(LETTER, THREAD, BLIND, SINGLY)
+
+
+def test_where_every_rule_observes_that_is_told_alone(etc: Path) -> None:
+    assert told(etc, SAFE.replace("then: hold", "then: hold, mode: observe")) == [
+        "every rule only observes: nothing is held"
+    ]
+
+
+def test_a_list_of_colleagues_is_nothing_to_try(etc: Path) -> None:
+    assert told(etc, TO_LIST, HEAD.replace("    writers", "    audience: staff\n    writers")) == []
+
+
+def test_exactly_so_many_is_told(etc: Path) -> None:
+    found = told(etc, TO_LIST + WRITER + HIDDEN + MANY.replace("'>= 20'", "20"))
+    assert 'rule many hits where mailing.customers is 20, and not where it is more (">= 20")' in found
+    assert through(SINGLY)[0] in found
+
+
+def test_one_person_again_and_again(etc: Path) -> None:
+    (etc / "news.csv").write_text("email\n" + "anna@kund.example\n" * 6000)
+    assert "news.csv: 6,000 rows name 1 person between them: is this the column of addresses?" in told(etc, SAFE)
+
+
+def test_a_domain_of_ours_that_customers_use(etc: Path) -> None:
+    (etc / "news.csv").write_text("email\n" + "".join(f"c{n}@bygdens.example\n" for n in range(300)))
+    head = HEAD.replace("domains: [example.com]", "domains: [example.com, bygdens.example]")
+    (line,) = told(etc, SAFE, head)
+    assert line.startswith(
+        "bygdens.example is one of the organization's domains, and 300 addresses on lists of customers are in it"
+    )
+    assert told(etc, SAFE, head.replace("domains:", "customers_here: true, domains:")) == []
+    assert (
+        "gmail.com is a mail provider's"
+        in told(etc, SAFE, HEAD.replace("[example.com]", "[example.com, gmail.com]"))[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ("trust: [0.0.0.0/0]\n", "0.0.0.0/0 is everybody: whoever connects may say who the client is, and who has logged in"),
+        ("hold: {approve_at: eva@example.com}\n", "eva@example.com is somebody's whom the policy names"),
+        ("hold: {approve_at: news@lists.example.com}\n", "news@lists.example.com is the address of list news"),
+        ("listen: {smtp: [{address: 0.0.0.0, clients: [0.0.0.0/0], senders_verified: true}]}\n",
+         "whoever is in 0.0.0.0/0 may send, and is then believed to be whoever From says"),
+    ],
+)  # fmt: skip
+def test_settings_that_believe_everybody(etc: Path, settings: str, line: str) -> None:
+    assert any(each.startswith(line) for each in told(etc, SAFE, settings=settings))
+
+
+def test_terms_that_can_never_be_found(etc: Path) -> None:
+    (etc / "vocabularies").mkdir()
+    (etc / "vocabularies/pork.yaml").write_text(
+        "groups:\n  - {terms: [bacon, 'ham*'], compound: true}\n  - {terms: a.b baconisar pork, except: [baconisar]}\n"
+    )
+    found = told(etc, SAFE, HEAD.replace("    writers", "    avoid: [pork]\n    writers"))
+    assert found == [
+        'the term "ham*" can never be found in a text: * stands for itself here, and compound: both finds it in longer words',
+        'the term "a.b" can never be found in a text',
+        'the term "baconisar" can never be found in a text',
+    ]
+
+
+def test_the_sample_and_what_the_readme_shows_are_told_nothing(etc: Path) -> None:
+    for name in ("policy.yaml", "lists", "vocabularies"):
+        source = shipped() / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, etc / name)
+    settings = str(etc / "smtpguard.yaml")
+    assert CliRunner().invoke(main, ["-c", settings, "check"]).stderr == ""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (etc / "policy.yaml").write_text(readme.partition("```yaml\n")[2].partition("```")[0])
+    assert CliRunner().invoke(main, ["-c", settings, "check"]).stderr == ""
