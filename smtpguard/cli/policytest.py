@@ -1,48 +1,230 @@
-"""smtpguard test: run a policy's own cases (policy.suite says how they are written). Never here: judging a case."""
+"""smtpguard test: run a policy's own cases, of facts and of messages (policy.suite says how they are written)."""
 
 from __future__ import annotations
 
+import fnmatch
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import click
 
 from smtpguard.cli.context import CannotRun, Context
+from smtpguard.cli.mailfiles import envelope_of, mails, why
+from smtpguard.cli.shown import plain
 from smtpguard.config.documents import policy_documents
-from smtpguard.config.yaml import load_yaml
+from smtpguard.config.problem import Broken, Problem
+from smtpguard.config.settings import Settings, read_settings, settings_of
+from smtpguard.config.yaml import Document, load_yaml
+from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.client import client_address
+from smtpguard.mail.envelope import Session
+from smtpguard.mail.message import Message
 from smtpguard.policy.parse import Policy, parse
-from smtpguard.policy.suite import Outcome, run
+from smtpguard.policy.suite import Case, EnvelopeModel, Outcome, cases, message_of
+
+if TYPE_CHECKING:
+    from smtpguard.app.explaining import Explainer
+
+FORMATS = ("text", "json", "github")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """One case. ``failures``: a sentence for everything that was not as expected, that it could not be run among them."""
+
+    file: Path
+    name: str
+    line: int
+    action: str = ""
+    hits: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, file: Path, outcome: Outcome) -> _Told:
+        hits = tuple(hit.rule for hit in outcome.verdict.hits)
+        return cls(
+            file=file,
+            name=outcome.name,
+            line=outcome.line,
+            action=outcome.verdict.action.word,
+            hits=hits,
+            failures=outcome.failures,
+        )
+
+
+@dataclass(slots=True)
+class _Tally:
+    told: list[_Told] = field(default_factory=list)
+    rules: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def failed(self) -> int:
+        return sum(bool(one.failures) for one in self.told)
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", "policy_file", metavar="FILE", type=click.Path(path_type=Path),
               help="The policy to test. Default: the one that the settings name.")  # fmt: skip
+@click.option(
+    "--run",
+    "pattern",
+    metavar="PATTERN",
+    help="Only cases whose name it fits: *, ? and [] as in file names, or a part of it.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="text, json (one object a case), or github (annotations of a workflow).",
+)
+@click.option(
+    "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results there too, as JUnit XML."
+)
+@click.option("--coverage", is_flag=True, help="Say of each rule how many cases it hits.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that hold as well.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a case.")
+@click.option("--json", "as_json", is_flag=True, help="As --format json.")
 @click.pass_obj
-def command(context: Context, files: Sequence[Path], policy_file: Path | None, verbose: bool, as_json: bool) -> None:
+def command(
+    context: Context,
+    files: Sequence[Path],
+    policy_file: Path | None,
+    pattern: str | None,
+    form: str | None,
+    junit: Path | None,
+    coverage: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
     """Run a policy's cases: FILEs, or all *.yaml of a folder. Exit 1 if any does not hold."""
-    count = failed = 0
+    form = form or ("json" if as_json or context.json else "text")
     policy = _policy(context, policy_file)
-    for file in _suites(files):
-        for outcome in run(load_yaml(file), policy.rules):
-            count += 1
-            failed += bool(outcome.failures)
-            if as_json or context.json:
-                context.say(_row(file, outcome))
-            else:
-                _tell(file, outcome, verbose)
-    if not (as_json or context.json):
-        click.echo(f"{count} cases, {failed} failed." if failed else f"{count} cases, all as expected.")
-    if failed:
+    tally = context.run(_run(context, list(_suites(files)), policy, policy_file, pattern))
+    if not tally.told:
+        raise CannotRun(f'no case is called "{pattern}"' if pattern else "there is no case in these files")
+    for one in tally.told:
+        if form == "json":
+            context.say(_row(one))
+        elif form == "github":
+            for failure in one.failures:
+                click.echo(f"::error file={one.file},line={one.line},title={_escaped(one.name)}::{_escaped(failure)}")
+        else:
+            _tell(one, verbose)
+    if form != "json":
+        for line in _summary(tally, policy, coverage=coverage):
+            click.echo(line)
+    if junit is not None:
+        _write(junit, tally)
+    if tally.failed:
         raise click.exceptions.Exit(1)
+
+
+async def _run(
+    context: Context, files: Sequence[Path], policy: Policy, policy_file: Path | None, pattern: str | None
+) -> _Tally:
+    """Raises Broken where a file is no suite: all that is wrong in all of them."""
+    tally, problems = _Tally(), list[Problem]()
+    suites: list[tuple[Path, list[Case]]] = []
+    for file in files:
+        try:
+            document: Document = load_yaml(file)
+            suites.append((file, cases(document, policy.rules, policy.words)))
+        except Broken as e:
+            problems += e.problems
+    if problems:
+        raise Broken(problems)
+    async with AsyncExitStack() as undo:
+        guard: Explainer | None = None
+        for file, case in ((file, case) for file, some in suites for case in some if _fits(case.name, pattern)):
+            if case.model.message is None:
+                told = _Told.of(file, case.run(policy.rules))
+            else:
+                from smtpguard.app.explaining import explainer  # lists and readers, which cases of facts do not need
+
+                settings = _settings(context, policy_file)
+                if guard is None:
+                    guard = await undo.enter_async_context(explainer(settings, policy))
+                told = await _read(guard, file, case, settings)
+            tally.told.append(told)
+            tally.rules.update(told.hits)
+    return tally
+
+
+async def _read(guard: Explainer, file: Path, case: Case, settings: Settings) -> _Told:
+    """A case of a message, thought over as explain does it. What is wrong with it fails it alone."""
+    try:
+        message = _message(case, file.parent)
+        session, path, people = _envelope(case.model.envelope or EnvelopeModel.model_validate({}), message, settings)
+        if not people:
+            raise BadAddress("it has no recipient: To, Cc or envelope: {to: ...}")
+        told = await guard.explain(message, path, people, session, case.model.counted)
+    except (BadAddress, CannotRun) as error:
+        return _Told(file=file, name=case.name, line=case.line, failures=(str(error),))
+    except Exception as error:  # of one message, whatever it is: the others are looked at all the same
+        return _Told(file=file, name=case.name, line=case.line, failures=(why(error),))
+    values = {name: told.facts.get(name) for name in case.found}
+    return _Told.of(file, case.judged(told.verdict, {k: v for k, v in values.items() if v is not None}))
+
+
+def _message(case: Case, folder: Path) -> Message:
+    """Raises CannotRun."""
+    written = case.model.message
+    if not isinstance(written, str):
+        assert written is not None
+        return message_of(written)
+    found = list(mails([str(folder / written)]))
+    if len(found) != 1:
+        raise CannotRun(f"{written} holds {len(found)} messages: a case is of one")
+    if found[0].unread:
+        raise CannotRun(f"{written}: {found[0].unread}")
+    return found[0].message
+
+
+def _envelope(
+    given: EnvelopeModel, message: Message, settings: Settings
+) -> tuple[Session, Address | None, list[Address]]:
+    """Raises BadAddress and CannotRun."""
+    path, people = envelope_of(message.header)
+    if given.from_ is not None:
+        path = None if given.from_ in ("", "<>") else Address.parse(given.from_)
+    if client_address(given.client) is None:
+        raise CannotRun(f'client: "{given.client}" is no address')
+    known = {each.called: each for _, _, each in settings.listen.each()}
+    name = given.listener or next(iter(known), "")
+    if given.listener is not None and name not in known:
+        raise CannotRun(f'there is no listener "{name}"')
+    verified = given.senders_verified
+    if verified is None:
+        verified = name in known and known[name].senders_verified
+    session = Session(client_ip=given.client, listener=name, auth_user=given.login, senders_verified=verified)
+    return session, path, [Address.parse(each) for each in given.to] or people
+
+
+def _fits(name: str, pattern: str | None) -> bool:
+    return (
+        pattern is None or pattern.casefold() in name.casefold() or fnmatch.fnmatch(name.casefold(), pattern.casefold())
+    )
 
 
 def _policy(context: Context, file: Path | None) -> Policy:
     if file is None:
         return context.policy()
     return parse(policy_documents(file), where=str(file))
+
+
+def _settings(context: Context, policy_file: Path | None) -> Settings:
+    """Those that there are; where a policy is given, none need be there. Lists are looked for beside the policy."""
+    if policy_file is None:
+        return context.settings()
+    if context.config.exists():
+        return read_settings(context.config).model_copy(update={"policy": policy_file.absolute()})
+    base = policy_file.absolute().parent
+    return settings_of(load_yaml(b"{}", "settings"), base, {}).model_copy(update={"policy": policy_file.absolute()})
 
 
 def _suites(files: Sequence[Path]) -> Iterator[Path]:
@@ -58,22 +240,68 @@ def _suites(files: Sequence[Path]) -> Iterator[Path]:
             yield file
 
 
-def _tell(file: Path, outcome: Outcome, verbose: bool) -> None:
-    if outcome.failures:
-        click.echo(f"{file}:{outcome.line}: {outcome.name}")
-        for failure in outcome.failures:
-            click.echo(f"    {failure}")
+def _tell(one: _Told, verbose: bool) -> None:
+    if one.failures:
+        click.echo(f"{one.file}:{one.line}: {plain(one.name)}")
+        for failure in one.failures:
+            click.echo(f"    {plain(failure)}")
     elif verbose:
-        click.echo(f"{file}:{outcome.line}: {outcome.name}: {outcome.verdict.action.word}")
+        click.echo(f"{one.file}:{one.line}: {plain(one.name)}: {one.action}")
 
 
-def _row(file: Path, outcome: Outcome) -> dict[str, object]:
+def _summary(tally: _Tally, policy: Policy, *, coverage: bool) -> Iterator[str]:
+    count, failed = len(tally.told), tally.failed
+    yield f"{count} cases, {failed} failed." if failed else f"{count} cases, all as expected."
+    rules = [rule.rule_id for rule in policy.rules.rules]
+    if coverage:
+        for rule in rules:
+            yield f"  {rule}: {tally.rules[rule]} case{'s' * (tally.rules[rule] != 1)}"
+    if never := [rule for rule in rules if not tally.rules[rule]]:
+        yield f"{len(rules) - len(never)} of {len(rules)} rules are hit by a case; never: {', '.join(never)}."
+
+
+def _row(one: _Told) -> dict[str, object]:
     return {
-        "file": str(file),
-        "line": outcome.line,
-        "name": outcome.name,
-        "ok": not outcome.failures,
-        "action": outcome.verdict.action.word,
-        "hits": [hit.rule for hit in outcome.verdict.hits],
-        "failures": list(outcome.failures),
+        "file": str(one.file),
+        "line": one.line,
+        "name": one.name,
+        "ok": not one.failures,
+        "action": one.action or None,
+        "hits": list(one.hits),
+        "failures": list(one.failures),
     }
+
+
+def _escaped(text: str) -> str:
+    """As a workflow command of GitHub wants it."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
+
+
+def _write(path: Path, tally: _Tally) -> None:
+    """JUnit XML: a suite a file. Raises CannotRun."""
+    root = ElementTree.Element("testsuites", tests=str(len(tally.told)), failures=str(tally.failed))
+    for file in dict.fromkeys(one.file for one in tally.told):
+        some = [one for one in tally.told if one.file == file]
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=str(file),
+            tests=str(len(some)),
+            failures=str(sum(bool(one.failures) for one in some)),
+        )
+        for one in some:
+            case = ElementTree.SubElement(
+                suite, "testcase", name=_printable(one.name), classname=str(file), line=str(one.line)
+            )
+            if one.failures:
+                failure = ElementTree.SubElement(case, "failure", message=_printable(one.failures[0]))
+                failure.text = _printable("\n".join(one.failures))
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise CannotRun(f"{path}: {error.strerror}") from None
+
+
+def _printable(text: str) -> str:
+    """XML 1.0 has no place for control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

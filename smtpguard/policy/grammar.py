@@ -44,7 +44,7 @@ OF_LISTS = frozenset({"list.customers", "list.share", "list.first_contacts", "se
 HAS_USUAL = frozenset({"sender.first_contacts", "sender.list_contacts", "list.first_contacts", "sender.answers"})
 """Counts that may be held against what is usual."""
 
-_NOUNS = {
+NOUNS = {
     "message.topics": "vocabulary",
     "message.unsuitable_topics": "vocabulary",
     "recipients.lists": "list",
@@ -234,7 +234,7 @@ def _words(fact: Fact, raw: Any, known: Known) -> list[str]:
         if fact.words and word not in fact.words:
             raise Invalid(f'unknown word "{word}" for {fact.name}', one_of(fact.words), did_you_mean(word, fact.words))
         if fact.name in known.words and word not in known.words[fact.name]:
-            raise Undeclared(_NOUNS[fact.name], word, known.words[fact.name])
+            raise Undeclared(NOUNS[fact.name], word, known.words[fact.name])
     if fact.name == "sender.address":
         return [canonical(word, known.delimiters) for word in listed]
     return [word.lower() for word in listed] if fact.name == "login" else listed

@@ -6,7 +6,7 @@ list, a quorum can be met. Never here: reading files (config.documents), or find
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +69,11 @@ class Policy:
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def words(self) -> dict[str, frozenset[str]]:
+        """Fact -> the words that this policy declares for it."""
+        return declared_words(self.lists, self.vocabularies, self.streams)
 
     def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         """Lists and streams as plain values under the names of the YAML; durations are seconds."""
@@ -343,19 +348,26 @@ class _Sections:
 
     def _known(self) -> Known:
         lists = self.model.lists
-        words = {
-            "message.topics": self.vocabularies,
-            "message.unsuitable_topics": self.vocabularies,
-            "recipients.lists": frozenset(lists),
-            "recipients.audience": frozenset(info.audience for info in lists.values()),
-            "recipients.sensitivity": frozenset({"normal", "special-category"}),
-            "stream": frozenset(self.model.streams),
-        }
+        words = declared_words(lists, self.vocabularies, self.model.streams)
         special = frozenset(name for name, info in lists.items() if info.sensitivity == "special-category")
         return Known(words=words, groups=self.groups, delimiters=self.delimiters, special=special)
 
     def _canonical(self, text: str) -> str:
         return Address.parse(text).canonical(self.delimiters)
+
+
+def declared_words(
+    lists: Mapping[str, ListModel], vocabularies: Iterable[str], streams: Iterable[str]
+) -> dict[str, frozenset[str]]:
+    topics = frozenset(vocabularies)
+    return {
+        "message.topics": topics,
+        "message.unsuitable_topics": topics,
+        "recipients.lists": frozenset(lists),
+        "recipients.audience": frozenset(info.audience for info in lists.values()),
+        "recipients.sensitivity": frozenset({"normal", "special-category"}),
+        "stream": frozenset(streams),
+    }
 
 
 def _included(info: ListModel | None) -> list[str]:

@@ -18,28 +18,37 @@
         misses: [very-busy-writer]           # and these are not
         observed: hold                       # the strictest that observing rules would have done
         quorum: [communications, compliance] # the groups that would decide, in any order
-
-Never here: reading messages (that is ``smtpguard explain``), or printing (cli).
+      - name: The story, as it was written       # a message instead of facts, read as mail is
+        message: mail/story.eml              # beside this file; or a few lines of it:
+        # message: {from: anna@example.com, to: ramadan@lists.example.com, subject: "SV: Diet", text: "...", headers: {X-A: b}}
+        envelope: {from: anna@example.com, to: [ramadan@lists.example.com], client: 10.0.0.5, login: anna, listener: inside,
+                   senders_verified: true}   # what is left out, the header says
+        counted: {mailing.customers: 60}     # what came before it
+        expect: hold
+        found: {message.looks: internal, recipients.lists: [ramadan-greetings]}  # facts that come out so
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from email.utils import format_datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from smtpguard.config.problem import Broken, Invalid, Problem, did_you_mean
+from smtpguard.config.problem import Broken, Invalid, Problem, Undeclared, did_you_mean
 from smtpguard.config.validation import Section, validate
 from smtpguard.config.yaml import Document, Place
 from smtpguard.mail.client import client_address
+from smtpguard.mail.message import Message
 from smtpguard.policy.admission import Freeze, Live, Selector
 from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.facts import FACTS, Count, Fact, Facts, Source, Type, Unknown, Value
-from smtpguard.policy.grammar import fact_named
+from smtpguard.policy.fields import LISTED
+from smtpguard.policy.grammar import NOUNS, fact_named
 from smtpguard.policy.verdict import Verdict
 
 NOW = datetime(2026, 1, 14, 12, 0, tzinfo=UTC)
@@ -71,15 +80,60 @@ class FrozenModel(Section):
     thread: str | None = None
 
 
+class MessageModel(Section):
+    """A message in a few lines. ``to`` and ``cc``: as its header shows them."""
+
+    from_: str = Field(alias="from", min_length=1)
+    to: Annotated[list[str], LISTED] = Field(default=[])
+    cc: Annotated[list[str], LISTED] = Field(default=[])
+    subject: str = ""
+    headers: dict[str, str] = Field(default={})
+    text: str = ""
+    html: str = ""
+
+    @model_validator(mode="after")
+    def _one_body(self) -> MessageModel:
+        if self.text and self.html:
+            raise Invalid("a text and HTML: a message of both is a file", "text, html, or the name of a file")
+        return self
+
+
+class EnvelopeModel(Section):
+    from_: str | None = Field(default=None, alias="from")
+    to: Annotated[list[str], LISTED] = Field(default=[])
+    client: str = "127.0.0.1"
+    login: str | None = None
+    listener: str | None = None
+    senders_verified: bool | None = None
+
+
 class CaseModel(Section):
+    """``facts``, or a ``message``."""
+
     name: str = Field(min_length=1)
     facts: dict[str, Any] = Field(default={})
+    message: str | MessageModel | None = None
+    envelope: EnvelopeModel | None = None
+    counted: dict[str, Annotated[int, Field(ge=0)]] = Field(default={})
+    found: dict[str, Any] = Field(default={})
     frozen: Literal["all"] | FrozenModel | None = None
     expect: Action = Field(title="action")
     hits: list[str] = Field(default=[])
     misses: list[str] = Field(default=[])
     observed: Action | None = Field(default=None, title="action")
     quorum: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> CaseModel:
+        if self.message is None:
+            for key in ("envelope", "counted", "found"):
+                if key in self.model_fields_set:
+                    raise Invalid(f"{key} is of a message, and there is none", "message, or facts alone")
+        elif self.facts or self.frozen is not None:
+            raise Invalid(
+                f"a message has {'no freeze' if not self.facts else 'facts of its own'}", "a message, or facts"
+            )
+        return self
 
 
 class SuiteModel(Section):
@@ -97,32 +151,101 @@ class Outcome:
     failures: tuple[str, ...]
 
 
-def run(document: Document, rules: RuleSet) -> list[Outcome]:
-    """Every case of one file. Raises Broken for a file that is no suite, or names rules that there are not."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One of a file, sound. ``values``: the facts of a case of facts; of a message there are none yet. ``found``: facts that it is to
+    come to."""
+
+    model: CaseModel
+    line: int
+    values: Mapping[str, Value]
+    found: Mapping[str, Value]
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    def judged(self, verdict: Verdict, facts: Mapping[str, Value] | None = None) -> Outcome:
+        failures = [*_failures(self.model, verdict), *_other_facts(self.found, facts or {})]
+        return Outcome(name=self.name, line=self.line, verdict=verdict, failures=tuple(failures))
+
+    def run(self, rules: RuleSet) -> Outcome:
+        """Of a case of facts."""
+        return self.judged(_verdict(rules, self.values, self.model.frozen))
+
+
+def run(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[Outcome]:
+    """Every case of facts of one file. Raises Broken as ``cases``."""
+    return [case.run(rules) for case in cases(document, rules, words) if case.model.message is None]
+
+
+def cases(document: Document, rules: RuleSet, words: Mapping[str, Set[str]] | None = None) -> list[Case]:
+    """Every case of one file. ``words``: fact -> what the policy declares for it. Raises Broken for a file that is no suite, or names what
+    the policy does not have."""
     model = validate(document, SuiteModel)
     if isinstance(model, list):
         raise Broken(model)
     problems: list[Problem] = []
-    shared = _values(document, ("facts",), model.facts, problems)
+    declared = words or {}
+    shared = _values(document, ("facts",), model.facts, problems, declared)
     known = {rule.rule_id for rule in rules.rules} | {"freeze"}
-    outcomes = []
+    groups = {group for quorum in (rules.approvals, *rules.quorums.values()) if quorum for group in quorum.groups}
+    found = []
     for n, case in enumerate(model.cases):
         place: Place = ("cases", n)
-        values = {**ORDINARY, **shared, **_values(document, (*place, "facts"), case.facts, problems)}
-        for key, names in (("hits", case.hits), ("misses", case.misses)):
+        values = {**ORDINARY, **shared, **_values(document, (*place, "facts"), case.facts, problems, declared)}
+        expected = _values(document, (*place, "found"), case.found, problems, declared)
+        for key, noun, names, there in (
+            ("hits", "rule", case.hits, known), ("misses", "rule", case.misses, known), ("quorum", "group", case.quorum or [], groups),
+        ):  # fmt: skip
             for m, name in enumerate(names):
-                if name not in known:
-                    text, hint = f'unknown rule "{name}"', did_you_mean(name, known)
+                if name not in there and (noun != "group" or words is not None):
+                    text, hint = f'unknown {noun} "{name}"', did_you_mean(name, there)
                     problems.append(document.problem((*place, key, m), text, hint=hint))
-        if not problems:
-            verdict = _verdict(rules, values, case.frozen)
-            line = document.mark((*place, "name")).line
-            outcomes.append(
-                Outcome(name=case.name, line=line, verdict=verdict, failures=tuple(_failures(case, verdict)))
-            )
+        if isinstance(case.frozen, FrozenModel) and case.frozen.list is not None and "recipients.lists" in declared:
+            _declared(document, (*place, "frozen", "list"), "recipients.lists", [case.frozen.list], problems, declared)
+        for name in case.counted:
+            if name not in FACTS or FACTS[name].type not in (Type.COUNT, Type.SHARE):
+                problems.append(
+                    document.problem(
+                        (*place, "counted", name), f"{name} is no count", "a fact that is counted", key=True
+                    )
+                )
+        found.append(Case(model=case, line=document.mark((*place, "name")).line, values=values, found=expected))
     if problems:
         raise Broken(problems)
-    return outcomes
+    return found
+
+
+def message_of(model: MessageModel) -> Message:
+    """A case's few lines as a message."""
+    kind = "text/html" if model.html else "text/plain"
+    fields = {"From": model.from_, "To": ", ".join(model.to), "Cc": ", ".join(model.cc), "Subject": model.subject,
+              "Date": format_datetime(NOW), "Message-ID": "<case@localhost>", "MIME-Version": "1.0",
+              "Content-Type": f"{kind}; charset=utf-8", "Content-Transfer-Encoding": "8bit"} | model.headers  # fmt: skip
+    head = "".join(f"{name}: {' '.join(value.split())}\n" for name, value in fields.items() if value)
+    return Message.of(f"{head}\n{model.html or model.text}\n".replace("\r\n", "\n").replace("\n", "\r\n").encode())
+
+
+def _other_facts(expected: Mapping[str, Value], facts: Mapping[str, Value]) -> Iterator[str]:
+    for name, value in expected.items():
+        if (came := facts.get(name)) != value and not (isinstance(came, Unknown) and isinstance(value, Unknown)):
+            yield f"expected {name} to be {_shown(value)}, but it is {_shown(came)}"
+
+
+def _shown(value: Value | None) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case Unknown(why=why):
+            return f"unknown ({why})"
+        case Count(low=low, high=high):
+            return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        case frozenset():
+            return ", ".join(sorted(value)) or "none"
+        case bool():
+            return str(value).lower()
+    return str(value)
 
 
 def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"] | FrozenModel | None) -> Verdict:
@@ -208,7 +331,9 @@ def _named(groups: list[str]) -> str:
     return " and ".join(groups) or "nobody"
 
 
-def _values(document: Document, place: Place, raw: Mapping[str, Any], problems: list[Problem]) -> dict[str, Value]:
+def _values(
+    document: Document, place: Place, raw: Mapping[str, Any], problems: list[Problem], declared: Mapping[str, Set[str]]
+) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, value in raw.items():
         here = (*place, name)
@@ -219,9 +344,27 @@ def _values(document: Document, place: Place, raw: Mapping[str, Any], problems: 
             continue
         try:
             values[name] = _value(fact, value)
+            if isinstance(values[name], frozenset):
+                _declared(document, here, name, [value] if isinstance(value, str) else value, problems, declared)
         except Invalid as e:
             problems.append(document.problem(here, e.text, e.expected, e.hint))
     return values
+
+
+def _declared(
+    document: Document,
+    place: Place,
+    fact: str,
+    words: Sequence[str],
+    problems: list[Problem],
+    declared: Mapping[str, Set[str]],
+) -> None:
+    """Each of ``words`` is one that the policy has for this fact."""
+    for n, word in enumerate(words):
+        if fact in declared and word not in declared[fact]:
+            at = (*place, n) if (*place, n) in document.values else place
+            error = Undeclared(NOUNS[fact], str(word), declared[fact])
+            problems.append(document.problem(at, error.text, error.expected, error.hint))
 
 
 def _value(fact: Fact, raw: Any) -> Value:
