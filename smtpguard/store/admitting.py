@@ -77,7 +77,7 @@ class Run:
         people = self._recorded(item, row, admission) if row is not None else None
         if marks is not None:
             n = row.known.n if row is not None else None
-            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people))
+            batch.rows("underway").append((item.id, item.key, batch.now_us, marks, False, n, people, False))
         if hold_row is not None and admission.hold is not None:
             holds.add(batch.connection, hold_row | {"people": people})
             self._twins[item.key] = admission.hold

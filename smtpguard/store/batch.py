@@ -193,13 +193,13 @@ class Batch:
             events, self._settled = self._settled, {}
             outcomes = {id: outcome_of(event.data) for id, event in events.items()}
             out = {id: microseconds(events[id].at) for id, outcome in outcomes.items() if outcome == "relayed"}
-            self.roll.settle(outcomes, out)
+            self.roll.settle(outcomes)
             settled = list(outcomes)
             for start in range(0, len(settled), _MOST_ROWS):
                 some = settled[start : start + _MOST_ROWS]
                 there = f"DELETE FROM underway WHERE id IN ({', '.join('?' * len(some))}) AND NOT doubt"
-                known = self.select(f"{there} RETURNING id, mailing, at, people", some)
-                self.roll.went_out((n, at, out[id], people) for id, n, at, people in known if id in out)
+                known = self.select(f"{there} RETURNING id, mailing, at, people, again", some)
+                self.roll.went_out((n, at, out[id], people, again) for id, n, at, people, again in known if id in out)
                 if len(known) < len(some):  # of what is left it was said that nobody would ever know
                     self.roll.doubt_ended({id: out[id] for id in some if id in out})
 

@@ -5,7 +5,7 @@ once. Bounded, and only a shortcut: what it does not know, the table is asked. N
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smtpguard.reading.fingerprint import Sketch, apart
@@ -30,7 +30,6 @@ class Memory:
         self._most = most
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._by_key: dict[int, set[int]] = {}
-        self._again: OrderedDict[int, None] = OrderedDict()
 
     def add(self, known: Known) -> None:
         self.forget(known.n)
@@ -47,18 +46,6 @@ class Memory:
             there.discard(n)
             if not there:
                 del self._by_key[key]
-
-    def sends_again(self, n: int) -> None:
-        """Of this mailing a copy is on its way to somebody who may have an earlier one: that a copy is taken is news."""
-        self._again[n] = None
-        self._again.move_to_end(n)
-        if len(self._again) > self._most:
-            self._again.popitem(last=False)
-
-    @property
-    def sent_again(self) -> Set[int]:
-        """Those mailings."""
-        return self._again.keys()
 
     def find(self, exact: int | None, sketch: Sketch) -> Known | None:
         """The mailing of which this is a copy, as far as is remembered."""

@@ -32,6 +32,7 @@ QUIET = 14 * WINDOW
 _MANY = 500  # values in one IN (...)
 _NOBODY: Mapping[bytes, Fate] = {}
 _SOON = 1_000_000  # microseconds
+_AGAIN = "UPDATE underway SET again = ? WHERE mailing = ?"
 _WENT = """UPDATE mailing SET went_first = CASE WHEN went_first <= ? THEN went_first ELSE ? END,
  went_last = CASE WHEN went_last >= ? THEN went_last ELSE ? END WHERE n = ?"""
 
@@ -58,6 +59,7 @@ class Roll:
         self._memory = memory
         self._rows: dict[int, Row] = {}
         self._met: dict[str, Row | None] = {}  # by item id
+        self._again: set[int] = set()  # mailings of which a copy is on its way to who may have an earlier one
         self._dirty: dict[tuple[int, bytes], Copy] = {}
         self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
         self._next = 0
@@ -245,7 +247,7 @@ class Roll:
             went = (before.went or now) if became in LET_THROUGH else 0
             self._put(row, person.digest, Copy(at, kind, before.weight, became, content, went), old)
         if again:
-            self._memory.sends_again(row.known.n)
+            self._again.add(row.known.n)
         row.messages += 1
         row.last_us, row.changed = max(row.last_us, now), True
         if row.new and row.messages == 1:
@@ -325,26 +327,27 @@ class Roll:
         if after is not row.mailing.progress:
             self.change(row, replace(row.mailing, progress=after))
 
-    def settle(self, outcomes: Mapping[str, str], out: Mapping[str, int]) -> None:
+    def settle(self, outcomes: Mapping[str, str]) -> None:
         """What became of verdicts to relay, by transaction; read before they are no longer under way. Who was let through has
-        it unless something else is said, so that most of the time nothing is to be written. A copy that was taken makes certain what
-        an earlier one has left in doubt. ``out``: when those that were relayed went out."""
-        if self._memory.sent_again:
-            self._taken(out)
+        it unless something else is said, so that most of the time nothing is to be written."""
         for id, row, people in self._underway([id for id, outcome in outcomes.items() if outcome != "relayed"]):
             fate = Fate.REFUSED if outcomes[id] == "refused" else Fate.DEFERRED  # the client has it still
             self.failed(row, people, fate)
             self.judge(row)
 
-    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None]]) -> None:
-        """Of verdicts to relay that were carried out: the mailing, when it was decided, when it went out, and whose copies these
-        were. The mailing gets to know it; its people only where the relay took long, since else it is the same second."""
+    def went_out(self, relayed: Iterable[tuple[int | None, int, int, bytes | None, bool]]) -> None:
+        """Of verdicts to relay that were carried out: the mailing, when it was decided, when it went out, whose copies these were, and
+        whether that makes certain what another copy has left in doubt. The mailing gets to know it; its people only for that, and where
+        the relay took long, since else it is the same second."""
         times: dict[int, list[int]] = {}
-        for n, decided, out, people in relayed:
+        for n, decided, out, people, again in relayed:
             if n is None:
                 continue
             times.setdefault(n, []).append(out)
-            row = self.by_number(n) if people and out - decided >= _SOON else None
+            again = again or n in self._again
+            row = self.by_number(n) if people and (again or out - decided >= _SOON) else None
+            if row is not None and people and again:
+                self.became(row, split(bytes(people)), Fate.RELAYED, only=MAY_HAVE, at=out)
             if row is not None and people:
                 for digest, old in self._there(row, split(bytes(people))):
                     if old.went == decided:
@@ -359,12 +362,6 @@ class Roll:
                 others.append((first, first, last, last, n))
         if others:
             self._page.execute(_WENT, others)
-
-    def _taken(self, out: Mapping[str, int]) -> None:
-        sql = "SELECT id, mailing FROM underway WHERE id IN ({}) AND mailing IS NOT NULL"
-        again = [id for id, n in self._select(sql, list(out)) if n in self._memory.sent_again]
-        for id, row, people in self._underway(again):
-            self.became(row, people, Fate.RELAYED, only=MAY_HAVE, at=out[id])
 
     def doubt(self, ids: Sequence[str]) -> None:
         """Of these verdicts to relay nobody knows whether they were carried out."""
@@ -419,7 +416,10 @@ class Roll:
             self._dirty[row.known.n, digest] = person
 
     def write(self) -> None:
-        """The mailings that have changed, with the batch's rows."""
+        """The mailings that have changed, with the batch's rows, those of what is under way being written."""
+        if self._again:
+            self._page.execute(_AGAIN, [(True, n) for n in sorted(self._again)])
+            self._again.clear()
         self._page.rows("reached").extend(
             (n, digest, p.at, p.kind, p.weight, int(p.fate), p.content, p.went)
             for (n, digest), p in self._dirty.items()

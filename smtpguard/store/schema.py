@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0015"
+SCHEMA = "0016"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -95,6 +95,9 @@ underway = Table(  # verdicts to relay whose outcome is not known yet, with what
     Column("doubt", Boolean, nullable=False),
     Column("mailing", BigInteger, nullable=True),
     Column("people", LargeBinary, nullable=True),
+    Column(
+        "again", Boolean, nullable=False
+    ),  # of its mailing somebody has two copies on the way: that one is taken is news
     Index("underway_key", "key"),
     sqlite_with_rowid=False,
 )

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,10 @@ from smtpguard.policy.approval import Settled, State
 from smtpguard.policy.mailing import MAY_HAVE, Fate, Mailing, Tally
 from smtpguard.policy.verdict import Action, Held, Verdict
 from smtpguard.store.archive import Archive
+from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
 from smtpguard.store.store import Store
-from tests.store.making import CONTENT, Clock, a_hold, event, release
+from tests.store.making import CONTENT, SECRET, Clock, a_hold, event, release
 from tests.store.test_mailings import admit, of, outcome, person
 
 LIST = person("news v1", weight=1200, lists=("offers",))
@@ -420,6 +422,27 @@ async def test_who_was_in_doubt_and_whose_second_copy_was_taken_has_it(store: St
     await store.record([])
     assert await fates(store, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
     assert await tally(store) == Tally(relayed=1, doubted=1)
+
+
+async def test_another_process_notices_that_a_second_copy_was_taken(
+    store: Store, url: str, tmp_path: Path, clock: Clock
+) -> None:
+    """As after a restart between the verdict and its outcome, or where another node writes that down."""
+    await admit(store, of("T1", "kim", "bo"))
+    await store.record([event(Kind.IN_DOUBT, "T1")])
+    await admit(store, of("T2", "kim", content="2"))
+    async with open_store(url, secret=SECRET, state_dir=tmp_path, clock=clock) as other:
+        await other.record([event(Kind.OUTCOME, "T2", at=clock.now(), outcome="relayed")])
+        assert await fates(other, "kim", "bo") == [Fate.RELAYED, Fate.DOUBTED]
+    assert await tally(store) == Tally(relayed=1, doubted=1)
+
+
+async def test_the_first_of_two_copies_is_taken_in_the_batch_that_decides_on_the_second(store: Store) -> None:
+    await admit(store, of("T1", "kim"))
+    store.note(event(Kind.OUTCOME, "T1", outcome="relayed"))
+    await admit(store, of("T2", "kim", content="2"))
+    await store.record([event(Kind.OUTCOME, "T2", outcome="refused", replies=["550 5.7.1 No"])])
+    assert await fates(store, "kim") == [Fate.RELAYED]
 
 
 async def test_the_chart_is_drawn_by_when_it_went_out(store: Store, clock: Clock) -> None:
