@@ -1,23 +1,28 @@
-"""Whether the guard itself, as it is running, takes mail to the outside from strangers: an open relay, since it lends its address.
+"""Whether the guard itself, as it is running, takes mail to the outside from strangers (an open relay, since it lends its address),
+or speaks with them as with an MTA at its milter listeners.
 
-Asked up to RCPT, as a way around (ways). From here only addresses of this machine can be played; whether those are strangers the
+Asked up to RCPT, as a way around (ways), and up to the first answer of the milter protocol. From here only addresses of this machine can be played; whether those are strangers the
 settings say. What could not be tried is said so, with the words to find out elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
 
 from smtpguard.app.finding import Finding, State
-from smtpguard.app.ways import SOMEBODY, ask_as_stranger
+from smtpguard.app.ways import SECONDS, SOMEBODY, ask_as_stranger
 from smtpguard.config.places import is_this_machine
-from smtpguard.config.settings import Settings, SmtpListener
+from smtpguard.config.settings import MilterListener, Settings, SmtpListener
 from smtpguard.mail.client import within
+from smtpguard.wire.milter.codec import encode
+from smtpguard.wire.milter.packet import Negotiate
 
 _SOURCES = {4: "127.0.0.2", 6: "::1"}
 """By which address of this machine's own that no service of it has."""
+_HELLO = Negotiate(version=6, actions=0x1FF, steps=0x1FFFFF)
 
 
 async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> AsyncIterator[Finding]:
@@ -35,7 +40,51 @@ async def open_relays(settings: Settings, sender: str, own: Sequence[str]) -> As
         yield Finding(about="clients", state=State.UNKNOWN, text=_elsewhere(each, sender, tried=tried))
 
 
-def _places(each: SmtpListener, own: Sequence[str]) -> list[tuple[str, str]]:
+async def open_milters(settings: Settings, own: Sequence[str]) -> AsyncIterator[Finding]:
+    """At a Unix socket its permissions say who is a stranger."""
+    for each in settings.listen.milter:
+        if each.unix is not None or (is_this_machine(each.address) and each.clients is None):
+            continue
+        tried = False
+        for host, source in _places(each, own):
+            if _is_stranger(each, source):
+                said = await asyncio.to_thread(_speaks, host, each.port or 0, source)
+                tried = tried or said is not None
+                if said is not None:
+                    yield _milter(each, source, speaks=said)
+        why = "" if tried else ", and no address of this machine could play a stranger"
+        text = (
+            f"not known: whether the milter {each.called} speaks with other machines{why}. Connect from one that is none of its "
+            f"MTAs: nc THIS-MACHINE {each.port} (it closes at once)"
+        )
+        yield Finding(about="clients", state=State.UNKNOWN, text=text)
+
+
+def _milter(each: MilterListener, source: str, *, speaks: bool) -> Finding:
+    if speaks:
+        said = f"open: the milter {each.called} speaks with {source}, a stranger, who can have mail held and answered as our MTA"
+        return Finding(about="clients", state=State.OPEN, text=said)
+    return Finding(
+        about="clients", state=State.FINE, text=f"closed: the milter {each.called}, to a stranger at {source}"
+    )
+
+
+def _speaks(host: str, port: int, source: str) -> bool | None:
+    """Whether a stranger's first packet is answered as an MTA's. None: there is no way in."""
+    try:
+        sock = socket.create_connection((host, port), timeout=SECONDS, source_address=(source, 0))
+    except OSError:
+        return None
+    with sock:
+        try:
+            sock.sendall(encode(_HELLO))
+            head = sock.recv(5, socket.MSG_WAITALL)
+        except OSError:  # closed in our face, or no answer
+            return False
+    return head[4:] == b"O"
+
+
+def _places(each: SmtpListener | MilterListener, own: Sequence[str]) -> list[tuple[str, str]]:
     """Where it can be reached from here, and as whom."""
     address = ip_address(each.address)
     if not address.is_unspecified:
@@ -44,7 +93,7 @@ def _places(each: SmtpListener, own: Sequence[str]) -> list[tuple[str, str]]:
     return [*found, *((host, host) for host in own if address.version == 6 or ip_address(host).version == 4)]
 
 
-def _is_stranger(each: SmtpListener, source: str) -> bool:
+def _is_stranger(each: SmtpListener | MilterListener, source: str) -> bool:
     """Where everybody is a client, so is a stranger."""
     admitted = each.admitted
     return admitted is None or not within(source, admitted) or any(network.prefixlen == 0 for network in admitted)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names, open_expander
 from smtpguard.app.mta import milter_answers
-from smtpguard.app.openrelay import open_relays
+from smtpguard.app.openrelay import open_milters, open_relays
 from smtpguard.app.relay import relay_target
 from smtpguard.app.ways import SOMEBODY, Hosts, own_addresses, ways
 from smtpguard.config.settings import Settings, host_name
@@ -52,7 +52,10 @@ async def look(
         yield await _logins(target.for_clients())
     for listener in settings.listen.milter:
         yield await milter_answers(listener)
-    async for finding in open_relays(settings, f"postmaster@{domain}", (own or own_addresses)()):
+    here = (own or own_addresses)()
+    async for finding in open_relays(settings, f"postmaster@{domain}", here):
+        yield finding
+    async for finding in open_milters(settings, here):
         yield finding
     for info in lists.values():
         for finding in await asyncio.to_thread(lambda each: list(_sources(each, settings)), info):

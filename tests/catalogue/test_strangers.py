@@ -130,3 +130,28 @@ def test_a_milter_over_the_network_names_its_mtas(tmp_path: Path, recorder: Reco
         'and it does not say which MTAs may connect; trust alone lets nobody in: expected clients: ["192.0.2.7"]'
         in result.stderr
     )
+
+
+def test_a_stranger_at_the_milter(tmp_path: Path, recorder: Recorder) -> None:
+    """Two listeners of a real guard: one for the MTA of this machine alone, and one that everybody may speak with."""
+    made = guard(tmp_path, recorder, "{address: 127.0.0.1, port: PORT}")
+    inside, everybody = free_port(), free_port()
+    listeners = (
+        f"{{address: 0.0.0.0, port: {inside}, name: inside, clients: [127.0.0.1]}}, "
+        f'{{address: 127.0.0.1, port: {everybody}, name: everybody, clients: ["0.0.0.0/0"]}}'
+    )
+    made.config.write_text(made.config.read_text().replace("listen: {", f"listen: {{milter: [{listeners}], "))
+    with made:
+        result = made.run("check", "--live", "--json", exits=1)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    said = {row["text"]: row["state"] for row in found if row.get("about") == "clients"}
+    assert said["closed: the milter inside, to a stranger at 127.0.0.2"] == "fine"
+    opened = (
+        "open: the milter everybody speaks with 127.0.0.2, a stranger, who can have mail held and answered as our MTA"
+    )
+    assert said[opened] == "open"
+    for name in ("inside", "everybody"):
+        assert any(
+            text.startswith(f"not known: whether the milter {name} speaks with other machines.") for text in said
+        )
+    assert '"event":"strangers refused"' in made.log.read_text()
