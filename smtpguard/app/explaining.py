@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from smtpguard.app.clock import SystemClock, ids
@@ -19,6 +19,7 @@ from smtpguard.app.files import indexes, installation_secret, read_policy
 from smtpguard.app.line import dkim_verifier
 from smtpguard.app.lists import built_refresher, built_registry
 from smtpguard.app.reading import surroundings
+from smtpguard.config.assembling import policy_document
 from smtpguard.config.settings import Settings
 from smtpguard.guard.beforehand import alone
 from smtpguard.guard.fixed import with_fixed
@@ -46,22 +47,26 @@ from smtpguard.reading.surroundings import Surroundings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
     """``reading`` is there whatever the rules needed: people want to know how it reads. ``purposes``: what each rule is for,
-    in English where its admin wrote that."""
+    in English where its admin wrote that; ``places``: where each stands, as file and line."""
 
     verdict: Verdict
     reading: Reading
     recipients: Classified
     facts: Facts
     purposes: Mapping[str, str]
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Explainer:
     """Made by ``explainer``."""
 
-    def __init__(self, in_force: InForce, sources: Sources, around: Surroundings) -> None:
+    def __init__(
+        self, in_force: InForce, sources: Sources, around: Surroundings, places: Mapping[str, str] | None = None
+    ) -> None:
         self._in_force = in_force
         self._sources = sources
         self._around = around
+        self._places = dict(places or {})
         self._clock = SystemClock()
         self._new_id = ids()
 
@@ -97,6 +102,7 @@ class Explainer:
             recipients=gathering.everyone,
             facts=gathering.facts,
             purposes=self._in_force.purposes(),
+            places=self._places,
         )
 
 
@@ -113,7 +119,15 @@ async def explainer(settings: Settings, policy: Policy | None = None) -> AsyncIt
         reader = BoundedReader(lambda: (policy.sha256, around))
         undo.push_async_callback(reader.close)
         key = installation_secret(settings) if settings.secret_file.is_file() else os.urandom(32)
-        yield Explainer(in_force, Sources(reader=reader, verifier=verifier, trace_key=key), around)
+        places = rule_places(policy, str(settings.policy))
+        yield Explainer(in_force, Sources(reader=reader, verifier=verifier, trace_key=key), around, places)
+
+
+def rule_places(policy: Policy, where: str) -> Mapping[str, str]:
+    """Rule -> "policy.yaml:61". ``where``: what the policy's own file is called."""
+    document = policy_document(policy.documents, where)
+    marks = {rule["id"]: document.mark(("rules", n)) for n, rule in enumerate(document.value.get("rules") or ())}
+    return {rule: f"{mark.file or where}:{mark.line}" for rule, mark in marks.items()}
 
 
 def indexed(settings: Settings, policy: Policy, undo: AsyncExitStack) -> tuple[Settings, Digester]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smtpguard.app.files import parse_policy
-from smtpguard.config.documents import POLICY, vocabulary_names
+from smtpguard.config.assembling import policy_document
+from smtpguard.config.documents import POLICY, VOCABULARIES, vocabulary_names
 from smtpguard.config.problem import Problem, Severity, ordered
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import Document, Place, load_yaml
@@ -66,11 +67,11 @@ def check_policy(
     whose sources stand as they did and have an index that is in use: that one cannot be read is a warning. Raises Broken for documents
     that are no policy."""
     policy = parse(documents, where=where) if settings is None else parse_policy(settings, documents, where)
-    document = load_yaml(documents[POLICY], where)
+    document = policy_document(documents, where)
     people: dict[str, int] = {}
     unread: dict[str, int] = {}
     ours: Counter[str] = Counter()
-    problems = [*policy.warnings, *_cut_off(documents[POLICY], where)]
+    problems = [*policy.warnings, *_cut_off(documents, where)]
     for name, model in policy.lists.items():
         place: Place = ("lists", name, "members")
         found: list[Problem] = []
@@ -107,12 +108,15 @@ def _borne(problems: list[Problem]) -> list[Problem]:
     ]
 
 
-def _cut_off(data: bytes, where: str) -> Iterator[Problem]:
-    if data and not data.endswith(b"\n"):
+def _cut_off(documents: Mapping[str, bytes], where: str) -> Iterator[Problem]:
+    folder = where.removesuffix(where.rpartition("/")[2])
+    for name, data in documents.items():
+        if name.startswith(f"{VOCABULARIES}/") or not data or data.endswith(b"\n"):
+            continue
         line = data.count(b"\n") + 1
         column = len(data.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
         text = "the file does not end with a line end, as if it were cut off here"
-        yield Problem(where, line, column, text, severity=Severity.WARNING)
+        yield Problem(where if name == POLICY else folder + name, line, column, text, severity=Severity.WARNING)
 
 
 def _out_of_reach(document: Document, policy: Policy, people: Mapping[str, int]) -> Iterator[Problem]:

@@ -131,9 +131,19 @@ def row(name: str, told: Explained) -> dict[str, Any]:
         "file": name,
         "action": verdict.action.word,
         "hits": [
-            {"rule": h.rule, "action": h.action.word, "mode": h.mode.value, "reason": _because(h)} for h in verdict.hits
+            {
+                "rule": h.rule,
+                "at": told.places.get(h.rule),
+                "action": h.action.word,
+                "mode": h.mode.value,
+                "reason": _because(h),
+            }
+            for h in verdict.hits
         ],
-        "misses": [{"rule": m.rule, "reason": None if m.reason is None else _said(m.reason)} for m in verdict.misses],
+        "misses": [
+            {"rule": m.rule, "at": told.places.get(m.rule), "reason": None if m.reason is None else _said(m.reason)}
+            for m in verdict.misses
+        ],
         "skipped": list(verdict.skipped),
         "unknown": [{"fact": fact, "why": why} for fact, why in verdict.unknown],
         "looks": reading.looks.value if readable and not isinstance(looks, Unknown) else None,
@@ -186,6 +196,8 @@ def lines(
         how = hit.action.word if hit.mode.value == "enforce" else f"would {hit.action.word}, only observed"
         doubt = ", since something it asks is not known" if hit.uncertain else ""
         yield f"  Rule {hit.rule} ({how}{doubt}): {told.purposes.get(hit.rule) or hit.description or 'no description'}"
+        if hit.rule in told.places:
+            yield f"      at {told.places[hit.rule]}"
         for reason in hit.reasons:
             yield f"      {_said(reason)}"
     if not verdict.hits:

@@ -18,7 +18,8 @@ from smtpguard.app.contact import second_way
 from smtpguard.app.files import CannotStart, exposed
 from smtpguard.app.lists import people_of
 from smtpguard.app.policycheck import check_policy, readable, shown, warning
-from smtpguard.config.documents import POLICY, policy_documents
+from smtpguard.config.assembling import policy_document
+from smtpguard.config.documents import policy_documents
 from smtpguard.config.listeners import MilterListener, SmtpListener, network_text, open_to_all
 from smtpguard.config.places import is_public
 from smtpguard.config.problem import Broken, Problem, Severity, ordered
@@ -83,7 +84,7 @@ def _policy(path: Path, settings: Settings | None) -> Checked:
         return Checked(problems=e.problems)
     problems = found.problems
     if not found.fatal and found.policy.enforce:
-        document = load_yaml(documents[POLICY], shown(path))
+        document = policy_document(documents, shown(path))
         problems = ordered((*problems, *_let_through(document, found.policy, settings, found.people)))
     return Checked(policy=found.policy, problems=problems, people=found.people, unread=found.unread)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from smtpguard.cli.shown import plain
 from smtpguard.policy.freezing import FREEZE
 from smtpguard.policy.rule import FIXED
 from smtpguard.policy.verdict import Action, Mode
@@ -116,6 +117,7 @@ class Group:
     mailings: set[str] = field(default_factory=set)  # at most _MOST_MAILINGS
     rules: Counter[str] = field(default_factory=Counter)
     lists: Counter[str] = field(default_factory=Counter)
+    senders: Counter[str] = field(default_factory=Counter)
     hangs: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, one: Compared, parted: Parted) -> None:
@@ -124,12 +126,15 @@ class Group:
             self.mailings.add(one.message.mailing)
         self.rules.update(parted.rules)
         self.lists.update(sorted(one.message.lists) or [""])
+        sender = next(iter(one.message.names("from")), "") or "nobody named"
+        if sender in self.senders or len(self.senders) < _MOST_MAILINGS:
+            self.senders[sender] += 1
         self.hangs.update(hangs(one).items())
 
 
 @dataclass(slots=True)
 class Tally:
-    """``watching``: rules of the file that only observe, to of how many messages nobody knows whether they would have said something."""
+    """``looser``: how many are certainly decided less strictly. ``watching``: rules of the file that only observe, to of how many messages nobody knows whether they would have said something."""
 
     messages: int = 0
     same: int = 0
@@ -137,6 +142,7 @@ class Tally:
     otherwise: dict[str, Group] = field(default_factory=dict)
     maybe: dict[str, Group] = field(default_factory=dict)
     watching: Counter[str] = field(default_factory=Counter)
+    looser: int = 0
 
     @property
     def moved(self) -> int:
@@ -151,6 +157,7 @@ class Tally:
             case Answer.OTHER_RULES:
                 self.other_rules.add(one, parted)
             case Answer.OTHERWISE:
+                self.looser += max(one.will.actions) < min(one.was.actions)
                 self.otherwise.setdefault(parted.way, Group()).add(one, parted)
             case Answer.MAYBE:
                 self.maybe.setdefault(parted.way, Group()).add(one, parted)
@@ -159,8 +166,8 @@ class Tally:
             rules = (perhaps.rule for perhaps in one.will.perhaps if perhaps.rule.observes)
             self.watching.update(r.rule_id for r in rules if r.sense not in known and r.rule_id not in one.was.rules)
 
-    def lines(self, since: datetime, until: datetime | None, apart: Apart) -> Iterator[str]:
-        """The sum, the largest first."""
+    def lines(self, since: datetime, until: datetime | None, apart: Apart, *, names: bool = True) -> Iterator[str]:
+        """The sum, the largest first. ``names``: whether senders are shown."""
         perhaps = sum(group.messages for group in self.maybe.values())
         time = (
             f"from {since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M} UTC"
@@ -173,9 +180,9 @@ class Tally:
         )
         for groups in (self.otherwise, self.maybe):
             for way, group in sorted(groups.items(), key=lambda item: -item[1].messages):
-                yield from _lines(way, group)
+                yield from _lines(way, group, names=names)
         if self.other_rules.messages:
-            yield from _lines("as now, by other rules", self.other_rules)
+            yield from _lines("as now, by other rules", self.other_rules, names=names)
         for rule, n in sorted(self.watching.items()):
             yield f"{rule} only observes: whether it would have seen something in {_messages(n)} hangs on what was not kept"
         if apart.again:
@@ -188,7 +195,7 @@ def _messages(n: int) -> str:
     return f"{n:,} message{'s' * (n != 1)}"
 
 
-def _lines(way: str, group: Group) -> Iterator[str]:
+def _lines(way: str, group: Group, *, names: bool) -> Iterator[str]:
     yield f"{way}: {group.messages:,}{_of_mailings(group)}"
     for rule, n in group.rules.most_common():
         yield f"  {n:>7,}  {rule}"
@@ -198,6 +205,10 @@ def _lines(way: str, group: Group) -> Iterator[str]:
     if any(group.lists):
         others = len(group.lists) - len(named)
         yield f"           lists: {', '.join(named)}" + (f", and {others} more" if others else "")
+    if names and group.messages > 1:
+        named = [f"{plain(who)} {n:,}" for who, n in group.senders.most_common(_MOST_NAMED)]
+        others = len(group.senders) - len(named)
+        yield f"           senders: {', '.join(named)}" + (f", and {others} more" if others else "")
 
 
 def _of_mailings(group: Group) -> str:

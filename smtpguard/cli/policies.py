@@ -11,7 +11,7 @@ import click
 
 from smtpguard.cli.context import CannotRun, Context, NotFine
 from smtpguard.cli.reload import fail_on_warning, putting, yes
-from smtpguard.config.documents import POLICY, VOCABULARIES, policy_documents, shipped
+from smtpguard.config.documents import VOCABULARIES, policy_documents, shipped
 from smtpguard.config.problem import Broken
 
 if TYPE_CHECKING:
@@ -173,13 +173,17 @@ def restore(context: Context, sha256: str, yes: bool, fail_on_warning: bool, as_
 def tell_documents(
     context: Context, sha256: str, documents: Mapping[str, bytes], *, whole: bool, as_json: bool
 ) -> None:
-    """The policy's own file, and its vocabularies where the ``whole`` is asked for."""
-    texts = {name: data.decode("utf-8", "replace") for name, data in documents.items() if whole or name == POLICY}
+    """The policy's own files, and its vocabularies where the ``whole`` is asked for."""
+    texts = {
+        name: data.decode("utf-8", "replace")
+        for name, data in documents.items()
+        if whole or not name.startswith(f"{VOCABULARIES}/")
+    }
     if as_json or context.json:
         context.say({"sha256": sha256, "documents": texts})
         return
     for name, text in texts.items():
-        if whole:
+        if len(texts) > 1:
             click.echo(f"# {name}")
         click.echo(text, nl=not text.endswith("\n"))
 

@@ -26,7 +26,7 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import ContentMissing
-from smtpguard.policy.verdict import Mode, Verdict
+from smtpguard.policy.verdict import Action, Mode, Verdict
 
 if TYPE_CHECKING:
     from smtpguard.config.settings import Settings
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from smtpguard.store.store import Store
 
 PAGE = 200
+STRICTNESS = tuple(action.word for action in sorted(Action))
+MOST_SENDERS = 8
 IN_FORCE = "the policy file is the policy in force"
 _OF_PASSED = {"until": "--until", "limit": "--limit", "every": "--all", "no_names": "--no-names"}
 
@@ -91,6 +93,7 @@ class _Tally:
     same: int = 0
     by_other_rules: int = 0
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    senders: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     missing: int = 0
     unread: int = 0
     in_force: bool = False
@@ -99,9 +102,14 @@ class _Tally:
     def all(self) -> int:
         return self.same + self.by_other_rules + self.moved.total()
 
-    def add(self, change: _Change) -> None:
+    @property
+    def looser(self) -> int:
+        return sum(n for (was, will), n in self.moved.items() if STRICTNESS.index(will) < STRICTNESS.index(was))
+
+    def add(self, change: _Change, sender: str) -> None:
         if change.moved:
             self.moved[change.was.action, change.will.action] += 1
+            self.senders[change.was.action, change.will.action, sender] += 1
         elif change.same:
             self.same += 1
         else:
@@ -122,6 +130,9 @@ class _Tally:
 @click.option("--all", "every", is_flag=True, help="With --passed: every message on which the two part.")
 @click.option("--no-names", is_flag=True, help="With --passed: without addresses and subjects.")
 @click.option("--expect", type=click.Choice(["same"]), help="Exit 1 if anything would certainly be decided otherwise.")
+@click.option(
+    "--no-loosening", is_flag=True, help="Exit 1 if anything would certainly be held, deferred or rejected less."
+)
 @click.option("--json", "as_json", is_flag=True,
               help="One JSON object a message; with --passed only of those on which the two part.")  # fmt: skip
 @click.pass_context
@@ -135,6 +146,7 @@ def command(
     every: bool,
     no_names: bool,
     expect: str | None,
+    no_loosening: bool,
     as_json: bool,
 ) -> None:
     """Say what the policy file would decide otherwise than the policy in force, before it is put in force.
@@ -159,10 +171,12 @@ def command(
         )
         if asked.since >= (asked.until or now):
             raise CannotRun(f"--since is not before {'--until' if asked.until else 'now'}")
-        moved, unread = context.run(_replay_passed(context, asked)), 0
+        (moved, looser), unread = context.run(_replay_passed(context, asked)), 0
     else:
-        moved, unread = _of_contents(context, files, None if since is None else moment("--since", since, now), as_json)
-    if unread or (expect and moved):
+        moved, looser, unread = _of_contents(
+            context, files, None if since is None else moment("--since", since, now), as_json
+        )
+    if unread or (expect and moved) or (no_loosening and looser):
         raise click.exceptions.Exit(1)
 
 
@@ -177,9 +191,9 @@ def _sound(given: click.Context, files: Sequence[str], passed: bool) -> None:
             raise click.UsageError(f"{option} is for --passed")
 
 
-def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> tuple[int, int]:
-    """Of messages in files, or held and kept still. Returns how many would be decided otherwise, and how many could not be
-    looked at."""
+def _of_contents(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> tuple[int, int, int]:
+    """Of messages in files, or held and kept still. Returns how many would be decided otherwise, how many of them less strictly, and how
+    many could not be looked at."""
     tally = context.run(_replay(context, files, after, as_json or context.json))
     if not tally.all + tally.unread and files:
         raise CannotRun(f"there is no message in {', '.join(files)}")
@@ -191,7 +205,7 @@ def _of_contents(context: Context, files: Sequence[str], after: datetime | None,
     elif not (as_json or context.json):
         for line in _in_all(tally):
             click.echo(line)
-    return tally.moved.total(), tally.unread
+    return tally.moved.total(), tally.looser, tally.unread
 
 
 @asynccontextmanager
@@ -210,8 +224,8 @@ async def _both(settings: Settings) -> AsyncIterator[tuple[Store, Digester, Poli
         yield store, digester, parse_policy(settings, dict(documents)), planned
 
 
-async def _replay_passed(context: Context, asked: Asked) -> int:
-    """How many would certainly be decided otherwise."""
+async def _replay_passed(context: Context, asked: Asked) -> tuple[int, int]:
+    """How many would certainly be decided otherwise, and how many of them less strictly."""
     from smtpguard.app.replaying import replaying
 
     settings = context.settings()
@@ -222,7 +236,7 @@ async def _replay_passed(context: Context, asked: Asked) -> int:
         tally = await tell(context, store, walk, asked)
         if planned.sha256 == in_force.sha256 and not asked.as_json:
             click.echo(IN_FORCE)
-        return tally.moved
+        return tally.moved, tally.looser
 
 
 async def _replay(context: Context, files: Sequence[str], after: datetime | None, as_json: bool) -> _Tally:
@@ -251,7 +265,7 @@ async def _replay(context: Context, files: Sequence[str], after: datetime | None
                 unread(one.name, why(error))
                 continue
             change = _Change(was=_Thought.of(was.verdict), will=_Thought.of(will.verdict))
-            tally.add(change)
+            tally.add(change, str(one.reverse_path) if one.reverse_path is not None else "<>")
             if as_json:
                 context.say(_row(one, change))
             else:
@@ -336,6 +350,12 @@ def _in_all(tally: _Tally) -> Iterator[str]:
         f"{tally.all:,} message{'s' * (tally.all != 1)}: {tally.same:,} decided as now, {tally.by_other_rules:,} by "
         f"other rules, {tally.moved.total():,} otherwise" + (f" ({moved})" if moved else "")
     )
+    for (was, will), n in sorted(tally.moved.items()):
+        senders = Counter({who: m for (w, x, who), m in tally.senders.items() if (w, x) == (was, will)})
+        if n > 1:
+            named = ", ".join(f"{who} {m:,}" for who, m in senders.most_common(MOST_SENDERS))
+            more = f", and {len(senders) - MOST_SENDERS:,} more" if len(senders) > MOST_SENDERS else ""
+            yield plain(f"  {was} -> {will}, by sender: {named}{more}")
     if tally.in_force:
         yield IN_FORCE
     if tally.unread:

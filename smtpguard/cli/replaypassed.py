@@ -68,10 +68,11 @@ async def _lines(context: Context, store: Store, walk: Replaying, asked: Asked) 
         with progress("Replaying") as moved:
             async for one, parted in _parted(walk, asked, tally, moved):
                 examples.add(parted.answer, _example(one, parted, names=asked.names))
-        for line in tally.lines(asked.since, asked.until, walk.apart):
-            click.echo(line)
-        if asked.names and examples.any:
+        several = (*tally.otherwise.values(), *tally.maybe.values(), tally.other_rules)
+        if asked.names and (examples.any or any(group.messages > 1 for group in several)):
             await _names_are_shown(context, store)
+        for line in tally.lines(asked.since, asked.until, walk.apart, names=asked.names):
+            click.echo(line)
         for line in examples.lines():
             click.echo(line)
     return tally

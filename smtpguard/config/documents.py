@@ -1,6 +1,6 @@
 """The files that make up a policy, and those that come with the product.
 
-A policy is its own file and the vocabularies: those of the product, and those in ``vocabularies/`` beside the policy, which
+A policy is its own file, what stands in ``policy.d/`` and ``lists.d/`` beside it, and the vocabularies: those of the product, and those in ``vocabularies/`` beside the policy, which
 may replace a vocabulary of the product by one of the same name. Never here: what is in them.
 """
 
@@ -15,6 +15,8 @@ from smtpguard.config.yaml import MAX_BYTES
 
 POLICY = "policy.yaml"
 VOCABULARIES = "vocabularies"
+PARTS, LISTS = "policy.d", "lists.d"
+"""Folders beside the policy whose files are parts of it (assembling)."""
 
 
 def shipped() -> Path:
@@ -25,11 +27,15 @@ def shipped() -> Path:
 
 
 def policy_documents(path: Path) -> dict[str, bytes]:
-    """All files of the policy at ``path``: ``policy.yaml``, whatever it is called, and ``vocabularies/NAME.yaml``.
+    """All files of the policy at ``path``: ``policy.yaml``, whatever it is called, ``policy.d/NAME.yaml``, ``lists.d/NAME.yaml`` and
+    ``vocabularies/NAME.yaml``.
 
     Raises Broken for a file that cannot be read.
     """
     documents = {POLICY: _read(path)}
+    for part in (PARTS, LISTS):
+        for file in sorted((path.parent / part).glob("*.yaml")):
+            documents[f"{part}/{file.name}"] = _read(file)
     for folder in (shipped() / VOCABULARIES, path.parent / VOCABULARIES):
         for file in sorted(folder.glob("*.yaml")):
             documents[f"{VOCABULARIES}/{file.name}"] = _read(file)

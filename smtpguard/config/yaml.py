@@ -45,10 +45,11 @@ _MENDS = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where something begins; both count from 1."""
+    """Where something begins; both count from 1. ``file``: where it is another than its document's."""
 
     line: int
     column: int
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Document:
 
     def problem(self, place: Place, text: str, expected: str = "", hint: str = "", *, key: bool = False) -> Problem:
         mark = self.mark(place, key=key)
-        return Problem(self.file, mark.line, mark.column, text, expected, hint)
+        return Problem(mark.file or self.file, mark.line, mark.column, text, expected, hint)
 
 
 def load_yaml(source: Path | bytes | str, file: str | None = None) -> Document:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, VOCABULARIES
-from smtpguard.config.yaml import Document, Place, load_yaml
+from smtpguard.config.yaml import Document, Place
 from smtpguard.policy.condition import AtLeast, AtMost, Condition, Empty, Truth, Word
 from smtpguard.policy.facts import Type
 from smtpguard.policy.implication import added, covers, excepted
@@ -56,11 +57,11 @@ def looser(old: Policy, new: Policy, *, where: str = POLICY) -> tuple[Looser, ..
     """In the order of the sections. ``where``: what the new policy's own file is called."""
     compared = _Compared(old, new)
     found: list[Looser] = []
-    document = load_yaml(new.documents[POLICY], where)
+    document = policy_document(new.documents, where)
     for text, place in compared.all():
         if place:
             mark = document.mark(_written(place, document), key=True)
-            found.append(Looser(text=text, file=where, line=mark.line, column=mark.column))
+            found.append(Looser(text=text, file=mark.file or where, line=mark.line, column=mark.column))
         else:
             found.append(Looser(text=text, file=where))
     for text, name in compared.vocabularies():

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from smtpguard.config.assembling import policy_document
 from smtpguard.config.documents import POLICY, digest, vocabulary_names
 from smtpguard.config.problem import Broken, Problem, Undeclared, did_you_mean, ordered
 from smtpguard.config.pruning import validate_rest
@@ -104,7 +105,7 @@ def parse(
             problems += e.problems
             vocabularies[name] = None  # it is there, and broken: not unknown as well
     try:
-        document = load_yaml(documents[POLICY], where)
+        document = policy_document(documents, where)
     except Broken as e:
         raise Broken([*problems, *e.problems]) from None
     model, rest, wrong = validate_rest(document, PolicyModel)

@@ -64,6 +64,9 @@ def test_the_story_for_people(run: Run, story: Path) -> None:
     assert "It would reach 60 people, on ramadan-greetings." in lines[2]
     in_english = "  Rule internal-to-list (hold): Mail between colleagues never goes to a customer list"
     assert in_english in lines
+    at = lines[lines.index(in_english) + 1].strip()
+    file, _, line = at.removeprefix("at ").rpartition(":")
+    assert "id: internal-to-list" in Path(file).read_text().splitlines()[int(line) - 1]
     assert any(line.strip().startswith("+3.5") and "colleague-quoted" in line for line in lines)
     assert any('Topic pork: "baconsvarv" in the text: ' in line and "baconsvarv till frukost" in line for line in lines)
     assert any("1 of communications and 1 of compliance" in line for line in lines)
@@ -74,7 +77,7 @@ def test_the_story_as_json(run: Run, story: Path) -> None:
     assert row.keys() == KEYS
     assert row["action"] == "hold"
     assert row["looks"] == "internal"
-    assert {"rule", "action", "mode", "reason"} == row["hits"][0].keys()  # type: ignore[index]
+    assert {"rule", "at", "action", "mode", "reason"} == row["hits"][0].keys()  # type: ignore[index]
     assert {t["vocabulary"] for t in row["topics"]} >= {"pork", "alcohol"}  # type: ignore[attr-defined]
     assert row["recipients"] == {
         "total": 1, "internal": 0, "outside": 0, "members": 0, "list_addresses": 1, "undisclosed": 0, "reach": 60, "lists": ["ramadan-greetings"],

@@ -144,6 +144,33 @@ def test_messages_in_files(installed: Path) -> None:
     assert lines[-1].startswith("2 messages: 1 decided as now, 1 by other rules")
 
 
+def test_nothing_may_get_looser(installed: Path) -> None:
+    assert run(installed, "--no-loosening").exit_code == 0
+    change(installed, FEWER, SHOWN)
+    result = run(installed, "--no-loosening")
+    assert "hold -> relay: 1" in result.stdout
+    assert result.exit_code == 1
+    assert run(installed).exit_code == 0
+
+
+def test_who_sent_what_would_be_otherwise(installed: Path) -> None:
+    folder = installed / "mail"
+    folder.mkdir()
+    for n in range(3):
+        sender = "anna@example.com" if n < 2 else "bo@example.com"
+        (folder / f"{n}.eml").write_text(f"From: {sender}\nTo: ramadan@lists.example.com\nSubject: x\n\nHej {n}\n")
+    change(
+        installed,
+        (
+            "  - id: internal-to-list",
+            "  - id: everything\n    when: {recipients.total: any}\n    then: reject\n  - id: internal-to-list",
+        ),
+    )
+    lines = said(installed, str(folder))
+    assert "  hold -> reject, by sender: anna@example.com 2, bo@example.com 1" in lines
+    assert run(installed, "--no-loosening", str(folder)).exit_code == 0
+
+
 def test_no_message_stops_the_others(installed: Path) -> None:
     folder = installed / "mail"
     folder.mkdir()

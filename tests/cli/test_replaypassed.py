@@ -97,6 +97,14 @@ def test_what_would_be_held_of_what_passed(installed: Path) -> None:
     assert exported(installed) == [{"what": "replay"}]
 
 
+def test_who_wrote_what_would_be_otherwise(installed: Path) -> None:
+    change(installed, more='  - id: everything\n    when: {recipients.total: ">= 1"}\n    then: reject\n')
+    (senders,) = [line for line in said(installed) if line.startswith("           senders: ")][:1]
+    assert senders.startswith("           senders: anna@example.com ")
+    assert exported(installed) == [{"what": "replay"}]
+    assert not any("senders" in line or "anna@" in line for line in said(installed, "--no-names"))
+
+
 def test_what_it_hangs_on_is_named(installed: Path) -> None:
     change(installed, more=LOOKING)
     lines = said(installed, "--no-names")
