@@ -7,13 +7,13 @@ import json
 import click
 
 from smtpguard.config.schema import settings_schema
-from smtpguard.policy.schema import policy_schema
+from smtpguard.policy.schema import list_schema, policy_schema
 
 
 @click.command()
-@click.argument("which", type=click.Choice(["policy", "settings"]), default="policy")
+@click.argument("which", type=click.Choice(["policy", "list", "settings"]), default="policy")
 @click.option("--json", "as_json", is_flag=True, help="On one line.")
 def command(which: str, as_json: bool) -> None:
-    """Print the JSON Schema of policy.yaml, or of smtpguard.yaml (settings)."""
-    schema = policy_schema() if which == "policy" else settings_schema()
+    """Print the JSON Schema of policy.yaml, of a list's file in lists.d, or of smtpguard.yaml (settings)."""
+    schema = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}[which]()
     click.echo(json.dumps(schema, ensure_ascii=False, indent=None if as_json else 2))

@@ -89,8 +89,15 @@ def _to_span(value: Any) -> Any:
     raise Invalid(f"{value} has no unit" if isinstance(value, (int, float)) else "no duration", WORKING_EXPECTED)
 
 
-_SCHEMA = {"type": "string", "description": EXPECTED, "examples": ["15m", "2h", "30d"]}
-_SPAN_SCHEMA = {"type": "string", "description": WORKING_EXPECTED, "examples": ["24 working hours", "2h"]}
+_PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+\s*$"
+_SCHEMA = {"type": "string", "pattern": _PATTERN, "description": EXPECTED, "examples": ["15m", "2h", "30d"]}
+_SPAN_PATTERN = r"^(\s*[0-9]{1,9}(\.[0-9]{1,3})?\s*[A-Za-z]+)+(\s+[A-Za-z]+)?\s*$"
+_SPAN_SCHEMA = {
+    "type": "string",
+    "pattern": _SPAN_PATTERN,
+    "description": WORKING_EXPECTED,
+    "examples": ["24 working hours", "2h"],
+}
 
 Seconds = Annotated[int, BeforeValidator(_to_seconds), WithJsonSchema(_SCHEMA)]
 """A field of a model: text in the file, whole seconds in the program. Defaults are written as text too."""

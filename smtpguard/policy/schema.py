@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from smtpguard.config.schema import DIALECT
+from smtpguard.config.schema import DIALECT, for_editors
+from smtpguard.policy.described import POLICY
 from smtpguard.policy.facts import FACTS, Fact, Type
 from smtpguard.policy.grammar import HAS_USUAL, OF_LISTS
-from smtpguard.policy.models import PolicyModel
+from smtpguard.policy.models import ListModel, PolicyModel
 
 _NUMBER = "[0-9][0-9_]*(\\.[0-9]+)?"
 
 
 def policy_schema() -> dict[str, Any]:
     """Of policy.yaml. A condition's schema is made from the table of facts."""
-    schema = PolicyModel.model_json_schema(by_alias=True)
+    schema = for_editors(PolicyModel.model_json_schema(by_alias=True), POLICY)
     rule = schema["$defs"]["RuleModel"]["properties"]
-    rule["when"] = rule["unless"] = {"$ref": "#/$defs/conditions"}
+    for key in ("when", "unless"):
+        rule[key] = {"$ref": "#/$defs/conditions", "description": rule[key]["description"]}
     schema["$defs"]["conditions"] = {
         "type": "object",
         "description": "Facts and what is asked of them; all must be so.",
@@ -29,6 +31,14 @@ def policy_schema() -> dict[str, Any]:
         "properties": {name: _condition(fact) for name, fact in FACTS.items()},
     }
     return {"$schema": DIALECT, "title": "smtpguard policy", **{k: v for k, v in schema.items() if k != "title"}}
+
+
+def list_schema() -> dict[str, Any]:
+    """Of a file in lists.d."""
+    schema = for_editors(ListModel.model_json_schema(by_alias=True), POLICY)
+    for key, each in schema["properties"].items():
+        each["description"] = POLICY[f"ListModel.{key}"]
+    return {"$schema": DIALECT, "title": "smtpguard list", **{k: v for k, v in schema.items() if k != "title"}}
 
 
 def _condition(fact: Fact) -> Mapping[str, Any]:

@@ -1,0 +1,63 @@
+"""JSON schemas for editors: every key is described, what they offer is what check takes, and the shipped files are of this version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from smtpguard.cli import main
+from smtpguard.config.documents import shipped
+from smtpguard.config.schema import sections, settings_schema
+from smtpguard.config.yaml import load_yaml
+from smtpguard.policy.schema import list_schema, policy_schema
+
+SCHEMAS = {"policy": policy_schema, "list": list_schema, "settings": settings_schema}
+MEMBERS = "lists: {news: {addresses: [a@example.com], members: {csv: a.csv, refresh: %s}}}"
+
+
+@pytest.mark.parametrize("which", SCHEMAS)
+def test_every_key_is_described_and_every_default_is_taken(which: str) -> None:
+    schema = SCHEMAS[which]()
+    keys = 0
+    for model, properties in sections(schema):
+        for key, each in properties.items():
+            keys += 1
+            assert each.get("description"), f"{model}.{key}"
+            if each.get("default") is not None:
+                jsonschema.Draft202012Validator({"$defs": schema["$defs"], **each}).validate(each["default"])
+    assert keys >= 16
+
+
+@pytest.mark.parametrize(
+    ("refresh", "taken"), [("900", False), ("15m", True), ("0.5", False), ('"900"', False), ("2h 30m", True)]
+)
+def test_a_duration_has_a_unit(refresh: str, taken: bool) -> None:
+    value: Mapping[str, Any] = load_yaml(MEMBERS % refresh).value
+    whole = {"organization": {"domains": ["example.com"]}, "approvals": {"from": "a"}, **value}
+    assert jsonschema.Draft202012Validator(policy_schema()).is_valid(whole) is taken
+
+
+def test_a_file_of_lists_d_is_a_list() -> None:
+    validator = jsonschema.Draft202012Validator(list_schema())
+    validator.validate({"addresses": ["a@example.com"], "members": {"csv": "a.csv", "refresh": "1h"}})
+    assert not validator.is_valid({"adresses": ["a@example.com"]})
+
+
+@pytest.mark.parametrize("which", SCHEMAS)
+def test_what_is_shipped_is_of_this_version(which: str) -> None:
+    file = shipped() / "schema" / f"{which}.json"
+    said = CliRunner().invoke(main, ["schema", which]).stdout
+    again = f"python -m smtpguard schema {which} > config/schema/{which}.json"
+    assert json.loads(file.read_text()) == json.loads(said), f"it is of an earlier version: {again}"
+
+
+@pytest.mark.parametrize(("sample", "which"), [("policy.yaml", "policy"), ("smtpguard.yaml", "settings")])
+def test_the_samples_name_their_schema(sample: str, which: str) -> None:
+    last = (shipped() / sample).read_text().splitlines()[-1]
+    assert last == f"# yaml-language-server: $schema=schema/{which}.json"
+    assert (shipped() / last.rpartition("=")[2]).is_file()
