@@ -168,7 +168,7 @@ def test_the_schema_knows_every_fact_and_says_what_the_models_say() -> None:
     schema = policy_schema()
     conditions = schema["$defs"]["conditions"]["properties"]
     assert conditions["message.looks"]["anyOf"][0]["enum"] == ["internal", "mailing", "unclear"]
-    assert schema["$defs"]["RuleModel"]["properties"]["when"] == {"$ref": "#/$defs/conditions"}
+    assert schema["$defs"]["RuleModel"]["properties"]["when"]["$ref"] == "#/$defs/conditions"
     assert schema["additionalProperties"] is False
     assert set(schema["required"]) == {"organization", "approvals"}
 
