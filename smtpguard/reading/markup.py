@@ -13,6 +13,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.unshown import backwards, unshown
+from smtpguard.reading.visible import take_unseen
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Elements that the parser closes by itself, or that have no content: they do not nest by being left open.
@@ -26,27 +27,6 @@ _BLOCK = re.compile(
     re.I,
 )
 _CELL = re.compile(r"<(?=/?t[dh]\b)", re.I)
-_INVISIBLE = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|(?:^|[;\s])opacity\s*:\s*0*(?:\.0+)?(?:[;\s!]|$)"
-    r"|(?:^|[;\s])max-height\s*:\s*0(?:px)?(?:[;\s!]|$)",
-    re.I,
-)
-_TINY = re.compile(r"(?:^|[;\s])font-size\s*:\s*[01](?:\.\d+)?(?:px|pt|em|%)?(?:[;\s!]|$)", re.I)
-_MIGHT_HIDE = (
-    "hidden",
-    "none",
-    "collapse",
-    "opacity",
-    "max-height",
-    "font-size:0",
-    "font-size: 0",
-    "font-size:1p",
-    "font-size: 1p",
-)
-_STYLE = re.compile(r"<style[^>]{0,300}>(.{0,60000}?)</style", re.I | re.S)
-_AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
-_SIMPLE = re.compile(r"(?:[a-z]{1,10})?([.#][A-Za-z][\w\-]{0,60})\Z")
-
 # Quoting as mail programs mark it: the element around the quoted text ...
 _AROUND = (
     ".gmail_quote,.gmail_extra blockquote,blockquote[type=cite],.yahoo_quoted,.protonmail_quote,"
@@ -84,7 +64,6 @@ def read_markup(html: str, meter: Meter) -> Markup:
     """Raises TooComplex where the tags are too many or too deep."""
     tables = _measure(html, meter)
     source = html[:200_000].lower()
-    styles = _hiding_classes(html) if "none" in source else []
     lines = html if "<pre" in source else " ".join(html.split())
     tree = LexborHTMLParser(_CELL.sub(" <", _BLOCK.sub("\n<", lines.replace("\x00", " ").replace(_QUOTE_BEGINS, " "))))
     aside = unshown(html, source, tree)
@@ -100,8 +79,8 @@ def read_markup(html: str, meter: Meter) -> Markup:
         alt = attributes.get("alt")
         if alt and not alt.isspace():
             out.alts.append(alt[:500])
-    if styles or len(html) > len(source) or any(sign in source for sign in _MIGHT_HIDE):
-        out.hidden = _take_hidden(tree, styles)
+    if unseen := take_unseen(tree, html, source, meter):
+        out.hidden = seen("\n".join(unseen))
     everything = source if len(html) <= len(source) else html.lower()
     if sign := next((sign for sign in _QUOTING_SIGNS if sign in everything), ""):
         out.quoting = sign
@@ -156,36 +135,6 @@ def _is_pixel(attributes: dict[str, str | None]) -> bool:
     style = (attributes.get("style") or "").replace(" ", "")
     tiny = ("0", "1", "0px", "1px")
     return (width in tiny and height in tiny) or ("width:1px" in style and "height:1px" in style)
-
-
-def _hiding_classes(html: str) -> list[str]:
-    """Simple selectors that a style sheet hides on every screen."""
-    found: list[str] = []
-    for sheet in _STYLE.findall(html)[:10]:
-        if "none" not in sheet:
-            continue
-        for rule in _AT_RULE.sub("", sheet).split("}"):
-            selectors, _, declarations = rule.partition("{")
-            if len(selectors) < 500 and "none" in declarations and _INVISIBLE.search(declarations):
-                found += [m[1] for s in selectors.split(",") if (m := _SIMPLE.match(s.strip()))]
-    return list(dict.fromkeys(found))[:40]
-
-
-def _take_hidden(tree: LexborHTMLParser, styles: list[str]) -> str:
-    nodes: list[LexborNode] = []
-    named = {s[1:] for s in styles}
-    for node in _distinct(tree.css(",".join(["[hidden]", "[style]", *styles]))):
-        attributes = node.attributes
-        style = attributes.get("style") or ""
-        if (
-            "hidden" in attributes
-            or _INVISIBLE.search(style)
-            or (named and (attributes.get("id") in named or named & set((attributes.get("class") or "").split())))
-            # Layouts set a table's font to nothing and each cell's back: only text left that small is hidden.
-            or (_TINY.search(style) and node.css_first('[style*="font-size"]:not([style*="font-size:0"])') is None)
-        ) and node.tag not in ("body", "html"):
-            nodes.append(node)
-    return _take(nodes)
 
 
 def _distinct(nodes: list[LexborNode]) -> list[LexborNode]:

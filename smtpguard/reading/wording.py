@@ -89,6 +89,10 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     if plain:
         for name, evidence in _phrases(plain):
             phrases.setdefault(name, evidence)
+    if text.hidden:  # what nobody sees speaks for no mailing; what it says of itself counts
+        for name, evidence in _phrases(text.hidden[:MOST]):
+            if name in _OF_ITSELF:
+                phrases.setdefault(name, evidence)
     for name, evidence in _phrases(f"{text.subject}\n{own[:400]}"):
         if name in ("newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"):
             phrases.setdefault(name, evidence)
@@ -136,6 +140,7 @@ def _around(words: list[str], folded: str, start: int, end: int) -> str:
     return shown
 
 
+_OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
 _FOOTER = 1_500
 _IN_ERROR = re.compile(

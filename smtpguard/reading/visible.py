@@ -1,0 +1,433 @@
+"""Which text of an HTML tree nobody sees: by size, colour, place or style, inline, in attributes or in a style sheet.
+
+Sizes and colours are inherited and set back, so each text is judged by the nearest elements that say anything of it. A
+background picture hides nothing here, since nobody here has seen it. What only Outlook hides (``mso-hide``) counts as hidden.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
+
+from smtpguard.reading.bounds import Meter, TooComplex
+
+SMALLEST = 3.5
+"""Pixels below which nobody reads a text."""
+NEAR = 24
+"""Of 255 in each of red, green and blue: colours that are nearer than that are one to the eye."""
+_SMALLER = 0.6  # of a parent's size: a few of these within one another are too small
+_RULES = 600
+_ROOT = 16.0
+_FAR = 200.0  # pixels out of its place: nobody's layout, everybody's way to hide a word from eyes
+_BEYOND = 2_000.0
+_SIGNS = re.compile(
+    r"hidden|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
+    r"|spacing|background|\btext=|style=[^>]{0,2000}\\"
+)
+_SETS = "[style],[hidden],[bgcolor],[color],body[text]"
+_STYLE = re.compile(r"<style[^>]{0,300}>(.{0,60000}?)</style", re.I | re.S)
+_FOR_OUTLOOK = re.compile(r"<!--\[if.{0,60000}?<!\[endif\]-->", re.S)
+_SCREENS = re.compile(r"@media\s+(?:only\s+)?(?:all|screen)\s*\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}", re.I)
+_AT_RULE = re.compile(r"@[^{};@]+\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}")
+_RULE = re.compile(r"([^{};]{1,500})\{([^{}]{1,4000})\}")
+_DYNAMIC = re.compile(r":{1,2}(?:hover|active|focus|visited|link|before|after|first-line|first-letter|selection)", re.I)
+_COMMENT = re.compile(r"/\*.*?\*/", re.S)
+_ESCAPE = re.compile(r"\\([0-9a-fA-F]{1,6})\s?|\\(.)")
+_NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+))\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|in|vw|vh|q)?")
+_VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
+_CUSTOM = re.compile(r"(--[\w\-]{1,60})\s*:\s*([^;{}]{1,100})")
+_RGB = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
+_LINK = re.compile(r"url\([^()]{0,2000}\)?")
+_TRANSFORM = re.compile(r"(scale|translate|rotate[xy])[xyz3d]*\(([^()]{0,80})\)")
+_PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, "in": 96.0, "q": 0.945, "rem": _ROOT, "ex": 8.0,
+           "ch": 8.0, "em": _ROOT, "vw": 6.0, "vh": 8.0}  # fmt: skip
+_WORDS = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0, "xx-large": 32.0}
+_NAMED = {
+    "white": (255, 255, 255), "black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
+    "gray": (128, 128, 128), "grey": (128, 128, 128), "silver": (192, 192, 192), "navy": (0, 0, 128), "snow": (255, 250, 250),
+    "ivory": (255, 255, 240), "whitesmoke": (245, 245, 245), "ghostwhite": (248, 248, 255), "floralwhite": (255, 250, 240),
+    "mintcream": (245, 255, 250), "azure": (240, 255, 255), "aliceblue": (240, 248, 255), "seashell": (255, 245, 238),
+    "honeydew": (240, 255, 240), "lightyellow": (255, 255, 224), "lightcyan": (224, 255, 255), "beige": (245, 245, 220),
+    "lavenderblush": (255, 240, 245), "oldlace": (253, 245, 230), "linen": (250, 240, 230), "lightgray": (211, 211, 211),
+    "lightgrey": (211, 211, 211), "window": (255, 255, 255), "windowtext": (0, 0, 0), "canvas": (255, 255, 255), "maroon": (128, 0, 0),
+    "purple": (128, 0, 128), "teal": (0, 128, 128), "orange": (255, 165, 0), "darkgray": (169, 169, 169), "dimgray": (105, 105, 105),
+}  # fmt: skip
+
+_Colour = tuple[int, int, int]
+_CLEAR = (-1, -1, -1)  # of a text: transparent; of a background: a picture
+_BLUE: _Colour = (0, 0, 238)  # of a link that says nothing of its colour
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one element says of itself. ``size``: pixels, or, with ``relative``, times its parent's."""
+
+    hides: bool = False
+    size: float | None = None
+    relative: bool = False
+    colour: _Colour | None = None
+    back: _Colour | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """How text right in an element is shown."""
+
+    hidden: bool = False
+    size: float = _ROOT
+    colour: _Colour = (0, 0, 0)
+    back: _Colour = (255, 255, 255)
+
+    @property
+    def seen(self) -> bool:
+        return not (self.hidden or self.size < SMALLEST or self.colour == _CLEAR or _near(self.colour, self.back))
+
+    def within(self, look: _Look) -> _State:
+        size = self.size if look.size is None else look.size * self.size if look.relative else look.size
+        return _State(
+            self.hidden or look.hides,
+            size,
+            self.colour if look.colour is None else look.colour,
+            self.back if look.back is None else look.back,
+        )
+
+
+_PLAIN = _Look()
+
+
+def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) -> list[str]:
+    """Cut out of ``tree`` what nobody sees, links with it, and give its texts. ``source``: the beginning of ``html`` in lower case.
+
+    Raises TooComplex where style sheets have rules without end.
+    """
+    if len(html) <= len(source) and not _SIGNS.search(source):
+        return []
+    sheets = _rules(html, meter) if "<style" in source or len(html) > len(source) else []
+    custom = dict(_CUSTOM.findall(html)) if "var(" in html else {}
+    inline = [(node, _attributes(node, custom)) for node in tree.css(_SETS)]
+    said = [look for _, look in inline] + [_look(_filled(text, custom)) for _, text in sheets]
+    by_colour = _may_meet(said)
+    small = any(look.size is not None and look.size < (_SMALLER if look.relative else SMALLEST) for look in said)
+    if not (by_colour or small or any(look.hides for look in said)):
+        return []
+    texts: dict[int, str] = {}
+    for selector, text in sheets:
+        look = _look(_filled(text, custom))
+        if look.hides or (small and look.size is not None) or (by_colour and (look.colour or look.back)):
+            for node in _chosen(tree, selector):
+                texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
+            meter.look_at_the_clock()
+    nodes = {node.mem_id: node for node, _ in inline}
+    if texts:
+        every = tree.css("*")
+        nodes = {n.mem_id: n for n in every if n.mem_id in texts or n.mem_id in nodes}
+    looks = {id: _attributes(node, custom, texts.get(id, "")) for id, node in nodes.items()}
+    return _cut(nodes, looks, meter)
+
+
+def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Look], meter: Meter) -> list[str]:
+    states: dict[int, _State] = {}
+    doomed: list[LexborNode] = []
+    for n, (id, node) in enumerate(nodes.items()):
+        if not n % 256:
+            meter.look_at_the_clock()
+        around = _around(node, looks, states)
+        look = looks[id]
+        if look.hides and node.tag in ("body", "html"):
+            look = _Look(False, look.size, look.relative, look.colour, look.back)
+        if node.tag == "a" and look.colour is None:
+            look = _Look(look.hides, look.size, look.relative, _BLUE, look.back)
+        states[id] = around.within(look)
+        if around.seen and not states[id].seen:
+            doomed += _unseen(node, states[id], looks)
+    found = [text for node in doomed if (text := node.text(separator="")).strip()]
+    for node in reversed(doomed):
+        node.decompose()
+    return found
+
+
+def _around(node: LexborNode, looks: Mapping[int, _Look], states: Mapping[int, _State]) -> _State:
+    parent = node.parent
+    while parent is not None:
+        state = states.get(parent.mem_id)
+        if state is not None:
+            return state
+        parent = parent.parent
+    return _State()
+
+
+def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Look]) -> list[LexborNode]:
+    """What of an element is not seen: all of it, or its texts and links as far as nothing within sets them back."""
+    if state.hidden:
+        return [node]
+    found: list[LexborNode] = []
+    within = [(node, state)]
+    while within:
+        element, how = within.pop()
+        for child in element.iter(include_text=True):
+            if child.tag == "-text":
+                found.append(child)
+                continue
+            look = looks.get(child.mem_id, _PLAIN)
+            if child.tag == "a" and look.colour is None and "href" in child.attributes:
+                look = _Look(look.hides, look.size, look.relative, _BLUE, look.back)
+            inner = how.within(look)
+            if inner.seen:
+                continue
+            if inner.hidden or (child.tag == "a" and _childless(child)):
+                found.append(child)
+            else:
+                within.append((child, inner))
+    if node.tag == "a" and _childless(node):
+        return [node]
+    return found
+
+
+def _childless(node: LexborNode) -> bool:
+    return next(iter(node.iter()), None) is None
+
+
+def _chosen(tree: LexborHTMLParser, selector: str) -> list[LexborNode]:
+    try:
+        return list(tree.css(selector))
+    except SelectolaxError:
+        return []
+
+
+def _rules(html: str, meter: Meter) -> list[tuple[str, str]]:
+    """(selector, declarations) of the style sheets that hold on every screen, as far as they say anything of being seen."""
+    found: list[tuple[str, str]] = []
+    for sheet in _STYLE.findall(_FOR_OUTLOOK.sub("", html) if "<!--[if" in html else html)[:20]:
+        sheet = _COMMENT.sub("", sheet).replace("<!--", "").replace("-->", "")
+        sheet = _AT_RULE.sub("", _SCREENS.sub(lambda m: m[1], sheet)) if "@" in sheet else sheet
+        for selectors, declarations in _RULE.findall(sheet):
+            text = declarations.strip().lower()
+            if not _SIGNS.search(text) or _look(text) == _PLAIN:
+                continue
+            for selector in selectors.split(","):
+                if not _DYNAMIC.search(selector) and selector.strip():
+                    found.append((selector.strip(), text))
+        if len(found) > _RULES:
+            raise TooComplex(f"its style sheets have more than {_RULES} rules")
+        meter.look_at_the_clock()
+    return found
+
+
+def _filled(text: str, custom: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda m: custom.get(m[1], m[2] or ""), text) if custom and "var(" in text else text
+
+
+def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") -> _Look:
+    """What an element says of itself: attributes first, then style sheets, then its own style."""
+    given = node.attributes
+    text = ""
+    if len(given) > 1 or "style" not in given:
+        if "hidden" in given:
+            text = "display:none;"
+        for name, property in (("bgcolor", "background-color"), ("color", "color"), ("text", "color")):
+            if (value := given.get(name)) and (name != "text" or node.tag == "body"):
+                text += f"{property}:{value};"
+    text = f"{text}{sheet};{given.get('style') or ''}" if text or sheet else given.get("style") or ""
+    return _look(_filled(text.lower(), custom)[:4000])
+
+
+@lru_cache(maxsize=8192)
+def _look(text: str) -> _Look:
+    """Of declarations in lower case."""
+    said = _declarations(text)
+    if not said:
+        return _PLAIN
+    size, relative = _size(said)
+    back = _background(said)
+    colour = _colour(said.get("color", ""))
+    if (filled := said.get("-webkit-text-fill-color")) is not None:
+        colour = _colour(filled) or colour
+    if "text" in said.get("background-clip", "") + said.get("-webkit-background-clip", ""):
+        colour = None  # the text is filled with the background: it is seen
+        back = None
+    return _Look(_hides(said), size, relative, colour, back)
+
+
+def _declarations(text: str) -> dict[str, str]:
+    if "/*" in text:
+        text = _COMMENT.sub("", text)
+    if "\\" in text:
+        text = _ESCAPE.sub(lambda m: chr(min(int(m[1], 16), 0xFFFF) or 32) if m[1] else m[2], text).lower()
+    said: dict[str, str] = {}
+    firm: set[str] = set()
+    for declaration in text.split(";"):
+        name, colon, value = declaration.partition(":")
+        name = name.strip()
+        if not colon or (name in firm and "!" not in value):
+            continue
+        if "!" in value:
+            value = value.partition("!")[0]
+            firm.add(name)
+        said[name] = value.strip()
+        if name == "font":
+            said["font-size"] = said[name]
+        if name == "background":
+            said["background-color"] = said[name]
+    return said
+
+
+def _size(said: Mapping[str, str]) -> tuple[float | None, bool]:
+    value = said.get("font-size", "")
+    if not value:
+        return None, False
+    numbers = [(float(n), unit) for n, unit in _NUMBER.findall(value)]
+    if "font" in said and said["font"] == value:  # the size stands before "/" or the family; weights have no unit
+        numbers = [(n, unit) for n, unit in numbers if unit or n == 0][:1]
+    if not numbers:
+        word = next((_WORDS[w] for w in value.split() if w in _WORDS), None)
+        return (word, False) if word is not None else (None, False)
+    if len(numbers) > 1 and "(" in value:
+        least = "min(" in value or "clamp(" in value
+        numbers.sort(key=lambda one: one[0] * (0.16 if one[1] == "%" else _PIXELS.get(one[1], 1.0)), reverse=not least)
+    n, unit = numbers[0]
+    if unit == "%":
+        return n / 100, True
+    if unit == "em":
+        return n, True
+    return n * _PIXELS[unit], False
+
+
+def _background(said: Mapping[str, str]) -> _Colour | None:
+    value = said.get("background-color", "")
+    picture = said.get("background-image", "") + value
+    value = _LINK.sub("", value) if "url(" in value else value
+    found = _colour(value.partition("gradient(")[0]) if value else None
+    if found is None and "gradient(" in picture:
+        found = _colour(picture.partition("gradient(")[2])
+    if found is not None:
+        return None if found == _CLEAR else found
+    return _CLEAR if "url(" in picture else None
+
+
+def _colour(value: str) -> _Colour | None:
+    """The first colour in a value; ``_CLEAR`` for one that is transparent; None where there is none."""
+    value = value.strip()
+    if not value:
+        return None
+    if "#" in value:
+        digits = re.match(r"[0-9a-f]{3,8}", value.partition("#")[2])
+        if digits:
+            return _hex(digits[0])
+    if (spelled := _RGB.search(value)) is not None:
+        return _rgb(spelled[1], spelled[2])
+    for word in re.findall(r"[a-z]+", value):
+        if word == "transparent":
+            return _CLEAR
+        if word in _NAMED:
+            return _NAMED[word]
+    return _hex(value) if re.fullmatch(r"[0-9a-f]{6}|[0-9a-f]{3}", value) else None  # as in attributes
+
+
+def _hex(digits: str) -> _Colour | None:
+    if len(digits) in (3, 4):
+        digits = "".join(2 * d for d in digits)
+    if len(digits) < 6:
+        return None
+    if len(digits) == 8 and int(digits[6:8], 16) < 13:
+        return _CLEAR
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
+
+
+def _rgb(model: str, inside: str) -> _Colour | None:
+    numbers = [float(n) * (2.55 if u == "%" and model == "rgb" else 1) for n, u in _NUMBER.findall(inside)]
+    if len(numbers) < 3:
+        return None
+    if len(numbers) > 3 and numbers[3] * (0.01 if "%" in inside.rpartition(" ")[2] and numbers[3] > 1 else 1) < 0.06:
+        return _CLEAR
+    if model == "hsl":
+        red, green, blue = colorsys.hls_to_rgb(numbers[0] % 360 / 360, min(numbers[2], 100) / 100, min(numbers[1], 100) / 100)
+        numbers = [red * 255, green * 255, blue * 255]
+    red, green, blue = (int(max(0, min(255, n))) for n in numbers[:3])
+    return red, green, blue
+
+
+def _near(one: _Colour, other: _Colour) -> bool:
+    return other != _CLEAR and max(abs(a - b) for a, b in zip(one, other, strict=True)) < NEAR
+
+
+def _may_meet(said: Iterable[_Look]) -> bool:
+    """Whether a colour of a text is that of some background."""
+    said = list(said)
+    colours = {look.colour for look in said if look.colour} | {(0, 0, 0)}
+    if _CLEAR in colours:
+        return True
+    backs = {look.back for look in said if look.back} | {(255, 255, 255)}
+    return any(_near(colour, back) for colour in colours for back in backs)
+
+
+def _lengths(value: str) -> Iterator[tuple[float, str]]:
+    """Pixels, or per cent as they stand."""
+    for n, unit in _NUMBER.findall(value):
+        yield float(n) * (1.0 if unit == "%" else _PIXELS.get(unit, 1.0)), unit
+
+
+def _out(value: str) -> bool:
+    """Whether something is put so far aside that nobody sees it."""
+    return any(n <= -_FAR or n >= _BEYOND if unit != "%" else n <= -90 or n >= 300 for n, unit in _lengths(value))
+
+
+def _none(value: str, most: float = 1) -> bool:
+    found = next(_lengths(value), None) if value else None
+    return found is not None and 0 <= found[0] <= (0 if found[1] == "%" else most)
+
+
+def _hides(said: Mapping[str, str]) -> bool:
+    get = said.get
+    if get("display") == "none" or get("visibility") in ("hidden", "collapse") or get("content-visibility") == "hidden":
+        return True
+    if get("mso-hide") == "all" or (get("opacity") and _faint(said["opacity"])) or "opacity(0" in get("filter", ""):
+        return True
+    if (zoom := get("zoom")) and _faint(zoom):
+        return True
+    if get("position") in ("absolute", "fixed", "relative") and any(
+        _out(said[side]) for side in ("left", "right", "top", "bottom", "inset", "inset-inline-start") if side in said
+    ):
+        return True
+    if any(_out(said[name]) for name in ("text-indent", "margin-left", "margin-top", "margin-right", "margin") if name in said):
+        return True
+    if (spacing := get("letter-spacing")) and any(n <= -5 for n, _ in _lengths(spacing)):
+        return True
+    if (scale := get("scale")) and _faint(scale):
+        return True
+    return _clipped(said) or _moved(get("transform", ""))
+
+
+def _faint(value: str) -> bool:
+    found = next(iter(_NUMBER.findall(value)), None)
+    return found is not None and float(found[0]) * (0.01 if found[1] == "%" else 1) < 0.06
+
+
+def _clipped(said: Mapping[str, str]) -> bool:
+    if _none(said.get("max-height", "")) or _none(said.get("max-width", "")):
+        return True
+    if said.get("overflow", "").startswith(("hidden", "clip")):
+        if _none(said.get("height", "")) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0):
+            return True
+    clip = said.get("clip", "")
+    if "rect" in clip and all(0 <= n <= 1 for n, _ in _lengths(clip)) and any(c.isdigit() for c in clip):
+        return True
+    path = said.get("clip-path", "") + said.get("-webkit-clip-path", "")
+    if "inset" in path:
+        return any(n >= 50 for n, unit in _lengths(path) if unit == "%")
+    return ("circle" in path or "ellipse" in path or "polygon" in path) and all(n <= 1 for n, _ in _lengths(path))
+
+
+def _moved(transform: str) -> bool:
+    for name, inside in _TRANSFORM.findall(transform):
+        numbers = [n for n, _ in _lengths(inside)]
+        if name == "translate":
+            if _out(inside):
+                return True
+        elif any(abs(n) < 0.06 if name == "scale" else abs(abs(n) - 90) < 1 for n in numbers):
+            return True
+    return False

@@ -1,0 +1,118 @@
+"""Text that nobody sees: whatever hides it, it makes no mailing of a letter and no other mailing of a copy; it is still looked through."""
+
+from __future__ import annotations
+
+import pytest
+
+from smtpguard.reading.bounds import Bounds, Meter, TooComplex
+from smtpguard.reading.looks import Looks
+from smtpguard.reading.markup import read_markup
+from tests.reading.letters import letter, look, names, topics
+
+FOOTER = "unsubscribe, view in browser, all rights reserved, dear customer, newsletter, bacon"
+HIDDEN = {
+    "font-size 1px": '<p style="font-size:1px">{}</p>',
+    "font-size 2px white": '<div style="font-size: 2px; color: #ffffff">{}</div>',
+    "font-size 0.1em": '<span style="font-size:.1em">{}</span>',
+    "font-size 5%": '<span style="font-size:5%">{}</span>',
+    "em of an em": '<div style="font-size:.4em"><div style="font-size:.4em"><b>{}</b></div></div>',
+    "font shorthand": '<span style="font:0/0 Arial">{}</span>',
+    "font-size in a calculation": '<span style="font-size:min(1px,16px)">{}</span>',
+    "white on white": '<p style="color:#fff">{}</p>',
+    "nearly white": '<p style="color:rgb(250, 250, 252)">{}</p>',
+    "font color": '<font color="white">{}</font>',
+    "hsl": '<p style="color:hsl(0,0%,99%)">{}</p>',
+    "transparent": '<p style="color:transparent">{}</p>',
+    "clear": '<p style="color:rgba(0,0,0,0)">{}</p>',
+    "fill": '<p style="-webkit-text-fill-color:transparent">{}</p>',
+    "black on black": '<table><tr><td style="background:#000;color:#010101">{}</td></tr></table>',
+    "default on black": '<div style="background-color:black">{}</div>',
+    "bgcolor": '<table bgcolor="#336699"><tr><td style="color:#336699">{}</td></tr></table>',
+    "background below the colour": '<div style="color:#eee"><p style="background:#ededed">{}</p></div>',
+    "gradient": '<p style="background-image:linear-gradient(#fff,#fff);color:#fff">{}</p>',
+    "off the left": '<div style="position:absolute;left:-9999px">{}</div>',
+    "off the top": '<div style="position:absolute; top:-1000em">{}</div>',
+    "indent": '<p style="text-indent:-5000px">{}</p>',
+    "margin": '<p style="margin-left:-9999px">{}</p>',
+    "opacity": '<p style="opacity:0.01">{}</p>',
+    "opacity in per cent": '<p style="opacity:0%">{}</p>',
+    "filter": '<p style="filter:opacity(0)">{}</p>',
+    "clip": '<p style="position:absolute;clip:rect(0 0 0 0)">{}</p>',
+    "clip-path": '<p style="clip-path:inset(50%)">{}</p>',
+    "no height": '<div style="height:0;overflow:hidden">{}</div>',
+    "one pixel": '<div style="width:1px;height:1px;overflow:hidden">{}</div>',
+    "max-height": '<div style="max-height:0px;overflow:hidden">{}</div>',
+    "max-width": '<div style="max-width:0">{}</div>',
+    "line-height": '<div style="line-height:0;overflow:hidden">{}</div>',
+    "scale": '<div style="transform:scale(0)">{}</div>',
+    "translate": '<div style="transform:translateX(-9999px)">{}</div>',
+    "mso-hide": '<span style="mso-hide:all">{}</span>',
+    "display": '<div style="DISPLAY : none">{}</div>',
+    "important": '<div style="display:none !important;display:block">{}</div>',
+    "comment": '<div style="display/**/:none">{}</div>',
+    "escape": '<div style="d\\69splay:none">{}</div>',
+    "visibility": '<div style="visibility:hidden">{}</div>',
+    "hidden": "<div hidden>{}</div>",
+    "class": "<style>.x{{font-size:1px}}</style><p class=x>{}</p>",
+    "element": "<style>i{{color:#fff}}</style><i>{}</i>",
+    "descendant": "<style>div > .y p {{ display: none }}</style><div><div class=y><p>{}</p></div></div>",
+    "media": "<style>@media screen {{ #z {{ opacity: 0 }} }}</style><p id=z>{}</p>",
+    "variable": "<style>:root{{--c: #fff}}</style><p style='color:var(--c)'>{}</p>",
+    "body": '<body text="#ffffff"><p>{}</p><p style="color:#000">Seen</p></body>',
+}  # fmt: skip
+SEEN = {
+    "plain": "<p>{}</p>",
+    "white on blue": '<table><tr><td bgcolor="#003366"><a style="color:#fff">{}</a></td></tr></table>',
+    "white on a blue button": '<div style="background:#036"><p style="color:white"><b>{}</b></p></div>',
+    "layout": '<table style="font-size:0"><tr><td style="font-size:14px">{}</td></tr></table>',
+    "layout by classes": '<style>.t{{font-size:0}} .t td{{font-size:14px}}</style><table class=t><tr><td>{}</td></tr></table>',
+    "grey": '<p style="color:#999">{}</p>',
+    "small print": '<p style="font-size:8px">{}</p>',
+    "on a picture": '<div style="background-image:url(white.png);color:#fff">{}</div>',
+    "for telephones": "<style>@media (max-width:480px){{.x{{display:none}}}}</style><p class=x>{}</p>",
+    "on hovering": "<style>p:hover{{color:#fff}}</style><p>{}</p>",
+    "gradient in the letters": '<p style="background:linear-gradient(red,blue);-webkit-background-clip:text;color:transparent">{}</p>',
+    "a link in white": '<div style="color:#fff"><a href="https://x.example/">{}</a></div>',
+    "line-height of one": '<p style="line-height:1;overflow:hidden">{}</p>',
+    "old layout": '<p style="overflow:hidden;height:1%">{}</p>',
+    "set back": '<div style="color:#fff"><p style="color:#222">{}</p></div>',
+    "dark sheet": "<style>body{{background:#000}} p{{color:#fff}}</style><p>{}</p>",
+    "for Outlook alone": "<!--[if mso]><style>.x{{display:none}}</style><![endif]--><p class=x>{}</p>",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", HIDDEN)
+def test_what_nobody_sees_makes_no_mailing_and_its_topics_are_found(trick: str) -> None:
+    reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{HIDDEN[trick].format(FOOTER)}", kind="text/html"))
+    assert reading.looks is not Looks.MAILING
+    assert {"hidden-text"} <= names(reading)
+    assert not {"unsubscribe-words", "web-version", "newsletter-words"} & names(reading)
+    assert "pork" in topics(reading)
+    assert "unsubscribe" not in reading.excerpt
+
+
+@pytest.mark.parametrize("way", SEEN)
+def test_what_everybody_sees_is_not_taken_for_hidden(way: str) -> None:
+    made = read_markup(SEEN[way].format("a word to be seen"), Meter(Bounds()))
+    assert "a word to be seen" in made.text
+    assert made.hidden == ""
+
+
+def test_a_link_that_nobody_sees_is_none() -> None:
+    hidden = '<div style="font-size:1px;color:#fff"><a style="color:#fff" href="https://x.example/unsubscribe">x</a></div>'
+    reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{hidden}", kind="text/html"))
+    assert "unsubscribe-link" not in names(reading)
+    shown = '<div style="font-size:0"><a href="https://x.example/unsubscribe"><img src="a.png"></a></div>'
+    assert "unsubscribe-link" in names(look(letter(f"<p>Hej Bo, ses vi?</p>{shown}", kind="text/html")))
+
+
+def test_a_letter_that_is_hidden_in_a_mailing_is_found() -> None:
+    shown = "<p>Kära kund! Nyhetsbrev. Läs mer. Avprenumerera här.</p>"
+    hidden = '<p style="font-size:1px">Endast för internt bruk: vi varslar sju på måndag.</p>'
+    assert "inside-only" in names(look(letter(shown + hidden, kind="text/html")))
+
+
+def test_style_sheets_without_end_are_too_complex() -> None:
+    sheet = "".join(f".a{n}{{display:none}}" for n in range(2000))
+    with pytest.raises(TooComplex, match="rules"):
+        read_markup(f"<style>{sheet}</style><p>x</p>", Meter(Bounds()))
