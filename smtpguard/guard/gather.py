@@ -232,11 +232,20 @@ class Gathering:
         """None until the text was asked for. What nobody could read in time is a copy of the same octets. A campaign is
         believed of a sender who is proven."""
         if isinstance(self.text, Reading):
+            shown = self.text.identity
+            if self.text.little and self._answers(self.text):
+                shown = Identity(exact=self.text.alone)
             if proven and self.text.campaign:
-                campaign = f"campaign {self.sender.claimed} {self.text.campaign}"
-                return Identity(exact=campaign, sketch=self.text.identity.sketch)
-            return self.text.identity
+                first, *more = (f"campaign {self.sender.claimed} {name}" for name in self.text.campaign)
+                return replace(shown, exact=first, also=(*more, *shown.names))
+            return shown
         return None if self.text is None else Identity(exact=f"content {self.transaction.message.sha256}")
+
+    def _answers(self, reading: Reading) -> bool:
+        """Whether it quotes mail of all the customers whom it is for, or mail that went to them."""
+        return bool(reading.quotes) and all(
+            r.canonical in reading.quotes for r in self.counted.recipients if r.customers or r.perhaps
+        )
 
     async def _read(self, need: frozenset[Source]) -> Reading | Unknown:
         reader, message, otherwise = self._sources.reader, self.transaction.message, "the message could not be read"

@@ -323,7 +323,7 @@ class _Lately:
 def _keys(identity: Identity | None) -> tuple[int | str, ...]:
     if identity is None:
         return ()
-    return (identity.exact,) if identity.exact else identity.sketch.keys
+    return identity.names or identity.sketch.keys
 
 
 def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:

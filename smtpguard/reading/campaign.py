@@ -1,8 +1,9 @@
-"""The campaign that a message says it is of. A header field that anybody can write: believed from a verified origin alone.
+"""The campaign that a message says it is of. Header fields that anybody can write: believed from a verified origin alone.
 
-A field that numbers campaigns is enough by itself. Feedback-ID and List-Id (RFC 2919) often stay the same from one mailing to
-the next, so they count together with the subject, digits and all. Fields that number recipients or messages are none of it.
-Never here: whether the origin is verified (guard), or what follows from it (fingerprint).
+A field that numbers campaigns names one by itself; some tools number each copy in it. Feedback-ID and List-Id (RFC 2919) often
+stay the same from one mailing to the next, so they name one together with the subject, digits and all. A message that says
+it is of a campaign is of one with all that bear its subject, too. Any name in common joins two. Fields that number recipients
+or messages name nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ _OF_CAMPAIGNS = (
 _MOST = 200
 
 
-def campaign_of(fields: Index, lists: ListHeader, subject: str) -> str:
-    """What it says, "" where it says nothing. A field that stands twice says nothing either."""
+def campaign_of(fields: Index, lists: ListHeader, subject: str) -> tuple[str, ...]:
+    """Its names, the most telling first; none where it says nothing. A field that stands twice says nothing either."""
+    found = []
     for name in _OF_CAMPAIGNS:
         given = fields.get(name, ())
         if len(given) == 1 and (value := " ".join(words(given[0].raw[:_MOST]).split())):
-            return f"{name} {value}"
-    constant = lists.feedback_id or lists.list_id
+            found.append(f"{name} {value}")
     about = " ".join(bare(subject).lower().split())
-    return f"{constant} {about}"[: 2 * _MOST] if constant and about else ""
+    if not about:
+        return tuple(found)
+    constant = [value for value in (lists.feedback_id, lists.list_id) if value]
+    if found and not constant:
+        return (*found, f"subject {about}"[: 2 * _MOST])
+    return (*found, *(f"{value} {about}"[: 2 * _MOST] for value in constant))

@@ -32,7 +32,9 @@ def dump_reading(reading: Reading) -> bytes:
     value["quotes"] = sorted(reading.quotes)
     value["labels"] = sorted(reading.labels)
     value["vouched"] = sorted(reading.vouched)
-    value["identity"] = [reading.identity.exact, *reading.identity.sketch.numbers]
+    made = reading.identity
+    value["identity"] = [made.exact, made.sketch.numbers, made.also, made.instead, made.quoted.numbers, made.beside]
+    value["quotes"] = sorted(reading.quotes)
     return json.dumps(value, ensure_ascii=True).encode()
 
 
@@ -69,11 +71,21 @@ def load_reading(data: bytes) -> Reading:
             forwarded_thread=bool(v["forwarded_thread"]),
             language=_text(v["language"]),
             excerpt=_text(v["excerpt"]),
-            campaign=_text(v["campaign"]),
-            identity=Identity(exact=_text(v["identity"][0]), sketch=Sketch.of(int(n) for n in v["identity"][1:])),
+            campaign=tuple(_text(c) for c in v["campaign"]),
+            identity=_identity(*v["identity"]),
+            little=bool(v["little"]),
+            alone=_text(v["alone"]),
+            quotes=frozenset(_text(a) for a in v["quotes"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as wrong:
         raise BadReading(f"not a reading: {type(wrong).__name__}") from None
+
+
+def _identity(exact: Any, numbers: Any, also: Any, instead: Any, quoted: Any, beside: Any) -> Identity:
+    return Identity(
+        exact=_text(exact), sketch=Sketch.of(int(n) for n in numbers), also=tuple(_text(a) for a in also), instead=_text(instead),
+        quoted=Sketch.of(int(n) for n in quoted), beside=int(beside),
+    )  # fmt: skip
 
 
 def dump_request(surroundings: Surroundings | None, depth: Depth, bounds: Bounds) -> bytes:

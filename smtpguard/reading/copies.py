@@ -1,32 +1,134 @@
-"""What a message is a copy of: its own text's sketch; where there is too little of it, or none to be read, a key.
+"""What a message is a copy of: a sketch of its own text; where there is too little of it, of what it shows instead, or a key.
 
-Signature, disclaimers and quoted text are nobody's mailing. "Thanks, see attached" is none either: with less than ``LEAST``
-characters of its own a message is a copy of itself alone, by its Message-ID. What cannot be read is a copy of what has the
-very same body. Never here: how sketches are made and compared (fingerprint), or whether an origin is verified (guard).
+Signature, disclaimers and quoted text are nobody's mailing while there is text of one's own. "See attached" and a forwarded story
+are: then the quoted or attached text counts, or the files that are attached; else the little that is said, when it is the very
+same. What cannot be read is a copy of what has the very same body. All text is folded first, so that a copy cannot be told
+apart by what nobody sees.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import zlib
+from dataclasses import dataclass
 
 from smtpguard.mail.message import Content
-from smtpguard.reading.fingerprint import Identity, sketch
-from smtpguard.reading.own import own
+from smtpguard.reading.addresses import addresses, names_of
+from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch
+from smtpguard.reading.fold import fold, skeleton
+from smtpguard.reading.own import own, unaddressed, uncut
+from smtpguard.reading.prefixes import bare
+from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text
+from smtpguard.reading.walk import Index
 
-LEAST = 200
+ENOUGH = 200
+"""Characters of its own from which on nothing else of a message counts."""
+LEAST = 100
+"""Characters that a sketch is made of."""
+VERY_SHORT = 40
+"""Letters below which two people may well write the same: a copy is what one sender wrote under one subject."""
+_NAMED = 4_000  # characters of a quotation's beginning in which people are looked for
+_OTHERS = 0x51  # the salt of sketches of text that is not the writer's own
 _PIECE = 1 << 20
 _DIGITS = 32
+_LINK = re.compile(r"\b(?:https?://|www\.)\S+|\S+@\S+")
+_NO_LETTERS = re.compile(r"[\W\d_]+")
 
 
-def identity_of(text: Text, message_id: str, body: str) -> Identity:
-    """Of a message that could be read. ``body``: what ``body_key`` says, for one that has no Message-ID either."""
-    words = own(text.new)
-    if len(words) < LEAST and text.alts:
-        words = "\n".join((words, *text.alts))  # a mailing of pictures alone says in words what they show
-    if len(words) >= LEAST and (made := sketch(words)):
-        return Identity(sketch=made)
-    return Identity(exact=f"message {message_id}" if message_id else body)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """``identity``: what it is a copy of. ``little``: whether its own text is too little to say so alone; then ``alone`` is the name
+    of this one message, for where it answers somebody, and ``of`` has the addresses that its quotation names."""
+
+    identity: Identity
+    little: bool = False
+    alone: str = ""
+    of: frozenset[str] = frozenset()
+
+
+def copied(text: Text, fields: Index, sender: str, alone: str, around: Surroundings) -> Copied:
+    """Of a message that could be read. ``alone``: its own name, of its Message-ID or of what ``body_key`` says."""
+    said = skeleton(text.new[: 2 * MOST])
+    words = own(said)
+    if len(words) < ENOUGH and len(whole := uncut(said)) > len(words):
+        words = whole
+    if len(words) < ENOUGH and text.alts:
+        words = skeleton("\n".join((words, *text.alts)))  # a mailing of pictures alone says in words what they show
+    if len(words) >= ENOUGH and (made := sketch(words)):
+        return Copied(identity=Identity(sketch=made))
+    own_words = _of_words(words, sender, text.subject) or Identity(exact=alone)
+    return Copied(
+        identity=_of_what_is_shown(text, words, own_words, alone) or own_words,
+        little=True,
+        alone=alone,
+        of=_named(text, fields, around),
+    )
+
+
+def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -> Identity | None:
+    """By text that somebody else wrote, or by files; None where there is neither."""
+    instead = own_words.exact or alone
+    beside = zlib.crc32(_letters(unaddressed(words)).encode("utf-8", "replace")) or 1
+    others = skeleton("\n".join(filter(None, (text.quoted, *text.forwarded)))[: 2 * MOST])
+    if len(others) >= LEAST and (made := sketch(others, _OTHERS)):
+        return Identity(sketch=made, instead=instead, quoted=sketch(own(others)))
+    enclosed = skeleton("\n".join(text.enclosed)[: 2 * MOST])
+    if len(enclosed) >= LEAST and (made := sketch(enclosed, _OTHERS)):
+        return Identity(sketch=made, instead=instead, beside=beside)
+    digests = sorted(
+        {*_digests(text), *(hashlib.sha256(t.encode("utf-8", "replace")).hexdigest() for t in text.enclosed if t)}
+    )
+    if digests:
+        key = hashlib.blake2b("".join(digests).encode(), digest_size=_DIGITS // 2).hexdigest()
+        return Identity(exact=f"files {key}", instead=instead, beside=beside)
+    return None
+
+
+def _of_words(words: str, sender: str, subject: str) -> Identity | None:
+    """By the little that it says; None of what says nothing."""
+    words = unaddressed(words)
+    whole = _letters(words)
+    if len(whole) < VERY_SHORT:
+        said = " ".join(f"{skeleton(bare(subject))} {words}".split())
+        if not said:
+            return None
+        whole = f"{sender} {said}"
+    key = hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=_DIGITS // 2).hexdigest()
+    return Identity(exact=f"text {key}", sketch=sketch(words) if len(words) >= LEAST else Sketch())
+
+
+def _letters(words: str) -> str:
+    """What is left where links, addresses, figures and signs go: letters and single spaces."""
+    if "@" in words or "://" in words or "www." in words:
+        words = _LINK.sub(" ", words)
+    return " ".join(_NO_LETTERS.sub(" ", words).split())
+
+
+def _digests(text: Text) -> list[str]:
+    """Of the files that come with it, as they are encoded, line ends aside."""
+    found = []
+    for part in text.files:
+        digest = hashlib.blake2b(digest_size=_DIGITS // 2)
+        for at in range(part.start, part.end, _PIECE):
+            digest.update(bytes(part.raw[at : min(part.end, at + _PIECE)]).translate(None, b"\r\n \t"))
+        if part.start < part.end:
+            found.append(digest.hexdigest())
+    return found
+
+
+def _named(text: Text, fields: Index, around: Surroundings) -> frozenset[str]:
+    """Whose mail it quotes, or to whom that went: who is named where the quotation begins."""
+    if not (text.quoted or text.split.opening or text.nested):
+        return frozenset()
+    head = f"{text.split.opening}\n{text.quoted[:_NAMED]}"
+    lines = [line for line in (*(n.sender for n in text.nested[:20]), *head.split("\n")) if "@" in line]
+    found = {a for line in lines[:60] for a in addresses(line.replace("mailto:", " "), around)}
+    if shown := names_of(fields, around):
+        folded = fold(head)
+        found |= {address for name, address in shown.items() if name in folded}
+    return frozenset(found)
 
 
 def body_key(raw: Content, start: int, boundaries: list[str]) -> str:

@@ -23,6 +23,9 @@ SAME = 0.42
 name and a number spoil more. Measured (bench.mailings): copies 0.1 to 0.3, issues of one template from 0.5 on."""
 SAME_SHORT = 0.55
 SHORT = 32
+SAME_LITTLE = 0.4
+LITTLE = 16
+"""Of texts of so few pieces letters of one kind share a third or more, and copies with another name all but a piece or two."""
 COVERED = 0.3
 """Up to this distance a text is what people approved: nearer than to be counted together."""
 FEWEST = 8
@@ -91,20 +94,37 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a message is a copy of. Two messages are of one mailing if they bear the same ``exact``, or alike sketches.
+    """What a message is a copy of. Two messages are of one mailing if they bear one of the same ``names``, or alike sketches.
 
-    ``exact``: a campaign that a verified origin declares; of what has too little text of its own, or none that can be read,
-    its Message-ID or a digest of its body. ``sketch`` is empty there. A message may have both; ``exact`` is looked up first.
+    ``exact``: a campaign that a verified origin declares; of what has too little text of its own a digest of that text or of
+    the files that come with it, its Message-ID or a digest of its body. ``also``: further names of the same kind. A message may
+    have a name and a sketch; names are looked up first.
+
+    Of a message that shows another's text, or a file, instead of one of its own: ``instead`` is what it is a copy of where that
+    does not count; ``quoted`` is the sketch under which the text would have been a mailing itself: if that mailing went out,
+    quoting it is none. ``beside`` is a checksum of the little that it says beside a file: a file that comes with many texts is no
+    mailing.
     """
 
     exact: str = ""
     sketch: Sketch = Sketch()
+    also: tuple[str, ...] = ()
+    instead: str = ""
+    quoted: Sketch = Sketch()
+    beside: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.exact, *self.also) if self.exact else self.also
 
 
-def sketch(text: str) -> Sketch:
-    """Of a text with fewer than ``FEWEST`` pieces, an empty one."""
+def sketch(text: str, salt: int = 0) -> Sketch:
+    """Of a text with fewer than ``FEWEST`` pieces, an empty one. Sketches of another ``salt`` are like none of these."""
     found = pieces(text)
-    return Sketch(tuple(sorted(set(map(zlib.crc32, found)))[:SIZE])) if len(found) >= FEWEST else Sketch()
+    if len(found) < FEWEST:
+        return Sketch()
+    numbers = {zlib.crc32(piece, salt) for piece in found} if salt else set(map(zlib.crc32, found))
+    return Sketch(tuple(sorted(numbers)[:SIZE]))
 
 
 def pieces(text: str) -> set[bytes]:
@@ -146,9 +166,9 @@ def same(one: Sketch, other: Sketch) -> bool:
 
 def apart(one: Sketch, other: Sketch) -> float | None:
     """The distance of two copies of one mailing; None of what is not."""
-    short = len(one.numbers) < SHORT and len(other.numbers) < SHORT
+    most = max(len(one.numbers), len(other.numbers))
     found = distance(one, other)
-    return found if found <= (SAME_SHORT if short else SAME) else None
+    return found if found <= (SAME_LITTLE if most < LITTLE else SAME_SHORT if most < SHORT else SAME) else None
 
 
 def covers(approved: Identity, this: Identity) -> bool:

@@ -94,8 +94,14 @@ class Reading:
     """The visible text's first 2,000 characters, for people who decide."""
     identity: Identity = field(default=Identity(), repr=False)
     """What it is a copy of, once its text was read."""
-    campaign: str = ""
-    """The campaign that it says it is of; for a verified origin only."""
+    little: bool = False
+    """Whether its own text is too little to say so alone."""
+    alone: str = ""
+    """The name of this one message, for where it answers those who get it, and has little to say."""
+    quotes: frozenset[str] = frozenset()
+    """Whom its quotation names, canonical; asked where its own text is little."""
+    campaign: tuple[str, ...] = ()
+    """Names of the campaign that it says it is of; for a verified origin only."""
 
 
 def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[Looks, float, tuple[Mark, ...]]:

@@ -1,5 +1,7 @@
 """Which text of a message is its writer's own, and of this message alone: without signature, disclaimers and footers.
 
+All text comes as ``fold`` leaves it.
+
 Quoted text is gone already (quoting). What is cut away is chosen by the text's own words, so that all copies of a mailing
 are cut at the same place. Only the end of a text is looked at: that is where such things stand. Never here: what a
 signature says of its writer (wording), or what becomes of the text (copies).
@@ -32,6 +34,17 @@ _CLOSINGS = frozenset(
 _AFTER = frozenset(
     ("unsubscribe-words", "preferences", "web-version", "why-you-get-this", "imprint", "confidentiality", "mobile-footer", "do-not-reply")
 )  # fmt: skip
+# What stands below everybody's letters in a house, where nothing else does.
+_OF_THE_HOUSE = frozenset({"imprint", "confidentiality", "mobile-footer"})
+_FLOWING = (
+    120  # characters of a line before a footer's sentence, from which on the line is a paragraph and not a footer
+)
+_SENTENCE = re.compile(r"[.!?:…](?=\s)")
+_SALUTATION = re.compile(
+    r"\s*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening)|hej(?:san)?|hallå|tjena|god (?:morgon|dag)|bästa|kära?|hei|halla|moi|terve|hyvä"
+    r"|hallo|guten (?:tag|morgen)|liebe[rs]?|sehr geehrte[rs]?|moin|servus|bonjour|salut|chère?|hola|buenos días|estimad[oa]|querid[oa]|ciao|buongiorno"
+    r"|beste|geachte|olá|caro|cara|cześć|witam|dzień dobry|ahoj|merhaba|привет|здравствуйте|مرحبا)\b[^,!.:\n]{0,60}[,!.:\n]+"
+)
 _FOOT = 6_000  # characters from the end in which footers begin
 _SIGNATURE = 1_500
 _RULED = 600  # characters below a line of dashes that may be a signature, or its second half
@@ -40,14 +53,32 @@ _RULE = re.compile(r"\n[ \t]*(?:--|__|—|[-_=*~─]{5,})[ \t]*\n")
 
 def own(text: str) -> str:
     """``text`` as far as where a footer, a disclaimer or a signature begins."""
-    return _without_rules(_unsigned(_without_foot(text)))
+    return _without_rules(_unsigned(_without_foot(text, _AFTER)))
 
 
-def _without_foot(text: str) -> str:
+def uncut(text: str) -> str:
+    """``text`` without signature and what stands below all letters of a house; words on leaving a list are no reason to cut it."""
+    return _without_rules(_unsigned(_without_foot(text, _OF_THE_HOUSE)))
+
+
+def unaddressed(text: str) -> str:
+    """``text`` without the greeting that it begins with."""
+    found = _SALUTATION.match(text)
+    return text[found.end() :] if found else text
+
+
+def _without_foot(text: str, foot: frozenset[str]) -> str:
     start = text.rfind("\n", 0, max(len(text) * 2 // 5, len(text) - _FOOT)) + 1
-    tail = text[start:].lower().replace("’", "'").replace("\n", " ")
-    first = min((at for name, at, _ in found_in(tail) if name in _AFTER), default=-1)
-    return text if first < 0 else text[: max(text.rfind("\n", 0, start + first), 0)]
+    tail = text[start:].replace("’", "'").replace("\n", " ")
+    first = min((at for name, at, _ in found_in(tail) if name in foot), default=-1)
+    if first < 0:
+        return text
+    first += start
+    line = max(text.rfind("\n", 0, first), 0)
+    if first - line <= _FLOWING:
+        return text[:line]
+    ends = [found.end() for found in _SENTENCE.finditer(text, line, first)]
+    return text[: ends[-1]] if ends else text[:first]
 
 
 def _unsigned(text: str) -> str:
@@ -56,7 +87,7 @@ def _unsigned(text: str) -> str:
     end = len(text)
     for line in reversed(text[start:].split("\n")):
         end -= len(line)
-        words = line.strip().lower()
+        words = line.strip()
         if len(words) < 60 and (words.rstrip(" ,.!-") in _CLOSINGS or words.partition(",")[0].rstrip() in _CLOSINGS):
             return text[:end]
         end -= 1

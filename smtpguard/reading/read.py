@@ -15,9 +15,8 @@ from smtpguard.reading.addresses import People, people_of
 from smtpguard.reading.answering import quoted_people, refers_to
 from smtpguard.reading.bounds import Bounds, Depth, Meter, TooComplex
 from smtpguard.reading.campaign import campaign_of
-from smtpguard.reading.copies import body_key, identity_of
+from smtpguard.reading.copies import Copied, body_key, copied
 from smtpguard.reading.customs import adjusted, custom_marks
-from smtpguard.reading.decode import words
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.heads import header_marks, labels_of
 from smtpguard.reading.language import language_of
@@ -25,7 +24,7 @@ from smtpguard.reading.looks import CONVERSATION, Readable, Reading, Topic, judg
 from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.shape import shape_marks
 from smtpguard.reading.surroundings import Surroundings
-from smtpguard.reading.text import Text, extract
+from smtpguard.reading.text import Text, extract, subject_of
 from smtpguard.reading.thread import first_id, thread_of
 from smtpguard.reading.walk import Index, index
 from smtpguard.reading.wording import text_marks
@@ -48,7 +47,7 @@ def read(
     lists = list_header(header.fields)
     people = people_of(fields, surroundings)
     results = auth_results(header.fields, surroundings.authserv_ids)
-    text = Text(subject=" ".join(words(f.raw) for f in fields.get("subject", ())))
+    text = Text(subject=subject_of(fields))
     readable, why = Readable.YES, ""
     topics: tuple[Topic, ...] = ()
     if header.broken:
@@ -76,6 +75,11 @@ def read(
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable)
     shown_text = text.new or text.plain
     thread = thread_of(fields, text.subject)
+    copy = (
+        _copied(message, fields, text, people, readable, surroundings)
+        if depth is Depth.TEXT
+        else Copied(identity=Identity())
+    )
     return Reading(
         looks=looks,
         score=score,
@@ -101,16 +105,23 @@ def read(
         language=language_of(shown_text),
         excerpt=text.shown[:_EXCERPT],
         campaign=campaign_of(fields, lists, text.subject),
-        identity=_identity(message, fields, text, readable) if depth is Depth.TEXT else Identity(),
+        identity=copy.identity,
+        little=copy.little,
+        alone=copy.alone,
+        quotes=copy.of,
     )
 
 
-def _identity(message: Message, fields: Index, text: Text, readable: Readable) -> Identity:
+def _copied(
+    message: Message, fields: Index, text: Text, people: People, readable: Readable, around: Surroundings
+) -> Copied:
     message_id = first_id(fields, "message-id")
     if readable is Readable.YES and message_id:
-        return identity_of(text, message_id, "")
+        return copied(text, fields, people.sender, f"message {message_id}", around)
     body = body_key(message.raw, _body_start(message, message.header), text.boundaries)
-    return Identity(exact=body) if readable is not Readable.YES else identity_of(text, "", body)
+    if readable is not Readable.YES:
+        return Copied(identity=Identity(exact=body))
+    return copied(text, fields, people.sender, body, around)
 
 
 def _body_start(message: Message, header: Header) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from smtpguard.mail.message import Content
 from smtpguard.reading.bounds import Meter, TooComplex
 from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.fold import without_unseen
 from smtpguard.reading.formats import (
     CALENDAR,
     ENRICHED,
@@ -30,6 +31,8 @@ from smtpguard.reading.unshown import backwards
 from smtpguard.reading.walk import Index, Part, Walk, walk
 
 _PGP = "-----BEGIN PGP MESSAGE-----"
+_CARDS = frozenset({"text/vcard", "text/x-vcard", "text/directory"})
+_SIGNATURES = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
 _URL = re.compile(r"\bhttps?://[^\s<>\"')\]]+", re.I)
 _LOOKS_LIKE_HTML = re.compile(r"\s*(?:<!doctype html|<html[\s>])", re.I)
 
@@ -56,6 +59,11 @@ class Text:
     hidden: str = ""
     unshown: str = ""  # what only some programs show, or only on being asked
     attached: str = ""  # text of attached messages and text files
+    forwarded: list[str] = field(default_factory=list)  # of it, what attached messages show
+    enclosed: list[str] = field(default_factory=list)  # and what text files say; business cards are nobody's text
+    files: list[Part] = field(
+        default_factory=list
+    )  # what nobody here reads; no pictures within the text, no signatures
     plain: str = ""  # what a text/plain alternative says, where the HTML is shown instead
     split: Split = field(default_factory=lambda: Split(""))
     markup: Markup | None = None
@@ -75,11 +83,15 @@ class Text:
         return f"{self.new}\n{self.quoted}" if self.quoted else self.new
 
 
+def subject_of(fields: Index) -> str:
+    return without_unseen(" ".join(words(f.raw) for f in fields.get("subject", ())))
+
+
 def extract(raw: Content, fields: Index, start: int, meter: Meter) -> Text:
     """The text of ``raw``, whose header ends at ``start`` and holds ``fields``. Raises TooComplex."""
     found: Walk = walk(raw, fields, start, meter)
     out = Text(kinds=found.kinds, boundaries=found.boundaries, defects=found.defects, unreadable=found.unreadable)
-    out.subject = " ".join(words(f.raw) for f in fields.get("subject", ()))
+    out.subject = subject_of(fields)
     plains: list[str] = []
     markups: list[Markup] = []
     attached: list[str] = []
@@ -112,6 +124,8 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         out.attachments.append(Attachment("", part.kind))
     form = form_of(part.kind, part.filename)
     if not form:
+        if not _trifling(part):
+            out.files.append(part)
         return
     whole = stands_alone(part.kind, part.filename)
     aside = not whole or part.attachment or part.nested > 0 or "multipart/report" in out.kinds
@@ -121,10 +135,12 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
         method = part.parameters.get("method", "").upper() or method or ("" if part.attachment else "yes")
         out.calendar = out.calendar or ("" if method == "PUBLISH" else method)
         attached.append(text)
+        out.enclosed.append(text)
     elif form == HTML or _LOOKS_LIKE_HTML.match(text):
         markup = read_markup(text, meter)
         if aside:
             attached += [markup.text, markup.quoted, markup.hidden, *markup.alts, *markup.unshown]
+            (out.forwarded if part.nested else out.enclosed).extend((markup.text, markup.quoted))
         else:
             markups.append(markup)
     else:
@@ -133,7 +149,15 @@ def _take(out: Text, part: Part, plains: list[str], markups: list[Markup], attac
             out.attachments.append(Attachment(name, "application/octet-stream"))
             if form_of("application/octet-stream", name):
                 attached.append(characters(octets, "").text)
-        (attached if aside else plains).append(seen(text))
+        (attached if aside else plains).append(text := seen(text))
+        if aside and part.kind not in _CARDS:
+            (out.forwarded if part.nested else out.enclosed).append(text)
+
+
+def _trifling(part: Part) -> bool:
+    """A picture within the text, or a signature over it: no content of its own."""
+    picture = part.kind.startswith("image/") and (not part.attachment or part.within == "multipart/related")
+    return picture or part.kind in _SIGNATURES
 
 
 def _unseen(out: Text, found: Walk) -> str:
@@ -169,9 +193,10 @@ def _decoded(out: Text, part: Part, aside: bool, meter: Meter) -> str:
 
 def _arrange(out: Text, plains: list[str], markups: list[Markup]) -> None:
     """HTML is what most people see; a text/plain beside it is kept apart, or is the whole where there is no HTML."""
-    plain = "\n".join(plains)
+    plain = without_unseen("\n".join(plains))
     if markups:
         out.markup = markups[0] if len(markups) == 1 else _joined(markups)
+        out.markup.text, out.markup.quoted = without_unseen(out.markup.text), without_unseen(out.markup.quoted)
         out.split = split(out.markup.text, from_markup=True)
         out.new = out.split.new
         out.quoted = "\n".join(t for t in (out.split.quoted, out.markup.quoted) if t)

@@ -46,7 +46,15 @@ _LINK = re.compile(r"url\([^()]{0,2000}\)?")
 _TRANSFORM = re.compile(r"(scale|translate|rotate[xy])[xyz3d]*\(([^()]{0,80})\)")
 _PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, "in": 96.0, "q": 0.945, "rem": _ROOT, "ex": 8.0,
            "ch": 8.0, "em": _ROOT, "vw": 6.0, "vh": 8.0}  # fmt: skip
-_WORDS = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0, "xx-large": 32.0}
+_WORDS = {
+    "xx-small": 9.0,
+    "x-small": 10.0,
+    "small": 13.0,
+    "medium": 16.0,
+    "large": 18.0,
+    "x-large": 24.0,
+    "xx-large": 32.0,
+}
 _NAMED = {
     "white": (255, 255, 255), "black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
     "gray": (128, 128, 128), "grey": (128, 128, 128), "silver": (192, 192, 192), "navy": (0, 0, 128), "snow": (255, 250, 250),
@@ -345,7 +353,9 @@ def _rgb(model: str, inside: str) -> _Colour | None:
     if len(numbers) > 3 and numbers[3] * (0.01 if "%" in inside.rpartition(" ")[2] and numbers[3] > 1 else 1) < 0.06:
         return _CLEAR
     if model == "hsl":
-        red, green, blue = colorsys.hls_to_rgb(numbers[0] % 360 / 360, min(numbers[2], 100) / 100, min(numbers[1], 100) / 100)
+        red, green, blue = colorsys.hls_to_rgb(
+            numbers[0] % 360 / 360, min(numbers[2], 100) / 100, min(numbers[1], 100) / 100
+        )
         numbers = [red * 255, green * 255, blue * 255]
     red, green, blue = (int(max(0, min(255, n))) for n in numbers[:3])
     return red, green, blue
@@ -393,7 +403,11 @@ def _hides(said: Mapping[str, str]) -> bool:
         _out(said[side]) for side in ("left", "right", "top", "bottom", "inset", "inset-inline-start") if side in said
     ):
         return True
-    if any(_out(said[name]) for name in ("text-indent", "margin-left", "margin-top", "margin-right", "margin") if name in said):
+    if any(
+        _out(said[name])
+        for name in ("text-indent", "margin-left", "margin-top", "margin-right", "margin")
+        if name in said
+    ):
         return True
     if (spacing := get("letter-spacing")) and any(n <= -5 for n, _ in _lengths(spacing)):
         return True
@@ -410,9 +424,9 @@ def _faint(value: str) -> bool:
 def _clipped(said: Mapping[str, str]) -> bool:
     if _none(said.get("max-height", "")) or _none(said.get("max-width", "")):
         return True
-    if said.get("overflow", "").startswith(("hidden", "clip")):
-        if _none(said.get("height", "")) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0):
-            return True
+    cut = said.get("overflow", "").startswith(("hidden", "clip"))
+    if cut and (_none(said.get("height", "")) or _none(said.get("width", "")) or _none(said.get("line-height", ""), 0)):
+        return True
     clip = said.get("clip", "")
     if "rect" in clip and all(0 <= n <= 1 for n, _ in _lengths(clip)) and any(c.isdigit() for c in clip):
         return True

@@ -36,10 +36,10 @@ class Finder:
 
     def find(self, identities: Sequence[Identity]) -> list[Known | None]:
         """Of each the mailing that is there already."""
-        numbers = [self.number(i) for i in identities]
-        known = [self._memory.find(n, i.sketch) for n, i in zip(numbers, identities, strict=True)]
+        numbers = [self.numbers(i) for i in identities]
+        known = [self._memory.find(ns, i.sketch) for ns, i in zip(numbers, identities, strict=True)]
         keys = {
-            k for n, i, found in zip(numbers, identities, known, strict=True) if found is None for k in keys_of(n, i)
+            k for ns, i, found in zip(numbers, identities, known, strict=True) if found is None for k in keys_of(ns, i)
         }
         if not keys:
             return known
@@ -61,10 +61,10 @@ class Finder:
 
     def begun_here(self, identity: Identity) -> Known | None:
         """The mailing that an earlier item of this batch has begun."""
-        return self._here.find(self.number(identity), identity.sketch)
+        return self._here.find(self.numbers(identity), identity.sketch)
 
     def begin(self, identity: Identity, n: int, now_us: int) -> Known:
-        known = Known(n=n, mailing_id=self._name(n, now_us), keys=keys_of(self.number(identity), identity), sketch=identity.sketch)  # fmt: skip
+        known = Known(n=n, mailing_id=self._name(n, now_us), keys=keys_of(self.numbers(identity), identity), sketch=identity.sketch)  # fmt: skip
         self._here.add(known)
         return known
 
@@ -73,12 +73,12 @@ class Finder:
         telling = tuple(k for k in known.keys if k not in self._crowded)
         return telling if len(telling) >= _FILED else known.keys
 
-    def number(self, identity: Identity) -> int | None:
-        """An exact key as a number beside those of sketches, which have 32 bits."""
-        if not identity.exact:
-            return None
-        text = identity.exact.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(text, key=self._secret[:64], digest_size=8, person=b"mailing key").digest()
+    def numbers(self, identity: Identity) -> tuple[int, ...]:
+        """Its names as numbers beside those of sketches, which have 32 bits."""
+        return tuple(self._number(name.encode("utf-8", "surrogatepass")) for name in identity.names)
+
+    def _number(self, name: bytes) -> int:
+        digest = hashlib.blake2b(name, key=self._secret[:64], digest_size=8, person=b"mailing key").digest()
         return int.from_bytes(digest, "big") >> 2 | 1 << 61
 
     def _candidates(self, ns: set[int], filed: Mapping[int, Sequence[int]]) -> Iterator[Known]:
@@ -99,14 +99,14 @@ class Finder:
         return base64.b32encode(made.digest()).decode("ascii")
 
 
-def keys_of(exact: int | None, identity: Identity) -> tuple[int, ...]:
-    return (*(() if exact is None else (exact,)), *identity.sketch.keys)
+def keys_of(exact: tuple[int, ...], identity: Identity) -> tuple[int, ...]:
+    return (*exact, *identity.sketch.keys)
 
 
-def _likely(filed: Mapping[int, Sequence[int]], exact: int | None, identity: Identity) -> list[int]:
+def _likely(filed: Mapping[int, Sequence[int]], exact: tuple[int, ...], identity: Identity) -> list[int]:
     """The mailings that share most keys with it."""
     hits: dict[int, int] = {}
     for key in keys_of(exact, identity):
         for n in filed.get(key, ())[-CROWDED:]:
-            hits[n] = hits.get(n, 0) + (1 if key != exact else 100)
+            hits[n] = hits.get(n, 0) + (100 if key in exact else 1)
     return sorted(hits, key=lambda n: (-hits[n], n))[:_LOOKED_AT]

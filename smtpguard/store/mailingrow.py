@@ -45,7 +45,7 @@ class Row:
     """
 
     known: Known
-    exact: int | None
+    exact: tuple[int, ...]
     mailing: Mailing
     first_us: int
     last_us: int
@@ -56,6 +56,8 @@ class Row:
     messages: int = 0
     crowds: dict[bytes, str] = field(default_factory=dict)
     """Who stand for several people each, lists by their addresses: at which version, "" where that is not known."""
+    besides: set[int] = field(default_factory=set)
+    """Of a mailing that is known by files: checksums of what was said beside them, as many as matter."""
     new: bool = False
     changed: bool = False
     went_us: tuple[int, int] | None = None
@@ -66,9 +68,9 @@ class Row:
     def read(cls, n: int, id: str, first: int, last: int, sketch: bytes, counts: str, doc: str,
              went_first: int | None, went_last: int | None) -> Row:  # fmt: skip
         made, kept = Sketch.unpack(bytes(sketch)), orjson.loads(counts)
-        exact = kept["exact"]
+        exact = _exact(kept["exact"])
         known = Known(
-            n=n, mailing_id=id, keys=(*(() if exact is None else (exact,)), *made.keys), sketch=made
+            n=n, mailing_id=id, keys=(*exact, *made.keys), sketch=made
         )  # fmt: skip
         return cls(
             known=known, exact=exact, mailing=_called(id, doc), first_us=first, last_us=last, floor=kept["floor"],
@@ -76,6 +78,7 @@ class Row:
             fates=[*kept["fates"], *[0] * (len(Fate) - len(kept["fates"]))], customers=kept["customers"],
             messages=kept["messages"], crowds=_crowds(kept.get("crowds", {})),
             went_us=None if went_first is None or went_last is None else (went_first, went_last),
+            besides=set(kept.get("besides", ())),
         )  # fmt: skip
 
     def written(self) -> tuple[Any, ...]:
@@ -84,6 +87,8 @@ class Row:
                   "fates": self.fates, "customers": self.customers, "messages": self.messages}  # fmt: skip
         if self.crowds:
             counts["crowds"] = {one.hex(): version for one, version in sorted(self.crowds.items())}
+        if self.besides:
+            counts["besides"] = sorted(self.besides)
         mailing, known = self.mailing, self.known
         return (
             known.n, known.mailing_id, self.first_us, self.last_us, mailing.state.value, sum(self.fates[1:]),
@@ -138,6 +143,11 @@ def _called(id: str, doc: str) -> Mailing:
 def called(id: str, at: datetime) -> Mailing:
     """One that has just begun."""
     return Mailing(mailing_id=id, first_at=at, last_at=at, people=_NOBODY)
+
+
+def _exact(kept: int | list[int] | None) -> tuple[int, ...]:
+    """A mailing of an earlier version has one, or none."""
+    return tuple(kept) if isinstance(kept, list) else () if kept is None else (kept,)
 
 
 NOTHING = "{}"

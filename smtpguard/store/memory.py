@@ -47,9 +47,9 @@ class Memory:
             if not there:
                 del self._by_key[key]
 
-    def find(self, exact: int | None, sketch: Sketch) -> Known | None:
+    def find(self, exact: tuple[int, ...], sketch: Sketch) -> Known | None:
         """The mailing of which this is a copy, as far as is remembered."""
-        keys = (() if exact is None else (exact,), sketch.keys)
+        keys = (exact, sketch.keys)
         for some in keys:
             near = {n for key in some for n in self._by_key.get(key, ())}
             found = nearest((self._known[n] for n in near), exact, sketch)
@@ -59,13 +59,13 @@ class Memory:
         return None
 
 
-def nearest(candidates: Iterable[Known], exact: int | None, sketch: Sketch) -> Known | None:
-    """The candidate that has the exact key, else the one whose sketch is nearest, if it is near enough; of those
+def nearest(candidates: Iterable[Known], exact: tuple[int, ...], sketch: Sketch) -> Known | None:
+    """The candidate that has one of the exact keys, else the one whose sketch is nearest, if it is near enough; of those
     about as near the first, or one odd copy would draw others away."""
     best: tuple[float, int] | None = None
     found = None
     for one in candidates:
-        if exact is not None and exact in one.keys:
+        if any(key in one.keys for key in exact):
             return one
         far = apart(one.sketch, sketch)
         if far is not None and (best is None or (round(far, 1), one.n) < best):

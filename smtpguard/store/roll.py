@@ -29,6 +29,10 @@ OF_MAILINGS = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
 WINDOW = DAY * 1_000_000
 QUIET = 14 * WINDOW
 """A mailing of which nothing has come for so long is over."""
+MANY_TEXTS = 10
+"""A file that comes with so many different texts is a price list or a logo: what it comes with is no mailing by it."""
+OUT = 20
+"""People who have a mailing, from which on to quote it is none, where nobody has held or refused it; or people approved it."""
 _MANY = 500  # values in one IN (...)
 _NOBODY: Mapping[bytes, Fate] = {}
 _SOON = 1_000_000  # microseconds
@@ -60,6 +64,8 @@ class Roll:
         self._rows: dict[int, Row] = {}
         self._met: dict[str, Row | None] = {}  # by item id
         self._again: set[int] = set()  # mailings of which a copy is on its way to who may have an earlier one
+        self._instead: dict[str, Identity] = {}  # by item id: what it is a copy of, where what it shows does not count
+        self._files: dict[str, Row] = {}  # by item id: the mailing by files that it is not counted with
         self._dirty: dict[tuple[int, bytes], Copy] = {}
         self._finder = Finder(self._select, page.secret, memory, page.now_us - QUIET)
         self._next = 0
@@ -80,9 +86,35 @@ class Roll:
                 self._memory.forget(row.known.n)
                 row = None
             self._met[item.id] = row
+        self._look_behind(wanted)
         self._load_people(
             (row, person.digest) for item in wanted if (row := self._met[item.id]) for person in item.everybody
         )
+
+    def _look_behind(self, items: Iterable[Item]) -> None:
+        """Of those that show another's text or a file instead of words of their own: whether that is common, or went out before."""
+        others: list[tuple[Item, Identity]] = []
+        shown = [(item, item.identity) for item in items if item.identity is not None and item.identity.instead]
+        quoting = [one for one in shown if one[1].quoted]
+        for (item, identity), known in zip(
+            quoting, self._finder.find([Identity(sketch=identity.quoted) for _, identity in quoting]), strict=True
+        ):
+            self._load(set() if known is None else {known.n})
+            if known is not None and (row := self._rows.get(known.n)) is not None and self._went_out(row):
+                others.append((item, Identity(exact=identity.instead)))
+        for item, identity in shown:
+            row = self._met[item.id]
+            if row is not None and identity.beside and len(row.besides | {identity.beside}) >= MANY_TEXTS:
+                self._files[item.id] = row
+                others.append((item, Identity(exact=identity.instead)))
+        for (item, identity), known in zip(others, self._finder.find([i for _, i in others]), strict=True):
+            self._load(set() if known is None else {known.n})
+            self._instead[item.id] = identity
+            self._met[item.id] = None if known is None else self._rows.get(known.n)
+
+    def _went_out(self, row: Row) -> bool:
+        mailing = self.view(row)
+        return mailing.grant is not None or (mailing.out >= OUT and not mailing.entry and mailing.rejection is None)
 
     def of(self, item: Item) -> Row | None:
         """The item's mailing; one that is new is begun, and forgotten with the batch unless something is recorded of it."""
@@ -90,9 +122,10 @@ class Roll:
             return None
         row = self._met[item.id]
         if row is None:
-            assert item.identity is not None
-            known = self._finder.begun_here(item.identity)
-            row = self._met[item.id] = self._rows[known.n] if known is not None else self._begun(item.identity)
+            identity = self._instead.get(item.id, item.identity)
+            assert identity is not None
+            known = self._finder.begun_here(identity)
+            row = self._met[item.id] = self._rows[known.n] if known is not None else self._begun(identity)
         return row
 
     def by_number(self, n: int) -> Row | None:
@@ -113,7 +146,7 @@ class Roll:
         now_us = self._page.now_us
         known = self._finder.begin(identity, n, now_us)
         row = Row(
-            known=known, exact=self._finder.number(identity), mailing=called(known.mailing_id, self._page.now), first_us=now_us,
+            known=known, exact=self._finder.numbers(identity), mailing=called(known.mailing_id, self._page.now), first_us=now_us,
             last_us=now_us, floor=now_us - WINDOW, sums={}, fates=[0] * len(Fate), new=True,
         )  # fmt: skip
         self._rows[n] = row
@@ -248,6 +281,11 @@ class Roll:
             self._put(row, person.digest, Copy(at, kind, before.weight, became, content, went), old)
         if again:
             self._again.add(row.known.n)
+        if item.identity is not None and item.identity.beside:
+            files = self._files.get(item.id, row)
+            if len(files.besides) < MANY_TEXTS and item.identity.beside not in files.besides:
+                files.besides.add(item.identity.beside)
+                files.changed = True
         row.messages += 1
         row.last_us, row.changed = max(row.last_us, now), True
         if row.new and row.messages == 1:

@@ -99,7 +99,9 @@ def test_what_everybody_sees_is_not_taken_for_hidden(way: str) -> None:
 
 
 def test_a_link_that_nobody_sees_is_none() -> None:
-    hidden = '<div style="font-size:1px;color:#fff"><a style="color:#fff" href="https://x.example/unsubscribe">x</a></div>'
+    hidden = (
+        '<div style="font-size:1px;color:#fff"><a style="color:#fff" href="https://x.example/unsubscribe">x</a></div>'
+    )
     reading = look(letter(f"<p>Hej Bo, ses vi på mötet?</p>{hidden}", kind="text/html"))
     assert "unsubscribe-link" not in names(reading)
     shown = '<div style="font-size:0"><a href="https://x.example/unsubscribe"><img src="a.png"></a></div>'

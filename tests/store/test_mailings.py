@@ -239,8 +239,8 @@ def test_memory_is_bounded_and_forgets_the_oldest() -> None:
     memory = Memory()
     for n in range(MOST + 10):
         memory.add(Known(n=n, mailing_id=str(n), keys=(n, n + 1), sketch=Sketch()))
-    assert memory.find(5, Sketch()) is None
-    assert (found := memory.find(MOST, Sketch())) is not None
+    assert memory.find((5,), Sketch()) is None
+    assert (found := memory.find((MOST,), Sketch())) is not None
     assert found.n in (MOST - 1, MOST)
     for n in range(MOST + 10):
         memory.forget(n)
