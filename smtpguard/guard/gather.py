@@ -161,10 +161,12 @@ class Gathering:
         return {t.name: Count(t.size.low, t.size.high) for t in self.counted.touched.values()}
 
     async def _consider_origin(self, text: Reading) -> None:
-        """What does not look like a mailing is one if it provably comes from where its list says."""
+        """What does not look like a mailing is one if it provably comes from where its list says; what looks like one by list headers
+        is none if nothing proves those."""
         provenance = Provenance(reading=text, transaction=self.transaction, classified=self.counted,
                                 registry=self.in_force.registry, weights=self.in_force.marks)  # fmt: skip
         if not provenance.could_matter:
+            self.text = self.reading = provenance.unproven
             return
         proven = provenance.proven(await self._verify())
         if isinstance(proven, Unknown):

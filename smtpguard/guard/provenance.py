@@ -1,4 +1,7 @@
-"""What a reading becomes where the message provably comes from the origin that its list declares (RFC 6376, RFC 8601).
+"""What a reading becomes by where the message comes from: the origin that its list declares (RFC 6376, RFC 8601), or anywhere.
+
+List headers are easily written. They weigh where the policy names the origin: a signature of one that some list or stream
+declares, or a client of one, or an expander. From anybody else they weigh nothing.
 
 Signatures are dear and text is cheap, so they are only asked for where they could make a mailing of what does not look like
 one, and only where the header claims the right signature. Never here: the verifying (wire.dkim), or the marks (reading).
@@ -7,20 +10,30 @@ one, and only where the header claims the right signature. Never here: the verif
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from smtpguard.lists.declared import ListInfo
+from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
+from smtpguard.mail.client import within
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown
-from smtpguard.reading.looks import Looks, Readable, Reading, from_declared_origin
+from smtpguard.reading.looks import (
+    Looks,
+    Readable,
+    Reading,
+    from_declared_origin,
+    has_list_headers,
+    without_list_headers,
+)
 from smtpguard.reading.origin import Origin
 
 _SIGNING_DOMAIN = re.compile(r"(?:^|;)\s*d\s*=\s*([A-Za-z0-9.\-]{1,253})")
 _MOST_SIGNATURES = 8
+_NO_KEY = "a signature's key could not be looked up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +47,20 @@ class Provenance:
     weights: Mapping[str, float]
 
     @property
+    def unproven(self) -> Reading:
+        """The reading as it is if no signature holds."""
+        return self.reading if self._of_a_system() else without_list_headers(self.reading)
+
+    @property
     def could_matter(self) -> bool:
-        """Whether the signatures that the header claims would make a mailing of it."""
+        """Whether the signatures that the header claims would make a mailing of it, or keep it one."""
+        if has_list_headers(self.reading) and not self._of_a_system():
+            if (
+                self._system_signed(self._claimed() | self.reading.vouched)
+                and self.unproven.looks is not self.reading.looks
+            ):
+                return True
+            return replace(self, reading=self.unproven).could_matter
         reading = self.reading
         if reading.looks is Looks.MAILING or reading.readable is not Readable.YES:
             return False
@@ -47,11 +72,20 @@ class Provenance:
         known = self.reading.vouched | (origin.domains if isinstance(origin, Origin) else frozenset())
         if domain := self._declared(known):
             return self._as_from(domain)
+        reading = self.reading if self._system_signed(known) else self.unproven
+        if reading.looks is not self.reading.looks:
+            asked = self._claimed() if isinstance(origin, Unknown) else origin.unresolved
+            if self._system_signed(known | asked):
+                why = origin.why if isinstance(origin, Unknown) else _NO_KEY
+                return Unknown(why=f"its list headers weigh if it is from where it says: {why}")
+        if reading.looks is Looks.MAILING:
+            return reading
         if isinstance(origin, Unknown):
-            return Unknown(why=f"it may be a mailing from where the list says: {origin.why}")
+            claimed = bool(self._declared(self._claimed() | self.reading.vouched))
+            return Unknown(why=f"it may be a mailing from where the list says: {origin.why}") if claimed else reading
         if self._declared(known | origin.unresolved):
-            return Unknown(why="it may be a mailing from where the list says: a signature's key could not be looked up")
-        return self.reading
+            return Unknown(why=f"it may be a mailing from where the list says: {_NO_KEY}")
+        return reading
 
     def _declared(self, signed_by: frozenset[str]) -> str:
         """The signing domain among these that the lists declare: every list that is addressed, else one whose members are."""
@@ -65,6 +99,21 @@ class Provenance:
         if not info.origin.dkim:
             return ""
         return next((d for d in sorted(signed_by) if info.origin.proven(client_ip=ip, signed_by=frozenset({d}))), "")
+
+    def _of_a_system(self) -> bool:
+        """Whether it comes from a client that no person uses: one that the policy names as an origin, or an expander."""
+        session = self.transaction.session
+        named = any(within(session.client_ip, o.clients) for o in self._origins() if o.clients)
+        return named or session.expander or self.registry.is_expander(session.client_ip)
+
+    def _system_signed(self, signed_by: frozenset[str]) -> bool:
+        """Whether one of these is a signing domain of an origin that the policy declares, and not one from which colleagues write."""
+        ip, alone = self.transaction.session.client_ip, frozenset(d for d in signed_by if not self._shared(d))
+        return bool(alone) and any(o.dkim and o.proven(client_ip=ip, signed_by=alone) for o in self._origins())
+
+    def _origins(self) -> Iterator[Declared]:
+        yield from (info.origin for info in self.registry.lists.values())
+        yield from (stream.origin for stream in self.registry.streams.values())
 
     def _claimed(self) -> frozenset[str]:
         signatures = self.transaction.message.header.all("DKIM-Signature")[:_MOST_SIGNATURES]

@@ -26,6 +26,17 @@ CONVERSATION = frozenset(
 )
 # By which a message says that it is for colleagues alone: no campaign says so of itself.
 _FOR_US = frozenset({"label-inside", "inside-only"})
+# What a testimonial, an event or a tenant's default label leaves in a newsletter too: nothing against a proven origin.
+_IN_NEWSLETTERS = frozenset({"quoted-text", "quoting-markup", "calendar", "label"})
+# What only words say of a mailing. Anybody can write them below a letter.
+_WORDS = frozenset({"leaving", "subscription", "web", "imprint", "salutation", "newsletter"})
+_WORDS_TOO = frozenset({"do-not-reply"})
+WORDS_BELOW_A_LETTER = 1.0
+"""What all words of a mailing weigh together against marks of a letter, where no header and no origin bears them out."""
+_BORNE_OUT = frozenset({"list", "platform", "origin", "shared-origin"})
+_BORNE_OUT_BY = frozenset({"noreply", "bounce-address", "auto-generated"})
+_OF_A_LETTER = frozenset({"thread", "greeting", "signature", "client-text", "secret", "people"})
+_SAID = frozenset({"greeting", "signature", "talk", "plainness"})
 _MACHINERY = frozenset({"list", "platform", "links", "origin"})
 _WAY_OFF = frozenset({"one-click", "list-unsubscribe"})
 _STRONG = 2.5
@@ -112,16 +123,20 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
     a list server, where no machinery of mailings shows: an announcement may sound like one. Of a message that cannot be read
     this is what its header looks like, and only a way off a list makes it a mailing: whoever decides by looks asks first
     whether it was readable.
+
+    Words of a mailing below a letter weigh little, unless a header or the origin bears them out; where one does, and it tells how to
+    leave, a greeting and a signature are a campaign's. Against a declared origin some marks of conversations count for nothing.
     """
     marks = tuple(marks)
+    declared = any(m.name == "declared-origin" for m in marks)
+    counted = [m for m in marks if not (declared and m.side is Side.INTERNAL and m.name in _IN_NEWSLETTERS)]
     heaviest: dict[tuple[Side, str], float] = {}
-    for mark in marks:
+    for mark in counted:
         key = (mark.side, mark.group or mark.name)
         heaviest[key] = max(heaviest.get(key, 0.0), mark.weight)
-    internal = sum(w for (side, _), w in heaviest.items() if side is Side.INTERNAL)
-    mailing = sum(w for (side, _), w in heaviest.items() if side is Side.MAILING)
+    internal, mailing = _weighed(counted, heaviest)
     score = round(internal - mailing, 2)
-    talk = any(m.side is Side.INTERNAL and m.name in CONVERSATION for m in marks)
+    talk = any(m.side is Side.INTERNAL and m.name in CONVERSATION for m in counted)
     for_us = any(m.side is Side.INTERNAL and m.name in _FOR_US for m in marks)
     among_us = any(m.side is Side.INTERNAL and m.group == "people" for m in marks)
     posted = any(m.name == "list-post" for m in marks)
@@ -143,6 +158,42 @@ def judge(marks: Iterable[Mark], *, readable: Readable = Readable.YES) -> tuple[
         other = max((m for m in marks if m.side is Side.MAILING), key=lambda m: m.weight)
         marks += (KINDS["contradiction"].mark(f"marks of both sides: {one.evidence}; yet {other.evidence}"),)
     return looks, score, marks
+
+
+def _weighed(marks: Iterable[Mark], heaviest: Mapping[tuple[Side, str], float]) -> tuple[float, float]:
+    """What speaks for internal mail, and for a mailing."""
+    ours = {group: w for (side, group), w in heaviest.items() if side is Side.INTERNAL}
+    theirs = {group: w for (side, group), w in heaviest.items() if side is Side.MAILING}
+    borne_out = any(m.side is Side.MAILING and (m.group in _BORNE_OUT or m.name in _BORNE_OUT_BY) for m in marks)
+    if borne_out:
+        return sum(w for group, w in ours.items() if "leaving" not in theirs or group not in _SAID), sum(
+            theirs.values()
+        )
+    only_words = {
+        m.group or m.name for m in marks if m.side is Side.MAILING and (m.group in _WORDS or m.name in _WORDS_TOO)
+    }
+    words = sum(w for group, w in theirs.items() if group in only_words)
+    if _OF_A_LETTER & ours.keys():
+        words = min(words, WORDS_BELOW_A_LETTER)
+    return sum(ours.values()), words + sum(w for group, w in theirs.items() if group not in only_words)
+
+
+def without_list_headers(reading: Reading) -> Reading:
+    """The reading of a message whose list headers nobody but a person can have written: they weigh nothing."""
+    kept = [m for m in reading.marks if m.name != "contradiction" and not _of_a_list(m)]
+    if not has_list_headers(reading):
+        return reading
+    kept.append(KINDS["list-unproven"].mark("it bears list headers, which weigh nothing from where people write"))
+    looks, score, marks = judge(kept, readable=reading.readable)
+    return replace(reading, looks=looks, score=score, marks=marks)
+
+
+def has_list_headers(reading: Reading) -> bool:
+    return any(map(_of_a_list, reading.marks))
+
+
+def _of_a_list(mark: Mark) -> bool:
+    return mark.side is Side.MAILING and mark.group == "list"
 
 
 def from_declared_origin(

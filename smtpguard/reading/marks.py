@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "placeholder"})
+NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive", "placeholder"})
 """Marks by which a message says itself that it is not for others, or not finished: whoever decides reads them first."""
 
 
@@ -96,6 +96,7 @@ _TABLE = (
     Kind("label", _I, 2.5, "label", "another sensitivity label or header, such as General: people label what they write"),
     Kind("label-public", _N, 0.5, "label", "a sensitivity label that says public"),
     Kind("inside-only", _I, 3.0, "label", "it says itself that it is for colleagues alone; no mailing does"),
+    Kind("secretive", _I, 2.5, "secret", "asks not to be passed on to somebody: bosses, customers, the others"),
     Kind("internal-words", _I, 3.0, "label", "it says itself that it is confidential or for internal use"),
     Kind("confidentiality", _I, 0.75, "disclaimer", "a confidentiality notice below; on receipts and advice too"),
     Kind("calendar", _I, 2.0, "calendar", "an invitation or an answer to one"),
@@ -149,6 +150,7 @@ _TABLE = (
     Kind("shared-origin", _M, 2.5, "shared-origin", "the same, where the domain is one from which colleagues write as well"),
     # Worth telling.
     Kind("list-post", _N, 1.0, "", "a post on a discussion list: its list headers are the list server's, not the writer's"),
+    Kind("list-unproven", _N, 1.0, "", "list headers that come neither from a declared origin nor from one of its clients"),
     Kind("authenticated", _N, 0.5, "", "a trusted server says whose signatures verified, or that From failed its checks"),
     Kind("report", _N, 1.0, "", "a report on a delivery or a complaint: its list headers are another message's"),
     Kind("contradiction", _N, 1.0, "", "strong marks of both sides"),

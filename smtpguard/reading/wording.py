@@ -25,6 +25,11 @@ _GREETING = re.compile(
     r"\b[ ,]*(?:[^\W\d_][\w\-'.]*[ ,]*(?:(?:and|och|og|ja|und|et|y|e|en|&)\s)?){0,4}[,!.:\-–]?\s*(?:\n|\Z)",
     re.I,
 )
+# In a paragraph that flows on: a greeting and one name or two.
+_INLINE = re.compile(
+    r"\s*(?:Hi|Hello|Hey|Dear|Hej(?:san)?|Hallå|Tjena|Hei|Moi|Hallo|Liebe[r]?|Bonjour|Salut|Chère?|Hola|Ciao|Beste)"
+    r" (?:[A-ZÅÄÖÆØÉÜ][\w'\-]{1,20}|alla|all|everyone|everybody|team|kaikki|zusammen|tous|todos)(?: (?:och|and|og|ja|und|et|y|&) [A-ZÅÄÖÆØÉÜ][\w'\-]{1,20})?[,!.:–-]"
+)
 _BY_NAME = re.compile(
     r"\s*[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}(?:(?:,| and| och| &|/) ?[A-ZÅÄÖÆØÉÜ][\w'\-]{1,15}){0,5}(?:[,:;!\-–]|\s*\n)"
 )
@@ -96,14 +101,13 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     for name, evidence in _phrases(f"{text.subject}\n{own[:400]}"):
         if name in ("newsletter-words", "order-words", "out-of-office", "internal-words", "inside-only"):
             phrases.setdefault(name, evidence)
-    leaving = bool({"unsubscribe-words", "preferences"} & phrases.keys())
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
     if found := _PLACEHOLDER.search(own) or _PLACEHOLDER.search(text.subject):
         yield KINDS["placeholder"].mark(f'a field of a template is left unfilled: "{found[0][:40]}"')
-    if not leaving:
-        yield from _letter_marks(text, own)
+    greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
+    yield from _letter_marks(text, own, greets_customers=greets_customers)
     yield from _attachment_marks(text, around)
 
 
@@ -140,7 +144,7 @@ def _around(words: list[str], folded: str, start: int, end: int) -> str:
     return shown
 
 
-_OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk"})
+_OF_ITSELF = frozenset({"inside-only", "internal-words", "work-talk", "secretive"})
 _COMMON = frozenset({"work-talk", "newsletter-words", "order-words"})
 _FOOTER = 1_500
 _IN_ERROR = re.compile(
@@ -157,6 +161,7 @@ _SAYS = {
     "dear-customer": "it speaks to customers",
     "newsletter-words": "it speaks as newsletters and offers do",
     "order-words": "it speaks of an order, a parcel or an account",
+    "secretive": "it asks to keep it from somebody",
     "inside-only": "it says that it is for colleagues alone",
     "internal-words": "it says that it is for internal use",
     "confidentiality": "it carries a confidentiality notice",
@@ -212,10 +217,10 @@ def _urls(text: str) -> int:
     return len(_URL.findall(text)) if "://" in text or "www." in text.lower() else 0
 
 
-def _letter_marks(text: Text, own: str) -> Iterator[Mark]:
+def _letter_marks(text: Text, own: str, *, greets_customers: bool) -> Iterator[Mark]:
     """What letters between people have: a greeting by name, regards, a voice. Shortness and plainness help it along."""
     body = own.strip()
-    if _GREETING.match(body) or _BY_NAME.match(body[:200]):
+    if not greets_customers and (_GREETING.match(body) or _BY_NAME.match(body[:200]) or _INLINE.match(body[:200])):
         yield KINDS["addressed"].mark(f'it begins as a letter: "{body.splitlines()[0][:40]}"')
     tail = body[-1200:]
     closings = list(_CLOSING.finditer(tail))

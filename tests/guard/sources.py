@@ -10,14 +10,14 @@ from smtpguard.mail.message import Message
 from smtpguard.policy.facts import Source, Unknown
 from smtpguard.reading.fingerprint import Identity, Sketch
 from smtpguard.reading.looks import Looks, Readable, Reading, Topic
-from smtpguard.reading.marks import Mark, Side
+from smtpguard.reading.marks import KINDS, Mark, Side
 from smtpguard.reading.origin import Origin
 from smtpguard.reading.shown import Shown, shown_by
 
 
 @dataclass
 class FakeReader:
-    """Reads a header that says what to read: X-Looks, X-Topics, X-Labels. ``fails``: what to raise, or answer, instead."""
+    """Reads a header that says what to read: X-Looks, X-Topics, X-Labels, X-Marks. ``fails``: what to raise, or answer, instead."""
 
     asked: list[frozenset[Source]] = field(default_factory=list)
     fails: Exception | Unknown | None = None
@@ -48,7 +48,7 @@ class FakeReader:
         return Reading(
             looks=Looks(header.get("X-Looks") or "internal"),
             score=1,
-            marks=self.marks,
+            marks=(*self.marks, *(KINDS[name].mark(name) for name in (header.get("X-Marks") or "").split())),
             readable=readable,
             why_unreadable="it is encrypted" if readable is Readable.UNREADABLE else "",
             topics=tuple(
@@ -63,7 +63,7 @@ class FakeReader:
             thread=header.get("References") or header.get("Message-ID") or "",
             conversation=header.get("X-Conversation") or "",
             answers="References" in header or "X-Answers" in header,
-            campaign=header.get("X-Campaign") or "",
+            campaign=tuple((header.get("X-Campaign") or "").split()),
             labels=frozenset((header.get("X-Labels") or "").split()),
             automatic="Auto-Submitted" in header,
             forwarded_thread="X-Forwarded-Thread" in header,

@@ -125,3 +125,26 @@ async def test_a_domain_that_colleagues_share_weighs_less(home: House) -> None:
     proven = vouched.proven(Origin())
     assert isinstance(proven, Reading)
     assert {"shared-origin"} == {m.name for m in proven.marks} & {"shared-origin", "declared-origin"}
+
+
+# list headers: whose they are
+
+LIST = {"X_Looks": "mailing", "X_Marks": "list-unsubscribe"}
+
+
+async def test_list_headers_of_a_person_weigh_nothing_and_no_signature_is_asked_for(home: House) -> None:
+    gathering = await gathered(home, RAMADAN, **LIST)
+    assert looks(gathering) == "internal"
+    assert home.verifier.asked == 0
+
+
+async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declares(home: House) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    assert looks(await gathered(home, NEWS, **LIST, **SIGNED)) == "mailing"
+    assert looks(await gathered(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"  # of a stream
+
+
+async def test_list_headers_weigh_nothing_with_a_signature_that_does_not_verify(home: House) -> None:
+    assert looks(await gathered(home, NEWS, **LIST, **SIGNED)) == "internal"
+    home.verifier.fails = OSError()
+    assert isinstance(looks(await gathered(home, NEWS, **LIST, **SIGNED, body="x")), Unknown)

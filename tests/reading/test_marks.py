@@ -96,6 +96,7 @@ EXAMPLES: list[tuple[str, Mapping[str, str], str]] = [
     ("dear-customer", {}, "Kära kund!"),
     ("placeholder", {}, "Hej *|FNAME|*!"),
     ("placeholder", {}, "Hej {{ first_name }}!"),
+    ("secretive", {}, "Säg inget till cheferna"),
     ("newsletter-words", {}, "Nyhetsbrev. Läs mer om rabatten"),
     ("order-words", {}, "Orderbekräftelse: din beställning, ordernummer 12"),
     ("many-links", {}, "https://x.example/ " * 20),
@@ -161,7 +162,11 @@ def check(name: str, message: Message) -> None:
 def test_every_kind_of_mark_has_an_example() -> None:
     shown = {e[0] for e in EXAMPLES} | {e[0] for e in HTML} | {"calendar", "documents", "attached-mail"}
     shown.add("authenticated")
-    assert set(KINDS) - shown == {"declared-origin", "shared-origin"}  # given by looks.from_declared_origin
+    assert set(KINDS) - shown == {
+        "declared-origin",
+        "shared-origin",
+        "list-unproven",
+    }  # given by where it comes from (looks)
 
 
 def test_a_trusted_servers_results_are_told_and_weigh_nothing() -> None:

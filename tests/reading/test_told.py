@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from smtpguard.mail import swedish
-from smtpguard.reading.looks import Reading, from_declared_origin
+from smtpguard.reading.looks import Reading, from_declared_origin, without_list_headers
 from smtpguard.reading.marks import KINDS
 from tests.reading import specimens
-from tests.reading.letters import around, letter, look, parts
+from tests.reading.letters import PLATFORM, around, letter, look, parts
 from tests.reading.test_marks import EXAMPLES, HTML, ICS
 
 
@@ -25,6 +25,7 @@ def readings() -> Iterator[Reading]:
     yield look(letter("x", {"Authentication-Results": results}), trusting)
     yield from_declared_origin(look(letter("x")), "campaigns.example.com")
     yield from_declared_origin(look(letter("x")), "example.com", shared=True)
+    yield without_list_headers(look(letter("x", PLATFORM)))
     docx = "Content-Type: application/msword\nContent-Disposition: attachment; filename=a.docx"
     for head, body in ((docx, "x"), ("Content-Type: text/calendar; method=REQUEST", ICS),
                        ("Content-Type: message/rfc822", "From: k@x.example\nSubject: s\n\nx"),

@@ -1,0 +1,60 @@
+"""README's policy of ten lines is safe by itself: the story in every shape that has been tried is held, and a letter passes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.catalogue.test_one_by_one import HTML, MIXED, QUOTED, STORY, TEXT
+from tests.catalogue.whole import ANNA, HELD, MEMBERS, RAMADAN, letter, signed, whole
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+FOOT = "\r\nDu får detta utskick eftersom du är kund. Avregistrera dig här: https://x.example/u/1\r\n"
+LIST = "List-Unsubscribe: <https://x.example/u/1>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nPrecedence: bulk\r\n"
+CAMPAIGN = "Campaigns <campaigns@example.com>"
+FLAT = " ".join(STORY.split())
+
+
+def ten_lines() -> str:
+    """The policy as README shows it, with a list that the tests know."""
+    found = re.search(r"## The policy in ten lines\n\n```yaml\n(.*?)```", README, re.S)
+    assert found
+    assert len(found[1].splitlines()) == 10
+    return found[1].replace("lists/ramadan.csv", "ramadan.csv")
+
+
+SHAPES = {
+    "as it was": letter(),
+    "with a footer of a mailing": letter(body=f"{STORY}{FOOT}", head=""),
+    "one paragraph with a footer": letter(body=f"{FLAT} Avregistrera dig här: https://x.example/u/1\r\n", head=""),
+    "without a greeting, with a footer": letter(body=f"{FLAT[5:]}\r\n{FOOT}{FOOT}", head="", subject="Nyhetsbrev"),
+    "with list headers": letter(body=f"{STORY}{FOOT}", head=LIST),
+    "with list headers, from a campaign's address": letter(body=f"{FLAT}\r\n{FOOT}", head=LIST, sender=CAMPAIGN),
+    "a thread with a footer": letter(body=f"Ja!\r\n\r\n{QUOTED}{STORY}{FOOT}", head=LIST),
+    "a campaign's text shown in nothing": letter(
+        body=f'<p>{STORY}</p><p style="font-size:1px">{FOOT}</p>\r\n', head="", mime=HTML
+    ),
+    "a message attached": letter(
+        body=f"--b\r\n{TEXT}\r\n{FOOT}\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: Dieten\r\n{TEXT}\r\n{STORY}--b--\r\n", mime=MIXED, head=LIST
+    ),
+    "from the origin": signed(letter(body=STORY, head="", sender="Anna <campaigns@example.com>")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_story_to_the_list_is_held(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with whole(tmp_path, monkeypatch, text=ten_lines()) as guard:
+            if shape == "from the origin":  # people write from nowhere else than where they always do
+                answer = await guard.send(SHAPES[shape], RAMADAN, sender="campaigns@example.com")
+                assert HELD.match(answer), answer
+            else:
+                await guard.held(SHAPES[shape], RAMADAN)
+            many = letter(body=f"{STORY}{FOOT}", head=LIST, to=ANNA)
+            assert HELD.match(await guard.send(many, *MEMBERS[:60]))
+            await guard.passes(letter(to=MEMBERS[0], body="Hej, här är ritningarna.\r\n", head=""), MEMBERS[0])
+
+    asyncio.run(play())
