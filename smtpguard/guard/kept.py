@@ -134,6 +134,9 @@ def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
         found["message.looks"] = None
     if (readable := values["message.readable"]) != "yes":
         found["message.readable"] = _plain(readable)
+    if unfinished := values["message.unfinished"]:
+        found["message.unfinished"] = _plain(unfinished)
+    found["message.language"] = _plain(values["message.language"])
     topics, unsuitable = values["message.topics"], values["message.unsuitable_topics"]
     if topics or unsuitable:
         found["message.topics"] = _plain(topics)

@@ -12,8 +12,9 @@ from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.recipients import Classification, Classified, Kind
 from smtpguard.mail.envelope import Session
 from smtpguard.policy.facts import NONE, Count, Unknown, Value
+from smtpguard.reading.language import UNCLEAR
 from smtpguard.reading.looks import Readable, Reading
-from smtpguard.reading.marks import NOT_TO_GO_OUT, Side
+from smtpguard.reading.marks import NOT_TO_GO_OUT, UNFINISHED, Side
 
 FEW = 3  # customers to whom one writes a letter
 OF_HEADER = ("message.labels", "message.automatic", "recipients.undisclosed")
@@ -23,6 +24,9 @@ OF_TEXT = (
     "message.topics",
     "message.unsuitable_topics",
     "message.readable",
+    "message.unfinished",
+    "message.language",
+    "message.marks",
 )
 _NOTHING: frozenset[str] = frozenset()
 _NO_ADDRESS = Unknown(why="the MTA names no address of its client")
@@ -31,6 +35,7 @@ _NO_LIST: Mapping[str, Value] = {
     "recipients.lists": _NOTHING,
     "recipients.audience": _NOTHING,
     "recipients.sensitivity": _NOTHING,
+    "list.language": _NOTHING,
 }
 
 
@@ -45,6 +50,7 @@ def of_envelope(counted: Classified, total: int, size_bytes: int, lists: Mapping
         "recipients.members": Count._make(counted.members),
         "recipients.customers": Count._make(counted.customers),
         "recipients.reach": Count._make(counted.reach),
+        "recipients.domains": frozenset(r.address.domain for r in counted.recipients),
         **(_of_lists(counted, lists) if counted.touched else _NO_LIST),
     }
 
@@ -79,6 +85,8 @@ def of_text(
     found = frozenset(t.vocabulary for t in reading.topics)
     certain = found & frozenset().union(*(lists[n].avoid for n in counted.lists))
     possible = found & frozenset().union(*(lists[n].avoid for n in counted.touched))
+    marks = frozenset(m.name for m in reading.marks)
+    unfinished = marks & UNFINISHED
     if reading.readable is not Readable.YES:
         unread = Unknown(why=reading.why_unreadable or f"the message is {reading.readable.value}")
         return values | {
@@ -86,21 +94,34 @@ def of_text(
             "message.correspondence": unread,
             "message.topics": found or unread,
             "message.unsuitable_topics": certain or unread,
+            "message.unfinished": unfinished or unread,
+            "message.language": unread,
+            "message.marks": marks or unread,
         }
     return values | {
         "message.looks": looks_unknown or reading.looks.value,
         "message.correspondence": _correspondence(reading, counted),
         "message.topics": found,
+        "message.unfinished": unfinished,
+        "message.language": reading.language or UNCLEAR,
+        "message.marks": marks,
         "message.unsuitable_topics": certain if certain or not possible else Unknown(why=_doubt(counted)),
     }
 
 
 def evidence_of(reading: Reading) -> dict[str, tuple[str, ...]]:
-    """What was found in the text, in words. Marks: what is not meant for others or not finished, then those of internal mail, the
-    heaviest first."""
+    """What was found in the text, in words. Marks: what is not finished, then what is not meant for others, then those of internal
+    mail, the heaviest first."""
     order = {Side.INTERNAL: 0, Side.MAILING: 1, Side.NEITHER: 2}
-    marks = sorted(reading.marks, key=lambda m: (m.name not in NOT_TO_GO_OUT, order[m.side], -m.weight))
-    return {"message.looks": tuple(m.evidence for m in marks), "message.unsuitable_topics": topics_of(reading)}
+    marks = sorted(
+        reading.marks,
+        key=lambda m: (m.name not in UNFINISHED, m.name not in NOT_TO_GO_OUT, order[m.side], -m.weight),
+    )
+    return {
+        "message.looks": tuple(m.evidence for m in marks),
+        "message.unfinished": tuple(m.evidence for m in marks if m.name in UNFINISHED),
+        "message.unsuitable_topics": topics_of(reading),
+    }
 
 
 def topics_of(reading: Reading, first: Collection[str] = ()) -> tuple[str, ...]:
@@ -121,6 +142,9 @@ def _of_lists(counted: Classified, lists: Mapping[str, ListInfo]) -> dict[str, V
         "recipients.share": _share(counted),
         "recipients.lists": words({i.name for i in touched}, {i.name for i in maybe}),
         "recipients.audience": words({i.audience for i in touched}, {i.audience for i in maybe}),
+        "list.language": words(
+            {language for i in touched for language in i.language}, {language for i in maybe for language in i.language}
+        ),
         "recipients.sensitivity": words(
             {i.sensitivity for i in touched if i.sensitivity}, {i.sensitivity for i in maybe if i.sensitivity}
         ),

@@ -162,6 +162,9 @@ class Recalled(Passed):
         if name in counts:
             return self._of_recipient_counts(name, int(counts[name]))
         match name:
+            case "domains":
+                known = self.recipients
+                return Told(frozenset(a.domain for a in known)) if known is not None else vague(ERASED)
             case "lists":
                 return Told(self.lists) if self.lists or self.exact else vague(OLD)
             case "share":
@@ -223,6 +226,8 @@ class Recalled(Passed):
         if self.facts is None:
             return vague(OLD)
         match name:
+            case "unfinished" if "message.language" in self.facts:  # which stands there since it is looked for
+                return Told(_NOTHING)
             case "topics":
                 return Told(_NOTHING)
             case "unsuitable_topics":

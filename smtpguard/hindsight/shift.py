@@ -27,7 +27,7 @@ WORDS = "what tells how a text is read is declared otherwise"
 OF_WHO = frozenset(
     {"recipients.internal", "recipients.outside", "recipients.list_addresses", "recipients.members", "recipients.customers",
      "recipients.undisclosed", "recipients.lists", "recipients.audience", "recipients.sensitivity", "recipients.reach",
-     "recipients.share", "message.correspondence", "message.unsuitable_topics", *COUNTED}
+     "recipients.share", "message.correspondence", "message.unsuitable_topics", "list.language", *COUNTED}
 )  # fmt: skip
 """Facts that hang on who is on which list."""
 _HOW_OFTEN = frozenset({"refresh", "stale_after", "at_least", "max_shrink", "max_bad"})
@@ -151,6 +151,10 @@ class Shift:
                 return self._alike(message, lambda info: info.audience)
             case "recipients.sensitivity":
                 return self._alike(message, lambda info: info.sensitivity)
+            case "list.language":
+                return self._alike(message, lambda info: info.language)
+            case "message.unfinished" | "message.language" | "message.marks":
+                return not self.reading
             case "message.looks":
                 return not self.reading and self._alike(message, lambda info: info.origin)
             case "message.correspondence":
@@ -207,7 +211,7 @@ class Shift:
             return Told(frozenset())
         if fact in OF_WHO and self.moved(message):
             return self._of_others(asked, message)
-        if fact in ("recipients.audience", "recipients.sensitivity"):
+        if fact in ("recipients.audience", "recipients.sensitivity", "list.language"):
             return self._of_lists(asked, message)
         if self.same(asked, message):
             return message.told(asked)
@@ -239,7 +243,8 @@ class Shift:
         name = asked.fact.partition(".")[2]
         lists = message.told(Window("recipients.lists", "recipients.lists"))
         if isinstance(lists.value, frozenset):
-            found = frozenset(value for n in lists.value if (value := getattr(self.other.lists[n], name)))
+            said = [value for n in lists.value if (value := getattr(self.other.lists[n], name))]
+            found = frozenset(word for value in said for word in ([value] if isinstance(value, str) else value))
             if found or message.exact:
                 return Told(found)
         kept = message.told(asked)

@@ -61,6 +61,8 @@ class ListInfo:
     writers: frozenset[str] = frozenset()
     origin: Origin = field(default_factory=Origin)
     avoid: frozenset[str] = frozenset()
+    language: frozenset[str] = frozenset()
+    """What its people read, as codes of two letters."""
     approvals: Any = None
     members: tuple[Mapping[str, Any], ...] = ()
     includes: frozenset[str] = frozenset()
@@ -126,6 +128,7 @@ def _list(name: str, lists: Mapping[str, Mapping[str, Any]], delimiters: str) ->
         writers=_canonical(section.get("writers"), delimiters),
         origin=_origin(section.get("origin")),
         avoid=frozenset(_several(section.get("avoid"))),
+        language=frozenset(_several(section.get("language"))),
         approvals=section.get("approvals"),
         members=sources,
         includes=includes,

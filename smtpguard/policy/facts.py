@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from smtpguard.reading.fingerprint import Identity
+from smtpguard.reading.language import LANGUAGES, UNCLEAR
 
 
 class Source(enum.Enum):
@@ -111,6 +112,11 @@ FACTS: Mapping[str, Fact] = _facts(
          doc="topics found that one of the addressed audiences is to be spared"),
     Fact(name="message.readable", type=Type.WORD, source=T, words=("yes", "unreadable", "too-complex"),
          doc="whether the text could be read within bounds"),
+    Fact(name="message.unfinished", type=Type.WORDS, source=T, words=("placeholder", "draft", "comment", "test", "filler"),
+         doc="what shows that it is not finished: a field of a template left unfilled, a draft, a colleague's comment, a test, filler text"),
+    Fact(name="message.language", type=Type.WORD, source=T, words=(*LANGUAGES, UNCLEAR),
+         doc="the language that its text is in, as two letters, or unclear"),
+    Fact(name="message.marks", type=Type.WORDS, source=T, doc="names of the marks that were found, own marks included"),
     Fact(name="message.labels", type=Type.WORDS, source=H, doc="sensitivity labels and confidentiality headers"),
     Fact(name="message.automatic", type=Type.TRUTH, source=H, doc="an automatic reply or generated mail (RFC 3834)"),
     Fact(name="message.answers", type=Type.TRUTH, source=L,
@@ -127,6 +133,7 @@ FACTS: Mapping[str, Fact] = _facts(
     Fact(name="recipients.lists", type=Type.WORDS, source=E, doc="the lists touched, by address or by member"),
     Fact(name="recipients.audience", type=Type.WORDS, source=E, doc="the audiences of the lists touched"),
     Fact(name="recipients.sensitivity", type=Type.WORDS, source=E, doc="the sensitivities of the lists touched"),
+    Fact(name="recipients.domains", type=Type.WORDS, source=E, doc="the domains of the RCPTs, in lower case and A-labels"),
     Fact(name="recipients.reach", type=Type.COUNT, source=E, doc="people after expansion: one RCPT can be 400,000"),
     Fact(name="recipients.share", type=Type.SHARE, source=E, doc="the largest share of any one list that this one message reaches"),
     Fact(name="mailing.customers", type=Type.COUNT, source=L, doc="distinct customers sent the same mailing in 24 h, this message included"),
@@ -145,6 +152,7 @@ FACTS: Mapping[str, Fact] = _facts(
          doc="of the sender's first contacts those on any one list touched: the most"),
     Fact(name="sender.answers", type=Type.COUNT, source=L, windowed=True,
          doc="distinct customers whom the sender had not written to in 90 days and answers by what can be forged"),
+    Fact(name="list.language", type=Type.WORDS, source=E, words=LANGUAGES, doc="the languages that people read of the lists touched, as far as the policy says"),
     Fact(name="list.customers", type=Type.COUNT, source=L, windowed=True,
          doc="distinct people of any one list touched, whoever wrote to them and what, in a window: the most. What is held, of a stream or an approved mailing is not counted"),
     Fact(name="list.first_contacts", type=Type.COUNT, source=L, windowed=True,

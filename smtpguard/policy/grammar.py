@@ -50,6 +50,7 @@ NOUNS = {
     "recipients.lists": "list",
     "recipients.audience": "audience",
     "recipients.sensitivity": "sensitivity",
+    "message.marks": "mark",
     "stream": "stream",
 }
 _EXPECTED: Mapping[Type, str] = {

@@ -29,7 +29,9 @@ _MANY = 500
 _SHOWN = 5
 _PREVIEWS = ("reasons", "text", "full")
 _COUNTS = ("recipients.", "mailing.", "list.", "sender.customers", "sender.first_contacts", "sender.list_contacts")
-_GROW = frozenset({"recipients.lists", "recipients.audience", "recipients.sensitivity", "message.unsuitable_topics"})
+_GROW = frozenset(
+    {"recipients.lists", "recipients.audience", "recipients.sensitivity", "message.unsuitable_topics", "list.language"}
+)
 _WHOEVER = frozenset({"recipients.total", "recipients.internal"})
 _TOPICS = frozenset({"message.topics", "message.unsuitable_topics"})
 

@@ -22,6 +22,7 @@ from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import SeveralMembers
 from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.window import RateField
+from smtpguard.reading.language import LANGUAGES
 
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,80}\Z")
 
@@ -136,9 +137,23 @@ def _staged(value: Any) -> Any:
     return {"steps": value} if isinstance(value, list) else value
 
 
+def _language(value: Any) -> Any:
+    if value not in LANGUAGES:
+        raise Invalid(f'unknown language "{value}"', one_of(LANGUAGES), did_you_mean(str(value), LANGUAGES))
+    return value
+
+
+Language = Annotated[
+    str,
+    BeforeValidator(_language),
+    WithJsonSchema({"type": "string", "enum": list(LANGUAGES)}),
+    Field(title="language"),
+]
+
+
 class ListModel(Section):
     """``addresses_elsewhere``: that are called as the list is, at another domain, and are something else. ``category``: which special category. ``preview``: of what is held for this list. ``stages_by_address``: of a message to its
-    address, which cannot be sent in ``stages``."""
+    address, which cannot be sent in ``stages``. ``language``: what its people read."""
 
     title: str = ""
     owner: Mailbox | None = None
@@ -152,6 +167,7 @@ class ListModel(Section):
     writers: Mailboxes = Field(default=[])
     origin: OriginModel | None = None
     avoid: Names = Field(default=[])
+    language: Annotated[list[Language], LISTED] = Field(default=[], title="language")
     approvals: ApprovalsModel | None = None
     preview: Preview | None = None
     stages: Annotated[

@@ -74,7 +74,7 @@ class Policy:
     @property
     def words(self) -> dict[str, frozenset[str]]:
         """Fact -> the words that this policy declares for it."""
-        return declared_words(self.lists, self.vocabularies, self.streams)
+        return declared_words(self.lists, self.vocabularies, self.streams, (own.name for own in self.own_marks))
 
     def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         """Lists and streams as plain values under the names of the YAML; durations are seconds."""
@@ -349,7 +349,7 @@ class _Sections:
 
     def _known(self) -> Known:
         lists = self.model.lists
-        words = declared_words(lists, self.vocabularies, self.model.streams)
+        words = declared_words(lists, self.vocabularies, self.model.streams, self.model.own_marks)
         special = frozenset(name for name, info in lists.items() if info.sensitivity == "special-category")
         return Known(words=words, groups=self.groups, delimiters=self.delimiters, special=special)
 
@@ -358,7 +358,7 @@ class _Sections:
 
 
 def declared_words(
-    lists: Mapping[str, ListModel], vocabularies: Iterable[str], streams: Iterable[str]
+    lists: Mapping[str, ListModel], vocabularies: Iterable[str], streams: Iterable[str], own_marks: Iterable[str]
 ) -> dict[str, frozenset[str]]:
     topics = frozenset(vocabularies)
     return {
@@ -367,6 +367,7 @@ def declared_words(
         "recipients.lists": frozenset(lists),
         "recipients.audience": frozenset(info.audience for info in lists.values()),
         "recipients.sensitivity": frozenset({"normal", "special-category"}),
+        "message.marks": frozenset(KINDS).union(own_marks),
         "stream": frozenset(streams),
     }
 

@@ -62,6 +62,7 @@ ORDINARY: Mapping[str, Value] = {
     "message.looks": "unclear",
     "message.correspondence": True,
     "message.readable": "yes",
+    "message.language": "unclear",
     "recipients.total": _ONE,
     "recipients.outside": _ONE,
     "recipients.reach": _ONE,

@@ -1,7 +1,4 @@
-"""Which language a text is in, by its commonest small words. Enough for people to be told, and for nothing else.
-
-Never here: a verdict that hangs on the language.
-"""
+"""Which language a text is in, by its commonest small words: enough to tell people, and that a text is in another than a list reads."""
 
 from __future__ import annotations
 
@@ -22,6 +19,9 @@ _COMMON: dict[str, str] = {
     "pl": "i w nie na się z do jest to że o jak po co tak za od ale dla przez czy jego",
     "ar": "في من على إلى أن هذا هذه التي الذي مع لا ما عن كان هو هي أو ثم قد كل",
 }
+LANGUAGES = tuple(sorted(_COMMON))
+UNCLEAR = "unclear"
+"""The language of a text that is too short, or in several."""
 _WORDS = {language: frozenset(words.split()) for language, words in _COMMON.items()}
 _OWNERS: dict[str, list[tuple[str, float]]] = {}
 for _language, _set in _WORDS.items():

@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive", "placeholder"})
-"""Marks by which a message says itself that it is not for others, or not finished: whoever decides reads them first."""
+UNFINISHED = frozenset({"placeholder", "draft", "comment", "test", "filler"})
+"""Marks by which a message says itself that it is not finished: whoever decides reads them first."""
+NOT_TO_GO_OUT = frozenset({"label-inside", "label", "inside-only", "internal-words", "secretive"})
+"""Marks by which it says that it is not for others: these next."""
 
 
 class Side(enum.Enum):
@@ -138,7 +140,6 @@ _TABLE = (
     Kind("do-not-reply", _M, 2.0, "machine", "asks not to be answered, or says that a machine wrote it"),
     Kind("imprint", _M, 1.0, "imprint", "ends with rights reserved or a privacy notice"),
     Kind("dear-customer", _M, 1.5, "salutation", "greets a customer, a member, a subscriber"),
-    Kind("placeholder", _M, 2.5, "salutation", "fields of a template left unfilled"),
     Kind("newsletter-words", _M, 1.5, "newsletter", "calls itself a newsletter, an issue, an offer"),
     Kind("order-words", _M, 1.5, "newsletter", "tells of an order, a parcel, an account, a password"),
     # The shape of mailings.
@@ -149,6 +150,11 @@ _TABLE = (
     Kind("declared-origin", _M, 6.0, "origin", "provably sent from where the list says its mailings come from"),
     Kind("shared-origin", _M, 2.5, "shared-origin", "the same, where the domain is one from which colleagues write as well"),
     # Worth telling.
+    Kind("placeholder", _N, 1.0, "unfinished", "fields of a template left unfilled"),
+    Kind("draft", _N, 1.0, "unfinished", "it calls itself a draft"),
+    Kind("comment", _N, 1.0, "unfinished", "a reminder, a question to a colleague or a tracked change is left in it"),
+    Kind("test", _N, 1.0, "unfinished", "it calls itself a test"),
+    Kind("filler", _N, 1.0, "unfinished", "lorem ipsum and its like"),
     Kind("list-post", _N, 1.0, "", "a post on a discussion list: its list headers are the list server's, not the writer's"),
     Kind("list-unproven", _N, 1.0, "", "list headers that come neither from a declared origin nor from one of its clients"),
     Kind("authenticated", _N, 0.5, "", "a trusted server says whose signatures verified, or that From failed its checks"),

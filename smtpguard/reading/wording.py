@@ -16,6 +16,7 @@ from smtpguard.reading.marks import KINDS, Mark
 from smtpguard.reading.phrases import found_in
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text
+from smtpguard.reading.unfinished import unfinished
 
 MOST = 60_000  # characters in which phrases are looked for: from the beginning, and from the end
 _GREETING = re.compile(
@@ -59,9 +60,6 @@ _VOICE = frozenset(
     """.split()  # noqa: SIM905
 )
 _URL = re.compile(r"\bhttps?://|\bwww\.", re.I)
-_PLACEHOLDER = re.compile(
-    r"\*\|[A-Z_:0-9]{2,40}\|\*|%%[\w\- ]{2,40}%%|\{\{\s*[\w.|' \-]{2,60}\s*\}\}|\$\{[\w.]{2,40}\}|\[\[?(?:FIRST_?NAME|NAME|UNSUBSCRIBE\w*)\]?\]|<%=?\s*[\w.]{2,40}\s*%>|%(?:FIRSTNAME|FNAME|EMAIL|NAME)%"
-)
 _LEAVING_LINK = re.compile(
     r"unsub|opt-?out|optin-?out|avprenumerer|avregistrer|avmeld|afmeld|frameld|abmeld|abbestell|desabon|desinscri|desinscription|baja\b|cancelar|disiscri|uitschrijv|wypisz"
     r"|/remove\b|removeme|leave-list|listmanager|list-manage\.com/(?:unsub|profile)|preference|/unsub|manage[_\-]?(?:subscription|preference|email)|subscription-?center|mailto:[^?]*(?:unsubscribe|leave|remove)|subject=(?:unsub|remove)",
@@ -104,8 +102,8 @@ def text_marks(text: Text, people: People, around: Surroundings) -> Iterator[Mar
     for name, evidence in phrases.items():
         yield KINDS[name].mark(evidence)
     yield from _link_marks(text, own)
-    if found := _PLACEHOLDER.search(own) or _PLACEHOLDER.search(text.subject):
-        yield KINDS["placeholder"].mark(f'a field of a template is left unfilled: "{found[0][:40]}"')
+    for kind, found in unfinished(text.subject, own, text.markup.source if text.markup else ""):
+        yield KINDS[kind].mark(f'{_LEFT[kind]}: "{found}"')
     greets_customers = "dear-customer" in phrases and "dear-customer" in dict(_phrases(own.lstrip()[:60]))
     yield from _letter_marks(text, own, greets_customers=greets_customers)
     yield from _attachment_marks(text, around)
@@ -150,6 +148,13 @@ _FOOTER = 1_500
 _IN_ERROR = re.compile(
     r"in error|by mistake|by accident|av misstag|ved en fe[ij]l|par erreur|por error|irrtümlich|per errore|erehdyksessä"
 )
+_LEFT = {
+    "placeholder": "a field of a template is left unfilled",
+    "draft": "it calls itself a draft",
+    "comment": "a comment of whoever wrote it is left in it",
+    "test": "it calls itself a test",
+    "filler": "it holds filler text",
+}
 _SAYS = {
     "work-talk": "it speaks of work",
     "unsubscribe-words": "it tells how to unsubscribe",

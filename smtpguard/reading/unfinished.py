@@ -1,0 +1,90 @@
+"""What shows that a message is not finished: fields of a template left unfilled, a draft, comments of colleagues, a test, filler text.
+
+Found in the subject and in what everybody sees of the writer's own text. It says nothing of what a message looks like: a letter and a
+mailing are drafts alike. Every pattern takes linear time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+PLACEHOLDER, DRAFT, COMMENT, TEST, FILLER = KINDS = ("placeholder", "draft", "comment", "test", "filler")
+_MOST = 60_000
+_NAME = r"(?:first|last|full|sur|given)?_?-? ?(?:name|namn|nimi|nom|nombre|vorname|nachname)|förnamn|efternamn|fornavn|etternavn|etunimi|sukunimi|prénom|apellido|kundnr|kundnummer|company|företag"
+_PLACEHOLDER = re.compile(
+    r"\*\|[A-Z_:0-9]{2,40}\|\*|%%[\w\- ]{2,40}%%|\{\{\s*[\w.|' \-]{2,60}\s*\}\}|\{%\s*\w[^%{}]{0,60}%\}|\$\{[\w.]{2,40}\}|\{\$\w[\w.]{1,40}\}|##[\w.]{2,40}##|<%=?\s*[\w.]{2,40}\s*%>"
+    r"|<<[\w ]{2,40}>>|%(?:FIRSTNAME|FNAME|LNAME|EMAIL|NAME|recipient[\w.]{0,30})%"
+    rf"|\[\[?(?:{_NAME}|UNSUBSCRIBE\w*|fname|lname)\]?\]|\{{(?:{_NAME}|fname|lname)\}}|<(?:{_NAME})>|«(?:{_NAME}|\w+_\w+)»",
+    re.I,
+)
+_UNNAMED = re.compile(
+    r"\A\s*(?:hej|hi|hello|dear|hallo|hei|liebe[rs]?|kära?|bästa|estimad[oa]|hola)(?: ,| +(?:null|none|undefined|nan|n/a)\b| +(?:first|last) ?name\b)",
+    re.I,
+)
+_DRAFT = re.compile(
+    r"\A\W{0,3}(?:(?:re|fw|fwd|sv|vb|vs|aw|wg)\s*:\s*)?\W{0,3}(?:draft|utkast|udkast|luonnos|entwurf|brouillon|borrador|bozza|concept|rascunho|szkic|مسودة)\b(?! beer| bier| horse)"
+)
+_STAMPED = re.compile(
+    r"(?:^|[\n\[(*_\-–—:|] ?)(?:DRAFT|UTKAST|UDKAST|LUONNOS|ENTWURF|BROUILLON|BORRADOR|BOZZA|RASCUNHO|EJ KLAR|INTE KLAR|NOT FINAL|NICHT FERTIG|WORK IN PROGRESS|ARBETSVERSION|ARBEITSVERSION)(?:[\])*_\-–—:|!.\n]| ?v?\d|\Z)"
+)
+_REMINDER = re.compile(
+    r"\b(?-i:TODO|TO-DO|FIXME|TBD|TBA|TBC)\b(?=[\s:;,.!?)\]]|\Z)|\b(?:bild|länk|text|datum|pris|image|link|date|price|logo) (?:here|hit|här)\b(?=[\])>\n]|\Z)"
+    r"|[\[(<](?:infoga|insert|lägg in|fyll i|sätt in|bitte einfügen|hier einfügen|insérer|insertar|lisää|sett inn|indsæt)[^\[\]()<>\n]{1,60}[\])>]"
+    r"|(?:^|\n)[^\S\n]*(?:note to self|obs internt|intern kommentar|kommentar|comment|anm)\s?:(?=[^\n]{3,200}(?:\n|\Z))",
+    re.I,
+)
+_ASKS = (
+    r"(?:check|please check|can you check|could you check|look at|have a look|verify|confirm|fix|update|rewrite|is this (?:right|ok|correct)|kolla|kan du kolla|dubbelkolla|kontrollera|titta på|stämmer|ändra|rätta|skriv om|fixa"
+    r"|sjekk|kan du sjekke|tjek|kan du tjekke|tarkista|voitko tarkistaa|prüf|prüfe|bitte prüfen|kannst du prüfen|stimmt das|vérifie|peux-tu vérifier|à vérifier|revisa|puedes revisar|comprueba)"
+)
+# "Lisa check this": to somebody by name, in brackets or on a line of its own.
+_NOBODY = r"(?!(?:We|They|I|You|He|She|It|Please|Let|To|And|Vi|Ni|De|Jag|Du|Han|Hon|Den|Det|Wir|Sie|Ich|Er|Es|Nous|Vous|Je|On|Me|Te|Yo|Vil|Kan)\b)"
+_THIS = r"(?:this|that|it|here|the \w+|detta|det|här|den här|priset|länken|dette|tämä|tämän|das|dies|hier|den|ça|ceci|le|la|esto|aquí)"
+_TO_SOMEBODY = re.compile(
+    rf"(?:^|[\n\[(<])[^\S\n]*@?{_NOBODY}[A-ZÅÄÖÆØÉÜ][\w\-]{{1,20}}(?:[,:]|[ ]?[-–])[ ](?i:{_ASKS})\b[^\n\[\]()<>]{{0,40}}(?:[\])>]|\n|\Z)"
+    rf"|(?:^|[\n\[(<])[^\S\n]*@?{_NOBODY}[A-ZÅÄÖÆØÉÜ][\w\-]{{1,20}}[ ](?i:{_ASKS}) (?i:{_THIS})\b[^\n\[\]()<>]{{0,20}}(?:[\])>]|\n|\Z)"
+    rf"|[\[(<](?i:{_ASKS})\b[^\n\[\]()<>]{{0,60}}[\])>]"
+)
+_TRACKED = (
+    "msocommentreference",
+    'class="msodel',
+    "class=msodel",
+    "<del ",
+    "msocommentanchor",
+    'class="msoins',
+    "msocomtxt",
+)
+_TEST = re.compile(
+    r"\A\W{0,3}(?:test(?:ar|ing|mail|mejl|brev|utskick|meddelande|melding|besked|viesti|nachricht|email|e-mail| mail| email| e-mail)?|testi|prueba|essai|teste|prova|اختبار)(?:\W{1,3}(?:test\w{0,3}|\d{1,6}|[a-c]|en|ett|one|two|av .{1,40}|of .{1,40}|för .{1,40}))*\W{0,3}\Z"
+    r"|\A\W{0,3}\[?test(?:utskick|mail|mejl)?\]?\s*[:\]\-–]\s"
+    r"|\b(?:this is (?:only |just )?a test\b(?! drive| of)|please ignore this|ignore this (?:mail|email|message)|(?:detta|det här) är (?:bara )?ett test\b|bortse från (?:detta|det här) (?:mejl|mail|utskick)|dies ist (?:nur )?ein test\b"
+    r"|dette er (?:bare |kun )?en test\b|tämä on (?:vain )?testi|ceci est un (?:simple )?test\b|esto es una prueba)",
+    re.I,
+)
+_FILLER = re.compile(
+    r"\blorem ipsum\b|\bdolor sit amet\b|\bconsectetur adipisc|\bsed do eiusmod\b|\bblindtext\b|\basdf(?:asdf|gh|jkl)|\bqwerty(?:uiop)?\b(?=\W|\Z)|\bbla bla bla\b|\bfoo bar baz\b",
+    re.I,
+)
+_BODY_OF_A_TEST = 60
+
+
+def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
+    """(kind, what was found) of the first of each kind. ``source``: of its HTML in lower case."""
+    body = own[:_MOST]
+    texts = (subject, body)
+    if found := next((f for t in texts if (f := _PLACEHOLDER.search(t))), None) or _UNNAMED.match(body):
+        yield PLACEHOLDER, " ".join(found[0].split())[:40]
+    if found := _DRAFT.match(subject.lower()) or next((f for t in texts if (f := _STAMPED.search(t))), None):
+        yield DRAFT, found[0].strip(" \n[]()*_-–—:|.")[:40]
+    found = next((f for t in texts for pattern in (_REMINDER, _TO_SOMEBODY) if (f := pattern.search(t))), None)
+    if found:
+        yield COMMENT, " ".join(found[0].split())[:60]
+    elif any(sign in source for sign in _TRACKED):
+        yield COMMENT, "a change or a comment of a word processor"
+    short = body.strip()
+    tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])
+    if found := next((f for t in tried if t and (f := _TEST.search(t))), None):
+        yield TEST, " ".join(found[0].split())[:40]
+    if found := next((f for t in texts if (f := _FILLER.search(t))), None):
+        yield FILLER, found[0][:40]
