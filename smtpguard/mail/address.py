@@ -16,9 +16,9 @@ from functools import lru_cache
 
 import idna
 
-MAX_LOCAL_OCTETS = 64  # RFC 5321 section 4.5.3.1.1
+MAX_LOCAL_OCTETS = 255  # RFC 5321 section 4.5.3.1.1 says 64; return addresses made for each recipient (VERP) are longer, and MTAs take them
 MAX_DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
-MAX_PATH_OCTETS = 256  # RFC 5321 section 4.5.3.1.3; the brackets count
+MAX_PATH_OCTETS = MAX_LOCAL_OCTETS + MAX_DOMAIN_OCTETS + len("<@>")  # RFC 5321 section 4.5.3.1.3 says 256
 MAX_LABEL_OCTETS = 63  # RFC 1035 section 2.3.4
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]"
@@ -97,7 +97,7 @@ def parse_path(raw: bytes, *, smtputf8: bool = False) -> Address | None:
     if not raw.startswith(b"<") or not raw.endswith(b">"):
         raise BadAddress("the address must stand in angle brackets")
     if len(raw) > MAX_PATH_OCTETS:
-        raise BadAddress("the path is longer than 256 octets")
+        raise BadAddress(f"the path is longer than {MAX_PATH_OCTETS} octets")
     inner = raw[1:-1]
     if not inner:
         return None
@@ -123,7 +123,7 @@ def _mailbox(text: str) -> Address:
     if local.startswith('"'):
         local = _PAIR.sub(r"\1", local[1:-1])
     if len(local.encode()) > MAX_LOCAL_OCTETS:
-        raise BadAddress("the local part is longer than 64 octets")
+        raise BadAddress(f"the local part is longer than {MAX_LOCAL_OCTETS} octets")
     if len(domain.encode()) > MAX_DOMAIN_OCTETS:
         raise BadAddress("the domain is longer than 255 octets")
     _ascii_domain(domain)

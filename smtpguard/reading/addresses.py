@@ -18,7 +18,7 @@ MOST = 2_000
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(?!@)')
 _BRACKETED = re.compile(r"<\s*([^<>]{1,320}?)\s*>")
 # From the beginning of a word only, so that a long word is looked at once.
-_BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,64}")@[^\s,;:<>()"]{1,255}""")
+_BARE = re.compile(r"""(?<![^\s,;:<>()\[\]"])(?:[^\s,;:<>()\[\]"@]{1,320}|"[^"]{1,320}")@[^\s,;:<>()"]{1,255}""")
 _SOURCE_ROUTE = re.compile(r"@[^:]*:")
 
 

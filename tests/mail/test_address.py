@@ -126,9 +126,9 @@ def test_each_delimiter_cuts_but_never_the_whole() -> None:
         b"<anna@[300.1.1.1]>",
         b"<anna@[IPv6:::1::2]>",
         b"<anna@[IPv6:1.2.3]>",
-        b"<" + b"a" * 65 + b"@example.se>",
+        b"<" + b"a" * 256 + b"@example.se>",
         b"<anna@" + b"a" * 64 + b".se>",
-        b"<anna@" + b"a." * 125 + b"se>",
+        b"<anna@" + b"a." * 130 + b"se>",
         "<åsa@example.se>".encode("latin-1"),
     ],
 )
@@ -136,6 +136,15 @@ def test_each_delimiter_cuts_but_never_the_whole() -> None:
 def test_bad_paths_are_refused(bad: bytes, smtputf8: bool) -> None:
     with pytest.raises(BadAddress):
         parse_path(bad, smtputf8=smtputf8)
+
+
+@pytest.mark.parametrize("octets", [64, 65, 100, 255])
+def test_a_local_part_is_as_long_as_mtas_take_it(octets: int) -> None:
+    """VERP makes return addresses longer than the 64 octets of RFC 5321."""
+    local = "bounces+" + "k" * (octets - 8)
+    found = parse_path(f"<{local}@example.se>".encode())
+    assert found == Address(local, "example.se")
+    assert found.canonical("+") == "bounces@example.se"
 
 
 @pytest.mark.parametrize(
