@@ -180,7 +180,7 @@ async def test_disjoint_halves_and_several_in_each_envelope(guard: Whole) -> Non
     """The transaction that crosses the threshold is held whole."""
     half = THRESHOLD // 2
     people = READERS[:half], READERS[half : 2 * half - 1], READERS[100 : 100 + half], READERS[200 : 200 + half]
-    said = [await guard.send(copy(n), *some, sender="campaigns@example.com") for n, some in enumerate(people)]
+    said = [await guard.send(signed(copy(n)), *some, sender="campaigns@example.com") for n, some in enumerate(people)]
     assert passed(said) == 2
     (entry,) = await guard.holds()
     assert (entry.copies, entry.reach) == (1, 2 * half)
