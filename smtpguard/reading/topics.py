@@ -94,9 +94,11 @@ class _Compiled:
         known = self._known
         for end, (term, length, last, entries) in self._automaton.iter(plain):
             start = end - length + 1
-            if not last and start and plain[start - 1].isalnum():
+            letters = plain[start].isalnum()  # and no picture, which stands by itself wherever it stands
+            if letters and not last and start and plain[start - 1].isalnum():
                 continue  # in the middle of a word that none of these may end
-            before, after = _left(plain, start) if last else start, _right(plain, end + 1)
+            before = _left(plain, start) if last and letters else start
+            after = _right(plain, end + 1) if letters else end + 1
             word = plain[before:after]
             findings = known.get((word, term))
             if findings is None:
