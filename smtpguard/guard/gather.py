@@ -244,7 +244,7 @@ class Gathering:
         return None if self.text is None else Identity(exact=f"content {self.transaction.message.sha256}")
 
     def _answers(self, reading: Reading) -> bool:
-        """Whether it quotes mail of all the customers whom it is for, or mail that went to them."""
+        """Whether it quotes mail of all the customers whom it is for."""
         return bool(reading.quotes) and all(
             r.canonical in reading.quotes for r in self.counted.recipients if r.customers or r.perhaps
         )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from smtpguard.mail.mailboxes import without_comments
 from smtpguard.reading.decode import words
-from smtpguard.reading.fold import fold
 from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.walk import Index
 
@@ -45,20 +44,6 @@ def people_of(fields: Index, around: Surroundings) -> People:
         reply_to=replies[0] if replies else "",
         shown=tuple(dict.fromkeys(shown)),
     )
-
-
-_WITH_NAME = re.compile(r"""\s*"?([^"<>,;]{5,80}?)"?\s*<([^<>\s]{3,320})>""")
-
-
-def names_of(fields: Index, around: Surroundings) -> dict[str, str]:
-    """Folded full names in To and Cc, each with its address."""
-    found: dict[str, str] = {}
-    for f in (f for name in ("to", "cc") for f in fields.get(name, ())):
-        for name, address in _WITH_NAME.findall(words(f.raw[:20_000]))[:100]:
-            canonical = around.canonical(address)
-            if canonical is not None and " " in name.strip() and "@" not in name:
-                found[" ".join(fold(name).split())] = canonical
-    return found
 
 
 def addresses(value: str, around: Surroundings) -> list[str]:

@@ -29,7 +29,6 @@ def dump_reading(reading: Reading) -> bytes:
     value["marks"] = [[m.name, m.side.value, m.weight, m.evidence, m.group] for m in reading.marks]
     value["topics"] = [[t.vocabulary, t.term, t.where, t.word, t.context] for t in reading.topics]
     value["shown"] = sorted(reading.shown)
-    value["quotes"] = sorted(reading.quotes)
     value["labels"] = sorted(reading.labels)
     value["vouched"] = sorted(reading.vouched)
     made = reading.identity
@@ -75,7 +74,6 @@ def load_reading(data: bytes) -> Reading:
             identity=_identity(*v["identity"]),
             little=bool(v["little"]),
             alone=_text(v["alone"]),
-            quotes=frozenset(_text(a) for a in v["quotes"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as wrong:
         raise BadReading(f"not a reading: {type(wrong).__name__}") from None

@@ -14,14 +14,11 @@ import zlib
 from dataclasses import dataclass
 
 from smtpguard.mail.message import Content
-from smtpguard.reading.addresses import addresses, names_of
 from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch
-from smtpguard.reading.fold import fold, skeleton
+from smtpguard.reading.fold import skeleton
 from smtpguard.reading.own import own, unaddressed, uncut
 from smtpguard.reading.prefixes import bare
-from smtpguard.reading.surroundings import Surroundings
 from smtpguard.reading.text import Text
-from smtpguard.reading.walk import Index
 
 ENOUGH = 200
 """Characters of its own from which on nothing else of a message counts."""
@@ -29,7 +26,6 @@ LEAST = 100
 """Characters that a sketch is made of."""
 VERY_SHORT = 40
 """Letters below which two people may well write the same: a copy is what one sender wrote under one subject."""
-_NAMED = 4_000  # characters of a quotation's beginning in which people are looked for
 _OTHERS = 0x51  # the salt of sketches of text that is not the writer's own
 _PIECE = 1 << 20
 _DIGITS = 32
@@ -40,15 +36,14 @@ _NO_LETTERS = re.compile(r"[\W\d_]+")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
     """``identity``: what it is a copy of. ``little``: whether its own text is too little to say so alone; then ``alone`` is the name
-    of this one message, for where it answers somebody, and ``of`` has the addresses that its quotation names."""
+    of this one message, for where it answers those who get it."""
 
     identity: Identity
     little: bool = False
     alone: str = ""
-    of: frozenset[str] = frozenset()
 
 
-def copied(text: Text, fields: Index, sender: str, alone: str, around: Surroundings) -> Copied:
+def copied(text: Text, sender: str, alone: str) -> Copied:
     """Of a message that could be read. ``alone``: its own name, of its Message-ID or of what ``body_key`` says."""
     said = skeleton(text.new[: 2 * MOST])
     words = own(said)
@@ -63,7 +58,6 @@ def copied(text: Text, fields: Index, sender: str, alone: str, around: Surroundi
         identity=_of_what_is_shown(text, words, own_words, alone) or own_words,
         little=True,
         alone=alone,
-        of=_named(text, fields, around),
     )
 
 
@@ -116,19 +110,6 @@ def _digests(text: Text) -> list[str]:
         if part.start < part.end:
             found.append(digest.hexdigest())
     return found
-
-
-def _named(text: Text, fields: Index, around: Surroundings) -> frozenset[str]:
-    """Whose mail it quotes, or to whom that went: who is named where the quotation begins."""
-    if not (text.quoted or text.split.opening or text.nested):
-        return frozenset()
-    head = f"{text.split.opening}\n{text.quoted[:_NAMED]}"
-    lines = [line for line in (*(n.sender for n in text.nested[:20]), *head.split("\n")) if "@" in line]
-    found = {a for line in lines[:60] for a in addresses(line.replace("mailto:", " "), around)}
-    if shown := names_of(fields, around):
-        folded = fold(head)
-        found |= {address for name, address in shown.items() if name in folded}
-    return frozenset(found)
 
 
 def body_key(raw: Content, start: int, boundaries: list[str]) -> str:

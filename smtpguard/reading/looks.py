@@ -109,8 +109,6 @@ class Reading:
     """Whether its own text is too little to say so alone."""
     alone: str = ""
     """The name of this one message, for where it answers those who get it, and has little to say."""
-    quotes: frozenset[str] = frozenset()
-    """Whom its quotation names, canonical; asked where its own text is little."""
     campaign: tuple[str, ...] = ()
     """Names of the campaign that it says it is of; for a verified origin only."""
 

@@ -75,11 +75,7 @@ def read(
     looks, score, weighed = judge(adjusted(marks, surroundings), readable=readable)
     shown_text = text.new or text.plain
     thread = thread_of(fields, text.subject)
-    copy = (
-        _copied(message, fields, text, people, readable, surroundings)
-        if depth is Depth.TEXT
-        else Copied(identity=Identity())
-    )
+    copy = _copied(message, fields, text, people, readable) if depth is Depth.TEXT else Copied(identity=Identity())
     return Reading(
         looks=looks,
         score=score,
@@ -108,20 +104,15 @@ def read(
         identity=copy.identity,
         little=copy.little,
         alone=copy.alone,
-        quotes=copy.of,
     )
 
 
-def _copied(
-    message: Message, fields: Index, text: Text, people: People, readable: Readable, around: Surroundings
-) -> Copied:
+def _copied(message: Message, fields: Index, text: Text, people: People, readable: Readable) -> Copied:
     message_id = first_id(fields, "message-id")
     if readable is Readable.YES and message_id:
-        return copied(text, fields, people.sender, f"message {message_id}", around)
+        return copied(text, people.sender, f"message {message_id}")
     body = body_key(message.raw, _body_start(message, message.header), text.boundaries)
-    if readable is not Readable.YES:
-        return Copied(identity=Identity(exact=body))
-    return copied(text, fields, people.sender, body, around)
+    return Copied(identity=Identity(exact=body)) if readable is not Readable.YES else copied(text, people.sender, body)
 
 
 def _body_start(message: Message, header: Header) -> int:
