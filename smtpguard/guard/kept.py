@@ -136,7 +136,6 @@ def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
         found["message.readable"] = _plain(readable)
     if unfinished := values["message.unfinished"]:
         found["message.unfinished"] = _plain(unfinished)
-    found["message.language"] = _plain(values["message.language"])
     topics, unsuitable = values["message.topics"], values["message.unsuitable_topics"]
     if topics or unsuitable:
         found["message.topics"] = _plain(topics)

@@ -95,6 +95,9 @@ class Recalled(Passed):
                 return self._of_recipients(name)
             case "message":
                 return self._of_message(name)
+            case "list":
+                lists = self.told(Window("recipients.lists", "recipients.lists"))
+                return Told(_NOTHING) if lists == Told(_NOTHING) else vague(OLD)
         return self._of_sender(asked.fact)
 
     def count(self, name: str) -> Count:
@@ -226,9 +229,7 @@ class Recalled(Passed):
         if self.facts is None:
             return vague(OLD)
         match name:
-            case "unfinished" if "message.language" in self.facts:  # which stands there since it is looked for
-                return Told(_NOTHING)
-            case "topics":
+            case "topics" | "unfinished":
                 return Told(_NOTHING)
             case "unsuitable_topics":
                 topics = self.told(Window("message.topics", "message.topics"))
