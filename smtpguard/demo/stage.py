@@ -11,6 +11,7 @@ import csv
 import itertools
 import json
 import os
+import random
 import re
 import secrets
 import smtplib
@@ -245,10 +246,12 @@ logging: {{format: json}}
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that nobody listens on, below those that outgoing connections are given: none of them takes it before the console does."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _write_csv(path: Path, column: str, addresses: Sequence[str]) -> None:

@@ -75,6 +75,7 @@ class Standing:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             half = self._path.with_suffix(".tmp")
+            half.touch(mode=0o600)
             half.write_text(json.dumps(row) + "\n")
             half.replace(self._path)
 

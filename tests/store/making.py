@@ -191,6 +191,8 @@ class Gathered:
         await asyncio.to_thread(started.wait)
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.sleep(0)  # tasks made inside have run as far as the queue
+        await asyncio.sleep(0)  # tasks made inside have run as far as what is coming
+        while self._store._writer._coming:
+            await asyncio.sleep(0)
         self._go.set()
         await self._waiting

@@ -31,7 +31,7 @@ async def pass_on(transaction: Transaction, onward: Onward) -> Disposition:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the loop run until it is so; a limit that only a failure meets."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(600):
         while not condition():  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(0.001)
 
@@ -61,7 +61,7 @@ class Client:
         """One reply, its lines joined by a newline, without CRLF."""
         lines = []
         while True:
-            line = await asyncio.wait_for(self.reader.readline(), 120)
+            line = await asyncio.wait_for(self.reader.readline(), 600)
             if not line:
                 raise EOFError("\n".join(lines))
             lines.append(line.decode().rstrip("\r\n"))
@@ -71,7 +71,7 @@ class Client:
     async def hear_end(self) -> bytes:
         """All that comes until the connection is closed."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 120)
+            return await asyncio.wait_for(self.reader.read(), 600)
         except ConnectionError:
             return b""
 
