@@ -1,6 +1,6 @@
 """The story, played against a policy file in the shapes that it takes, by the production's reading and rules: what would get through.
 
-For each customer list of the policy five messages are thought over: a letter between colleagues to its address, a thread of colleagues
+For each customer list of the policy (once for all that the rules treat alike) five messages are thought over: a letter between colleagues to its address, a thread of colleagues
 with it in Cc, the letter to its people in Bcc, the letter to them one by one, and a campaign that proves no origin. Nothing is sent,
 counted or stored, and no member is needed: lists stand here with as many invented people as they have.
 """
@@ -11,6 +11,7 @@ import asyncio
 import base64
 import os
 import tempfile
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -31,10 +32,11 @@ from smtpguard.guard.reader import BoundedReader
 from smtpguard.lists.declared import ListInfo, build
 from smtpguard.lists.digest import KEY_OCTETS, Digester
 from smtpguard.lists.shelf import index_path
-from smtpguard.lists.writing import write
+from smtpguard.lists.writing import write_passing
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Session
 from smtpguard.mail.message import Message
+from smtpguard.policy.condition import Condition
 from smtpguard.policy.facts import FACTS, Type
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.verdict import Action
@@ -45,6 +47,8 @@ CROWD = 60
 SECONDS = 20.0
 """Past which no further list is begun."""
 _UNKNOWN_SIZE, _MOST = 1_000, 20_000
+_MANY = 5_000
+"""Lists that are larger are alike in their size."""
 _STRANGER = "198.51.100.7"  # RFC 5737: a client that no policy names
 _NEW_THREAD, _GROWN_THREAD = (base64.b64encode(b"\x01" + bytes(n)).decode() for n in (21, 26))
 
@@ -84,14 +88,19 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
     lists, _ = build(*policy.sections(), delimiters=policy.delimiters)
     through: list[LetThrough] = []
     loop = asyncio.get_running_loop()
-    began, unplayed = loop.time(), []
+    unplayed: list[str] = []
     async with AsyncExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="smtpguard-check-")))
         known = settings or settings_of(load_yaml(b"{}", "settings"), folder, {})
         passing = known.model_copy(update={"state": folder})
         indexes(passing).mkdir(mode=0o700, parents=True)
         digester, clock = Digester(os.urandom(KEY_OCTETS), policy.delimiters), SystemClock()
+        conditions = [c for rule in policy.rules.rules for c in (*rule.when, *rule.unless)]
+        alike: dict[object, list[ListInfo]] = {}
         for info in lists.values():
+            if info.of_customers:
+                alike.setdefault(_sense(info, conditions, people.get(info.name, 0)), []).append(info)
+        for info, *_ in alike.values():
             _fill(passing, info, digester, people.get(info.name, 0))
         registry = built_registry(passing, policy, digester, clock)
         around = surroundings(passing, policy)
@@ -102,12 +111,10 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
         explainer = Explainer(
             InForce.of(policy, registry), Sources(reader=reader, verifier=verifier, trace_key=os.urandom(32)), around
         )
-        colleague = _colleague(policy)
-        for info in lists.values():
-            if not info.of_customers:
-                continue
+        colleague, began = _colleague(policy), loop.time()
+        for info, *others in alike.values():
             if loop.time() - began > SECONDS:
-                unplayed.append(info.name)
+                unplayed += [each.name for each in (info, *others)]
                 continue
             index = registry.standings[info.name].index
             scenes = _scenes(info, colleague, index.people if index is not None else 0)
@@ -117,8 +124,19 @@ async def _play(policy: Policy, settings: Settings | None, people: Mapping[str, 
                 if await _passes(explainer, scene, _sessions(settings, scene, colleague))
             ]
             if shapes:
-                through.append(LetThrough(list=info.name, shapes=tuple(shapes)))
+                through += [LetThrough(list=each.name, shapes=tuple(shapes)) for each in (info, *others)]
     return Played(through=tuple(through), unplayed=tuple(unplayed))
+
+
+def _sense(info: ListInfo, conditions: Sequence[Condition], people: int) -> object:
+    """What makes a difference to the rules: of lists that are alike in it, one is played for all."""
+    size = people if people < _MANY else _MANY
+    named = tuple(info.name in c.lists for c in conditions if c.lists is not None)
+    name = info.name if any(c.fact.name == "recipients.lists" for c in conditions) else ""
+    return (
+        name, named, size, info.audience, info.sensitivity, info.avoid, info.origin, bool(info.writers), bool(info.addresses),
+        bool(info.members), info.includes,
+    )  # fmt: skip
 
 
 async def _passes(explainer: Explainer, scene: _Scene, sessions: Sequence[Session]) -> bool:
@@ -165,10 +183,14 @@ def _fill(settings: Settings, info: ListInfo, digester: Digester, size: int) -> 
     if not info.members:
         return
     size = min(size or max(info.at_least, _UNKNOWN_SIZE), _MOST)
-    clock = SystemClock()
-    path = index_path(indexes(settings), info.name)
-    digests = (digester.of(person) for person in _people(info.name, size))
-    write(path, digests, key_id=digester.key_id, built_at=clock.now(), fingerprint=bytes(32)).replace(path)
+    addressed = [int.from_bytes(digester.of(person), "big") for person in _people(info.name, min(CROWD, size))]
+    others = array("Q", os.urandom(8 * (size - len(addressed))))
+    write_passing(
+        index_path(indexes(settings), info.name),
+        [*addressed, *others],
+        key_id=digester.key_id,
+        built_at=SystemClock().now(),
+    )
 
 
 def _people(name: str, n: int) -> Iterator[Address]:

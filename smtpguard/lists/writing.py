@@ -45,6 +45,12 @@ def write(path: Path, digests: Iterable[bytes], *, key_id: bytes, built_at: date
         return _write(path, _sorted(digests, spill), key_id, built_at, fingerprint)
 
 
+def write_passing(path: Path, numbers: Iterable[int], *, key_id: bytes, built_at: datetime) -> None:
+    """An index of few people in place at once, for a while: it need not survive anything. ``numbers``: digests as integers."""
+    ordered = [array("Q", sorted(set(numbers)))]
+    _write(path, ordered, key_id, built_at, bytes(32), durable=False).replace(path)
+
+
 def merge(path: Path, indexes: Sequence[Index], *, key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
     """An index of everybody who is in one of these, as ``write``."""
     together = (array("Q", sorted(set().union(*parts))) for parts in walk(indexes))
@@ -117,7 +123,15 @@ def _sorted(digests: Iterable[bytes], spill: IO[bytes]) -> Iterator[array[int]]:
         yield array("Q", ordered)
 
 
-def _write(path: Path, ordered: Iterable[array[int]], key_id: bytes, built_at: datetime, fingerprint: bytes) -> Path:
+def _write(
+    path: Path,
+    ordered: Iterable[array[int]],
+    key_id: bytes,
+    built_at: datetime,
+    fingerprint: bytes,
+    *,
+    durable: bool = True,
+) -> Path:
     """``ordered``: distinct digests, in order."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
@@ -146,7 +160,8 @@ def _write(path: Path, ordered: Iterable[array[int]], key_id: bytes, built_at: d
             file.seek(0)
             file.write(header.packed())
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
     except BaseException:
         draft.unlink()
         raise

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.cli import main
 from smtpguard.config.documents import shipped
+from smtpguard.mail.message import Message
 
 HEAD = """\
 version: 1
@@ -160,3 +163,24 @@ def test_the_sample_and_what_the_readme_shows_are_told_nothing(etc: Path) -> Non
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (etc / "policy.yaml").write_text(readme.partition("```yaml\n")[2].partition("```")[0])
     assert CliRunner().invoke(main, ["-c", settings, "check"]).stderr == ""
+
+
+def test_lists_that_are_alike_are_tried_once(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hundred lists under one rule that leaves them open each is named, and only one is thought over."""
+    played: list[object] = []
+    explain = Explainer.explain
+
+    async def counting(self: Explainer, message: Message, *rest: Any) -> Explained:
+        played.append(message)
+        return await explain(self, message, *rest)
+
+    monkeypatch.setattr(Explainer, "explain", counting)
+    lists = "".join(
+        f"  l{n}: {{addresses: [l{n}@lists.example.com], members: {{csv: news.csv}}}}\n" for n in range(100)
+    )
+    special = "  special: {addresses: [s@lists.example.com], members: {csv: news.csv}, sensitivity: special-category}\n"
+    found = told(etc, TO_LIST + HIDDEN + WRITER, HEAD.replace("rules:\n", f"{lists}{special}rules:\n"))
+    assert found == through(SINGLY) + [
+        f"list {name}: no rule holds {SINGLY}" for name in (*(f"l{n}" for n in range(100)), "special")
+    ]
+    assert len(played) == 15, "news, which has writers, one of the hundred, and the special one, in five shapes"
