@@ -39,6 +39,7 @@ POLICY: Mapping[str, str] = {
     "ListModel.list_ids": "List-Ids by which copies that a list server has expanded are known again.",
     "ListModel.members": "Where its people stand: one source, or several.",
     "ListModel.audience": "Who they are, for rules; colleagues, employees, internal and staff are no customers.",
+    "ListModel.language": "The language that its people read.",
     "ListModel.sensitivity": "special-category: to be on it says something of somebody (GDPR Art. 9).",
     "ListModel.category": "What it says.",
     "ListModel.writers": "Who may write to it.",

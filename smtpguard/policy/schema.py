@@ -37,7 +37,7 @@ def list_schema() -> dict[str, Any]:
     """Of a file in lists.d."""
     schema = for_editors(ListModel.model_json_schema(by_alias=True), POLICY)
     for key, each in schema["properties"].items():
-        each["description"] = POLICY[f"ListModel.{key}"]
+        each["description"] = POLICY.get(f"ListModel.{key}", each.get("description", ""))
     return {"$schema": DIALECT, "title": "smtpguard list", **{k: v for k, v in schema.items() if k != "title"}}
 
 
