@@ -192,7 +192,7 @@ class Gathered:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.sleep(0)  # tasks made inside have run as far as what is coming
-        while self._store._writer._coming:
+        while self._store._writer._coming:  # noqa: ASYNC110 - the loop hands them over turn by turn
             await asyncio.sleep(0)
         self._go.set()
         await self._waiting
