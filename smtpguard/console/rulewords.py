@@ -24,6 +24,7 @@ from smtpguard.policy.verdict import Action
 FACTS: Mapping[str, str] = {
     "client": "the address of the client",
     "listener": "where it came in",
+    "listener.proves_senders": "it came in where senders are proven",
     "login": "who logged in",
     "message.looks": "what the message looks like",
     "message.correspondence": "it is correspondence with a few who all stand in To or Cc",
@@ -92,6 +93,7 @@ OURS: Mapping[str, str] = {
     "mailing.messages": "messages of the mailing until then",
     "mailing.sent": "people who had got the mailing already",
     "mailing.rejected": "the mailing was rejected",
+    "sender.waits": "more of its sender's waits with it",
     "mailing.waits": "other copies of it are held",
     "mailing.copies": "copies that are held",
     "mailing.stage": "how far the mailing is",

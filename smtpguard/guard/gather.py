@@ -191,6 +191,13 @@ class Gathering:
         streams = self.in_force.registry.streams_from(self.sender.claimed)
         if streams and self.counted.people and self.in_force.rules.counts_letters:
             return True
+        if (
+            streams
+            and isinstance(self.reading, Reading)
+            and self.reading.automatic
+            and self.in_force.rules.asks_automatic
+        ):
+            return True
         return any(s.max is not None or s.max_per_person is not None for s in streams)
 
     @property
@@ -206,6 +213,12 @@ class Gathering:
             for r in self.counted.recipients
             if r.digest and (r.canonical in text.quotes or r.canonical.rpartition("@")[2] == first)
         )
+
+    def _by_machine(self, values: Mapping[str, Value]) -> bool:
+        """Whether it may be automatic: Auto-Submitted is anybody's to write, so that a null reverse-path or a declared origin has to
+        bear it out."""
+        by_origin = values.get("sender.proven") is True and not self.sender.authenticated
+        return self.transaction.envelope.reverse_path is None or by_origin or bool(self.streams)
 
     def _letter_from(self, values: Mapping[str, Value]) -> tuple[str, ...]:
         """Under whom the first contacts of a letter to single customers are counted: its From, who logged in, and, where neither is
@@ -268,7 +281,7 @@ class Gathering:
         self.streams = self.sender.proven_streams(self.transaction, self.counted, registry, self.origin)
         evidence, thread = known.evidence, ""
         if isinstance(reading, Reading):
-            values.update(of_header(reading, self.counted))
+            values.update(of_header(reading, self.counted, bears_out=self._by_machine(values)))
             thread = reading.thread
         elif reading is not None:
             values.update(dict.fromkeys(OF_HEADER, reading))

@@ -124,11 +124,19 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
         kinds = {State.REJECTED: Kind.REJECTED, State.WITHDRAWN: Kind.WITHDRAWN, State.EXPIRED: Kind.EXPIRED}
         event = Event(kind=kinds[lead.state], id=copy.hold_id, at=now, data={"with": lead.hold_id})
         return Change(hold=replace(copy, state=lead.state), events=(event,))
-    if lead.state not in LET_GO or mailing is None or mailing.grant is None:
+    if lead.state not in LET_GO:
+        return None
+    if copy.by_sender and copy.mailing_id != lead.mailing_id:
+        return _let_go(lead, copy, now)
+    if mailing is None or mailing.grant is None:
         return None
     progress = mailing.progress
     if progress is not None and new and (progress.waits or (mailing.out + new > progress.limit and not progress.last)):
         return None
+    return _let_go(lead, copy, now)
+
+
+def _let_go(lead: Hold, copy: Hold, now: datetime) -> Change:
     state = after(copy.state, Move.APPROVE)
     assert state is not None
     event = Event(kind=Kind.APPROVED, id=copy.hold_id, at=now, data={"with": lead.hold_id})

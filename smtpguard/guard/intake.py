@@ -26,7 +26,7 @@ from smtpguard.guard.notices import Notices
 from smtpguard.guard.persons import persons
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.guard.record import Record, refused_at_rcpt
-from smtpguard.guard.standing import standing
+from smtpguard.guard.standing import is_by_sender, standing
 from smtpguard.guard.streams import watched
 from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Classified
@@ -180,6 +180,7 @@ class Intake:
             in_force = self._policies.current()
             gathering, plan = await self._planned(transaction, in_force, came)
             likely = plan.expects_hold or self._held.knows(gathering.facts.identity)
+            likely = likely or self._held.knows(_sender_of(gathering))
             if keep or likely or self._watch.stops(gathering.facts):
                 async with asyncio.timeout(self._limits.keep_seconds):
                     await self._ledger.keep(transaction.message)
@@ -246,7 +247,10 @@ class Intake:
             return record.admission(standing(verdict, gathering, live, self._term), live, plan.stops(verdict, live))
 
         admission = await self._ledger.admit(_item(gathering, (*asks, *plan.rests)), step)
-        self._held.note(gathering.facts.identity, admission.verdict.action is Action.HOLD)
+        held = admission.verdict.action is Action.HOLD
+        self._held.note(gathering.facts.identity, held)
+        if not held or is_by_sender(admission.verdict):
+            self._held.note(_sender_of(gathering), held)
         return admission
 
     def note_refused(
@@ -324,6 +328,12 @@ def _keys(identity: Identity | None) -> tuple[int | str, ...]:
     if identity is None:
         return ()
     return identity.names or identity.sketch.keys
+
+
+def _sender_of(gathering: Gathering) -> Identity | None:
+    """What stands for the letters of one sender, which wait as one."""
+    names = gathering.facts.letter_from
+    return Identity(exact=f"letters of {names[-1]}") if names else None
 
 
 def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:

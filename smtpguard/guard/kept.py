@@ -83,6 +83,8 @@ def kept(gathering: Gathering, questions: Questions, live: Live) -> dict[str, An
         proven = values.get("sender.proven")
         if proven is not (gathering.transaction.session.auth_user is not None):
             found["sender.proven"] = _plain(proven)
+        if proven is not True and gathering.transaction.session.proves_senders:
+            found["listener.proves_senders"] = True
         if type(stream := values.get("stream")) is not frozenset:
             found["stream"] = _plain(stream)
     if gathering.text is not None:

@@ -18,7 +18,7 @@ from smtpguard.guard.kept import FACTS, Questions, kept
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.particulars import sentences
 from smtpguard.guard.persons import as_journalled
-from smtpguard.guard.standing import Standing, grown
+from smtpguard.guard.standing import Standing, grown, is_by_sender
 from smtpguard.guard.streams import Watched, exceeded
 from smtpguard.guard.term import Term
 from smtpguard.lists.recipients import Kind as RecipientKind
@@ -192,6 +192,8 @@ class Record:
             lead=stands.entry.hold_id if stands.entry is not None else "",
             identity=gathering.facts.identity,
             versions=tuple(sorted((t.name, t.version) for t in gathering.counted.touched.values() if t.by_address)),
+            letter_from=gathering.facts.letter_from,
+            by_sender=is_by_sender(verdict),
             exact=coming.exact,
             author=coming.author,
             proofs=coming.proofs,

@@ -25,6 +25,11 @@ MOST_TOLD = 50
 OF_SIZE = frozenset({"mailing.customers", "mailing.reach", "mailing.share"})
 OF_REACH = frozenset({"mailing.reach"})
 """Of these sizes, those in which everybody is counted, not only customers."""
+OF_SENDERS = frozenset({"sender.first_contacts", "sender.list_contacts", "sender.answers", "sender.customers"})
+"""Counts of whom a sender writes to."""
+WITH_IT = (
+    "Whatever else its sender writes to so many customers waits with it, and what is decided is decided on all of it."
+)
 NEVER_COVERED = frozenset({FREEZE, IN_DOUBT})
 """Hits that no approval of a mailing takes away."""
 
@@ -68,9 +73,30 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     if entry is not None and (entry.by_address or gathering.by_address) and not _same(entry, gathering):
         leads, entry = entry.by_address and not gathering.by_address, None
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
+    if entry is None and gathering.facts.letter_from and is_by_sender(verdict):
+        return _queued(verdict, live.queue, term)
     if entry is not None and mailing.copies >= term.copies:
-        return Standing(verdict=_with(verdict, _stored_enough(mailing)), entry=entry)
+        return Standing(verdict=_with(verdict, _stored_enough(mailing.entry, mailing.copies)), entry=entry)
     return Standing(verdict=verdict, entry=entry, leads=leads)
+
+
+def is_by_sender(verdict: Verdict) -> bool:
+    """Whether it is held for how many its sender writes to, and for nothing else."""
+    holding = [h for h in verdict.hits if h.mode is Mode.ENFORCE and h.action is Action.HOLD]
+    return bool(holding) and all(any(r.fact in OF_SENDERS for r in h.reasons) for h in holding)
+
+
+def _queued(verdict: Verdict, queue: Hold | None, term: Term) -> Standing:
+    """What one sender writes to so many waits as one, whatever each letter says: it is one thing to decide."""
+    if queue is None or queue.state is not State.WAITING:
+        first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
+        hits = list(verdict.hits)
+        reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
+        hits[first] = replace(hits[first], reasons=(*hits[first].reasons, reason))
+        return Standing(verdict=replace(verdict, hits=tuple(hits)))
+    if queue.copies >= term.copies:
+        return Standing(verdict=_with(verdict, _stored_enough(queue.hold_id, queue.copies)), entry=queue)
+    return Standing(verdict=verdict, entry=queue)
 
 
 def refused_by(gathering: Gathering, live: Live) -> Rejection | None:
@@ -249,12 +275,12 @@ def _waits(mailing: Mailing) -> Hit:
     return _hit(WAITS, Action.HOLD, "A mailing that is held waits as one", reason)
 
 
-def _stored_enough(mailing: Mailing) -> Hit:
+def _stored_enough(hold_id: str, copies: int) -> Hit:
     reason = Reason(
         fact="mailing.copies",
-        observed=str(mailing.copies),
+        observed=str(copies),
         limit="",
-        public=f"This mailing is held for review as {mailing.entry}, try again later.",
+        public=f"This mailing is held for review as {hold_id}, try again later.",
     )
     return _hit(COPIES, Action.DEFER, "Enough copies of it are stored", reason)
 

@@ -60,11 +60,13 @@ def of_session(session: Session) -> dict[str, Value]:
     return {
         "client": session.client_ip or _NO_ADDRESS,
         "listener": session.listener,
+        "listener.proves_senders": session.proves_senders,
         "login": frozenset({session.auth_user.lower()}) if session.auth_user else _NOTHING,
     }
 
 
-def of_header(reading: Reading, counted: Classified) -> dict[str, Value]:
+def of_header(reading: Reading, counted: Classified, *, bears_out: bool) -> dict[str, Value]:
+    """``bears_out``: whether more than its own word says that it is automatic."""
     undisclosed = NONE
     if counted.touched or counted.crowds:
         hidden = [r for r in _distinct(counted) if r.canonical not in reading.shown or Kind.LIST in r.kinds]
@@ -72,7 +74,7 @@ def of_header(reading: Reading, counted: Classified) -> dict[str, Value]:
         undisclosed = Count(certain, certain + sum(r.perhaps for r in hidden))
     return {
         "message.labels": reading.labels,
-        "message.automatic": reading.automatic,
+        "message.automatic": reading.automatic and bears_out,
         "recipients.undisclosed": undisclosed,
     }
 

@@ -89,6 +89,8 @@ class Recalled(Passed):
             return kept
         area, _, name = asked.fact.partition(".")
         match area:
+            case "listener" if name:
+                return self._of_proof()
             case "client" | "listener" | "login":
                 return self._of_session(area)
             case "recipients":
@@ -245,6 +247,11 @@ class Recalled(Passed):
         return vague(OLD)
 
     # session
+
+    def _of_proof(self) -> Told:
+        """Whether its listener proves senders, which is kept where a sender was not proven."""
+        proven = self.told(Window("sender.proven", "sender.proven")).value
+        return Told(False) if self.facts is not None and self.claimed and proven is not True else vague(OLD)
 
     def _of_session(self, fact: str) -> Told:
         match fact:

@@ -19,7 +19,7 @@ class Session:
     ``peer`` is who connected, where a peer that is trusted told of another client; "" where it is the client itself.
     ``listener``: the name of the listener that it came through. ``ident``: what the peer calls the message (XFORWARD IDENT, or
     the queue id of a milter's MTA). ``senders_verified``: the listener is set up so that the MTA in front has checked who may use
-    which From.
+    which From. ``proves_senders``: it proves who sends, by that or by a login.
     """
 
     client_ip: str = "127.0.0.1"
@@ -32,6 +32,7 @@ class Session:
     tls: bool = False
     esmtp: bool = True
     senders_verified: bool = False
+    proves_senders: bool = False
     expander: bool = False
 
 

@@ -112,7 +112,7 @@ class Live:
 
     ``mailing``: what the item is a copy of, as it was before it; ``fresh``: how many people it would reach who have nothing of
     it yet; ``grants``: what people allowed of the mailing that takes it in; ``approved``: whether anything does; ``entry``: the
-    hold under which people are to decide on it, if one waits.
+    hold under which people are to decide on it, if one waits. ``queue``: that of other letters of its sender.
     """
 
     now: datetime
@@ -124,6 +124,7 @@ class Live:
     grants: tuple[Grant, ...] = ()
     approved: bool = False
     entry: Hold | None = None
+    queue: Hold | None = None
     twin: Hold | None = None
     generation: int = 0
     in_doubt: bool = False

@@ -220,6 +220,15 @@ class Hold:
     """What proves where it comes from (cover.Coming)."""
     by_address: bool = False
     """It is for a list's address, or another that expands: whoever decides on it decides on this message only."""
+    letter_from: tuple[str, ...] = ()
+    """Of a letter to customers, under whom its first contacts are counted."""
+    by_sender: bool = False
+    """It is held for how many its sender writes to, and for nothing else: more of that sender's waits with it, whatever it says."""
+
+    @property
+    def queue(self) -> str:
+        """Of a hold under which more of its sender's letters wait, by which name they find it; "" of others."""
+        return self.letter_from[-1] if self.by_sender and self.letter_from and not self.lead else ""
 
     @property
     def waits_since(self) -> datetime:

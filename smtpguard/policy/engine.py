@@ -226,6 +226,11 @@ class RuleSet:
         return any(question.fact == fact for question in self._counted)
 
     @property
+    def asks_automatic(self) -> bool:
+        """Whether any rule asks if it is automatic."""
+        return "message.automatic" in self._slots
+
+    @property
     def counts_letters(self) -> bool:
         """Whether any rule asks whom a sender writes to for the first time."""
         return any(question.fact in OF_LETTERS for question in self._counted)

@@ -80,6 +80,7 @@ _CUSTOMERS = _some("It is addressed to customers", "It is addressed to no custom
 _SAID: Mapping[str, Saying] = {
     "client": lambda value: "It comes from an address that a rule names" if isinstance(value, str) else "",
     "listener": lambda value: "It came in where a rule looks" if isinstance(value, str) else "",
+    "listener.proves_senders": _truth("It came in where senders are proven", "It came in where senders are not proven"),
     "login": _some("Somebody logged in to send it", "Nobody logged in to send it"),
     "message.looks": _word({
         "internal": "It looks like mail between colleagues",

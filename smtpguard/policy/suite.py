@@ -67,6 +67,7 @@ ORDINARY: Mapping[str, Value] = {
     "recipients.outside": _ONE,
     "recipients.reach": _ONE,
     "sender.address": "somebody@example.com",
+    "listener.proves_senders": False,
     "client": "192.0.2.1",
     "listener": "127.0.0.1:10025",
 }  # fmt: skip

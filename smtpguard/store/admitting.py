@@ -44,6 +44,10 @@ class Run:
         self._tally = Tally(batch, items)
         self._entries: dict[str, Hold | None] = {}
         self._joined: dict[int, Row] = {}  # mailings under whose one hold something came
+        self._queues = holds.queues(batch, list({item.letter_from[-1] for item in items if item.letter_from}))
+        self._queued: dict[
+            str, tuple[int, int]
+        ] = {}  # by the hold of a sender's letters, its copies and its people after them
         batch.roll.meet(items)
 
     def admit(self, item: Item, step: Callable[[Live], Admission]) -> Admission:
@@ -81,6 +85,9 @@ class Run:
         if hold_row is not None and admission.hold is not None:
             holds.add(batch.connection, hold_row | {"people": people})
             self._twins[item.key] = admission.hold
+            if admission.hold.queue:
+                self._queues[admission.hold.queue] = admission.hold.hold_id
+                self._entries.setdefault(admission.hold.hold_id, admission.hold)
         if adopted is not None:
             batch.connection.execute(
                 update(hold_table)
@@ -99,6 +106,8 @@ class Run:
     def finish(self) -> None:
         self._tally.keep()
         self._batch.execute(_SET_REACH, [self._waiting(row) for row in self._joined.values()])
+        if self._queued:
+            self._batch.execute(_SET_REACH, [(*queued, lead) for lead, queued in self._queued.items()])
 
     def _waiting(self, row: Row) -> tuple[int, int, str]:
         """How many copies are stored under its hold, and for how many people it waits, those at its client too. Who has an earlier
@@ -129,6 +138,7 @@ class Run:
                 fresh = roll.fresh(row, item)
                 grants = self._covering(item, mailing, fresh)
             entry = self._entry(mailing.entry)
+        queue = self._entry(self._queues.get(item.letter_from[-1], "")) if item.letter_from else None
         return Live(
             now=batch.now,
             freezes=batch.freezes,
@@ -139,6 +149,7 @@ class Run:
             grants=grants,
             approved=bool(grants),
             entry=entry,
+            queue=queue,
             twin=self._twins.get(item.key),
             generation=batch.head.generation,
             in_doubt=item.key in self._doubts,
@@ -181,6 +192,8 @@ class Run:
         if admission.hold is not None and not admission.hold.lead and not admission.hold.kind and admission.leads:
             mailing = replace(mailing, entry=admission.hold.hold_id, copies=0)
             self._entries[admission.hold.hold_id] = admission.hold
+        elif admission.hold is not None and admission.hold.lead and admission.hold.lead != mailing.entry:
+            self._queue_up(admission.hold)
         elif admission.hold is not None and admission.hold.lead:
             mailing = replace(mailing, copies=mailing.copies + 1)
         if admission.grown is not None:
@@ -191,6 +204,20 @@ class Run:
         if mailing.entry and fate in (Fate.HELD, Fate.DEFERRED):
             self._joined[row.known.n] = row
         return people
+
+    def _queue_up(self, hold: Hold) -> None:
+        """Another letter waits under the hold of its sender's first. It counts among the copies of that one's mailing, too, which
+        says how many there are whenever more of it comes."""
+        lead = self._entry(hold.lead)
+        if lead is None:
+            return
+        copies, reach = self._queued.get(hold.lead, (lead.copies, lead.reach))
+        row = self._batch.roll.by_name(lead.mailing_id) if lead.mailing_id else None
+        if row is not None and row.mailing.entry == hold.lead:
+            self._batch.roll.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
+            copies = row.mailing.copies - 1
+        self._queued[hold.lead] = copies + 1, reach + hold.reach
+        self._entries[hold.lead] = replace(lead, copies=copies + 1, reach=reach + hold.reach)
 
     def _adopted(self, item: Item, admission: Admission) -> Hold | None:
         """The void hold that is to wait again. Raises ValueError where it is none of this item's."""

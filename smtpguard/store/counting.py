@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smtpguard.policy.admission import OF_LETTERS, Ask, Item, list_of
+from smtpguard.policy.approval import Hold
 from smtpguard.store.batch import Batch
 from smtpguard.store.contacts import KNOWN, Contacts
 from smtpguard.store.roll import OF_MAILINGS
@@ -25,6 +26,8 @@ OF_EVERYBODY = "thread.reach"
 
 OF_A_LIST = frozenset({"list.customers", "list.share"})
 """Facts that count only those who are on the list that is their key."""
+
+OF_A_SENDER = ("sender.first_contacts", "sender.answers", "sender.customers")
 
 OF_ANSWERS = "message.answers"
 """The fact that is told of a message alone: how many of its customers it does not answer."""
@@ -57,7 +60,7 @@ class Tally:
 
     def __init__(self, batch: Batch, items: Iterable[Item]) -> None:
         self._batch = batch
-        self._key = hashlib.blake2b(batch.secret, person=b"smtpguard count").digest()
+        self._key = _count_key(batch.secret)
         self._at: dict[bytes, int] = {}
         self._sums: dict[bytes, dict[int, _Sum]] = {}  # by scope and window
         self._marks: set[bytes] = set()
@@ -83,9 +86,7 @@ class Tally:
     def _scope(self, ask: Ask) -> bytes:
         known = self._scopes.get((ask.fact, ask.key))
         if known is None:
-            text = f"{ask.fact}\0{ask.key}".encode("utf-8", "surrogatepass")
-            known = hashlib.blake2b(text, key=self._key, digest_size=16).digest()
-            self._scopes[ask.fact, ask.key] = known
+            known = self._scopes[ask.fact, ask.key] = _scope_of(self._key, ask.fact, ask.key)
         return known
 
     def _read(self, pairs: set[bytes], marks: set[bytes]) -> None:
@@ -263,6 +264,36 @@ def _pair(scope: bytes, member: bytes) -> bytes:
 def _mark(scope: bytes, item: Item) -> bytes:
     """The same content is the same message coming again, whatever part of the envelope it comes with."""
     return _pair(scope, b"again " + (item.content_sha256 or item.key).encode())
+
+
+def let_out(batch: Batch, hold: Hold, people: Iterable[bytes]) -> None:
+    """A letter that was held goes out: these people know its sender from now on. With the one that people decided on the counts of
+    its sender begin anew, since they have looked at what was counted."""
+    contacts = Contacts(batch.secret, batch.now_us, lambda sql, values: iter(()), ())
+    rows = [(pair, batch.now_us) for pair in contacts.let_out(hold.letter_from, people)]
+    batch.rows("contact").extend(rows)
+    batch.counted += len(rows)
+    if not hold.by_sender or hold.lead:
+        return
+    key = _count_key(batch.secret)
+    scopes = [(_scope_of(key, fact, sender),) for sender in hold.letter_from for fact in OF_A_SENDER]
+    scopes += [
+        (_scope_of(key, "sender.list_contacts", f"{name}\0{sender}"),)
+        for sender in hold.letter_from
+        for name in hold.lists
+    ]
+    batch.flush()
+    batch.execute("UPDATE seen SET weight = 0 WHERE scope = ?", scopes)
+    batch.execute("DELETE FROM tally WHERE scope = ?", scopes)
+
+
+def _count_key(secret: bytes) -> bytes:
+    return hashlib.blake2b(secret, person=b"smtpguard count").digest()
+
+
+def _scope_of(key: bytes, fact: str, name: str) -> bytes:
+    text = f"{fact}\0{name}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, key=key, digest_size=16).digest()
 
 
 def prune(batch: Batch, limit: int) -> None:

@@ -19,7 +19,7 @@ from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.sending import Sending, late
 from smtpguard.policy.staging import Move
-from smtpguard.store import contents, holds, outboxes
+from smtpguard.store import contents, counting, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.mailingrow import Row
 from smtpguard.store.outboxes import Became
@@ -74,6 +74,8 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         over = _taken_out(batch, row, held, made.hold)
     outboxes.write(batch, intents)
     if made.hold is not None:
+        if held.state is State.WAITING and made.hold.state is State.APPROVED and held.letter_from:
+            counting.let_out(batch, held, holds.people(batch.connection, held.hold_id)[0])
         holds.replace(batch.connection, made.hold)
         if row is not None:
             _decided(batch, row, held, made.hold, made, over=over)

@@ -69,6 +69,7 @@ def row_of(hold: Hold, key: str) -> dict[str, Any]:
         "sought": words_of(hold),
         "marks": marks_of(hold),
         "stopped": hold.stopped_by or None,
+        "queue": hold.queue or None,
         "asked": None if hold.asked_at is None else microseconds(hold.asked_at),
     }
 
@@ -135,6 +136,15 @@ def several(connection: Connection, ids: Sequence[str]) -> list[Hold]:
     query = select(table.c.hold_id, *_COLUMNS).where(table.c.hold_id.in_(list(ids)))
     found = {hold_id: _read(*row) for hold_id, *row in connection.execute(query)}
     return [found[id] for id in ids if id in found]
+
+
+def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
+    """Of each sender whose letters wait as one, the hold that stands for them."""
+    if not names:
+        return {}
+    wanted = ", ".join("?" * len(names))
+    sql = f"SELECT queue, hold_id FROM hold WHERE queue IN ({wanted}) AND state = 'waiting' AND lead IS NULL ORDER BY held_at DESC"
+    return dict(batch.select(sql, list(names)))
 
 
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:

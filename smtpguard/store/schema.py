@@ -192,6 +192,9 @@ LEADING: dict[str, Any] = {"info": {"where": "lead IS NULL"}}
 ASKED: dict[str, Any] = {"info": {"where": "asked IS NOT NULL"}}
 """Of holds: those of which people are asked whether they were sent."""
 
+QUEUED: dict[str, Any] = {"info": {"where": "queue IS NOT NULL AND state = 'waiting'"}}
+"""Of holds: those under which more of their sender's letters wait."""
+
 hold = Table(
     "hold",
     metadata,
@@ -212,6 +215,7 @@ hold = Table(
     Column("marks", Text, nullable=True),
     Column("stopped", Text, nullable=True),
     Column("asked", BigInteger, nullable=True),
+    Column("queue", Text, nullable=True),
     Column("shown", LargeBinary, nullable=True),
     Index("hold_key", "key"),
     Index("hold_state", "state", "held_at", "hold_id"),
@@ -219,6 +223,7 @@ hold = Table(
     Index("hold_content", "content"),
     Index("hold_lead", "lead", "state"),
     Index("hold_asked", "asked", **ASKED),
+    Index("hold_queue", "queue", **QUEUED),
     Index("hold_rows", "state", "held_at", "hold_id", "sought", "marks", **LEADING),  # all that a list of holds asks
 )
 

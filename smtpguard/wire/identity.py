@@ -53,6 +53,7 @@ class Identity:
                 tls=self._client.tls,
                 esmtp=said["PROTO"].upper() == "ESMTP" if said.get("PROTO") else self.extended,
                 senders_verified=self._listener.senders_verified,
+                proves_senders=self._listener.senders_verified or self._listener.auth is not None,
                 expander=within(ip, self._listener.expanders),
             )
         return self._session

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalogue.whole import MEMBERS, Whole, letter, policy, whole
+from smtpguard.policy.approval import Choice
+from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
 
 PROVEN = ", senders_verified: true"
 CUSTOMERS = tuple(f"customer{n}@shops.example" for n in range(1500))
@@ -241,3 +242,88 @@ async def test_a_retry_counts_once(guard: Whole) -> None:
             assert (await guard.send(content, CUSTOMERS[n])).startswith("451")
         await guard.passes(content, CUSTOMERS[n])
     await guard.held(plain("anna@example.com", CUSTOMERS[50], 50), CUSTOMERS[50])
+
+
+async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
+    """Twenty-one letters are one decision, whatever each says; those who decide are asked once, and the writer hears once."""
+    said = await one_by_one(guard, CUSTOMERS[:60], every=1)
+    assert held(said) == 21
+    [lead] = await guard.holds()
+    assert (lead.copies, lead.reach, lead.by_sender) == (20, 21, True)
+    assert any(r.fact == "sender.waits" for h in lead.verdict.hits for r in h.reasons)
+    notices = await guard.deliver()
+    assert sorted(m.rcpts[0].decode() for m in notices) == sorted({m.rcpts[0].decode() for m in notices})
+    await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await guard.deliver()
+    assert reached(guard) == set(CUSTOMERS[:60])
+    assert (await guard.office._store.verify()).ok
+
+
+async def test_an_approval_lets_the_count_begin_anew(guard: Whole) -> None:
+    await one_by_one(guard, CUSTOMERS[:45], every=1)
+    [lead] = await guard.holds()
+    await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await guard.deliver()
+    assert held(await one_by_one(guard, CUSTOMERS[:45], every=1, seed="known")) == 0, "who was let through is known"
+    said = await one_by_one(guard, CUSTOMERS[100:145], every=1, seed="more")
+    assert 45 - held(said) == 39
+    [second] = [h for h in await guard.holds() if h.hold_id != lead.hold_id]
+    assert second.copies == 5
+
+
+async def test_a_rejection_is_for_all_that_waits_and_for_nobody_else(guard: Whole) -> None:
+    await one_by_one(guard, CUSTOMERS[:45], every=1)
+    [lead] = await guard.holds()
+    await guard.office._approvals.vote(lead.hold_id, Choice.REJECT, approver=EVA, by="test", comment="Not these")
+    await guard.deliver()
+    assert len(reached(guard)) == 39
+    bo = lambda n: "bo@example.com"  # noqa: E731
+    assert held(await one_by_one(guard, CUSTOMERS[40:45], every=1, sender=bo, seed="bo")) == 0
+
+
+async def test_what_is_held_for_something_else_waits_by_itself(guard: Whole) -> None:
+    await one_by_one(guard, CUSTOMERS[:41], every=1)
+    text = "Det här är bara för oss kollegor, säg inget till cheferna. " + words(60, "story")
+    some = CUSTOMERS[100:108]
+    content = plain("anna@example.com", "bo@example.com", "story", body=text)
+    story = await guard.held(content, *some)
+    assert "internal-to-hidden-members" in {h.rule for h in story.verdict.hits}
+    assert (story.lead, story.by_sender) == ("", False)
+    assert len(await guard.holds()) == 2
+
+
+async def test_copies_beyond_the_store_wait_at_their_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"listen": PROVEN, "readers": CUSTOMERS, "settings": "hold: {copies: 4}"}
+    async with whole(tmp_path, monkeypatch, **more) as guard:
+        said = await one_by_one(guard, CUSTOMERS[:50], every=1)
+        assert [s[:3] for s in said[-6:]] == ["451"] * 6
+        assert held(said) == 5
+        [lead] = await guard.holds()
+        assert lead.copies == 4
+
+
+async def test_who_is_not_proven_where_senders_are_writes_to_no_customer(guard: Whole) -> None:
+    strange = letter(sender="Kim <kim@elsewhere.example>", to=CUSTOMERS[0], head="", subject="Hej", body=words(30, 1))
+    hold = await guard.held(strange, CUSTOMERS[0])
+    assert "unproven-to-customers" in {h.rule for h in hold.verdict.hits}
+    await guard.passes(letter(sender="Kim <kim@elsewhere.example>", to="bo@example.com", head=""), "bo@example.com")
+
+
+@pytest.mark.parametrize(
+    ("sender", "source", "path", "automatic"),
+    [
+        ("anna@example.com", "127.0.0.1", "anna@example.com", False),
+        ("anna@example.com", "127.0.0.1", "", True),
+        ("noreply@example.com", "127.0.0.3", "noreply@example.com", True),
+        ("noreply@example.com", "127.0.0.1", "noreply@example.com", False),
+    ],
+)
+async def test_auto_submitted_is_anybodys_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: str, source: str, path: str, automatic: bool
+) -> None:
+    """It is believed with a null reverse-path, and of a stream's origin."""
+    rule = {"id": "by-people", "when": {"message.automatic": False, "recipients.customers": "any"}, "then": "hold"}
+    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=policy(rules=[rule])) as guard:
+        content = letter(sender=sender, to=CUSTOMERS[0], head="Auto-Submitted: auto-generated\r\n", body=words(30, 1))
+        said = await guard.send(content, CUSTOMERS[0], sender=path, source=source)
+        assert ("Held" in said) is not automatic, said

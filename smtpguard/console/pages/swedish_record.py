@@ -252,6 +252,7 @@ _POLICY = {
     "a system whose mail is approved beforehand": "ett system vars e-post är godkänd på förhand",
     "the address of the client": "klientens nätverksadress",
     "where it came in": "var det kom in",
+    "it came in where senders are proven": "det kom in där avsändare bekräftas",
     "who logged in": "vem som loggade in",
     "in {what}": "i {what}",
     "its From": "avsändaren i Från",

@@ -109,6 +109,7 @@ class Client:
             auth_user=self.known.get(b"auth_authen") or None,
             tls=bool(self.known.get(b"tls_version")),
             senders_verified=house.senders_verified,
+            proves_senders=house.senders_verified,
             expander=within(ip, house.expanders),
         )
 

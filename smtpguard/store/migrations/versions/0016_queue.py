@@ -1,0 +1,18 @@
+"""Letters that are held for how many their sender writes to wait as one: they find the first of them by their sender."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+_WAITING = sa.text("queue IS NOT NULL AND state = 'waiting'")
+
+
+def upgrade() -> None:
+    op.add_column("hold", sa.Column("queue", sa.Text(), nullable=True))
+    op.create_index("hold_queue", "hold", ["queue"], sqlite_where=_WAITING, postgresql_where=_WAITING)
