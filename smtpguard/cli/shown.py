@@ -171,9 +171,12 @@ def voters(hold: Hold) -> str:
 def _of_mailing(hold: Hold) -> list[tuple[str, str]]:
     """What it stands for, or belongs to."""
     if hold.lead:
-        return [("Part of", f"{hold.lead}, which is decided on for all of its mailing")]
+        whole = "of its sender's letters" if hold.by_sender else "of its mailing"
+        return [("Part of", f"{hold.lead}, which is decided on for all {whole}")]
     if hold.kind == "test":
         return [("Test", "it is not sent on; its approval lets the mailing itself pass")]
+    if hold.copies and hold.by_sender:
+        return [("Letters", f"{hold.copies:,} more of its sender wait with it; deciding on this one decides on all")]
     if hold.copies:
         return [
             (

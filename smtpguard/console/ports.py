@@ -119,6 +119,9 @@ class Archive(Protocol):
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         """How many people a mailing had come for by when, in at most a hundred points."""
 
+    async def queued(self, hold_id: str, limit: int) -> Sequence[Hold]:
+        """Of a hold under which others wait, those, the oldest first."""
+
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""
 

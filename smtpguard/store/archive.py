@@ -48,6 +48,9 @@ class Archive:
 
         return await self._store.ask(found)
 
+    async def queued(self, hold_id: str, limit: int) -> Sequence[Hold]:
+        return await self._store.ask(lambda c: holds.queued(c, hold_id, limit))
+
     async def counts(self) -> Mapping[State, int]:
         return await self._store.hold_counts()
 

@@ -147,6 +147,12 @@ def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
     return dict(batch.select(sql, list(names)))
 
 
+def queued(connection: Connection, hold_id: str, limit: int) -> list[Hold]:
+    """The letters of its sender that wait with it, the oldest first."""
+    query = select(*_COLUMNS).where(table.c.lead == hold_id).order_by(table.c.held_at, table.c.hold_id)
+    return [_read(*row) for row in connection.execute(query.limit(limit))]
+
+
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:
     """Of each key the hold that a retry is: a live one before a void one, the newest first; or one that was released within a
     day, before its client tried again, and reached everybody: for those whom it did not, nobody has it any more."""

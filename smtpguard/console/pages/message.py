@@ -42,6 +42,8 @@ from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 
+QUEUED = 100
+"""Letters that wait with one, of which so many are listed."""
 SAMPLES = 5
 SPOKEN = frozenset({Kind.ASKED.value, Kind.ANSWERED.value, Kind.PLEADED.value})
 _LETTERS: OrderedDict[str, Letter] = OrderedDict()
@@ -146,6 +148,7 @@ async def shown(
         ],
         sensitive=sorted({row.category for row in whom if row.special}),
         ahead=ahead,
+        queued=await here.archive.queued(hold.hold_id, QUEUED) if hold.by_sender and hold.copies else (),
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
         policy_sha256=in_force.policy_sha256,
