@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.through import table
+from smtpguard.config.documents import POLICY as POLICY_FILE
 from smtpguard.lists.declared import ListInfo
 from smtpguard.lists.digest import Digester
 from smtpguard.lists.index import Index
@@ -31,6 +32,9 @@ from smtpguard.lists.registry import Registry
 from smtpguard.lists.shelf import index_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
+from smtpguard.policy.admission import Live
+from smtpguard.policy.facts import Count, Facts
+from smtpguard.policy.parse import parse
 
 BATCH = 100
 KEY = b"k" * 32
@@ -222,6 +226,65 @@ def twenty(root: Path, people: int, lists: int = 20) -> Iterator[Goal]:
     yield Goal("  addresses read, classified and counted as well", best(whole, _batches(addresses)) * 1000, 1, "ms")
 
 
+def many_rules(root: Path) -> Iterator[Goal]:
+    """A verdict under ten rules and ten lists, and under a thousand and five hundred, each message of another sender and list: who is
+    addressed, the rules, and a look at the lists as it comes once a second."""
+    few, many = (_verdicts(root / f"rules{rules}", rules, lists) for rules, lists in ((10, 10), (1000, 500)))
+    yield Goal("a verdict by 10 rules and 10 lists", few[0] * 1000, 1, "ms")
+    yield Goal("  by 1,000 rules and 500 lists, how much more", (many[0] - few[0]) * 1000, 1, "ms")
+    yield Goal("  where the lists are looked at as well, how much more", (many[1] - few[1]) * 1000, 1, "ms")
+
+
+def _verdicts(folder: Path, rules: int, lists: int) -> tuple[float, float]:
+    """Seconds of the processor's, the median; and with a look at how the lists stand."""
+    names = [f"list{n}" for n in range(lists)]
+    documents = {
+        "organization": {"name": "Example AB", "domains": ["example.com"]},
+        "groups": {"communications": ["eva@example.com"]},
+        "approvals": {"from": ["communications"]},
+        "lists": {name: {"addresses": [f"{name}@lists.example.com"]} for name in names},
+        "rules": [
+            {
+                "id": f"r{n}",
+                "when": {"message.looks": ["internal", "unclear"], "recipients.lists": [names[n % lists]], "mailing.customers": f">= {20 + n}"},
+                "unless": {"sender.address": f"somebody{n}@example.com"},
+                "then": "hold",
+            }
+            for n in range(rules)
+        ],
+    }  # fmt: skip
+    rule_set = parse({POLICY_FILE: json.dumps(documents).encode()}).rules
+    digester, now = Digester(KEY, "+"), [datetime.now(UTC)]
+    for n, name in enumerate(names):
+        index_of(index_path(folder, name), (person(i, n) for i in range(200)), digester)
+    infos = {
+        name: ListInfo(name=name, addresses=(Address.parse(f"{name}@lists.example.com"),), members=({"csv": "x"},))
+        for name in names
+    }
+    registry = Registry(domains=["example.com"], lists=infos, digester=digester, folder=folder, now=lambda: now[0])
+
+    def verdict(n: int) -> float:
+        recipient = Address.parse(person(n % 200, n % lists))
+        began = time.process_time()
+        found = registry.classify([recipient])
+        values = {
+            "message.looks": "unclear",
+            "recipients.customers": Count._make(found.customers),
+            "recipients.lists": found.lists,
+            "sender.address": f"somebody{n % 7}@example.com",
+        }
+        plan = rule_set.plan(Facts(values=values, lists=found.lists))
+        plan.close(Live(now=now[0], counts=dict.fromkeys(plan.asks, 1)))
+        return time.process_time() - began
+
+    alone = sorted(verdict(n) for n in range(600))[300]
+    looks = []
+    for n in range(100):
+        now[0] += timedelta(seconds=2)
+        looks.append(verdict(n))
+    return alone, sorted(looks)[50]
+
+
 def _batches(values: list[object] | list[int] | list[Address]) -> list[list[object]]:
     return [list(values[start : start + BATCH]) for start in range(0, len(values), BATCH)]
 
@@ -246,5 +309,6 @@ def main(argv: list[str]) -> None:
             yield Goal(f"  the same of {small.people:,}", kept_private(root / "small.index")[1], 1024, "KB").row()
             yield from (goal.row() for goal in asked(path, args.people))
             yield from (goal.row() for goal in twenty(root, args.each))
+            yield from (goal.row() for goal in many_rules(root))
 
         table([" " * 52, "measured".ljust(22), "goal".ljust(18), "ratio".ljust(8)], rows())

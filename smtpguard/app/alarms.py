@@ -30,7 +30,7 @@ from smtpguard.config.settings import Settings
 from smtpguard.guard.ports import Clock
 from smtpguard.lists.registry import Registry
 from smtpguard.lists.shelf import State
-from smtpguard.observe.alarms.conditions import Seen, Standing
+from smtpguard.observe.alarms.conditions import Called, Seen, Standing
 from smtpguard.observe.alarms.rounds import Memory, Rounds
 from smtpguard.policy.admission import PUT_BACK, Gate, LedgerError, Selector, Unavailable
 from smtpguard.processes.numbers import PUT_OFF, Said
@@ -94,7 +94,8 @@ class Looking:
         async with asyncio.timeout(STORE_SECONDS):
             gate = await self.store.gate()
             hooks = await self.store.ask(store_watching.hooks_behind)
-        now = self.clock.now()
+            now = self.clock.now()
+            calls = await self.store.ask(lambda c: store_watching.called(c, now))
         names = {hook.known_as for hook in self.settings.webhooks}
         seen = Seen(
             at=now,
@@ -115,7 +116,16 @@ class Looking:
             await self.policies.follow()
         except Unavailable:  # none, or one that this version cannot read
             return seen
-        registry = self.policies.current().registry
+        registry, purposes = self.policies.current().registry, self.policies.current().purposes()
+        seen = replace(
+            seen,
+            called=tuple(
+                Called(
+                    rule=one.rule, purpose=purposes.get(one.rule, "").rstrip("."), lists=one.lists, senders=one.senders
+                )
+                for one in calls
+            ),
+        )
         return replace(seen, enforced=self.policies.policy.enforce, stale=await asyncio.to_thread(_stale, registry))
 
     async def look_at_policy(self) -> policyfile.Look | None:

@@ -94,7 +94,7 @@ class Explainer:
         if counted:
             counts = {ask: max(n, counted.get(ask.fact, 0)) for ask, n in counts.items()}
         live = Live(now=self._clock.now(), counts=counts, maybe=maybe)
-        verdict = with_fixed(plan.close(live), gathering, live, streams)
+        verdict = with_fixed(plan.close(live, misses=True), gathering, live, streams)
         reading = gathering.text if isinstance(gathering.text, Reading) else read(message, self._around)
         return Explained(
             verdict=verdict,

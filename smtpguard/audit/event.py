@@ -42,6 +42,7 @@ class Kind(enum.Enum):
     MAILING = "mailing"  # what people did to one: went on, stopped, reopened it, or told how it was taken
     POLICY = "policy"  # another policy is in force
     STREAM = "stream"  # a stream is above its limits: what more comes of it waits at its client
+    ALARM = "alarm"  # a rule calls somebody: data.lists says how many people of which list were written to
     LIST = "list"  # a list's index was replaced, or its source failed
     VIEWED = "viewed"  # somebody looked at held content
     ASKED = "asked"  # who decides asked its writer something

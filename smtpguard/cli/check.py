@@ -200,7 +200,10 @@ def marks_in_words(policy: Policy) -> Iterator[str]:
 
 def rule_in_words(rule: Rule) -> str:
     """ "holds where message.looks is internal or unclear and recipients.list_addresses is any"."""
-    does = f"would {rule.then.word}" if rule.mode is Mode.OBSERVE else f"{rule.then.word}s"
+    if rule.alarm:
+        does = "calls somebody"
+    else:
+        does = f"would {rule.then.word}" if rule.mode is Mode.OBSERVE else f"{rule.then.word}s"
     part = " the customers' part" if rule.scope is Scope.CUSTOMERS else ""
     said = [
         " and ".join(f"{c.fact.name} {'is ' if c.limit[:1].isalnum() else ''}{c.limit}" for c in conditions)

@@ -116,7 +116,7 @@ class Store(Section):
 
 AlarmName = Literal[
     "store-put-back", "frozen", "store-away", "start-fails", "relay-away", "deferring", "not-enforced", "policy-unreadable", "policy-differs", "part-away",
-    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind",
+    "certificate-ends-now", "certificate-ends", "list-stale", "webhook-behind", "rule-calls",
 ]  # fmt: skip
 """observe.alarms.conditions has the table."""
 

@@ -112,6 +112,7 @@ ACTIONS: Mapping[Action, str] = {
     Action.DEFER: "is put off",
     Action.REJECT: "is refused",
 }
+CALLS = "somebody is called"
 OPERATORS: Mapping[str, str] = {">=": "at least {n}", "<=": "at most {n}", ">": "more than {n}", "<": "less than {n}"}
 _FIGURE = r"(?:[\d_.,]+(?:e[+-]?\d+)?)(?:\s*%)?"
 _COMPARED = re.compile(rf"(>=|<=|==|=|>|<)?\s*({_FIGURE})(?:\s+in\s+(.+))?\Z")
@@ -141,7 +142,7 @@ def in_words(rule: Rule, said: Speech) -> Said:
         aim=swedish.description(own) if said.language == "sv" else own,
         when=tuple(condition(c, said) for c in rule.when),
         unless=tuple(condition(c, said) for c in rule.unless),
-        then=said(ACTIONS[rule.then]),
+        then=said(CALLS if rule.alarm else ACTIONS[rule.then]),
         observes=rule.observes,
     )
 

@@ -46,6 +46,7 @@ WORDS: Mapping[str, str] = {
     Kind.SECRET.value: "Another secret in force",
     Kind.LIST.value: "A list was read",
     Kind.STREAM.value: "A system sends more than was agreed",
+    Kind.ALARM.value: "A rule calls somebody",
     Kind.VIEWED.value: "Looked at",
     Kind.EXPORTED.value: "Exported",
     Kind.ASKED.value: "Its writer was asked",

@@ -15,6 +15,7 @@ from typing import Any
 
 from smtpguard.audit.event import Event
 from smtpguard.guard import particulars
+from smtpguard.guard.calling import Called
 from smtpguard.guard.flood import Flood
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.inforce import InForce
@@ -45,6 +46,7 @@ class Notices:
     flood: Flood = field(default_factory=Flood)
     owner_window: timedelta = timedelta(hours=1)
     alarms: Alarms = field(default_factory=Alarms)
+    called: Called = field(default_factory=Called)
     contact: str = ""
 
     def held(self, hold: Hold, gathering: Gathering) -> tuple[Intent, ...]:

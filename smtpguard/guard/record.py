@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from smtpguard.audit.event import Event, Kind
+from smtpguard.guard.calling import calling
 from smtpguard.guard.gather import Gathering
 from smtpguard.guard.kept import FACTS, Questions, kept
 from smtpguard.guard.notices import Notices
@@ -72,6 +73,7 @@ class Record:
         elif verdict.action is Action.REJECT:
             intents = self.notices.rejected(verdict, self.gathering, live.now)
         events = [self._event(verdict, live, hold.hold_id if hold else None, under=hold.lead if hold else "")]
+        events += calling(verdict, self.gathering, self.questions, live, self.notices.called)
         if (over := exceeded(self.streams, live)) is not None:
             alarm, told = self.notices.stream(over, live.now)
             events += alarm

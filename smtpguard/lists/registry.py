@@ -15,13 +15,17 @@ from smtpguard.lists.declared import ListInfo, Stream
 from smtpguard.lists.declared import build as build
 from smtpguard.lists.digest import Digester, person
 from smtpguard.lists.expansions import Expansion, Expansions
-from smtpguard.lists.index import Together
+from smtpguard.lists.index import Index, Together
 from smtpguard.lists.names import Names
 from smtpguard.lists.recipients import INTERNAL, INTERNAL_MEMBER, LIST, MEMBER, OUTSIDE, Classification, Classified
 from smtpguard.lists.shelf import Shelf, Standing, State
 from smtpguard.lists.summing import summed
 from smtpguard.mail.address import Address
 from smtpguard.mail.client import Network, within
+
+_NONE: frozenset[str] = frozenset()
+AT_ONCE = 50
+"""Lists of which is looked how they stand before a message is decided on, so that no message waits for a look at hundreds."""
 
 
 class Registry:
@@ -74,13 +78,32 @@ class Registry:
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
         self._looked = self._next_look = now()
+        self._order, self._at = tuple(self.lists.values()), 0
+        self._numbers = [
+            (self.digester.of(Address(*_split(canonical))), inner) for canonical, inner in self.names.known()
+        ]
+        self._holding: dict[str, tuple[Index | None, frozenset[str]]] = {}
+        """Of each list, the lists whose addresses are on it, by this index."""
         self.reopen()
 
     def reopen(self) -> bool:
         """Take swapped indexes into use and see which have grown stale. True if anything is different now."""
         now = self._looked = self._now()
         self._next_look = now + self._look
-        changed = self._shelf.look(self.lists.values(), now)
+        return self._taken(self._shelf.look(self._order, now))
+
+    def _glance(self) -> None:
+        """The same of some lists at a time, where there are many."""
+        if len(self._order) <= AT_ONCE:
+            self.reopen()
+            return
+        now = self._looked = self._now()
+        self._next_look = now + self._look
+        some = self._order[self._at : self._at + AT_ONCE]
+        self._at = self._at + AT_ONCE if self._at + AT_ONCE < len(self._order) else 0
+        self._taken(self._shelf.glance(some, now))
+
+    def _taken(self, changed: bool) -> bool:
         if changed or not self._nested:
             indexes = {n: s.index for n, s in self.standings.items() if s.index is not None}
             self.members = Together((n, i) for n, i in indexes.items() if self.lists[n].of_customers)
@@ -99,7 +122,7 @@ class Registry:
     def classify(self, addresses: Iterable[Address]) -> Classified:
         """What a message with these recipients reaches. Total: no address and no state of an index makes it raise."""
         if not self._looked <= self._now() < self._next_look:  # a clock that was set back is no reason not to look
-            self.reopen()
+            self._glance()
         seen: dict[str, Classification] = {}
         recipients = []
         for address in addresses:
@@ -214,12 +237,18 @@ class Registry:
     def _nest(self) -> dict[str, frozenset[str]]:
         """Which lists each list's address reaches: itself, the lists that it is declared to include, and every list whose
         address is a member, however deep."""
-        holds: dict[str, set[str]] = {name: set(info.includes) for name, info in self.lists.items()}
-        for canonical, inner in self.names.known():
-            digest = self.digester.of(Address(*_split(canonical)))
-            for outer, standing in self.standings.items():
-                if standing.index is not None and digest in standing.index:
-                    holds[outer].add(inner)
+        holds: dict[str, frozenset[str]] = {}
+        for outer, standing in self.standings.items():
+            index = standing.index
+            before = self._holding.get(outer)
+            if before is None or before[0] is not index:
+                on_it = (
+                    frozenset(inner for digest, inner in self._numbers if digest in index)
+                    if index is not None
+                    else _NONE
+                )
+                before = self._holding[outer] = index, on_it
+            holds[outer] = before[1] | self.lists[outer].includes
         nested = {}
         for name in self.lists:
             reached, ahead = {name}, [name]

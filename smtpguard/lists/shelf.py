@@ -74,6 +74,7 @@ class Shelf:
         self._folder = folder
         self._key_ids = key_ids
         self._stamps: dict[str, tuple[int, int, int]] = {}
+        self._paths: dict[str, Path] = {}
         self.standings: dict[str, Standing] = {}
 
     def look(self, infos: Iterable[Shelved], now: datetime) -> bool:
@@ -83,15 +84,29 @@ class Shelf:
         self.standings = standings
         return changed
 
+    def glance(self, infos: Iterable[Shelved], now: datetime) -> bool:
+        """The same of some lists alone, of which it is known how they stood."""
+        found = {info.name: self._one(info, now) for info in infos}
+        if all(
+            standing is self.standings[name] or standing == self.standings[name] for name, standing in found.items()
+        ):
+            return False
+        self.standings = {**self.standings, **found}
+        return True
+
     def _one(self, info: Shelved, now: datetime) -> Standing:
         if not info.members:
             return Standing(state=State.UNLISTED, why=f"the list {info.name} declares no members")
         before = self.standings.get(info.name)
         index = before.index if before else None
-        path = index_path(self._folder, info.name)
+        path = self._paths.get(info.name) or self._paths.setdefault(info.name, index_path(self._folder, info.name))
         try:
             stat = path.stat()
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            known = before if before is not None and self._stamps.get(info.name) == stamp else None
+            checked = known.checked_at if known is not None and known.state is State.READY else None
+            if known is not None and checked is not None and not too_old(checked, now, info):
+                return known
             if index is None or self._stamps.get(info.name) != stamp:
                 index = Index(path, *self._key_ids)
                 self._stamps[info.name] = stamp

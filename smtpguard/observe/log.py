@@ -37,6 +37,7 @@ _LEVELS: Mapping[Kind, str] = {
     Kind.VOIDED: "warning",
     Kind.ESCALATED: "warning",
     Kind.STREAM: "warning",
+    Kind.ALARM: "warning",
 }
 
 

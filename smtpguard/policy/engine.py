@@ -18,6 +18,7 @@ from smtpguard.policy.condition import NO, PENDING, UNKNOWN, Answer
 from smtpguard.policy.facts import FACTS, ONLY_HEADERS, Facts, Source, Unknown, Value
 from smtpguard.policy.freezing import frozen
 from smtpguard.policy.rule import Rule, Strength
+from smtpguard.policy.sieve import Sieve
 from smtpguard.policy.verdict import Action, Hit, Miss, Mode, Quorum, Verdict
 
 _NOT_GATHERED = Unknown(why="it was not gathered")
@@ -35,15 +36,16 @@ Values = tuple[Value | None, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reckoning:
-    """What the rules make of some values, whichever message has them. ``settled``: what is not pending, in words. ``holding``:
-    what is asked by each rule that hangs and would hold. ``pending``: the cheapest source that any of them waits for."""
+    """What the rules make of some values, whichever message has them. ``answers``: of the rules that do not surely miss. ``settled``:
+    what of that is not pending, in words. ``holding``: what is asked by each rule that hangs and would hold. ``pending``: the cheapest
+    source that any of them waits for."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[tuple[Rule, Answer], ...]
     certain: Strength
     hanging: frozenset[str]
     holding: tuple[frozenset[str], ...]
     pending: frozenset[Source]
-    settled: tuple[Hit | Miss | None, ...]
+    settled: tuple[Hit | None, ...]
     unknown: Mapping[str, str]
 
 
@@ -63,8 +65,10 @@ class RuleSet:
     _counted: tuple[counted.Question, ...] = field(init=False, repr=False, compare=False)
     _slots: Mapping[str, str] = field(init=False, repr=False, compare=False)
     _lazy: frozenset[str] = field(init=False, repr=False, compare=False)
-    _lazies: tuple[frozenset[str], ...] = field(init=False, repr=False, compare=False)
-    """The slots of counts that are asked for only where a rule still wants to know: all, and of each rule."""
+    """The slots of counts that are asked for only where a rule still wants to know."""
+    _sieve: Sieve = field(init=False, repr=False, compare=False)
+    _stops: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
+    _alarms: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
     _reckoned: Callable[[Values], Reckoning] = field(init=False, repr=False, compare=False)
     _judged: Callable[[Reckoning, Values, frozenset[str]], Verdict] = field(init=False, repr=False, compare=False)
     """Both are remembered, since nearly every message has the values that one before it had."""
@@ -75,9 +79,11 @@ class RuleSet:
         envelope = {c.slot for c in conditions if c.fact.source is Source.ENVELOPE}
         live = {c.slot: counted.Question.of(c) for c in conditions if c.fact.name in counted.COUNTED}
         lazy = frozenset(slot for slot, question in live.items() if counted.COUNTED[question.fact].lazy)
+        object.__setattr__(self, "_alarms", tuple(rule for rule in self.rules if rule.alarm))
         object.__setattr__(self, "_lazy", lazy)
-        object.__setattr__(self, "_lazies", tuple(lazy & rule.slots for rule in self.rules))
+        object.__setattr__(self, "_stops", tuple(rule for rule in self.rules if rule.stop_seconds))
         object.__setattr__(self, "_slots", dict(sorted(slots.items())))
+        object.__setattr__(self, "_sieve", Sieve(self.rules, tuple(self._slots)))
         object.__setattr__(self, "_envelope", frozenset(envelope))
         object.__setattr__(self, "_counted", tuple(live[slot] for slot in sorted(live)))
         object.__setattr__(self, "_reckoned", lru_cache(maxsize=_REMEMBERED)(self._reckon))
@@ -105,11 +111,12 @@ class RuleSet:
         except TypeError:  # a value of no type that there is, so nothing to remember it by
             reckoned = self._reckon(slots)
         if not self._lazy.isdisjoint(asks):
-            wanted = {
-                slot for slots, a in zip(self._lazies, reckoned.answers, strict=True) if a is PENDING for slot in slots
-            }
+            wanted = {slot for rule, a in reckoned.answers if a is PENDING for slot in self._lazy & rule.slots}
             asks = {slot: questions for slot, questions in asks.items() if slot not in self._lazy or slot in wanted}
-        pauses = stopping.pauses(self.rules, reckoned.answers, known)
+        pending = (
+            {rule.rule_id for rule, a in reckoned.answers if a is PENDING} if self._stops and known.threads else ()
+        )
+        pauses = stopping.pauses([rule for rule in self._stops if rule.rule_id in pending], known)
         return Plan(
             rules=self,
             facts=known,
@@ -125,13 +132,13 @@ class RuleSet:
 
     def _reckon(self, known: Values) -> Reckoning:
         values = self._by_slot(known)
-        answers = tuple(rule.answer(values) for rule in self.rules)
-        answered = tuple(zip(self.rules, answers, strict=True))
+        left = [self.rules[n] for n in self._sieve.left(known)]
+        answers = tuple((rule, answer) for rule in left if (answer := rule.answer(values)) is not NO)
         certain = _LOOSEST
-        for rule, answer in answered:
-            if answer is not NO and answer is not PENDING and not rule.observes:
+        for rule, answer in answers:
+            if answer is not PENDING and not rule.observes:
                 certain = max(certain, rule.strength(answer))
-        hanging = [r for r, answer in answered if answer is PENDING and (r.observes or r.strength() > certain)]
+        hanging = [r for r, answer in answers if answer is PENDING and (r.observes or r.strength() > certain)]
         sources = {rule.waits_for(values) for rule in hanging}
         return Reckoning(
             answers=answers,
@@ -144,53 +151,49 @@ class RuleSet:
         )
 
     def _in_words(
-        self, answers: tuple[Answer, ...], values: Mapping[str, Value], facts: Facts
-    ) -> tuple[Hit | Miss | None, ...]:
-        return tuple(
-            None if answer is PENDING else in_words(rule, answer, values, facts)
-            for rule, answer in zip(self.rules, answers, strict=True)
-        )
+        self, answers: Iterable[tuple[Rule, Answer]], values: Mapping[str, Value], facts: Facts
+    ) -> tuple[Hit | None, ...]:
+        return tuple(None if answer is PENDING else rule.hit(answer, values, facts) for rule, answer in answers)
 
     def _judge(
         self,
         reckoned: Reckoning,
         told: Values,
         lists: frozenset[str],
-        settled: Sequence[Hit | Miss | None] | None = None,
+        settled: Sequence[Hit | None] | None = None,
         facts: Facts = _NOBODY,
         rests: frozenset[str] = frozenset(),
         freeze: tuple[Freeze, Hit] | None = None,
+        misses: bool = False,
     ) -> Verdict:
         """What is thought of a message of which the admission has ``told`` these values. A rule that could not make it stricter
         is answered all the same where the admission happens to know all that it asks. ``rests``: the rules for which its
-        conversation rests; ``freeze``: what stops it whatever the rules say."""
+        conversation rests; ``freeze``: what stops it whatever the rules say; ``misses``: why each of the others did not hit is told."""
         known = self._by_slot(told)
         values = dict.fromkeys(self._slots, _NOT_ASKED) | known
         hits: list[Hit] = [freeze[1]] if freeze is not None else []
-        misses: list[Miss] = []
         skipped: list[str] = []
         doubts: dict[str, str] = {}
-        for rule, answer, words in zip(self.rules, reckoned.answers, settled or reckoned.settled, strict=True):
+        for (rule, answer), words in zip(reckoned.answers, settled or reckoned.settled, strict=True):
             if answer is PENDING:
                 answer = rule.answer(values if rule.rule_id in reckoned.hanging else known)
                 if answer is PENDING:
                     skipped.append(rule.rule_id)
                     continue
-                words = in_words(rule, answer, values, facts)
                 if answer is NO and rule.rule_id in rests:
-                    answer, words = stopping.stopped(rule, values, words)
+                    answer, words = stopping.stopped(rule, values)
+                elif answer is not NO:
+                    words = rule.hit(answer, values, facts)
             if answer is UNKNOWN:
                 doubts.update((c.fact.name, self._why(c.slot, values, facts)) for c in rule.doubts(values))
-            if isinstance(words, Hit):
+            if words is not None:
                 hits.append(words)
-            elif words is not None:
-                misses.append(words)
         enforced = max((h.action for h in hits if h.mode is Mode.ENFORCE), default=Action.RELAY)
         doubts.update(reckoned.unknown)
         return Verdict(
             action=enforced,
             hits=tuple(hits),
-            misses=tuple(misses),
+            misses=self._misses(hits, skipped, values, facts) if misses else (),
             skipped=tuple(skipped),
             unknown=tuple(sorted(doubts.items())),
             policy_sha256=self.sha256,
@@ -199,17 +202,24 @@ class RuleSet:
             freeze_id=freeze[0].freeze_id if freeze is not None else None,
         )
 
+    def _misses(
+        self, hits: Iterable[Hit], skipped: Iterable[str], values: Mapping[str, Value], facts: Facts
+    ) -> tuple[Miss, ...]:
+        named = {hit.rule for hit in hits} | set(skipped)
+        return tuple(rule.miss(values, facts) for rule in self.rules if rule.rule_id not in named)
+
     def judged(self, answers: Sequence[Answer], values: Mapping[str, Value]) -> Verdict:
         """The verdict where this is what its rules answer, one for each, none pending: for whoever has some of the answers without
         the facts behind them. ``values`` by slot, for the words."""
         told = tuple(map(values.get, self._slots))
+        answered = tuple((r, answer) for r, answer in zip(self.rules, answers, strict=True) if answer is not NO)
         reckoned = Reckoning(
-            answers=tuple(answers),
+            answers=answered,
             certain=_LOOSEST,
             hanging=frozenset(),
             holding=(),
             pending=frozenset(),
-            settled=self._in_words(tuple(answers), values, _NOBODY),
+            settled=self._in_words(answered, values, _NOBODY),
             unknown={},
         )
         return self._judge(reckoned, told, frozenset())
@@ -224,6 +234,11 @@ class RuleSet:
     def counts(self, fact: str) -> bool:
         """Whether any rule asks for this count."""
         return any(question.fact == fact for question in self._counted)
+
+    @property
+    def alarms(self) -> tuple[Rule, ...]:
+        """The rules that call a person."""
+        return self._alarms
 
     @property
     def asks_automatic(self) -> bool:
@@ -264,7 +279,7 @@ class Plan:
     questions: Mapping[str, tuple[Ask, ...]]
     pauses: Mapping[str, tuple[Ask, ...]] = field(default_factory=dict)
     """Of each rule with a stop, what tells whether the conversation rests."""
-    _settled: tuple[Hit | Miss | None, ...] = field(init=False, repr=False, compare=False)
+    _settled: tuple[Hit | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """What is settled is put in words here, outside the admission's lock."""
@@ -305,17 +320,18 @@ class Plan:
             return self.certain[0] is Action.HOLD
         return any(slots.isdisjoint(self.questions) for slots in self.reckoned.holding)
 
-    def close(self, live: Live) -> Verdict:
-        """The verdict, with the counts, approvals and freezes of the admission."""
+    def close(self, live: Live, *, misses: bool = False) -> Verdict:
+        """The verdict, with the counts, approvals and freezes of the admission. ``misses``: with why the other rules did not hit,
+        which nobody keeps."""
         told, lists = self._told(live), self.facts.lists
-        if not (live.freezes or self.pauses or self.facts.evidence):
+        if not (misses or live.freezes or self.pauses or self.facts.evidence):
             try:
                 return self.rules._judged(self.reckoned, told, lists)
             except TypeError:
                 pass  # a value of no type that there is
         rests = frozenset(rule for rule, asks in self.pauses.items() if stopping.rests(asks, live))
         freeze = frozen(self.facts, live, self.rules.freeze_answer)
-        return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze)
+        return self.rules._judge(self.reckoned, told, lists, self._settled, self.facts, rests, freeze, misses)
 
     def _told(self, live: Live) -> Values:
         """What is known, those values that the admission gives filled in."""
@@ -324,16 +340,9 @@ class Plan:
         return tuple([given.get(slot, value) for slot, value in zip(self.rules._slots, self.known, strict=True)])
 
 
-def in_words(rule: Rule, answer: Answer, values: Mapping[str, Value], facts: Facts) -> Hit | Miss:
-    """What a rule's answer is for people."""
-    if answer is NO:
-        return rule.miss(values, facts)
-    return rule.hit(answer, values, facts)
-
-
 def decide(rules: RuleSet, facts: Facts, live: Live) -> Verdict:
     """Plan and close in one, for everybody who has all facts at hand."""
-    return rules.plan(facts).close(live)
+    return rules.plan(facts).close(live, misses=True)
 
 
 assert set(counted.COUNTED) | {counted.APPROVED} == {f.name for f in FACTS.values() if f.source is Source.LIVE}

@@ -198,7 +198,7 @@ class StreamModel(Section):
     owner: Mailbox | None = None
 
 
-_ACTIONS = ("hold", "defer", "reject")
+_ACTIONS = ("hold", "defer", "reject", "alarm")
 
 
 def _action(value: Any) -> Any:
@@ -251,13 +251,13 @@ Spoken = Annotated[
 
 class RuleModel(Section):
     """``description``: what the rule is for, as a sentence that the sender reads. ``stop``: for so long a conversation rests once
-    the rule has taken effect in it."""
+    the rule has taken effect in it. ``then: alarm``: a person is called, and nothing is held."""
 
     id: Name
     description: Spoken = Field(default={})
     when: Conditions
     unless: Conditions | None = None
-    then: Annotated[Literal["hold", "defer", "reject"], BeforeValidator(_action)] = Field(title="action")
+    then: Annotated[Literal["hold", "defer", "reject", "alarm"], BeforeValidator(_action)] = Field(title="action")
     mode: Literal["enforce", "observe"] = "enforce"
     scope: Literal["all", "customers"] = "all"
     explain: bool = False

@@ -41,6 +41,8 @@ class Rule:
     mode: Mode = Mode.ENFORCE
     scope: Scope = Scope.ALL
     explain: bool = False
+    alarm: bool = False
+    """It calls a person, and does nothing else: it observes."""
     stop_seconds: int = 0
     """For so long a conversation rests once the rule has taken effect in it."""
     slots: frozenset[str] = field(init=False, repr=False, compare=False)

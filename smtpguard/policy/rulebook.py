@@ -21,7 +21,8 @@ from smtpguard.policy.verdict import Action, Mode, Scope
 from smtpguard.policy.window import LONGEST_SECONDS
 
 MAX_RULES = 10_000
-_ACTIONS = {action.word: action for action in Action}
+ALARM = "alarm"
+_ACTIONS = {action.word: action for action in Action} | {ALARM: Action.RELAY}
 
 
 def rules(model: PolicyModel, known: Known, findings: Findings) -> Iterator[Rule]:
@@ -63,7 +64,8 @@ def _rule(model: RuleModel, place: Place, known: Known, findings: Findings, poli
         unless=unless,
         description=_own(model.description, policy),
         descriptions={language: text for language, text in model.description.items() if language},
-        mode=Mode(model.mode) if policy.enforce else Mode.OBSERVE,
+        mode=Mode(model.mode) if policy.enforce and model.then != ALARM else Mode.OBSERVE,
+        alarm=model.then == ALARM and model.mode == "enforce",
         scope=Scope(model.scope),
         explain=model.explain,
         stop_seconds=_stop(model, place, when, findings),

@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from smtpguard.policy.admission import Ask, Live
-from smtpguard.policy.condition import NO, PENDING, UNKNOWN, YES, Answer
+from smtpguard.policy.condition import NO, UNKNOWN, YES, Answer
 from smtpguard.policy.counted import RESTS
 from smtpguard.policy.facts import Count, Facts, Value
 from smtpguard.policy.rule import Rule
-from smtpguard.policy.verdict import Hit, Miss, Mode, Reason, Verdict
+from smtpguard.policy.verdict import Hit, Mode, Reason, Verdict
 
 REPLIES = "thread.replies"
 PUBLIC = "So many answered this conversation in a short time that it rests for a while."
 _ANY = Count(float("inf"), float("inf"))
 
 
-def pauses(rules: Sequence[Rule], answers: Sequence[Answer], facts: Facts) -> Mapping[str, tuple[Ask, ...]]:
-    """What to ask for each rule with a stop that may still take effect."""
+def pauses(rules: Sequence[Rule], facts: Facts) -> Mapping[str, tuple[Ask, ...]]:
+    """What to ask for each of these rules with a stop, which may still take effect."""
     if not facts.threads:
         return {}
     return {
@@ -31,8 +31,7 @@ def pauses(rules: Sequence[Rule], answers: Sequence[Answer], facts: Facts) -> Ma
             Ask(fact=RESTS, key=f"{rule.rule_id} {thread}", window_seconds=rule.stop_seconds)
             for thread in facts.threads
         )
-        for rule, answer in zip(rules, answers, strict=True)
-        if rule.stop_seconds and answer is PENDING
+        for rule in rules
     }
 
 
@@ -41,12 +40,12 @@ def rests(asks: Sequence[Ask], live: Live) -> bool:
     return any(live.counts.get(ask, 0) > 1 for ask in asks)
 
 
-def stopped(rule: Rule, values: Mapping[str, Value], settled: Hit | Miss | None) -> tuple[Answer, Hit | Miss | None]:
+def stopped(rule: Rule, values: Mapping[str, Value]) -> tuple[Answer, Hit | None]:
     """The rule's answer where the conversation rests: as if it were as fast as ever."""
     slots = [c.slot for c in rule.when if c.fact.name == REPLIES]
     answer = rule.answer({**values, **dict.fromkeys(slots, _ANY)})
     if answer is NO:
-        return answer, settled
+        return answer, None
     hit = rule.hit(answer, values, Facts())
     reasons = tuple(_because(rule) if r.fact == REPLIES else r for r in hit.reasons)
     return (YES if answer is YES else UNKNOWN), replace(hit, reasons=reasons)

@@ -278,7 +278,9 @@ def _verdict(rules: RuleSet, values: Mapping[str, Value], frozen: Literal["all"]
             counts[ask] = round(given.low * whole)
             maybe[ask] = round(given.high * whole) - counts[ask] if given.high != float("inf") else _PEOPLE
     approved = values.get("mailing.approved") is True
-    return plan.close(Live(now=NOW, counts=counts, maybe=maybe, approved=approved, freezes=_freezes(frozen)))
+    return plan.close(
+        Live(now=NOW, counts=counts, maybe=maybe, approved=approved, freezes=_freezes(frozen)), misses=True
+    )
 
 
 _LIST, _PEOPLE = "a list", 1_000_000

@@ -6,6 +6,7 @@ Every query walks along an index and ends after so many rows, however much there
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,8 +19,9 @@ from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import State
 from smtpguard.store.batch import read_freezes, read_head
+from smtpguard.store.journal import of_kind
 from smtpguard.store.outboxes import leasable
-from smtpguard.store.schema import entry, hold, hook, outbox, underway
+from smtpguard.store.schema import clear, entry, hold, hook, outbox, underway
 
 MOST = 10_000
 LONGEST_WAITING = 1000
@@ -109,6 +111,65 @@ def _body(text: str) -> dict[str, dict[str, object]]:
     except orjson.JSONDecodeError:  # a lone surrogate
         body = json.loads(text)
     return body
+
+
+CALLED = 60 * 60 * 1_000_000
+"""What a rule has called somebody for lasts so long after it last did, in microseconds."""
+_LATELY = 20_000
+"""Entries that are looked through for who wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A rule that calls somebody: of each list that it was about, with how many people it last hit; and who has written to how many
+    people of those lists since an hour before, as far as names are kept."""
+
+    rule: str
+    lists: Mapping[str, int]
+    senders: tuple[tuple[str, int], ...]
+
+
+def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
+    """Those of the last hour."""
+    since = microseconds(now) - CALLED
+    query = select(entry.c.body).where(of_kind(Kind.ALARM), entry.c.at > since).order_by(entry.c.seq.desc())
+    rules: dict[str, dict[str, int]] = {}
+    for body in connection.execute(query.limit(LONGEST_WAITING)).scalars():
+        data = _body(body)["data"]
+        lists: Mapping[str, int] = data["lists"]  # type: ignore[assignment]
+        there = rules.setdefault(str(data["rule"]), {})
+        for name, people in lists.items():
+            there[name] = max(there.get(name, 0), int(people))
+    if not rules:
+        return ()
+    wrote = _wrote(connection, since)
+    found = []
+    for rule, lists in rules.items():
+        senders: Counter[str] = Counter()
+        for sender, (touched, people) in wrote:
+            if not lists or not touched.isdisjoint(lists):
+                senders[sender] += people
+        found.append(Called(rule=rule, lists=lists, senders=tuple(senders.most_common())))
+    return tuple(found)
+
+
+def _wrote(connection: Connection, since: int) -> list[tuple[str, tuple[frozenset[str], int]]]:
+    """Who was let through lately, to which lists and to how many customers."""
+    first = read_head(connection).seq - _LATELY
+    query = (
+        select(entry.c.body, clear.c.doc)
+        .join(clear, clear.c.seq == entry.c.seq)
+        .where(entry.c.seq > first, entry.c.at > since, entry.c.kind == Kind.VERDICT.value)
+    )
+    found = []
+    for body, doc in connection.execute(query):
+        data = _body(body)["data"]
+        names = json.loads(doc).get("from") or json.loads(doc).get("reverse_path") or ["?"]
+        if data["action"] == "relay" and data["lists"]:
+            counts: Mapping[str, int] = data["counts"]  # type: ignore[assignment]
+            lists: list[str] = data["lists"]  # type: ignore[assignment]
+            found.append((str(names[0]), (frozenset(lists), int(counts["customers"]))))
+    return found
 
 
 def _deadlines(connection: Connection, until: datetime) -> list[datetime]:

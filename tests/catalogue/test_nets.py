@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from smtpguard.app.alarms import Looking
+from smtpguard.observe.alarms.conditions import raised
 from smtpguard.policy.approval import Choice
 from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
 
@@ -327,3 +329,20 @@ async def test_auto_submitted_is_anybodys_to_write(
         content = letter(sender=sender, to=CUSTOMERS[0], head="Auto-Submitted: auto-generated\r\n", body=words(30, 1))
         said = await guard.send(content, CUSTOMERS[0], sender=path, source=source)
         assert ("Held" in said) is not automatic, said
+
+
+async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> None:
+    """Nobody is held for what others do. It is seen at the next look, a few seconds on: how many, and who wrote to how many."""
+    looking = Looking(guard.settings, guard.office._store, guard.office._policies, guard.clock)
+    for account in range(11):
+        mine = CUSTOMERS[10 * account : 10 * (account + 1)]
+        sender = lambda n, account=account: f"colleague{account}@example.com"  # noqa: E731
+        assert held(await one_by_one(guard, mine, every=10, sender=sender, seed=account)) == 0
+        (found,) = [alarm for alarm in raised(await looking.look()) if alarm.condition.name == "rule-calls"] or [None]
+        assert (found is not None) is (account >= 9), f"a hundred after {account + 1} accounts"
+    assert found is not None
+    assert "newsletter (1" in found.says("en")
+    assert all(f"colleague{n}@example.com (10)" in found.private("en") for n in range(11))
+    assert "colleague" not in found.says("en") + found.title("en")
+    await guard.pass_(hours=2)
+    assert [a for a in raised(await looking.look()) if a.condition.name == "rule-calls"] == []

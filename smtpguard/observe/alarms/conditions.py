@@ -35,13 +35,25 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """A rule of the policy that calls a person. ``lists``: of each that it is about, how many people of it were written to;
+    ``senders``: who wrote to how many of them in the last ``minutes``, the most first; they are people."""
+
+    rule: str
+    purpose: str
+    lists: Mapping[str, int]
+    senders: tuple[tuple[str, int], ...] = ()
+    minutes: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What was found. None: it could not be looked at, or was not.
 
     ``store``, ``relay``: "" where it answers, else why it cannot be used. ``put_back``: the sentence that says so, "" for a store
     that was not. ``unreadable``, ``differs``: what is wrong with the policy in force, and with its file. ``answered``, ``deferred``: messages of the last ``minutes``, all of them and those that were
     answered 4xx, turned away without a verdict too.
-    ``absent``: kinds of parts of which no process is ready. ``starts``: why ``serve`` does not start, "" where it has. ``behind``: webhooks to how many seconds they are behind.
+    ``called``: rules that call a person. ``absent``: kinds of parts of which no process is ready. ``starts``: why ``serve`` does not start, "" where it has. ``behind``: webhooks to how many seconds they are behind.
     """
 
     at: datetime
@@ -60,6 +72,7 @@ class Seen:
     absent: tuple[str, ...] | None = None
     starts: str | None = None
     behind: Mapping[str, float] | None = None
+    called: tuple[Called, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +197,27 @@ def _behind(seen: Seen) -> tuple[Found, ...] | None:
         for name, seconds in sorted(seen.behind.items())
         if seconds > BEHIND_SECONDS
     )
+
+
+_MOST_NAMED = 40
+
+
+def _called(seen: Seen) -> tuple[Found, ...] | None:
+    if seen.called is None:
+        return None
+    found = []
+    for one in seen.called:
+        lists = ", ".join(f"{name} ({people:,})" for name, people in sorted(one.lists.items()))
+        words = {"what": one.rule, "purpose": one.purpose or one.rule, "lists": lists or "-"}
+        who = ", ".join(f"{sender} ({people})" for sender, people in one.senders[:_MOST_NAMED])
+        rest = len(one.senders) - _MOST_NAMED
+        more = (f" and {rest} more", f" och {rest} till") if rest > 0 else ("", "")
+        private = Text(
+            en=f"Who wrote, in {one.minutes} minutes, and to how many of them: {who}{more[0]}",
+            sv=f"De som skrev, på {one.minutes} minuter, och till hur många av dem: {who}{more[1]}",
+        )
+        found.append(Found(about=one.rule, words=words, private=private if who else None))
+    return tuple(found)
 
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -393,6 +427,22 @@ CONDITIONS: tuple[Condition, ...] = (
         ),
         does=Text(en="The log has what it answers.", sv="Loggen har vad den svarar."),
         found=_behind,
+    ),
+    Condition(
+        name="rule-calls",
+        severity=Severity.CRITICAL,
+        after_seconds=0,
+        shared=True,
+        title=Text(en="the rule {what} calls you", sv="regeln {what} larmar"),
+        says=Text(
+            en="A rule of the policy calls somebody: {purpose}. Lists, and how many people of each were written to: {lists}.",
+            sv="En av reglerna larmar: {purpose}. Listor, och hur många på var och en som har fått post: {lists}.",
+        ),
+        does=Text(
+            en="Look who writes what. To stop it: smtpguard freeze --sender ADDRESS, or --list NAME",
+            sv="Se vem som skriver vad. För att stoppa det: smtpguard freeze --sender ADRESS, eller --list NAMN",
+        ),
+        found=_called,
     ),
 )
 BY_NAME = {condition.name: condition for condition in CONDITIONS}

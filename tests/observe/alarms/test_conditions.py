@@ -10,14 +10,30 @@ from typing import Any, get_args
 import pytest
 
 from smtpguard.config.settings import AlarmName
-from smtpguard.observe.alarms.conditions import CONDITIONS, Ends, Seen, Severity, Standing, Text, raised, unknown
+from smtpguard.observe.alarms.conditions import (
+    CONDITIONS,
+    Called,
+    Ends,
+    Seen,
+    Severity,
+    Standing,
+    Text,
+    raised,
+    unknown,
+)
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 WELL = Seen(
     at=NOW, store="", relay="", frozen=(), put_back="", enforced=True, unreadable="", differs="", stale=(),
     certificates=(Ends(what="c.pem", at=NOW + timedelta(days=60)),), answered=100, deferred=3, absent=(), starts="",
-    behind={"chat": 2.0},
+    behind={"chat": 2.0}, called=(),
 )  # fmt: skip
+MANY = Called(
+    rule="many-write",
+    purpose="Many write to one list",
+    lists={"news": 1234},
+    senders=(("anna@example.com", 7), *((f"x{n}@example.com", 1) for n in range(44))),
+)
 ALL = Standing(since=NOW - timedelta(hours=1), by="eva@example.com", reason="Wrong list")
 BACK = Standing(since=NOW, by="smtpguard", reason="The store was put back", put_back=True)
 
@@ -46,6 +62,7 @@ def test_where_all_is_well_there_is_none() -> None:
         ({"absent": ("delivery",)}, ["part-away delivery"]),
         ({"stale": ("news", "ramadan")}, ["list-stale news", "list-stale ramadan"]),
         ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
+        ({"called": (MANY,)}, ["rule-calls many-write"]),
         ({"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
         (
             {"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=6)),)},
@@ -78,7 +95,7 @@ def test_what_people_are_called_for_at_once() -> None:
 
 EVERY = replace(
     WELL, store="no answer", relay="Connection refused", frozen=(ALL, BACK), put_back="It was put back", enforced=False,
-    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0},
+    unreadable="nonsense", differs="it was changed", starts="the store: no", stale=("news",), answered=10, deferred=10, absent=("proxy",), behind={"chat": 3600.0}, called=(MANY,),
     certificates=(Ends(what="c.pem", at=NOW),),
 )  # fmt: skip
 
@@ -104,6 +121,14 @@ def test_a_person_is_in_no_sentence_but_the_private_one() -> None:
     assert "Wrong list" not in said
     assert frozen.private("en") == "By eva@example.com: Wrong list"
     assert frozen.private("sv") == "Av eva@example.com: Wrong list"
+
+
+def test_a_rule_that_calls_says_how_many_and_privately_who() -> None:
+    (called,) = raised(replace(WELL, called=(MANY,)))
+    assert "news (1,234)" in called.says("en")
+    assert "anna" not in called.says("en") + called.title("en")
+    assert "anna@example.com (7), x0@example.com (1)" in called.private("en")
+    assert called.private("en").endswith("and 5 more")
 
 
 def words(text: Text, language: str = "en") -> set[str]:
