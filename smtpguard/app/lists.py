@@ -64,6 +64,7 @@ def built_registry(settings: Settings, policy: Policy, digester: Digester, clock
         expanders=settings.expanders,
         expansions=bool(policy.expansions),
         customers_here=policy.organization.customers_here,
+        people=policy.organization.people,
         **names(settings, policy),
     )
 

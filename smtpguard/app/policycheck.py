@@ -22,7 +22,7 @@ from smtpguard.lists.sources.opening import opened
 from smtpguard.policy.condition import AtLeast
 from smtpguard.policy.expansions import Expands
 from smtpguard.policy.members import ListMembers, Members, Remote
-from smtpguard.policy.parse import Policy, parse
+from smtpguard.policy.parse import PEOPLE, Policy, parse
 from smtpguard.reading.fold import fold
 from smtpguard.reading.topics import compile_vocabularies, words_of
 
@@ -72,10 +72,13 @@ def check_policy(
     unread: dict[str, int] = {}
     ours: Counter[str] = Counter()
     problems = [*policy.warnings, *_cut_off(documents, where)]
-    for name, model in policy.lists.items():
-        place: Place = ("lists", name, "members")
+    sources: list[tuple[str, Place, tuple[Members, ...]]] = [
+        (name, ("lists", name, "members"), tuple(model.members)) for name, model in policy.lists.items()
+    ]
+    sources.append((PEOPLE, ("organization", "people", "members"), policy.organization.members))
+    for name, place, several in sources:
         found: list[Problem] = []
-        for n, members in enumerate(model.members):
+        for n, members in enumerate(several):
             here = (*place, n) if (*place, n) in document.values else place
             found += _credentials(document, here, members, base)
             if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there

@@ -79,6 +79,8 @@ class Shift:
             lambda g: (
                 g.policy.organization.domains,
                 g.policy.organization.customers_here,
+                g.policy.organization.people,
+                g.policy.organization.members,
                 g.policy.expansions,
                 g.policy.delimiters,
             )

@@ -105,6 +105,10 @@ class Expander:
 
     def _read(self, declaration: Mapping[str, Any], graph: Graph, tally: Tally) -> None:
         """Raises SourceError."""
+        graph.excluded.update(
+            Address.parse(text).canonical(self._registry.digester.delimiters)
+            for text in declaration.get("exclude") or ()
+        )
         if declaration.get("mailman") is not None:
             self._ask(declaration, graph, tally)
         else:
@@ -125,7 +129,7 @@ class Expander:
         with closing(core.web):
             for posting, list_id in core.lists():
                 address = _parsed(posting, tally, 0)
-                if address is None or self._registry.has_members(address):
+                if address is None or graph.leaves_out(address) or self._registry.has_members(address):
                     continue
                 graph.expands(address)
                 for email in core.roster(list_id, "member"):
@@ -143,6 +147,8 @@ class Graph:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self.ours: set[int] = set()  # colleagues
+        self.excluded: set[str] = set()
+        """Canonical addresses that expand to nobody, and are behind nothing."""
         self._edges: dict[int, array[int]] = {}
         self._ends: dict[int, array[int]] = {}
         self.domains: dict[str, str] = {}
@@ -163,8 +169,13 @@ class Graph:
 
     def leads(self, address: Address, target: Address, *, finally_: bool = False) -> None:
         """``finally_``: to the mailbox itself, though it may be called as something that expands."""
+        if self.leaves_out(target):
+            return
         edges = self._ends if finally_ else self._edges
         edges.setdefault(self.expands(address), array("Q")).append(self._number(target))
+
+    def leaves_out(self, address: Address) -> bool:
+        return address.canonical(self._registry.digester.delimiters) in self.excluded
 
     def catches(self, domain: str, target: Address) -> None:
         """Whoever is not there at the domain."""
@@ -200,7 +211,7 @@ class Graph:
         if domain != address.ascii_domain:
             address = Address(address.local, domain)
         number = int.from_bytes(self._registry.digester.of(address), "big")
-        if self._registry.is_internal(address):
+        if self._registry.is_internal(address) or self._registry.is_one_of_ours(number):
             self.ours.add(number)
         return number
 
@@ -219,7 +230,7 @@ def resolved(graph: Graph, registry: Registry, stop: Stop = never) -> dict[int, 
         members = []
         unplaced = 0
         for number in people:
-            colleague = number in graph.ours and not registry.customers_here
+            colleague = number in graph.ours and (not registry.customers_here or registry.is_one_of_ours(number))
             names = () if colleague else registry.members.naming(number)
             if names:
                 members.append(number)
@@ -274,7 +285,9 @@ class _Map:
             if name.startswith("@"):
                 for target, _ in targets:
                     self._graph.catches(name[1:].lower(), target)
-            elif (address := _parsed(name, self._tally, entry.line)) is not None:
+            elif (address := _parsed(name, self._tally, entry.line)) is not None and not self._graph.leaves_out(
+                address
+            ):
                 self._graph.expands(address)
                 for target, here in targets:
                     self._graph.leads(address, target, finally_=here)

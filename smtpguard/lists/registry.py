@@ -24,6 +24,8 @@ from smtpguard.mail.address import Address
 from smtpguard.mail.client import Network, within
 
 _NONE: frozenset[str] = frozenset()
+PEOPLE = "organization.people"
+"""The list of those who are colleagues among recipients, wherever their addresses are."""
 AT_ONCE = 50
 """Lists of which is looked how they stand before a message is decided on, so that no message waits for a look at hundreds."""
 
@@ -47,12 +49,14 @@ class Registry:
         expanders: Iterable[Network] = (),
         expansions: bool = False,
         customers_here: bool = True,
+        people: Iterable[str] = (),
         look_seconds: float = 1.0,
     ) -> None:
         """``domains``: the organisation's; ``*.example.com`` means every name below. ``host_names``: of the relay and the
         list server themselves, at which their mailboxes answer too. ``mailboxes``: of people whom the policy names, and
         ``elsewhere``: of what else is no list, whatever it is called. ``expansions``: the policy says what else expands.
-        ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is a colleague."""
+        ``customers_here``: whether customers have addresses in the domains; else a colleague on a list is a colleague.
+        ``people``: canonical addresses outside of those who are colleagues among recipients, beside those of the list PEOPLE."""
         self.lists = dict(lists)
         self.streams = dict(streams or {})
         self._streams_from: dict[str, tuple[Stream, ...]] = {}
@@ -78,6 +82,7 @@ class Registry:
         self.members = Together(())
         self._blind: tuple[str, ...] = ()
         self._looked = self._next_look = now()
+        self._ours = frozenset(int.from_bytes(digester.of_canonical(person(one)), "big") for one in people)
         self._order, self._at = tuple(self.lists.values()), 0
         self._numbers = [
             (self.digester.of(Address(*_split(canonical))), inner) for canonical, inner in self.names.known()
@@ -168,6 +173,13 @@ class Registry:
         """Whether it is in the organisation's domains. A list's address there is internal here, and a list above all."""
         return self.names.is_ours(address.canonical().rpartition("@")[2])
 
+    def is_one_of_ours(self, number: int) -> bool:
+        """Whether somebody outside, by digest, is a colleague among recipients. They are nothing else: no internal sender."""
+        if number in self._ours:
+            return True
+        standing = self.standings.get(PEOPLE)
+        return standing is not None and standing.index is not None and standing.index.has(number)
+
     def is_expander(self, client_ip: str) -> bool:
         """Whether this client sends us the copies that a list server has expanded."""
         return within(client_ip, self.expanders)
@@ -199,7 +211,10 @@ class Registry:
         ours = self.names.is_ours(canonical.rpartition("@")[2])
         if ours and not self.customers_here:
             return Classification(address, canonical, INTERNAL, (), (), digest)
-        lists = self.members.naming(int.from_bytes(digest, "big"))
+        number = int.from_bytes(digest, "big")
+        if not ours and (self._ours or PEOPLE in self.lists) and self.is_one_of_ours(number):
+            return Classification(address, canonical, INTERNAL, (), (), digest)
+        lists = self.members.naming(number)
         if (older := self.digester.older(canonical)) is not None:  # an index may be of that form still
             before = self.members.naming(int.from_bytes(older, "big"))
             lists = tuple(dict.fromkeys((*lists, *before))) if before else lists

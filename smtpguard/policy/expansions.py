@@ -16,8 +16,10 @@ from smtpguard.policy.members import MapPath, Words, encrypted, named, web
 
 
 class Expands(Section):
-    """``addresses_elsewhere``: that are called as one that expands, at another domain, and are something else."""
+    """``addresses_elsewhere``: that are called as one that expands, at another domain, and are something else. ``exclude``: addresses
+    that are left out: they expand to nobody, and stand behind nothing, though a map or server says so."""
 
+    exclude: Mailboxes = Field(default=[])
     addresses_elsewhere: Mailboxes = Field(default=[])
     refresh: Seconds = 15 * 60
 

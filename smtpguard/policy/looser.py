@@ -170,6 +170,12 @@ class _Compared:
         if old.customers_here is not new.customers_here and not (new.customers_here and self.touching):
             yield f"organization.customers_here: {str(new.customers_here).lower()}", ("organization", "customers_here")
 
+        for key, what in (("people", "one of ours"), ("shared", "a mailbox in which several answer")):
+            for address in sorted(getattr(new, key) - getattr(old, key)):
+                yield f"organization.{key}: {address} is {what}", ("organization", key)
+        if new.members and new.members != old.members:
+            yield "organization.people: its members changed", ("organization", "people", "members")
+
     def _list(self, name: str, old: ListModel | None, new: ListModel | None) -> _Found:
         place: Place = ("lists", name)
         if new is None:

@@ -43,7 +43,28 @@ class HoursModel(Section):
         return Hours(days=self.days, opens=self.from_, closes=self.to, zone=self.zone)
 
 
+def _people(value: Any) -> Any:
+    """Addresses alone may stand for all of it."""
+    return {"addresses": value} if isinstance(value, list | str) else value
+
+
+class PeopleModel(Section):
+    """Addresses, and sources that have more of them."""
+
+    addresses: Mailboxes = Field(default=[])
+    members: SeveralMembers = Field(default=[])
+
+    @model_validator(mode="after")
+    def _somebody(self) -> PeopleModel:
+        if not self.addresses and not self.members:
+            raise Invalid("people, and nobody named", "addresses, members, or both")
+        return self
+
+
 class OrganizationModel(Section):
+    """``people``: who has an address outside and is ours: a colleague among recipients, and nothing else. ``shared``: mailboxes in which
+    several people answer."""
+
     name: str = ""
     domains: Domains = Field(min_length=1)
     customers_here: bool = True
@@ -53,6 +74,9 @@ class OrganizationModel(Section):
     hours: HoursModel = Field(default_factory=lambda: HoursModel.model_validate({}))
     aliases: dict[Mailbox, Mailboxes] = Field(default={})
     shared: Mailboxes = Field(default=[])
+    people: Annotated[
+        PeopleModel | None, BeforeValidator(_people, json_schema_input_type=PeopleModel | list[str] | str | None)
+    ] = None
 
 
 class OutOfHoursModel(Section):

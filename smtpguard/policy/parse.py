@@ -22,7 +22,7 @@ from smtpguard.policy.expansions import Expands
 from smtpguard.policy.findings import Findings
 from smtpguard.policy.grammar import Known
 from smtpguard.policy.hours import Hours
-from smtpguard.policy.members import ListMembers
+from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.seats import lacking
@@ -36,7 +36,7 @@ from smtpguard.reading.topics import BadVocabulary, compile_vocabularies
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Organization:
     """``customers_here``: whether customers, too, have addresses in the domains. ``shared``: canonical addresses of mailboxes in which
-    several answer."""
+    several answer. ``people``: canonical addresses outside of those who are ours, beside those of ``members``."""
 
     name: str
     domains: frozenset[str]
@@ -44,6 +44,8 @@ class Organization:
     languages: tuple[str, ...]
     hours: Hours
     shared: frozenset[str] = frozenset()
+    people: frozenset[str] = frozenset()
+    members: tuple[Members, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,9 @@ class Policy:
     def sections(self) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
         """Lists and streams as plain values under the names of the YAML; durations are seconds."""
         lists = {name: model.model_dump(by_alias=True, exclude_none=True) for name, model in self.lists.items()}
+        if self.organization.members:
+            members = [m.model_dump(by_alias=True, exclude_none=True) for m in self.organization.members]
+            lists[PEOPLE] = {"title": "People of ours outside", "audience": OURS, "members": members}
         streams = {name: model.model_dump(by_alias=True, exclude_none=True) for name, model in self.streams.items()}
         return lists, streams
 
@@ -137,6 +142,11 @@ def _with_members(document: Document) -> frozenset[str]:
     return frozenset(name for name, info in named if isinstance(info, dict) and info.get("members"))
 
 
+PEOPLE = "organization.people"
+"""Under which name those whom sources name as ours stand among lists: read, refreshed and shown as these are."""
+OURS = "colleagues"
+
+
 class _Sections:
     """One pass over sections that are sound each by itself; ``findings`` collects what does not fit together."""
 
@@ -173,6 +183,7 @@ class _Sections:
             if info.approvals is not None
         }
         self._lists()
+        self._ours()
         sha256 = digest(documents)
         organization = model.organization
         return Policy(
@@ -188,6 +199,8 @@ class _Sections:
                 languages=tuple(organization.languages),
                 hours=organization.hours.hours(),
                 shared=frozenset(map(self._canonical, organization.shared)),
+                people=frozenset(map(self._canonical, organization.people.addresses)) if organization.people else frozenset(),
+                members=tuple(organization.people.members) if organization.people else (),
             ),
             groups=self.groups,
             aliases=self._aliases(),
@@ -273,6 +286,25 @@ class _Sections:
             return
         if lacks := lacking(model, self._persons):
             self.findings.problem(place, f"a quorum that nobody can fill: it {lacks}")
+
+    def _ours(self) -> None:
+        """Lists from which people of ours come are declared, and have members to give."""
+        people = self.model.organization.people
+        for n, source in enumerate(people.members if people is not None else ()):
+            if isinstance(source, ListMembers):
+                place: Place = ("organization", "people", "members", n, "list")
+                if place not in self.findings.document.values:
+                    place = ("organization", "people", "members", "list")
+                self._source_of(source.list, place)
+        if PEOPLE in self.model.lists:
+            text = f"the name {PEOPLE} is that of the people of organization: {{people}}"
+            self.findings.problem(("lists", PEOPLE), text, "another name", key=True)
+
+    def _source_of(self, name: str, place: Place) -> None:
+        if name not in self.model.lists:
+            self.findings.invalid(Undeclared("list", name, self.model.lists), place)
+        elif name not in self.with_members:
+            self.findings.problem(place, f"list {name} has no members to include", "a list with members")
 
     def _lists(self) -> None:
         addresses: dict[str, str] = {}
