@@ -72,6 +72,7 @@ def check_policy(
     unread: dict[str, int] = {}
     ours: Counter[str] = Counter()
     problems = [*policy.warnings, *_cut_off(documents, where)]
+    customers = {name for name, model in policy.lists.items() if model.audience not in COLLEAGUES}
     sources: list[tuple[str, Place, tuple[Members, ...]]] = [
         (name, ("lists", name, "members"), tuple(model.members)) for name, model in policy.lists.items()
     ]
@@ -84,14 +85,15 @@ def check_policy(
             if isinstance(members, Remote | ListMembers):  # asked by check --live, and counted there
                 continue
             held = _members(members.model_dump(by_alias=True, exclude_none=True), base, policy)
-            people[name] = people.get(name, 0) + held.people
-            unread[name] = unread.get(name, 0) + held.bad
+            if name != PEOPLE:
+                people[name] = people.get(name, 0) + held.people
+                unread[name] = unread.get(name, 0) + held.bad
             if held.wrong:
                 key = held.key if (*here, held.key) in document.values else members.source
                 found.append(document.problem((*here, key), held.wrong))
             if held.again:
                 found.append(warning(document, (*here, members.source), held.again))
-            if model.audience not in COLLEAGUES:
+            if name in customers:
                 ours.update(held.ours)
         problems += _borne(found) if name in indexed else found
     problems += _own_domains(document, ours, sum(people.values()))
