@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 
 import click
 
+from smtpguard import __version__
 from smtpguard.cli.context import CannotRun, Context
 from smtpguard.cli.mailfiles import envelope_of, mails, why
 from smtpguard.cli.shown import plain
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from smtpguard.app.explaining import Explainer
 
 FORMATS = ("text", "json", "github")
+_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,9 @@ class _Tally:
 @click.option(
     "--junit", metavar="FILE", type=click.Path(path_type=Path), help="Write the results there too, as JUnit XML."
 )
+@click.option(
+    "--sarif", metavar="FILE", type=click.Path(path_type=Path), help="Write what failed there too, as SARIF 2.1.0."
+)
 @click.option("--coverage", is_flag=True, help="Say of each rule how many cases it hits.")
 @click.option("-v", "--verbose", is_flag=True, help="Name the cases that hold as well.")
 @click.option("--json", "as_json", is_flag=True, help="As --format json.")
@@ -97,6 +103,7 @@ def command(
     pattern: str | None,
     form: str | None,
     junit: Path | None,
+    sarif: Path | None,
     coverage: bool,
     verbose: bool,
     as_json: bool,
@@ -118,8 +125,12 @@ def command(
     if form != "json":
         for line in _summary(tally, policy, coverage=coverage):
             click.echo(line)
-    if junit is not None:
-        _write(junit, tally)
+    for path, made in ((junit, _junit), (sarif, _sarif)):
+        if path is not None:
+            try:
+                path.write_bytes(made(tally))
+            except OSError as error:
+                raise CannotRun(f"{path}: {error.strerror}") from None
     if tally.failed:
         raise click.exceptions.Exit(1)
 
@@ -277,8 +288,33 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace(":", "%3A").replace(",", "%2C")
 
 
-def _write(path: Path, tally: _Tally) -> None:
-    """JUnit XML: a suite a file. Raises CannotRun."""
+def _sarif(tally: _Tally) -> bytes:
+    """A result for each thing that was not as expected."""
+    results = [
+        {
+            "ruleId": "policy-case",
+            "level": "error",
+            "message": {"text": f"{one.name}: {failure}"},
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": {"uri": one.file.as_posix()},
+                        "region": {"startLine": one.line},
+                    }
+                }
+            ],
+        }
+        for one in tally.told
+        for failure in one.failures
+    ]
+    rule = {"id": "policy-case", "shortDescription": {"text": "A case of the policy does not hold"}}
+    driver = {"name": "smtpguard test", "version": __version__, "rules": [rule]}
+    runs = [{"tool": {"driver": driver}, "results": results}]
+    return json.dumps({"version": "2.1.0", "$schema": _SARIF, "runs": runs}, ensure_ascii=False, indent=2).encode()
+
+
+def _junit(tally: _Tally) -> bytes:
+    """JUnit XML: a suite a file."""
     root = ElementTree.Element("testsuites", tests=str(len(tally.told)), failures=str(tally.failed))
     for file in dict.fromkeys(one.file for one in tally.told):
         some = [one for one in tally.told if one.file == file]
@@ -296,10 +332,8 @@ def _write(path: Path, tally: _Tally) -> None:
             if one.failures:
                 failure = ElementTree.SubElement(case, "failure", message=_printable(one.failures[0]))
                 failure.text = _printable("\n".join(one.failures))
-    try:
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise CannotRun(f"{path}: {error.strerror}") from None
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _printable(text: str) -> str:

@@ -145,7 +145,11 @@ def test_for_programs(run: Run, etc: Path) -> None:
         f"::error file={etc}/cases.yaml,line=19,title=The same to one customer::"
         "expected hold%2C but the verdict is relay (no rule hit)"
     )
-    run("--junit", str(etc / "results.xml"))
+    run("--junit", str(etc / "results.xml"), "--sarif", str(etc / "results.sarif"))
+    (result,) = json.loads((etc / "results.sarif").read_text())["runs"][0]["results"]
+    assert result["message"]["text"].startswith("The same to one customer: expected hold")
+    assert result["locations"][0]["physicalLocation"]["region"] == {"startLine": 19}
+    assert run("--junit", str(etc / "no" / "such.xml")).exit_code == 2
     root = ElementTree.parse(etc / "results.xml").getroot()
     assert (root.get("tests"), root.get("failures")) == ("4", "1")
     (failure,) = root.iter("failure")
