@@ -308,12 +308,13 @@ def story(
     """What must not reach customers, never twice the same. ``short``: under 200 characters."""
     language = writer.language
     ours = [text.format(**words(draw, language, people)) for text in draw.choice([STORY, SECRET])[language]]
-    between_us = draw.choice(_BETWEEN_US[language].split("|"))
+    said = draw.random() < 0.5  # not everybody says that it is not for others
+    between_us = f"{draw.choice(_BETWEEN_US[language].split('|'))}: " if said else ""
     if short:
-        return f"{between_us}: {sentence(draw, language, people)}"[:190]
+        return f"{between_us}{sentence(draw, language, people) if said else draw.choice(ours)}"[:190]
     written = [*draw.sample(ours, 2), *(sentence(draw, language, people) for _ in range(draw.randint(2, 4)))]
     draw.shuffle(written)
-    text = f"{between_us}: {' '.join(written)}"
+    text = f"{between_us}{' '.join(written)}"
     hello = {SV: "Hej alla,", EN: "Hi all,", DE: "Hallo zusammen,"}[language]
     return (f"{hello}\n\n" if greet else "") + f"{text}\n\n{writer.first}\n"
 
