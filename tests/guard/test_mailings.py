@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from smtpguard.guard.term import Term
+from smtpguard.lists import digest
 from smtpguard.lists.shelf import index_path
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.admission import IntentKind, Selector
@@ -190,3 +191,27 @@ async def test_whom_the_relay_refuses_and_who_got_it(campaign: Campaign) -> None
     }  # fmt: skip
     with pytest.raises(NoSuch):
         await campaign.service.show("NOTHING")
+
+
+async def test_somebody_counted_by_an_earlier_version_is_found(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier version made digests of addresses as they are spelled; today all spellings at gmail.com are one person."""
+    home, people = campaign.home, [*MEMBERS, "anna.b@gmail.com", "c.arl@gmail.com"]
+    with monkeypatch.context() as earlier:
+        earlier.setattr(digest, "person", lambda canonical: canonical)
+        index(home.folder, "ramadan", people)
+        home.in_force.registry.reopen()
+        await campaign.send("Anna.B@gmail.com")
+    index(home.folder, "ramadan", people)
+    home.in_force.registry.reopen()
+    await campaign.send("c.arl@gmail.com")
+    await campaign.noted()
+    one = await campaign.one()
+    got = await campaign.service.people(
+        one["id"], ["anna.b@gmail.com", "carl@googlemail.com", "annab@gmail.com", "x@gmail.com"]
+    )
+    assert {each.address: each.fate for each in got} == {
+        "anna.b@gmail.com": Fate.RELAYED,
+        "carl@googlemail.com": Fate.RELAYED,
+    }
