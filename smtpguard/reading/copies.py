@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 
 from smtpguard.mail.message import Content
-from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch
+from smtpguard.reading.fingerprint import MOST, Identity, Sketch, sketch, twofold
 from smtpguard.reading.fold import skeleton
 from smtpguard.reading.own import own, unaddressed, uncut
 from smtpguard.reading.prefixes import bare
@@ -26,6 +26,7 @@ LEAST = 100
 """Characters that a sketch is made of."""
 VERY_SHORT = 40
 """Letters below which two people may well write the same: a copy is what one sender wrote under one subject."""
+_NONE = (Sketch(), Sketch())
 _OTHERS = 0x51  # the salt of sketches of text that is not the writer's own
 _PIECE = 1 << 20
 _DIGITS = 32
@@ -66,10 +67,12 @@ def _of_what_is_shown(text: Text, words: str, own_words: Identity, alone: str) -
     instead = own_words.exact or alone
     beside = zlib.crc32(_letters(unaddressed(words)).encode("utf-8", "replace")) or 1
     others = skeleton("\n".join(filter(None, (text.quoted, *text.forwarded)))[: 2 * MOST])
-    if len(others) >= LEAST and (made := sketch(others, _OTHERS)):
-        return Identity(sketch=made, instead=instead, quoted=sketch(own(others)))
-    enclosed = skeleton("\n".join(text.enclosed)[: 2 * MOST])
-    if len(enclosed) >= LEAST and (made := sketch(enclosed, _OTHERS)):
+    plain, made = twofold(others, _OTHERS) if len(others) >= LEAST else _NONE
+    if made:
+        return Identity(sketch=made, instead=instead, quoted=plain)
+    enclosed = skeleton("\n".join(text.enclosed)[: 2 * MOST]) if text.enclosed else ""
+    _, made = twofold(enclosed, _OTHERS) if len(enclosed) >= LEAST else _NONE
+    if made:
         return Identity(sketch=made, instead=instead, beside=beside)
     digests = sorted(
         {*_digests(text), *(hashlib.sha256(t.encode("utf-8", "replace")).hexdigest() for t in text.enclosed if t)}

@@ -118,9 +118,18 @@ class Identity:
         return (self.exact, *self.also) if self.exact else self.also
 
 
-def sketch(text: str, salt: int = 0) -> Sketch:
-    """Of a text with fewer than ``FEWEST`` pieces, an empty one. Sketches of another ``salt`` are like none of these."""
+def sketch(text: str) -> Sketch:
+    """Of a text with fewer than ``FEWEST`` pieces, an empty one."""
+    return _sketch(pieces(text))
+
+
+def twofold(text: str, salt: int) -> tuple[Sketch, Sketch]:
+    """The sketch of a text, and one of it that is like none that was made without this ``salt``."""
     found = pieces(text)
+    return _sketch(found), _sketch(found, salt)
+
+
+def _sketch(found: set[bytes], salt: int = 0) -> Sketch:
     if len(found) < FEWEST:
         return Sketch()
     numbers = {zlib.crc32(piece, salt) for piece in found} if salt else set(map(zlib.crc32, found))

@@ -28,10 +28,14 @@ _DRAFT = re.compile(
 _STAMPED = re.compile(
     r"(?:^|[\n\[(*_\-–—:|] ?)(?:DRAFT|UTKAST|UDKAST|LUONNOS|ENTWURF|BROUILLON|BORRADOR|BOZZA|RASCUNHO|EJ KLAR|INTE KLAR|NOT FINAL|NICHT FERTIG|WORK IN PROGRESS|ARBETSVERSION|ARBEITSVERSION)(?:[\])*_\-–—:|!.\n]| ?v?\d|\Z)"
 )
-_REMINDER = re.compile(
-    r"\b(?-i:TODO|TO-DO|FIXME|TBD|TBA|TBC)\b(?=[\s:;,.!?)\]]|\Z)|\b(?:bild|länk|text|datum|pris|image|link|date|price|logo) (?:here|hit|här)\b(?=[\])>\n]|\Z)"
-    r"|[\[(<](?:infoga|insert|lägg in|fyll i|sätt in|bitte einfügen|hier einfügen|insérer|insertar|lisää|sett inn|indsæt)[^\[\]()<>\n]{1,60}[\])>]"
-    r"|(?:^|\n)[^\S\n]*(?:note to self|obs internt|intern kommentar|kommentar|comment|anm)\s?:(?=[^\n]{3,200}(?:\n|\Z))",
+_REMINDER = re.compile(r"\b(?:TODO|TO-DO|FIXME|TBD|TBA|TBC)\b(?=[\s:;,.!?)\]]|\Z)")
+_TO_PUT_IN = re.compile(
+    r"[\[(<](?:(?:infoga|insert|lägg in|fyll i|sätt in|bitte einfügen|hier einfügen|insérer|insertar|lisää|sett inn|indsæt)[^\[\]()<>\n]{1,60}"
+    r"|(?:bild|länk|text|datum|pris|image|link|date|price|logo) (?:here|hit|här))[\])>]",
+    re.I,
+)
+_NOTED = re.compile(
+    r"(?:^|\n)[^\S\n]*(?:note to self|obs internt|intern kommentar|kommentar|comment|anm)\s?:(?=[^\n]{3,200}(?:\n|\Z))",
     re.I,
 )
 _ASKS = (
@@ -69,22 +73,44 @@ _FILLER = re.compile(
 _BODY_OF_A_TEST = 60
 
 
+# To look for plain words first is many times faster than to look for the patterns.
+_STAMPS = ("DRAFT", "UTKAST", "UDKAST", "LUONNOS", "ENTWURF", "BROUILLON", "BORRADOR", "BOZZA", "RASCUNHO", "EJ KLAR", "INTE KLAR", "NOT FINAL",
+           "NICHT FERTIG", "WORK IN PROGRESS", "ARBETSVERSION", "ARBEITSVERSION")  # fmt: skip
+_REMINDERS = ("TODO", "TO-DO", "FIXME", "TBD", "TBA", "TBC")
+_NOTES = ("note to self", "obs internt", "kommentar", "comment", "anm")
+_ASKED = ("check", "look at", "have a look", "verify", "confirm", "fix", "update", "rewrite", "is this", "kolla", "kontrollera", "titta", "stämmer", "ändra",
+          "rätta", "skriv om", "sjekk", "tjek", "tarkista", "prüf", "stimmt", "vérif", "revisa", "comprueba")  # fmt: skip
+_FILLERS = ("lorem ipsum", "dolor sit", "consectetur", "eiusmod", "blindtext", "asdf", "qwerty", "bla bla", "foo bar")
+_LOOKED_FOR = (
+    (_REMINDER, _REMINDERS, False), (_TO_PUT_IN, ("[", "(", "<"), False), (_NOTED, _NOTES, True), (_TO_SOMEBODY, _ASKED, True),
+)  # fmt: skip
+
+
 def unfinished(subject: str, own: str, source: str = "") -> Iterator[tuple[str, str]]:
     """(kind, what was found) of the first of each kind. ``source``: of its HTML in lower case."""
     body = own[:_MOST]
-    texts = (subject, body)
-    if found := next((f for t in texts if (f := _PLACEHOLDER.search(t))), None) or _UNNAMED.match(body):
+    text = f"{subject}\n\n{body}"
+    small = text.lower()
+    if found := _PLACEHOLDER.search(text) or _UNNAMED.match(body):
         yield PLACEHOLDER, " ".join(found[0].split())[:40]
-    if found := _DRAFT.match(subject.lower()) or next((f for t in texts if (f := _STAMPED.search(t))), None):
+    stamped = _STAMPED.search(text) if any(word in text for word in _STAMPS) else None
+    if found := _DRAFT.match(subject.lower()) or stamped:
         yield DRAFT, found[0].strip(" \n[]()*_-–—:|.")[:40]
-    found = next((f for t in texts for pattern in (_REMINDER, _TO_SOMEBODY) if (f := pattern.search(t))), None)
+    found = next(
+        (
+            f
+            for pattern, words, anyhow in _LOOKED_FOR
+            if any(w in (small if anyhow else text) for w in words) and (f := pattern.search(text))
+        ),
+        None,
+    )
     if found:
         yield COMMENT, " ".join(found[0].split())[:60]
-    elif any(sign in source for sign in _TRACKED):
+    elif source and any(sign in source for sign in _TRACKED):
         yield COMMENT, "a change or a comment of a word processor"
     short = body.strip()
     tried = (subject.strip(), short if len(short) <= _BODY_OF_A_TEST else short[:400])
     if found := next((f for t in tried if t and (f := _TEST.search(t))), None):
         yield TEST, " ".join(found[0].split())[:40]
-    if found := next((f for t in texts if (f := _FILLER.search(t))), None):
+    if any(word in small for word in _FILLERS) and (found := _FILLER.search(text)):
         yield FILLER, found[0][:40]
