@@ -38,8 +38,9 @@ def raw_conditions(fact: Fact) -> st.SearchStrategy[object]:
         case Type.NETWORK:
             return st.lists(st.sampled_from(NETWORKS), min_size=1, max_size=2)
         case Type.WORDS:
-            listed = st.lists(st.sampled_from(WORDS), min_size=1, max_size=2)
-            return st.one_of(st.sampled_from(["any", "none"]), listed, st.just({"matches": "[ab]"}))
+            listed = st.lists(st.sampled_from(fact.words or WORDS), min_size=1, max_size=2)
+            patterns = [] if fact.words else [st.just({"matches": "[ab]"})]
+            return st.one_of(st.sampled_from(["any", "none"]), listed, *patterns)
         case Type.SHARE:
             return st.sampled_from([f"{c}{window}" for c in (">= 0.5", "< 0.5", "> 0", "between 25 % and 75 %")])
     compared = st.builds(lambda op, n: f"{op} {n}{window}", st.sampled_from([">=", ">", "<", "<=", "=="]), _numbers)
