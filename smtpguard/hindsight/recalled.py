@@ -23,6 +23,7 @@ from smtpguard.guard.kept import (
 )
 from smtpguard.guard.values import FEW
 from smtpguard.hindsight.passed import Passed
+from smtpguard.policy.admission import OF_LETTERS
 from smtpguard.policy.counted import COUNTED
 from smtpguard.policy.facts import FACTS as ALL_FACTS
 from smtpguard.policy.facts import NONE, Count, Type, Unknown, Value
@@ -305,6 +306,8 @@ class Recalled(Passed):
         own = self.of_itself(asked.fact)
         if asked.fact == "mailing.customers" and not self.count("customers").high:
             return Told(NONE)
+        if asked.fact in OF_LETTERS and self.is_no_letter:
+            return Told(False if asked.fact == "message.answers" else NONE)
         if asked.fact in _OF_LISTS and self.exact and not self.lists:
             return Told(NONE)
         if asked.fact == "sender.customers" and not self.claimed:
@@ -325,6 +328,11 @@ class Recalled(Passed):
             case "mailing.share" if self.mailing:
                 return self.told(Window("recipients.share", "recipients.share"))
         return vague(OLD, own)
+
+    @cached_property
+    def is_no_letter(self) -> bool:
+        """Whether it surely is no letter to a customer, of which alone first contacts are counted."""
+        return not self.count("customers").high or bool(self.streams) or self.data.get("looks") == "mailing"
 
     def of_itself(self, fact: str) -> Count:
         """At least what the message comes to alone, at most anything."""

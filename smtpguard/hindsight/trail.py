@@ -174,6 +174,8 @@ class Trail:
 
     def drift(self, message: Recalled, fact: str, seconds: int) -> Drift:
         """Of a count that it meets. What was counted otherwise long ago has left its window."""
+        if fact in OF_LETTERS and message.is_no_letter:
+            return _NONE
         if self.lost:
             return Drift(math.inf, math.inf)
         if not (self._fewer or self._more) and not fact.startswith("mailing."):

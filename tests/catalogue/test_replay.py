@@ -23,7 +23,7 @@ SARA = "sara@example.com"
 
 def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
     """Answers, offers, receipts of a system, meetings, drawings for outsiders; and once the story."""
-    for n, customer in enumerate((*MEMBERS[:12], *READERS[:12])):
+    for n, customer in enumerate((*MEMBERS[:10], *READERS[:14])):
         body = f"Hej,\r\n\r\nDin beställning {n} skickades i går.\r\n\r\nVänligen\r\nSara\r\n"
         content = letter(
             sender=SARA, to=customer, subject="SV: Paket", body=body, message_id=f"<answer{n}@example.com>"
@@ -41,7 +41,17 @@ def day() -> Iterator[tuple[bytes, tuple[str, ...], dict[str, Any]]]:
         outsider = f"peter{n}@partner.example"
         yield letter(to=outsider, subject="Drawings", head="", message_id=f"<drawing{n}@example.com>"), (outsider,), {}
     three = MEMBERS[20:23]
-    yield letter(to=", ".join(three), subject="Visit", head="", message_id="<visit@example.com>"), three, {}
+    yield (
+        letter(
+            to=", ".join(three),
+            subject="Visit",
+            head="",
+            body="Välkomna på besök.\r\n",
+            message_id="<visit@example.com>",
+        ),
+        three,
+        {},
+    )
     everybody = tuple(f"colleague{n}@example.com" for n in range(120))
     yield letter(to="everybody@example.com", subject="Coffee", message_id="<coffee@example.com>"), everybody, {}
     yield letter(head=OUTLOOK, message_id="<story@example.com>"), (RAMADAN,), {}
