@@ -34,6 +34,9 @@ _WORDS = {
     "recipients.sensitivity": ["special-category"],
     "stream": ["receipts"],
     "login": ["anna@example.com"],
+    "list.language": ["sv", "en"],
+    "message.marks": ["reply-prefix", "short-and-plain"],
+    "recipients.domains": ["example.com", "customers.example"],
 }
 
 
@@ -49,7 +52,8 @@ def condition(chance: random.Random, name: str) -> Any:
         case Type.WORDS:
             return chance.choice(["any", "none", chance.choice(_WORDS[name])])
         case Type.SHARE:
-            return chance.choice([">= 0.05", ">= 0.2", "< 0.5", "== 1"])
+            over = " in 1d" if fact.windowed else ""
+            return chance.choice([">= 0.05", ">= 0.2", "< 0.5", "== 1"]) + over
     window = chance.choice([" in 10m", " in 1h", " in 1d"]) if fact.windowed else ""
     n = chance.choice([1, 2, 3, 5, 8, 20, 25])
     return f"{chance.choice(['>=', '>=', '>', '<', '<=', '=='])} {n}{window}"
