@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
-from smtpguard.policy.admission import Ask, Item
+from smtpguard.policy.admission import Admission, Ask, Change, Item, Live
+from smtpguard.policy.approval import State
 from smtpguard.policy.facts import Usual
 from smtpguard.policy.mailing import Person
 from smtpguard.store import counting
 from smtpguard.store.store import Store
-from tests.store.making import Clock, Gathered, item
+from tests.store.making import CONTENT, Clock, Gathered, a_hold, holds, item
 from tests.store.test_counting import count
 
 ANNA = "anna@example.com"
@@ -115,3 +117,23 @@ async def test_it_is_forgotten(store: Store, clock: Clock) -> None:
     clock.go(days=91)
     await store._writer.submit(lambda batch: counting.prune(batch, 100))
     assert await store._writer.submit(lambda batch: batch.select(rows)[0][0]) == 0
+
+
+async def test_an_approval_makes_those_known_and_lets_the_count_begin_anew(store: Store) -> None:
+    """And letters of one sender wait under the first of them."""
+    await store.keep(CONTENT)
+    await count(store, to("T1", "a", "b"))
+    lead = a_hold("H1", letter_from=(ANNA,), by_sender=True, lists=("news",))
+    await store.admit(to("H1", "c"), holds(lead))
+    queues: list[str] = []
+
+    def step(live: Live) -> Admission:
+        queues.append(live.queue.hold_id if live.queue is not None else "")
+        return holds(replace(a_hold("H2", letter_from=(ANNA,), by_sender=True), lead=queues[-1]))(live)
+
+    await store.admit(to("H2", "d"), step)
+    assert queues == ["H1"]
+    assert await count(store, to("T2", "e"), counted=False) == {DAY: 3}, "what is held is not counted"
+    await store.change("H1", lambda hold: Change(hold=replace(hold, state=State.APPROVED)))
+    assert await count(store, to("T3", "e")) == {DAY: 1}
+    assert (await count(store, to("T4", "a")))[DAY] == 0
