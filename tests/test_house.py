@@ -46,8 +46,11 @@ NARROW = {
             "mailing",
             "sending",
             "staging",
+            # what an approval covers, the admission decides
+            "cover",
+            "slots",
         },
-        "reading": {"fingerprint"},
+        "reading": {"fingerprint", "shown"},
         "lists": {"ownership"},
     },
     "wire": {"policy": {"verdict", "facts"}, "reading": {"origin"}},

@@ -55,6 +55,7 @@ class TellingStore:
         self.writers = store.writers
         self.reached_by = store.reached_by
         self.outgoing = store.outgoing
+        self.under = store.under
 
     def _tell(self, event: Event) -> None:
         """A log that cannot be written must not make of what is committed a 451: it is the journal that counts."""
@@ -132,9 +133,9 @@ class TellingStore:
         told: list[Event] = []
 
         def telling(
-            lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None
+            lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
         ) -> Change | None:
-            made = step(lead, copy, mailing, new, sending)
+            made = step(lead, copy, mailing, new, sending, covered)
             told.extend(made.events if made is not None else ())
             return made
 

@@ -25,6 +25,7 @@ class Kind(enum.Enum):
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
+    APART = "apart"  # a copy that differs from what was approved waits for people by itself
     REOPENED = "reopened"  # an approval was taken back before anything had gone: it waits for people again
     STOPPED = "stopped"  # ... when some had it, or may have it: nobody else gets it, and it is over
     VOIDED = "voided"  # a hold whose 250 the client never got

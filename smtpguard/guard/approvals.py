@@ -7,6 +7,7 @@ quorum. Never here: the counting of a quorum (policy.approval), the sending (del
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import Any
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard import asking, following, granting
 from smtpguard.guard.attempt import over as ended
-from smtpguard.guard.granting import release
+from smtpguard.guard.granting import NOTHING_LEARNED, Learned, release
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
@@ -72,6 +73,8 @@ class Seen:
     content_sha256: str
     envelope_sha256: str
     policy_sha256: str | None = None
+    copies: int | None = None
+    """How many copies under it what was said of their differences was learned from; None: those that wait now."""
 
     @classmethod
     def of(cls, hold: Hold) -> Seen:
@@ -131,6 +134,7 @@ class Approvals:
         in_force = self._policies.current()
         who = self._canonical(approver, in_force)
         now = self._clock.now()
+        learned = await self._learned(hold_id, seen, in_force) if choice is Choice.APPROVE else NOTHING_LEARNED
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
@@ -138,8 +142,8 @@ class Approvals:
             if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
                 return _refuse(Conflict, "its time is over, it will not be sent")
             refused = _not_his(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
-            vote = Vote.on(hold, who, Choice.APPROVE, now, comment, people)
-            return refused or self._voted(hold, vote, by, in_force, now, all_at_once)
+            vote = replace(Vote.on(hold, who, Choice.APPROVE, now, comment, people), copies=learned.copies)
+            return refused or self._voted(hold, vote, by, in_force, now, all_at_once, learned)
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             refused = _not_his(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
@@ -156,7 +160,7 @@ class Approvals:
         hold = await self._change(hold_id, approve)
         if hold.state is State.WAITING:
             return Decided(hold=hold, missing=missing(hold, in_force.groups, in_force.open_at))
-        await following.follow(self._ledger, hold.hold_id, in_force, now)
+        await following.follow(self._ledger, hold.hold_id, self._notices, in_force, now)
         return Decided(hold=hold, frozen=await self._frozen(hold))
 
     async def withdraw(self, hold_id: str, *, sender: str, by: str, comment: str = "") -> Decided:
@@ -193,7 +197,7 @@ class Approvals:
         _raise(taken.refused)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
-            await following.follow(self._ledger, hold.hold_id, in_force, self._clock.now())
+            await following.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
         return Decided(hold=holds[0], outgoing=taken.outgoing)
 
     async def _frozen(self, hold: Hold) -> tuple[Freeze, ...]:
@@ -251,10 +255,32 @@ class Approvals:
 
     async def follow(self) -> int:
         """Copies of what was decided on; every few seconds by one delivery process. How many went their way."""
-        return await following.sweep(self._ledger, self._policies.current(), self._clock.now())
+        return await following.sweep(self._ledger, self._notices, self._policies.current(), self._clock.now())
+
+    async def learned(self, hold_id: str) -> Learned:
+        """In what the copies that wait under a hold differ, and so what its approval covers beside it. Raises LedgerError."""
+        return await self._learned(hold_id, None, self._policies.current())
+
+    async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
+        """From as many copies as each of those had seen who approve."""
+        hold = await self._ledger.hold(hold_id)
+        if hold is None or not granting.covers_copies(hold):
+            return NOTHING_LEARNED
+        votes = (v.copies for v in standing_votes(hold) if v.choice is Choice.APPROVE and v.copies is not None)
+        rows = await self._ledger.under(hold_id)
+        known = [n for n in (*votes, seen.copies if seen is not None else None) if n is not None]
+        most = min((*known, len(rows) - 1))
+        return await asyncio.to_thread(granting.learned, rows[: most + 1], in_force.slots)
 
     def _voted(
-        self, hold: Hold, vote: Vote, by: str, in_force: InForce, now: datetime, all_at_once: int | None = None
+        self,
+        hold: Hold,
+        vote: Vote,
+        by: str,
+        in_force: InForce,
+        now: datetime,
+        all_at_once: int | None = None,
+        learned: Learned = NOTHING_LEARNED,
     ) -> Change:
         voted = replace(hold, votes=(*hold.votes, vote))
         sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
@@ -272,13 +298,14 @@ class Approvals:
             )
         if not sends:
             return Change(hold=voted, events=(event,))
-        grant = granting.grant(voted, in_force, now, self._term)
+        grant = granting.grant(voted, in_force, now, self._term, learned)
         people = grant.people if grant is not None else None
         data: dict[str, Any] = {"at_once": whole.people} if whole is not None else {}
         return Change(
             hold=replace(voted, state=granting.approved_state(hold)),
             events=(event, _event(Kind.APPROVED, hold, now, policy=in_force.policy_sha256, people=people, **data)),
             grant=grant,
+            cover=learned.document if grant is not None and grant.cover is not None and grant.cover.learned else "",
             stages=granting.stages(hold, in_force) if grant is not None else None,
             at_once=whole.people if whole is not None else 0,
             intents=(

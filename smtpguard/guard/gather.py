@@ -25,12 +25,14 @@ from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.cover import Coming
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
+from smtpguard.policy.slots import Template
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
 from smtpguard.reading.origin import Origin
 from smtpguard.reading.shown import Shown
 
 T = TypeVar("T")
+_NO_TEMPLATE: Mapping[str, Template] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,11 +115,19 @@ class Gathering:
         self._learn()
         return self.facts
 
-    async def compare(self) -> None:
+    async def compare(self, templates: Mapping[str, Template] = _NO_TEMPLATE) -> None:
         """Everything that it shows or opens, and what proves who stands behind it: for people who decide on it, or by what they
-        decided on another."""
-        if self.coming is not None:
-            return
+        decided on another. ``templates``: by name, what it may be a copy of."""
+        if self.coming is None:
+            await self._take_apart()
+        coming, shown = self.coming, self.shown
+        assert coming is not None
+        assert shown is not None
+        new = {name: template.takes_in(shown) for name, template in templates.items() if name not in coming.fits}
+        if new:
+            self.coming = replace(coming, fits={**coming.fits, **new})
+
+    async def _take_apart(self) -> None:
         message = self.transaction.message
         if self.origin is None and "DKIM-Signature" in message.header:
             await self._verify()

@@ -17,16 +17,20 @@ from smtpguard.policy.admission import Change, Intent, IntentKind
 from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after, standing_votes
 from smtpguard.policy.cover import Cover
 from smtpguard.policy.mailing import Grant, Mailing, Rejection
+from smtpguard.policy.slots import Template, learn
 from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Mode
+from smtpguard.reading.shown import Shown
 
 SENT = "mailing.sent"
+MOST_WRITERS = 50
+"""Writers of copies of one mailing that an approval covers."""
 TEST = "test"
 """The kind of a hold that was sent to be approved beforehand."""
 
 
-def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | None:
-    """What its votes allow; None where it is part of no mailing."""
+def grant(hold: Hold, in_force: InForce, now: datetime, term: Term, learned: Learned | None = None) -> Grant | None:
+    """What its votes allow; None where it is part of no mailing. ``learned``: in what its copies differ."""
     if not hold.mailing_id or hold.identity is None:
         return None
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
@@ -41,18 +45,52 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Term) -> Grant | N
         by=tuple(sorted(v.approver for v in votes)),
         beforehand=hold.kind == TEST,
         said=any(v.people for v in votes),
-        cover=cover(hold),
+        cover=cover(hold, learned),
     )
 
 
-def cover(hold: Hold) -> Cover:
-    """What is approved with it: of what goes to a list's address nothing else."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """In what copies differ from what people decide on. ``copies``: from how many that is known; ``template``: None where copies are not
+    covered; ``also``: others who wrote some of them, and what proves that."""
+
+    copies: int | None = None
+    template: Template | None = None
+    also: tuple[tuple[str, frozenset[str]], ...] = ()
+
+    @property
+    def document(self) -> str:
+        return self.template.dumps() if self.template is not None else ""
+
+
+NOTHING_LEARNED = Learned()
+
+
+def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: float) -> Learned:
+    """``rows``: of what people decide on, and of each copy: what it shows, its author, and what proves that."""
+    (first, author, proofs), *copies = rows
+    if first is None or first.opaque:
+        return Learned(copies=len(copies))
+    also = dict.fromkeys((who, proof) for _, who, proof in copies if who and (who, proof) != (author, proofs))
+    template = learn(first, [shown for shown, *_ in copies if shown is not None], share)
+    return Learned(copies=len(copies), template=template, also=tuple(also)[:MOST_WRITERS])
+
+
+def covers_copies(hold: Hold) -> bool:
+    """Whether its approval covers copies of it: of what goes to a list's address nothing else is covered."""
+    return bool(hold.exact) and (not hold.by_address or hold.kind == TEST)
+
+
+def cover(hold: Hold, learned: Learned | None = None) -> Cover:
+    """What is approved with it."""
+    template = learned.template if learned is not None and covers_copies(hold) else None
     return Cover(
         content=hold.content_sha256,
         exact=hold.exact,
         author=hold.author,
         proofs=hold.proofs,
-        only=not hold.exact or (hold.by_address and hold.kind != TEST),
+        learned=template.name if template is not None else "",
+        also=learned.also if learned is not None and template is not None else (),
     )
 
 

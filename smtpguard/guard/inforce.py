@@ -15,6 +15,7 @@ from smtpguard.policy.engine import RuleSet
 from smtpguard.policy.hours import Hours
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.people import Account, Unseated, unseated
+from smtpguard.policy.slots import SHARE
 from smtpguard.policy.staging import ByAddress, Stages
 
 PREVIEWS = ("reasons", "text", "full")
@@ -43,6 +44,8 @@ class InForce:
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
+    slots: float = SHARE
+    """In how many of its words a copy may differ from what was approved before there were copies to learn from."""
 
     @classmethod
     def of(cls, policy: Policy, registry: Registry) -> InForce:
@@ -59,6 +62,7 @@ class InForce:
             stages=policy.stages,
             stages_by_address=policy.stages_by_address,
             shared=policy.organization.shared,
+            slots=policy.slots,
         )
 
     def addresses_of(self, *people: str) -> frozenset[str]:

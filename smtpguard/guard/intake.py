@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,6 +50,7 @@ from smtpguard.policy.admission import (
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
+from smtpguard.policy.slots import Template
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
@@ -125,7 +126,7 @@ class Intake:
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
         self._held = _Lately()
-        self._compared = _Lately()
+        self._approved = _Approved()
         self._beforehand = beforehand
         self.undecided: Counter[str] = Counter()
         """Messages that were answered 451 or 452 without a verdict, by why (``UNDECIDED``)."""
@@ -185,8 +186,8 @@ class Intake:
                 async with asyncio.timeout(self._limits.keep_seconds):
                     await self._ledger.keep(transaction.message)
                 compare = True
-            if compare or self._compared.knows(gathering.facts.identity):
-                await gathering.compare()
+            if compare or self._approved.knows(gathering.facts.identity):
+                await gathering.compare(self._approved.templates(gathering.facts.identity))
             try:
                 admission = await self._admitted(gathering, plan)
             except PolicyMoved:
@@ -195,9 +196,9 @@ class Intake:
             except ContentMissing:
                 keep = True
                 continue
-            except ComparisonMissing:
+            except ComparisonMissing as missing:
                 compare = True
-                self._compared.note(gathering.facts.identity, True)
+                self._approved.note(gathering.facts.identity, missing.templates)
                 continue
             except Gone:
                 await onward.abandon()
@@ -303,9 +304,39 @@ class _Once:
             await onward.abandon()
 
 
+class _Approved:
+    """Of which mailings people approved something, with the templates of what they approved, so that the next message is compared
+    before that is asked for. Only a guess: what is missed costs another round."""
+
+    def __init__(self, most: int = 10_000, templates: int = 64) -> None:
+        self._most, self._most_templates = most, templates
+        self._names: OrderedDict[int | str, tuple[str, ...]] = OrderedDict()
+        self._templates: OrderedDict[str, Template] = OrderedDict()
+
+    def knows(self, identity: Identity | None) -> bool:
+        return any(key in self._names for key in _keys(identity))
+
+    def templates(self, identity: Identity | None) -> dict[str, Template]:
+        names = {name for key in _keys(identity) for name in self._names.get(key, ())}
+        return {name: self._templates[name] for name in names if name in self._templates}
+
+    def note(self, identity: Identity | None, documents: Mapping[str, str]) -> None:
+        for name, document in documents.items():
+            if name not in self._templates:
+                self._templates[name] = Template.loads(document)
+            self._templates.move_to_end(name)
+        for key in _keys(identity):
+            self._names[key] = tuple(documents)
+            self._names.move_to_end(key)
+        while len(self._templates) > self._most_templates:
+            self._templates.popitem(last=False)
+        while len(self._names) > self._most:
+            self._names.popitem(last=False)
+
+
 class _Lately:
-    """Of which mailings the last message was held here, or was compared with what people decided on, so that for the next one it is
-    done before it is asked for. Only a guess: what is missed costs another round."""
+    """Of which mailings the last message was held here, so that the next one's content is kept before it is asked for. Only a
+    guess: content that is missed costs another round."""
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most

@@ -139,7 +139,7 @@ class Mailings:
         mailing = _unless_refused(made)
         for change in taken.changes:
             if change.hold is not None:
-                await following.follow(self._ledger, change.hold.hold_id, in_force, now)
+                await following.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
         shown = await self._ledger.mailing(mailing.mailing_id) or mailing
         return Back(mailing=shown, outgoing=taken.outgoing)
 

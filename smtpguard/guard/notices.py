@@ -181,6 +181,11 @@ class Notices:
         data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": percent}
         return self._each(hold, waiting, data, now, suffix=str(percent))
 
+    def differs(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To those who decide: a copy is not what was approved, and waits."""
+        data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "differs": True}
+        return self._each(hold, approvers(hold, in_force, now), data, now, alone="-differs")
+
     def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
         today. ``people``: who may have it; ``since``: they are asked since then."""

@@ -89,12 +89,19 @@ class Ledger(Protocol):
     async def outgoing(self, hold_id: str) -> Outgoing:
         """How far it is with what was approved of a hold and the copies under it."""
 
+    async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
+        """Of a hold, and then of each copy under it in the order in which they came: what it shows (None: an earlier version held it,
+        or it is forgotten), its author, and what proves that."""
+
     async def follow(
-        self, lead_id: str, n: int, step: Callable[[Hold, Hold, Mailing | None, int, Sending | None], Change | None]
+        self,
+        lead_id: str,
+        n: int,
+        step: Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None],
     ) -> int:
         """Let ``step`` say of each of the oldest ``n`` copies that have not come after a hold what becomes of it, with the mailing,
-        how many people the copy would be the first for, and how far its release is, if what it is under was taken back; None:
-        nothing yet, nor of those after it. How many there were."""
+        how many people the copy would be the first for, how far its release is, if what it is under was taken back, and whether the
+        approval covers it; None: nothing yet, nor of those after it. How many there were."""
 
     async def decided_leads(self) -> Sequence[str]:
         """Ids of holds that were decided on, or taken back, and under which copies have not come after."""

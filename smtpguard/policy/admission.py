@@ -226,6 +226,7 @@ class Admission:
 class Change:
     """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change.
 
+    ``cover``: a template that ``grant`` refers to. ``apart``: a copy that is no copy of what was approved waits for people by itself.
     ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through;
     ``at_once``: to how many people it goes at once although its list declares stages. ``ungranted``:
     the hold whose approval stands no more. ``spared``: digests of recipients who will not get it, though others have it.
@@ -237,6 +238,8 @@ class Change:
     stages: Stages | None = None
     at_once: int = 0
     ungranted: str = ""
+    cover: str = ""
+    apart: bool = False
     spared: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
@@ -309,7 +312,12 @@ class ContentMissing(LedgerError):
 
 
 class ComparisonMissing(LedgerError):
-    """Something that people decided may be about this message: say what it shows, and who stands behind it (``Item.coming``)."""
+    """Something that people decided may be about this message: say what it shows, and who stands behind it (``Item.coming``).
+    ``templates``: by their names, those that it is to be compared with (policy.slots)."""
+
+    def __init__(self, why: str, templates: Mapping[str, str] | None = None) -> None:
+        super().__init__(why)
+        self.templates = templates or {}
 
 
 class Busy(LedgerError):

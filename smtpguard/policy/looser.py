@@ -108,6 +108,8 @@ class _Compared:
                 yield from self._list(name, old.lists.get(name), new.lists.get(name))
             yield from self._streams()
             yield from self._marks()
+            if new.slots > old.slots:
+                yield f"mailings.slots: {new.slots:.0%}, where it was {old.slots:.0%}", ("mailings", "slots")
             if old.expansions != new.expansions:
                 yield "expansions changed", ("expansions",)
         yield from self._people()
@@ -342,7 +344,7 @@ class _Compared:
 
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "delimiters"}
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "slots", "delimiters"}
 )  # fmt: skip
 """The fields of a policy that are compared in a way of their own, stand elsewhere as well, or make no difference to mail."""
 _SETS = {

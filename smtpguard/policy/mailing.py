@@ -14,7 +14,7 @@ from datetime import datetime
 
 from smtpguard.policy.cover import Coming, Cover
 from smtpguard.policy.staging import Progress, Stages
-from smtpguard.reading.fingerprint import Identity, covers
+from smtpguard.reading.fingerprint import Identity
 
 DAY = 86_400
 """The window of what is counted for a mailing, in seconds."""
@@ -86,13 +86,9 @@ class Grant:
     said: bool = False
     cover: Cover | None = None
 
-    def takes_in(self, coming: Coming, identity: Identity) -> bool:
-        if self.cover is None:
-            return False
-        if self.cover.takes_in(coming):
-            return True
-        alike = not coming.by_address and covers(self.approved, identity)
-        return alike and not self.cover.only and self.cover.is_from(coming)
+    def takes_in(self, coming: Coming) -> bool | None:
+        """None: it is to be compared with what was learned first."""
+        return self.cover.takes_in(coming) if self.cover is not None else False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,7 +305,7 @@ def _replaces(grant: Grant, old: Grant) -> bool:
     one, other = grant.cover, old.cover
     if one is None or other is None:
         return grant.lists >= old.lists
-    alike = (one.exact, one.author, one.proofs, one.only) == (other.exact, other.author, other.proofs, other.only)
+    alike = one == other
     return grant.lists >= old.lists and alike
 
 

@@ -20,6 +20,7 @@ from smtpguard.policy.fields import LISTED, ClockTime, Days, Domains, Mailbox, M
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import SeveralMembers
+from smtpguard.policy.slots import SHARE
 from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.window import RateField
 from smtpguard.reading.language import LANGUAGES
@@ -319,6 +320,20 @@ class MarkModel(Section):
         return self
 
 
+def _share(value: Any) -> Any:
+    if isinstance(value, str) and (share := _STEP.match(value)) and 0 <= float(share[1]) <= 50:
+        return float(share[1]) / 100
+    raise Invalid(f'"{value}" is no share of the words', 'at most half of them, like "5%"')
+
+
+class MailingsModel(Section):
+    """``slots``: in how many of its words a copy may differ from what was approved before there were copies to learn from."""
+
+    slots: Annotated[
+        float, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ ?%$", "default": "5%"})
+    ] = SHARE
+
+
 class PolicyModel(Section):
     """The whole policy file. ``marks``: weights of the product's own marks, 0 to switch one off. ``previews``: group -> how much its
     people see of what is held; a list's own ``preview`` may show less."""
@@ -331,6 +346,7 @@ class PolicyModel(Section):
     approvals: ApprovalsModel
     lists: dict[Name, ListModel] = Field(default={})
     expansions: SeveralExpands = Field(default=[])
+    mailings: MailingsModel = MailingsModel()
     streams: dict[Name, StreamModel] = Field(default={})
     marks: dict[Name, Annotated[float, Field(ge=0, le=100)]] = Field(default={})
     own_marks: dict[Name, MarkModel] = Field(default={})

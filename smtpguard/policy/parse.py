@@ -26,6 +26,7 @@ from smtpguard.policy.members import ListMembers, Members
 from smtpguard.policy.models import ApprovalsModel, ListModel, OutOfHoursModel, PolicyModel, StreamModel
 from smtpguard.policy.rulebook import rules
 from smtpguard.policy.seats import lacking
+from smtpguard.policy.slots import SHARE
 from smtpguard.policy.staging import ByAddress, Stages
 from smtpguard.policy.verdict import Action, Quorum
 from smtpguard.reading.marks import KINDS, Side
@@ -71,6 +72,7 @@ class Policy:
     previews: Mapping[str, str] = field(default_factory=dict)
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
+    slots: float = SHARE
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -213,6 +215,7 @@ class _Sections:
             own_marks=tuple(self._own_marks()),
             enforce=model.enforce,
             delimiters=self.delimiters,
+            slots=model.mailings.slots,
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
             stages_by_address={

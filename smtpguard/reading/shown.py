@@ -26,13 +26,9 @@ _ONCE = ("from", "sender", "reply-to", "subject")
 _USUAL = Bounds()
 _MOST_PACKED = 8 << 20
 
-# Tokens of text: a link; a character of a script without spaces; a word or number, with what joins its parts; anything else.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_TOKEN = re.compile(
-    rf"(?:https?|ftp)://[^\s<>\"]+|mailto:[^\s<>\"]+|[{_UNSPACED}]"
-    rf"|(?:(?![{_UNSPACED}])[^\W_])+(?:[-'’.,:/@_+&](?:(?![{_UNSPACED}])[^\W_])+)*|\S",
-    re.I,
-)
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+"""Scripts without spaces, and their punctuation: each character is a token."""
+_BEFORE, _BEHIND = "([{<«“„‘\"'¿¡", ".,;:!?…)]}>»”’\"'"
 _SOURCE = re.compile(r"(<(style|script)\b.*?(?:</\2\s*>|\Z))|(<!--|-->|<[^<>]*>)", re.S | re.I)
 _TAG = re.compile(r"<\s*(/?[a-z][a-z0-9:_-]*)", re.I)
 _ATTRIBUTE = re.compile(r"""([^\s=>"'/]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
@@ -201,12 +197,41 @@ def _text_blocks(text: str) -> Iterator[str]:
 
 
 def _text_block(text: str) -> str:
-    lines = ("\n".join(map(_named, _TOKEN.findall(line))) for line in text.split("\n"))
+    lines = ("\n".join(_words(line)) for line in text.split("\n"))
     return "\n\n".join(line for line in lines if line)
 
 
-def _named(token: str) -> str:
-    return LINK + token if "://" in token or token[:7].lower() == "mailto:" else token
+def _words(text: str) -> Iterator[str]:
+    """Words, each with what joins its parts; punctuation before and behind one by itself; links."""
+    for chunk in text.split():
+        begin, end = 0, len(chunk)
+        while begin < end and chunk[begin] in _BEFORE:
+            yield chunk[begin]
+            begin += 1
+        while end > begin and chunk[end - 1] in _BEHIND:
+            end -= 1
+        core = chunk[begin:end]
+        if "://" in core or core[:7].lower() == "mailto:":
+            yield LINK + core
+        elif not core.isascii() and _UNSPACED.search(core):
+            yield from _apart(core)
+        elif core:
+            yield core
+        yield from chunk[end:]
+
+
+def _apart(core: str) -> Iterator[str]:
+    word = ""
+    for character in core:
+        if _UNSPACED.match(character):
+            if word:
+                yield word
+            yield character
+            word = ""
+        else:
+            word += character
+    if word:
+        yield word
 
 
 def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
@@ -214,11 +239,10 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
     filled = False
     position = 0
     for match in _SOURCE.finditer(source):
-        said = _TOKEN.findall(html.unescape(source[position : match.start()]))
+        said = list(_words(html.unescape(source[position : match.start()])))
         position = match.end()
-        if said:
-            block += map(_named, said)
-            filled = True
+        block += said
+        filled = filled or bool(said)
         if match[1]:
             block.append(f"<{match[2].lower()} {hashlib.sha256(match[1].encode('utf-8', 'replace')).hexdigest()}>")
             continue
@@ -228,7 +252,7 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
             block, filled = [], False
         block += own
         filled = filled or told
-    block += map(_named, _TOKEN.findall(html.unescape(source[position:])))
+    block += _words(html.unescape(source[position:]))
     if block:
         yield "\n".join(block)
 
@@ -250,7 +274,7 @@ def _tag(tag: str, named: Mapping[str, str]) -> tuple[str, list[str], bool]:
             after.append(kind + _target(value, named))
         elif key in _TOLD and value:
             kept.append(key)
-            after += map(_named, _TOKEN.findall(value))
+            after += _words(value)
         else:
             kept.append(f"{key}={value}")
     return name, [f"<{' '.join(kept)}>", *after], bool(after)

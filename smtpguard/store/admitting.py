@@ -16,7 +16,7 @@ from smtpguard.policy.admission import Admission, Ask, ComparisonMissing, Conten
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Grant, Mailing
 from smtpguard.policy.verdict import Action, Held
-from smtpguard.store import contents, holds, outboxes
+from smtpguard.store import contents, covers, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.counting import Tally
 from smtpguard.store.deciding import OF_CONTENT
@@ -160,10 +160,14 @@ class Run:
         allowing = mailing.allowing(item.touches, fresh, self._batch.now)
         if not allowing or item.identity is None:
             return ()
-        if item.coming is None:
-            raise ComparisonMissing("people approved something like it")
-        coming, identity = item.coming, item.identity
-        return tuple(grant for grant in allowing if grant.takes_in(coming, identity))
+        coming = item.coming
+        answers = [grant.takes_in(coming) if coming is not None else None for grant in allowing]
+        if None in answers:
+            names = {g.cover.learned for g in allowing if g.cover is not None and g.cover.learned}
+            found = covers.documents(self._batch.connection, names)
+            if coming is None or found.keys() - coming.fits.keys():
+                raise ComparisonMissing("people approved something like it", found)
+        return tuple(grant for grant, answer in zip(allowing, answers, strict=True) if answer)
 
     def _entry(self, hold_id: str) -> Hold | None:
         if not hold_id:

@@ -15,11 +15,12 @@ from smtpguard.audit.delivery import DeliveryStatus
 from smtpguard.policy.admission import Change, ContentMissing, Delivered, Freeze, IntentKind, Lease, Over
 from smtpguard.policy.approval import LET_GO, SENDING, Hold, Settled, State, after
 from smtpguard.policy.approval import Move as Step
+from smtpguard.policy.cover import Coming
 from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.mailing import ON_THE_WAY, Fate, Mailing
 from smtpguard.policy.sending import Sending, late
 from smtpguard.policy.staging import Move
-from smtpguard.store import contents, counting, holds, outboxes
+from smtpguard.store import contents, counting, covers, holds, outboxes
 from smtpguard.store.batch import Batch
 from smtpguard.store.mailingrow import Row
 from smtpguard.store.outboxes import Became
@@ -40,9 +41,9 @@ _FATES = {
 _SENDING = [state.value for state in SENDING]
 _LET_GO = [state.value for state in LET_GO]
 
-Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None], Change | None]
-"""The lead, a copy of it, their mailing, how many people the copy would reach, and how far its release is, if it has one: what
-becomes of it, None for nothing yet."""
+Follow = Callable[[Hold, Hold, Mailing | None, int, Sending | None, bool], Change | None]
+"""The lead, a copy of it, their mailing, how many people the copy would reach, how far its release is, if it has one, and whether the
+approval covers it: what becomes of it, None for nothing yet."""
 
 
 def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change:
@@ -68,6 +69,8 @@ def apply(batch: Batch, held: Hold, made: Change) -> Change:
         if intent.kind in OF_CONTENT and not contents.kept(batch.connection, intent.content_sha256 or ""):
             raise ContentMissing("the content of the hold is not kept")
     batch.append(sealed)
+    if made.cover:
+        covers.keep(batch, made.cover)
     row = batch.roll.by_name(held.mailing_id) if made.hold is not None and held.mailing_id else None
     over = True
     if made.hold is not None and held.state in SENDING and _is_taken_back(held, made.hold):
@@ -203,14 +206,43 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
         people, _ = holds.people(batch.connection, copy_id)
         new = batch.roll.waiting(row, people) if row is not None else 0
         view = batch.roll.view(row) if row is not None else None
-        made = step(lead, copy, view, new, sendings.get(copy_id))
+        made = step(lead, copy, view, new, sendings.get(copy_id), _covered(batch, view, lead, copy))
         if made is None:
             if row is not None:
                 batch.roll.advance(row, and_then=new)
             return done
         apply(batch, copy, made)
+        if made.apart and row is not None:
+            _set_apart(batch, row, copy_id, people)
         done += 1
     return done
+
+
+def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> bool:
+    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows."""
+    if copy.state is not State.WAITING or not lead.exact or copy.exact == lead.exact:
+        return True
+    grants = mailing.grants if mailing is not None else ()
+    cover = next((grant.cover for grant in grants if grant.hold_id == lead.hold_id), None)
+    if cover is None or not cover.learned or copy.by_address:
+        return False
+    came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
+    return cover.is_from(came) and covers.takes_in(batch.connection, cover.learned, copy.hold_id)
+
+
+def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:
+    """A copy that waits by itself from now on, or under one that does."""
+    batch.flush()
+    entry, reach = row.mailing.entry, batch.roll.weight(row, people)
+    one, first = table.c.hold_id == copy_id, table.c.hold_id == entry
+    if not entry:
+        batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=reach))
+        batch.roll.change(row, replace(row.mailing, entry=copy_id, copies=0))
+        return
+    batch.connection.execute(update(table).where(one).values(lead=entry))
+    more = {"copies": table.c.copies + 1, "reach": table.c.reach + reach}
+    batch.connection.execute(update(table).where(first).values(**more))
+    batch.roll.change(row, replace(row.mailing, copies=row.mailing.copies + 1))
 
 
 def _following(batch: Batch, lead: Hold, n: int) -> tuple[Sequence[str], Mapping[str, Sending]]:

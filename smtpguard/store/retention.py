@@ -15,7 +15,7 @@ from smtpguard.audit.chain import microseconds
 from smtpguard.audit.checkpoint import Checkpoint
 from smtpguard.audit.event import Event, Kind
 from smtpguard.policy.approval import LIVE, State
-from smtpguard.store import contents, forgetting, journal, terms
+from smtpguard.store import contents, covers, forgetting, journal, terms
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import FREEZE
 from smtpguard.store.schema import checkpoint, clear, content, delivery, entry, freeze, hold, outbox, underway
@@ -52,6 +52,7 @@ def erase(batch: Batch, keep: Retention) -> Erased:
     taken = Erased(orphans=contents.sweep(batch))
     old = _old_contents(batch, batch.now - keep.content)
     contents.drop(batch, old)
+    covers.forget(batch, old, microseconds(batch.now - keep.content))
     gone = _old_holds(batch, batch.now - keep.addresses)
     private, through = _private(batch, batch.now - keep.addresses)
     base, entries = _journal(batch, batch.now - keep.journal)

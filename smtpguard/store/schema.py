@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0017"
+SCHEMA = "0018"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -225,6 +225,14 @@ hold = Table(
     Index("hold_asked", "asked", **ASKED),
     Index("hold_queue", "queue", **QUEUED),
     Index("hold_rows", "state", "held_at", "hold_id", "sought", "marks", **LEADING),  # all that a list of holds asks
+)
+
+cover = Table(  # templates that approvals of copies refer to
+    "cover",
+    metadata,
+    _text("cover", primary_key=True),
+    _big("made_at"),
+    _text("doc"),
 )
 
 content = Table(

@@ -37,9 +37,11 @@ from smtpguard.policy.admission import (
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.mailing import Fate, Mailing
 from smtpguard.policy.sending import Outgoing, Taken
+from smtpguard.reading.shown import Shown
 from smtpguard.store import (
     asking,
     contents,
+    covers,
     deciding,
     gates,
     holds,
@@ -179,6 +181,9 @@ class Store:
     async def outgoing(self, hold_id: str) -> Outgoing:
         now = microseconds(self._clock.now())
         return await self._read(lambda c: takingback.outgoing(c, hold_id, now))
+
+    async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
+        return await self._read(lambda c: covers.under(c, lead_id))
 
     async def follow(self, lead_id: str, n: int, step: deciding.Follow) -> int:
         done: int = await self._writer.submit(lambda b: deciding.follow(b, lead_id, n, step))

@@ -265,7 +265,7 @@ async def mailing(store: Store, *states: State, to: tuple[str, ...] = ("a@x.exam
 async def came_after(store: Store, lead: str) -> int:
     """The copies under it, as guard lets them come."""
 
-    def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending | None) -> Change | None:
+    def step(lead: Hold, copy: Hold, _: object, new: int, sending: Sending | None, covered: bool) -> Change | None:
         to = lead.state if copy.state is State.WAITING else State.WAITING
         if lead.state in (State.REJECTED, State.WITHDRAWN) and sending is not None:
             to = lead.state
