@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import quopri
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from smtpguard.guard.approvals import Seen
 from smtpguard.policy.approval import Choice, Hold
 from tests.catalogue.whole import (
     ANNA,
@@ -231,3 +234,109 @@ async def test_a_rejection_for_a_lists_address_is_of_that_content(guard: Whole) 
     await approved(guard, newsletter(page(SPRING[0].replace("garden", "good garden"), *SPRING[1:]), number=3))
     said = await guard.send(newsletter(number=4), NEWSLETTER, sender=CAMPAIGNS)
     assert said.startswith("550"), "what was refused stays refused"
+
+
+NAMES = ("Anna", "Bo", "Cecilia", "David", "Elsa", "Fredrik", "Greta", "Hassan", "Ida", "Johan")
+MANY = 6
+
+
+def personal(n: int, *, source: str = "", name: str = "", sender: str = f"Campaigns <{CAMPAIGNS}>") -> bytes:
+    """A copy for one person: name, number, links and Message-ID differ."""
+    who = name or NAMES[n % 10]
+    said = source or page(
+        f"dear {who}, your customer number is {1000 + n * 37}", *SPRING, link=f"spring?c={n * 7919:06x}"
+    )
+    return newsletter(said, to=READERS[n], subject=f"{who}: spring in the shops", number=100 + n, sender=sender)
+
+
+@pytest.fixture
+async def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+    """More than a few customers are a mailing that is approved first."""
+    rule = {"id": "a-mailing", "then": "hold", "when": {"mailing.customers": f">= {MANY}", "mailing.approved": False}}
+    settings = "hold: {approve_at: approve@guard.example.com}"
+    async with whole(tmp_path, monkeypatch, text=policy(rules=[rule]), settings=settings) as made:
+        yield made
+
+
+async def to_person(guard: Whole, n: int, content: bytes) -> str:
+    return await guard.send(content, READERS[n], sender=CAMPAIGNS)
+
+
+async def held_copies(guard: Whole) -> Hold:
+    """Some pass, the others are held as one."""
+    for n in range(MANY + 8):
+        await to_person(guard, n, personal(n))
+    (hold,) = await guard.holds()
+    assert hold.copies == 8
+    return hold
+
+
+PERSONAL_ALTERED = {
+    "a paragraph replaced": lambda n: personal(
+        n, source=page(f"dear Bo, your customer number is {n}", *SPRING[:3], INTERNAL, *SPRING[4:], link="spring?c=0a")
+    ),
+    "a paragraph more": lambda n: personal(
+        n, source=page(f"dear Bo, your customer number is {n}", *SPRING, INTERNAL, link="spring?c=0a")
+    ),
+    "words in the place of the name": lambda n: personal(n, name="Bo, the boss is drunk again"),
+    "one word": lambda n: personal(n).replace(b"roses", b"whisky", 1),
+    "another host": lambda n: personal(n).replace(b"https://shop.example.com", b"https://shop.elsewhere.example"),
+    "a link within the link": lambda n: personal(n).replace(b"?c=", b"?c=https://elsewhere.example/"),
+    "another From": lambda n: personal(n, sender="Bo <bo@example.com>"),
+    "hidden text": lambda n: personal(n).replace(b"<h1>", WHITE.encode() + b"<h1>"),
+}
+
+
+def unsigned(content: bytes) -> bytes:
+    return content[content.index(b"From:") :]
+
+
+async def test_copies_differ_from_what_was_approved_in_slots_alone(campaign: Whole) -> None:
+    hold = await held_copies(campaign)
+    learned = await campaign.office._approvals.learned(hold.hold_id)
+    assert learned.template is not None
+    assert [(before, slot.kind) for before, slot in learned.template.slots] == [
+        ("", "name"),
+        ("dear", "name"),
+        ("customer number is", "number"),
+    ]
+    await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    assert len(await campaign.deliver()) >= 9
+    for n in range(20, 30):
+        await campaign.passes(personal(n), READERS[n], sender=CAMPAIGNS)
+    for n, (what, make) in enumerate(PERSONAL_ALTERED.items(), 40):
+        content = signed(unsigned(make(n)))
+        said = await to_person(campaign, n, content)
+        assert "Held" in said, (what, said)
+        assert not campaign.arrived(content)
+    other = [h for h in await campaign.holds() if h.state.value == "waiting"]
+    assert [h.copies for h in other] == [len(PERSONAL_ALTERED) - 1], "they wait as one"
+
+
+async def test_an_altered_copy_that_waits_with_the_others_is_not_released_with_them(campaign: Whole) -> None:
+    """It came after the approver had looked, and waits for a decision of its own, of which those who decide hear."""
+    hold = await held_copies(campaign)
+    seen = replace(Seen.of(hold), copies=hold.copies)
+    altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
+    assert "Held" in await to_person(campaign, 30, altered)
+    await campaign.deliver()
+    await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", seen=seen)
+    sent = await campaign.deliver()
+    assert sum(b"Spring in the shops</h1>" in m.content for m in sent) == 9
+    assert not campaign.arrived(altered)
+    [waits] = [h for h in await campaign.holds() if h.state.value == "waiting"]
+    assert (waits.lead, waits.copies) == ("", 0)
+    told = [m for m in sent if b"X-Smtpguard-Notice: reminder" in m.content]
+    assert {m.rcpts[0].split(b"<")[1].split(b">")[0].decode() for m in told} == {EVA, "omar@example.com"}
+    assert any(b"skiljer sig" in quopri.decodestring(m.content).lower() for m in told)
+    assert (await campaign.office._store.verify()).ok
+
+
+async def test_before_there_are_copies_a_few_words_may_differ(campaign: Whole) -> None:
+    test = personal(1).replace(READERS[1].encode(), b"approve@guard.example.com")
+    hold = await campaign.hold(await campaign.send(test, "approve+newsletter@guard.example.com", sender=CAMPAIGNS))
+    await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
+    for n in range(2, 2 + MANY + 4):
+        await campaign.passes(personal(n), READERS[n], sender=CAMPAIGNS)
+    altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
+    assert "Held" in await to_person(campaign, 30, altered)
