@@ -51,6 +51,7 @@ _OF_A_HOLD = {
     Kind.VOIDED.value: End.VOID,
     Kind.ADOPTED.value: End.WAITING,
     Kind.REOPENED.value: End.WAITING,
+    Kind.APART.value: End.WAITING,
 }
 
 

@@ -34,7 +34,9 @@ from smtpguard.cli.shown import (
     tell,
     voters,
 )
+from smtpguard.guard import covering
 from smtpguard.guard.approvals import Decided, Refused, Seen
+from smtpguard.guard.covering import Covered
 from smtpguard.guard.granting import AtOnce, at_once
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State, missing
@@ -134,7 +136,8 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
             own, frozen = (await services.store.outgoing(hold_id)).own, await _frozen(services, hold)
-            tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own)
+            covers = covering.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
+            tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers)
 
     _run(context, work, hold_id)
 
@@ -310,7 +313,9 @@ def _decide(
         only = hold_ids[0]
 
         async def one(services: Services) -> None:
-            _said(context, await vote.on(context, services, only), as_json)
+            hold = await services.store.hold(only)
+            covers = await _covered(services, hold) if hold is not None and vote.choice is Choice.APPROVE else None
+            _said(context, await vote.on(context, services, only), as_json, covers)
 
         _run(context, one, only)
         return
@@ -412,8 +417,15 @@ async def _history(services: Services, hold: Hold) -> list[dict[str, Any]]:
 async def _known(services: Services, hold: Hold) -> dict[str, Any]:
     """All of it, for programs and for the record."""
     known = row(hold, await _frozen(services, hold)) | more(hold, _left(services, hold), _whole(services, hold))
+    known["covers"] = (await _covered(services, hold)).row if hold.state is State.WAITING else None
     known["sending"] = sending_row((await services.store.outgoing(hold.hold_id)).own)
     return known | {"history": await _history(services, hold)}
+
+
+async def _covered(services: Services, hold: Hold) -> Covered:
+    """What its approval would cover."""
+    lead = await _hold(services, hold.lead) if hold.lead else hold
+    return covering.covered(lead, await services.approvals.learned(lead.hold_id))
 
 
 async def _frozen(services: Services, hold: Hold) -> tuple[Freeze, ...]:
@@ -443,7 +455,7 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
     return bytes(message.raw[:])
 
 
-def _said(context: Context, done: Decided, as_json: bool) -> None:
+def _said(context: Context, done: Decided, as_json: bool, covers: Covered | None = None) -> None:
     hold = done.hold
     if as_json or context.json:
         context.say(
@@ -454,6 +466,8 @@ def _said(context: Context, done: Decided, as_json: bool) -> None:
         click.echo(f"{hold.hold_id}: the vote is counted. It needs {left}, and has {voters(hold)}.")
     else:
         click.echo(f"{hold.hold_id}: {hold.state.value}{_how(done)}")
+        for sentence in covering.said(covers) if covers is not None else ():
+            click.echo(f"  {plain(sentence)}")
 
 
 def _how(done: Decided) -> str:

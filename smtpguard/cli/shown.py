@@ -222,9 +222,10 @@ def tell(
     freezes: Sequence[Freeze] = (),
     whole: AtOnce | None = None,
     own: Sending | None = None,
+    covers: Sequence[str] = (),
 ) -> None:
     """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it. ``freezes``:
-    those that keep it from going. ``whole``: why its list's stages are not for it. ``own``: how far its release is."""
+    those that keep it from going. ``whole``: why its list's stages are not for it. ``own``: how far its release is. ``covers``: what its approval would."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
@@ -266,6 +267,8 @@ def tell(
     for vote in hold.votes:
         comment = f": {plain(vote.comment)}" if vote.comment else ""
         click.echo(f"Vote:     {vote.choice.value} by {vote.approver} at {vote.at:%Y-%m-%d %H:%M} UTC{comment}")
+    for sentence in covers:
+        click.echo(f"Covers:   {plain(sentence)}")
     for quorum in left:
         click.echo(f"Waits for {in_words(quorum)}")
     for event in history:

@@ -27,6 +27,7 @@ WORDS: Mapping[str, str] = {
     Kind.REJECTED.value: "Rejected",
     Kind.WITHDRAWN.value: "Withdrawn by its writer",
     Kind.EXPIRED.value: "Expired: nobody decided in time",
+    Kind.APART.value: "It differs from what was approved, and waits by itself",
     Kind.REOPENED.value: "The approval was taken back: it waits for a decision again",
     Kind.STOPPED.value: "Stopped: those who had not got it do not get it",
     Kind.VOIDED.value: "Void: its sender was told to try again",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from smtpguard.audit.event import Event
-from smtpguard.guard import particulars
+from smtpguard.guard import covering, granting, particulars
 from smtpguard.guard.calling import Called
 from smtpguard.guard.flood import Flood
 from smtpguard.guard.gather import Gathering
@@ -89,6 +89,7 @@ class Notices:
             "excerpt": gathering.reading.excerpt if isinstance(gathering.reading, Reading) else "",
             "recipients_shown": [str(a) for a in hold.envelope.addresses[:MAX_SHOWN]],
             "senders": sorted(hold.senders),
+            "covers": _covers(hold, gathering),
         }
         less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
@@ -301,6 +302,13 @@ class Notices:
             | {"since": time_of(since), "until": time_of(until), "person": str(recipient.address)},
             not_before=until,
         )
+
+
+def _covers(hold: Hold, gathering: Gathering) -> dict[str, Any]:
+    """What an approval covers, in each language; before there are copies."""
+    learned = granting.learned([(gathering.shown, hold.author, hold.proofs)], gathering.in_force.slots)
+    covers = covering.covered(hold, learned)
+    return {language: list(covering.said(covers, language)) for language in ("en", "sv")}
 
 
 def gone(hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:

@@ -15,7 +15,8 @@ held, approve       ``held_at``, ``expires_at``; ``reasons``: [{``rule``, ``desc
                     ``deciders``: [{``each``: int, ``groups``: [{``group``, ``people``: [address], ``short``: they are too few, ``own``:
                     its writer would be one of them}], ``out_of_hours``: the same or null}]; ``nobody``: whoever votes, it cannot
                     be approved
-approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address]
+approve             and ``excerpt``: the text's beginning, ``recipients_shown``: the first addresses, ``senders``: [address],
+                    ``covers``: {language: [str]}, what an approval covers
 decided             ``outcome``: approved | rejected | withdrawn | reopened | stopped | released; ``by``: address or null;
                     ``comment``; ``decided_at``. Of an approval that is taken back also ``held_at``, ``expires_at``,
                     ``deciders``; ``back``, ``gone``: messages that were, and that had gone; ``has``, ``doubt``, ``left``:

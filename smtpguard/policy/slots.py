@@ -232,7 +232,7 @@ class Template:
         theirs = [_split(block)[0] for block in blocks]
         if len(mine) != len(theirs):
             return False
-        budget = max(AT_LEAST, int(self.share * sum(not _is_markup(t) for block in mine for t in block)))
+        budget = max(AT_LEAST, int(self.share * self.words))
         for one, (other, begins) in zip(mine, map(_split, blocks), strict=True):
             if one == other:
                 continue
@@ -241,6 +241,12 @@ class Template:
                 return False
             budget -= changed
         return budget >= 0
+
+    @property
+    def words(self) -> int:
+        """Of the first, markup and links aside."""
+        items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
+        return sum(isinstance(item, str) and not _is_markup(item) for item in items)
 
     @property
     def slots(self) -> tuple[tuple[str, Slot], ...]:

@@ -15,6 +15,7 @@ from smtpguard.console.api.entry import Call, Operation
 from smtpguard.console.api.heldmessage import (
     Approve,
     AtOnceRow,
+    CoversRow,
     Held,
     HeldDetail,
     HeldQuery,
@@ -33,7 +34,7 @@ from smtpguard.console.api.standing import freeze_row
 from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
-from smtpguard.guard import approvals, particulars
+from smtpguard.guard import approvals, covering, particulars
 from smtpguard.guard.approvals import Conflict, NotEntitled, Unconfirmed
 from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.approval import Choice, Hold, State, standing_votes
@@ -176,7 +177,10 @@ async def _voted(
     all_at_once: int | None = None,
 ) -> HeldDetail:
     looked_at = approvals.Seen(
-        content_sha256=seen.content_sha256, envelope_sha256=seen.envelope_sha256, policy_sha256=seen.policy_sha256
+        content_sha256=seen.content_sha256,
+        envelope_sha256=seen.envelope_sha256,
+        policy_sha256=seen.policy_sha256,
+        copies=seen.copies,
     )
     try:
         done = await call.desk.approvals.vote(
@@ -243,6 +247,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     ahead = outlook(hold, call.who, in_force, call.desk.clock.now())
     outgoing = await call.desk.ledger.outgoing(hold.hold_id)
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
+    covers = covering.covered(hold, await call.desk.approvals.learned(hold.hold_id))
     lists, reasons = list(hold.lists), particulars.enforced(hold.verdict, in_force)
     if sight(hold, call.who, in_force) is Sight.NOTHING:
         lists = [info.name for info in particulars.addressed(hold, in_force)]
@@ -265,13 +270,22 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
         people_at_most=ahead.people,
         at_once=_at_once(ahead.at_once),
+        covers=_covers(covers, blind=sight(hold, call.who, in_force) < Sight.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
             envelope_sha256=hold.envelope.sha256,
             policy_sha256=in_force.policy_sha256,
             lists=lists,
+            copies=covers.copies,
         ),
     )
+
+
+def _covers(covers: covering.Covered, *, blind: bool) -> CoversRow:
+    row: dict[str, Any] = covers.row
+    if blind:
+        row |= {"differs": [{**one, "before": "", "seen": []} for one in row["differs"]], "one_of": []}
+    return CoversRow(**row, text=list(covering.said(covers, blind=blind)))
 
 
 def _sending(own: Sending | None) -> SendingRow | None:

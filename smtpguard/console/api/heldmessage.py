@@ -89,6 +89,7 @@ class Seen(Sent):
     envelope_sha256: Sha256
     policy_sha256: Sha256
     lists: Annotated[list[str], Field(max_length=1000)]
+    copies: int | None = Field(default=None, ge=0, description="of ``covers``; null: of those that wait by then")
 
 
 class QuorumRow(BaseModel):
@@ -109,6 +110,30 @@ class AtOnceRow(BaseModel):
     may: bool
 
 
+class DiffersRow(BaseModel):
+    """``kind``: name, number, code or list, of which ``seen`` are some; or words, of which ``seen`` are all that are covered. ``before``:
+    the words that stand before it."""
+
+    before: str
+    kind: str
+    seen: list[str]
+
+
+class CoversRow(BaseModel):
+    """What an approval covers. ``only``: this message and nothing else. Otherwise copies of it, which differ only so: ``differs``; in parts
+    of ``links`` to these hosts; and in texts that are ``one_of`` several. That was learned from so many ``copies`` that wait; where there
+    are none, at most ``words_at_most`` words may differ. ``text``: the same in English. To whoever does not see the text its words are
+    not told."""
+
+    only: bool
+    copies: int
+    words_at_most: int | None
+    differs: list[DiffersRow]
+    links: list[str]
+    one_of: list[list[str]]
+    text: list[str]
+
+
 class HeldDetail(Held):
     """With why, who decides, and what one's own decision would do."""
 
@@ -125,6 +150,7 @@ class HeldDetail(Held):
     reach_must_be_said: bool
     people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
     at_once: AtOnceRow | None = Field(description="why it cannot be sent in stages; null where that is no question")
+    covers: CoversRow
     seen: Seen
 
 

@@ -29,7 +29,7 @@ from smtpguard.console.screen import desk, page, speech
 from smtpguard.console.sight import Sight, sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import Told, told
-from smtpguard.guard import granting, particulars
+from smtpguard.guard import covering, granting, particulars
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.lists.recipients import Classification
@@ -128,6 +128,7 @@ async def shown(
     words = content.found.words if content.found else ()
     letter = content.letter
     ahead = outlook(hold, who, in_force, now)
+    covers = covering.covered(hold, await here.approvals.learned(hold.hold_id))
     return await page(
         request,
         "message.html",
@@ -151,6 +152,8 @@ async def shown(
         queued=await here.archive.queued(hold.hold_id, QUEUED) if hold.by_sender and hold.copies else (),
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
+        covers=covering.said(covers, said.language, blind=seen < Sight.TEXT),
+        learned_from=covers.copies,
         policy_sha256=in_force.policy_sha256,
         staged=_staged(granting.stages(hold, in_force) if hold.mailing_id else None, said),
         unstaged=_staged(ahead.at_once.stages if ahead.at_once is not None else None, said),

@@ -101,6 +101,7 @@ _TELLING = {
     "Rejected": "Avslaget",
     "Withdrawn by its writer": "Återtaget av avsändaren",
     "Expired: nobody decided in time": "Utgånget: ingen bestämde i tid",
+    "It differs from what was approved, and waits by itself": "Det skiljer sig från det godkända, och väntar för sig",
     "The approval was taken back: it waits for a decision again": "Godkännandet togs tillbaka: det väntar på beslut igen",
     "Stopped: those who had not got it do not get it": "Stoppat: de som inte hade fått det får det inte",
     "after it was approved": "efter att det hade godkänts",
