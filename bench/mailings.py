@@ -2,7 +2,7 @@
 
 Of every template so many copies are made, read, fingerprinted and filed as the store files them: by the few smallest numbers
 of their sketch. Counted is what was *split* (not in its template's largest mailing) and what was *merged* (in a mailing that
-another template founded). FOLDER is a folder of real mail, where hardly two messages are of one mailing: it prints how many
+another template founded). Then what an approval covers, of true copies and of altered ones (covers). FOLDER is a folder of real mail, where hardly two messages are of one mailing: it prints how many
 joined an earlier one, and by name those that did under another subject, with the share of their words that is the same in the
 same order, to be looked at. Nothing of a message is printed.
 """
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.campaigns import Person, Template, templates
+from bench.covers import lines
 from bench.reading import content_of
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter
@@ -31,6 +32,8 @@ from smtpguard.reading.text import Text, extract
 from smtpguard.reading.walk import index
 
 ALIKE = 2 / 3
+MOST_TRUE = 1_000
+"""Copies of each template that an approval is asked about."""
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
@@ -81,9 +84,17 @@ def main(argv: Sequence[str]) -> None:
     options = argparse.ArgumentParser(prog="python -m bench --mailings", description=__doc__)
     options.add_argument("folder", nargs="?", type=Path, help="a folder of real mail, *.eml")
     options.add_argument("--copies", type=int, default=10_000, help="of each template (10000)")
+    options.add_argument("--waiting", type=int, default=500, help="copies that wait when it is approved (500)")
+    options.add_argument(
+        "--altered", type=int, default=10_000, help="altered copies, of all templates together (10000)"
+    )
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args(argv)
     made_up(templates(chosen.seed), chosen.copies, chosen.seed)
+    for line in lines(
+        templates(chosen.seed), min(chosen.copies, MOST_TRUE), chosen.seed, chosen.waiting, chosen.altered
+    ):
+        print(line)
     if chosen.folder is not None:
         real(chosen.folder)
 

@@ -26,6 +26,7 @@ from smtpguard.guard.intake import Intake
 from smtpguard.guard.ports import Clock
 from smtpguard.guard.reader import BoundedReader
 from smtpguard.mail.address import Address
+from smtpguard.mail.reply import Reply
 from smtpguard.store.store import Store
 from smtpguard.wire.dkim import DkimVerifier, Resolver
 
@@ -39,6 +40,11 @@ class Line:
     hostname: str
     store: Store
     policies: Following
+    beforehand: Beforehand | None = None
+
+    def here(self, address: Address) -> Reply | None:
+        """What a recipient is answered that is an address of the guard's own, to which mailings are sent to be approved."""
+        return self.beforehand.answer(address) if self.beforehand is not None else None
 
 
 async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock | None = None) -> Line:
@@ -77,7 +83,9 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         notices=told,
         beforehand=beforehand,
     )
-    return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies)
+    return Line(
+        intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, beforehand=beforehand
+    )
 
 
 def counts(intake: Intake) -> Mapping[str, int]:

@@ -20,14 +20,18 @@ from smtpguard.app.line import counts, straight_line
 from smtpguard.app.relay import relay_logins, relay_pool, said_of
 from smtpguard.app.turned import Turned
 from smtpguard.config.settings import Settings, SmtpListener
-from smtpguard.guard.beforehand import name_at
 from smtpguard.mail.address import Address
+from smtpguard.mail.reply import Reply
 from smtpguard.processes.numbers import Said
 from smtpguard.processes.part import Part
 from smtpguard.wire.listener import Limits, Listener, ServerAuth, ServerTls
 from smtpguard.wire.reception import Reception
 
 log = logging.getLogger(__name__)
+
+
+def _nobody(address: Address) -> Reply | None:
+    return None
 
 
 class Proxy(Part):
@@ -46,7 +50,7 @@ class Proxy(Part):
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
         logins = relay_logins(settings, pool)
-        listeners = [listener(settings, each, name) for each in settings.listen.smtp]
+        listeners = [listener(settings, each, name, line.here) for each in settings.listen.smtp]
         self._receptions = [
             Reception(
                 each,
@@ -100,7 +104,9 @@ class Proxy(Part):
             closed()
 
 
-def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
+def listener(
+    settings: Settings, each: SmtpListener, hostname: str, here: Callable[[Address], Reply | None] = _nobody
+) -> Listener:
     """Raises CannotStart where certificate or key cannot be used."""
     limits = settings.limits
     return Listener(
@@ -114,7 +120,7 @@ def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
         trust=settings.trust,
         expanders=settings.expanders,
         senders_verified=each.senders_verified,
-        here=answered_here(settings),
+        here=here,
         limits=Limits(
             recipients=limits.recipients,
             message_octets=limits.message_mb << 20,
@@ -125,14 +131,6 @@ def listener(settings: Settings, each: SmtpListener, hostname: str) -> Listener:
             transaction_seconds=limits.transaction_seconds,
         ),
     )
-
-
-def answered_here(settings: Settings) -> Callable[[Address], bool]:
-    """The guard's own address, to which mailings are sent to be approved."""
-    if not settings.hold.approve_at:
-        return lambda address: False
-    ours = Address.parse(settings.hold.approve_at)
-    return lambda address: name_at(address, ours) is not None
 
 
 def _tls(each: SmtpListener) -> ServerTls | None:

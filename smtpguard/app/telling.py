@@ -56,6 +56,7 @@ class TellingStore:
         self.reached_by = store.reached_by
         self.outgoing = store.outgoing
         self.under = store.under
+        self.templates = store.templates
 
     def _tell(self, event: Event) -> None:
         """A log that cannot be written must not make of what is committed a 451: it is the journal that counts."""

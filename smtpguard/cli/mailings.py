@@ -92,7 +92,7 @@ def show(context: Context, mailing_id: str, follow: bool, as_json: bool) -> None
             await _rows(context, services, mailing, follow)
             return
         frozen = await services.freezes.against(mailing) if mailing.grant is not None else ()
-        for line in told(mailing, services.clock.now(), frozen):
+        for line in told(mailing, services.clock.now(), frozen, await services.mailings.covers(mailing)):
             click.echo(line)
         if follow:
             await _followed(services, mailing)

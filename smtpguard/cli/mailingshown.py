@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from smtpguard.cli.shown import in_force, plain
+from smtpguard.guard import covering
+from smtpguard.guard.covering import Covered
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.mailing import Mailing, Tally
 from smtpguard.policy.staging import At, Progress
@@ -62,8 +64,11 @@ def table(mailings: Iterable[Mailing]) -> Iterator[str]:
         yield "  ".join((*cells, row[-1])).rstrip()
 
 
-def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Iterator[str]:
-    """Everything about one, a line a thing. ``freezes``: those that keep what is approved of it."""
+def told(
+    mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = (), covers: Sequence[Covered] = ()
+) -> Iterator[str]:
+    """Everything about one, a line a thing. ``freezes``: those that keep what is approved of it; ``covers``: what each approval
+    covers."""
     people = mailing.people
     yield from _named("Id", mailing.mailing_id)
     yield from _named("State", state(mailing) + (f", waits as {mailing.entry}" if mailing.entry else ""))
@@ -89,7 +94,7 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
     yield from _named("Stopped", f"for {_many(people.stopped)}: held, and it does not go out" if people.stopped else "")
     if mailing.bounces or mailing.complaints:
         yield from _named("Reported", f"{mailing.bounces:,} bounces and {mailing.complaints:,} complaints")
-    for grant in mailing.grants:
+    for n, grant in enumerate(mailing.grants):
         by = f" by {', '.join(grant.by)}" if grant.by else ""
         how = " beforehand" if grant.beforehand else ""
         to = f" in all, to {', '.join(sorted(grant.lists))}" if mailing.earlier else ""
@@ -98,6 +103,8 @@ def told(mailing: Mailing, now: datetime, freezes: Sequence[Freeze] = ()) -> Ite
             "Approved",
             f"{how}{by} at {grant.since:%Y-%m-%d %H:%M} UTC, for at most {grant.people:,} people{to}, until {grant.until:%Y-%m-%d %H:%M} UTC{over}".strip(),
         )
+        for sentence in covering.said(covers[n]) if n < len(covers) else ():
+            yield from _named("Covers", plain(sentence))
     if (rejection := mailing.rejection) is not None:
         said = f": {rejection.sentence}" if rejection.sentence else ""
         yield from _named("Rejected", f"until {rejection.until:%Y-%m-%d %H:%M} UTC{said}")

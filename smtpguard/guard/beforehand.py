@@ -24,6 +24,7 @@ from smtpguard.lists.recipients import ONE, Span
 from smtpguard.mail import reply
 from smtpguard.mail.address import Address
 from smtpguard.mail.envelope import Recipient
+from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Onward, Transaction
 from smtpguard.policy.admission import Admission, Ask, Item, Live, list_of
 from smtpguard.policy.facts import Source
@@ -45,6 +46,18 @@ class Beforehand:
     term: Term
     notices: Notices
 
+    def answer(self, address: Address) -> Reply | None:
+        """What a recipient is answered; None where it is no address of the guard's own."""
+        name = name_at(address, self.address)
+        if name is None:
+            return None
+        if not name:
+            at = f"{self.address.local}+LIST@{self.address.domain}"
+            return reply.no_such_list(f"the address says for which list: {at}")
+        if name not in self.policies.current().registry.lists:
+            return reply.no_such_list("no list is called that")
+        return reply.RECIPIENT_OK
+
     def asked(self, transaction: Transaction) -> bool:
         """Whether it is addressed to the guard, alone or beside others."""
         return any(name_at(a, self.address) is not None for a in transaction.envelope.addresses)
@@ -57,7 +70,7 @@ class Beforehand:
         if None in names:
             return _no("What is sent to be approved beforehand goes to nobody else.")
         lists = [in_force.registry.lists.get(name or "") for name in names]
-        known = [info for info in lists if info is not None and info.addresses]
+        known = [info for info in lists if info is not None]
         if len(known) < len(names):
             at = f"{self.address.local}+LIST@{self.address.domain}"
             return _no(f"The address says for which list: {at}.")
@@ -95,9 +108,11 @@ class Beforehand:
 
     def _gathering(self, transaction: Transaction, lists: Iterable[ListInfo], in_force: InForce) -> Gathering:
         """As if it went to the lists."""
-        recipients = tuple(Recipient(address=info.addresses[0]) for info in {i.name: i for i in lists}.values())
+        named = {info.name: info for info in lists}
+        recipients = tuple(Recipient(address=in_force.registry.address_of(info)) for info in named.values())
         envelope = replace(transaction.envelope, recipients=recipients)
-        return Gathering(replace(transaction, envelope=envelope), in_force, self.sources)
+        everyone = in_force.registry.of_lists(named)
+        return Gathering(replace(transaction, envelope=envelope), in_force, self.sources, everyone=everyone)
 
 
 def name_at(address: Address, ours: Address) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from smtpguard.guard.granting import TEST, Learned, covers_copies
 from smtpguard.policy.approval import Hold
+from smtpguard.policy.mailing import Grant
 from smtpguard.policy.slots import AT_LEAST, Slot, Target, Template
 
 _EXAMPLES = 3
@@ -48,6 +49,19 @@ def covered(hold: Hold, learned: Learned) -> Covered:
         copies=learned.copies or 0,
         beforehand=hold.kind == TEST,
         compared=bool(hold.exact) and not hold.exact.startswith("content "),
+    )
+
+
+def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
+    """What was approved covers. ``documents``: templates by their names, as far as they are kept."""
+    cover = grant.cover
+    document = documents.get(cover.learned) if cover is not None else None
+    template = Template.loads(document) if document is not None else None
+    return Covered(
+        template=template,
+        copies=template.learned if template is not None else 0,
+        beforehand=grant.beforehand,
+        compared=cover is not None and bool(cover.exact) and not cover.exact.startswith("content "),
     )
 
 

@@ -50,15 +50,20 @@ class Gathering:
     """What is known of one transaction so far. ``open`` first, then ``ask`` for what a plan says is pending."""
 
     def __init__(
-        self, transaction: Transaction, in_force: InForce, sources: Sources, began: datetime | None = None
+        self,
+        transaction: Transaction,
+        in_force: InForce,
+        sources: Sources,
+        began: datetime | None = None,
+        everyone: Classified | None = None,
     ) -> None:
-        """``began``: when its final dot had come."""
+        """``began``: when its final dot had come. ``everyone``: its recipients, where they are not as the envelope says."""
         self.began = began
         registry = in_force.registry
         self.transaction = transaction
         self.in_force = in_force
         self.sender = Sender.of(transaction, registry, registry.digester.delimiters)
-        self.everyone = registry.classify(transaction.envelope.addresses)
+        self.everyone = everyone or registry.classify(transaction.envelope.addresses)
         self.post = _post(transaction, in_force, sources.trace_key)
         self.counted = (
             self.everyone if self.post is None else _beside(self.post, self.everyone, in_force, sources.trace_key)

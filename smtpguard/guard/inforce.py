@@ -44,6 +44,8 @@ class InForce:
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
+    approved_always: frozenset[str] = frozenset()
+    """Lists whose people are covered by no approval for another list that they are on."""
     slots: float = SHARE
     """In how many of its words a copy may differ from what was approved before there were copies to learn from."""
 
@@ -63,6 +65,7 @@ class InForce:
             stages_by_address=policy.stages_by_address,
             shared=policy.organization.shared,
             slots=policy.slots,
+            approved_always=policy.approved_always,
         )
 
     def addresses_of(self, *people: str) -> frozenset[str]:

@@ -388,6 +388,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         senders=facts.senders,
         thread=facts.thread,
         identity=facts.identity,
+        always=gathering.in_force.approved_always,
         coming=gathering.coming,
         letter_from=facts.letter_from,
         quoted=gathering.quoted if facts.letter_from else frozenset(),

@@ -14,6 +14,7 @@ from typing import Any
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard import following
 from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
+from smtpguard.guard.covering import Covered, of_grant
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
@@ -87,6 +88,12 @@ class Mailings:
         if found is None:
             raise NoSuch(f"no mailing is called {mailing_id}")
         return found
+
+    async def covers(self, mailing: Mailing) -> tuple[Covered, ...]:
+        """What each approval of it covers, the newest first."""
+        names = {grant.cover.learned for grant in mailing.grants if grant.cover is not None and grant.cover.learned}
+        documents = await self._ledger.templates(names)
+        return tuple(of_grant(grant, documents) for grant in mailing.grants)
 
     async def named(self, prefix: str) -> str:
         """The whole id. Raises NoSuch where none begins so, or several do."""
@@ -244,7 +251,13 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
         "hold": mailing.entry or None,
         "approved": None
         if (grant := mailing.grant) is None
-        else {"hold": grant.hold_id, "people": grant.people, "until": _z(grant.until), "by": list(grant.by)},
+        else {
+            "hold": grant.hold_id,
+            "people": grant.people,
+            "until": _z(grant.until),
+            "by": list(grant.by),
+            "covers": "copies" if grant.cover is not None and grant.cover.learned else "message",
+        },
         "rejected": None
         if (rejection := mailing.rejection) is None
         else {"hold": rejection.hold_id, "sentence": rejection.sentence, "until": _z(rejection.until)},

@@ -5,7 +5,7 @@ Never here: an implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -88,6 +88,9 @@ class Ledger(Protocol):
 
     async def outgoing(self, hold_id: str) -> Outgoing:
         """How far it is with what was approved of a hold and the copies under it."""
+
+    async def templates(self, names: Collection[str]) -> Mapping[str, str]:
+        """What approvals refer to by these names (policy.slots), as far as it is kept."""
 
     async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
         """Of a hold, and then of each copy under it in the order in which they came: what it shows (None: an earlier version held it,

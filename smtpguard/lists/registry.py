@@ -149,6 +149,19 @@ class Registry:
             blind=self._blind,
         )
 
+    def of_lists(self, names: Iterable[str]) -> Classified:
+        """What a message to all who are on these lists reaches, whether a list has an address or not."""
+        infos = [self.lists[name] for name in names]
+        found = [self._of_list(a := self.address_of(i), a.canonical(self.digester.delimiters), i.name) for i in infos]
+        return summed(
+            found, found, lists=self.lists, standings=self.standings, nested=self._nested, blind=self._blind
+        )  # fmt: skip
+
+    @staticmethod
+    def address_of(info: ListInfo) -> Address:
+        """Its first; of a list without one, a name that is nobody's address (RFC 2606)."""
+        return info.addresses[0] if info.addresses else Address(info.name, "lists.invalid")
+
     def numbers(self) -> dict[int, str]:
         """Of every list's addresses, the digests as integers."""
         known = self.names.known()

@@ -158,5 +158,10 @@ def rejected(sentence: str) -> Reply:
     return Reply.of(550, "5.7.1", *_lines(sentence))
 
 
+def no_such_list(why: str) -> Reply:
+    """At an address of the guard's own."""
+    return Reply.of(550, "5.1.1", *_lines(f"Nothing is approved here: {why}"))
+
+
 def deferred(sentence: str) -> Reply:
     return Reply.of(451, "4.7.1", *_lines(sentence))

@@ -165,7 +165,7 @@ class Item:
     customers. ``lists``: (name, version, people) of each addressed list. ``policy_sha256``: what it was
     planned under; another policy in force raises PolicyMoved. ``touches``, ``senders``, ``mailing`` and ``thread`` are what
     a freeze looks at, as in Facts. ``identity``: what it is a copy of, None where nothing needed it;
-    ``coming``: the same as approvals look at it, None where it is not known yet that one may apply;
+    ``always``: lists whose people no approval for another list covers. ``coming``: the message as approvals look at it, None where it is not known yet that one may apply;
     ``test``: it is only to be looked at, and counts nobody. ``gone``: whether the client has left meanwhile; then it is not admitted.
     ``letter_from``: under whom the first contacts of a letter to customers are counted; ``quoted``: digests of recipients whom it
     quotes by name; ``refers_to``: Message-IDs of References and In-Reply-To.
@@ -185,6 +185,7 @@ class Item:
     mailing: str = ""
     thread: str = ""
     identity: Identity | None = None
+    always: frozenset[str] = frozenset()
     coming: Coming | None = None
     test: bool = False
     letter_from: tuple[str, ...] = ()

@@ -248,6 +248,9 @@ class _Compared:
                 f"list {name}: approvals: fewer or other people may release what is held",
                 ("lists", name, "approvals"),
             )
+        if old is not None and name in self.old.approved_always - self.new.approved_always:
+            text = f"list {name}: approvals: no longer always, so that one for another list covers who is on both"
+            yield text, ("lists", name, "approvals")
 
     def _streams(self) -> _Found:
         old, new = self.old.streams, self.new.streams
@@ -344,7 +347,7 @@ class _Compared:
 
 _KNOWN = frozenset(
     {"rules", "organization", "groups", "aliases", "approvals", "lists", "streams", "expansions", "marks", "own_marks", "enforce", "previews",
-     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "slots", "delimiters"}
+     "sha256", "documents", "warnings", "vocabularies", "stages", "stages_by_address", "slots", "approved_always", "delimiters"}
 )  # fmt: skip
 """The fields of a policy that are compared in a way of their own, stand elsewhere as well, or make no difference to mail."""
 _SETS = {

@@ -235,14 +235,18 @@ class Mailing:
         """All that was allowed, the newest first."""
         return (self.grant, *self.earlier) if self.grant is not None else ()
 
-    def allowing(self, lists: Iterable[str], fresh: int, now: datetime) -> tuple[Grant, ...]:
-        """What people allowed that may take in one more message, to these lists, with so many people who have nothing of it yet: if
-        it is what they saw."""
-        wanted = frozenset(lists)
+    def allowing(
+        self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
+    ) -> tuple[Grant, ...]:
+        """What people allowed that may take in one more message, to these people, of whom so many have nothing of it yet: if it is what
+        they saw. Who is on a list that it was allowed for is covered whatever else they are on, lists that ``always`` ask aside."""
+        on = {frozenset(person.lists) for person in people if person.lists}
         return tuple(
             grant
             for grant in self.grants
-            if now < grant.until and grant.lists >= wanted and self.out + fresh <= grant.people
+            if now < grant.until
+            and self.out + fresh <= grant.people
+            and all(lists & grant.lists and (lists & always) <= grant.lists for lists in on)
         )
 
     def standing(self, now: datetime) -> Mailing:

@@ -162,8 +162,9 @@ def _writers(
 ) -> None:
     """Nobody decides on what they wrote: what a list's writers write has to be decided by others."""
     for name, info in model.lists.items():
-        asked: ApprovalsModel = info.approvals or model.approvals
-        place: Place = ("lists", name, "approvals") if info.approvals is not None else ("approvals",)
+        own = info.approvals.own if info.approvals is not None else None
+        asked: ApprovalsModel = own or model.approvals
+        place: Place = ("lists", name, "approvals") if own is not None else ("approvals",)
         for writer in info.writers:
             key = Address.parse(writer).canonical(delimiters)
             if lacks := lacking(asked, groups, aliases.get(key, frozenset({key}))):

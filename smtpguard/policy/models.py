@@ -91,6 +91,32 @@ class ApprovalsModel(OutOfHoursModel):
     out_of_hours: OutOfHoursModel | None = None
 
 
+class ListApprovalsModel(Section):
+    """A list's own, where it has them. ``always``: who is on it is covered by no approval for another list that they are on."""
+
+    from_: Names | None = Field(alias="from", default=None, min_length=1)
+    each: int = Field(default=1, ge=1, le=100)
+    out_of_hours: OutOfHoursModel | None = None
+    always: bool = False
+
+    @model_validator(mode="after")
+    def _somebody(self) -> ListApprovalsModel:
+        if self.from_ is None and (self.each != 1 or self.out_of_hours is not None or not self.always):
+            raise Invalid("approvals that do not say from whom", "from: [GROUP]; or approvals: always")
+        return self
+
+    @property
+    def own(self) -> ApprovalsModel | None:
+        """Who approves, where the list says so itself."""
+        if self.from_ is None:
+            return None
+        return ApprovalsModel.model_validate({"from": self.from_, "each": self.each, "out_of_hours": self.out_of_hours})
+
+
+def _always(value: Any) -> Any:
+    return {"always": True} if value == "always" else value
+
+
 class OriginModel(Section):
     """Of each kind that is declared, one must hold."""
 
@@ -193,7 +219,10 @@ class ListModel(Section):
     origin: OriginModel | None = None
     avoid: Names = Field(default=[])
     language: Annotated[list[Language], LISTED] = Field(default=[], title="language")
-    approvals: ApprovalsModel | None = None
+    approvals: Annotated[
+        ListApprovalsModel | None,
+        BeforeValidator(_always, json_schema_input_type=ListApprovalsModel | Literal["always"] | None),
+    ] = None
     preview: Preview | None = None
     stages: Annotated[
         StagesModel | None, BeforeValidator(_staged, json_schema_input_type=StagesModel | list[Step] | None)

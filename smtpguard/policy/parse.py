@@ -73,6 +73,7 @@ class Policy:
     stages: Mapping[str, Stages] = field(default_factory=dict)
     stages_by_address: Mapping[str, ByAddress] = field(default_factory=dict)
     slots: float = SHARE
+    approved_always: frozenset[str] = frozenset()
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -180,9 +181,9 @@ class _Sections:
                 self.findings.invalid(Undeclared("group", name, self.groups), ("previews", name), key=True)
         approvals = self._quorum(model.approvals, ("approvals",))
         quorums = {
-            name: self._quorum(info.approvals, ("lists", name, "approvals"), name)
+            name: self._quorum(own, ("lists", name, "approvals"), name)
             for name, info in model.lists.items()
-            if info.approvals is not None
+            if info.approvals is not None and (own := info.approvals.own) is not None
         }
         self._lists()
         self._ours()
@@ -216,6 +217,7 @@ class _Sections:
             enforce=model.enforce,
             delimiters=self.delimiters,
             slots=model.mailings.slots,
+            approved_always=frozenset(n for n, info in model.lists.items() if info.approvals is not None and info.approvals.always),
             previews=model.previews,
             stages={name: info.stages.stages() for name, info in model.lists.items() if info.stages is not None},
             stages_by_address={

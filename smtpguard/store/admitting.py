@@ -157,7 +157,7 @@ class Run:
 
     def _covering(self, item: Item, mailing: Mailing, fresh: int) -> tuple[Grant, ...]:
         """What people allowed that takes in this message. Raises ComparisonMissing where that is not to be said yet."""
-        allowing = mailing.allowing(item.touches, fresh, self._batch.now)
+        allowing = mailing.allowing(item.everybody, fresh, self._batch.now, item.always)
         if not allowing or item.identity is None:
             return ()
         coming = item.coming

@@ -7,7 +7,7 @@ database may be opened (opening).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -181,6 +181,9 @@ class Store:
     async def outgoing(self, hold_id: str) -> Outgoing:
         now = microseconds(self._clock.now())
         return await self._read(lambda c: takingback.outgoing(c, hold_id, now))
+
+    async def templates(self, names: Collection[str]) -> Mapping[str, str]:
+        return await self._read(lambda c: covers.documents(c, names)) if names else {}
 
     async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
         return await self._read(lambda c: covers.under(c, lead_id))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.client import Network
+from smtpguard.mail.reply import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,6 @@ class Listener:
     trust: tuple[Network, ...] = ()
     expanders: tuple[Network, ...] = ()
     senders_verified: bool = False
-    here: Callable[[Address], bool] = lambda address: False
+    here: Callable[[Address], Reply | None] = lambda address: None
     """Addresses that the guard itself answers, and that the relay never hears of."""
     limits: Limits = field(default_factory=Limits)

@@ -57,7 +57,7 @@ class Passage:
         ident: str = "",
         client: str = "",
         gone: Callable[[], bool] = lambda: False,
-        here: Callable[[Address], bool] = lambda address: False,
+        here: Callable[[Address], Reply | None] = lambda address: None,
     ) -> None:
         """``client``: for whom connections are counted, "" for who is not; ``ident``: its name for the message."""
         self._here, self._client = here, client
@@ -74,12 +74,12 @@ class Passage:
 
     async def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """The relay's replies to RCPTs; where there is no relay to be had, a 451 each. An address of the guard's own is
-        accepted here."""
+        answered here."""
         ours = [self._here(recipient.address) for recipient, _ in asks]
         if any(ours):
-            others = [ask for ask, own in zip(asks, ours, strict=True) if not own]
+            others = [ask for ask, own in zip(asks, ours, strict=True) if own is None]
             said = iter(await self.ask(others) if others else ())
-            return [reply.RECIPIENT_OK if own else next(said) for own in ours]
+            return [own if own is not None else next(said) for own in ours]
         if self.broken is None and self.refused is None:
             try:
                 return await self._ask(asks, fresh=False)

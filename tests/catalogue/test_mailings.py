@@ -270,7 +270,7 @@ async def test_approved_beforehand_it_passes_while_it_is_that(tmp_path: Path, mo
     ("to", "sender", "why"),
     [
         (("approve@guard.example.com",), CAMPAIGN, "for which list: approve+LIST@guard.example.com"),
-        (("approve+nothing@guard.example.com",), CAMPAIGN, "for which list"),
+        (("approve+nothing@guard.example.com",), CAMPAIGN, "no list is called that"),
         (("approve+newsletter@guard.example.com", "bo@example.com"), CAMPAIGN, "goes to nobody else"),
         (("approve+newsletter@guard.example.com",), "Eve <eve@elsewhere.example>", "Only colleagues and the writers"),
     ],
@@ -280,7 +280,7 @@ async def test_what_cannot_be_approved_beforehand(
 ) -> None:
     async with whole(tmp_path, monkeypatch, text=rules(), settings=ASKING) as guard:
         said = await guard.send(copy(1, sender=sender), *to)
-        assert said.startswith("550 5.7.1")
+        assert said.startswith("550 5.")
         assert why in said
         short = await guard.send(letter(sender=CAMPAIGN), "approve+newsletter@guard.example.com")
         assert "too short to be known again" in short

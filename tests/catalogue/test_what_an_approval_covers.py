@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from smtpguard.guard.approvals import Seen
 from smtpguard.policy.approval import Choice, Hold
@@ -16,6 +17,7 @@ from tests.catalogue.whole import (
     ANNA,
     DPO,
     EVA,
+    MEMBERS,
     NEWSLETTER,
     RAMADAN,
     READERS,
@@ -340,3 +342,56 @@ async def test_before_there_are_copies_a_few_words_may_differ(campaign: Whole) -
         await campaign.passes(personal(n), READERS[n], sender=CAMPAIGNS)
     altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
     assert "Held" in await to_person(campaign, 30, altered)
+
+
+@pytest.fixture
+async def overlapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Whole]:
+    """Half of the readers are on a list without an address as well, and some are on the one that always asks."""
+    rule = {"id": "a-mailing", "then": "hold", "when": {"mailing.customers": f">= {MANY}", "mailing.approved": False}}
+    made = yaml.safe_load(policy(rules=[rule]))
+    made["lists"]["club"] = {"title": "Club", "members": {"csv": "club.csv", "column": "email"}}
+    assert made["lists"]["ramadan-greetings"]["approvals"]["always"] is True
+    (tmp_path / "club.csv").write_text("email\n" + "\n".join(READERS[::2]) + "\n")
+    text, settings = yaml.safe_dump(made, sort_keys=False), "hold: {approve_at: approve@guard.example.com}"
+    async with whole(tmp_path, monkeypatch, text=text, settings=settings, members=(*MEMBERS, *READERS[30:40])) as guard:
+        yield guard
+
+
+async def approved_for(guard: Whole, *lists: str) -> Hold:
+    test = personal(399).replace(READERS[399].encode(), b"approve@guard.example.com")
+    to = [f"approve+{name}@guard.example.com" for name in lists]
+    hold = await guard.hold(await guard.send(test, *to, sender=CAMPAIGNS))
+    await guard.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=1000)
+    return hold
+
+
+async def test_who_is_on_the_list_it_was_approved_for_is_covered_whatever_else_they_are_on(overlapping: Whole) -> None:
+    await approved_for(overlapping, "newsletter")
+    for n in range(20):
+        await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
+    for n in (30, 35):
+        hold = await overlapping.hold(await to_person(overlapping, n, personal(n)))
+        assert "ramadan-greetings" in hold.lists, "a list that says always is asked for itself"
+
+
+async def test_a_list_without_an_address_can_be_named(overlapping: Whole) -> None:
+    hold = await approved_for(overlapping, "club")
+    assert (hold.lists, hold.reach, hold.kind) == (("club",), len(READERS[::2]), "test")
+    await overlapping.passes(personal(0), READERS[0], sender=CAMPAIGNS)
+    for n in (1, *range(3, 3 + 2 * MANY, 2)):
+        said = await to_person(overlapping, n, personal(n))
+    assert "Held" in said, "on the newsletter alone, of which nobody was asked"
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("approve+newsletr@guard.example.com", "550 5.1.1 Nothing is approved here: no list is called that"),
+        ("approve@guard.example.com", "550 5.1.1 Nothing is approved here: the address says for which list: "),
+    ],
+)
+async def test_a_misspelt_list_is_refused_at_once(overlapping: Whole, to: str, said: str) -> None:
+    client = await overlapping.connect()
+    assert (await client.ask(f"MAIL FROM:<{CAMPAIGNS}>")).startswith("250")
+    assert (await client.ask(f"RCPT TO:<{to}>")).startswith(said)
+    assert (await client.ask("RCPT TO:<approve+Newsletter@guard.example.com>")).startswith("250")

@@ -26,7 +26,9 @@ COMMON = {"notice", "hold_id", "subject", "message_id", "from", "language", "rec
 WAITING = {"held_at", "expires_at", "deciders", "nobody"}
 KEYS = {
     "held": COMMON | WAITING | {"reasons", "marks", "more_marks"},
-    "approve": COMMON | WAITING | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "senders"},
+    "approve": COMMON
+    | WAITING
+    | {"reasons", "marks", "more_marks", "excerpt", "recipients_shown", "covers", "senders"},
     "decided": COMMON | {"outcome", "by", "comment", "decided_at"},
     "expired": COMMON | {"held_at", "expired_at"},
     "reminder": COMMON | WAITING | {"percent"},

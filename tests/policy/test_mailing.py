@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from smtpguard.policy.mailing import Grant, Mailing, Rejection
+from smtpguard.policy.mailing import Grant, Mailing, Person, Rejection
 from smtpguard.policy.staging import REST, Move, Stages
 from smtpguard.reading.fingerprint import Identity
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+def on(*lists: str) -> Person:
+    return Person(digest=b"12345678", customer=True, lists=lists)
+
+
 TEXT = Identity(exact="campaign spring")
 STAGES = Stages(steps=(10, REST))
 NEW = Mailing(mailing_id="M", first_at=NOW, last_at=NOW)
@@ -35,10 +41,10 @@ def test_for_the_same_lists_or_more_the_newest_stands_alone() -> None:
 def test_for_another_list_both_stand_and_their_people_are_added() -> None:
     both = NEW.granted(allowed("a"), None, 0, NOW).granted(allowed("b", people=20), None, 60, NOW)
     assert both.grants == (allowed("b", people=120), allowed("a", people=120))
-    assert both.allowing(["a"], 1, NOW) == (allowed("a", people=120),)
-    assert both.allowing(["b"], 1, NOW) == (allowed("b", people=120),)
-    assert both.allowing(["a", "b"], 1, NOW) == (), "nobody looked at one message to both"
-    assert both.allowing(["a"], 121, NOW) == ()
+    assert both.allowing([on("a")], 1, NOW) == (allowed("a", people=120),)
+    assert both.allowing([on("b")], 1, NOW) == (allowed("b", people=120),)
+    assert both.allowing([on("a"), on("b")], 1, NOW) == (), "nobody looked at one message to both"
+    assert both.allowing([on("a")], 121, NOW) == ()
 
 
 def test_where_more_had_got_it_already_those_are_the_beginning() -> None:
@@ -87,3 +93,12 @@ def test_a_rejection_ends_all_of_them() -> None:
     no = Rejection(hold_id="H", sentence="No", until=NOW + timedelta(days=1))
     assert both.refused(no).grants == ()
     assert both.refused(no).standing(NOW + timedelta(days=2)) == replace(NEW)
+
+
+def test_who_is_on_a_list_that_it_was_allowed_for_is_covered_whatever_else_they_are_on() -> None:
+    mailing = NEW.granted(allowed("a"), None, 0, NOW)
+    assert mailing.allowing([on("a", "b"), on("a")], 1, NOW)
+    assert not mailing.allowing([on("a", "b"), on("b")], 1, NOW), "somebody is on no list of it"
+    assert not mailing.allowing([on("a", "b")], 1, NOW, frozenset({"b"})), "b is always asked"
+    assert mailing.allowing([on("a", "b")], 1, NOW, frozenset({"a"}))
+    assert mailing.allowing([on()], 1, NOW), "who is on no list at all is nobody's customer"

@@ -51,12 +51,13 @@ MailingState = Literal["passing", "held", "approved", "paused", "rejected"]
 
 
 class GrantRow(BaseModel):
-    """What people allowed: so many people in all, until then."""
+    """What people allowed: so many people in all, until then. ``covers``: one message and nothing else, or copies of it as well."""
 
     hold: str
     people: int
     until: str
     by: list[str]
+    covers: Literal["message", "copies"]
 
 
 class RejectionRow(BaseModel):

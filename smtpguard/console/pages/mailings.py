@@ -18,6 +18,7 @@ from smtpguard.console.chart import drawn
 from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.screen import desk, form, page, see_other, speech
+from smtpguard.guard import covering
 from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.guard.mailings import Back
 from smtpguard.guard.ports import LedgerError
@@ -85,6 +86,7 @@ async def _shown(
         progress=progress,
         stopped_by=await here.freezes.against(found) if found.grant is not None else (),
         state=sayings.mailing_state(found),
+        covers=[covering.said(one, speech(request).language, blind=True) for one in await here.mailings.covers(found)],
         chart=drawn(await here.archive.growth(found.mailing_id)),
         may=APPROVER in who.roles and who.address != found.sender and decides(who, found, in_force),
         done=speech(request)(text) if text else "",

@@ -233,14 +233,18 @@ def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[
 
 def reached(hold: Hold, in_force: InForce, seen: Sight) -> list[Reached]:
     """Recipients by what they are, counted, with a few samples for those who see the message."""
-    everyone = in_force.registry.classify(hold.envelope.addresses)
+    registry = in_force.registry
+    if hold.kind == granting.TEST:  # it is looked at as if it went to the lists, whether they have addresses or not
+        everyone = registry.of_lists(name for name in hold.lists if name in registry.lists)
+    else:
+        everyone = registry.classify(hold.envelope.addresses)
 
     def samples(some: Iterable[Classification]) -> tuple[str, ...]:
         return tuple(str(one.address) for one in some)[:SAMPLES] if seen >= Sight.TEXT else ()
 
     rows = []
     for touched in sorted(everyone.touched.values(), key=lambda t: (not t.by_address, -t.size.low)):
-        info = in_force.registry.lists[touched.name]
+        info = registry.lists[touched.name]
         on_it = [one for one in everyone.recipients if touched.name in one.lists]
         rows.append(
             Reached(

@@ -167,6 +167,7 @@ _MESSAGE = {
     "They may:": "De kan bestämma:",
     "One rejection stops it.": "Ett avslag stoppar det.",
     "Your decision": "Ditt beslut",
+    "covers": "omfattar",
     "What your approval covers": "Vad ditt godkännande omfattar",
     "How many people is it? Type the number, to be sure.": "Hur många personer är det? Skriv antalet, för säkerhets skull.",
     "How many people may it reach? Type the number, # at most.": "Hur många personer får det nå? Skriv antalet, högst #.",
