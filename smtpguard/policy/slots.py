@@ -260,7 +260,7 @@ class Template:
                         found.append((" ".join(words[-3:]), item))
                         words = []
                     elif isinstance(item, str) and not _is_markup(item) and item != "<subject>":
-                        words.append(item)
+                        words = [*words, item] if any(map(str.isalnum, item)) else []
         return tuple(found)
 
     @property

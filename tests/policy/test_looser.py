@@ -96,6 +96,15 @@ LOOSER = {
         ("{from: [communications, compliance], each: 1, out", "{from: [compliance], each: 1, out"),
         "list ramadan-greetings: approvals: fewer or other people may release what is held",
     ),
+    "no longer always": (
+        (", always: true}", "}"),
+        "list ramadan-greetings: approvals: no longer always, so that one for another list covers who is on both",
+    ),
+    "the words that differ anyway": (("approvals: {from: [communications], each: 1} #", "approvals: {from: [communications], each: 1}\nmailings: {slots: 5%} #"), None),
+    "more words may differ": (
+        ("approvals: {from: [communications], each: 1} #", "approvals: {from: [communications], each: 1}\nmailings: {slots: 10%} #"),
+        "mailings.slots: 10%, where it was 5%",
+    ),
     "more to release": (("out_of_hours: {from: [duty], each: 1}", "out_of_hours: {from: [duty, compliance], each: 1}"), None),
     "nobody of their own at night": (("{from: [communications], each: 1} #", "{from: [communications], each: 2} #"), None),
     "a writer more": (("writers: [campaigns@example.com]  ", "writers: [campaigns@example.com, bo@example.com]"),

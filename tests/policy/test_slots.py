@@ -1,0 +1,150 @@
+"""In what copies may differ: learned from those that wait, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.campaigns import templates
+from bench.covers import measured
+from smtpguard.mail.message import Message
+from smtpguard.policy.slots import Slot, Template, kind_of, learn
+from smtpguard.reading.shown import Shown, shown_by
+
+NAMES = ["Anna", "Bo Ek", "Maria del Carmen", "Ida", "Åsa von Essen", "José", "Karl-Erik", "Li"]
+TEXT = (
+    "Dear {name},\r\n\r\nyour number is {n}, and {goods} waits for you at the harbour.\r\n\r\n{offer}\r\n\r\n"
+    "See https://shop.example.com/spring/{n}?c={code}&x=1 for more.\r\n"
+)
+OFFERS = ["This week all roses cost a fifth less.", "Whoever brings a friend gets a bag of soil.", ""]
+
+
+def copy(who: int, text: str = TEXT, **given: str) -> Shown:
+    values = {
+        "name": NAMES[who % len(NAMES)],
+        "n": str(1000 + who * 37),
+        "goods": ("a kettle", "a blanket")[who % 2],
+        "offer": OFFERS[who % 3],
+        "code": f"{who * 7919:08x}",
+    }
+    return shown(text.format(**(values | given)), subject=f"{values['name']}: spring")
+
+
+def shown(body: str, *, subject: str = "Spring", head: str = "Content-Type: text/plain; charset=utf-8\r\n") -> Shown:
+    text = f"From: Shop <shop@example.com>\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n{head}\r\n{body}"
+    return shown_by(Message.of(text.encode()))
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    made = learn(copy(0), [copy(n) for n in range(1, 40)])
+    assert Template.loads(made.dumps()) == made
+    return made
+
+
+def test_other_people_are_covered(template: Template) -> None:
+    assert all(template.takes_in(copy(n)) for n in range(40, 80))
+    assert template.takes_in(copy(3, name="Fatima", n="77", code="00ff00ff"))
+
+
+def test_it_says_in_what_they_differ(template: Template) -> None:
+    assert [(before, slot.kind) for before, slot in template.slots] == [
+        ("", "name"),
+        ("Dear", "name"),
+        ("your number is", "number"),
+        ("and a", "words"),
+    ]
+    assert {slot.values for _, slot in template.slots if slot.kind == "words"} == {("kettle", "blanket")}
+    assert template.choices == (
+        ("This week all roses cost a fifth less .", "Whoever brings a friend gets a bag of soil .", ""),
+    )
+
+
+ALTERED = {
+    "a word": {"text": TEXT.replace("harbour", "station")},
+    "a word more": {"text": TEXT.replace("waits for", "still waits for")},
+    "goods that nobody saw": {"goods": "a bottle"},
+    "an offer that nobody saw": {"offer": "This week all whisky costs a fifth less."},
+    "two offers at once": {"offer": f"{OFFERS[0]}\r\n\r\n{OFFERS[1]}"},
+    "small words in the place of a name": {"name": "Bo, the boss drinks"},
+    "a line in the place of a name": {"name": "Bo\r\nEk"},
+    "too much of a name": {"name": " ".join(["Anna"] * 7)},
+    "a sentence in one word": {"name": "TheBossIsDrunkAgainAndEverybodyHereKnowsAboutIt"},
+    "words in the place of a number": {"n": "unknown"},
+    "a link in the link": {"code": "https://elsewhere.example"},
+    "a link in the link, written otherwise": {"code": "https%3A%2F%2Felsewhere.example"},
+    "more in the link": {"code": "00ff/more"},
+    "another host": {"text": TEXT.replace("shop.example.com", "shop.elsewhere.example")},
+    "another path": {"text": TEXT.replace("/spring/", "/autumn/")},
+    "another constant of the query": {"text": TEXT.replace("x=1", "x=2")},
+    "a line at the end": {"text": f"{TEXT}\r\nPS. Say nothing to the boss.\r\n"},
+    "a line less": {"text": TEXT.partition("See https")[0]},
+}
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_nothing_else_is_covered(template: Template, what: str) -> None:
+    assert not template.takes_in(copy(2, **ALTERED[what]))  # type: ignore[arg-type]
+
+
+def test_without_copies_few_words_may_differ_and_no_line() -> None:
+    alone = learn(copy(0), ())
+    assert alone.takes_in(copy(6, goods="a kettle", offer=OFFERS[0]))
+    for given in ({"goods": "a blanket"}, {"offer": OFFERS[1]}, {"name": "Anna Bo Cilla Dan Eva"}, {"code": "x/y"}):
+        assert not alone.takes_in(copy(0, **given))  # type: ignore[arg-type]
+    words = [f"A{n}" for n in range(80)]
+    many = learn(shown(" ".join(words)), ())
+    for n, fits in ((8, True), (9, False)):
+        other = [f"B{at}" if at % 8 == 0 and at < 8 * n else word for at, word in enumerate(words)]
+        assert many.takes_in(shown(" ".join(other))) is fits
+    assert learn(shown(" ".join(words)), (), 0.2).takes_in(shown(" ".join(other))), "the policy may say more"
+
+
+def test_a_file_a_picture_or_a_sender_is_never_a_slot() -> None:
+    page = '<p>Dear {name}</p><img src="https://img.example.com/{picture}.png">'
+    html = "Content-Type: text/html; charset=utf-8\r\n"
+
+    def one(n: int, picture: str) -> Shown:
+        return shown(page.format(name=NAMES[n % 8], picture=picture), head=html)
+
+    template = learn(one(0, "spring0"), [one(n, f"spring{n % 3}") for n in range(1, 30)])
+    assert template.takes_in(one(5, "spring2"))
+    assert not template.takes_in(one(5, "story1"))
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["Anna"], "name"),
+        (["Åsa", "von", "Essen"], "name"),
+        (["山", "田"], "name"),
+        (["1", "234", ",50"], "number"),
+        (["AB-12"], "code"),
+        (["anna@example.com"], "code"),
+        (["14", "mars", "2026"], "name"),
+        (["boss"], ""),
+        (["the", "Boss"], ""),
+        (["Anna"] * 7, ""),
+        (["<b>"], ""),
+        ([], ""),
+    ],
+)
+def test_kinds(words: list[str], kind: str) -> None:
+    assert kind_of(words) == kind
+
+
+def test_a_number_takes_no_name_and_a_list_no_new_word() -> None:
+    number = Slot(kind="number", values=("1",), most=2)
+    assert (number.takes_in(["7"]), number.takes_in(["Bo"]), number.takes_in([])) == (True, False, False)
+    goods = Slot(kind="list", values=("3 x kettle",), most=6, known=("x", "kettle"))
+    assert goods.takes_in(["2", "x", "kettle", "9", "x", "kettle"])
+    assert not goods.takes_in(["2", "x", "whisky"])
+
+
+def test_made_up_campaigns_in_eight_languages() -> None:
+    """``python -m bench --mailings`` in small: all true copies, and none that was altered."""
+    few = [one for one in templates(1) if one.name.startswith(("short issue", "variants", "short letter"))]
+    learned, beforehand = measured(few, copies=3, waiting=60, seed=1, altered=240)
+    assert learned.true == 3 * len(few)
+    assert learned.covered >= learned.true - 1
+    assert learned.altered > 200
+    assert (learned.passed, beforehand.passed) == (0, 0), (learned.which, beforehand.which)
