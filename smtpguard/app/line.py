@@ -83,9 +83,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         notices=told,
         beforehand=beforehand,
     )
-    return Line(
-        intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, beforehand=beforehand
-    )
+    return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, beforehand=beforehand)
 
 
 def counts(intake: Intake) -> Mapping[str, int]:
