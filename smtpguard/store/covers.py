@@ -36,10 +36,13 @@ def of_hold(connection: Connection, hold_id: str) -> Shown | None:
 
 
 def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str, frozenset[str]]]:
-    """Of a hold, and then of each copy under it in the order in which they came: what it shows, as far as that is known, its author,
-    and what proves that."""
+    """Of a hold, and then of each copy of its mailing under it in the order in which they came: what it shows, as far as that is
+    known, its author, and what proves that."""
+    mailing = select(hold.c.mailing).where(hold.c.hold_id == lead_id).scalar_subquery()
     first = select(hold.c.shown, hold.c.doc).where(hold.c.hold_id == lead_id)
-    copies = select(hold.c.shown, hold.c.doc).where(hold.c.lead == lead_id, hold.c.state.not_in(_GONE))
+    copies = select(hold.c.shown, hold.c.doc).where(
+        hold.c.lead == lead_id, hold.c.mailing == mailing, hold.c.state.not_in(_GONE)
+    )
     rows = [*connection.execute(first), *connection.execute(copies.order_by(hold.c.held_at, hold.c.hold_id))]
     found = []
     for shown, doc in rows:

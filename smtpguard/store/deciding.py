@@ -219,8 +219,11 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> bool:
-    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows."""
+    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows; and
+    a sender's letters that wait as one are decided on as they are."""
     if copy.state is not State.WAITING or not lead.exact or copy.exact == lead.exact:
+        return True
+    if lead.queue or copy.mailing_id != lead.mailing_id:
         return True
     grants = mailing.grants if mailing is not None else ()
     cover = next((grant.cover for grant in grants if grant.hold_id == lead.hold_id), None)
