@@ -70,6 +70,9 @@ class FakeReader:
             language="en",
             excerpt="Shall we have bacon",
             identity=Identity(exact=header.get("X-Mailing") or message.sha256, sketch=self.sketch),
+            little="X-Little" in header,
+            quotes=frozenset((header.get("X-Quotes") or "").split()),
+            alone="message alone",
         )
 
     async def shown(self, message: Message) -> Shown:

@@ -281,3 +281,32 @@ async def test_who_brought_it_and_where(home: House) -> None:
     nobody = await home.facts("x@example.org", ask=frozenset(), session={"client_ip": ""})
     assert isinstance(nobody["client"], Unknown)
     assert nobody["login"] == frozenset()
+
+
+async def test_a_campaign_of_a_proven_sender_bears_every_name_that_it_declares(home: House) -> None:
+    home.verifier.domains = frozenset({"campaigns.example.com"})
+    gathering = home.gathering(
+        home.transaction(
+            RAMADAN, sender="campaigns@example.com", X_Campaign="copy-4711 spring", X_Mailing="text of it",
+            DKIM_Signature="v=1; a=rsa-sha256; d=campaigns.example.com; s=s; h=from; bh=x; b=y",
+        )
+    )  # fmt: skip
+    await gathering.open()
+    await gathering.ask(frozenset({Source.TEXT, Source.ORIGIN}))
+    assert gathering.facts.identity is not None
+    names = gathering.facts.identity.names
+    assert names[:2] == ("campaign campaigns@example.com copy-4711", "campaign campaigns@example.com spring")
+    assert names[2] == "text of it"
+
+
+async def test_what_says_little_and_answers_those_who_get_it_is_one_message(home: House) -> None:
+    async def names(quoted: str) -> tuple[str, ...]:
+        gathering = home.gathering(
+            home.transaction(MEMBERS[0], X_Mailing="shown text", X_Little="yes", X_Quotes=quoted)
+        )
+        await gathering.open()
+        assert gathering.facts.identity is not None
+        return gathering.facts.identity.names
+
+    assert await names(MEMBERS[0]) == ("message alone",)
+    assert await names("somebody@example.org") == ("shown text",)

@@ -17,7 +17,7 @@ from smtpguard.policy.admission import Admission, Ask, Item, Live
 from smtpguard.policy.mailing import DAY, Fate, Person, Tally
 from smtpguard.policy.verdict import Action, Deferred, Verdict
 from smtpguard.reading.fingerprint import Identity, Sketch
-from smtpguard.store import finding, forgetting
+from smtpguard.store import finding, forgetting, mailingrow
 from smtpguard.store.memory import MOST, Known, Memory
 from smtpguard.store.opening import open_store
 from smtpguard.store.retention import Retention
@@ -245,6 +245,30 @@ def test_memory_is_bounded_and_forgets_the_oldest() -> None:
     for n in range(MOST + 10):
         memory.forget(n)
     assert memory._by_key == {}
+
+
+async def test_any_name_in_common_joins_two(store: Store) -> None:
+    """A header that numbers each copy hides nothing."""
+    for n, id in enumerate(("T1", "T2", "T3"), start=1):
+        one = of(id, id, identity=Identity(exact=f"x-campaign {n}", also=("news.example.com spring",)))
+        assert await counts(store, one) == (n, n, n)
+    assert await counts(store, of("T4", "d", identity=Identity(exact="x-campaign 9"))) == (1, 1, 1)
+
+
+async def test_a_file_that_comes_with_many_texts_counts_no_more(store: Store) -> None:
+    def with_file(n: int) -> Item:
+        return of(f"T{n}", f"p{n}", identity=Identity(exact="files f", instead=f"text {n}", beside=n))
+
+    for n in range(1, 10):
+        assert await counts(store, with_file(n)) == (n, n, n)
+    for n in range(10, 14):
+        assert await counts(store, with_file(n)) == (1, 1, 1)
+    same = of("T20", "p20", identity=Identity(exact="files f", instead="text 13", beside=13))
+    assert await counts(store, same) == (2, 2, 2)
+
+
+def test_the_one_name_of_a_mailing_of_before_is_read() -> None:
+    assert (mailingrow._exact(5), mailingrow._exact(None), mailingrow._exact([5, 6])) == ((5,), (), (5, 6))
 
 
 # forgetting
