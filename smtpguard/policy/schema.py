@@ -49,7 +49,8 @@ def _word(fact: Fact) -> dict[str, Any]:
     word: dict[str, Any] = {"type": "string"}
     if fact.words:
         word["enum"] = list(fact.words)
-    shapes: list[dict[str, Any]] = [word, {"type": "array", "items": word, "minItems": 1}]
+    either = [{"enum": ["any", "none"]}] if fact.words and fact.type is Type.WORDS else []
+    shapes: list[dict[str, Any]] = [word, {"type": "array", "items": word, "minItems": 1}, *either]
     keys = [] if fact.words else ["matches"]
     if fact.name == "sender.address":
         keys.append("group")

@@ -97,7 +97,7 @@ def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Pa
     assert (result.exit_code, result.stdout) == (1, "")
     assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
         'policy.yaml:19:20: unknown group "comunications" (did you mean communications?)',
-        'policy.yaml:62:11: unknown action "hodl" (did you mean hold?)',
+        'policy.yaml:63:11: unknown action "hodl" (did you mean hold?)',
         "none.pem: expected a file that is there",
     ]
 
@@ -110,7 +110,7 @@ def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result]
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(Path(r["file"]).name, r["line"], r["column"]) for r in rows] == [
         ("policy.yaml", 27, 20),
-        ("policy.yaml", 41, 91),
+        ("policy.yaml", 42, 91),
     ]
     assert all(set(r) == {"file", "line", "column", "text", "expected"} for r in rows)
     assert "No such file" in rows[0]["text"]
