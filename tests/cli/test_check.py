@@ -89,15 +89,19 @@ def test_what_comes_with_the_product_is_fine(run: Callable[..., Result], etc: Pa
     )
 
 
+def line_of(file: Path, text: str) -> int:
+    return next(n for n, line in enumerate(file.read_text().splitlines(), start=1) if text in line)
+
+
 def test_every_mistake_of_both_files_at_once(run: Callable[..., Result], etc: Path) -> None:
     edit(etc / "smtpguard.yaml", "dkim_sign: {}", "dkim_sign: {domain: example.com, selector: a, key_file: none.pem}")
     edit(etc / "policy.yaml", "then: hold", "then: hodl")
     edit(etc / "policy.yaml", "from: [communications]", "from: [comunications]")
-    result = run("check")
+    result, policy = run("check"), etc / "policy.yaml"
     assert (result.exit_code, result.stdout) == (1, "")
     assert [line.rpartition("/")[2] for line in result.stderr.splitlines()] == [
-        'policy.yaml:19:20: unknown group "comunications" (did you mean communications?)',
-        'policy.yaml:63:11: unknown action "hodl" (did you mean hold?)',
+        f'policy.yaml:{line_of(policy, "comunications")}:20: unknown group "comunications" (did you mean communications?)',
+        f'policy.yaml:{line_of(policy, "hodl")}:11: unknown action "hodl" (did you mean hold?)',
         "none.pem: expected a file that is there",
     ]
 
@@ -109,8 +113,8 @@ def test_members_that_are_missing_misnamed_or_too_few(run: Callable[..., Result]
     assert result.exit_code == 1
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [(Path(r["file"]).name, r["line"], r["column"]) for r in rows] == [
-        ("policy.yaml", 27, 20),
-        ("policy.yaml", 42, 91),
+        ("policy.yaml", line_of(etc / "policy.yaml", "lists/ramadan.csv"), 20),
+        ("policy.yaml", line_of(etc / "policy.yaml", "at_least: 500"), 91),
     ]
     assert all(set(r) == {"file", "line", "column", "text", "expected"} for r in rows)
     assert "No such file" in rows[0]["text"]
