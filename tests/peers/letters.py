@@ -38,16 +38,27 @@ def encoded(text: str) -> str:
     return text if text.isascii() else f"=?utf-8?B?{base64.b64encode(text.encode()).decode()}?="
 
 
-def story(message_id: str, *, to: str = "ramadan@lists.example.com", subject: str = "SV: Bacon och brännvin") -> bytes:
-    """A colleague answers another about a diet, in Swedish, from Outlook."""
+DIET = (
+    "Jag kör lågkolhydrat nu: bacon till frukost och en snaps brännvin på lördagen, det är hela knepet.\n"
+    "Fläsket ska vara knaprigt. Ska vi äta lunch imorgon?"
+)
+
+
+def story(
+    message_id: str,
+    *,
+    to: str = "ramadan@lists.example.com",
+    subject: str = "SV: Bacon och brännvin",
+    text: str = DIET,
+) -> bytes:
+    """A colleague answers another about a diet, in Swedish, from Outlook. The same ``text`` is the same mailing."""
     return mail(
         to=to,
         subject=subject,
         message_id=message_id,
         headers=OUTLOOK + "In-Reply-To: <first@example.com>\nReferences: <first@example.com>\n",
         text=(
-            "Hej Bo!\n\nJag kör lågkolhydrat nu: bacon till frukost och en snaps brännvin på lördagen, det är hela knepet.\n"
-            "Fläsket ska vara knaprigt. Ska vi äta lunch imorgon?\n\n"
+            f"Hej Bo!\n\n{text}\n\n"
             "/Anna\n\nFrån: Bo Berg <bo@example.com>\nSkickat: den 2 mars 2026 09:58\nTill: Anna Andersson <anna@example.com>\n"
             "Ämne: Bacon och brännvin\n\nHur gick det med dieten?\n"
         ),

@@ -14,6 +14,14 @@ from tests.peers.chain import Chain, member, until
 pytestmark = pytest.mark.xdist_group("two-postfixes")
 
 
+HIDDEN = (
+    "Fredagens afterwork blir hos mig, ta med fläskkorv till grillen.\nPelle ordnar vinet, och ingen behöver köra hem."
+)
+SENT_ON = (
+    "Chefen säger att lönerna fryses i höst, det vore skönt om vi slapp höra det i korridoren.\nVi tar det över en öl."
+)
+
+
 def held(chain: Chain, subject: str) -> dict[str, object]:
     """Wait until it is held; then nothing of it may be anywhere else."""
     found = until(lambda: chain.guard.held(subject), why=f"{subject!r} to be held")
@@ -48,13 +56,15 @@ class TestStory:
         assert not chain.recorder.with_id("story-2@example.com")
 
     def test_in_bcc(self, chain: Chain) -> None:
-        mail = letters.story("story-3@example.com", to="bo@example.com", subject="SV: Dold kopia")
+        mail = letters.story("story-3@example.com", to="bo@example.com", subject="SV: Dold kopia", text=HIDDEN)
         chain.submit(mail, "anna@example.com", "bo@example.com", *(member(n) for n in range(8)))
         assert "internal-to-hidden-members" in str(held(chain, "SV: Dold kopia")["rules"])
         assert not chain.recorder.with_id("story-3@example.com")
 
     def test_behind_the_list_servers_expansion(self, chain: Chain) -> None:
-        mail = letters.story("story-4@example.com", to="inside@lists.example.com", subject="SV: Utskickat")
+        mail = letters.story(
+            "story-4@example.com", to="inside@lists.example.com", subject="SV: Utskickat", text=SENT_ON
+        )
         chain.submit(mail, "anna@example.com", "inside@lists.example.com", to=chain.lists)
         found = until(lambda: chain.guard.held("SV: Utskickat"), why="the expansion to be held")
         until(chain.settled, why="the queues to empty")
