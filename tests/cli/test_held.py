@@ -135,7 +135,10 @@ def test_while_a_freeze_stands_it_says_when_it_goes(stage: Stage) -> None:
     )
     stage.hold()
     assert f"Frozen:   once approved, it goes out {when}\n" in stage.run(held.command, "show", ID).output
-    assert approved(stage) == f"{ID}: approved; it goes out {when}\n"
+    assert "Covers:   To approve it is to approve this message only" in stage.run(held.command, "show", ID).output
+    first, covers = approved(stage).splitlines()
+    assert first == f"{ID}: approved; it goes out {when}"
+    assert covers.startswith("  To approve it is to approve this message only")
     assert f"Frozen:   it goes out {when}\n" in stage.run(held.command, "show", ID).output
     table = stage.run(held.command, "list").output.splitlines()
     assert table[1].split("  ")[1] == "approved, frozen"
