@@ -65,9 +65,9 @@ class Answer:
 
 
 def people(n: int, offset: int = 0) -> list[str]:
-    """Addresses of customers who do not exist."""
-    names = itertools.product(range(offset, offset + 1 + n // 120), _FIRST, _LAST)
-    return [f"{first}.{last}{number}@customer.example" for number, first, last in itertools.islice(names, n)]
+    """Addresses of customers who do not exist, each first name beside others: copies for the same one would differ in no name."""
+    names = itertools.product(range(offset, offset + 1 + n // 120), _LAST, _FIRST)
+    return [f"{first}.{last}{number}@customer.example" for number, last, first in itertools.islice(names, n)]
 
 
 class Stage:

@@ -236,8 +236,8 @@ async def test_topics_and_what_is_not_to_go_out_come_first_however_much_was_foun
         assert data["marks"][:4] == [
             '"bacon" (pork, in the text)',  # what the list is to be spared
             '"bacon" (alcohol, in the text)',
-            'it is labelled "Confidential"',
             'a field of a template is left unfilled: "{{name}}"',
+            'it is labelled "Confidential"',
         ]
         assert data["more_marks"] == len(home.reader.marks) + 2 - len(data["marks"])
         assert data["sensitive"] == [{"list": "Ramadan greetings", "category": "religion"}]
