@@ -359,7 +359,10 @@ class MailingsModel(Section):
     """``slots``: in how many of its words a copy may differ from what was approved before there were copies to learn from."""
 
     slots: Annotated[
-        float, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ ?%$", "default": "5%"})
+        float,
+        BeforeValidator(_share),
+        WithJsonSchema({"type": "string", "pattern": "^[0-9.]+ ?%$"}),
+        Field(json_schema_extra={"default": f"{SHARE:.0%}"}),
     ] = SHARE
 
 

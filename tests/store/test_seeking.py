@@ -120,12 +120,21 @@ def test_an_older_database_gets_its_words(url: str) -> None:
                 "INDEX hold_rows",
                 "INDEX entry_rare",
                 "INDEX hold_asked",
+                "INDEX hold_queue",
                 "TABLE term",
                 "TABLE terms",
                 "TABLE alarm",
+                "TABLE contact",
+                "TABLE cover",
             ):
                 connection.execute(text(f"DROP {later}"))
-            later_columns = {"hold": ("sought", "marks", "stopped", "asked"), "delivery": ("further", "people")}
+            later_columns = {
+                "hold": ("sought", "marks", "stopped", "asked", "shown", "queue"),
+                "delivery": ("further", "people"),
+                "mailing": ("went_first", "went_last"),
+                "reached": ("went",),
+                "underway": ("again",),
+            }
             for of, columns in later_columns.items():
                 for column in columns:
                     connection.execute(text(f"ALTER TABLE {of} DROP COLUMN {column}"))
