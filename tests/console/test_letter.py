@@ -67,7 +67,7 @@ def test_what_few_see_is_seen_by_who_decides() -> None:
 
 def test_signs_that_turn_the_direction_are_taken_out() -> None:
     letter = opened(message("Content-Type: text/plain; charset=utf-8\n\nevil\u202egpj.exe\u2066 \x07bell"))
-    assert letter.new.split() == ["evil", "gpj.exe", "bell"]
+    assert letter.new.split() == ["evilgpj.exe", "bell"]
 
 
 @pytest.mark.parametrize(
