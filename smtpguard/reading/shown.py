@@ -137,11 +137,15 @@ def tokens(block: str) -> list[str]:
     return [token for token in block.split("\n") if token]
 
 
+_NOT_A_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
+"""What RFC 5321 section 2.3.8 allows in no message: relays differ on where it ends a line, and so on what is shown."""
+
+
 def shown_by(message: Message, bounds: Bounds = _USUAL) -> Shown:
     """Total, and bounded by ``bounds``."""
     header, alone = message.header, Shown(content=message.sha256, opaque=True)
     fields = index(header)
-    if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE):
+    if header.broken or any(len(fields.get(name, ())) > 1 for name in _ONCE) or _NOT_A_LINE.search(message.raw):
         return alone
     try:
         meter = Meter(bounds)

@@ -106,6 +106,7 @@ async def test_bytes_are_kept_and_sent_as_they_came(guard: Whole) -> None:
             await guard.passes(content, "bob@partner.example")
             [there] = guard.arrived(content)
         else:
+            content = letter(subject=f"SV: {n}", message_id=f"<{n}@example.com>") + some_bytes(drawn)
             hold = await guard.held(content)
             assert bytes((await guard.office._store.content(hold.content_sha256)).raw) == content
             await guard.release(hold)

@@ -48,11 +48,22 @@ async def journalled(guard: Whole) -> list[dict[str, Any]]:
 
 
 async def the_ordinary_day(guard: Whole, mark: str) -> None:
-    """One customer who is on the list, a customer whom nobody knows, three at once, and a partner."""
-    for n, people in enumerate(
-        ([MEMBERS[0]], ["new.customer@customers.example"], MEMBERS[1:4], ["bob@partner.example"])
+    """One customer who is on the list, a customer whom nobody knows, three at once, and a partner, each with words of their own."""
+    for n, (people, body) in enumerate(
+        (
+            ([MEMBERS[0]], "Hej!\r\n\r\nPumpen kan hämtas på torsdag.\r\n\r\n/Anna\r\n"),
+            (["new.customer@customers.example"], "Hej!\r\n\r\nVilken färg skulle dörren ha?\r\n\r\n/Anna\r\n"),
+            (MEMBERS[1:4], "Hej!\r\n\r\nVi ses på bygget klockan åtta, ta med ritningen.\r\n\r\n/Anna\r\n"),
+            (["bob@partner.example"], "Hej!\r\n\r\nJag ringer efter lunchen om fakturan.\r\n\r\n/Anna\r\n"),
+        )
     ):
-        await guard.passes(letter(to=", ".join(people), message_id=f"<{mark}{n}@example.com>"), *people)
+        subject = f"SV: {body.split()[1]} {n}"
+        await guard.passes(
+            letter(
+                to=", ".join(people), subject=subject, body=f"{body}{mark}\r\n", message_id=f"<{mark}{n}@example.com>"
+            ),
+            *people,
+        )
 
 
 @pytest.mark.parametrize("broken", ["gone", "empty", "header alone", "half", "rubbish", "a folder"])

@@ -105,5 +105,6 @@ def answer(message_id: str, *, to: str, about: str, cc: Iterable[str] = ()) -> b
         headers=OUTLOOK
         + "".join(f"Cc: {', '.join(cc)}\n" for _ in [0] if cc)
         + "In-Reply-To: <their-question@example.org>\nReferences: <their-question@example.org>\n",
-        text=f"Hej!\n\nTack för frågan om {about}. Vi återkommer med en offert på fredag.\n\nMed vänlig hälsning\nAnna Andersson\nExample AB\n",
+        text=f"Hej!\n\nTack för frågan om {about}. Vi återkommer med en offert på fredag.\n\nMed vänlig hälsning\nAnna Andersson\nExample AB\n\n"
+        f"Från: {to}\nSkickat: den 2 mars 2026 08:12\nTill: Anna Andersson <anna@example.com>\nÄmne: {about}\n\nHej, vad kostar {about}?\n",
     )
