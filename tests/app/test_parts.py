@@ -17,7 +17,7 @@ from smtpguard.app.relay import relay_pool
 from smtpguard.config.settings import Settings
 
 INTAKE = SimpleNamespace(undecided=Counter(busy=2, store=1), answered=Counter(taken=3))
-WIRE = {"undecided busy": 2, "undecided store": 1, "answered taken": 3}
+WIRE = {"undecided busy": 2, "undecided store": 1, "answered taken": 3, "turned away 4xx": 0}
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def test_the_last_good_index_stays(home: tuple[Machine, Recorder], how: str) -> 
         assert shown["failure"]
         id = f"fifty-{how.replace(' ', '-')}@example.com"
         assert "Held" in Mta(guard).deliver(mail(to="all@example.com", message_id=id), ANNA, *FIFTY).text
-        assert Mta(guard).deliver(mail(to=FIFTY[0], message_id=f"one-{id}"), ANNA, FIFTY[0]).code == 250
+        one = mail(to=FIFTY[0], subject=how, text=f"Hej!\n\nPumpen är {how} på torsdag.\n", message_id=f"one-{id}")
+        assert Mta(guard).deliver(one, ANNA, FIFTY[0]).code == 250
         assert recorder.with_id(f"one-{id}")
     finally:
         if csv.is_dir():
