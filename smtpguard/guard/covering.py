@@ -9,7 +9,8 @@ from typing import Any
 from smtpguard.guard.granting import TEST, Learned, covers_copies
 from smtpguard.policy.approval import Hold
 from smtpguard.policy.mailing import Grant
-from smtpguard.policy.slots import AT_LEAST, Slot, Target, Template
+from smtpguard.policy.slots import Slot, Target, Template
+from smtpguard.reading.shown import is_compared
 
 _EXAMPLES = 3
 _MOST_SAID = 12
@@ -33,7 +34,7 @@ class Covered:
         return {
             "only": template is None,
             "copies": self.copies,
-            "words_at_most": None if template is None or template.learned else _words(template),
+            "words_at_most": None if template is None or template.learned else template.words_at_most,
             "differs": [
                 {"before": before, "kind": slot.kind, "seen": list(slot.values)}
                 for before, slot in (template.slots if template is not None else ())
@@ -48,7 +49,7 @@ def covered(hold: Hold, learned: Learned) -> Covered:
         template=learned.template if covers_copies(hold) else None,
         copies=learned.copies or 0,
         beforehand=hold.kind == TEST,
-        compared=bool(hold.exact) and not hold.exact.startswith("content "),
+        compared=is_compared(hold.exact),
     )
 
 
@@ -61,7 +62,7 @@ def of_grant(grant: Grant, documents: Mapping[str, str]) -> Covered:
         template=template,
         copies=template.learned if template is not None else 0,
         beforehand=grant.beforehand,
-        compared=cover is not None and bool(cover.exact) and not cover.exact.startswith("content "),
+        compared=cover is not None and is_compared(cover.exact),
     )
 
 
@@ -73,7 +74,7 @@ def said(covers: Covered, language: str = "en", *, blind: bool = False) -> tuple
         return (words["only"] if covers.compared else words["octets"],)
     first = words["beforehand"] if covers.beforehand else ""
     if not template.learned:
-        return (f"{first}{words['default'].format(_words(template))}", words["never"])
+        return (f"{first}{words['default'].format(template.words_at_most)}", words["never"])
     differs = [_slot(slot, before, words, blind) for before, slot in template.slots]
     differs += [words["link"].format(host) for host in _hosts(template)]
     for texts in template.choices:
@@ -104,10 +105,6 @@ def _hosts(template: Template | None) -> list[str]:
     return list(
         dict.fromkeys(one.base.partition(" ")[2].removeprefix("https://").removeprefix("http://") for one in targets)
     )
-
-
-def _words(template: Template) -> int:
-    return max(AT_LEAST, int(template.share * template.words))
 
 
 def _short(text: str) -> str:

@@ -18,9 +18,6 @@ from smtpguard.mail.address import Address, BadAddress, delimiters_at, every_del
 _ADMINISTRATIVE = re.compile(
     r"-(?:admin|bounces?|confirm|editor|join|leave|owner|request|subscribe|unsubscribe)(?![a-z0-9])"
 )
-_HERE = "[]"
-"""Stands for every address literal, bare address and bare host name, and for whatever is called localhost: which of them are
-the relay's own names is for the relay to say, and a list's local part at one of them is taken for the list."""
 _ROUTED = re.compile("[%@!]").search
 
 
@@ -138,6 +135,8 @@ def ascii_domain(name: str) -> str:
 
 
 def _is_here(domain: str) -> bool:
+    """An address literal, no domain, a bare host name, or whatever is called localhost: which of them are the relay's own names is for
+    the relay to say, and a list's local part at one of them is taken for the list."""
     bare = "." not in domain or domain[0] == "[" or domain.startswith("localhost.")
     return bare or (domain[-1].isdigit() and domain.rpartition(".")[2].isdigit())
 

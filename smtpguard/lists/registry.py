@@ -84,7 +84,7 @@ class Registry:
         self._looked = self._next_look = now()
         self._ours = frozenset(int.from_bytes(digester.of_canonical(person(one)), "big") for one in people)
         self._order, self._at = tuple(self.lists.values()), 0
-        self._numbers = [
+        self._digests = [
             (self.digester.of(Address(*_split(canonical))), inner) for canonical, inner in self.names.known()
         ]
         self._holding: dict[str, tuple[Index | None, frozenset[str]]] = {}
@@ -164,8 +164,7 @@ class Registry:
 
     def numbers(self) -> dict[int, str]:
         """Of every list's addresses, the digests as integers."""
-        known = self.names.known()
-        return {int.from_bytes(self.digester.of(Address(*_split(canonical))), "big"): name for canonical, name in known}
+        return {int.from_bytes(digest, "big"): name for digest, name in self._digests}
 
     def has_members(self, address: Address) -> bool:
         """Whether it is the address of a list whose members the policy knows where to find."""
@@ -271,7 +270,7 @@ class Registry:
             before = self._holding.get(outer)
             if before is None or before[0] is not index:
                 on_it = (
-                    frozenset(inner for digest, inner in self._numbers if digest in index)
+                    frozenset(inner for digest, inner in self._digests if digest in index)
                     if index is not None
                     else _NONE
                 )

@@ -142,7 +142,7 @@ class Template:
         theirs = [_split(block)[0] for block in blocks]
         if len(mine) != len(theirs):
             return False
-        budget = max(AT_LEAST, int(self.share * self.words))
+        budget = self.words_at_most
         for one, (other, begins) in zip(mine, map(_split, blocks), strict=True):
             if one == other:
                 continue
@@ -151,6 +151,11 @@ class Template:
                 return False
             budget -= changed
         return budget >= 0
+
+    @property
+    def words_at_most(self) -> int:
+        """So many words may differ, where there were no copies to learn from."""
+        return max(AT_LEAST, int(self.share * self.words))
 
     @property
     def words(self) -> int:
@@ -225,7 +230,6 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
         return Template(senders=senders, files=first.files, elements=elements, share=share)
     maps = [_aligned(tuple(base), tuple(other)) for other in others]
     made: list[Block | Choice] = []
-    at = 0
     whole = [*(range(len(base)),), *maps]  # where each block of the first is in each, or -1
     blocks = [base, *others]
     ends = [-1] * len(blocks)  # the last block that was taken of each
@@ -237,8 +241,7 @@ def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Templa
             made += _chosen(between)
         if n < len(base):
             made.append(_block([b[place] for b, place in zip(blocks, places, strict=True)]))
-        ends, at = places, n + 1
-    assert at == len(base) + 1
+        ends = places
     return Template(senders=senders, files=first.files, elements=tuple(made), learned=len(others), share=share)
 
 
@@ -354,7 +357,7 @@ def _target(seen: Sequence[str]) -> Item:
     base, parts = apart[0]
     if any(len(p) != len(parts) for _, p in apart):
         distinct = tuple(dict.fromkeys(seen))
-        return Target(base=base, parts=("",) * (len(parts) + 1000), whole=distinct[:MOST_ALTERNATIVES])
+        return Target(base=base, whole=distinct[:MOST_ALTERNATIVES])  # no target has no parts
     picture = seen[0].startswith(PICTURE)
     made: list[str | Slot] = []
     for n, mine in enumerate(parts):

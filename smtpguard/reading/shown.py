@@ -35,57 +35,20 @@ _ATTRIBUTE = re.compile(r"""([^\s=>"'/]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?
 _LINKS = frozenset(("href", "action", "formaction", "cite", "xlink:href", "longdesc", "ping"))
 _PICTURES = frozenset(("src", "srcset", "background", "poster", "data", "lowsrc", "dynsrc"))
 _TOLD = frozenset(("alt", "title", "aria-label", "placeholder", "value", "label", "content", "summary"))
-_BLOCKS = frozenset(
-    [
-        "p",
-        "div",
-        "br",
-        "tr",
-        "td",
-        "th",
-        "li",
-        "ul",
-        "ol",
-        "dl",
-        "dd",
-        "dt",
-        "table",
-        "tbody",
-        "thead",
-        "tfoot",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "blockquote",
-        "center",
-        "section",
-        "header",
-        "footer",
-        "article",
-        "aside",
-        "main",
-        "nav",
-        "pre",
-        "address",
-        "form",
-        "fieldset",
-        "figure",
-        "figcaption",
-        "body",
-        "head",
-        "html",
-        "o:p",
-        "title",
-    ]
-)
+_BLOCKS = frozenset([
+    "p", "div", "br", "tr", "td", "th", "li", "ul", "ol", "dl", "dd", "dt", "table", "tbody", "thead", "tfoot",
+    "h1", "h2", "h3", "h4", "h5", "h6", "hr", "blockquote", "center", "section", "header", "footer", "article",
+    "aside", "main", "nav", "pre", "address", "form", "fieldset", "figure", "figcaption", "body", "head", "html",
+    "o:p", "title"
+])  # fmt: skip
 _POINT = re.compile(r"""\b(?:width|height)["']?\s*[=:]\s*["']?\s*[01](?:px)?\b""", re.I)
 
 LINK, PICTURE, POINT = "@link ", "@picture ", "@point "
 """How a token begins that is the target of a link, a picture from elsewhere, or one of a point's size, which nobody sees."""
+
+
+_OCTETS = "content "
+"""How the digest begins of what could not be taken apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +69,7 @@ class Shown:
     def digest(self) -> str:
         """Of everything but where lines are broken; hexadecimal."""
         if self.opaque:
-            return f"content {self.content}"
+            return f"{_OCTETS}{self.content}"
         plain = [tokens(self.subject), self.sender, [tokens(block) for block in self.blocks], self.files]
         return hashlib.sha256(json.dumps(plain, ensure_ascii=True).encode()).hexdigest()
 
@@ -131,6 +94,11 @@ class Shown:
         return cls(
             content=content, subject=subject, sender=sender, blocks=tuple(blocks), files=tuple(files), opaque=opaque
         )
+
+
+def is_compared(digest: str) -> bool:
+    """Whether ``Shown.digest`` is of what a message shows, and not of its octets; "" is of neither."""
+    return bool(digest) and not digest.startswith(_OCTETS)
 
 
 def tokens(block: str) -> list[str]:

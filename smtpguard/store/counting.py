@@ -15,7 +15,7 @@ from typing import Any
 from smtpguard.policy.admission import OF_LETTERS, Ask, Item, list_of
 from smtpguard.policy.approval import Hold
 from smtpguard.store.batch import Batch
-from smtpguard.store.contacts import KNOWN, Contacts
+from smtpguard.store.contacts import KNOWN, Contacts, Reached
 from smtpguard.store.roll import OF_MAILINGS
 
 OF_MESSAGES = frozenset({"thread.replies", "thread.rests", "stream.messages"})
@@ -147,7 +147,7 @@ class Tally:
                 continue
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
-            members = self._members(scope, ask, item)
+            members = self._members(scope, ask, item, reached)
             if ask.fact in OF_LETTERS and not members:  # whoever it goes to, it is nobody's first
                 counts[ask] = 0
                 continue
@@ -174,17 +174,17 @@ class Tally:
             most = max(most, n + 1 - first)
         return most
 
-    def _members(self, scope: bytes, ask: Ask, item: Item) -> list[tuple[bytes, int]]:
+    def _members(self, scope: bytes, ask: Ask, item: Item, reached: Reached) -> list[tuple[bytes, int]]:
         """Of a letter those alone who are first contacts, or answered."""
         if ask.fact not in OF_LETTERS:
             return _members(scope, ask, item)
-        reached = self._contacts.of(item)
         some = reached.quoted if ask.fact == "sender.answers" else reached.first
         return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item) if person in some]
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:
         """Count the item under ``asks``, each of which it asked for."""
         now = self._batch.now_us
+        reached = self._contacts.of(item)
         longest: dict[bytes, Ask] = {}
         for ask in asks:
             if ask.fact in OF_MAILINGS or ask.fact == OF_ANSWERS:
@@ -193,7 +193,7 @@ class Tally:
             if scope not in longest or longest[scope].window_seconds < ask.window_seconds:
                 longest[scope] = ask
         for scope, ask in longest.items():
-            members = self._members(scope, ask, item)
+            members = self._members(scope, ask, item, reached)
             if not members:  # as ordinary mail has none: nothing that a retry could prolong
                 continue
             mark = _mark(scope, item)

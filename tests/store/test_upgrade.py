@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from alembic import command, op
 from alembic.config import Config
-from sqlalchemy import MetaData
+from sqlalchemy import Connection, MetaData
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.audit.event import Kind
@@ -54,18 +54,24 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 FIRST: dict[str, Any] = json.loads((Path(__file__).parent / "first.json").read_text())
 
 
+def brought_to(connection: Connection, version: str) -> MetaData:
+    """The tables of that schema, in a database that has an earlier one or none."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
+    known = MetaData()
+    known.reflect(connection)
+    return known
+
+
 def restore(url: str, state: Path) -> None:
     """The database as its rows say, at the first schema, and the file of its checkpoints."""
     (state / "checkpoints").write_text(FIRST["checkpoints"])
     database = Database(url)
     try:
         with database.write() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            known = MetaData()
-            known.reflect(connection)
+            known = brought_to(connection, "0001")
             for name, rows in FIRST["tables"].items():
                 table = known.tables[name]
                 connection.execute(table.delete())
@@ -252,12 +258,7 @@ async def test_a_mailing_of_an_earlier_version_has_its_times(url: str, tmp_path:
     counts = {"exact": 1, "floor": 0, "sums": {}, "fates": [0, 0, 0, 1, 2], "customers": 3, "messages": 3}
     try:
         with database.write() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0012")
-            known = MetaData()
-            known.reflect(connection)
+            known = brought_to(connection, "0012")
             mailing, reached, held = (known.tables[name] for name in ("mailing", "reached", "hold"))
             row = {"n": 1, "id": "M", "first_at": came, "last_at": came, "state": "passing", "people": 3, "filed": True,
                    "sketch": Sketch((1, 2, 3)).pack(), "counts": json.dumps(counts), "doc": '{"subject": "Spring"}'}  # fmt: skip
