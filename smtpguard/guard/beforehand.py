@@ -135,19 +135,22 @@ def alone(asks: Iterable[Ask], gathering: Gathering) -> tuple[dict[Ask, int], di
 
 def _span(ask: Ask, gathering: Gathering) -> Span:
     counted = gathering.counted
+    spared = gathering.quoted if gathering.facts.shared else frozenset[bytes]()
     match ask.fact:
         case "sender.customers" | "mailing.customers":
             return counted.customers
         case "mailing.reach":
             return counted.reach
-        case "sender.first_contacts" | "message.answers":
+        case "message.answers":
             return Span(n := len(set(counted.people) - gathering.quoted), n)
+        case "sender.first_contacts":
+            return Span(n := len(set(counted.people) - spared), n)
         case "sender.answers":
             return Span(n := len(gathering.quoted.intersection(counted.people)), n)
         case "sender.list_contacts" | "list.first_contacts":
             lists = list_of(ask.key)
             on_it = {r.digest for r in counted.recipients if lists in r.lists}
-            return Span(n := len(on_it.intersection(counted.people) - gathering.quoted), n)
+            return Span(n := len(on_it.intersection(counted.people) - spared), n)
         case "mailing.share" | "list.customers" | "list.share":
             touched = counted.touched[ask.key]
             return touched.size if touched.by_address else touched.members

@@ -392,6 +392,7 @@ def _item(gathering: Gathering, asks: tuple[Ask, ...]) -> Item:
         coming=gathering.coming,
         letter_from=facts.letter_from,
         quoted=gathering.quoted if facts.letter_from else frozenset(),
+        shared=facts.shared,
         refers_to=reading.refers_to if isinstance(reading, Reading) else (),
         gone=transaction.gone,
     )

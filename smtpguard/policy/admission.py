@@ -168,7 +168,8 @@ class Item:
     ``always``: lists whose people no approval for another list covers. ``coming``: the message as approvals look at it, None where it is not known yet that one may apply;
     ``test``: it is only to be looked at, and counts nobody. ``gone``: whether the client has left meanwhile; then it is not admitted.
     ``letter_from``: under whom the first contacts of a letter to customers are counted; ``quoted``: digests of recipients whom it
-    quotes by name; ``refers_to``: Message-IDs of References and In-Reply-To.
+    quotes by name; ``shared``: its sender is a mailbox in which several answer, whose word for that is taken; ``refers_to``:
+    Message-IDs of References and In-Reply-To.
     """
 
     id: str
@@ -190,6 +191,7 @@ class Item:
     test: bool = False
     letter_from: tuple[str, ...] = ()
     quoted: frozenset[bytes] = frozenset()
+    shared: bool = False
     refers_to: tuple[str, ...] = ()
     gone: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 

@@ -25,11 +25,14 @@ Select = Callable[[str, Sequence[bytes]], Iterator[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """The customers of one letter, by digest, whom its sender has not written to: those whom it answers only as it says
-    (``quoted``), and those whom it does not answer (``first``). Whom it provably answers is in neither."""
+    """The customers of one letter, by digest, whom its sender has not written to and does not provably answer. ``quoted``: those of
+    them whom it answers as it says, which anybody can say; ``new``: those who count as first contacts. The quoted are among these,
+    but for a mailbox in which several answer."""
 
-    first: frozenset[bytes] = frozenset()
+    new: frozenset[bytes] = frozenset()
     quoted: frozenset[bytes] = frozenset()
+    unanswered: int = 0
+    """How many it does not answer in any way."""
 
 
 NOBODY = Reached()
@@ -56,7 +59,8 @@ class Contacts:
         if len(item.people) <= FEW:
             new = [p for p in new if there.isdisjoint(self._referred(item, p))]
         quoted = item.quoted.intersection(new)
-        return Reached(first=frozenset(new) - quoted, quoted=quoted)
+        rest = frozenset(new) - quoted
+        return Reached(new=rest if item.shared else rest | quoted, quoted=quoted, unanswered=len(rest))
 
     def record(self, item: Item) -> list[bytes]:
         """It was let through. Returns the pairs that are to be written."""

@@ -143,7 +143,7 @@ class Tally:
             if ask.fact in OF_MAILINGS:
                 continue
             if ask.fact == OF_ANSWERS:
-                counts[ask] = len(reached.first)
+                counts[ask] = reached.unanswered
                 continue
             scope = self._scope(ask)
             floor = self._batch.now_us - ask.window_seconds * 1_000_000
@@ -178,7 +178,7 @@ class Tally:
         """Of a letter those alone who are first contacts, or answered."""
         if ask.fact not in OF_LETTERS:
             return _members(scope, ask, item)
-        some = reached.quoted if ask.fact == "sender.answers" else reached.first
+        some = reached.quoted if ask.fact == "sender.answers" else reached.new
         return [(_pair(scope, b"p" + person), 1) for person in _letter(ask, item) if person in some]
 
     def record(self, item: Item, asks: Sequence[Ask]) -> None:

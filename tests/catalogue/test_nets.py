@@ -161,27 +161,55 @@ async def test_whom_one_has_written_to_is_no_first_contact(guard: Whole) -> None
     assert held(said) == 6
 
 
-async def test_answers_are_spared_up_to_a_bound_of_their_own(guard: Whole) -> None:
-    """Somebody in sales answers sixty customers a day, for a week."""
-
-    def quoting(customers: Sequence[str]) -> Callable[[int], str]:
-        return lambda n: (
-            f"{words(30, n)}\r\nFrån: Kund <{customers[n]}>\r\nSkickat: i går\r\nÄmne: En fråga\r\n\r\n{words(20, ('q', n))}"
-        )
-
-    head = lambda n: f"In-Reply-To: <{n}@mail.elsewhere.example>\r\nReferences: <{n}@mail.elsewhere.example>\r\n"  # noqa: E731
-    for day in range(3):
-        customers = CUSTOMERS[60 * day : 60 * (day + 1)]
-        said = await one_by_one(
-            guard, customers, every=8 * HOUR / 60, body=quoting(customers), head=head, seed=("answers", day)
-        )
-        assert held(said) == 0
-        await guard.pass_(seconds=16 * HOUR)
-    said = await one_by_one(
-        guard, CUSTOMERS[200:400], every=60, body=quoting(CUSTOMERS[200:400]), head=head, seed="forged"
+def quoting(customers: Sequence[str]) -> Callable[[int], str]:
+    """Bodies that quote each of these as one who wrote."""
+    return lambda n: (
+        f"{words(30, n)}\r\nFrån: Kund <{customers[n]}>\r\nSkickat: i går\r\nÄmne: En fråga\r\n\r\n{words(20, ('q', n))}"
     )
-    assert 200 - held(said) + 180 == 200
-    assert "many-answers-in-a-week" in await rules_of(guard)
+
+
+def elsewhere(n: int) -> str:
+    return f"In-Reply-To: <{n}@mail.elsewhere.example>\r\nReferences: <{n}@mail.elsewhere.example>\r\n"
+
+
+async def test_who_answers_some_strangers_each_day_passes(guard: Whole) -> None:
+    """Somebody in sales whom twenty new customers a day write to, for five days."""
+    for day in range(5):
+        customers = CUSTOMERS[20 * day : 20 * (day + 1)]
+        more = {"body": quoting(customers), "head": elsewhere, "seed": ("answers", day)}
+        assert held(await one_by_one(guard, customers, every=8 * HOUR / 20, **more)) == 0
+        await guard.pass_(seconds=16 * HOUR)
+
+
+@pytest.mark.parametrize("both", [False, True])
+async def test_forged_quotations_reach_no_more_than_first_letters_do(guard: Whole, both: bool) -> None:
+    """A hundred and nineteen in a week, whether each letter quotes its reader or every second does."""
+    quoted = quoting(CUSTOMERS)
+    body = lambda n: "" if both and n % 2 else quoted(n)  # noqa: E731
+    head = lambda n: "" if both and n % 2 else elsewhere(n)  # noqa: E731
+    await one_by_one(guard, CUSTOMERS[:300], every=6 * DAY / 300, body=body, head=head, seed="forged")
+    assert len(reached(guard)) == 119
+    assert "new-customers-in-a-week" in await rules_of(guard)
+
+
+async def test_forged_quotations_to_a_list_of_a_special_category(guard: Whole) -> None:
+    await one_by_one(guard, MEMBERS, every=HOUR, body=quoting(MEMBERS), head=elsewhere, seed="forged")
+    assert len(reached(guard, MEMBERS)) == 11
+    assert "new-customers-of-a-special-list" in await rules_of(guard)
+
+
+async def test_who_is_used_to_many_strangers_has_a_bound_on_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has long written a hundred first letters a week may write three hundred; of forged answers none but sixty a day."""
+    async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS, text=FRESH) as guard:
+        await one_by_one(guard, CUSTOMERS[1000:1039], every=1, seed="usual")
+        await guard.pass_(days=8)
+        said = await one_by_one(
+            guard, CUSTOMERS[:100], every=60, body=quoting(CUSTOMERS), head=elsewhere, seed="forged"
+        )
+        assert 100 - held(said) == 59
+        assert await rules_of(guard) == {"many-answers-in-a-day"}
 
 
 async def test_who_refers_to_what_a_colleague_sent_to_the_customer_answers(guard: Whole) -> None:

@@ -19,8 +19,15 @@ async def nothing_happened(guard: Whole) -> None:
     assert await guard.deliver() == [], "no notice, least of all one that names a list"
 
 
-async def test_a_hundred_answers_to_a_hundred_customers(guard: Whole) -> None:
-    """In an hour, from Outlook, each quoting the customer."""
+async def test_a_hundred_answers_to_a_hundred_customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an hour, from Outlook, each quoting the customer, from a mailbox in which several answer."""
+    stated = policy().replace("organization:\n", "organization:\n  shared: [sara@example.com]\n", 1)
+    async with whole(tmp_path, monkeypatch, listen=", senders_verified: true", text=stated) as guard:
+        await answering_a_hundred(guard)
+        await nothing_happened(guard)
+
+
+async def answering_a_hundred(guard: Whole) -> None:
     for n, customer in enumerate((*MEMBERS[:50], *READERS[:50])):
         body = f"Hej,\r\n\r\nDin beställning {n} skickades i går.\r\n\r\nVänligen\r\nSara\r\n\r\nFrån: Kund {n} <{customer}>\r\nSkickat: i går\r\nÄmne: Var är mitt paket?\r\n\r\nVar är det?\r\n"
         content = letter(
@@ -31,7 +38,6 @@ async def test_a_hundred_answers_to_a_hundred_customers(guard: Whole) -> None:
             message_id=f"<{n}@example.com>",
         )
         await guard.passes(content, customer, sender="sara@example.com")
-    await nothing_happened(guard)
 
 
 async def test_a_quote_with_three_colleagues_in_cc(guard: Whole) -> None:

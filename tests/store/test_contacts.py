@@ -82,11 +82,20 @@ async def test_a_message_id_that_went_to_the_customer_proves_an_answer(store: St
     assert said == {bo[0]: 1, bo[1]: 0, ANSWERED: 1}, "it went to somebody else"
 
 
-async def test_a_quotation_is_counted_by_itself(store: Store) -> None:
-    asks = (DAY, ANSWERS, ANSWERED)
-    assert await count(store, to("T1", "a", "b", quotes="a", asks=asks)) == {DAY: 1, ANSWERS: 1, ANSWERED: 1}
-    assert await count(store, to("T2", "c", quotes="c", asks=asks)) == {DAY: 0, ANSWERS: 2, ANSWERED: 0}
-    assert await count(store, to("T3", "a", quotes="a", asks=asks)) == {DAY: 0, ANSWERS: 0, ANSWERED: 0}, "known by now"
+async def test_a_quotation_proves_nothing_and_is_counted_by_itself_too(store: Store) -> None:
+    asks = (DAY, NEWS, OF_NEWS, ANSWERS, ANSWERED)
+    said = await count(store, to("T1", "a", "b", quotes="a", on="a", asks=asks))
+    assert said == {DAY: 2, NEWS: 1, OF_NEWS: 1, ANSWERS: 1, ANSWERED: 1}
+    said = await count(store, to("T2", "c", quotes="c", on="c", asks=asks))
+    assert said == {DAY: 3, NEWS: 2, OF_NEWS: 2, ANSWERS: 2, ANSWERED: 0}
+    said = await count(store, to("T3", "a", quotes="a", on="a", asks=asks))
+    assert said == dict.fromkeys(asks, 0), "known by now"
+
+
+async def test_a_shared_mailbox_is_believed_whom_it_answers(store: Store) -> None:
+    asks = (DAY, NEWS)
+    assert await count(store, to("T1", "a", quotes="a", on="a", asks=asks, shared=True)) == {DAY: 0, NEWS: 0}
+    assert await count(store, to("T2", "b", on="b", asks=asks, shared=True)) == {DAY: 1, NEWS: 1}
 
 
 async def test_what_is_usual(store: Store, clock: Clock) -> None:
