@@ -180,6 +180,7 @@ def _origin(origin: OriginModel | None) -> str:
         return ""
     told = [f"DKIM of {' or '.join(origin.dkim)}"] if origin.dkim else []
     told += [f"a client in {' or '.join(origin.clients)}"] if origin.clients else []
+    told += [f"the login {' or '.join(origin.logins)}"] if origin.logins else []
     return f", proven by {' and '.join(told)}"
 
 

@@ -1,7 +1,7 @@
 """What a reading becomes by where the message comes from: the origin that its list declares (RFC 6376, RFC 8601), or anywhere.
 
 List headers are easily written. They weigh where the policy names the origin: a signature of one that some list or stream
-declares, or a client of one, or an expander. From anybody else they weigh nothing.
+declares, or a client or login of one, or an expander. From anybody else they weigh nothing.
 
 Signatures are dear and text is cheap, so they are only asked for where they could make a mailing of what does not look like
 one, and only where the header claims the right signature. Never here: the verifying (wire.dkim), or the marks (reading).
@@ -18,7 +18,6 @@ from smtpguard.lists.declared import Origin as Declared
 from smtpguard.lists.recipients import Classified
 from smtpguard.lists.registry import Registry
 from smtpguard.mail.address import Address, BadAddress
-from smtpguard.mail.client import within
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.facts import Unknown
 from smtpguard.reading.looks import (
@@ -95,21 +94,21 @@ class Provenance:
         return next((d for d in found if d), "") if not addressed or all(found) else ""
 
     def _signer(self, info: ListInfo, signed_by: frozenset[str]) -> str:
-        ip = self.transaction.session.client_ip
+        session = self.transaction.session
         if not info.origin.dkim:
             return ""
-        return next((d for d in sorted(signed_by) if info.origin.proven(client_ip=ip, signed_by=frozenset({d}))), "")
+        return next((d for d in sorted(signed_by) if info.origin.proven(session, frozenset({d}))), "")
 
     def _of_a_system(self) -> bool:
-        """Whether it comes from a client that no person uses: one that the policy names as an origin, or an expander."""
+        """Whether it comes from a client or login that no person uses: which the policy names as an origin's, or an expander."""
         session = self.transaction.session
-        named = any(within(session.client_ip, o.clients) for o in self._origins() if o.clients)
+        named = any(origin.names(session) for origin in self._origins())
         return named or session.expander or self.registry.is_expander(session.client_ip)
 
     def _system_signed(self, signed_by: frozenset[str]) -> bool:
         """Whether one of these is a signing domain of an origin that the policy declares, and not one from which colleagues write."""
-        ip, alone = self.transaction.session.client_ip, frozenset(d for d in signed_by if not self._shared(d))
-        return bool(alone) and any(o.dkim and o.proven(client_ip=ip, signed_by=alone) for o in self._origins())
+        session, alone = self.transaction.session, frozenset(d for d in signed_by if not self._shared(d))
+        return bool(alone) and any(o.dkim and o.proven(session, alone) for o in self._origins())
 
     def _origins(self) -> Iterator[Declared]:
         yield from (info.origin for info in self.registry.lists.values())

@@ -151,12 +151,11 @@ def _told(transaction: Transaction, registry: Registry, user: Address | None, wr
 
 def _proves(declared: ListInfo | Stream, transaction: Transaction, origin: Origin | Unknown | None) -> Value | None:
     """Whether a list's or stream's declared origin is where this came from; None while signatures have not been asked for."""
-    where = declared.origin
-    ip = transaction.session.client_ip
+    where, session = declared.origin, transaction.session
     if isinstance(origin, Origin):
-        return bool(where.proven(client_ip=ip, signed_by=origin.domains))
-    if not where.proven(client_ip=ip, signed_by=where.dkim):
-        return False  # whatever the signatures say: the client is another, or nothing is declared
+        return bool(where.proven(session, origin.domains))
+    if not where.proven(session, where.dkim):
+        return False  # whatever the signatures say: the client or the login is another, or nothing is declared
     if not where.dkim:
         return True
     return origin

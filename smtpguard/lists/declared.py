@@ -12,6 +12,7 @@ from typing import Any
 
 from smtpguard.mail.address import Address
 from smtpguard.mail.client import Network, within
+from smtpguard.mail.envelope import Session
 
 COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 """Audiences that are no customers: such a list counts in reach, never in customers or members."""
@@ -19,20 +20,31 @@ COLLEAGUES = frozenset({"colleagues", "employees", "internal", "staff"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """From where mail must provably come: of each kind that is declared, one must hold."""
+    """From where mail must provably come: of each kind that is declared, one must hold. ``logins``: names with which no person logs
+    in, in lower case."""
 
     dkim: frozenset[str] = frozenset()  # signing domains, in lower case; ``*.example.com`` is every name below
     clients: tuple[Network, ...] = ()
+    logins: frozenset[str] = frozenset()
 
     @property
     def declared(self) -> bool:
-        return bool(self.dkim or self.clients)
+        return bool(self.dkim or self.clients or self.logins)
 
-    def proven(self, *, client_ip: str, signed_by: frozenset[str]) -> bool:
-        """Whether a message from ``client_ip`` with valid signatures of ``signed_by`` comes from here."""
+    def proven(self, session: Session, signed_by: frozenset[str]) -> bool:
+        """Whether a message of this session with valid signatures of ``signed_by`` comes from here."""
         if not self.declared or (self.dkim and not any(map(self._signs, signed_by))):
             return False
-        return not self.clients or within(client_ip, self.clients)
+        return self._brought_by(session)
+
+    def names(self, session: Session) -> bool:
+        """Whether it is a system's session by itself: its client and login are declared, whatever signs its mail."""
+        return bool(self.clients or self.logins) and self._brought_by(session)
+
+    def _brought_by(self, session: Session) -> bool:
+        if self.logins and (session.auth_user or "").lower() not in self.logins:
+            return False
+        return not self.clients or within(session.client_ip, self.clients)
 
     def _signs(self, domain: str) -> bool:
         return domain in self.dkim or any(d.startswith("*.") and domain.endswith(d[1:]) for d in self.dkim)
@@ -173,6 +185,7 @@ def _origin(section: Mapping[str, Any] | None) -> Origin:
     return Origin(
         dkim=frozenset(Address("x", str(d).strip()).ascii_domain for d in _several(section.get("dkim"))),
         clients=tuple(ip_network(str(c), strict=False) for c in _several(section.get("clients"))),
+        logins=frozenset(str(name).strip().lower() for name in _several(section.get("logins"))),
     )
 
 

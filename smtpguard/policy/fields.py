@@ -48,6 +48,12 @@ def _network(text: str) -> str:
         raise Invalid(f'"{text}" is no network', 'an address or a network, like "10.1.2.0/24"') from None
 
 
+def _login(text: str) -> str:
+    if not text.strip() or any(c.isspace() or not c.isprintable() for c in text.strip()):
+        raise Invalid(f'"{text}" is no name to log in with', 'a name like "newsletter" or "newsletter@example.com"')
+    return text.strip().lower()
+
+
 def _name(text: str) -> str:
     if not _NAME.match(text):
         raise Invalid(f'"{text}" is no name', "letters, digits, hyphens, dots and underscores")
@@ -67,6 +73,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Mailboxes = Annotated[list[Mailbox], LISTED]
 Domains = Annotated[list[Domain], LISTED]
 Networks = Annotated[list[NetworkText], LISTED]
+Logins = Annotated[list[Annotated[str, AfterValidator(_login), Field(title="login")]], LISTED]
 Names = Annotated[list[str], LISTED]
 
 

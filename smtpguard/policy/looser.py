@@ -418,7 +418,7 @@ def _relied_on(old: Members, new: Members) -> Iterator[str]:
 
 def _narrower(new: OriginModel, old: OriginModel) -> bool:
     """Whether what proves the new origin proves the old one."""
-    for before, after in ((old.dkim, new.dkim), (old.clients, new.clients)):
+    for before, after in ((old.dkim, new.dkim), (old.clients, new.clients), (old.logins, new.logins)):
         if before and not (after and set(after) <= set(before)):
             return False
     return True

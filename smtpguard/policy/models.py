@@ -16,7 +16,19 @@ from smtpguard.config.problem import Invalid, did_you_mean, one_of
 from smtpguard.config.quantity import Seconds
 from smtpguard.config.validation import Section
 from smtpguard.policy.expansions import SeveralExpands
-from smtpguard.policy.fields import LISTED, ClockTime, Days, Domains, Mailbox, Mailboxes, Name, Names, Networks, Zone
+from smtpguard.policy.fields import (
+    LISTED,
+    ClockTime,
+    Days,
+    Domains,
+    Logins,
+    Mailbox,
+    Mailboxes,
+    Name,
+    Names,
+    Networks,
+    Zone,
+)
 from smtpguard.policy.grammar import compiled
 from smtpguard.policy.hours import MIDNIGHT, Hours, parse_days
 from smtpguard.policy.members import SeveralMembers
@@ -118,15 +130,16 @@ def _always(value: Any) -> Any:
 
 
 class OriginModel(Section):
-    """Of each kind that is declared, one must hold."""
+    """Of each kind that is declared, one must hold. ``logins``: with which no person logs in."""
 
     dkim: Domains = Field(default=[])
     clients: Networks = Field(default=[])
+    logins: Logins = Field(default=[])
 
     @model_validator(mode="after")
     def _something(self) -> OriginModel:
-        if not self.dkim and not self.clients:
-            raise Invalid("an origin that nothing proves", "dkim, clients, or both")
+        if not self.dkim and not self.clients and not self.logins:
+            raise Invalid("an origin that nothing proves", "dkim, clients, logins, or several of them")
         return self
 
 

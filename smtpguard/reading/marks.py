@@ -156,7 +156,7 @@ _TABLE = (
     Kind("test", _N, 1.0, "unfinished", "it calls itself a test"),
     Kind("filler", _N, 1.0, "unfinished", "lorem ipsum and its like"),
     Kind("list-post", _N, 1.0, "", "a post on a discussion list: its list headers are the list server's, not the writer's"),
-    Kind("list-unproven", _N, 1.0, "", "list headers that come neither from a declared origin nor from one of its clients"),
+    Kind("list-unproven", _N, 1.0, "", "list headers that come neither from a declared origin nor from one of its clients or logins"),
     Kind("authenticated", _N, 0.5, "", "a trusted server says whose signatures verified, or that From failed its checks"),
     Kind("report", _N, 1.0, "", "a report on a delivery or a complaint: its list headers are another message's"),
     Kind("contradiction", _N, 1.0, "", "strong marks of both sides"),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from smtpguard.app.alarms import Looking
 from smtpguard.observe.alarms.conditions import raised
@@ -374,3 +375,27 @@ async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> Non
     assert "colleague" not in found.says("en") + found.title("en")
     await guard.pass_(hours=2)
     assert [a for a in raised(await looking.look()) if a.condition.name == "rule-calls"] == []
+
+
+@pytest.mark.parametrize(("login", "passes"), [("news-robot", True), ("anna", False), ("", False)])
+async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, passes: bool
+) -> None:
+    """As a trusted proxy tells who logged in (XCLIENT LOGIN). From a person who logs in, the same fields weigh nothing."""
+    letters = {"when": {"message.looks": ["internal", "unclear"], "recipients.customers": "any"}, "then": "hold"}
+    unproven = {"when": {"sender.proven": False, "recipients.customers": "any"}, "then": "hold"}
+    stated = yaml.safe_load(policy(rules=[{"id": "letters", **letters}, {"id": "unproven", **unproven}]))
+    stated["streams"] = {"news": {"from": ["robot@example.com"], "origin": {"logins": ["News-Robot"]}}}
+    more = {"text": yaml.safe_dump(stated), "settings": "trust: [127.0.0.1]"}
+    async with whole(tmp_path, monkeypatch, readers=CUSTOMERS[:9], **more) as guard:
+        client = await guard.connect()
+        if login:
+            assert (await client.ask(f"XCLIENT ADDR=127.0.0.9 LOGIN={login}")).startswith("220")
+            assert (await client.ask("EHLO desk.example")).startswith("250")
+        fields = "List-Unsubscribe: <https://news.example.com/u/1>\r\nPrecedence: bulk\r\n"
+        content = letter(sender="robot@example.com", to=CUSTOMERS[0], subject="Nyheter", head=fields, body=words(40, 1))
+        for line in ("MAIL FROM:<robot@example.com>", f"RCPT TO:<{CUSTOMERS[0]}>", "DATA"):
+            assert (await client.ask(line))[:3] in ("250", "354")
+        client.say(content + b".\r\n")
+        assert ("Held" in await client.hear()) is not passes
+        assert await rules_of(guard) == (set() if passes else {"letters", "unproven"})

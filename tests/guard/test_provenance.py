@@ -144,6 +144,26 @@ async def test_list_headers_weigh_from_an_origin_that_any_list_or_stream_declare
     assert looks(await gathered(home, RAMADAN, **LIST, session={"client_ip": "10.1.2.3"})) == "mailing"  # of a stream
 
 
+@pytest.mark.parametrize(
+    ("session", "weigh"),
+    [
+        ({"auth_user": "News-Robot"}, True),
+        ({"auth_user": "anna"}, False),
+        ({}, False),
+        ({"auth_user": "news-robot", "client_ip": "192.0.2.99"}, False),
+    ],
+)
+async def test_list_headers_weigh_from_a_login_that_no_person_uses(
+    home: House, session: dict[str, Any], weigh: bool
+) -> None:
+    """Where clients are declared beside it, from these alone."""
+    origin = b"{clients: [192.0.2.1], logins: [news-robot]}"
+    policy = {k: v.replace(b"{dkim: campaigns.example.com}", origin) for k, v in DOCUMENTS.items()}
+    home.in_force = home.build(policy)
+    assert looks(await gathered(home, NEWS, **LIST, session=session)) == ("mailing" if weigh else "internal")
+    assert home.verifier.asked == 0
+
+
 async def test_list_headers_weigh_nothing_with_a_signature_that_does_not_verify(home: House) -> None:
     assert looks(await gathered(home, NEWS, **LIST, **SIGNED)) == "internal"
     home.verifier.fails = OSError()

@@ -15,6 +15,7 @@ from smtpguard.lists.declared import Origin
 from smtpguard.lists.recipients import Kind, Span
 from smtpguard.lists.shelf import State, index_path
 from smtpguard.mail.address import Address
+from smtpguard.mail.envelope import Session
 
 Parse = Callable[..., list[Address]]
 LIST = "ramadan@lists.example.com"
@@ -304,11 +305,29 @@ def test_declarations(ready) -> None:
 )
 def test_an_origin_holds_in_each_kind(client: str, signed: set[str], proven: bool) -> None:
     origin = Origin(dkim=frozenset({"shop.example.com"}), clients=(ip_network("10.1.2.0/24"),))
-    assert origin.proven(client_ip=client, signed_by=frozenset(signed)) is proven
+    session = Session(client_ip=client)
+    assert origin.proven(session, frozenset(signed)) is proven
     below = Origin(dkim=frozenset({"*.example.com"}))
-    assert below.proven(client_ip=client, signed_by=frozenset(signed)) is ("example" in str(signed))
-    assert not below.proven(client_ip=client, signed_by=frozenset({"example.com", "badexample.com"}))
-    assert not Origin().proven(client_ip=client, signed_by=frozenset(signed))
+    assert below.proven(session, frozenset(signed)) is ("example" in str(signed))
+    assert not below.proven(session, frozenset({"example.com", "badexample.com"}))
+    assert not Origin().proven(session, frozenset(signed))
+
+
+@pytest.mark.parametrize(
+    ("client", "login", "proven"),
+    [("10.1.2.3", "News", True), ("10.1.2.3", None, False), ("10.1.2.3", "anna", False), ("10.9.9.9", "news", False)],
+)
+def test_an_origin_names_logins_too(client: str, login: str | None, proven: bool) -> None:
+    """With which no person logs in; and with clients beside them both have to hold."""
+    session = Session(client_ip=client, auth_user=login)
+    both = Origin(clients=(ip_network("10.1.2.0/24"),), logins=frozenset({"news"}))
+    assert both.proven(session, frozenset()) is both.names(session) is proven
+    alone = Origin(logins=frozenset({"news"}))
+    assert alone.declared
+    assert alone.proven(session, frozenset()) is (login in ("News", "news"))
+    signed = Origin(dkim=frozenset({"shop.example.com"}), logins=frozenset({"news"}))
+    assert signed.names(session) is alone.names(session)
+    assert not signed.proven(session, frozenset())
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
