@@ -56,6 +56,7 @@ class TellingStore:
         self.reached_by = store.reached_by
         self.outgoing = store.outgoing
         self.under = store.under
+        self.shown = store.shown
         self.templates = store.templates
 
     def _tell(self, event: Event) -> None:

@@ -114,6 +114,7 @@ OURS: Mapping[str, str] = {
     "sender.waits": "more of its sender's waits with it",
     "mailing.waits": "other copies of it are held",
     "mailing.copies": "copies that are held",
+    "mailing.differs": "in what it differs from what was approved",
     "mailing.stage": "how far the mailing is",
 }
 """Facts that no rule of a policy asks for: the guard's own."""

@@ -24,6 +24,7 @@ from smtpguard.lists.recipients import Classified
 from smtpguard.mail.trace import TraceInfo, trusted
 from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.cover import Coming
+from smtpguard.policy.differing import Approved, Difference
 from smtpguard.policy.facts import ONLY_HEADERS, ONLY_TEXT, Count, Facts, Source, Unknown, Value
 from smtpguard.policy.slots import Template
 from smtpguard.reading.fingerprint import Identity
@@ -33,6 +34,7 @@ from smtpguard.reading.shown import Shown
 
 T = TypeVar("T")
 _NO_TEMPLATE: Mapping[str, Template] = {}
+_NOTHING_APPROVED: Mapping[str, Approved] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class Gathering:
         self.shown: Shown | None = None
         self.coming: Coming | None = None
         """What it shows and who stands behind it, once that was asked for (``compare``)."""
+        self.differs: Mapping[str, tuple[Difference, ...]] = {}
+        """By the holds that people approved: in what it differs from what they saw, where that was asked for."""
         self.streams: tuple[Stream, ...] = ()
         """Those whose standing approval this message uses."""
         self.facts = Facts(
@@ -120,9 +124,12 @@ class Gathering:
         self._learn()
         return self.facts
 
-    async def compare(self, templates: Mapping[str, Template] = _NO_TEMPLATE) -> None:
+    async def compare(
+        self, templates: Mapping[str, Template] = _NO_TEMPLATE, approved: Mapping[str, Approved] = _NOTHING_APPROVED
+    ) -> None:
         """Everything that it shows or opens, and what proves who stands behind it: for people who decide on it, or by what they
-        decided on another. ``templates``: by name, what it may be a copy of."""
+        decided on another. ``templates``: by name, what it may be a copy of. ``approved``: by its hold, what people have approved of
+        its mailing."""
         if self.coming is None:
             await self._take_apart()
         coming, shown = self.coming, self.shown
@@ -131,6 +138,7 @@ class Gathering:
         new = {name: template.takes_in(shown) for name, template in templates.items() if name not in coming.fits}
         if new:
             self.coming = replace(coming, fits={**coming.fits, **new})
+        self.differs = {hold_id: one.differences(shown) for hold_id, one in approved.items()}
 
     async def _take_apart(self) -> None:
         message = self.transaction.message

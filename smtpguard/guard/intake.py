@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -48,9 +48,11 @@ from smtpguard.policy.admission import (
     PolicyUnreadable,
 )
 from smtpguard.policy.counted import OF_EACH_RECIPIENT
+from smtpguard.policy.differing import Approved
 from smtpguard.policy.engine import Plan
 from smtpguard.policy.facts import ONLY_ORIGIN, ONLY_TEXT, Source
-from smtpguard.policy.slots import Template
+from smtpguard.policy.mailing import Grant
+from smtpguard.policy.slots import Template, learn
 from smtpguard.policy.verdict import Action, Deferred, Disposition, Held, Rejected, Relayed
 from smtpguard.reading.fingerprint import Identity
 from smtpguard.reading.looks import Reading
@@ -174,6 +176,7 @@ class Intake:
             async with asyncio.timeout(self._limits.rounds_seconds):
                 return await self._beforehand(transaction, onward, transaction.gone)
         keep = compare = recalled = False
+        approved: dict[str, Approved] = {}
         came, began = self._clock.now(), self._clock.monotonic()
         for _ in range(ROUNDS):
             if self._clock.monotonic() - began > self._limits.rounds_seconds:
@@ -187,7 +190,7 @@ class Intake:
                     await self._ledger.keep(transaction.message)
                 compare = True
             if compare or self._approved.knows(gathering.facts.identity):
-                await gathering.compare(self._approved.templates(gathering.facts.identity))
+                await gathering.compare(self._approved.templates(gathering.facts.identity), approved)
             try:
                 admission = await self._admitted(gathering, plan)
             except PolicyMoved:
@@ -198,7 +201,10 @@ class Intake:
                 continue
             except ComparisonMissing as missing:
                 compare = True
-                self._approved.note(gathering.facts.identity, missing.templates)
+                if missing.approved:
+                    approved = await self._seen(missing.approved)
+                else:
+                    self._approved.note(gathering.facts.identity, missing.templates)
                 continue
             except Gone:
                 await onward.abandon()
@@ -212,6 +218,24 @@ class Intake:
         self.undecided["rounds"] += 1
         await onward.abandon()
         return Deferred(reply=reply.NOT_RECORDED, undecided=True)
+
+    async def _seen(self, grants: Sequence[Grant]) -> dict[str, Approved]:
+        """What people had before their eyes; None of what nobody knows any more. Only for words, so that a store that does not answer
+        keeps no message waiting."""
+        names = {grant.hold_id: grant.cover.learned if grant.cover is not None else "" for grant in grants}
+        try:
+            documents = await self._ledger.templates(set(filter(None, names.values())))
+            shown = await self._ledger.shown([hold_id for hold_id, name in names.items() if not name])
+        except LedgerError as error:
+            log.warning("what was approved could not be read: %s", type(error).__name__)
+            documents, shown = {}, {}
+        found = dict.fromkeys(names, Approved(template=None))
+        for hold_id, name in names.items():
+            if name in documents:
+                found[hold_id] = Approved(template=Template.loads(documents[name]))
+            elif hold_id in shown:
+                found[hold_id] = Approved(template=learn(shown[hold_id], ()), exact=True)
+        return found
 
     async def _planned(self, transaction: Transaction, in_force: InForce, came: datetime) -> tuple[Gathering, Plan]:
         """Cheap before dear: each round asks what the outcome still hangs on. What will be held is read as well, since people

@@ -91,9 +91,10 @@ class Notices:
             "senders": sorted(hold.senders),
             "covers": _covers(hold, gathering),
         }
+        quoted = {"reasons": particulars.reasons(hold, gathering.in_force, readable=True)}
         less = {"excerpt": "", "marks": [*dict.fromkeys(veiled(mark, hold.subject) for mark in asked["marks"])]}
         return (
-            *self._each(hold, [p for p in people if p not in blind], asked, now),
+            *self._each(hold, [p for p in people if p not in blind], asked | quoted, now),
             *self._each(hold, blind, asked | less, now),
         )
 

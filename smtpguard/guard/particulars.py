@@ -59,6 +59,7 @@ from smtpguard.guard.inforce import InForce
 from smtpguard.guard.values import topics_of
 from smtpguard.lists.declared import ListInfo
 from smtpguard.policy.approval import Hold, out_of_reach
+from smtpguard.policy.differing import FACT as DIFFERS
 from smtpguard.policy.verdict import Hit, Mode, Quorum, Verdict
 from smtpguard.reading.looks import Reading
 
@@ -144,25 +145,34 @@ def addressed(hold: Hold, in_force: InForce) -> list[ListInfo]:
     return list({info.name: info for info in found if info is not None}.values())
 
 
-def reasons(hold: Hold, in_force: InForce) -> list[dict[str, Any]]:
-    """What its writer may know of the rules that made it so."""
-    return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)))
+def reasons(hold: Hold, in_force: InForce, *, readable: bool = False) -> list[dict[str, Any]]:
+    """What its writer may know of the rules that made it so; ``readable`` as in ``sentences``."""
+    return enforced(hold.verdict, in_force, named=bool(nameable(hold, in_force)), readable=readable)
 
 
-def enforced(verdict: Verdict, in_force: InForce, *, named: bool = True) -> list[dict[str, Any]]:
-    """The rules that made it so, in sentences for people; ``named`` as in ``sentences``."""
-    return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force, named=named)
+def enforced(
+    verdict: Verdict, in_force: InForce, *, named: bool = True, readable: bool = False
+) -> list[dict[str, Any]]:
+    """The rules that made it so, in sentences for people; ``named`` and ``readable`` as in ``sentences``."""
+    return sentences([h for h in verdict.hits if h.mode is Mode.ENFORCE], in_force, named=named, readable=readable)
 
 
-def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool) -> list[dict[str, Any]]:
-    """``named``: a list's address was written to. Where none was, a rule about topics keeps its words to itself: they would say of
+def sentences(hits: Iterable[Hit], in_force: InForce, *, named: bool, readable: bool = False) -> list[dict[str, Any]]:
+    """``readable``: for those who decide and may read the message: what differs from what was approved is quoted. ``named``: a list's address was written to. Where none was, a rule about topics keeps its words to itself: they would say of
     those single people to whom the message goes what they are to be spared, and so what they may believe (GDPR Art. 9)."""
-    return [_sentences(h, in_force, veiled=not named and any(r.fact in TOPICS for r in h.reasons)) for h in hits]
+    return [
+        _sentences(h, in_force, veiled=not named and any(r.fact in TOPICS for r in h.reasons), readable=readable)
+        for h in hits
+    ]
 
 
-def _sentences(hit: Hit, in_force: InForce, *, veiled: bool) -> dict[str, Any]:
+def _sentences(hit: Hit, in_force: InForce, *, veiled: bool, readable: bool) -> dict[str, Any]:
     spoken = next((rule.descriptions for rule in in_force.rules.rules if rule.rule_id == hit.rule), {})
-    told = [r.public for r in hit.reasons if r.public and not (veiled and r.fact in TOPICS)]
+    told = [
+        r.detail if readable and r.fact == DIFFERS else r.public
+        for r in hit.reasons
+        if r.public and not (veiled and r.fact in TOPICS)
+    ]
     return {
         "rule": "" if veiled else hit.rule,
         "description": "" if veiled else hit.description,

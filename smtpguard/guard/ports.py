@@ -92,6 +92,9 @@ class Ledger(Protocol):
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
         """What approvals refer to by these names (policy.slots), as far as it is kept."""
 
+    async def shown(self, hold_ids: Collection[str]) -> Mapping[str, Shown]:
+        """What held messages show, as far as it is kept."""
+
     async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
         """Of a hold, and then of each copy under it in the order in which they came: what it shows (None: an earlier version held it,
         or it is forgotten), its author, and what proves that."""

@@ -7,15 +7,19 @@ the rest waits at its client", or "refused, with their sentence". Never here: co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from smtpguard.guard.gather import Gathering
+from smtpguard.guard.persons import persons
 from smtpguard.guard.term import Term
 from smtpguard.policy.admission import ComparisonMissing, Live
 from smtpguard.policy.approval import Hold, State
 from smtpguard.policy.cover import Coming
+from smtpguard.policy.differing import FACT as DIFFERS
+from smtpguard.policy.differing import MOST_SAID, Difference, gravest
 from smtpguard.policy.freezing import FREEZE
-from smtpguard.policy.mailing import Mailing, Rejection
+from smtpguard.policy.mailing import Grant, Mailing, Rejection
 from smtpguard.policy.rule import COPIES, IN_DOUBT, REJECTED, STAGES, WAITS
 from smtpguard.policy.staging import Move, Progress
 from smtpguard.policy.verdict import Action, Hit, Mode, Reason, Scope, Verdict
@@ -73,6 +77,8 @@ def standing(verdict: Verdict, gathering: Gathering, live: Live, term: Term) -> 
     if entry is not None and (entry.by_address or gathering.by_address) and not _same(entry, gathering):
         leads, entry = entry.by_address and not gathering.by_address, None
     verdict = _with_what_went_before(verdict, mailing, in_doubt=live.in_doubt)
+    if entry is None:
+        verdict = _with_reasons(verdict, [_differs(one) for one in _uncovered(verdict, gathering, live, mailing)])
     if entry is None and gathering.facts.letter_from and is_by_sender(verdict):
         return _queued(verdict, live.queue, term)
     if entry is not None and mailing.copies >= term.copies:
@@ -89,11 +95,8 @@ def is_by_sender(verdict: Verdict) -> bool:
 def _queued(verdict: Verdict, queue: Hold | None, term: Term) -> Standing:
     """What one sender writes to so many waits as one, whatever each letter says: it is one thing to decide."""
     if queue is None or queue.state is not State.WAITING:
-        first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
-        hits = list(verdict.hits)
         reason = Reason(fact="sender.waits", observed="true", limit="", public=WITH_IT)
-        hits[first] = replace(hits[first], reasons=(*hits[first].reasons, reason))
-        return Standing(verdict=replace(verdict, hits=tuple(hits)))
+        return Standing(verdict=_with_reasons(verdict, [reason]))
     if queue.copies >= term.copies:
         return Standing(verdict=_with(verdict, _stored_enough(queue.hold_id, queue.copies)), entry=queue)
     return Standing(verdict=verdict, entry=queue)
@@ -246,10 +249,61 @@ def _with_what_went_before(verdict: Verdict, mailing: Mailing, *, in_doubt: bool
                 else f"Before it was stopped it had been let through to {what}.",
             )
         )
+    return _with_reasons(verdict, reasons)
+
+
+def _with_reasons(verdict: Verdict, reasons: Sequence[Reason]) -> Verdict:
+    """More of what speaks for the first rule that holds it."""
+    if not reasons:
+        return verdict
     first = next(n for n, h in enumerate(verdict.hits) if h.mode is Mode.ENFORCE and h.action is Action.HOLD)
     hits = list(verdict.hits)
     hits[first] = replace(hits[first], reasons=(*hits[first].reasons, *reasons))
     return replace(verdict, hits=tuple(hits))
+
+
+def _differs(difference: Difference) -> Reason:
+    return Reason(fact=DIFFERS, observed=difference.kind, limit="", public=difference.public, detail=difference.detail)
+
+
+def _uncovered(verdict: Verdict, gathering: Gathering, live: Live, mailing: Mailing) -> Sequence[Difference]:
+    """Why what people approved of its mailing does not cover it: of several approvals, that from which it differs least. Raises
+    ComparisonMissing where what they saw is to be read first."""
+    grants = [grant for grant in mailing.grants if live.now < grant.until and grant.cover is not None]
+    if not grants or not NEVER_COVERED.isdisjoint(h.rule for h in verdict.hits):
+        return ()
+    if live.grants:
+        seen = frozenset().union(*(grant.rules for grant in live.grants))
+        new = [h.rule for h in verdict.hits if h.mode is Mode.ENFORCE and h.rule not in seen]
+        return (Difference(kind="rules", what=", ".join(new)),) if new else ()
+    missing = [grant for grant in grants if grant.hold_id not in gathering.differs]
+    if missing:
+        raise ComparisonMissing("people are to hear in what it differs from what was approved", approved=grants)
+    coming = _compared(gathering)
+    several = [_from_one(grant, coming, gathering, live, mailing) for grant in grants]
+    fewest = min(map(len, several))
+    return gravest(next(found for found in several if len(found) == fewest))[:MOST_SAID]
+
+
+def _from_one(
+    grant: Grant, coming: Coming, gathering: Gathering, live: Live, mailing: Mailing
+) -> tuple[Difference, ...]:
+    found = list(gathering.differs[grant.hold_id])
+    cover = grant.cover
+    if cover is not None and not cover.is_from(coming):
+        same = coming.author in {cover.author, *(who for who, _ in cover.also)}
+        if same or not any(one.kind == "sender" for one in found):
+            found.append(Difference(kind="proof" if same else "sender", what="" if same else coming.author))
+    if cover is not None and cover.learned and coming.by_address and cover.exact != coming.exact:
+        found.append(Difference(kind="address"))
+    if found:
+        return tuple(found)
+    everybody = persons(gathering.counted, gathering.in_force.registry)
+    if names := grant.other_lists(everybody, gathering.in_force.approved_always):
+        found.append(Difference(kind="lists", what=", ".join(sorted(names))))
+    elif mailing.out + live.fresh > grant.people:
+        found.append(Difference(kind="people", what=f"{grant.people:,}"))
+    return tuple(found)
 
 
 def _hit(rule: str, action: Action, description: str, reason: Reason) -> Hit:

@@ -88,6 +88,60 @@ SENTENCES: Mapping[str, str] = {
     "# people may have got it already": "# personer kan redan ha fått det",
     "# people had got it before it was stopped": "# personer hade fått det innan det stoppades",
     "Other copies of it are held, and people are to decide on all of them at once": "Andra exemplar av det väntar, och man avgör alla på en gång",
+"A mailing like it was approved, but what it shows cannot be taken apart, so that the approval cannot cover it":
+        "Ett utskick som liknar det har godkänts, men det går inte att se vad det här består av, så godkännandet omfattar det inte",
+    "A mailing like it was approved, but this hits a rule that had not hit then":
+        "Ett utskick som liknar det har godkänts, men det här träffas av en regel som inte gällde det då",
+    'A mailing like it was approved, but this hits a rule that had not hit then: "*"': 'Ett utskick som liknar det har godkänts, men det här träffas av en regel som inte gällde det då: "*"',
+    "A mailing like it was approved with another sender":
+        "Ett utskick som liknar det har godkänts från en annan avsändare",
+    'A mailing like it was approved with another sender: "*"': 'Ett utskick som liknar det har godkänts från en annan avsändare: "*"',
+    "A mailing like it was approved where its sender was proven in another way":
+        "Ett utskick som liknar det har godkänts, men då var avsändaren bekräftad på ett annat sätt",
+    "A file has been added to what was approved, or changed":
+        "En fil har tillkommit eller ändrats sedan det godkändes",
+    'A file has been added to what was approved, or changed: "*"': 'En fil har tillkommit eller ändrats sedan det godkändes: "*"',
+    "A picture has been added to what was approved, or changed":
+        "En bild har tillkommit eller ändrats sedan det godkändes",
+    'A picture has been added to what was approved, or changed: "*"': 'En bild har tillkommit eller ändrats sedan det godkändes: "*"',
+    "A paragraph has been added to what was approved":
+        "Ett stycke har tillkommit sedan det godkändes",
+    'A paragraph has been added to what was approved: "*"': 'Ett stycke har tillkommit sedan det godkändes: "*"',
+    "Words differ from what was approved, outside the places where copies may differ":
+        "Ord skiljer sig från det som godkändes, utanför de ställen där exemplaren får skilja sig åt",
+    'Words differ from what was approved, outside the places where copies may differ: "*"': 'Ord skiljer sig från det som godkändes, utanför de ställen där exemplaren får skilja sig åt: "*"',
+    "More words differ from what was approved than may differ from copy to copy":
+        "Fler ord skiljer sig från det som godkändes än vad som får skilja sig mellan exemplaren",
+    "A link has been added to what was approved, or goes elsewhere":
+        "En länk har tillkommit eller leder någon annanstans sedan det godkändes",
+    'A link has been added to what was approved, or goes elsewhere: "*"': 'En länk har tillkommit eller leder någon annanstans sedan det godkändes: "*"',
+    "A mailing like it was approved with another subject":
+        "Ett utskick som liknar det har godkänts med ett annat ämne",
+    'A mailing like it was approved with another subject: "*"': 'Ett utskick som liknar det har godkänts med ett annat ämne: "*"',
+    "Copies to single people were approved, and this goes to a list's address":
+        "Exemplar till enskilda personer har godkänts, men det här går till en listas adress",
+    "A file that was approved is missing from it":
+        "En fil som godkändes saknas i det",
+    'A file that was approved is missing from it: "*"': 'En fil som godkändes saknas i det: "*"',
+    "A picture that was approved is missing from it":
+        "En bild som godkändes saknas i det",
+    'A picture that was approved is missing from it: "*"': 'En bild som godkändes saknas i det: "*"',
+    "A paragraph that was approved is missing from it":
+        "Ett stycke som godkändes saknas i det",
+    'A paragraph that was approved is missing from it: "*"': 'Ett stycke som godkändes saknas i det: "*"',
+    "A link that was approved is missing from it":
+        "En länk som godkändes saknas i det",
+    'A link that was approved is missing from it: "*"': 'En länk som godkändes saknas i det: "*"',
+    "It goes to people for whose lists a mailing like it was not approved":
+        "Det går till personer på listor som ett liknande utskick inte godkändes för",
+    'It goes to people for whose lists a mailing like it was not approved: "*"': 'Det går till personer på listor som ett liknande utskick inte godkändes för: "*"',
+    "The approval of its mailing is for fewer people than it would reach by now":
+        "Godkännandet av utskicket gäller för färre personer än vad det nu skulle nå",
+    'The approval of its mailing is for fewer people than it would reach by now: "*"': 'Godkännandet av utskicket gäller för färre personer än vad det nu skulle nå: "*"',
+    "How its text is laid out, shown or hidden differs from what was approved":
+        "Hur texten är uppställd, visas eller döljs skiljer sig från det som godkändes",
+    "What was approved stands in another order in it":
+        "Det som godkändes står i en annan ordning i det",
     "It was sent to be approved beforehand: nothing of it is sent on": "Det skickades för att godkännas på förhand: inget av det skickas vidare",
     "Mail went to one customer of a list": "E-post gick till en kund på en lista",
     "Mail went to # customers of a list": "E-post gick till # kunder på en lista",

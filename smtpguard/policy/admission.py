@@ -6,7 +6,7 @@ Guard makes them, the store carries them out; so they live here, where both may 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -316,11 +316,13 @@ class ContentMissing(LedgerError):
 
 class ComparisonMissing(LedgerError):
     """Something that people decided may be about this message: say what it shows, and who stands behind it (``Item.coming``).
-    ``templates``: by their names, those that it is to be compared with (policy.slots)."""
+    ``templates``: by their names, those that it is to be compared with (policy.slots). ``approved``: what people allowed of its mailing,
+    of which somebody wants to know why it does not take it in."""
 
-    def __init__(self, why: str, templates: Mapping[str, str] | None = None) -> None:
+    def __init__(self, why: str, templates: Mapping[str, str] | None = None, approved: Sequence[Grant] = ()) -> None:
         super().__init__(why)
         self.templates = templates or {}
+        self.approved = tuple(approved)
 
 
 class Busy(LedgerError):

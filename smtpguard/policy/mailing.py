@@ -90,6 +90,14 @@ class Grant:
         """None: it is to be compared with what was learned first."""
         return self.cover.takes_in(coming) if self.cover is not None else False
 
+    def other_lists(self, people: Iterable[Person], always: frozenset[str] = frozenset()) -> frozenset[str]:
+        """Lists of some of these people for whom it was not allowed: who is on a list that it was allowed for is covered whatever else
+        they are on, lists that ``always`` ask aside."""
+        on = {frozenset(person.lists) for person in people if person.lists}
+        return frozenset().union(
+            *((lists & always) - self.lists if lists & self.lists else lists - self.lists for lists in on)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
@@ -239,14 +247,12 @@ class Mailing:
         self, people: Iterable[Person], fresh: int, now: datetime, always: frozenset[str] = frozenset()
     ) -> tuple[Grant, ...]:
         """What people allowed that may take in one more message, to these people, of whom so many have nothing of it yet: if it is what
-        they saw. Who is on a list that it was allowed for is covered whatever else they are on, lists that ``always`` ask aside."""
-        on = {frozenset(person.lists) for person in people if person.lists}
+        they saw."""
+        everybody = tuple(people)
         return tuple(
             grant
             for grant in self.grants
-            if now < grant.until
-            and self.out + fresh <= grant.people
-            and all(lists & grant.lists and (lists & always) <= grant.lists for lists in on)
+            if now < grant.until and self.out + fresh <= grant.people and not grant.other_lists(everybody, always)
         )
 
     def standing(self, now: datetime) -> Mailing:

@@ -110,6 +110,12 @@ class Block:
     items: tuple[Item, ...]
     together: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def fixed(self) -> tuple[str, ...] | None:
+        """Its tokens, where copies do not differ in it."""
+        fixed = tuple(item for item in self.items if isinstance(item, str))
+        return fixed if len(fixed) == len(self.items) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -132,7 +138,7 @@ class Template:
     def takes_in(self, shown: Shown) -> bool:
         if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
             return False
-        blocks = _blocks(shown)
+        blocks = blocks_of(shown)
         if not self.learned:
             return self._by_default(blocks)
         return _matches(self.elements, [_split(block) for block in blocks], [_plain(block) for block in blocks])
@@ -152,6 +158,24 @@ class Template:
             budget -= changed
         return budget >= 0
 
+    def fits(self, element: Block, block: str) -> bool:
+        """Whether one block of a copy is this one of the template, how many words differ in all of them aside."""
+        if self.learned:
+            return _is_block(element, _split(block))
+        tokens, begins = _split(block)
+        mine = [str(item) for item in element.items]
+        return mine == tokens or _default_difference(mine, tokens, begins) is not None
+
+    def is_only(self, shown: Shown) -> bool:
+        """Whether it is the very content of which no copies were seen."""
+        mine = [list(one.items) for one in self.elements if isinstance(one, Block)]
+        same = [_split(block)[0] for block in blocks_of(shown)] == mine
+        return same and shown.sender in self.senders and shown.files == self.files
+
+    @staticmethod
+    def fits_exactly(element: Block, block: str) -> bool:
+        return list(element.items) == _split(block)[0]
+
     @property
     def words_at_most(self) -> int:
         """So many words may differ, where there were no copies to learn from."""
@@ -161,7 +185,7 @@ class Template:
     def words(self) -> int:
         """Of the first, markup and links aside."""
         items = (item for one in self.elements if isinstance(one, Block) for item in one.items)
-        return sum(isinstance(item, str) and not _is_markup(item) for item in items)
+        return sum(isinstance(item, str) and not is_markup(item) for item in items)
 
     @property
     def slots(self) -> tuple[tuple[str, Slot], ...]:
@@ -174,7 +198,7 @@ class Template:
                     if isinstance(item, Slot):
                         found.append((" ".join(words[-3:]), item))
                         words = []
-                    elif isinstance(item, str) and not _is_markup(item) and item != "<subject>":
+                    elif isinstance(item, str) and not is_markup(item) and item != "<subject>":
                         words = [*words, item] if any(map(str.isalnum, item)) else []
         return tuple(found)
 
@@ -221,10 +245,10 @@ class Template:
 def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:
     """What ``first`` and those of ``copies`` that have its files have in common. One that could not be taken apart, or has another
     file, teaches nothing."""
-    base = _blocks(first)
+    base = blocks_of(first)
     alike = [c for c in copies if not c.opaque and c.files == first.files]
     senders = tuple(dict.fromkeys((first.sender, *(c.sender for c in alike))))
-    others = [_blocks(c) for c in alike]
+    others = [blocks_of(c) for c in alike]
     if not others:
         elements: tuple[Block | Choice, ...] = tuple(Block(items=tuple(_split(block)[0])) for block in base)
         return Template(senders=senders, files=first.files, elements=elements, share=share)
@@ -351,7 +375,7 @@ def _often(said: Sequence[T]) -> tuple[T, ...]:
 
 def _target(seen: Sequence[str]) -> Item:
     """A token that all have; of a link, the parts that differ."""
-    if not _is_target(seen[0]) or all(one == seen[0] for one in seen):
+    if not is_target(seen[0]) or all(one == seen[0] for one in seen):
         return seen[0]
     apart = [_taken_apart(one) for one in seen]
     base, parts = apart[0]
@@ -439,10 +463,10 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
         if op == "equal":
             continue
         old, new = one[i1:i2], other[j1:j2]
-        if any(_is_target(token) for token in (*old, *new)):
+        if any(is_target(token) for token in (*old, *new)):
             if len(old) != len(new) or not all(map(_default_token, old, new)):
                 return None
-            changed += sum(not _is_target(token) for token in old)
+            changed += sum(not is_target(token) for token in old)
             continue
         if not old or not new or any(j in begins for j in range(j1 + 1, j2)):
             return None
@@ -453,7 +477,7 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
 
 
 def _default_token(old: str, new: str) -> bool:
-    if not _is_target(old) or not _is_target(new):
+    if not is_target(old) or not is_target(new):
         return old == new or bool(kind_of([old]) and kind_of([new]))
     (base, parts), (other, theirs) = _taken_apart(old), _taken_apart(new)
     if base != other or len(parts) != len(theirs):
@@ -498,7 +522,7 @@ def _is_coded(word: str) -> bool:
 
 def _is_free(word: str) -> bool:
     """A number, a code, or what may be a name: with a capital letter at its beginning, in scripts that have them."""
-    if _is_markup(word) or len(word) > _CODE:
+    if is_markup(word) or len(word) > _CODE:
         return False
     if word in _JOINERS or word in _MONTHS or _is_number(word) or _is_coded(word):
         return True
@@ -527,17 +551,17 @@ def _units(words: Sequence[str]) -> list[str]:
     return made
 
 
-def _is_markup(token: str) -> bool:
-    return token.startswith("<") or _is_target(token)
+def is_markup(token: str) -> bool:
+    return token.startswith("<") or is_target(token)
 
 
-def _is_target(token: str) -> bool:
+def is_target(token: str) -> bool:
     return token.startswith((LINK, PICTURE, POINT))
 
 
 def _key(token: str) -> str:
     """By which tokens of two copies are the same: of links what never differs."""
-    return _taken_apart(token)[0] if _is_target(token) else token
+    return _taken_apart(token)[0] if is_target(token) else token
 
 
 @lru_cache(maxsize=4096)
@@ -567,7 +591,8 @@ def _in_query(parts: Sequence[str], n: int) -> bool:
 # -- blocks
 
 
-def _blocks(shown: Shown) -> list[str]:
+def blocks_of(shown: Shown) -> list[str]:
+    """The subject, and what stands under it."""
     return ["\n".join(("<subject>", shown.subject)) if shown.subject else "<subject>", *shown.blocks]
 
 

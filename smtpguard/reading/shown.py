@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from smtpguard.mail.message import Message
@@ -47,6 +47,8 @@ LINK, PICTURE, POINT = "@link ", "@picture ", "@point "
 """How a token begins that is the target of a link, a picture from elsewhere, or one of a point's size, which nobody sees."""
 
 
+PART = "<part "
+"""How the block begins that says of which type the text is that follows."""
 _OCTETS = "content "
 """How the digest begins of what could not be taken apart."""
 
@@ -105,6 +107,18 @@ def tokens(block: str) -> list[str]:
     return [token for token in block.split("\n") if token]
 
 
+def as_text(some: Iterable[str]) -> str:
+    """Tokens as people read them, markup left out."""
+    said = ""
+    bound = True
+    for token in some:
+        if token.startswith(("<", LINK, PICTURE, POINT)):
+            continue
+        said += token if bound or (len(token) == 1 and token in _BEHIND) else f" {token}"
+        bound = len(token) == 1 and token in "([{<«“„¿¡"
+    return said
+
+
 _NOT_A_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 """What RFC 5321 section 2.3.8 allows in no message: relays differ on where it ends a line, and so on what is shown."""
 
@@ -149,7 +163,7 @@ def _parts(parts: list[Part], meter: Meter) -> tuple[list[str], list[str]]:
             continue
         meter.take_text(len(octets))
         decoded = characters(octets, part.parameters.get("charset", ""))
-        blocks.append(f"<part {part.kind} {part.within} {part.filename}>")
+        blocks.append(f"{PART}{part.kind} {part.within} {part.filename}>")
         if decoded.defect:
             blocks.append(f"<octets {digest}>")
         text = unicodedata.normalize("NFC", decoded.text)

@@ -35,6 +35,10 @@ def of_hold(connection: Connection, hold_id: str) -> Shown | None:
     return None if found is None else Shown.unpack(bytes(found))
 
 
+def of_holds(connection: Connection, hold_ids: Collection[str]) -> dict[str, Shown]:
+    return {id: shown for id in hold_ids if (shown := of_hold(connection, id)) is not None}
+
+
 def under(connection: Connection, lead_id: str) -> list[tuple[Shown | None, str, frozenset[str]]]:
     """Of a hold, and then of each copy of its mailing under it in the order in which they came: what it shows, as far as that is
     known, its author, and what proves that."""

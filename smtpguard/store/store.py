@@ -185,6 +185,9 @@ class Store:
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
         return await self._read(lambda c: covers.documents(c, names)) if names else {}
 
+    async def shown(self, hold_ids: Collection[str]) -> Mapping[str, Shown]:
+        return await self._read(lambda c: covers.of_holds(c, hold_ids)) if hold_ids else {}
+
     async def under(self, lead_id: str) -> Sequence[tuple[Shown | None, str, frozenset[str]]]:
         return await self._read(lambda c: covers.under(c, lead_id))
 

@@ -6,6 +6,8 @@ import base64
 import quopri
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import yaml
 
 from smtpguard.guard.approvals import Seen
 from smtpguard.policy.approval import Choice, Hold
+from smtpguard.policy.differing import FACT
 from tests.catalogue.whole import (
     ANNA,
     DPO,
@@ -395,3 +398,101 @@ async def test_a_misspelt_list_is_refused_at_once(overlapping: Whole, to: str, s
     assert (await client.ask(f"MAIL FROM:<{CAMPAIGNS}>")).startswith("250")
     assert (await client.ask(f"RCPT TO:<{to}>")).startswith(said)
     assert (await client.ask("RCPT TO:<approve+Newsletter@guard.example.com>")).startswith("250")
+
+
+# -- why an approval does not cover it
+
+DIFFERS = {
+    "a file attached": ("file", "kundlista.xlsx"),
+    "a PDF attached": ("file", "story.pdf"),
+    "a picture attached": ("picture", "story.png"),
+    "one of six paragraphs replaced": ("paragraph", INTERNAL[:40]),
+    "an internal paragraph first": ("paragraph", INTERNAL[:40]),
+    "a paragraph less": ("paragraph-missing", SPRING[5][:40]),
+    "small white text above": ("paragraph", INTERNAL[:40]),
+    "a large picture on top": ("picture", "data:"),
+    "a picture from elsewhere on top": ("picture", "https://cdn.example.com/story.png"),
+    "text below the signature and the way off": ("paragraph", INTERNAL[:40]),
+    "another link": ("link", "https://shop.example.com/autumn"),
+    "the way off goes elsewhere": ("link", "https://news.elsewhere.example/u/1"),
+    "another subject": ("subject", "Re: the Ramadan customers"),
+    "one word": ("words", "whisky"),
+    "what was shown is hidden": ("markup", ""),
+    "another From": ("sender", "eva@example.com"),
+    "another name in From": ("sender", "The board"),
+}
+
+
+def told(hold: Hold) -> dict[str, str]:
+    """In what it differs from what was approved, by kind."""
+    return {r.observed: r.detail for h in hold.verdict.hits for r in h.reasons if r.fact == FACT}
+
+
+@pytest.mark.parametrize("what", DIFFERS)
+async def test_it_is_said_in_what_it_differs_from_what_was_approved(guard: Whole, what: str) -> None:
+    await approved(guard, newsletter())
+    kind, quoted = DIFFERS[what]
+    said = told(await guard.held(ALTERED[what], NEWSLETTER, sender=CAMPAIGNS))
+    assert next(iter(said)) == kind, said
+    assert quoted in said[kind]
+    assert len(said) <= 3
+
+
+async def test_it_is_said_that_its_sender_was_proven_otherwise(guard: Whole) -> None:
+    await approved(guard, newsletter())
+    hold = await guard.held(unsigned(newsletter(number=7)), NEWSLETTER, sender=CAMPAIGNS)
+    assert list(told(hold)) == ["proof"]
+
+
+COPY_DIFFERS = {
+    "one word": ("words", "whisky"),
+    "a paragraph more": ("paragraph", INTERNAL[:40]),
+    "words in the place of the name": ("words", "the boss"),
+    "another host": ("link", "shop.elsewhere.example"),
+    "another From": ("sender", "bo@example.com"),
+}
+
+
+@pytest.mark.parametrize("what", COPY_DIFFERS)
+async def test_of_copies_it_is_said_what_differs_outside_the_slots(campaign: Whole, what: str) -> None:
+    hold = await held_copies(campaign)
+    await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await campaign.deliver()
+    kind, quoted = COPY_DIFFERS[what]
+    altered = signed(unsigned(PERSONAL_ALTERED[what](40)))
+    said = told(await campaign.hold(await to_person(campaign, 40, altered)))
+    assert next(iter(said)) == kind, said
+    assert quoted in said[kind], said
+    assert said.keys() <= {kind, "subject"}, "nothing else is different"
+
+
+async def test_it_is_said_that_it_was_not_approved_for_a_list(overlapping: Whole) -> None:
+    await approved_for(overlapping, "newsletter")
+    for n in range(20):
+        await overlapping.passes(personal(n), READERS[n], sender=CAMPAIGNS)
+    hold = await overlapping.hold(await to_person(overlapping, 30, personal(30)))
+    assert "ramadan-greetings" in told(hold)["lists"]
+    public = [r.public for h in hold.verdict.hits for r in h.reasons if r.fact == FACT]
+    assert not any("amadan" in said for said in public), "on which list somebody is, no writer is told"
+
+
+async def test_who_decides_hears_what_differs_and_the_writer_that_it_does(guard: Whole) -> None:
+    await approved(guard, newsletter())
+    await guard.deliver()
+    hold = await guard.held(ALTERED["a file attached"], NEWSLETTER, sender=CAMPAIGNS)
+    notices = {
+        m.rcpts[0].split(b"<")[1].split(b">")[0].decode(): " ".join(text_of(m.content).split())
+        for m in await guard.deliver()
+        if hold.hold_id.encode() in m.content
+    }
+    swedish = "En fil har tillkommit eller ändrats sedan det godkändes"
+    assert f'{swedish}: "kundlista.xlsx".' in notices[EVA], notices[EVA]
+    assert "A file has been added to what was approved, or changed." in notices[CAMPAIGNS], notices[CAMPAIGNS]
+    hits = [r for h in hold.verdict.hits for r in h.reasons if r.fact == FACT]
+    assert [r.observed for r in hits] == ["file"], "nothing else is different"
+
+
+def text_of(content: bytes) -> str:
+    part = message_from_bytes(content, policy=default).get_body(("plain",))
+    assert part is not None
+    return str(part.get_content())

@@ -248,8 +248,9 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
     outgoing = await call.desk.ledger.outgoing(hold.hold_id)
     frozen = (await call.desk.freezes.holding_up(hold)).get(hold.hold_id, ())
     covers = covering.covered(hold, await call.desk.approvals.learned(hold.hold_id))
-    lists, reasons = list(hold.lists), particulars.enforced(hold.verdict, in_force)
-    if sight(hold, call.who, in_force) is Sight.NOTHING:
+    seen = sight(hold, call.who, in_force)
+    lists, reasons = list(hold.lists), particulars.enforced(hold.verdict, in_force, readable=seen >= Sight.TEXT)
+    if seen is Sight.NOTHING:
         lists = [info.name for info in particulars.addressed(hold, in_force)]
         reasons = particulars.reasons(hold, in_force)
     return HeldDetail(

@@ -135,7 +135,7 @@ async def shown(
         status,
         hold=hold,
         sight=seen.name.lower(),
-        reasons=spoken(hold.verdict, in_force, said.language),
+        reasons=spoken(hold.verdict, in_force, said.language, readable=seen >= Sight.TEXT),
         content=content,
         new=segments(letter.new, words) if letter else (),
         quoted=segments(letter.quoted, words) if letter else (),
@@ -212,8 +212,10 @@ async def talk(here: Desk, hold: Hold, said: Speech) -> list[Told]:
     return [told(entry, clear, said) for entry, clear in entries if entry.kind in SPOKEN]
 
 
-def spoken(verdict: Verdict, in_force: InForce, language: str) -> list[tuple[str, str, list[str]]]:
-    return in_words(particulars.enforced(verdict, in_force), language)
+def spoken(
+    verdict: Verdict, in_force: InForce, language: str, *, readable: bool = False
+) -> list[tuple[str, str, list[str]]]:
+    return in_words(particulars.enforced(verdict, in_force, readable=readable), language)
 
 
 def in_words(reasons: Iterable[Mapping[str, Any]], language: str) -> list[tuple[str, str, list[str]]]:

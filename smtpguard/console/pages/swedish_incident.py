@@ -207,6 +207,7 @@ _SEEN = {
     "the mailing was rejected": "utskicket fick avslag",
     "other copies of it are held": "andra kopior av det hålls kvar",
     "copies that are held": "kopior som hålls kvar",
+    "in what it differs from what was approved": "hur det skiljer sig från det som godkändes",
     "how far the mailing is": "hur långt utskicket har kommit",
 }
 
