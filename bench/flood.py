@@ -131,8 +131,7 @@ def used(pid: int) -> tuple[str, float]:
     """Of a supervisor's parts: resident MB of each by its name, and seconds of processor time that all have used together."""
     found, seconds = [], 0.0
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-        name = words[words.index("-m") + 2]
+        name = Path(f"/proc/{child}/cmdline").read_text().strip("\0").removeprefix("smtpguard: ")
         pages = int(Path(f"/proc/{child}/statm").read_text().split()[1])
         found.append(f"{name} {pages * os.sysconf('SC_PAGE_SIZE') >> 20}")
         ticks = Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()[11:13]

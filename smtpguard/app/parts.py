@@ -1,70 +1,81 @@
-"""The parts of ``smtpguard serve`` by name.
-
-Never here: what a part does.
-"""
+"""The parts of ``smtpguard serve`` by name, and the life of a process that runs one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import asyncio
+import gc
+import importlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping
 
-from smtpguard.app.files import read_settings
+from smtpguard.app.files import CannotStart
+from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.observe import log
-from smtpguard.processes.part import Part
+from smtpguard.policy.admission import LedgerError, Unusable
+from smtpguard.processes import part, supervisor
 from smtpguard.processes.places import Allowance
 
+_WEB = frozenset({"console", "metrics"})
+_COLLECT = (10_000, 20, 20)
+"""Objects more than before, and collections of the younger: a message leaves few cycles behind."""
 
-def _proxy(settings: Settings) -> Part:
-    from smtpguard.app.proxy import Proxy
-
-    return Proxy(settings)
-
-
-def _milter(settings: Settings) -> Part:
-    from smtpguard.app.milter import Milter
-
-    return Milter(settings)
-
-
-def _delivery(settings: Settings) -> Part:
-    from smtpguard.app.delivery import Deliverer
-
-    return Deliverer(settings)
-
-
-def _console(settings: Settings) -> Part:
-    from smtpguard.app.console import Console
-
-    return Console(settings)
-
-
-def _metrics(settings: Settings) -> Part:
-    from smtpguard.app.metrics import Metrics
-
-    return Metrics(settings)
-
-
-def _alarms(settings: Settings) -> Part:
-    from smtpguard.app.alarms import Alarms
-
-    return Alarms(settings)
-
-
-PARTS: Mapping[str, Callable[[Settings], Part]] = {
-    "proxy": _proxy,
-    "milter": _milter,
-    "delivery": _delivery,
-    "console": _console,
-    "metrics": _metrics,
-    "alarms": _alarms,
+PARTS: Mapping[str, tuple[str, str]] = {
+    "proxy": ("smtpguard.app.proxy", "Proxy"),
+    "milter": ("smtpguard.app.milter", "Milter"),
+    "delivery": ("smtpguard.app.delivery", "Deliverer"),
+    "console": ("smtpguard.app.console", "Console"),
+    "metrics": ("smtpguard.app.metrics", "Metrics"),
+    "alarms": ("smtpguard.app.alarms", "Alarms"),
 }
+"""The module and class of each. A module is imported only where its part runs."""
 
 
-def part(name: str, config: Path) -> Part:
-    """Raises config.problem.Broken."""
-    settings = read_settings(config)
-    log.configure(settings.logging.format, settings.logging.addresses)
-    made = PARTS[name](settings)
+def load(names: Iterable[str]) -> None:
+    """Import the code of these parts, which their processes then share, and keep it out of every later garbage collection."""
+    for name in names:
+        importlib.import_module(PARTS[name][0])
+    gc.collect()
+    gc.freeze()
+
+
+def run(name: str, channel: int, settings: Settings, parent: int) -> int:
+    """The life of a part's process. ``channel``: the descriptor of its channel to the supervisor, whose pid is ``parent``. Returns the
+    exit status."""
+    # A console that outlives its supervisor would keep its port from the next; the others finish what they have in hand.
+    part.die_with_parent(signal.SIGKILL if name in _WEB else signal.SIGTERM)
+    if os.getppid() != parent:  # it has ended before the kernel was asked
+        return supervisor.TRY_AGAIN
+    try:
+        one = _made(name, settings)
+        gc.freeze()
+        gc.set_threshold(*_COLLECT)
+        with socket.socket(fileno=channel) as sock, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(part.run(one, sock))
+    except (CannotStart, Broken, LedgerError) as e:
+        passing = (
+            e.passing if isinstance(e, CannotStart) else isinstance(e, LedgerError) and not isinstance(e, Unusable)
+        )
+        status = supervisor.TRY_AGAIN if passing else supervisor.CANNOT_RUN
+        told = f"{name}: the store: {e or type(e).__name__}" if isinstance(e, LedgerError) else f"{name}: {e}"
+        log.failure(str(e) if isinstance(e, Broken) else told, status=status)
+        return status
+    return 0
+
+
+def _made(name: str, settings: Settings) -> part.Part:
+    module, kind = PARTS[name]
+    made: part.Part = getattr(importlib.import_module(module), kind)(settings)
     made.places = Allowance(settings.relay.connections)
     return made
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.config.yaml import load_yaml
 from smtpguard.policy.admission import LedgerError, Unusable
+from smtpguard.processes.child import Life
 from smtpguard.processes.connections import Limits
 from smtpguard.processes.listeners import CannotListen, Listener, Wanted, inherited, open_all
 from smtpguard.processes.notify import Notifier
@@ -53,7 +55,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
 
     It starts with the policy that is in force, whatever the policy file says by now; the first start of an empty store takes the file.
     """
-    from smtpguard.app import certificates, start, startfailed
+    from smtpguard.app import certificates, parts, start, startfailed
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
     from smtpguard.observe import log
@@ -73,7 +75,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     with _whether_passing():
         certificates.try_all(settings, kinds)
         try_relay(settings, kinds)
-    parts = [part for kind in kinds for part in [kind] * (workers if kind in _MANY else 1)]
+    names = [name for kind in kinds for name in [kind] * (workers if kind in _MANY else 1)]
     with contextlib.ExitStack() as undo:
         if not _GUARDED.isdisjoint(kinds):
             undo.enter_context(_heard(settings))
@@ -82,7 +84,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
             undo.callback(listener.close)
         _must_name_clients(context, settings, listeners)
         with _whether_passing(), _telling():
-            preparing = start.prepare(settings, by=context.user, parts=tuple(parts), tell=log.tell, from_file=from_file)
+            preparing = start.prepare(settings, by=context.user, parts=tuple(names), tell=log.tell, from_file=from_file)
             done = asyncio.run(preparing)
         startfailed.succeeded(settings)
         said = structlog.get_logger("smtpguard")
@@ -90,8 +92,9 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
         for _, sentence in exposed(settings):
             said.warning(sentence)
         _tell_policy(said, done)
-        style = "json" if structured else "text"
-        status = asyncio.run(_supervisor(settings, context.config.absolute(), parts, listeners, style).run())
+        parts.load(kinds)
+        life = partial(parts.run, settings=settings, parent=os.getpid())
+        status = asyncio.run(_supervisor(settings, context.config.absolute(), names, life, listeners).run())
     try:
         asyncio.run(start.ended(settings, by=context.user, status=status))
     except LedgerError as e:  # it has ended all the same, and as it says
@@ -255,25 +258,15 @@ def _url(address: str, port: int) -> str:
 
 
 def _supervisor(
-    settings: Settings, config: Path, parts: Sequence[str], listeners: Sequence[Listener], style: str
+    settings: Settings, config: Path, parts: Sequence[str], life: Life, listeners: Sequence[Listener]
 ) -> Supervisor:
-    """``style``: of the log, for parts that cannot read their settings any more."""
-    # -P: all of it is the smtpguard that was started, whatever lies in the folder where that was
     return Supervisor(
         parts=parts,
-        command=lambda part, channel: [
-            sys.executable,
-            "-P",
-            "-m",
-            "smtpguard.app",
-            part,
-            str(channel),
-            str(config),
-            style,
-        ],
+        life=life,
         listeners=listeners,
         limits=Limits(total=settings.limits.connections, per_client=settings.limits.per_client, trusted=settings.trust),
         notifier=Notifier(),
+        # -P: it is the smtpguard that was started, whatever lies in the folder where that was
         reload=[sys.executable, "-P", "-m", "smtpguard", "-c", str(config), "reload"],
         shows=("metrics", "alarms"),
         standing=Standing(settings.state),

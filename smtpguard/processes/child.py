@@ -1,7 +1,4 @@
-"""One supervised process: started, heard, killed when silent, and what it has not acknowledged yet.
-
-Never here: which part gets a connection, or when serve ends (supervisor).
-"""
+"""One supervised process: forked, heard, killed when silent, and what it has not acknowledged yet."""
 
 from __future__ import annotations
 
@@ -9,12 +6,13 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from smtpguard.processes.channel import Channel, Message, pair
+from smtpguard.processes.fork import fork
 from smtpguard.processes.listeners import Listener
 from smtpguard.processes.numbers import Said
 
@@ -63,22 +61,24 @@ class Watcher(Protocol):
     def exited(self, child: Child, status: int) -> None: ...
 
 
+Life = Callable[[str, int], int]
+"""What a part's process does: the kind of part, and the descriptor of its channel. Returns its exit status."""
+
+
 class Child:
     """A part's process, over all its lives. ``name`` is the part and its number: "proxy-1"."""
 
-    def __init__(
-        self, *, name: str, part: str, command: Callable[[str, int], Sequence[str]], watcher: Watcher, timing: Timing
-    ) -> None:
+    def __init__(self, *, name: str, part: str, life: Life, watcher: Watcher, timing: Timing) -> None:
         self.name = name
         self.part = part
         self.ready = False
         self.was_ready = False  # at least once, in any of its lives
         self.offered: dict[int, Offered] = {}
         self.pause_seconds = timing.first_pause_seconds
-        self._command = command
+        self._life = life
         self._watcher = watcher
         self._timing = timing
-        self._process: subprocess.Popen[bytes] | None = None
+        self.pid: int | None = None
         self._pidfd = -1
         self._channel: Channel | None = None
         self._leaving = False
@@ -90,11 +90,7 @@ class Child:
 
     @property
     def running(self) -> bool:
-        return self._process is not None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self.pid is not None
 
     @property
     def takes(self) -> bool:
@@ -105,20 +101,19 @@ class Child:
         """Raises OSError where the system has no process or no descriptor for it; nothing of it runs then."""
         loop = asyncio.get_running_loop()
         ours, theirs = pair()
-        process = None
+        pid = None
         try:
             with theirs:
-                process = subprocess.Popen(
-                    self._command(self.part, theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-                )
-            self._pidfd = os.pidfd_open(process.pid)
+                channel = theirs.fileno()
+                pid = fork(f"smtpguard: {self.name}", channel, partial(self._life, self.part, channel))
+            self._pidfd = os.pidfd_open(pid)
         except OSError:
             ours.close()
-            if process is not None:
-                process.kill()
-                process.wait()
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
             raise
-        self._process = process
+        self.pid = pid
         self._channel = Channel(ours, self._received, lambda: None)  # the end of the process is what counts
         loop.add_reader(self._pidfd, self._reap)
         self._heard_at = self._started_at = loop.time()
@@ -150,8 +145,8 @@ class Child:
             self._channel.send({"stop": grace_seconds})
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)  # it is ours until it is reaped
 
     def silent(self, now: float) -> str | None:
         """Why it is to be killed, or None while all is well."""
@@ -223,13 +218,13 @@ class Child:
                 self._watcher.said(self, Said.of(value))
 
     def _reap(self) -> None:
-        assert self._process is not None
+        assert self.pid is not None
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        status = self._process.wait()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if self._channel is not None:
             self._channel.drain()  # what it had acknowledged before its end is not to be given to another
             self._channel.close()
-        self._process = self._channel = None
+        self.pid = self._channel = None
         self.ready = False
         self._watcher.exited(self, status)

@@ -1,7 +1,7 @@
 """The supervisor: accepts, counts, hands over; starts its parts again when they die, and stops them in good order.
 
 It holds every accepted connection until a part has taken it, so that none is lost with a part. It reads no mail and
-opens no database, and so has little to die of. Never here: what the parts do.
+opens no database, and so has little to die of. Parts are forked from it (fork), with all their code loaded.
 
     SIGTERM, SIGINT   no more connections; 30 s for what is in DATA; a second one ends everything at once
     SIGHUP            the reload command, in a process of its own
@@ -24,7 +24,7 @@ import structlog
 
 from smtpguard.mail import reply
 from smtpguard.mail.client import client_address
-from smtpguard.processes.child import Child, Offered, Timing
+from smtpguard.processes.child import Child, Life, Offered, Timing
 from smtpguard.processes.connections import Connections, Limits
 from smtpguard.processes.introduction import Arrival, Introductions
 from smtpguard.processes.listeners import Listener
@@ -54,7 +54,7 @@ class Supervisor:
         self,
         *,
         parts: Sequence[str],
-        command: Callable[[str, int], Sequence[str]],
+        life: Life,
         listeners: Sequence[Listener],
         limits: Limits,
         notifier: Notifier,
@@ -66,7 +66,7 @@ class Supervisor:
         standing: Standing | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``places``: connections to the relay that all parts together may have, and ``caps``: the most of one part, by its kind.
+        """``life``: what a part's process does. ``places``: connections to the relay that all parts together may have, and ``caps``: the most of one part, by its kind.
         ``shows``: the kinds of parts that are told the tree's numbers. Nothing else hangs on them: nobody waits until they are
         ready, and however often they die, mail goes on. ``standing``: where it is written down how the tree stands.
         ``monotonic``: the clock of what is said no oftener than so."""
@@ -88,7 +88,7 @@ class Supervisor:
         self._notifier = notifier
         self._reloads = Reloads(reload, begins=notifier.reloading, over=self._announce)
         self._children = [
-            Child(name=_name(parts, index), part=part, command=command, watcher=self, timing=self._timing)
+            Child(name=_name(parts, index), part=part, life=life, watcher=self, timing=self._timing)
             for index, part in enumerate(parts)
         ]
         self._takers = {
@@ -113,7 +113,7 @@ class Supervisor:
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         for child in self._children:
-            self._start(child)
+            self._loop.call_soon(self._start, child)  # not from within this task, which the child would inherit
         ticking = asyncio.create_task(self._tick())
         try:
             await self._done.wait()

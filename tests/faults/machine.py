@@ -162,10 +162,10 @@ class Machine:
         found = []
         for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
             try:
-                words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+                title = Path(f"/proc/{child}/cmdline").read_text()
             except OSError:
                 continue
-            if "smtpguard.app" in words and name in words[words.index("smtpguard.app") + 1]:
+            if title.startswith(f"smtpguard: {name}"):
                 found.append(int(child))
         return found
 

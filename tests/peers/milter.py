@@ -125,7 +125,9 @@ class MilterGuard(Guard):
         """The process that is the milter."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        [pid] = [int(pid) for pid in children if b"\0milter\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        [pid] = [
+            int(pid) for pid in children if Path(f"/proc/{pid}/cmdline").read_text().startswith("smtpguard: milter")
+        ]
         return pid
 
     @property

@@ -1,6 +1,6 @@
 """A part for tests: greets with its pid, and does what one word over the connection tells it.
 
-Also a supervisor of such parts, run as ``python toy.py serve LISTENERS PARTS [TIMING JSON]``, so that signals and deaths are real.
+Also a supervisor of such parts, run as ``python toy.py LISTENERS PARTS [TIMING JSON]``, so that signals and deaths are real.
 """
 
 from __future__ import annotations
@@ -113,11 +113,12 @@ class Toy(life.Part):
             await asyncio.Event().wait()
 
 
-async def child(name: str, channel: int) -> None:
+def child(name: str, channel: int) -> int:
     if STUBBORN:
         life.GRACE_SECONDS = life.LAST_SECONDS = 0.5
     with socket.socket(fileno=channel) as sock:
-        await life.run(Toy(name), sock)
+        asyncio.run(life.run(Toy(name), sock))
+    return 0
 
 
 async def serve(ports: list[int], parts: list[str], options: dict[str, object]) -> int:
@@ -141,7 +142,7 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
     print(json.dumps([each.socket.getsockname()[1] for each in listeners[: len(ports)]]), flush=True)
     return await Supervisor(
         parts=parts,
-        command=lambda name, fd: [sys.executable, __file__, "child", name, str(fd)],
+        life=child,
         listeners=listeners,
         limits=limits,
         notifier=Notifier(),
@@ -153,7 +154,4 @@ async def serve(ports: list[int], parts: list[str], options: dict[str, object]) 
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "child":
-        asyncio.run(child(sys.argv[2], int(sys.argv[3])))
-    else:
-        sys.exit(asyncio.run(serve(json.loads(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4]))))
+    sys.exit(asyncio.run(serve(json.loads(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3]))))

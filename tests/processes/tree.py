@@ -81,7 +81,7 @@ def growing(tmp_path: Path) -> Iterator[Grow]:
             notices.bind(str(tmp_path / "notify"))
             log = undo.enter_context((tmp_path / "log").open("w"))
             environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
-            command = [sys.executable, str(TOY), "serve", json.dumps(ports), json.dumps(parts), json.dumps(options)]
+            command = [sys.executable, str(TOY), json.dumps(ports), json.dumps(parts), json.dumps(options)]
             if given is not None:  # as the service manager does it: descriptor 3, and the pid of who is meant
                 command = [sys.executable, "-c", ACTIVATE, str(given.fileno()), *command]
             process = undo.enter_context(
