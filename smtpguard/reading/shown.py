@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter, TooComplex
 from smtpguard.reading.decode import characters, transfer, words
+from smtpguard.reading.styled import NO_SHEETS, Sheets
 from smtpguard.reading.walk import Index, Part, index, walk
 
 _ONCE = ("from", "sender", "reply-to", "subject")
@@ -41,10 +42,11 @@ _BLOCKS = frozenset([
     "aside", "main", "nav", "pre", "address", "form", "fieldset", "figure", "figcaption", "body", "head", "html",
     "o:p", "title"
 ])  # fmt: skip
-_POINT = re.compile(r"""\b(?:width|height)["']?\s*[=:]\s*["']?\s*[01](?:px)?\b""", re.I)
+_HOST = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*", re.I)
 
 LINK, PICTURE, POINT = "@link ", "@picture ", "@point "
-"""How a token begins that is the target of a link, a picture from elsewhere, or one of a point's size, which nobody sees."""
+"""How a token begins that is the target of a link, a picture from elsewhere, or one of a point's size, which nobody sees: of that the
+host alone counts."""
 
 
 PART = "<part "
@@ -221,6 +223,7 @@ def _apart(core: str) -> Iterator[str]:
 
 
 def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
+    sheets = Sheets.of(source)
     block: list[str] = []
     filled = False
     position = 0
@@ -230,9 +233,9 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
         block += said
         filled = filled or bool(said)
         if match[1]:
-            block.append(f"<{match[2].lower()} {hashlib.sha256(match[1].encode('utf-8', 'replace')).hexdigest()}>")
+            block.append(f"<{match[2].lower()} {sheets.digest(match[1])}>")
             continue
-        name, own, told = _tag(match[3], named)
+        name, own, told = _tag(match[3], named, sheets)
         if name.lstrip("/") in _BLOCKS and filled:
             yield "\n".join(block)
             block, filled = [], False
@@ -243,27 +246,41 @@ def _source_blocks(source: str, named: Mapping[str, str]) -> Iterator[str]:
         yield "\n".join(block)
 
 
-def _tag(tag: str, named: Mapping[str, str]) -> tuple[str, list[str], bool]:
+def _tag(tag: str, named: Mapping[str, str], sheets: Sheets) -> tuple[str, list[str], bool]:
     """Its name; its tokens: itself, then targets and told words; whether there are any of these."""
     begins = _TAG.match(tag)
     if begins is None:
         return "", [" ".join(tag.split())], False
     name, rest = begins[1].lower(), tag[begins.end() :].rstrip(">").rstrip(" /")
+    if tag[1].isspace():  # a browser shows it as text
+        sheets = NO_SHEETS
     kept: list[str] = [name]
     after: list[str] = []
-    point = name == "img" and len(_POINT.findall(rest)) >= 2
+    point = name == "img" and sheets.is_point(rest)
     for attribute in _ATTRIBUTE.finditer(rest):
-        key, value = attribute[1].lower(), " ".join(html.unescape((attribute[2] or "").strip("\"'")).split())
+        key, value = attribute[1].lower(), " ".join(html.unescape(_unquoted(attribute[2] or "")).split())
         if key in _LINKS or key in _PICTURES:
             kept.append(key)
-            kind = LINK if key in _LINKS else POINT if point else PICTURE
-            after.append(kind + _target(value, named))
+            after.append(
+                f"{POINT}{_host(value)}"
+                if point and _host(value)
+                else f"{LINK if key in _LINKS else PICTURE}{_target(value, named)}"
+            )
         elif key in _TOLD and value:
             kept.append(key)
             after += _words(value)
-        else:
-            kept.append(f"{key}={value}")
+        elif counts := sheets.attribute(key, value):
+            kept.append(counts)
     return name, [f"<{' '.join(kept)}>", *after], bool(after)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] in "\"'" and value[0] == value[-1] else value
+
+
+def _host(target: str) -> str:
+    found = _HOST.match(target)
+    return found[0].lower() if found is not None else ""
 
 
 def _target(value: str, named: Mapping[str, str]) -> str:

@@ -144,6 +144,38 @@ async def test_the_very_same_message_passes_however_it_is_encoded(guard: Whole) 
     assert (await guard.held(boundary, NEWSLETTER, sender=CAMPAIGNS)).state.value == "waiting"
 
 
+def made_by_a_tool(source: str, n: int) -> str:
+    """With ids, classes and a pixel of its own, and what is said inline in another order."""
+    pixel = (
+        f'<img src="https://news.example.com/o/{n:x}{"/open" * (n % 2)}.gif?u={n * 7919}" width="1" height="1" alt="">'
+    )
+    style = "color:#888;font-size:11px" if n % 2 else "font-size:11px; color:#888"
+    marked = source.replace('style="color:#888"', f'style="{style}"')
+    marked = marked.replace("<p>", f'<p id="m_{n * 7919}" class="MsoNormal x{n}" data-copy="{n}">')
+    return marked.replace("</body>", f"{pixel}</body>")
+
+
+async def test_what_a_tool_makes_anew_for_each_copy_holds_none(guard: Whole) -> None:
+    await approved(guard, newsletter(made_by_a_tool(page(), 1)))
+    await guard.passes(newsletter(made_by_a_tool(page(), 2), number=2), NEWSLETTER, sender=CAMPAIGNS)
+    other = made_by_a_tool(page(), 3).replace("https://news.example.com/o/", "https://elsewhere.example/o/")
+    await guard.held(newsletter(other, number=3), NEWSLETTER, sender=CAMPAIGNS)
+
+
+async def test_nor_of_copies_to_single_people(campaign: Whole) -> None:
+    def copy(n: int) -> bytes:
+        text = f"dear {NAMES[n % 10]}, your customer number is {1000 + n * 37}"
+        return personal(n, source=made_by_a_tool(page(text, *SPRING, link=f"spring?c={n * 7919:06x}"), n))
+
+    for n in range(MANY + 8):
+        await to_person(campaign, n, copy(n))
+    (hold,) = await campaign.holds()
+    await campaign.office._approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await campaign.deliver()
+    for n in range(20, 26):
+        await campaign.passes(copy(n), READERS[n], sender=CAMPAIGNS)
+
+
 async def test_the_same_from_an_origin_that_is_not_proven_is_held(guard: Whole) -> None:
     await approved(guard, newsletter())
     unsigned = newsletter(number=7).partition(b"From:")

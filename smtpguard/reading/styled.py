@@ -1,0 +1,134 @@
+"""Which attributes of a tag can change what a message shows: by the names that its style sheets know, and by inline declarations.
+
+Ids, classes and data-* that no style sheet of the message mentions change nothing, and tools make new ones for each copy. Where it
+is not certain that a style sheet does not look at them, they all count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+
+_STYLE = re.compile(r"<style\b[^>]*>(.*?)(?:</style\s*>|\Z)", re.S | re.I)
+_PRELUDE = re.compile(r"([^{};]*)\{")
+_NAME = re.compile(r"([.#])(-?[_a-z\u0080-\U0010ffff][\w-]*)", re.I)
+_ATTRIBUTE = re.compile(r"\[\s*(?:[\w-]*\|)?([\w-]+)")
+_UNCERTAIN = re.compile(
+    r"<(?:textarea|xmp|plaintext|listing|noembed|noframes|iframe|script)\b|<link\b[^>]*stylesheet|@import|\battr\s*\(|<style\b[^<]*\\",
+    re.I,
+)
+"""Text that looks like tags; style sheets from elsewhere; attributes as text; names in escapes."""
+_SOURCE = re.compile(r"""(?<![\w-])src\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
+_SIZES_PICTURES = re.compile(r"(?:\bimg\b|[*\[])[^{};]*\{[^{}]*(?<![\w-])(?:min-)?(?:width|height)\s*:", re.I)
+_SIZE = re.compile(r"""(?<![\w-])(min-)?(width|height)["']?\s*[=:]\s*["']?\s*([^\s"';>]*)""", re.I)
+_NOTHING = frozenset(("0", "1", "0px", "1px"))
+_ENLARGES = re.compile(
+    r"zoom|transform|padding|border(?!\s*[:=]\s*[\"']?(?:0|none))|background|content|srcset|scale", re.I
+)
+_QUOTES = re.compile(
+    r"gmail_|yahoo_|moz-|protonmail|tutanota|zmail|divrplyfwdmsg|appendonsend|outlookmessage|isforwardcontent|mail-editor|reference-message"
+)
+"""By these, mail programs fold away what is quoted."""
+_OURS = ("id", "class")
+_OURS_GIVEN = re.compile(r"""(?<![\w-])(id|class)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]*)""", re.I)
+_TOGETHER = {
+    "line-height": "font", "top": "inset", "right": "inset", "bottom": "inset", "left": "inset", "word-spacing": "font",
+    "letter-spacing": "font",
+}  # fmt: skip
+"""Properties that one written as another's name may set as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheets:
+    """Of one HTML text. ``certain``: all that it can be styled by is known. ``names``: classes and ids in its style sheets, in lower
+    case, each with what stands for it; ``asked``: attributes that selectors ask for by their names."""
+
+    certain: bool = False
+    names: dict[str, str] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    sizes_pictures: bool = False
+
+    @classmethod
+    def of(cls, source: str) -> Sheets:
+        if _UNCERTAIN.search(source):
+            return cls()
+        names: dict[str, str] = {}
+        asked: set[str] = set()
+        sizes = False
+        for sheet in _STYLE.findall(source):
+            sizes = sizes or _SIZES_PICTURES.search(sheet) is not None
+            for prelude in _PRELUDE.findall(sheet):
+                asked.update(name.lower() for name in _ATTRIBUTE.findall(prelude))
+                for sign, name in _NAME.findall(prelude):
+                    names.setdefault(f"{sign}{name.lower()}", f"{sign}{len(names)}")
+        return cls(certain=True, names=names, asked=frozenset(asked), sizes_pictures=sizes)
+
+    def digest(self, sheet: str) -> str:
+        """Of a style element, whatever its classes and ids are called."""
+        if self.certain:
+            sheet = _PRELUDE.sub(lambda prelude: _NAME.sub(self._renamed, prelude[0]), sheet)
+        return hashlib.sha256(" ".join(sheet.split()).encode("utf-8", "replace")).hexdigest()
+
+    def _renamed(self, found: re.Match[str]) -> str:
+        if _attribute_of(found[1]) in self.asked:
+            return found[0]
+        return self.names.get(f"{found[1]}{found[2].lower()}", found[0])
+
+    def attribute(self, key: str, value: str) -> str:
+        """As it counts; "" where it changes nothing that is shown."""
+        if key == "style":
+            return f"style={in_order(value)}" if value.strip(" ;") else ""
+        if not self.certain or key in self.asked:
+            return f"{key}={value}"
+        if key in _OURS:
+            sign = "." if key == "class" else "#"
+            known = {self.names.get(f"{sign}{one}", one) for one in value.lower().split() if self._knows(sign, one)}
+            return f"{key}={' '.join(sorted(known))}" if known else ""
+        return "" if key.startswith("data-") else f"{key}={value}"
+
+    def _knows(self, sign: str, name: str) -> bool:
+        return f"{sign}{name}" in self.names or _QUOTES.match(name) is not None
+
+    def is_point(self, attributes: str) -> bool:
+        """Whether a picture is so small that nobody sees it, whatever it shows. ``attributes``: as they stand in its tag."""
+        said = _SOURCE.sub("", attributes)
+        known = {self.attribute(*_named(one)) for one in _OURS_GIVEN.findall(said)} - {""}
+        if known or self.sizes_pictures or not self.certain or _ENLARGES.search(said):
+            return False
+        sizes = _SIZE.findall(said)
+        both = {name.lower() for least, name, _ in sizes if not least} == {"width", "height"}
+        return both and all(value.lower() in _NOTHING for *_, value in sizes)
+
+
+NO_SHEETS = Sheets()
+"""Everything counts."""
+
+
+def _named(given: tuple[str, str]) -> tuple[str, str]:
+    return given[0].lower(), given[1].strip("\"'")
+
+
+def _attribute_of(sign: str) -> str:
+    return "class" if sign == "." else "id"
+
+
+def in_order(style: str) -> str:
+    """Inline declarations, in an order of ours; those that may set the same stay in theirs."""
+    if any(sign in style for sign in ("\\", "/*", "{")):
+        return style
+    said = []
+    for declaration in filter(str.strip, style.split(";")):
+        name, _, value = declaration.partition(":")
+        name, value = name.strip().lower(), value.strip()
+        if name in ("", "all") or not value or any(value.count(sign) % 2 for sign in "\"'"):
+            return style
+        if value.count("(") != value.count(")"):
+            return style
+        said.append((name, value))
+    return ";".join(f"{name}:{value}" for name, value in sorted(said, key=lambda one: _family(one[0])))
+
+
+def _family(name: str) -> str:
+    name = re.sub(r"\A-(?:webkit|moz|ms|o)-", "", name)
+    return _TOGETHER.get(name, name.partition("-")[0])
