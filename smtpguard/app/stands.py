@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,17 +23,22 @@ from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import build
 from smtpguard.lists.names import Names
 from smtpguard.lists.ownership import owner_of
-from smtpguard.policy.admission import PUT_BACK, Freeze, LedgerError
+from smtpguard.policy.admission import OF_LETTERS, PUT_BACK, Freeze, LedgerError
 from smtpguard.policy.parse import Policy
 from smtpguard.policy.people import Account, unseated
+from smtpguard.policy.rule import Rule
+from smtpguard.policy.verdict import Action, Mode
 from smtpguard.store.continuity import PutBack
 from smtpguard.store.database import file_of
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.migrate import Newer, SchemaError
 from smtpguard.store.people import People
+from smtpguard.store.recalling import known_since
 from smtpguard.store.store import Store
 
 TRAFFIC_DAYS = 30
+CONTACTS_DAYS = 30
+"""So long it takes until most customers to whom somebody writes have had something from them."""
 
 
 def hidden(settings: Settings) -> Finding | None:
@@ -80,6 +85,7 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
                 found += _deciding(policy, await People(store).everybody())
             if policy is not None:
                 found += await _namesakes(settings, policy, store)
+                found += _contacts(policy, await known_since(store), store.now())
             return found
     except (CannotStart, LedgerError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)
@@ -109,6 +115,27 @@ async def _namesakes(settings: Settings, policy: Policy, store: Store) -> list[F
         text = f"as lists count {', '.join(quiet[:3])}{more}, which no message names in {TRAFFIC_DAYS} days"
         found.append(Finding(about="name", state=State.FINE, text=text))
     return found
+
+
+def _contacts(policy: Policy, since: datetime | None, now: datetime) -> Iterator[Finding]:
+    """Since when first contacts are told from others, where rules ask for them. None: the next start reads the journal for it."""
+    rules = [r.rule_id for r in policy.rules.rules if r.mode is Mode.ENFORCE and _of_first_contacts(r)]
+    if not rules or since is None:
+        return
+    text, until = f"whom senders have written to is known since {since:%Y-%m-%d}", since + timedelta(days=CONTACTS_DAYS)
+    if now >= until:
+        yield Finding(about="contacts", state=State.FINE, text=text)
+        return
+    more = f" and {len(rules) - 2} more" if len(rules) > 2 else ""
+    text = (
+        f"{text} only: until {until:%Y-%m-%d} {', '.join(rules[:2])}{more} may take for new customers those who had mail before; "
+        f"with mode: observe they say whom they would hold"
+    )
+    yield Finding(about="contacts", state=State.UNKNOWN, text=text)
+
+
+def _of_first_contacts(rule: Rule) -> bool:
+    return rule.then is not Action.RELAY and any(c.fact.name in OF_LETTERS for c in rule.when)
 
 
 def _deciding(policy: Policy, accounts: Sequence[Account]) -> Iterator[Finding]:

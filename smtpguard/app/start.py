@@ -6,9 +6,11 @@ start that is told to take the file with a certain SHA-256.
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from smtpguard import __version__
 from smtpguard.app.clock import SystemClock, ids
@@ -17,13 +19,18 @@ from smtpguard.app.policyfile import PolicyFile, compare, unreadable
 from smtpguard.app.putting import Proposal, propose, put
 from smtpguard.app.services import opened
 from smtpguard.app.synced import first_time, nobody
+from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import digest, policy_documents
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.lists.digest import Digester
+from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import PolicyMoved
+from smtpguard.store.recalling import Letter, recall
 from smtpguard.store.store import Store
+
+log = logging.getLogger(__name__)
 
 SHORTEST_NAME = 12
 """Digits of a SHA-256 by which a file may be named."""
@@ -59,6 +66,8 @@ async def prepare(
             done = await _from_file(store, settings, digester, from_file, by)
         elif not (await store.gate()).policy_sha256:
             done = await _first(store, settings, digester, by)
+        if known := await recall(store, partial(_letter, digester)):
+            log.warning("whom senders have written to was read from the journal: %d messages", known)
         sha256 = (await store.gate()).policy_sha256
         try:
             documents = await store.policy(sha256)
@@ -115,6 +124,20 @@ async def _from_file(store: Store, settings: Settings, digester: Digester, named
     proposal = await propose(settings, store, digester, documents, where=str(settings.policy))
     await put(store, proposal, by=by, how="start with --policy-from-file")
     return proposal
+
+
+def _letter(digester: Digester, verdict: Entry, clear: Clear) -> Letter | None:
+    """Who wrote to whom, where it was a letter that went to customers."""
+    data, written = verdict.data, clear.get("from")
+    if not written or data.get("looks") == "mailing" or data.get("streams") or not data["counts"]["customers"]:
+        return None
+    people = []
+    for text in clear.get("recipients", ()):
+        try:
+            people.append(digester.of(Address.parse(text)))
+        except BadAddress:
+            continue
+    return Letter(sender=written[0], people=people, message_id="".join(clear.get("message_id", ())[:1]))
 
 
 def _event(kind: Kind, by: str, data: Mapping[str, object]) -> Event:

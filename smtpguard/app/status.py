@@ -35,6 +35,7 @@ from smtpguard.policy.admission import Freeze, LedgerError
 from smtpguard.processes.standing import Tree, trees
 from smtpguard.store import watching
 from smtpguard.store.alarms import Alarmed
+from smtpguard.store.recalling import known_since
 from smtpguard.store.schema import checkpoint
 
 STORE_SECONDS = 20.0
@@ -56,6 +57,7 @@ class Status:
     relay: dict[str, Any] | None = None
     store: dict[str, Any] | None = None
     lists: list[dict[str, Any]] | None = None
+    contacts_since: datetime | None = None
     checkpoint: dict[str, Any] | None = None
     unknown: list[str] = field(default_factory=list)
 
@@ -158,6 +160,7 @@ async def _store(settings: Settings, found: Status) -> Seen | None:
             )
             found.freezes = list(found.waiting.freezes)
             found.checkpoint = _checkpoint_row(await store.ask(_newest_checkpoint))
+            found.contacts_since = await known_since(store)
             found.policy = await _policy(looking)
             found.lists = _lists(policies)
             return seen

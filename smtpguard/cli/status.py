@@ -130,6 +130,7 @@ def row(found: Status) -> dict[str, Any]:
         "relay": found.relay,
         "store": found.store,
         "lists": found.lists,
+        "contacts_since": found.contacts_since,
         "checkpoint": found.checkpoint,
         "unknown": found.unknown,
     }
@@ -172,6 +173,8 @@ def lines(found: Status) -> Iterator[str]:
         people = "nobody known" if each["people"] is None else f"{each['people']:,} people"
         read = f", read {_when(each['checked_at'])}" if each["checked_at"] else ""
         yield f"{'' if n else 'Lists':<12}{each['list']}: {people}, {each['state']}{read}"
+    if found.contacts_since is not None:
+        yield f"Contacts    whom senders have written to is known since {_when(found.contacts_since)}"
     if found.checkpoint is not None:
         yield f"Checkpoint  entry {found.checkpoint['entry']}, signed {_when(found.checkpoint['at'])}"
     for n, why in enumerate(found.unknown):

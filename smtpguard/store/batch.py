@@ -232,7 +232,8 @@ _CONFLICTS: Mapping[str, str] = {
     "seen": _BUMP,
     "tally": "ON CONFLICT (scope, seconds) DO UPDATE SET floor = excluded.floor, total = excluded.total,"
     " made = excluded.made",
-    "contact": "ON CONFLICT (pair) DO UPDATE SET at = excluded.at",
+    "contact": "ON CONFLICT (pair) DO UPDATE SET at = CASE WHEN excluded.at > contact.at THEN excluded.at ELSE contact.at END",
+    "contact_since": "ON CONFLICT (one) DO NOTHING",
     "counted": "ON CONFLICT (mark) DO UPDATE SET until = excluded.until",
     "underway": "ON CONFLICT (id) DO NOTHING",
     "mailing": "ON CONFLICT (n) DO UPDATE SET last_at = excluded.last_at, state = excluded.state,"

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smtpguard.policy.admission import Item
+
+if TYPE_CHECKING:
+    from smtpguard.store.batch import Batch
 
 DAYS = 90
 KNOWN = DAYS * 86_400 * 1_000_000
@@ -51,6 +54,11 @@ class Contacts:
             sql = f"SELECT pair FROM contact WHERE pair IN ({{}}) AND at > {self._since:d}"
             self._there.update(bytes(pair) for (pair,) in select(sql, list(wanted)))
 
+    @classmethod
+    def to_write(cls, batch: Batch) -> Contacts:
+        """To make pairs that are written without having been looked up."""
+        return cls(batch.secret, batch.now_us, lambda sql, values: iter(()), ())
+
     def of(self, item: Item) -> Reached:
         if not item.letter_from:
             return NOBODY
@@ -64,17 +72,17 @@ class Contacts:
 
     def record(self, item: Item) -> list[bytes]:
         """It was let through. Returns the pairs that are to be written."""
-        pairs = [pair for p in dict.fromkeys(item.people) for pair in self._written(item, p)]
-        if item.message_id:
-            name = f"message {item.message_id.strip('<>')}"
-            pairs += [self._pair(name, p) for p in dict.fromkeys(item.people)]
+        pairs = self.pairs(item.letter_from, dict.fromkeys(item.people), item.message_id)
         self._there.update(pairs)
         return pairs
 
-    def let_out(self, senders: Iterable[str], people: Iterable[bytes]) -> list[bytes]:
-        """What was held was approved. Returns the pairs that are to be written."""
+    def pairs(self, senders: Iterable[str], people: Iterable[bytes], message_id: str = "") -> list[bytes]:
+        """What stands for it that these people had this from these senders."""
+        names = [f"from {sender}" for sender in senders]
+        if message_id:
+            names.append(f"message {message_id.strip('<>')}")
         people = list(people)
-        return [self._pair(f"from {sender}", p) for sender in senders for p in people]
+        return [self._pair(name, person) for name in names for person in people]
 
     def _looked_up(self, item: Item) -> Iterator[bytes]:
         for person in item.people:
@@ -94,3 +102,8 @@ class Contacts:
             made = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=self._key, digest_size=16)
             scope = self._scopes[name] = made.digest()
         return hashlib.blake2b(person, key=scope, digest_size=16).digest()
+
+
+def forget(batch: Batch) -> None:
+    """The secret is another one from now on, under which nobody is known: the journal is to be read for it again."""
+    batch.execute("DELETE FROM contact_since", [()])

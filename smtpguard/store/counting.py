@@ -269,8 +269,8 @@ def _mark(scope: bytes, item: Item) -> bytes:
 def let_out(batch: Batch, hold: Hold, people: Iterable[bytes]) -> None:
     """A letter that was held goes out: these people know its sender from now on. With the one that people decided on the counts of
     its sender begin anew, since they have looked at what was counted."""
-    contacts = Contacts(batch.secret, batch.now_us, lambda sql, values: iter(()), ())
-    rows = [(pair, batch.now_us) for pair in contacts.let_out(hold.letter_from, people)]
+    contacts = Contacts.to_write(batch)
+    rows = [(pair, batch.now_us) for pair in contacts.pairs(hold.letter_from, people)]
     batch.rows("contact").extend(rows)
     batch.counted += len(rows)
     if not hold.by_sender or hold.lead:

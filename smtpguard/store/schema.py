@@ -22,7 +22,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA = "0018"
+SCHEMA = "0019"
 """The newest revision in migrations/versions, known here so that opening a store need not load Alembic."""
 
 metadata = MetaData()
@@ -142,6 +142,13 @@ contact = Table(  # whom a sender has written to, and who was sent which Message
     _big("at"),
     Index("contact_at", "at"),
     sqlite_with_rowid=False,
+)
+
+contact_since = Table(  # since when that is known; no row until the journal of before was read for it
+    "contact_since",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    _big("at"),
 )
 
 mailing = Table(  # the same text to many people: who got how far is counted here, what was decided stands in ``doc``

@@ -40,6 +40,7 @@ from smtpguard.policy.sending import Outgoing, Taken
 from smtpguard.reading.shown import Shown
 from smtpguard.store import (
     asking,
+    contacts,
     contents,
     covers,
     deciding,
@@ -410,6 +411,7 @@ class Store:
         def step(batch: Batch) -> None:
             batch.record([event])
             journal.mark(batch, renewed=True)
+            contacts.forget(batch)
             batch.moved()
 
         await self._writer.submit(step)

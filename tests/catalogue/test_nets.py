@@ -6,13 +6,19 @@ And those whose work it is to write to customers pass.
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 
+from smtpguard.app import start
 from smtpguard.app.alarms import Looking
+from smtpguard.app.files import read_policy
+from smtpguard.app.finding import State
+from smtpguard.app.stands import stands
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.policy.approval import Choice
 from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
@@ -399,3 +405,29 @@ async def test_the_login_of_a_system_proves_its_stream_and_its_list_headers(
         client.say(content + b".\r\n")
         assert ("Held" in await client.hear()) is not passes
         assert await rules_of(guard) == (set() if passes else {"letters", "unproven"})
+
+
+async def test_after_an_upgrade_whom_people_wrote_to_is_read_from_the_journal(guard: Whole) -> None:
+    """The store of a version that did not count it: its customers are not all new, and what was held and never approved is."""
+    assert held(await one_by_one(guard, CUSTOMERS[:45], every=1)) == 6
+    with closing(sqlite3.connect(guard.config.parent / "guard.db")) as database, database:
+        for statement in (
+            "DELETE FROM contact",
+            "DELETE FROM seen",
+            "DROP TABLE contact_since",
+            "UPDATE alembic_version SET version_num = '0018'",
+        ):
+            database.execute(statement)
+    await guard.pass_(hours=2)
+    await start.prepare(guard.settings, by="test", parts=("proxy",))
+    assert held(await one_by_one(guard, CUSTOMERS[:39], every=1, seed="again")) == 0
+    assert held(await one_by_one(guard, CUSTOMERS[39:80], every=1, seed="new")) == 2
+    found = [f for f in await stands(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
+    assert [(f.state, "known since 2026-03-02 only: until 2026-04-01" in f.text) for f in found] == [
+        (State.UNKNOWN, True)
+    ]
+    await guard.pass_(days=30)
+    found = [f for f in await stands(guard.settings, read_policy(guard.settings)) if f.about == "contacts"]
+    assert [(f.state, f.text) for f in found] == [
+        (State.FINE, "whom senders have written to is known since 2026-03-02")
+    ]

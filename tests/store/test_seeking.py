@@ -125,6 +125,7 @@ def test_an_older_database_gets_its_words(url: str) -> None:
                 "TABLE terms",
                 "TABLE alarm",
                 "TABLE contact",
+                "TABLE contact_since",
                 "TABLE cover",
             ):
                 connection.execute(text(f"DROP {later}"))
