@@ -57,6 +57,7 @@ class TellingStore:
         self.outgoing = store.outgoing
         self.under = store.under
         self.shown = store.shown
+        self.letters = store.letters
         self.templates = store.templates
 
     def _tell(self, event: Event) -> None:

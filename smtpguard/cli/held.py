@@ -36,8 +36,8 @@ from smtpguard.cli.shown import (
 )
 from smtpguard.guard import covering
 from smtpguard.guard.approvals import Decided, Refused, Seen
-from smtpguard.guard.covering import Covered
-from smtpguard.guard.granting import AtOnce, at_once
+from smtpguard.guard.covering import BEGINNING, Covered
+from smtpguard.guard.granting import MOST_LETTERS, AtOnce, at_once
 from smtpguard.policy.admission import Freeze
 from smtpguard.policy.approval import Choice, Hold, State, missing
 from smtpguard.policy.verdict import Quorum
@@ -132,12 +132,13 @@ def show(context: Context, hold_id: str, content: bool, as_json: bool) -> None:
             click.echo(raw, nl=False)
             return
         if as_json or context.json:
-            context.say(await _known(services, hold))
+            context.say(await _known(services, hold) | {"letters": await _letters(context, services, hold)})
         else:
             purposes, history = services.policies.current().purposes(), await _history(services, hold)
             own, frozen = (await services.store.outgoing(hold_id)).own, await _frozen(services, hold)
             covers = covering.said(await _covered(services, hold)) if hold.state is State.WAITING else ()
-            tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers)
+            letters = await _letters(context, services, hold)
+            tell(hold, _left(services, hold), history, purposes, frozen, _whole(services, hold), own, covers, letters)
 
     _run(context, work, hold_id)
 
@@ -428,19 +429,47 @@ async def _covered(services: Services, hold: Hold) -> Covered:
     return covering.covered(lead, await services.approvals.learned(lead.hold_id))
 
 
+async def _letters(context: Context, services: Services, hold: Hold) -> list[dict[str, Any]]:
+    """The letters of its sender that wait with it and are decided on with it, each with the beginning of its text. That these were
+    looked at is journalled."""
+    if not hold.queue or hold.state is not State.WAITING:
+        return []
+    found = await services.store.queued(hold.hold_id, MOST_LETTERS)
+    if found:
+        await _looked_at(context, services, hold, viewed=True)
+    first: dict[str, str] = {}
+    rows = []
+    for one, shown in found:
+        same = first.setdefault(shown.text, one.hold_id) if shown is not None else one.hold_id
+        rows.append({
+            "id": one.hold_id,
+            "recipients": [str(address) for address in one.envelope.addresses],
+            "subject": one.subject,
+            "begins": shown.beginning(BEGINNING) if shown is not None else None,
+            "same_as": same if same != one.hold_id else None,
+        })  # fmt: skip
+    return rows
+
+
 async def _frozen(services: Services, hold: Hold) -> tuple[Freeze, ...]:
     return (await services.freezes.holding_up(hold)).get(hold.hold_id, ())
 
 
 async def _content(context: Context, services: Services, hold: Hold, *, viewed: bool) -> bytes:
     """The content, after it was journalled that somebody gets to see it."""
-    from smtpguard.audit.event import Event, Kind
     from smtpguard.policy.admission import ContentMissing
 
     try:
         message = await services.store.content(hold.content_sha256)
     except ContentMissing:
         raise NotFine(f"the content of {hold.hold_id} is not kept any more") from None
+    await _looked_at(context, services, hold, viewed=viewed)
+    return bytes(message.raw[:])
+
+
+async def _looked_at(context: Context, services: Services, hold: Hold, *, viewed: bool) -> None:
+    from smtpguard.audit.event import Event, Kind
+
     await services.store.record(
         [
             Event(
@@ -452,7 +481,6 @@ async def _content(context: Context, services: Services, hold: Hold, *, viewed: 
             )
         ]
     )
-    return bytes(message.raw[:])
 
 
 def _said(context: Context, done: Decided, as_json: bool, covers: Covered | None = None) -> None:

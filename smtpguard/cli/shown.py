@@ -223,9 +223,11 @@ def tell(
     whole: AtOnce | None = None,
     own: Sending | None = None,
     covers: Sequence[str] = (),
+    letters: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """``purposes``: rule -> what it is for, in the language of this command, as far as the policy in force has it. ``freezes``:
-    those that keep it from going. ``whole``: why its list's stages are not for it. ``own``: how far its release is. ``covers``: what its approval would."""
+    those that keep it from going. ``whole``: why its list's stages are not for it. ``own``: how far its release is. ``covers``: what its approval would. ``letters``: of its sender that
+    are decided on with it."""
     shown = [str(a) for a in hold.envelope.addresses[:10]]
     others = len(hold.envelope.recipients) - len(shown)
     lines = [
@@ -269,6 +271,14 @@ def tell(
         click.echo(f"Vote:     {vote.choice.value} by {vote.approver} at {vote.at:%Y-%m-%d %H:%M} UTC{comment}")
     for sentence in covers:
         click.echo(f"Covers:   {plain(sentence)}")
+    for letter in letters:
+        to, *rest = letter["recipients"]
+        beside = f" and {len(rest):,} more" if rest else ""
+        click.echo(f"Letter:   {letter['id']} to {plain(to)}{beside}: {plain(letter['subject'])}")
+        same = letter["same_as"]
+        click.echo(
+            f"          {f'the same text as {same}' if same else plain(letter['begins'] or 'its text is not known')}"
+        )
     for quorum in left:
         click.echo(f"Waits for {in_words(quorum)}")
     for event in history:

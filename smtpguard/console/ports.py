@@ -24,6 +24,7 @@ from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.people import Account, Keys, Session, Token, Turn, TurnStep
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
+from smtpguard.reading.shown import Shown
 
 
 class Person(Protocol):
@@ -119,8 +120,8 @@ class Archive(Protocol):
     async def growth(self, mailing_id: str) -> Sequence[Grown]:
         """How many people a mailing had come for by when, in at most a hundred points."""
 
-    async def queued(self, hold_id: str, limit: int) -> Sequence[Hold]:
-        """Of a hold under which others wait, those, the oldest first."""
+    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
+        """Of a hold under which others wait, those, the oldest first, and what each shows."""
 
     async def history(self, id: str) -> Sequence[tuple[Entry, Clear | None]]:
         """The journal's entries on one transaction, hold or freeze, in order."""

@@ -264,11 +264,13 @@ class Approvals:
     async def _learned(self, hold_id: str, seen: Seen | None, in_force: InForce) -> Learned:
         """From as many copies as each of those had seen who approve."""
         hold = await self._ledger.hold(hold_id)
-        if hold is None or not granting.covers_copies(hold):
+        if hold is None or not (hold.queue or granting.covers_copies(hold)):
             return NOTHING_LEARNED
         votes = (v.copies for v in standing_votes(hold) if v.choice is Choice.APPROVE and v.copies is not None)
-        rows = await self._ledger.under(hold_id)
         known = [n for n in (*votes, seen.copies if seen is not None else None) if n is not None]
+        if hold.queue:
+            return Learned(copies=min((*known, await self._ledger.letters(hold_id), granting.MOST_LETTERS)))
+        rows = await self._ledger.under(hold_id)
         most = min((*known, len(rows) - 1))
         return await asyncio.to_thread(granting.learned, rows[: most + 1], in_force.slots)
 

@@ -15,6 +15,8 @@ from smtpguard.reading.shown import is_compared
 _EXAMPLES = 3
 _MOST_SAID = 12
 _LONG = 160
+BEGINNING = 160
+"""Characters that are shown of each letter that waits with another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +28,16 @@ class Covered:
     copies: int = 0
     beforehand: bool = False
     compared: bool = True
+    letters: int | None = None
+    """Of a sender's letters that wait as one, how many more are listed and decided on."""
 
     @property
     def row(self) -> dict[str, Any]:
         """For programs. ``differs``: in what, each with the words before it and some of what was seen, or all that is covered."""
         template = self.template
         return {
-            "only": template is None,
+            "only": template is None and not self.letters,
+            "letters": self.letters or 0,
             "copies": self.copies,
             "words_at_most": None if template is None or template.learned else template.words_at_most,
             "differs": [
@@ -50,6 +55,7 @@ def covered(hold: Hold, learned: Learned) -> Covered:
         copies=learned.copies or 0,
         beforehand=hold.kind == TEST,
         compared=is_compared(hold.exact),
+        letters=learned.copies or 0 if hold.queue else None,
     )
 
 
@@ -70,6 +76,9 @@ def said(covers: Covered, language: str = "en", *, blind: bool = False) -> tuple
     """Sentences. ``blind``: to somebody who does not see the text."""
     words = _SWEDISH if language == "sv" else _ENGLISH
     template = covers.template
+    if covers.letters is not None:
+        n = min(covers.letters, 2)
+        return (words[("letter", "letter and one", "letters")[n]].format(covers.letters), words["later"])
     if template is None:
         return (words["only"] if covers.compared else words["octets"],)
     first = words["beforehand"] if covers.beforehand else ""
@@ -114,6 +123,10 @@ def _short(text: str) -> str:
 _ENGLISH: Mapping[str, str] = {
     "only": "To approve it is to approve this message only: what it shows, with its files, pictures and links, from this sender. Whatever"
     " differs from it is held again.",
+    "letter": "To approve it is to approve this letter, as it is.",
+    "letter and one": "To approve it is to approve this letter and the other one that waits with it and is listed here, as they are.",
+    "letters": "To approve it is to approve this letter and the {} others that wait with it and are listed here, as they are.",
+    "later": "A letter that comes later, or is not listed, waits anew.",
     "octets": "To approve it is to approve this message only, octet by octet: what it shows cannot be taken apart.",
     "beforehand": "Approved beforehand, this very content may go to the list's address, and single copies of it may go to its people. ",
     "default": "A copy of it is covered while it differs in names, numbers and codes alone, and in at most {} words.",
@@ -134,6 +147,10 @@ _ENGLISH: Mapping[str, str] = {
 _SWEDISH: Mapping[str, str] = {
     "only": "Den som godkänner det godkänner bara det här meddelandet: det som det visar, med sina filer, bilder och länkar, från den här"
     " avsändaren. Allt som skiljer sig från det hålls kvar på nytt.",
+    "letter": "Den som godkänner det godkänner det här brevet som det är.",
+    "letter and one": "Den som godkänner det godkänner det här brevet och det andra som väntar tillsammans med det och visas här, som de är.",
+    "letters": "Den som godkänner det godkänner det här brevet och de {} andra som väntar tillsammans med det och visas här, som de är.",
+    "later": "Ett brev som kommer senare, eller inte visas, väntar på nytt.",
     "octets": "Den som godkänner det godkänner bara det här meddelandet, tecken för tecken: det går inte att se vad det består av.",
     "beforehand": "Godkänt i förväg får just det här innehållet skickas till listans adress, och enskilda exemplar av det till dem som står på den. ",
     "default": "Ett exemplar omfattas så länge det bara skiljer sig i namn, nummer och koder, och i högst {} ord.",

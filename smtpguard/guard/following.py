@@ -25,12 +25,16 @@ SLICE = 100  # copies that go their way in one commit
 async def follow(ledger: Ledger, lead_id: str, notices: Notices, in_force: InForce, now: datetime) -> int:
     """How many went their way."""
     followed = 0
+    later: list[str] = []  # letters of a sender that came after those that were decided on
 
     def step(
         lead: Hold, copy: Hold, mailing: Mailing | None, new: int, sending: Sending | None, covered: bool
     ) -> Change | None:
         if copy.state is not State.WAITING:
             return takingback.after_its_lead(lead, copy, sending, in_force, now)
+        if not covered and lead.state in LET_GO and lead.queue:
+            later.append(copy.hold_id)
+            return _later(lead, copy, notices, in_force, now, first=len(later) == 1)
         if not covered and lead.state in LET_GO:
             return _apart(lead, copy, mailing, notices, in_force, now)
         return granting.followed(lead, copy, mailing, new, now)
@@ -59,3 +63,12 @@ def _apart(
         copy, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
     )
     return Change(hold=heir, events=(event,), intents=notices.differs(heir, in_force, now), apart=True)
+
+
+def _later(lead: Hold, letter: Hold, notices: Notices, in_force: InForce, now: datetime, *, first: bool) -> Change:
+    """Of a sender's letters one that nobody had seen when they decided: it waits with the others of its kind."""
+    event = Event(kind=Kind.APART, id=letter.hold_id, at=now, data={"with": lead.hold_id})
+    heir = replace(
+        letter, lead="", lists=lead.lists, senders=lead.senders, told=lead.told, verdict=lead.verdict, reopened_at=now
+    )
+    return Change(hold=heir, events=(event,), intents=notices.later(heir, in_force, now) if first else (), apart=True)

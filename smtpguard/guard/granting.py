@@ -23,6 +23,8 @@ from smtpguard.policy.verdict import Mode
 from smtpguard.reading.shown import Shown
 
 SENT = "mailing.sent"
+MOST_LETTERS = 500
+"""Letters of one sender that wait as one, of which so many are listed, and so decided on at once."""
 MOST_WRITERS = 50
 """Writers of copies of one mailing that an approval covers."""
 TEST = "test"
@@ -30,8 +32,9 @@ TEST = "test"
 
 
 def grant(hold: Hold, in_force: InForce, now: datetime, term: Term, learned: Learned | None = None) -> Grant | None:
-    """What its votes allow; None where it is part of no mailing. ``learned``: in what its copies differ."""
-    if not hold.mailing_id or hold.identity is None:
+    """What its votes allow; None where it is part of no mailing, or of a sender's letters that wait as one: what comes later waits
+    anew. ``learned``: in what its copies differ."""
+    if not hold.mailing_id or hold.identity is None or hold.queue:
         return None
     votes = [v for v in standing_votes(hold) if v.choice is Choice.APPROVE]
     return Grant(
@@ -51,7 +54,8 @@ def grant(hold: Hold, in_force: InForce, now: datetime, term: Term, learned: Lea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """In what copies differ from what people decide on. ``copies``: from how many that is known; ``template``: None where copies are not
+    """In what copies differ from what people decide on. ``copies``: from how many that is known; where a sender's letters wait as one, so
+    many more of them are listed. ``template``: None where copies are not
     covered; ``also``: others who wrote some of them, and what proves that."""
 
     copies: int | None = None
@@ -78,7 +82,7 @@ def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: flo
 
 def covers_copies(hold: Hold) -> bool:
     """Whether its approval covers copies of it: of what goes to a list's address nothing else is covered."""
-    return bool(hold.exact) and (not hold.by_address or hold.kind == TEST)
+    return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)
 
 
 def cover(hold: Hold, learned: Learned | None = None) -> Cover:
@@ -97,7 +101,11 @@ def cover(hold: Hold, learned: Learned | None = None) -> Cover:
 def bound(hold: Hold, votes: Sequence[Vote], in_force: InForce) -> int:
     """How many people it may reach in all: the least that a vote allows. Where none says so, as many as the largest of its
     lists has, or as were seen; of a single message that nothing went before, only those."""
-    several = hold.copies > 0 or hold.kind == TEST or any(r.fact == SENT for h in hold.verdict.hits for r in h.reasons)
+    several = (
+        (hold.copies > 0 and not hold.queue)
+        or hold.kind == TEST
+        or any(r.fact == SENT for h in hold.verdict.hits for r in h.reasons)
+    )
     indexes = (in_force.registry.standings[n].index for n in hold.lists if n in in_force.registry.standings)
     largest = max((index.people for index in indexes if index is not None), default=0)
     usual = max(hold.reach, largest if several else 0)
@@ -164,7 +172,7 @@ def followed(lead: Hold, copy: Hold, mailing: Mailing | None, new: int, now: dat
         return Change(hold=replace(copy, state=lead.state), events=(event,))
     if lead.state not in LET_GO:
         return None
-    if copy.by_sender and copy.mailing_id != lead.mailing_id:
+    if lead.queue:
         return _let_go(lead, copy, now)
     if mailing is None or mailing.grant is None:
         return None

@@ -188,6 +188,11 @@ class Notices:
         data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "differs": True}
         return self._each(hold, approvers(hold, in_force, now), data, now, alone="-differs")
 
+    def later(self, hold: Hold, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
+        """To those who decide: more letters of a sender came after those that were decided on, and wait."""
+        data = particulars.waiting(hold, in_force) | {"notice": "reminder", "percent": 0, "later": True}
+        return self._each(hold, approvers(hold, in_force, now), data, now, alone="-later")
+
     def doubt(self, hold: Hold, people: int, since: datetime, in_force: InForce, now: datetime) -> tuple[Intent, ...]:
         """Nobody knows whether a list's post was sent: those who decide are asked, and the contact is told, whatever else they had
         today. ``people``: who may have it; ``since``: they are asked since then."""

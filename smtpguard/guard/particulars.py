@@ -23,7 +23,8 @@ decided             ``outcome``: approved | rejected | withdrawn | reopened | st
                     recipients; ``asked``: whether this reader is to decide again
 expired             ``held_at``, ``expired_at``
 reminder            to approvers: ``held_at``, ``expires_at``, ``percent``: 25 | 50 | 90, ``deciders``; or ``differs``: a copy
-                    that is not what was approved waits by itself
+                    that is not what was approved waits by itself; or ``later``: a sender's letter that came after those
+                    that were decided on
 escalation          to owners and out-of-hours approvers: ``held_at``, ``expires_at``, ``deciders``; ``contact``: this reader is
                     the guard's contact, and told at once that nobody can decide
 doubt               to approvers and the guard's contact, of a list's post of which nobody knows whether it was sent: ``people`` who may

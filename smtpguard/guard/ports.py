@@ -92,6 +92,9 @@ class Ledger(Protocol):
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
         """What approvals refer to by these names (policy.slots), as far as it is kept."""
 
+    async def letters(self, lead_id: str) -> int:
+        """How many letters of its sender wait with it."""
+
     async def shown(self, hold_ids: Collection[str]) -> Mapping[str, Shown]:
         """What held messages show, as far as it is kept."""
 

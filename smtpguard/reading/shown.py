@@ -77,6 +77,19 @@ class Shown:
         plain = [tokens(self.subject), self.sender, [tokens(block) for block in self.blocks], self.files]
         return hashlib.sha256(json.dumps(plain, ensure_ascii=True).encode()).hexdigest()
 
+    @property
+    def text(self) -> str:
+        """By which two are the same text, with the same files, whatever their subjects and senders."""
+        return self.content if self.opaque else str(([tokens(block) for block in self.blocks], self.files))
+
+    def beginning(self, most: int) -> str:
+        """Of its text, so many characters at most."""
+        said = ""
+        for block in self.blocks:
+            if len(said) <= most and (text := as_text(tokens(block))):
+                said = f"{said} {text}".strip()
+        return said if len(said) <= most else f"{said[:most].rpartition(' ')[0] or said[:most]}…"
+
     def pack(self) -> bytes:
         document = [self.content, self.subject, self.sender, self.blocks, self.files, self.opaque]
         return zlib.compress(json.dumps(document, ensure_ascii=True).encode(), 6)

@@ -15,6 +15,7 @@ from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.distinct import Asked
 from smtpguard.audit.event import Kind
 from smtpguard.policy.approval import Hold, State
+from smtpguard.reading.shown import Shown
 from smtpguard.store import holds, journal, seeking
 from smtpguard.store.growth import Grown, growth
 from smtpguard.store.incident import Found
@@ -48,8 +49,8 @@ class Archive:
 
         return await self._store.ask(found)
 
-    async def queued(self, hold_id: str, limit: int) -> Sequence[Hold]:
-        return await self._store.ask(lambda c: holds.queued(c, hold_id, limit))
+    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
+        return await self._store.queued(hold_id, limit)
 
     async def counts(self) -> Mapping[State, int]:
         return await self._store.hold_counts()

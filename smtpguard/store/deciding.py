@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, exists, false, func, or_, select, updat
 
 from smtpguard.audit.delivery import DeliveryStatus
 from smtpguard.policy.admission import Change, ContentMissing, Delivered, Freeze, IntentKind, Lease, Over
-from smtpguard.policy.approval import LET_GO, SENDING, Hold, Settled, State, after
+from smtpguard.policy.approval import LET_GO, SENDING, Choice, Hold, Settled, State, after, standing_votes
 from smtpguard.policy.approval import Move as Step
 from smtpguard.policy.cover import Coming
 from smtpguard.policy.freezing import held_up_by
@@ -191,6 +191,7 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
     if (
         not sendings
         and lead.state in LET_GO
+        and not lead.queue
         and (row := batch.roll.by_name(lead.mailing_id)) is not None
         and batch.roll.view(row).grant is None
     ):
@@ -212,18 +213,23 @@ def follow(batch: Batch, lead_id: str, n: int, step: Follow) -> int:
                 batch.roll.advance(row, and_then=new)
             return done
         apply(batch, copy, made)
-        if made.apart and row is not None:
+        if made.apart and lead.queue:
+            _queue_apart(batch, lead, copy)
+        elif made.apart and row is not None:
             _set_apart(batch, row, copy_id, people)
         done += 1
     return done
 
 
 def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> bool:
-    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows; and
-    a sender's letters that wait as one are decided on as they are."""
+    """Whether the approval of what it is stored under covers a copy. An earlier version did not look at what each of them shows. A
+    sender's letters that wait as one are decided on as they are, those that were listed."""
+    if lead.queue and copy.state is State.WAITING:
+        listed = [v.copies for v in standing_votes(lead) if v.choice is Choice.APPROVE and v.copies is not None]
+        return not listed or holds.listed(batch.connection, lead.hold_id, min(listed), copy.hold_id)
     if copy.state is not State.WAITING or not lead.exact or copy.exact == lead.exact:
         return True
-    if lead.queue or copy.mailing_id != lead.mailing_id:
+    if copy.mailing_id != lead.mailing_id:
         return True
     grants = mailing.grants if mailing is not None else ()
     cover = next((grant.cover for grant in grants if grant.hold_id == lead.hold_id), None)
@@ -231,6 +237,19 @@ def _covered(batch: Batch, mailing: Mailing | None, lead: Hold, copy: Hold) -> b
         return False
     came = Coming(content=copy.content_sha256, exact=copy.exact, author=copy.author, proofs=copy.proofs)
     return cover.is_from(came) and covers.takes_in(batch.connection, cover.learned, copy.hold_id)
+
+
+def _queue_apart(batch: Batch, lead: Hold, letter: Hold) -> None:
+    """A letter that came after those that were decided on: the first such stands for the others of its sender."""
+    batch.flush()
+    first = holds.queues(batch, [lead.queue]).get(lead.queue)
+    one = table.c.hold_id == letter.hold_id
+    if first is None:
+        batch.connection.execute(update(table).where(one).values(lead=None, copies=0, reach=letter.reach))
+        return
+    batch.connection.execute(update(table).where(one).values(lead=first))
+    more = {"copies": table.c.copies + 1, "reach": table.c.reach + letter.reach}
+    batch.connection.execute(update(table).where(table.c.hold_id == first).values(**more))
 
 
 def _set_apart(batch: Batch, row: Row, copy_id: str, people: Sequence[bytes]) -> None:

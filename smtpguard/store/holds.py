@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, t
 
 from smtpguard.audit.chain import microseconds
 from smtpguard.policy.approval import Hold, State
+from smtpguard.reading.shown import Shown
 from smtpguard.store.batch import Batch
 from smtpguard.store.codec import HOLD
 from smtpguard.store.going import parted
@@ -147,10 +148,23 @@ def queues(batch: Batch, names: Sequence[str]) -> dict[str, str]:
     return dict(batch.select(sql, list(names)))
 
 
-def queued(connection: Connection, hold_id: str, limit: int) -> list[Hold]:
-    """The letters of its sender that wait with it, the oldest first."""
-    query = select(*_COLUMNS).where(table.c.lead == hold_id).order_by(table.c.held_at, table.c.hold_id)
-    return [_read(*row) for row in connection.execute(query.limit(limit))]
+def queued(connection: Connection, hold_id: str, limit: int) -> list[tuple[Hold, Shown | None]]:
+    """The letters of its sender that wait with it, the oldest first, and what each shows, as far as that is known."""
+    query = select(*_COLUMNS, table.c.shown).where(table.c.lead == hold_id).order_by(table.c.held_at, table.c.hold_id)
+    return [
+        (_read(*row), Shown.unpack(bytes(shown)) if shown is not None else None)
+        for *row, shown in connection.execute(query.limit(limit))
+    ]
+
+
+def letters(connection: Connection, lead_id: str) -> int:
+    return connection.execute(select(func.count()).where(table.c.lead == lead_id)).scalar_one()
+
+
+def listed(connection: Connection, lead_id: str, most: int, hold_id: str) -> bool:
+    """Whether it is one of the first so many letters under another."""
+    query = select(table.c.hold_id).where(table.c.lead == lead_id).order_by(table.c.held_at, table.c.hold_id)
+    return hold_id in connection.execute(query.limit(most)).scalars().all()
 
 
 def twins(batch: Batch, keys: Sequence[str]) -> dict[str, Hold]:

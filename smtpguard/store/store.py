@@ -186,6 +186,12 @@ class Store:
     async def templates(self, names: Collection[str]) -> Mapping[str, str]:
         return await self._read(lambda c: covers.documents(c, names)) if names else {}
 
+    async def letters(self, lead_id: str) -> int:
+        return await self._read(lambda c: holds.letters(c, lead_id))
+
+    async def queued(self, hold_id: str, limit: int) -> Sequence[tuple[Hold, Shown | None]]:
+        return await self._read(lambda c: holds.queued(c, hold_id, limit))
+
     async def shown(self, hold_ids: Collection[str]) -> Mapping[str, Shown]:
         return await self._read(lambda c: covers.of_holds(c, hold_ids)) if hold_ids else {}
 

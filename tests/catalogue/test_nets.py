@@ -9,6 +9,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from smtpguard.app.alarms import Looking
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
 from smtpguard.app.stands import stands
+from smtpguard.guard.approvals import Seen
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import State as Stands
 from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
 
 PROVEN = ", senders_verified: true"
@@ -294,6 +297,48 @@ async def test_what_one_sender_writes_waits_as_one(guard: Whole) -> None:
     await guard.deliver()
     assert reached(guard) == set(CUSTOMERS[:60])
     assert (await guard.office._store.verify()).ok
+
+
+async def test_an_approval_is_of_the_letters_that_were_listed(guard: Whole) -> None:
+    """Those that came after somebody had looked wait for another decision, as one again; and so does what comes later."""
+    await one_by_one(guard, CUSTOMERS[:45], every=1)
+    [lead] = await guard.holds()
+    learned = await guard.office._approvals.learned(lead.hold_id)
+    assert learned.copies == 5
+    listed = await guard.office._store.queued(lead.hold_id, 100)
+    assert [str(one.envelope.addresses[0]) for one, _ in listed] == list(CUSTOMERS[40:45])
+    assert all(shown is not None and shown.beginning(60) for _, shown in listed)
+    await one_by_one(guard, CUSTOMERS[45:49], every=1, seed="later")
+    seen = replace(Seen.of(lead), copies=learned.copies)
+    await guard.office._approvals.vote(lead.hold_id, Choice.APPROVE, approver=EVA, by="test", seen=seen)
+    told = [m for m in await guard.deliver() if b"X-Smtpguard-Notice: reminder" in m.content]
+    assert reached(guard) == set(CUSTOMERS[:45])
+    [later] = [h for h in await guard.holds() if h.state is Stands.WAITING]
+    assert (later.lead, later.copies, later.reach, later.by_sender) == ("", 3, 4, True)
+    assert {m.rcpts[0].split(b"<")[1].split(b">")[0].decode() for m in told} == {EVA, "omar@example.com"}
+    (another,) = await one_by_one(guard, CUSTOMERS[300:301], every=1, seed="another")
+    assert "Held" not in another, "the count began anew"
+    await one_by_one(guard, CUSTOMERS[301:341], every=1, seed="many")
+    [again] = [h for h in await guard.holds() if h.state is Stands.WAITING]
+    assert again.hold_id == later.hold_id
+    assert again.copies > 3
+    await guard.office._approvals.vote(later.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await guard.deliver()
+    assert reached(guard) >= set(CUSTOMERS[:49])
+    assert (await guard.office._store.verify()).ok
+
+
+async def test_the_same_letter_to_more_people_is_not_covered_by_what_was_approved(guard: Whole) -> None:
+    """An approval of letters is of no mailing."""
+    same = lambda customer: letter(sender="anna@example.com", to=customer, head="", subject="Hej", body=words(60, "same"), message_id=f"<{customer}>")  # fmt: skip  # noqa: E731
+    await one_by_one(guard, CUSTOMERS[:39], every=1)
+    held_now = await guard.held(same(CUSTOMERS[50]), CUSTOMERS[50])
+    assert held_now.by_sender
+    await guard.office._approvals.vote(held_now.hold_id, Choice.APPROVE, approver=EVA, by="test")
+    await guard.deliver()
+    await one_by_one(guard, CUSTOMERS[100:139], every=1, seed="more")
+    again = await guard.held(same(CUSTOMERS[51]), CUSTOMERS[51])
+    assert again.state is Stands.WAITING
 
 
 async def test_an_approval_lets_the_count_begin_anew(guard: Whole) -> None:

@@ -19,7 +19,7 @@ from smtpguard.cli.shown import tell
 from smtpguard.policy.admission import Delivered, IntentKind, Outcome
 from smtpguard.store.store import Store
 from tests.cli.stage import ANNA, DPO, EVA, Stage
-from tests.guard.house import DOCUMENTS, RAMADAN
+from tests.guard.house import DOCUMENTS, MEMBERS, RAMADAN
 
 ID = "T000000000000001"
 DUTY = {"from": ["duty"], "each": 1, "out_of_hours": None}
@@ -349,3 +349,27 @@ def test_what_goes_to_a_lists_address_is_approved_by_saying_to_how_many_it_goes_
     assert staged.state() == ["waiting"]
     assert staged.run(held.command, "approve", ID, "--as", DPO, "--all-at-once", "60").exit_code == 0
     assert staged.state() == ["approved"]
+
+
+def test_letters_of_a_sender_that_wait_as_one_are_shown_each_with_its_text(tmp_path: Path) -> None:
+    rule = b"""rules:
+  - id: new-customers
+    when: {message.looks: [internal, unclear], sender.first_contacts: ">= 1 in 1h"}
+    then: hold
+"""
+    stage = Stage(tmp_path, {**DOCUMENTS, "policy.yaml": DOCUMENTS["policy.yaml"].replace(b"rules:\n", rule)})
+    same = "This is the very same text, of some length, so that everybody knows what it is about."
+    for n, said in enumerate(["Say nothing to the boss.", same, "Lunch at noon, then.", same], 1):
+        stage.hold(MEMBERS[n], n=n, body=said, Subject=f"About {n}", Message_ID=f"<l{n}@example.com>")
+    ids = [f"T{n:015d}" for n in range(1, 5)]
+    shown = stage.run(held.command, "show", ids[0]).output
+    assert f"Letter:   {ids[1]} to {MEMBERS[2]}: About 2\n          This is the very same text" in shown
+    assert f"Letter:   {ids[3]} to {MEMBERS[4]}: About 4\n          the same text as {ids[1]}\n" in shown
+    assert "Covers:   To approve it is to approve this letter and the 3 others that wait with it" in shown
+    [row] = stage.rows(held.command, "show", ids[0])
+    assert [(one["id"], one["same_as"]) for one in row["letters"]] == [
+        (ids[1], None), (ids[2], None), (ids[3], ids[1]),
+    ]  # fmt: skip
+    assert row["covers"]["letters"] == 3
+    assert not row["covers"]["only"]
+    assert [e["what"] for e in row["history"]].count("viewed") == 1, "what they say was looked at before"

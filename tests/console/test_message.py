@@ -268,3 +268,49 @@ async def test_letters_of_several_alphabets_in_one_word_are_marked(here: Stage) 
     said = text(await eva.get(f"/held/{hold.hold_id}"))
     assert "“Раypal” mixes letters of several alphabets (Cyrillic, Latin)" in said
     assert said.count("mixes letters") == 1
+
+
+async def letters(here: Stage, texts: list[str], previews: str = "") -> list[str]:
+    """From Anna to a customer each; the first stands for all. Their ids."""
+    await governed(
+        here,
+        "rules:\n",
+        f"""{previews}rules:
+  - id: new-customers
+    when: {{message.looks: [internal, unclear], sender.first_contacts: ">= 1 in 1h"}}
+    then: hold
+""",
+    )
+    ids = []
+    for n, (to, said) in enumerate(zip(MEMBERS, texts, strict=False)):
+        here.home.clock.pass_(seconds=1)
+        more = {"Subject": f"About {n}", "Message_ID": f"<l{n}@example.com>"}
+        ids.append((await held(here, to, body=said, **more)).hold_id)
+    return ids
+
+
+async def test_letters_that_are_decided_on_as_one_are_listed_with_what_they_say(here: Stage) -> None:
+    same = "This is the very same text, of some length, so that everybody knows what it is about."
+    first, *others = await letters(
+        here, ["Say nothing to the boss about the money.", same, "Lunch at noon, then.", same]
+    )
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    answer = await eva.get(f"/held/{first}")
+    said = text(answer)
+    assert all(f'href="/held/{one}"' in answer.text for one in others), "each can be opened"
+    assert said.count("This is the very same text") == 1, "each text once"
+    assert "Lunch at noon, then." in said
+    assert "To approve it is to approve this letter and the 3 others that wait with it and are listed here" in said
+    assert "A letter that comes later, or is not listed, waits anew." in said
+    assert eva.hidden("copies") == "3"
+    for one in others:
+        assert (await eva.get(f"/held/{one}")).status_code == 200
+
+
+async def test_of_letters_who_may_not_read_them_sees_the_subjects(here: Stage) -> None:
+    some = ["Say nothing to the boss.", "Lunch at noon, then."]
+    first, *_ = await letters(here, some, "previews: {communications: reasons}\n")
+    eva = await here.signed_in(EVA, Role.APPROVER)
+    said = text(await eva.get(f"/held/{first}"))
+    assert "About 1" in said
+    assert "Lunch" not in said

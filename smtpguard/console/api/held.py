@@ -19,6 +19,7 @@ from smtpguard.console.api.heldmessage import (
     Held,
     HeldDetail,
     HeldQuery,
+    LetterRow,
     ListRef,
     QuorumRow,
     Reject,
@@ -36,6 +37,7 @@ from smtpguard.console.paging import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
 from smtpguard.guard import approvals, covering, particulars
 from smtpguard.guard.approvals import Conflict, NotEntitled, Unconfirmed
+from smtpguard.guard.covering import BEGINNING
 from smtpguard.guard.granting import AtOnce
 from smtpguard.policy.approval import Choice, Hold, State, standing_votes
 from smtpguard.policy.people import Scope
@@ -271,6 +273,7 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
         reach_must_be_said=ahead.may and ahead.sends and hold.reach >= LARGE,
         people_at_most=ahead.people,
         at_once=_at_once(ahead.at_once),
+        letters=await _letters(call, hold, covers.letters or 0, blind=seen < Sight.TEXT),
         covers=_covers(covers, blind=sight(hold, call.who, in_force) < Sight.TEXT),
         seen=Seen(
             content_sha256=hold.content_sha256,
@@ -280,6 +283,19 @@ async def _detail(call: Call, hold: Hold) -> HeldDetail:
             copies=covers.copies,
         ),
     )
+
+
+async def _letters(call: Call, hold: Hold, most: int, *, blind: bool) -> list[LetterRow]:
+    found = await call.desk.archive.queued(hold.hold_id, most) if most else ()
+    return [
+        LetterRow(
+            id=one.hold_id,
+            recipients=len(one.envelope.recipients),
+            subject=one.subject,
+            begins=shown.beginning(BEGINNING) if shown is not None and not blind else "",
+        )
+        for one, shown in found
+    ]
 
 
 def _covers(covers: covering.Covered, *, blind: bool) -> CoversRow:

@@ -119,13 +119,24 @@ class DiffersRow(BaseModel):
     seen: list[str]
 
 
+class LetterRow(BaseModel):
+    """One more letter of its sender that waits with it. ``begins``: its text, "" to whoever does not see that."""
+
+    id: str
+    recipients: int
+    subject: str
+    begins: str
+
+
 class CoversRow(BaseModel):
-    """What an approval covers. ``only``: this message and nothing else. Otherwise copies of it, which differ only so: ``differs``; in parts
+    """What an approval covers. ``only``: this message and nothing else. ``letters``: so many more of its sender's that wait with it,
+    the oldest, as they are. Otherwise copies of it, which differ only so: ``differs``; in parts
     of ``links`` to these hosts; and in texts that are ``one_of`` several. That was learned from so many ``copies`` that wait; where there
     are none, at most ``words_at_most`` words may differ. ``text``: the same in English. To whoever does not see the text its words are
     not told."""
 
     only: bool
+    letters: int
     copies: int
     words_at_most: int | None
     differs: list[DiffersRow]
@@ -151,6 +162,7 @@ class HeldDetail(Held):
     people_at_most: int = Field(description="how many its mailing may reach in all, with copies that are still to come")
     at_once: AtOnceRow | None = Field(description="why it cannot be sent in stages; null where that is no question")
     covers: CoversRow
+    letters: list[LetterRow] = Field(description="that are decided on with it")
     seen: Seen
 
 

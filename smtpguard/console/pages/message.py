@@ -30,6 +30,7 @@ from smtpguard.console.sight import Sight, sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import Told, told
 from smtpguard.guard import covering, granting, particulars
+from smtpguard.guard.covering import BEGINNING
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.ports import ContentMissing
 from smtpguard.lists.recipients import Classification
@@ -42,8 +43,6 @@ from smtpguard.policy.staging import REST, Stages
 from smtpguard.policy.verdict import Verdict
 from smtpguard.reading.looks import Reading
 
-QUEUED = 100
-"""Letters that wait with one, of which so many are listed."""
 SAMPLES = 5
 SPOKEN = frozenset({Kind.ASKED.value, Kind.ANSWERED.value, Kind.PLEADED.value})
 _LETTERS: OrderedDict[str, Letter] = OrderedDict()
@@ -61,6 +60,14 @@ class Reached:
     category: str = ""
     special: bool = False
     samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """Letters of one sender with the same text. ``begins``: how that does, "" to who may not see it."""
+
+    letters: tuple[Hold, ...]
+    begins: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +156,7 @@ async def shown(
         ],
         sensitive=sorted({row.category for row in whom if row.special}),
         ahead=ahead,
-        queued=await here.archive.queued(hold.hold_id, QUEUED) if hold.by_sender and hold.copies else (),
+        queued=await _queued(here, hold, covers.letters or 0, blind=seen < Sight.TEXT),
         stopped_by=frozen,
         outgoing=await here.ledger.outgoing(hold.hold_id),
         covers=covering.said(covers, said.language, blind=seen < Sight.TEXT),
@@ -167,6 +174,16 @@ async def shown(
         done=done(request),
         problem=problem,
     )
+
+
+async def _queued(here: Desk, hold: Hold, most: int, *, blind: bool) -> list[Queued]:
+    """The letters that are decided on with it: each text once, in the order in which they came."""
+    texts: dict[str, tuple[list[Hold], str]] = {}
+    for one, shown in await here.archive.queued(hold.hold_id, most) if most else ():
+        text = shown.text if shown is not None and not blind else one.hold_id
+        begins = shown.beginning(BEGINNING) if shown is not None and not blind else ""
+        texts.setdefault(text, ([], begins))[0].append(one)
+    return [Queued(letters=tuple(letters), begins=begins) for letters, begins in texts.values()]
 
 
 async def own(
