@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
+from smtpguard.policy.alignment import opcodes
 from smtpguard.policy.slots import Block, Choice, Item, Slot, Target, Template, blocks_of, is_markup, is_target
 from smtpguard.reading.shown import LINK, PART, Shown, as_text, tokens
 
@@ -194,7 +194,7 @@ def _changed(items: Sequence[Item], said: Sequence[str]) -> Iterator[Difference]
         yield Difference(kind="words", what=_readable(theirs))
         return
     slots = [item for item in items if isinstance(item, Slot)]
-    for op, i1, i2, j1, j2 in SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes():
+    for op, i1, i2, j1, j2 in opcodes(mine, theirs):
         old, new = items[i1:i2], theirs[j1:j2]
         if op == "equal":
             continue

@@ -14,10 +14,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from smtpguard.policy.alignment import opcodes, stretches
 from smtpguard.reading.shown import LINK, PICTURE, POINT, Shown
 
 MOST_WORDS = 6
@@ -156,7 +156,9 @@ class Template:
             if changed is None:
                 return False
             budget -= changed
-        return budget >= 0
+            if budget < 0:
+                return False
+        return True
 
     def fits(self, element: Block, block: str) -> bool:
         """Whether one block of a copy is this one of the template, how many words differ in all of them aside."""
@@ -459,7 +461,7 @@ def _is_block(block: Block, words: Words) -> bool:
 def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int]) -> int | None:
     """How many words differ in one block, before there are copies; None where it is more than names, numbers and codes."""
     changed = 0
-    for op, i1, i2, j1, j2 in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+    for op, i1, i2, j1, j2 in opcodes(one, other):
         if op == "equal":
             continue
         old, new = one[i1:i2], other[j1:j2]
@@ -620,8 +622,7 @@ def _plain(block: str) -> str:
 def _aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
     """Where each block of the first is in the other, -1 where it is not."""
     found = [-1] * len(base)
-    matcher = SequenceMatcher(None, [_plain(b) for b in base], [_plain(b) for b in other], autojunk=False)
-    for op, i1, i2, j1, j2 in matcher.get_opcodes():
+    for op, i1, i2, j1, j2 in opcodes([_plain(b) for b in base], [_plain(b) for b in other]):
         if op == "equal":
             found[i1:i2] = range(j1, j2)
         elif op == "replace":
@@ -647,7 +648,7 @@ def _alike(one: str, other: str) -> bool:
         return False
     a, b = [_key(t) for t in mine], [_key(t) for t in theirs]
     same, short = 0, True
-    for op, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for op, i1, i2, j1, j2 in opcodes(a, b):
         if op == "equal":
             same += sum(not _is_tag(t) for t in a[i1:i2])
         else:
@@ -662,7 +663,7 @@ def _is_tag(token: str) -> bool:
 @lru_cache(maxsize=8192)
 def _tokens_aligned(base: tuple[str, ...], other: tuple[str, ...]) -> list[int]:
     found = [-1] * len(base)
-    for i, j, n in SequenceMatcher(None, base, other, autojunk=False).get_matching_blocks():
+    for i, j, n in stretches(base, other):
         found[i : i + n] = range(j, j + n)
     return found
 

@@ -68,6 +68,8 @@ def _writer(split: Split) -> str:
 
 def _shown(fields: Index) -> list[tuple[str, str]]:
     values = [words(f.raw[:_LOOKED_AT]) for name in ("to", "cc") for f in fields.get(name, ())[:1]]
+    if not any("<" in value or "(" in value for value in values):
+        return []  # bare addresses, without names
     try:
         return [(name, address) for name, address in getaddresses(values)[:_MOST_SHOWN] if name]
     except (ValueError, IndexError, RecursionError):

@@ -182,7 +182,10 @@ def _clean(text: str) -> str:
     """On one line; what nobody sees is gone, so that it parts no word."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else "" if unicodedata.category(c) == "Cf" else " " for c in text)
+    for c in set(text):
+        if not c.isprintable():
+            text = text.replace(c, "" if unicodedata.category(c) == "Cf" else " ")
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def pieces(text: str) -> set[bytes]:
             cut = cut.replace(end, end[:1] + b"|")
         if unspaced:
             cut = _BETWEEN[way].sub(b"|", cut)
-        made.update(piece for piece in cut.split(b"|") if len(piece) >= _PIECE)
+        made.update([piece for piece in cut.split(b"|") if len(piece) >= _PIECE])
     return made
 
 

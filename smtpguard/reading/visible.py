@@ -134,7 +134,11 @@ def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) ->
     if texts:
         every = tree.css("*")
         nodes = {n.mem_id: n for n in every if n.mem_id in texts or n.mem_id in nodes}
-    looks = {id: _attributes(node, custom, texts.get(id, "")) for id, node in nodes.items()}
+    own = {node.mem_id: look for node, look in inline}
+    looks = {
+        id: own[id] if id in own and id not in texts else _attributes(node, custom, texts.get(id, ""))
+        for id, node in nodes.items()
+    }
     return _cut(nodes, looks, meter)
 
 
@@ -362,7 +366,12 @@ def _rgb(model: str, inside: str) -> _Colour | None:
 
 
 def _near(one: _Colour, other: _Colour) -> bool:
-    return other != _CLEAR and max(abs(a - b) for a, b in zip(one, other, strict=True)) < NEAR
+    return (
+        other != _CLEAR
+        and abs(one[0] - other[0]) < NEAR
+        and abs(one[1] - other[1]) < NEAR
+        and abs(one[2] - other[2]) < NEAR
+    )
 
 
 def _may_meet(said: Iterable[_Look]) -> bool:

@@ -194,6 +194,9 @@ def _quoted_marks(text: Text, around: Surroundings) -> Iterator[Mark]:
             yield KINDS["colleague-quoted"].mark(f"the quoted mail was written by or to {ours}")
 
 
+_PLAIN_HOST = re.compile(r"https?://([a-zA-Z0-9.-]+)(?=[/?#]|\Z)", re.I)
+
+
 def _link_marks(text: Text, own: str) -> Iterator[Mark]:
     for link in text.links:
         if _LEAVING_LINK.search(link[:600]):
@@ -212,6 +215,8 @@ def _link_marks(text: Text, own: str) -> Iterator[Mark]:
 
 
 def _host(link: str) -> str:
+    if (plain := _PLAIN_HOST.match(link)) is not None:
+        return plain[1].lower()
     try:
         return (urlsplit(link.strip()[:2000]).hostname or link.strip()[:40]).lower()
     except ValueError:

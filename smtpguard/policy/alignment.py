@@ -1,0 +1,114 @@
+"""What two sequences have in common, in order, in bounds: for long ones by what stands once in both, as patience diff does.
+
+``difflib`` alone takes the square of the length, and the cube at worst, and what is compared may have been written to be slow.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from difflib import SequenceMatcher
+
+MOST = 12_000
+"""So many pairs are compared one by one; of more, what nothing unique divides counts as different."""
+_RUNS = (1, 3, 6)
+"""Items in a row that are looked for."""
+
+Stretch = tuple[int, int, int]
+"""Where it begins in one, where in the other, and how long it is."""
+Opcode = tuple[str, int, int, int, int]
+
+
+def opcodes(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Opcode]:
+    """As ``difflib`` has them: equal, replace, delete or insert, and the two slices."""
+    found: list[Opcode] = []
+    i = j = 0
+    for a, b, n in (*stretches(one, other), (len(one), len(other), 0)):
+        if a > i or b > j:
+            found.append(("replace" if a > i and b > j else "delete" if a > i else "insert", i, a, j, b))
+        if n:
+            found.append(("equal", a, a + n, b, b + n))
+        i, j = a + n, b + n
+    return found
+
+
+def stretches(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Stretch]:
+    """What is equal, each stretch as long as it can be."""
+    made: list[Stretch] = []
+    for a, b, n in _within(one, other, 0, len(one), 0, len(other), 0):
+        if made and made[-1][0] + made[-1][2] == a and made[-1][1] + made[-1][2] == b:
+            made[-1] = (made[-1][0], made[-1][1], made[-1][2] + n)
+        elif n:
+            made.append((a, b, n))
+    return made
+
+
+def _within(
+    one: Sequence[Hashable], other: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int, depth: int
+) -> Iterator[Stretch]:
+    """Of two slices; in order. ``depth``: which of _RUNS are still to be tried."""
+    start = i1, j1
+    while i1 < i2 and j1 < j2 and one[i1] == other[j1]:
+        i1, j1 = i1 + 1, j1 + 1
+    if i1 > start[0]:
+        yield *start, i1 - start[0]
+    end = i2
+    while i1 < i2 and j1 < j2 and one[i2 - 1] == other[j2 - 1]:
+        i2, j2 = i2 - 1, j2 - 1
+    if i1 < i2 and j1 < j2:
+        if (i2 - i1) * (j2 - j1) <= MOST:
+            matcher = SequenceMatcher(None, one[i1:i2], other[j1:j2], autojunk=False)
+            for a, b, n in matcher.get_matching_blocks():
+                if n:
+                    yield i1 + a, j1 + b, n
+        elif depth < len(_RUNS):
+            yield from _divided(one, other, i1, i2, j1, j2, depth)
+    if end > i2:
+        yield i2, j2, end - i2
+
+
+def _divided(
+    one: Sequence[Hashable], other: Sequence[Hashable], i1: int, i2: int, j1: int, j2: int, depth: int
+) -> Iterator[Stretch]:
+    """At what stands once in each of two slices, in the longest order that both have."""
+    size = _RUNS[depth]
+    mine, theirs = _once(one, i1, i2, size), _once(other, j1, j2, size)
+    pairs = _in_order([(i, theirs[run]) for run, i in mine.items() if run in theirs])
+    for i, j in (*pairs, (i2, j2)):
+        if i < i1 or j < j1:  # within the stretch before it
+            continue
+        yield from _within(one, other, i1, i, j1, j, depth + 1)
+        i1, j1 = i, j
+        while i1 < i2 and j1 < j2 and one[i1] == other[j1]:
+            i1, j1 = i1 + 1, j1 + 1
+        if i1 > i:
+            yield i, j, i1 - i
+
+
+def _once(some: Sequence[Hashable], begin: int, end: int, size: int) -> dict[tuple[Hashable, ...], int]:
+    runs = [tuple(some[n : n + size]) for n in range(begin, end - size + 1)]
+    counted = Counter(runs)
+    return {run: begin + n for n, run in enumerate(runs) if counted[run] == 1}
+
+
+def _in_order(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest that ascends in both; ``pairs`` ascend in the first."""
+    least: list[int] = []  # the least last one of each length
+    at: list[int] = []
+    before: list[int] = []
+    for n, (_, j) in enumerate(pairs):
+        place = bisect_left(least, j)
+        if place == len(least):
+            least.append(j)
+            at.append(n)
+        else:
+            least[place] = j
+            at[place] = n
+        before.append(at[place - 1] if place else -1)
+    found: list[tuple[int, int]] = []
+    n = at[-1] if at else -1
+    while n >= 0:
+        found.append(pairs[n])
+        n = before[n]
+    return found[::-1]
