@@ -379,13 +379,14 @@ streams:
 {rules}"""
 
 
-def write(made: Company, folder: Path, rules: str) -> None:
-    """Policy, settings and lists as files."""
+def write(made: Company, folder: Path, rules: str, relay: int) -> None:
+    """Policy, settings and lists as files. ``relay``: its port on this machine."""
     (folder / "policy.yaml").write_text(policy(rules))
     for name, members in made.lists.items():
         (folder / f"{name}.csv").write_text("email\n" + "".join(f"{person.address}\n" for person in members))
     (folder / "smtpguard.yaml").write_text(
         f'store: {{url: "sqlite:///{folder}/guard.db"}}\nstate: {folder}/var\nsecret_file: {folder}/var/secret\n'
         f"listen: {{smtp: [{{address: 127.0.0.1, port: 10025, senders_verified: true}}]}}\n"
+        f"trust: [127.0.0.1]\nrelay: {{host: 127.0.0.1, port: {relay}, tls: none}}\n"
         f"notices: {{contact: it@{HOME[SV]}}}\nresolver: {{nameservers: [127.0.0.1], timeout_seconds: 1}}\n"
     )

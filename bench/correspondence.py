@@ -1,4 +1,4 @@
-"""What a company that does not exist writes in a month: its ordinary mail by kind, and dangerous mail in twenty kinds.
+"""What a company that does not exist writes in a month: its ordinary mail by kind, and dangerous mail in twenty kinds, and by scripts in three.
 
 Each message is made here, headers and all, as mail programs, a campaign tool, an ERP and a help desk make them. Deterministic by seed.
 """
@@ -20,6 +20,8 @@ from bench.company import Company, Person
 FIRST = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)  # a Monday
 DAYS = 30
 CAMPAIGN = "campaign"
+SCRIPT = "a script, each text another,"
+UNPROVEN = f"{SCRIPT} without an account"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +408,8 @@ class Writing:
             self.one_by_one("ends in an unsubscribe line, one by one", self._leaving), self.one_by_one("zero-width letters, one by one", self._zero_width),
             self.one_by_one("a random word in ten, one by one", self._random_words), self.slowly, self.footer_to_list, self.many_named, self.approved_and("an attachment"),
             self.approved_and("a paragraph replaced"), self.approved_and("hidden text on top"), self.approved_and("text below the footer"),
+            self.script(f"{SCRIPT} from one account", proven=True), self.script(f"{SCRIPT} from one account that forges quotations", proven=True, quoting=True),
+            self.script(UNPROVEN, proven=False),
         ]  # fmt: skip
 
     def writer(self) -> Person:
@@ -595,6 +599,25 @@ class Writing:
             at = self.when(day=days[number * len(days) // self.crowd])
             posts.append(self.post(kind, writer, [to], "Fredag", body, at, incident=f"{kind} {n}"))
         return posts
+
+    def script(self, kind: str, *, proven: bool, quoting: bool = False) -> Callable[[int], list[Post]]:
+        """To five times as many customers within five days and nights, just slow enough for any bound of an hour."""
+
+        def incident(n: int) -> list[Post]:
+            writer, began, posts = self.writer(), self.when(day=7 * (n % 4)), []
+            if not proven:
+                writer = replace(writer, address=f"{writer.first.lower()}{n}@elsewhere.example")
+            everybody = self.draw.sample(list(self.company.customers), min(5 * self.crowd, len(self.company.customers)))
+            for number, to in enumerate(everybody):
+                at = began + timedelta(days=5) * number / len(everybody)
+                body = words.letter(self.draw, writer, to, self.company.staff)
+                if quoting:
+                    body += self.quoted(writer, to, at - timedelta(hours=3))
+                subject = words.subject(self.draw, writer.language)
+                posts.append(self.post(kind, writer, [to], subject, body, at, incident=f"{kind} {n}"))
+            return posts
+
+        return incident
 
     def approved_and(self, what: str) -> Callable[[int], list[Post]]:
         """From the tool to a list, a day after its newsletter was approved, with something that nobody has seen."""

@@ -1,7 +1,7 @@
 """``python -m bench --month [--messages N]``: an ordinary month of a company, with dangerous mail hidden in it, through the guard.
 
-Thirty simulated days in this process: the production's straight line with its SQLite store, reader, lists and policy, and a clock that is
-set; a stand-in takes what would go to the relay. The rules are those of ``config/policy.yaml`` (``--policy`` names others).
+Thirty simulated days over real sockets on loopback (onthewire): the proxy part with its SQLite store, reader, lists and policy, and a clock
+that is set; clients that speak SMTP to it, and a relay that takes everything. The rules are those of ``config/policy.yaml`` (``--policy`` names others).
 Ordinary mail that is held was held wrongly, and a person approves it an hour later; campaigns wait for their approval, as they
 should, for twenty minutes. Dangerous mail is rejected an hour later. Printed, by kind and rule: what was held wrongly, and whom
 the dangerous mail reached.
@@ -28,27 +28,24 @@ from pathlib import Path
 import structlog
 
 from bench import company as words
-from bench.correspondence import CAMPAIGN, DAYS, FIRST, Post, Writing
-from smtpguard.app.clock import ids
+from bench.correspondence import CAMPAIGN, DAYS, FIRST, SCRIPT, UNPROVEN, Post, Writing
+from bench.onthewire import Answer, Sink, Wire
 from smtpguard.app.files import read_policy, read_settings
-from smtpguard.app.line import Line, straight_line
+from smtpguard.app.line import Line
 from smtpguard.app.lists import built_refresher
+from smtpguard.app.proxy import Proxy
 from smtpguard.app.services import opened, term
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals, Conflict, NotEntitled
 from smtpguard.mail.address import Address
-from smtpguard.mail.envelope import Envelope, Recipient, Session
-from smtpguard.mail.message import Message
-from smtpguard.mail.reply import OK, Reply
-from smtpguard.mail.transaction import Transaction
 from smtpguard.policy.approval import Choice
-from smtpguard.policy.verdict import Disposition, Held, Mode, Relayed
+from smtpguard.policy.verdict import Mode
 
 MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60
-UNLUCKY = 50
-"""Customers whom an unlucky way may reach at most."""
+UNLUCKY, WILLED = 50, 120
+"""Customers whom an unlucky way may reach at most, and a script with an account in a week; without one it reaches nobody."""
 _APPROVERS = (f"anna.presschef@{words.HOME[words.SV]}", f"dpo@{words.HOME[words.SV]}")
 _SYNC = timedelta(hours=12)
 
@@ -69,17 +66,6 @@ class Clock:
         self._at = max(at, self._at)
 
 
-class _Way:
-    """The way to a relay that takes everything."""
-
-    async def send(self, prepend: bytes, fence: Callable[[], bool]) -> tuple[Reply, ...]:
-        assert fence(), "the gate was read at this very time"
-        return (OK,)
-
-    async def abandon(self) -> None:
-        pass
-
-
 @dataclass(slots=True)
 class Ordinary:
     """Of one kind."""
@@ -93,8 +79,16 @@ class Ordinary:
 class Dangerous:
     """Of one kind: whom each of its incidents reached, customers each once."""
 
+    kind: str
     reached: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     rules: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bound(self) -> int:
+        """How many it may reach at most."""
+        if self.kind == UNPROVEN:
+            return 0
+        return WILLED if self.kind.startswith(SCRIPT) else UNLUCKY
 
     @property
     def stopped(self) -> int:
@@ -102,11 +96,11 @@ class Dangerous:
 
     @property
     def in_part(self) -> int:
-        return sum(0 < n <= UNLUCKY for n in self.reached.values())
+        return sum(0 < n <= self.bound for n in self.reached.values())
 
     @property
     def through(self) -> int:
-        return sum(n > UNLUCKY for n in self.reached.values())
+        return sum(n > self.bound for n in self.reached.values())
 
 
 @dataclass(slots=True)
@@ -115,7 +109,7 @@ class Result:
     how many of them were held wrongly."""
 
     ordinary: dict[str, Ordinary] = field(default_factory=lambda: defaultdict(Ordinary))
-    dangerous: dict[str, Dangerous] = field(default_factory=lambda: defaultdict(Dangerous))
+    dangerous: dict[str, Dangerous] = field(default_factory=dict)
     by_writer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     waited: int = 0
     undecided: int = 0
@@ -141,15 +135,14 @@ class Result:
 class Month:
     """Made by ``played``."""
 
-    def __init__(self, settings: Settings, line: Line, clock: Clock, approvals: Approvals) -> None:
-        self._settings, self._line, self._clock, self._approvals = settings, line, clock, approvals
-        self._new_id = ids(lambda: int(clock.now().timestamp() * 1000))
+    def __init__(self, settings: Settings, line: Line, wire: Wire, clock: Clock, approvals: Approvals) -> None:
+        self._settings, self._line, self._wire, self._clock, self._approvals = settings, line, wire, clock, approvals
         self._decisions: list[tuple[datetime, int, str, Choice]] = []
         self._approved: set[str] = set()
         self.result = Result()
 
     async def play(self, posts: Sequence[Post], progress: Callable[[int], None] = lambda n: None) -> Result:
-        began = time.perf_counter()
+        began = time.process_time()
         refresh = built_refresher(
             self._settings, self._line.policies.policy, self._line.policies.current().registry.digester
         )
@@ -163,28 +156,17 @@ class Month:
             await self._decide(post.at)
             self._clock.to(post.at)
             await self._line.watch.read()
-            await self._count(post, await self._line.intake(self._transaction(post), _Way()))
+            await self._count(post, await self._wire.send(post.client, post.reverse_path, post.to, post.raw))
             progress(n)
-        self.result.seconds = time.perf_counter() - began
+        self.result.seconds = time.process_time() - began
         return self.result
 
-    def _transaction(self, post: Post) -> Transaction:
-        return Transaction(
-            id=self._new_id(),
-            session=Session(client_ip=post.client, helo="mail.hamnkvarn.example", senders_verified=True),
-            envelope=Envelope(
-                reverse_path=Address.parse(post.reverse_path) if post.reverse_path else None,
-                recipients=tuple(Recipient(address=Address.parse(to)) for to in post.to),
-            ),
-            message=Message.of(post.raw),
-        )
-
-    async def _count(self, post: Post, done: Disposition) -> None:
-        result, relayed = self.result, isinstance(done, Relayed)
+    async def _count(self, post: Post, done: Answer) -> None:
+        result, relayed = self.result, done.what == "relayed"
         rules = await self._rules(done)
         if post.incident:
-            found = result.dangerous[post.kind]
-            found.reached[post.incident] += self._customers(post) if relayed else 0
+            found = result.dangerous.setdefault(post.kind, Dangerous(kind=post.kind))
+            found.reached[post.incident] += self._customers(done.taken)
             found.rules.update(rules)
         elif post.kind == CAMPAIGN and not relayed and self._key(post) not in self._approved:
             result.ordinary[post.kind].messages += 1
@@ -197,7 +179,7 @@ class Month:
             mine = result.by_writer[post.writer]
             mine[0] += 1
             mine[1] += not relayed
-        if isinstance(done, Held):
+        if done.hold_id:
             wait = timedelta(minutes=20) if post.kind == CAMPAIGN else timedelta(hours=1)
             choice = Choice.REJECT if post.incident else Choice.APPROVE
             heapq.heappush(
@@ -210,14 +192,14 @@ class Month:
         """Which campaign it is of."""
         return f"{post.writer}|{post.at:%V}|{post.kind}|{'list' if post.to[0].endswith(words.LISTS) else 'copies'}"
 
-    def _customers(self, post: Post) -> int:
-        known = self._line.policies.current().registry.classify(Address.parse(to) for to in post.to)
+    def _customers(self, taken: Sequence[str]) -> int:
+        known = self._line.policies.current().registry.classify(Address.parse(to) for to in taken)
         return int(known.customers.low)
 
-    async def _rules(self, done: Disposition) -> list[str]:
+    async def _rules(self, done: Answer) -> list[str]:
         """What held it."""
-        if not isinstance(done, Held):
-            return [] if isinstance(done, Relayed) else [type(done).__name__.lower()]
+        if not done.hold_id:
+            return [] if done.what == "relayed" else [done.what]
         hold = await self._line.store.hold(done.hold_id)
         hits = [hit.rule for hit in hold.verdict.hits if hit.mode is Mode.ENFORCE] if hold is not None else []
         return hits or ["a copy of what waits or was rejected"]
@@ -244,7 +226,16 @@ async def played(
     folder: Path, posts: Sequence[Post], writing: Writing, rules: str, progress: Callable[[int], None] = lambda n: None
 ) -> Result:
     """The month with these rules: the text of a policy file from its key ``rules`` on."""
-    words.write(writing.company, folder, rules)
+    sink = Sink()
+    async with AsyncExitStack() as undo:
+        await sink.start(undo)
+        return await _played(folder, posts, writing, rules, sink, progress)
+
+
+async def _played(
+    folder: Path, posts: Sequence[Post], writing: Writing, rules: str, sink: Sink, progress: Callable[[int], None]
+) -> Result:
+    words.write(writing.company, folder, rules, sink.port)
     for vocabulary in (shipped() / "vocabularies").glob("*.yaml"):
         (folder / "vocabularies").mkdir(exist_ok=True)
         (folder / "vocabularies" / vocabulary.name).write_bytes(vocabulary.read_bytes())
@@ -254,9 +245,14 @@ async def played(
         event = Event(kind=Kind.POLICY, id=policy.sha256[:16], at=clock.now())
         await store.put_policy(policy.sha256, dict(policy.documents), event)
     async with AsyncExitStack() as undo:
-        line = await straight_line(settings, undo, clock)
-        approvals = Approvals(line.store, line.policies, clock, term=term(settings))
-        return await Month(settings, line, clock, approvals).play(posts, progress)
+        desk = Proxy(settings, clock)
+        undo.push_async_callback(desk.close)
+        await desk.start()
+        undo.push_async_callback(desk.stop, 1)
+        wire = Wire(desk, sink)
+        undo.callback(wire.close)
+        approvals = Approvals(desk.line.store, desk.line.policies, clock, term=term(settings))
+        return await Month(settings, desk.line, wire, clock, approvals).play(posts, progress)
 
 
 def rules_of(policy: Path) -> str:
@@ -268,7 +264,7 @@ def rules_of(policy: Path) -> str:
 
 
 def table(result: Result) -> Iterator[str]:
-    yield f"{result.messages:,} ordinary messages over {DAYS} days, {result.incidents} dangerous things in {len(result.dangerous)} kinds; {result.seconds:,.0f} s"
+    yield f"{result.messages:,} ordinary messages over {DAYS} days, {result.incidents} dangerous things in {len(result.dangerous)} kinds; {result.seconds:,.0f} s of one processor"
     yield ""
     yield "| Ordinary kind | messages | held wrongly | by rule |"
     yield "|---|---|---|---|"
@@ -282,11 +278,11 @@ def table(result: Result) -> Iterator[str]:
         f"one person at most {worst:.1%}. {result.waited:,} of campaigns waited for their approval, as they should; {result.undecided:,} undecided."
     )
     yield ""
-    yield f"| Dangerous kind | stopped | in part (at most {UNLUCKY} customers) | through | customers reached, at most | by rule |"
-    yield "|---|---|---|---|---|---|"
+    yield "| Dangerous kind | may reach | stopped | in part | through | customers reached, at most | by rule |"
+    yield "|---|---|---|---|---|---|---|"
     for kind, danger in sorted(result.dangerous.items()):
         most = max(danger.reached.values())
-        yield f"| {kind} | {danger.stopped} | {danger.in_part} | {danger.through} | {most:,} | {_ruled(danger.rules)} |"
+        yield f"| {kind} | {danger.bound} | {danger.stopped} | {danger.in_part} | {danger.through} | {most:,} | {_ruled(danger.rules)} |"
     yield ""
     yield f"Of {result.incidents}: {result.count('stopped')} stopped, {result.count('in_part')} in part, {result.count('through')} through."
 

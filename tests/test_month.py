@@ -45,7 +45,7 @@ def test_the_same_seed_is_the_same_mail() -> None:
     _, posts = written(300)
     assert [post.at for post in posts] == sorted(post.at for post in posts)
     assert len([post for post in posts if not post.incident]) == 300
-    assert len({post.kind for post in posts if post.incident}) == 20
+    assert len({post.kind for post in posts if post.incident}) == 23
     assert len({post.kind for post in posts if not post.incident}) >= 14
 
 
@@ -56,10 +56,10 @@ async def test_what_is_held_and_what_slips_is_counted(tmp_path: Path, rules: str
     ordinary = [post for post in posts if not post.incident]
     campaigns = sum(post.kind == CAMPAIGN for post in ordinary)
     assert result.messages == len(ordinary) == 60
-    assert (result.incidents, len(result.dangerous)) == (20, 20)
+    assert (result.incidents, len(result.dangerous)) == (23, 23)
     assert result.undecided == 0
     stopped = {kind for kind, one in result.dangerous.items() if one.stopped == 1}
-    assert sum(result.count(of) for of in ("stopped", "in_part", "through")) == 20
+    assert sum(result.count(of) for of in ("stopped", "in_part", "through")) == 23
     passed = set(result.dangerous) - stopped
     assert all(kind.startswith("approved, and then") for kind in passed) if not open_ else not stopped
     if open_:
@@ -82,5 +82,5 @@ async def test_the_sample_policy_passes_what_is_ordinary_and_stops_what_goes_to_
                  "a colleague's letter with an unsubscribe line, to a list"):  # fmt: skip
         assert result.dangerous[kind].stopped == 1, kind
     lines = list(table(result))
-    assert lines[-1].startswith("Of 20: ")
+    assert lines[-1].startswith("Of 23: ")
     assert any("in Bcc to all at once" in line for line in lines)

@@ -20,6 +20,7 @@ from smtpguard.app.line import counts, straight_line
 from smtpguard.app.relay import relay_logins, relay_pool, said_of
 from smtpguard.app.turned import Turned
 from smtpguard.config.settings import Settings, SmtpListener
+from smtpguard.guard.ports import Clock
 from smtpguard.mail.address import Address
 from smtpguard.mail.reply import Reply
 from smtpguard.processes.numbers import Said
@@ -35,8 +36,9 @@ def _nobody(address: Address) -> Reply | None:
 
 
 class Proxy(Part):
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        """``clock``: another than the system's, for all that it decides and records; sockets keep real time."""
+        self._settings, self._clock = settings, clock
         self._undo = AsyncExitStack()
         self._turned = Turned()
         self._receptions: list[Reception] = []
@@ -44,8 +46,9 @@ class Proxy(Part):
         self._renewals = Renewals()
 
     async def start(self) -> None:
-        settings, new_id = self._settings, ids()
-        line = await straight_line(settings, self._undo)
+        settings, clock = self._settings, self._clock
+        new_id = ids() if clock is None else ids(lambda: int(clock.now().timestamp() * 1000))
+        self.line = line = await straight_line(settings, self._undo, clock)
         self._watch, self._intake, name = line.watch, line.intake, line.hostname
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)

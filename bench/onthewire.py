@@ -1,0 +1,139 @@
+"""Mail over real sockets: one guard's proxy part in this process, clients that speak SMTP to it, and a relay that takes everything.
+
+Clients are told apart as a proxy in front tells them apart, by XCLIENT, and each keeps its connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+
+from smtpguard.app.proxy import Proxy
+
+_HELD = re.compile(r"250 .*Held for review as ([0-9A-Z]{16})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a client was answered: ``hold_id`` where it is held; ``taken`` are the recipients for whom the relay has it."""
+
+    reply: str
+    hold_id: str = ""
+    taken: tuple[str, ...] = ()
+
+    @property
+    def what(self) -> str:
+        """relayed, held, rejected or deferred."""
+        if self.reply.startswith("250"):
+            return "held" if self.hold_id else "relayed"
+        return "rejected" if self.reply.startswith("5") else "deferred"
+
+
+@dataclass(slots=True)
+class Sink:
+    """A relay that takes everything, and remembers of the last message for whom it was."""
+
+    port: int = 0
+    taken: list[str] = field(default_factory=list)
+
+    async def start(self, undo: AsyncExitStack) -> None:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24)
+        self.port = server.sockets[0].getsockname()[1]
+        undo.callback(server.close)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        people: list[str] = []
+        writer.write(b"220 sink.example ESMTP\r\n")
+        try:
+            while line := await reader.readline():
+                verb = line[:4].upper()
+                if verb == b"EHLO":
+                    writer.write(
+                        b"250-sink.example\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-SMTPUTF8\r\n250 8BITMIME\r\n"
+                    )
+                elif verb == b"DATA":
+                    writer.write(b"354 Go on\r\n")
+                    while (line := await reader.readline()) != b".\r\n":
+                        if not line:
+                            return
+                    self.taken, people = people, []
+                    writer.write(b"250 2.0.0 Taken\r\n")
+                elif verb == b"QUIT":
+                    writer.write(b"221 2.0.0 Bye\r\n")
+                    return
+                else:
+                    if verb in (b"MAIL", b"RSET"):
+                        people = []
+                    elif verb == b"RCPT":
+                        people.append(line.partition(b"<")[2].partition(b">")[0].decode())
+                    writer.write(b"250 2.0.0 Ok\r\n")
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+class Wire:
+    """Clients of ``desk``, which has been started."""
+
+    def __init__(self, desk: Proxy, sink: Sink) -> None:
+        self._desk, self._sink = desk, sink
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.setblocking(False)
+        self._connections: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+
+    async def send(self, client: str, reverse_path: str, to: tuple[str, ...], raw: bytes) -> Answer:
+        """One transaction, with CRLF at the ends of lines. A connection that the guard has ended meanwhile is opened anew."""
+        self._sink.taken = []
+        lines = [f"MAIL FROM:<{reverse_path}> BODY=8BITMIME", *(f"RCPT TO:<{one}>" for one in to)]
+        reader, writer = await self._connected(client)
+        for line in lines:
+            if not (said := await _asked(reader, writer, line)).startswith("250"):
+                await _asked(reader, writer, "RSET")
+                return Answer(reply=said)
+        if not (said := await _asked(reader, writer, "DATA")).startswith("354"):
+            return Answer(reply=said)
+        writer.write((b"\r\n" + raw).replace(b"\r\n.", b"\r\n..")[2:] + (b"" if raw.endswith(b"\r\n") else b"\r\n"))
+        said = await _asked(reader, writer, ".")
+        held = _HELD.match(said)
+        return Answer(reply=said, hold_id=held[1] if held else "", taken=tuple(self._sink.taken))
+
+    async def _connected(self, client: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if client in self._connections:
+            reader, writer = self._connections[client]
+            with suppress(ConnectionError):
+                if (await _asked(reader, writer, "RSET")).startswith("250"):
+                    return reader, writer
+            writer.close()
+        loop = asyncio.get_running_loop()
+        opening = asyncio.open_connection(*self._listening.getsockname(), limit=1 << 20)
+        (server, _), (reader, writer) = await asyncio.gather(loop.sock_accept(self._listening), opening)
+        self._desk.take(server, 0, lambda: None)
+        await _answer(reader)
+        for line in ("EHLO front.example", f"XCLIENT ADDR={client}", "EHLO mail.hamnkvarn.example"):
+            said = await _asked(reader, writer, line)
+            assert said[:3] in ("250", "220"), f"{line}: {said}"
+        self._connections[client] = reader, writer
+        return reader, writer
+
+    def close(self) -> None:
+        for _, writer in self._connections.values():
+            writer.close()
+        self._listening.close()
+
+
+async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: str) -> str:
+    writer.write(f"{line}\r\n".encode())
+    await writer.drain()
+    return await _answer(reader)
+
+
+async def _answer(reader: asyncio.StreamReader) -> str:
+    """Its last line. Raises ConnectionError where the other side is gone."""
+    while line := (await reader.readline()).decode():
+        if line[3:4] != "-":
+            return line.rstrip()
+    raise ConnectionError("the guard has ended the connection")
