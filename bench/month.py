@@ -40,7 +40,7 @@ from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
 from smtpguard.guard.approvals import Approvals, Conflict, NotEntitled
 from smtpguard.mail.address import Address
-from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import Choice, State
 from smtpguard.policy.verdict import Mode
 
 MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60
@@ -209,6 +209,9 @@ class Month:
             at, _, named, choice = heapq.heappop(self._decisions)
             hold_id, _, key = named.partition(" ")
             self._clock.to(at)
+            hold = await self._line.store.hold(hold_id)
+            if hold is None or hold.state is not State.WAITING:  # decided already with another of its mailing
+                continue
             for approver in _APPROVERS:
                 try:
                     await self._approvals.vote(hold_id, choice, approver=approver, by="month", people=10**6)

@@ -18,6 +18,7 @@ from smtpguard.app.finding import Finding, State
 from smtpguard.app.lists import names
 from smtpguard.app.policyfile import look_before_upgrade
 from smtpguard.app.services import opened
+from smtpguard.app.undeclared import undeclared
 from smtpguard.config.problem import Broken
 from smtpguard.config.settings import Settings
 from smtpguard.lists.declared import build
@@ -86,6 +87,7 @@ async def stands(settings: Settings, policy: Policy | None = None) -> list[Findi
             if policy is not None:
                 found += await _namesakes(settings, policy, store)
                 found += _contacts(policy, await known_since(store), store.now())
+                found += await undeclared(settings, policy, store)
             return found
     except (CannotStart, LedgerError) as e:
         older = isinstance(e, SchemaError) and not isinstance(e, Newer)

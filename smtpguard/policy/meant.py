@@ -81,6 +81,7 @@ def look(
     _domains(model, findings)
     _holding(model, findings)
     _addresses(model, delimiters, findings)
+    _spared(model, findings)
     _one_person(model, aliases, findings)
     _writers(model, groups, aliases, delimiters, findings)
     for section, declared in (("lists", model.lists), ("streams", model.streams)):
@@ -118,6 +119,19 @@ def _holding(model: PolicyModel, findings: Findings) -> None:
     """``enforce: false`` says of itself that nothing is held; rules that all observe say it to nobody."""
     if model.enforce and model.rules and all(rule.mode == "observe" for rule in model.rules):
         findings.warn(("rules",), "every rule only observes: nothing is held", key=True)
+
+
+def _spared(model: PolicyModel, findings: Findings) -> None:
+    """Whoever is on a list of a special category and on another is covered by an approval for that one, unless the list says no."""
+    for name, info in model.lists.items():
+        if info.sensitivity != "special-category" or (info.approvals is not None and info.approvals.always):
+            continue
+        if len(model.lists) > 1:
+            text = (
+                f"an approval for another list covers those of {name} who are on both, and to be on {name} says something of them: "
+                f"approvals: always (or always: true beside its approvers) keeps them out of it"
+            )
+            findings.warn(("lists", name, "sensitivity"), text)
 
 
 def _addresses(model: PolicyModel, delimiters: str, findings: Findings) -> None:

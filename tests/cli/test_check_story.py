@@ -178,7 +178,7 @@ def test_lists_that_are_alike_are_tried_once(etc: Path, monkeypatch: pytest.Monk
     lists = "".join(
         f"  l{n}: {{addresses: [l{n}@lists.example.com], members: {{csv: news.csv}}}}\n" for n in range(100)
     )
-    special = "  special: {addresses: [s@lists.example.com], members: {csv: news.csv}, sensitivity: special-category}\n"
+    special = "  special: {addresses: [s@lists.example.com], members: {csv: news.csv}, sensitivity: special-category, approvals: always}\n"
     found = told(etc, TO_LIST + HIDDEN + WRITER, HEAD.replace("rules:\n", f"{lists}{special}rules:\n"))
     assert found == through(SINGLY) + [
         f"list {name}: no rule holds {SINGLY}" for name in (*(f"l{n}" for n in range(100)), "special")

@@ -1,0 +1,132 @@
+"""What the journal of the last 30 days shows and the policy does not know: tools that send mailings and that nothing declares, and
+people who write through a listener where nothing proves who they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from smtpguard.app.finding import Finding, State
+from smtpguard.audit.chain import Clear, Entry, microseconds
+from smtpguard.audit.event import Kind
+from smtpguard.config.settings import Settings
+from smtpguard.lists.declared import Origin, build
+from smtpguard.mail.client import within
+from smtpguard.mail.envelope import Session
+from smtpguard.policy.parse import Policy
+from smtpguard.policy.verdict import Mode
+from smtpguard.store import journal
+from smtpguard.store.schema import entry
+from smtpguard.store.store import Store
+
+DAYS = 30
+MOST = 200_000
+"""Entries that are looked through, the newest."""
+COPIES = 20
+"""So many messages to customers of one text, or that look like mailings, are a tool's."""
+LETTERS = 5
+"""So many letters from two people at least make a listener one at which people write."""
+_STRETCH = 2000
+_NAMED = 10
+_PROOF = frozenset({"listener.proves_senders", "sender.proven"})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """By tool: how many look like a mailing, and how many there are of each text. By listener: whose letters nothing proved."""
+
+    mailings: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    copies: dict[tuple[str, str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    letters: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+
+async def undeclared(settings: Settings, policy: Policy, store: Store) -> list[Finding]:
+    """Raises LedgerError."""
+    seen, before = _Seen(), await store.last() + 1
+    since, least = microseconds(store.now() - timedelta(days=DAYS)), max(1, before - MOST)
+    while before > least:
+        pairs, before = await store.ask(partial(_stretch, before, least), snapshot=True)
+        for made, clear in pairs:
+            if made.at >= since and clear is not None:
+                _look(seen, made, clear)
+        if pairs and pairs[-1][0].at < since:
+            break
+    return [*_tools(policy, seen), *_unproven(settings, policy, seen)]
+
+
+def _stretch(before: int, least: int, connection: Connection) -> tuple[list[tuple[Entry, Clear | None]], int]:
+    """The verdicts before that entry, the newest first; and where they begin."""
+    first = max(least, before - _STRETCH)
+    wanted = entry.c.seq.between(first, before - 1), entry.c.kind == Kind.VERDICT.value
+    rows = connection.execute(journal.ROWS.where(*wanted).order_by(entry.c.seq.desc()))
+    return list(map(journal.pair, rows)), first
+
+
+def _look(seen: _Seen, made: Entry, clear: Clear) -> None:
+    data = made.data
+    counts, facts = data.get("counts") or {}, data.get("facts") or {}
+    if not counts.get("customers") or data.get("streams"):
+        return
+    sender, login = "".join(clear.get("from", ())[:1]), "".join(clear.get("actor", ())[:1]).lower()
+    tool = sender, str(data.get("client", "")), login
+    if data.get("looks") == "mailing":
+        seen.mailings[tool] += 1
+    elif data.get("mailing"):
+        seen.copies[tool][data["mailing"]] += 1
+    proven = facts.get("sender.proven", bool(login))
+    if data.get("looks") != "mailing" and proven is not True and facts.get("sender.internal", True) is True and sender:
+        seen.letters[str(data.get("listener", ""))][sender] += 1
+
+
+def _tools(policy: Policy, seen: _Seen) -> Iterator[Finding]:
+    """Those with the most messages first."""
+    lists, streams = build(*policy.sections(), delimiters=policy.delimiters)
+    known = [(info.writers, info.origin) for info in lists.values()]
+    known += [(stream.senders, stream.origin) for stream in streams.values()]
+    found: Counter[tuple[str, str]] = Counter()
+    for tool in {*seen.mailings, *seen.copies}:
+        n = seen.mailings[tool] + sum(n for n in seen.copies[tool].values() if n >= COPIES)
+        if n >= COPIES and not any(_declares(*one, *tool) for one in known):
+            found[tool[0], tool[1]] += n
+    for (sender, client), n in found.most_common(_NAMED):
+        text = (
+            f"{sender or 'somebody without a From'} at {client} sent {n:,} messages of mailings to customers in {DAYS} days, and nothing "
+            f"declares it: its origin at a list of which it is a writer, or a stream"
+        )
+        yield Finding(about="tool", state=State.ODD, text=text)
+
+
+def _declares(senders: frozenset[str], origin: Origin, sender: str, client: str, login: str) -> bool:
+    """Whether this From may be declared so, as far as the journal knows: it keeps no signatures."""
+    session = Session(client_ip=client, auth_user=login or None)
+    if origin.names(session):
+        return True
+    elsewhere = bool(origin.clients) and not within(client, origin.clients)
+    return sender in senders and bool(origin.dkim) and not elsewhere
+
+
+def _unproven(settings: Settings, policy: Policy, seen: _Seen) -> Iterator[Finding]:
+    rules = [
+        rule.rule_id
+        for rule in policy.rules.rules
+        if rule.mode is Mode.ENFORCE and any(c.fact.name in _PROOF for c in rule.when)
+    ]
+    proving = {each.called for each in settings.listen.smtp if each.auth is not None or each.senders_verified}
+    there = {each.called for each in settings.listen.smtp}
+    for listener, writers in sorted(seen.letters.items()):
+        if rules and listener in there - proving and writers.total() >= LETTERS and len(writers) > 1:
+            text = (
+                f"{len(writers):,} people wrote {writers.total():,} letters to customers through listener {listener} in {DAYS} days, and nothing "
+                f"there proves who they are, which {_some(rules)} asks for: auth, or senders_verified where the MTA in front checks it"
+            )
+            yield Finding(about="listener", state=State.ODD, text=text)
+
+
+def _some(rules: Sequence[str]) -> str:
+    return f"rule {rules[0]}" + (f" (and {len(rules) - 1} more)" if len(rules) > 1 else "")
