@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
@@ -29,7 +29,8 @@ _SIGNS = re.compile(
     r"hidden|display|visibility|opacity|font|colou?r|clip|position|indent|margin|transform|mso-hide|height|width|zoom|filter"
     r"|spacing|background|\btext=|style=[^>]{0,2000}\\"
 )
-_SETS = "[style],[hidden],[bgcolor],[color],body[text]"
+_SETS = "[style],[hidden],[bgcolor],[background],[color],body[text]"
+_PLACED = frozenset({"absolute", "fixed", "relative", "sticky"})
 _STYLE = re.compile(r"<style[^>]{0,300}>(.{0,60000}?)</style", re.I | re.S)
 _FOR_OUTLOOK = re.compile(r"<!--\[if.{0,60000}?<!\[endif\]-->", re.S)
 _SCREENS = re.compile(r"@media\s+(?:only\s+)?(?:all|screen)\s*\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}", re.I)
@@ -42,7 +43,6 @@ _NUMBER = re.compile(r"(-?(?:\d+\.?\d*|\.\d+))\s*(px|pt|pc|em|rem|ex|ch|%|mm|cm|
 _VARIABLE = re.compile(r"var\(\s*(--[\w\-]{1,60})\s*(?:,([^()]{0,100}))?\)")
 _CUSTOM = re.compile(r"(--[\w\-]{1,60})\s*:\s*([^;{}]{1,100})")
 _RGB = re.compile(r"(rgb|hsl)a?\(([^()]{1,80})\)")
-_LINK = re.compile(r"url\([^()]{0,2000}\)?")
 _TRANSFORM = re.compile(r"(scale|translate|rotate[xy])[xyz3d]*\(([^()]{0,80})\)")
 _PIXELS = {"": 1.0, "px": 1.0, "pt": 4 / 3, "pc": 16.0, "mm": 3.78, "cm": 37.8, "in": 96.0, "q": 0.945, "rem": _ROOT, "ex": 8.0,
            "ch": 8.0, "em": _ROOT, "vw": 6.0, "vh": 8.0}  # fmt: skip
@@ -73,23 +73,29 @@ _BLUE: _Colour = (0, 0, 238)  # of a link that says nothing of its colour
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one element says of itself. ``size``: pixels, or, with ``relative``, times its parent's."""
+    """What one element says of itself. ``size``: pixels, or, with ``relative``, times its parent's. ``layer``: what is behind within it
+    is never behind what is around it; ``behind``: it is put behind what is around it; ``aside``: it is put elsewhere, and so maybe on a
+    picture."""
 
     hides: bool = False
     size: float | None = None
     relative: bool = False
     colour: _Colour | None = None
     back: _Colour | None = None
+    layer: bool = False
+    behind: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """How text right in an element is shown."""
+    """How text right in an element is shown. ``covers``: what is put behind it is behind a background."""
 
     hidden: bool = False
     size: float = _ROOT
     colour: _Colour = (0, 0, 0)
     back: _Colour = (255, 255, 255)
+    covers: bool = False
 
     @property
     def seen(self) -> bool:
@@ -98,10 +104,11 @@ class _State:
     def within(self, look: _Look) -> _State:
         size = self.size if look.size is None else look.size * self.size if look.relative else look.size
         return _State(
-            self.hidden or look.hides,
+            self.hidden or look.hides or (look.behind and self.covers),
             size,
             self.colour if look.colour is None else look.colour,
             self.back if look.back is None else look.back,
+            not look.layer and (self.covers or (look.back is not None and look.back != _CLEAR)),
         )
 
 
@@ -120,13 +127,16 @@ def take_unseen(tree: LexborHTMLParser, html: str, source: str, meter: Meter) ->
     inline = [(node, _attributes(node, custom)) for node in tree.css(_SETS)]
     said = [look for _, look in inline] + [_look(_filled(text, custom)) for _, text in sheets]
     by_colour = _may_meet(said)
+    behind = any(look.behind for look in said)
     small = any(look.size is not None and look.size < (_SMALLER if look.relative else SMALLEST) for look in said)
-    if not (by_colour or small or any(look.hides for look in said)):
+    if not (by_colour or small or behind or any(look.hides for look in said)):
         return []
     texts: dict[int, str] = {}
     for selector, text in sheets:
         look = _look(_filled(text, custom))
-        if look.hides or (small and look.size is not None) or (by_colour and (look.colour or look.back)):
+        by_place = behind and (look.behind or look.layer or look.back)
+        coloured = by_colour and (look.colour or look.back or look.aside)
+        if look.hides or (small and look.size is not None) or coloured or by_place:
             for node in _chosen(tree, selector):
                 texts[node.mem_id] = f"{texts.get(node.mem_id, '')};{text}"
             meter.look_at_the_clock()
@@ -151,10 +161,14 @@ def _cut(nodes: Mapping[int, LexborNode], looks: Mapping[int, _Look], meter: Met
         around = _around(node, looks, states)
         look = looks[id]
         if look.hides and node.tag in ("body", "html"):
-            look = _Look(False, look.size, look.relative, look.colour, look.back)
+            look = replace(look, hides=False)
         if node.tag == "a" and look.colour is None:
-            look = _Look(look.hides, look.size, look.relative, _BLUE, look.back)
+            look = replace(look, colour=_BLUE)
+        if look.aside and look.back is None and _by_a_picture(node):
+            look = replace(look, back=_CLEAR)
         states[id] = around.within(look)
+        if node.tag in ("body", "html"):  # their background is behind everything
+            states[id] = replace(states[id], covers=False)
         if around.seen and not states[id].seen:
             doomed += _unseen(node, states[id], looks)
     found = [text for node in doomed if (text := node.text(separator="")).strip()]
@@ -187,7 +201,9 @@ def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Look]) -> list
                 continue
             look = looks.get(child.mem_id, _PLAIN)
             if child.tag == "a" and look.colour is None and "href" in child.attributes:
-                look = _Look(look.hides, look.size, look.relative, _BLUE, look.back)
+                look = replace(look, colour=_BLUE)
+            if look.aside and look.back is None and _by_a_picture(child):
+                look = replace(look, back=_CLEAR)
             inner = how.within(look)
             if inner.seen:
                 continue
@@ -198,6 +214,12 @@ def _unseen(node: LexborNode, state: _State, looks: Mapping[int, _Look]) -> list
     if node.tag == "a" and _childless(node):
         return [node]
     return found
+
+
+def _by_a_picture(node: LexborNode) -> bool:
+    """Whether what is put elsewhere may stand on a picture beside it."""
+    parent = node.parent
+    return parent is not None and parent.css_first("img,video,picture,input[type=image]") is not None
 
 
 def _childless(node: LexborNode) -> bool:
@@ -241,6 +263,8 @@ def _attributes(node: LexborNode, custom: Mapping[str, str], sheet: str = "") ->
     if len(given) > 1 or "style" not in given:
         if "hidden" in given:
             text = "display:none;"
+        if given.get("background"):
+            text += "background-image:url(x);"
         for name, property in (("bgcolor", "background-color"), ("color", "color"), ("text", "color")):
             if (value := given.get(name)) and (name != "text" or node.tag == "body"):
                 text += f"{property}:{value};"
@@ -262,7 +286,18 @@ def _look(text: str) -> _Look:
     if "text" in said.get("background-clip", "") + said.get("-webkit-background-clip", ""):
         colour = None  # the text is filled with the background: it is seen
         back = None
-    return _Look(_hides(said), size, relative, colour, back)
+    place, order = said.get("position", ""), said.get("z-index", "")
+    placed = place in _PLACED and order not in ("", "auto")
+    layer = placed or place in ("fixed", "sticky") or _makes_a_layer(said)
+    aside = place in ("absolute", "fixed") or any(said.get(m, "").startswith("-") for m in ("margin-top", "top"))
+    return _Look(_hides(said), size, relative, colour, back, layer, placed and order.startswith("-"), aside)
+
+
+def _makes_a_layer(said: Mapping[str, str]) -> bool:
+    """CSS 2.2 appendix E and what came since: of these alone what nobody hides a text by without them."""
+    if said.get("isolation") == "isolate" or said.get("transform", "none") != "none":
+        return True
+    return said.get("opacity", "1") not in ("1", "100%", "1.0") or said.get("filter", "none") != "none"
 
 
 def _declarations(text: str) -> dict[str, str]:
@@ -312,13 +347,14 @@ def _size(said: Mapping[str, str]) -> tuple[float | None, bool]:
 def _background(said: Mapping[str, str]) -> _Colour | None:
     value = said.get("background-color", "")
     picture = said.get("background-image", "") + value
-    value = _LINK.sub("", value) if "url(" in value else value
+    if "url(" in picture:
+        return _CLEAR  # above whatever colour there is
     found = _colour(value.partition("gradient(")[0]) if value else None
     if found is None and "gradient(" in picture:
         found = _colour(picture.partition("gradient(")[2])
     if found is not None:
         return None if found == _CLEAR else found
-    return _CLEAR if "url(" in picture else None
+    return None
 
 
 def _colour(value: str) -> _Colour | None:

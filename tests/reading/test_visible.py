@@ -58,6 +58,8 @@ HIDDEN = {
     "descendant": "<style>div > .y p {{ display: none }}</style><div><div class=y><p>{}</p></div></div>",
     "media": "<style>@media screen {{ #z {{ opacity: 0 }} }}</style><p id=z>{}</p>",
     "variable": "<style>:root{{--c: #fff}}</style><p style='color:var(--c)'>{}</p>",
+    "behind a background": '<div style="background:#fff"><p style="position:relative;z-index:-1">{}</p></div>',
+    "behind a background, by a class": "<style>.b{{position:absolute;z-index:-5}} td{{background:#eee}}</style><table><tr><td><p class=b>{}</p></td></tr></table>",
     "body": '<body text="#ffffff"><p>{}</p><p style="color:#000">Seen</p></body>',
 }  # fmt: skip
 SEEN = {
@@ -77,6 +79,20 @@ SEEN = {
     "old layout": '<p style="overflow:hidden;height:1%">{}</p>',
     "set back": '<div style="color:#fff"><p style="color:#222">{}</p></div>',
     "dark sheet": "<style>body{{background:#000}} p{{color:#fff}}</style><p>{}</p>",
+    "white on a picture in a cell": '<table><tr><td background="dark.jpg"><p style="color:#fff">{}</p></td></tr></table>',
+    "white on a picture with a colour": '<table><tr><td bgcolor="#ffffff" background="dark.jpg" style="color:#fff">{}</td></tr></table>',
+    "white on a picture by a class": "<style>.hero{{background:#fff url(dark.jpg);color:#fff}}</style><div class=hero><p>{}</p></div>",
+    "white on a picture beside it": '<div style="position:relative"><img src="dark.jpg"><h1 style="position:absolute;top:40px;color:#fff">{}</h1></div>',
+    "white drawn up onto a picture": '<div><img src="dark.jpg"><p style="margin-top:-80px;color:#fff">{}</p></div>',
+    "white on a dark background further out": '<div style="background:#222"><table><tr><td><div><p style="color:#fff">{}</p></div></td></tr></table></div>',
+    "white on a dark body": '<body bgcolor="#000000"><table><tr><td><font color="#ffffff">{}</font></td></tr></table></body>',
+    "details": "<details><summary>More</summary><p>{}</p></details>",
+    "aria-hidden": '<p aria-hidden="true">{}</p>',
+    "behind nothing": '<div><p style="position:relative;z-index:-1">{}</p></div>',
+    "behind the page's own background": '<body style="background:#eee"><p style="position:relative;z-index:-1">{}</p></body>',
+    "behind in a layer of its own": '<div style="background:#fff;position:relative;z-index:0"><p style="position:relative;z-index:-1">{}</p></div>',
+    "z-index without a place": '<div style="background:#fff"><p style="z-index:-1">{}</p></div>',
+    "before it": '<div style="background:#fff"><p style="position:relative;z-index:5">{}</p></div>',
     "for Outlook alone": "<!--[if mso]><style>.x{{display:none}}</style><![endif]--><p class=x>{}</p>",
 }  # fmt: skip
 
