@@ -106,11 +106,12 @@ class Dangerous:
 @dataclass(slots=True)
 class Result:
     """``campaigns``: of copies of campaigns that were approved, how many were held after that. ``by_writer``: people's letters, and
-    how many of them were held wrongly."""
+    how many of them were held wrongly; ``misused``: those of accounts from which dangerous mail came that week, which are not among these."""
 
     ordinary: dict[str, Ordinary] = field(default_factory=lambda: defaultdict(Ordinary))
     dangerous: dict[str, Dangerous] = field(default_factory=dict)
     by_writer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    misused: int = 0
     waited: int = 0
     undecided: int = 0
     seconds: float = 0.0
@@ -139,6 +140,8 @@ class Month:
         self._settings, self._line, self._wire, self._clock, self._approvals = settings, line, wire, clock, approvals
         self._decisions: list[tuple[datetime, int, str, Choice]] = []
         self._approved: set[str] = set()
+        self._misused: dict[str, datetime] = {}
+        """Accounts from which dangerous mail came, and when last."""
         self.result = Result()
 
     async def play(self, posts: Sequence[Post], progress: Callable[[int], None] = lambda n: None) -> Result:
@@ -165,6 +168,7 @@ class Month:
         result, relayed = self.result, done.what == "relayed"
         rules = await self._rules(done)
         if post.incident:
+            self._misused[post.writer] = post.at
             found = result.dangerous.setdefault(post.kind, Dangerous(kind=post.kind))
             found.reached[post.incident] += self._customers(done.taken)
             found.rules.update(rules)
@@ -178,15 +182,23 @@ class Month:
             one.rules.update(rules)
             mine = result.by_writer[post.writer]
             mine[0] += 1
-            mine[1] += not relayed
+            if self._is_misused(post.writer, post.at):
+                result.misused += not relayed
+            else:
+                mine[1] += not relayed
         if done.hold_id:
             wait = timedelta(minutes=20) if post.kind == CAMPAIGN else timedelta(hours=1)
-            choice = Choice.REJECT if post.incident else Choice.APPROVE
+            misused = post.kind != CAMPAIGN and self._is_misused(post.writer, post.at)
+            choice = Choice.REJECT if post.incident or misused else Choice.APPROVE
             heapq.heappush(
                 self._decisions, (post.at + wait, len(self._decisions), f"{done.hold_id} {self._key(post)}", choice)
             )
         elif not relayed:
             result.undecided += not rules
+
+    def _is_misused(self, writer: str, at: datetime) -> bool:
+        """Whether dangerous mail came from there within a week, with which its own letters wait: who decides sees both."""
+        return writer in self._misused and at - self._misused[writer] < timedelta(days=7)
 
     def _key(self, post: Post) -> str:
         """Which campaign it is of."""
@@ -277,8 +289,8 @@ def table(result: Result) -> Iterator[str]:
     worst = max((held / sent for sent, held in letters if sent >= 20), default=0.0)
     yield ""
     yield (
-        f"Held wrongly: {result.wrongly:,} of {result.messages:,} ({1000 * result.wrongly / max(1, result.messages):.2f} in 1,000); of the letters of "
-        f"one person at most {worst:.1%}. {result.waited:,} of campaigns waited for their approval, as they should; {result.undecided:,} undecided."
+        f"Held wrongly: {result.wrongly:,} of {result.messages:,} ({1000 * result.wrongly / max(1, result.messages):.2f} in 1,000); {result.misused:,} of "
+        f"them from accounts from which dangerous mail came that week; of the letters of one other person at most {worst:.1%}. {result.waited:,} of campaigns waited for their approval, as they should; {result.undecided:,} undecided."
     )
     yield ""
     yield "| Dangerous kind | may reach | stopped | in part | through | customers reached, at most | by rule |"

@@ -210,9 +210,9 @@ class _Shared:
 
 
 class Alarms(Part):
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._settings = settings
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._undo = AsyncExitStack()
         self._target = probed(settings)
         self._relay: str | None = None

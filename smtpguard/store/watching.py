@@ -130,7 +130,7 @@ class Called:
 
 
 def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
-    """Those of the last hour."""
+    """Those of the last hour, by rule and list: what happens to another list is news."""
     since = microseconds(now) - CALLED
     query = select(entry.c.body).where(of_kind(Kind.ALARM), entry.c.at > since).order_by(entry.c.seq.desc())
     rules: dict[str, dict[str, int]] = {}
@@ -145,11 +145,12 @@ def called(connection: Connection, now: datetime) -> tuple[Called, ...]:
     wrote = _wrote(connection, since)
     found = []
     for rule, lists in rules.items():
-        senders: Counter[str] = Counter()
-        for sender, (touched, people) in wrote:
-            if not lists or not touched.isdisjoint(lists):
-                senders[sender] += people
-        found.append(Called(rule=rule, lists=lists, senders=tuple(senders.most_common())))
+        for one in [{name: people} for name, people in lists.items()] or [{}]:
+            senders: Counter[str] = Counter()
+            for sender, (touched, people) in wrote:
+                if not one or not touched.isdisjoint(one):
+                    senders[sender] += people
+            found.append(Called(rule=rule, lists=one, senders=tuple(senders.most_common())))
     return tuple(found)
 
 

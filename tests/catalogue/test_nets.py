@@ -5,26 +5,32 @@ And those whose work it is to write to customers pass.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
 import yaml
 
-from smtpguard.app import start
+from smtpguard.app import alarms, start
 from smtpguard.app.alarms import Looking
 from smtpguard.app.files import read_policy
 from smtpguard.app.finding import State
 from smtpguard.app.stands import stands
 from smtpguard.guard.approvals import Seen
+from smtpguard.observe.alarms import rounds
 from smtpguard.observe.alarms.conditions import raised
 from smtpguard.policy.approval import Choice
 from smtpguard.policy.approval import State as Stands
 from tests.catalogue.whole import EVA, MEMBERS, Whole, letter, policy, whole
+from tests.observe.receiver import Receiver, receiver
 
 PROVEN = ", senders_verified: true"
 CUSTOMERS = tuple(f"customer{n}@shops.example" for n in range(1500))
@@ -426,6 +432,64 @@ async def test_forty_accounts_to_another_list_call_somebody(guard: Whole) -> Non
     assert "colleague" not in found.says("en") + found.title("en")
     await guard.pass_(hours=2)
     assert [a for a in raised(await looking.look()) if a.condition.name == "rule-calls"] == []
+
+
+async def test_whoever_is_called_hears_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By mail and webhook, of one list and of the next under the same rule: how many, and by mail who. Seconds of a look, of a read of
+    the store and of a telling that somebody is slow to take come to less than a minute."""
+    assert 2 * alarms.LOOK_SECONDS + alarms.STORE_SECONDS + 4 * rounds.PATIENCE_SECONDS < 60
+    rule = {
+        "id": "few-write",
+        "when": {"list.first_contacts": ">= 5 in 1h"},
+        "then": "alarm",
+        "description": "Several write to a list",
+    }
+    (tmp_path / "s").write_text("a secret of the receiver")
+    async with receiver() as hook:
+        more = {
+            "settings": f"alarms: {{webhook: {{url: '{hook.url}', secret_file: s}}}}",
+            "text": policy(fresh=True, rules=[rule]),
+        }
+        async with whole(tmp_path, monkeypatch, listen=PROVEN, readers=CUSTOMERS[:9], **more) as guard:
+            monkeypatch.setattr(alarms, "LOOK_SECONDS", 0.02)
+            part = alarms.Alarms(guard.settings, guard.clock)
+            await part.start()
+            serving = asyncio.create_task(part.serve())
+            try:
+                for name, people in (("newsletter", CUSTOMERS), ("ramadan-greetings", MEMBERS)):
+                    for n in range(5):
+                        assert calls(guard, name) == []
+                        sender = f"colleague{n}@example.com"
+                        await guard.passes(plain(sender, people[n], (name, n)), people[n], sender=sender)
+                        await guard.pass_(seconds=60)
+                    async with asyncio.timeout(60):
+                        while not (mailed := calls(guard, name)) or f"few-write ({name})" not in told(hook):  # noqa: ASYNC110
+                            await asyncio.sleep(0.01)
+                    assert f"{name} (5)" in mailed[0]
+                    assert all(f"colleague{n}@example.com (" in mailed[0] for n in range(5))
+                    at = told(hook)[f"few-write ({name})"]
+                    assert (guard.clock.now() - datetime.fromisoformat(at)).total_seconds() <= 60
+            finally:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                await part.close()
+    assert b"colleague" not in b"".join(asked.body for asked in hook.asked)
+
+
+def calls(guard: Whole, name: str) -> list[str]:
+    """Mails to who is called, of that list."""
+    raw = [m.content for m in guard.relay.messages if m.recipients == ["it@example.com"]]
+    texts = [str(message_from_bytes(each, policy=default).get_body(("plain",)).get_content()) for each in raw]  # type: ignore[union-attr]
+    return [
+        " ".join(text.split())
+        for text in texts
+        if f"few-write ({name})" in " ".join(text.split()) or f"{name} (" in text
+    ]
+
+
+def told(hook: Receiver) -> dict[str, str]:
+    """What the webhook heard of, and when that was."""
+    return {asked.json["data"]["about"]: asked.json["at"] for asked in hook.asked}
 
 
 @pytest.mark.parametrize(("login", "passes"), [("news-robot", True), ("anna", False), ("", False)])

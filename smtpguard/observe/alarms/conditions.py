@@ -208,7 +208,8 @@ def _called(seen: Seen) -> tuple[Found, ...] | None:
     found = []
     for one in seen.called:
         lists = ", ".join(f"{name} ({people:,})" for name, people in sorted(one.lists.items()))
-        words = {"what": one.rule, "purpose": one.purpose or one.rule, "lists": lists or "-"}
+        about = f"{one.rule} ({', '.join(sorted(one.lists))})" if one.lists else one.rule
+        words = {"what": about, "purpose": one.purpose or one.rule, "lists": lists or "-"}
         who = ", ".join(f"{sender} ({people})" for sender, people in one.senders[:_MOST_NAMED])
         rest = len(one.senders) - _MOST_NAMED
         more = (f" and {rest} more", f" och {rest} till") if rest > 0 else ("", "")
@@ -216,7 +217,7 @@ def _called(seen: Seen) -> tuple[Found, ...] | None:
             en=f"Who wrote, in {one.minutes} minutes, and to how many of them: {who}{more[0]}",
             sv=f"De som skrev, på {one.minutes} minuter, och till hur många av dem: {who}{more[1]}",
         )
-        found.append(Found(about=one.rule, words=words, private=private if who else None))
+        found.append(Found(about=about, words=words, private=private if who else None))
     return tuple(found)
 
 

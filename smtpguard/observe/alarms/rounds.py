@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from smtpguard.audit.told import Known
 from smtpguard.observe.alarms.conditions import BY_NAME, Alarm, Condition, Found, Seen, Severity, raised, unknown
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 AGAIN = {Severity.CRITICAL: timedelta(days=1), Severity.WARNING: timedelta(days=7)}
 CLAIM = timedelta(minutes=1)
 PATIENCE_SECONDS = 5.0
-"""So long the store is waited for; then an alarm of the installation is told as one of this host."""
+"""So long the store is waited for; then an alarm of the installation is told as one of this host. And so long a telling is waited
+for: a relay that is slow to take one alarm keeps nobody from hearing of the next."""
 
 
 class Phase(enum.Enum):
@@ -76,6 +78,7 @@ class Rounds:
     def __init__(self, *, shared: Memory, own: Memory, tell: Tell, away: Callable[[Exception], bool]) -> None:
         self._shared, self._own, self._tell, self._away = _Hasty(shared), own, tell, away
         self._first: dict[str, datetime] = {}  # since when each is true without a break
+        self._telling: dict[str, asyncio.Task[None]] = {}
         self.active: tuple[Alarm, ...] = ()
         """Those that have lasted as long as they have to."""
 
@@ -124,12 +127,35 @@ class Rounds:
     ) -> None:
         """``due``: those to be told now."""
         known = await memory.known()
-        for key, alarm in due.items():
-            await self._due(memory, known.get(key), alarm, now)
+        steps = {key: self._due(memory, known.get(key), alarm, now) for key, alarm in due.items()}
         for key, past in known.items():
             condition = BY_NAME.get(key.partition(" ")[0])  # None: another version's, which looks after it
             if condition is not None and key not in alarms and condition.name not in dark:
-                await self._over(memory, past, condition, now)
+                steps[key] = self._over(memory, past, condition, now)
+        await self._all(steps)
+
+    async def _all(self, steps: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+        """Beside each other. What takes longer than ``PATIENCE_SECONDS`` goes on by itself, and is not begun anew meanwhile."""
+        begun = []
+        for key, step in steps.items():
+            if key in self._telling:
+                step.close()
+                continue
+            task = asyncio.create_task(step)
+            self._telling[key] = task
+            task.add_done_callback(partial(self._ended, key))
+            begun.append(task)
+        if not begun:
+            return
+        done, late = await asyncio.wait(begun, timeout=2 * PATIENCE_SECONDS)
+        for task in late:
+            task.add_done_callback(_logged)
+        for task in done:
+            task.result()
+
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._telling.get(key) is task:
+            del self._telling[key]
 
     async def _due(self, memory: Memory, before: Known | None, alarm: Alarm, now: datetime) -> None:
         if before is not None and _claimed(before, now):
@@ -163,6 +189,12 @@ class Rounds:
 
     def _lasts(self, alarm: Alarm, now: datetime) -> bool:
         return (now - self._first[alarm.key]).total_seconds() >= alarm.condition.after_seconds
+
+
+def _logged(task: asyncio.Task[None]) -> None:
+    """Of one that nobody waits for any more: the next round tries again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("an alarm could not be told: %s", error)
 
 
 def _claimed(known: Known, now: datetime) -> bool:

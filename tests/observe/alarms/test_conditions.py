@@ -62,7 +62,7 @@ def test_where_all_is_well_there_is_none() -> None:
         ({"absent": ("delivery",)}, ["part-away delivery"]),
         ({"stale": ("news", "ramadan")}, ["list-stale news", "list-stale ramadan"]),
         ({"behind": {"chat": 901.0}}, ["webhook-behind chat"]),
-        ({"called": (MANY,)}, ["rule-calls many-write"]),
+        ({"called": (MANY,)}, ["rule-calls many-write (news)"]),
         ({"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=29)),)}, ["certificate-ends c.pem"]),
         (
             {"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=6)),)},

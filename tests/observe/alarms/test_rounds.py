@@ -12,9 +12,9 @@ import pytest
 
 from smtpguard.audit.told import Known
 from smtpguard.observe.alarms import rounds
-from smtpguard.observe.alarms.conditions import Seen
+from smtpguard.observe.alarms.conditions import Ends, Seen
 from smtpguard.observe.alarms.rounds import CLAIM, Phase, Rounds, Told
-from tests.observe.alarms.test_conditions import ALL, NOW, WELL
+from tests.observe.alarms.test_conditions import ALL, MANY, NOW, WELL
 
 
 class Kept:
@@ -242,3 +242,36 @@ async def test_a_store_that_fails_between_claim_and_telling_tells_nobody_twice()
     for _ in range(30):
         await house.round(node, FROZEN, seconds=5)
     assert house.told == [("frozen", Phase.BEGINS)]
+
+
+ENDS = ["certificate-ends c.pem", "certificate-ends-now c.pem"]
+
+
+async def test_a_telling_that_hangs_keeps_nobody_from_hearing_of_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A relay that takes its time over the mail of one alarm: another is told in the same round, and a new one in the next."""
+    monkeypatch.setattr(rounds, "PATIENCE_SECONDS", 0.05)
+    house, free = House(), asyncio.Event()
+    begun: list[str] = []
+
+    async def tell(told: Told) -> bool:
+        begun.append(told.alarm.key)
+        if told.alarm.key in ENDS:
+            await free.wait()
+        house.told.append((told.alarm.key, told.phase))
+        return True
+
+    node = Rounds(shared=house.shared, own=house.own, tell=tell, away=lambda error: False)
+    fails = {"certificates": (Ends(what="c.pem", at=NOW + timedelta(days=1)),)}
+    await house.round(node, fails | FROZEN)
+    assert house.told == [("frozen", Phase.BEGINS)]
+    await house.round(node, fails | FROZEN | {"called": (MANY,)}, seconds=5)
+    assert house.told[1:] == [("rule-calls many-write (news)", Phase.BEGINS)]
+    assert sorted(key for key in begun if key in ENDS) == ENDS, "they are still being told"
+    free.set()
+    async with asyncio.timeout(60):
+        while len(house.told) < 4:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0)
+    await house.round(node, fails | FROZEN | {"called": (MANY,)}, seconds=5)
+    assert sorted(house.told[2:], key=lambda one: one[0]) == [(key, Phase.BEGINS) for key in ENDS]
