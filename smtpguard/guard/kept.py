@@ -6,7 +6,8 @@ said here alone, and left out: ``usual_*`` give it from the rest of the entry. A
 interval ``[low, high]`` with null for no end; null: it could not be found out. NOT_KEPT: it was not asked for, or it is
 people's own words, which never enter the chain. An entry without ``facts`` is from before they were kept.
 
-Cheap, since it runs in the store's writer while others wait, and the ordinary message adds ``"facts":{}``. Nothing is ever asked for to be
+Cheap, since it runs in the store's writer while others wait, and the ordinary message adds ``"facts":{}``; one whose text was read
+its language and the names of its marks. Nothing is ever asked for to be
 kept. Never here: who wrote to whom (record: the private part).
 """
 
@@ -136,6 +137,8 @@ def _add_text(found: dict[str, Any], gathering: Gathering) -> None:
         found["message.looks"] = None
     if (readable := values["message.readable"]) != "yes":
         found["message.readable"] = _plain(readable)
+    for name in ("message.language", "message.marks"):  # always: an entry without them is from before they were kept
+        found[name] = _plain(values[name])
     if unfinished := values["message.unfinished"]:
         found["message.unfinished"] = _plain(unfinished)
     topics, unsuitable = values["message.topics"], values["message.unsuitable_topics"]
