@@ -1,10 +1,9 @@
 """The one thread of a process that writes: it drains what waits, up to 128 at a time, into one transaction and one commit.
 
 There is no timer: a lone item waits for nothing, and while one batch is being committed the next one gathers. Every item is
-answered: with its result after the commit, with its own error, or with the storage's. Nobody waits longer than 20 s, and
-where an answer came too late or the commit's outcome is unknown, what was written is put right (unanswered).
-
-Never here: what an item does in the batch (admitting, outboxes, gates), or asyncio beyond answering its futures.
+answered: with its result after the commit, with its own error, or with the storage's. Of an item that raises nothing is
+written. Nobody waits longer than 20 s, and where an answer came too late or the commit's outcome is unknown, what was written is
+put right (unanswered).
 """
 
 from __future__ import annotations
@@ -44,6 +43,10 @@ PRUNE_ROWS = 1000
 
 _WAKE: Any = object()
 _STOP: Any = object()
+
+
+class _Again(Exception):
+    """The transaction is to be rolled back, and begun again without the works that raised."""
 
 
 class Writer:
@@ -197,8 +200,19 @@ class Writer:
             self._answer(held)
 
     def _commit(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None] = lambda: None) -> None:
-        """One transaction. An item's own error stays with it; the storage's is raised, and then nothing was written. ``join``
-        is called inside it, and may bring more works."""
+        """One transaction. A work's own error stays with it, and nothing of that work is written; the storage's is raised, and then
+        nothing at all was written. ``join`` is called inside the transaction, and may bring more works."""
+        left = works
+        while True:
+            try:
+                self._attempt(left, notes, join)
+            except _Again:  # without those that raised: each may have written something before
+                left, join = [work for work in works if work.error is None], lambda: None
+            else:
+                return
+
+    def _attempt(self, works: Sequence[Work], notes: Sequence[Event], join: Callable[[], None]) -> None:
+        """Raises _Again where a work has raised an error of its own: then nothing was written."""
         with self._database.write() as connection:
             if self._lookout.elsewhere(self._database.connections):
                 self._gate, self._memory = None, Memory()
@@ -222,6 +236,8 @@ class Writer:
                     batch.flush()
                     if work.step is not None:
                         self._try(work, partial(work.step, batch))
+            if any(work.error is not None for work in works):
+                raise _Again
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate

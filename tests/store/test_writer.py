@@ -342,3 +342,61 @@ async def test_the_log_of_a_store_that_mail_waits_for_is_laid_out_beforehand_if_
     with contextlib.closing(sqlite3.connect(file)) as connection:
         assert not connection.execute("SELECT name FROM sqlite_master WHERE name = 'laid_out'").fetchall()
     assert file.stat().st_size < 1_000_000
+
+
+async def recorded(store: Store) -> list[str]:
+    """The ids of the journal's entries that these tests made."""
+    ids: list[str] = []
+    kinds = (Kind.EXPORTED.value, Kind.VERDICT.value)
+    await store._writer.submit(
+        lambda b: ids.extend(id for id, kind in b.select("SELECT id, kind FROM entry ORDER BY seq") if kind in kinds)
+    )
+    return ids
+
+
+async def test_of_a_step_that_raises_half_way_nothing_is_written(store: Store) -> None:
+    """What came with it in one batch is written once, whole, and answered with its own result."""
+
+    def half(batch: Batch) -> None:
+        batch.record([event(Kind.EXPORTED, "half")])
+        batch.flush()
+        batch.head.kept_bytes += 1_000
+        batch.moved()
+        raise KeyError("refused")
+
+    def whole(name: str) -> Callable[[Batch], str]:
+        def do(batch: Batch) -> str:
+            batch.record([event(Kind.EXPORTED, name)])
+            return name
+
+        return do
+
+    before = await store.gate()
+    writer = store._writer
+    async with Gathered(store):
+        works = [asyncio.create_task(writer.submit(step)) for step in (whole("first"), half, whole("last"), half)]
+    first, refused, last, again = await asyncio.gather(*works, return_exceptions=True)
+    assert (first, last) == ("first", "last")
+    assert isinstance(refused, KeyError)
+    assert isinstance(again, KeyError)
+    assert await recorded(store) == ["first", "last"]
+    assert await store.gate() == before
+    kept: list[int] = []
+    await writer.submit(lambda batch: kept.append(batch.head.kept_bytes))
+    assert kept == [0]
+
+
+async def test_an_admission_that_raises_leaves_nothing_of_its_own(store: Store) -> None:
+    async def broken_plan() -> Admission:
+        def admission(live: Any) -> Admission:
+            raise RuntimeError("a fault of ours")
+
+        return await store._writer.submit(item=item("bad"), admission=admission)
+
+    async with Gathered(store):
+        bad = asyncio.create_task(broken_plan())
+        good = asyncio.create_task(store.admit(item("good"), relays("good")))
+    done = await asyncio.gather(bad, good, return_exceptions=True)
+    assert isinstance(done[0], RuntimeError)
+    assert isinstance(done[1], Admission), done[1]
+    assert await recorded(store) == ["good"]
