@@ -38,9 +38,9 @@ from smtpguard.app.services import opened, term
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import shipped
 from smtpguard.config.settings import Settings
-from smtpguard.guard.approvals import Approvals, Conflict, NotEntitled
+from smtpguard.guard.approvals import Approvals
 from smtpguard.mail.address import Address
-from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from smtpguard.policy.verdict import Mode
 
 MESSAGES, INCIDENTS, CROWD = 20_000, 5, 60

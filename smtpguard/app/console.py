@@ -11,9 +11,10 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 
-from smtpguard.app import deeds, policyfile
+from smtpguard.app import policyfile
 from smtpguard.app.certificates import Renewals, of_console
 from smtpguard.app.clock import SystemClock, ids
+from smtpguard.app.eventlog import EventLog
 from smtpguard.app.explaining import Explained, Explainer
 from smtpguard.app.files import CannotStart, installation_secret
 from smtpguard.app.health import Health
@@ -22,7 +23,6 @@ from smtpguard.app.lists import on_list
 from smtpguard.app.people import api, front
 from smtpguard.app.policies import Following
 from smtpguard.app.services import opened, term
-from smtpguard.app.telling import TellingStore
 from smtpguard.app.webserver import Server, configured
 from smtpguard.config.settings import Settings
 from smtpguard.console.app import build
@@ -92,11 +92,10 @@ class Console(Part):
 
     async def _application(self, port: int) -> Health:
         settings, clock = self._settings, SystemClock()
-        store, digester = await self._undo.enter_async_context(opened(settings))
-        ledger = TellingStore(store, deeds.tell)
-        policies = Following(ledger, settings, digester, clock, reading=True)
+        store, digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
+        policies = Following(store, settings, digester, clock, reading=True)
         await policies.begin()
-        self._watch = GateWatch(ledger, clock, moved=policies.moved)
+        self._watch = GateWatch(store, clock, moved=policies.moved)
         await self._watch.read()
         reader = BoundedReader(policies.around)
         self._undo.push_async_callback(reader.close)
@@ -109,28 +108,27 @@ class Console(Part):
             secret=installation_secret(settings),
             new_id=ids(),
             port=port,
-            tell=deeds.tell,
         )
         self._undo.push_async_callback(self._front.close)
         verifier = dkim_verifier(settings)
         self._undo.push_async_callback(verifier.close)
         sources = Sources(reader=reader, verifier=verifier, trace_key=installation_secret(settings))
         desk = Desk(
-            ledger=ledger,
+            ledger=store,
             archive=Archive(store, on_list(settings, digester)),
             policies=policies,
             reader=reader,
-            approvals=Approvals(ledger, policies, clock, term=term(settings)),
-            talks=Talks(ledger, policies, clock, new_id=ids()),
+            approvals=Approvals(store, policies, clock, term=term(settings)),
+            talks=Talks(store, policies, clock, new_id=ids()),
             freezes=Freezes(
-                ledger,
+                store,
                 clock,
                 new_id=ids(),
                 freeze_hook=settings.freeze_hook,
                 thaw_hook=settings.thaw_hook,
                 thaw_two=settings.freeze.thaw == "two",
             ),
-            mailings=Mailings(ledger, policies, clock, digester, term=term(settings)),
+            mailings=Mailings(store, policies, clock, digester, term=term(settings)),
             trial=_Trial(policies, sources),
             clock=clock,
             url=settings.console.url.rstrip("/"),
@@ -138,7 +136,7 @@ class Console(Part):
             policy_file=partial(_other_file, policyfile.Following(settings, store)),
             keeps=timedelta(seconds=settings.retention.content),
         )
-        programs = api(settings, desk, store, new_id=ids(), tell=deeds.tell)
+        programs = api(settings, desk, store, new_id=ids())
         pages = build(desk, middleware=self._front.middleware, routes=(*self._front.routes, *programs))
         return Health(pages, partial(_ready, self._watch, policies))
 

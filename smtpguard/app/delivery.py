@@ -20,12 +20,12 @@ from functools import partial
 from smtpguard.app import deeds, hooks
 from smtpguard.app.certificates import Renewals, of_relay
 from smtpguard.app.clock import SystemClock, host_name, ids
+from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import CannotStart, installation_secret, make_state
 from smtpguard.app.freshness import Freshness
 from smtpguard.app.policies import Following
 from smtpguard.app.relay import relay_pool, said_of
 from smtpguard.app.services import notices, opened, term
-from smtpguard.app.telling import TellingStore
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -38,7 +38,6 @@ from smtpguard.guard.observing import Reports
 from smtpguard.guard.render import Renderer, Sign
 from smtpguard.mail.address import BadAddress
 from smtpguard.mail.notice import Letterhead, Stationery
-from smtpguard.observe import log as lines
 from smtpguard.policy.admission import LedgerError, PolicyUnreadable
 from smtpguard.policy.people import Keys
 from smtpguard.processes.numbers import Said
@@ -71,11 +70,10 @@ class Deliverer(Part):
         settings, clock = self._settings, self._clock
         make_state(settings)
         secret = installation_secret(settings)
-        self._store, self._digester = await self._undo.enter_async_context(opened(settings))
-        self._ledger = TellingStore(self._store, deeds.tell)
-        self._policies = Following(self._ledger, settings, self._digester, clock)
+        self._store, self._digester = await self._undo.enter_async_context(opened(settings, committed=EventLog()))
+        self._policies = Following(self._store, settings, self._digester, clock)
         await self._policies.begin()
-        self._watch = GateWatch(self._ledger, clock, moved=self._policies.moved)
+        self._watch = GateWatch(self._store, clock, moved=self._policies.moved)
         await self._watch.read()
         self._pool = pool = relay_pool(settings, self.places)
         self._undo.push_async_callback(pool.close)
@@ -86,17 +84,17 @@ class Deliverer(Part):
         except BadAddress as e:
             raise CannotStart(f"notices: from: not the mailbox of a sender: {e}") from None
         name = settings.hostname or host_name()
-        self._teller = hooks.teller(settings, self._store, self._policies, clock, tell=lines.tell)
+        self._teller = hooks.teller(settings, self._store, self._policies, clock)
         self._deeds = deeds.Deeds(Cursors(self._store), clock)
-        self._freshness = Freshness(settings, self._policies, self._digester, self._ledger, clock)
-        self._freezes = Freezes(self._ledger, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
-        self._reports = Reports(self._ledger, self._policies, clock)
-        self._approvals = Approvals(self._ledger, self._policies, clock, term=term(settings), notices=notices(settings))
+        self._freshness = Freshness(settings, self._policies, self._digester, self._store, clock)
+        self._freezes = Freezes(self._store, clock, new_id=ids(), thaw_hook=settings.thaw_hook)
+        self._reports = Reports(self._store, self._policies, clock)
+        self._approvals = Approvals(self._store, self._policies, clock, term=term(settings), notices=notices(settings))
         self._delivery = Delivery(
-            self._ledger,
+            self._store,
             Deliveries(pool),
             Renderer(
-                ledger=self._ledger,
+                ledger=self._store,
                 in_force=self._policies.current,
                 stationery=desk,
                 clock=clock,
@@ -132,7 +130,7 @@ class Deliverer(Part):
             tasks.create_task(_every(SWEEP_SECONDS, "the daily report", self._reports.write))
             tasks.create_task(_every(RETAIN_SECONDS, "retention", self._retain))
             tasks.create_task(_every(TERMS_SECONDS, "what messages are found by", self._write_terms))
-            tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._ledger, self._clock)))
+            tasks.create_task(_every(DOUBT_SECONDS, "doubts", partial(report_doubts, self._store, self._clock)))
 
     def said(self) -> Said:
         said = said_of(self._pool)

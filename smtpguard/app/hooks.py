@@ -5,10 +5,7 @@ Never here: telling them anything (observe.webhooks).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from smtpguard.app.files import CannotStart
-from smtpguard.audit.event import Event
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -30,7 +27,6 @@ def teller(
     policies: Policies,
     clock: Clock,
     *,
-    tell: Callable[[Event], None],
     sender: Sender | None = None,
 ) -> Teller | None:
     """None where there is nobody to tell. Raises CannotStart where a secret cannot be used."""
@@ -38,7 +34,7 @@ def teller(
         return None
     url = settings.console.url.rstrip("/") if settings.console else ""
     hooks = [_hook(wanted, policies, url) for wanted in settings.webhooks]
-    return Teller(hooks, Cursors(store, tell), sender or Sender(), clock)
+    return Teller(hooks, Cursors(store), sender or Sender(), clock)
 
 
 def unreachable(error: Exception) -> bool:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import dns.asyncresolver
 
-from smtpguard.app import deeds
 from smtpguard.app.clock import SystemClock, host_name
+from smtpguard.app.eventlog import EventLog
 from smtpguard.app.files import installation_secret, make_state
 from smtpguard.app.policies import Following
 from smtpguard.app.services import notices, opened, term
-from smtpguard.app.telling import TellingStore
 from smtpguard.config.settings import Settings
 from smtpguard.guard.beforehand import Beforehand
 from smtpguard.guard.dispose import Dispose
@@ -53,8 +52,8 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
     clock = clock or SystemClock()
     make_state(settings)
     secret = installation_secret(settings)
-    store, digester = await undo.enter_async_context(opened(settings, hot=True, clock=clock))
-    ledger = TellingStore(store, deeds.tell)
+    logged = opened(settings, hot=True, clock=clock, committed=EventLog())
+    ledger, digester = await undo.enter_async_context(logged)
     policies = Following(ledger, settings, digester, clock, reading=True)
     await policies.begin()
     watch = GateWatch(ledger, clock, moved=policies.moved)
@@ -83,7 +82,7 @@ async def straight_line(settings: Settings, undo: AsyncExitStack, clock: Clock |
         notices=told,
         beforehand=beforehand,
     )
-    return Line(intake=intake, watch=watch, hostname=hostname, store=store, policies=policies, beforehand=beforehand)
+    return Line(intake=intake, watch=watch, hostname=hostname, store=ledger, policies=policies, beforehand=beforehand)
 
 
 def counts(intake: Intake) -> Mapping[str, int]:

@@ -15,7 +15,6 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from smtpguard.app.files import CannotStart
-from smtpguard.audit.event import Event
 from smtpguard.config.problem import Broken
 from smtpguard.config.secret import read_secret
 from smtpguard.config.settings import Settings
@@ -53,12 +52,11 @@ def accounts(
     *,
     secret: bytes,
     new_id: Callable[[], str],
-    tell: Callable[[Event], None] = lambda event: None,
     passwords: Passwords | None = None,
 ) -> Accounts:
     """For the console and for ``smtpguard users`` alike."""
     return Accounts(
-        People(store, tell),
+        People(store),
         clock,
         new_id=new_id,
         passwords=passwords or Passwords(),
@@ -105,12 +103,11 @@ def front(
     secret: bytes,
     new_id: Callable[[], str],
     port: int,
-    tell: Callable[[Event], None],
     passwords: Passwords | None = None,
 ) -> Front:
     """``port``: where the console listens. Raises CannotStart where a secret cannot be read."""
     place = where(console, port)
-    people, passwords, factors = People(store, tell), passwords or Passwords(), Factors(secret)
+    people, passwords, factors = People(store), passwords or Passwords(), Factors(secret)
     keep = console.session
     sessions = Sessions(
         people,
@@ -118,7 +115,7 @@ def front(
         Lifetimes(idle=timedelta(seconds=keep.idle), longest=timedelta(seconds=keep.longest)),
     )
     provider = _provider(console, place, clock, secret)
-    theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, tell=tell, passwords=passwords)
+    theirs = accounts(settings, store, clock, secret=secret, new_id=new_id, passwords=passwords)
     signing = Signing(
         people,
         sessions,
@@ -165,11 +162,10 @@ def api(
     store: Store,
     *,
     new_id: Callable[[], str],
-    tell: Callable[[Event], None] = lambda event: None,
 ) -> list[BaseRoute]:
     """The API's routes, beside those of the pages."""
     tokens = Tokens(
-        People(store, tell), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
+        People(store), desk.clock, new_id=new_id, delimiters=settings.delimiters, required=required(settings)
     )
     return routes(ApiServices(desk=desk, tokens=tokens, verify=lambda: store.verify()))
 

@@ -20,6 +20,7 @@ from smtpguard.store.continuity import Foreign, OtherSecret
 from smtpguard.store.journal import FILE as CHECKPOINTS
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
+from smtpguard.store.writer import Committed
 
 if TYPE_CHECKING:
     from smtpguard.app.policies import Following
@@ -90,9 +91,11 @@ async def opened(
     new_secret: bytes | None = None,
     reads: bool = False,
     clock: Clock | None = None,
+    committed: Committed | None = None,
 ) -> AsyncIterator[tuple[Store, Digester]]:
     """The store and the digester of this installation; ``hot``: mail waits for it; ``new_secret``: one that is to be put in force;
-    ``reads``: a store will do that may only be read; ``clock``: another than the system's. Raises CannotStart and LedgerError."""
+    ``reads``: a store will do that may only be read; ``clock``: another than the system's; ``committed`` hears of the events of each commit.
+    Raises CannotStart and LedgerError."""
     missing = not settings.secret_file.exists()
     if missing and not migrate and new_secret is None:
         if (settings.state / CHECKPOINTS).exists():
@@ -112,6 +115,7 @@ async def opened(
             hot=hot,
             renewing=new_secret is not None,
             reads=reads,
+            committed=committed,
         ) as store:
             yield store, Digester(secret, settings.delimiters)
     except OtherSecret:

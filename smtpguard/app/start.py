@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from smtpguard.app.files import CannotStart, parse_policy
 from smtpguard.app.policyfile import PolicyFile, compare, unreadable
 from smtpguard.app.putting import Proposal, propose, put
 from smtpguard.app.services import opened
-from smtpguard.app.synced import first_time, nobody
+from smtpguard.app.synced import first_time
 from smtpguard.audit.chain import Clear, Entry
 from smtpguard.audit.event import Event, Kind
 from smtpguard.config.documents import digest, policy_documents
@@ -29,6 +29,7 @@ from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import PolicyMoved
 from smtpguard.store.recalling import Letter, recall
 from smtpguard.store.store import Store
+from smtpguard.store.writer import Committed
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,10 @@ async def prepare(
     *,
     by: str,
     parts: tuple[str, ...],
-    tell: Callable[[Event], None] = nobody,
+    committed: Committed | None = None,
     from_file: str = "",
 ) -> Prepared:
-    """State directory, secret, database, policy, lists: what every part counts on. ``tell`` is told of what is read. ``from_file``: the
+    """State directory, secret, database, policy, lists: what every part counts on. ``committed`` hears of what is journalled of lists. ``from_file``: the
     SHA-256, or the beginning of it, of the policy file that is to be put in force. Raises Broken, CannotStart and LedgerError.
 
     Broken is raised only where nothing is in force yet, or where the file was asked for: else the file is of no account.
@@ -87,7 +88,7 @@ async def prepare(
         policy = parse_policy(settings, documents)
     except (Broken, KeyError) as e:
         return Prepared(sha256=sha256, file=file, put=done, unreadable=unreadable(sha256, e))
-    await first_time(settings, policy, by=by, tell=tell)
+    await first_time(settings, policy, by=by, committed=committed)
     return Prepared(sha256=sha256, file=file, put=done)
 
 

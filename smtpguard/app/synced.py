@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from smtpguard.app.clock import SystemClock
 from smtpguard.app.lists import built_refresher, built_registry, open_registry
 from smtpguard.app.services import opened
-from smtpguard.audit.event import Event
 from smtpguard.config.settings import Settings
 from smtpguard.guard.inforce import InForce
 from smtpguard.guard.outages import events, intents
 from smtpguard.lists.report import Report
 from smtpguard.policy.parse import Policy
 from smtpguard.store.migrate import NotSetUp
+from smtpguard.store.writer import Committed
 
 FIRST_SECONDS = 20.0
-
-
-def nobody(_: Event) -> None:
-    """Where there is no log."""
 
 
 async def first_time(
@@ -35,10 +31,10 @@ async def first_time(
     *,
     by: str,
     seconds: float = FIRST_SECONDS,
-    tell: Callable[[Event], None] = nobody,
+    committed: Committed | None = None,
 ) -> None:
     """Read the lists that nobody has read yet, before mail comes that would have to be held for want of them. Not for longer
-    than ``seconds``: what is left is read beside the mail. ``tell`` is told of each. Raises CannotStart and LedgerError."""
+    than ``seconds``: what is left is read beside the mail. ``committed`` hears of what is journalled. Raises CannotStart and LedgerError."""
     registry, clock = open_registry(settings, policy), SystemClock()
     unread = [registry.lists[name] for name, standing in registry.standings.items() if standing.index is None]
     if not any(info.members for info in unread):
@@ -64,16 +60,15 @@ async def first_time(
         pass
     finally:
         stop.set()
-    await journal(settings, policy, tuple(r for r in reports if r.news), by=by)
-    for report in reports:
-        for event in events(report, by):
-            tell(event)
+    await journal(settings, policy, tuple(r for r in reports if r.news), by=by, committed=committed)
 
 
-async def journal(settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str) -> bool:
+async def journal(
+    settings: Settings, policy: Policy, reports: Sequence[Report], *, by: str, committed: Committed | None = None
+) -> bool:
     """False: there is no journal yet, since nothing was ever served here. Raises CannotStart and LedgerError."""
     try:
-        async with opened(settings) as (store, digester):
+        async with opened(settings, committed=committed) as (store, digester):
             in_force = InForce.of(policy, built_registry(settings, policy, digester, SystemClock()))
             await store.record(
                 [event for report in reports for event in events(report, by)],

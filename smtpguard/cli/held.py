@@ -35,11 +35,11 @@ from smtpguard.cli.shown import (
     voters,
 )
 from smtpguard.guard import covering
-from smtpguard.guard.approvals import Decided, Refused, Seen
+from smtpguard.guard.approvals import Decided, Seen
 from smtpguard.guard.covering import BEGINNING, Covered
 from smtpguard.guard.granting import MOST_LETTERS, AtOnce, at_once
 from smtpguard.policy.admission import Freeze
-from smtpguard.policy.approval import Choice, Hold, State, missing
+from smtpguard.policy.approval import Choice, Hold, Refused, State, missing
 from smtpguard.policy.verdict import Quorum
 
 if TYPE_CHECKING:

@@ -56,6 +56,7 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
     It starts with the policy that is in force, whatever the policy file says by now; the first start of an empty store takes the file.
     """
     from smtpguard.app import certificates, parts, start, startfailed
+    from smtpguard.app.eventlog import EventLog
     from smtpguard.app.files import exposed
     from smtpguard.app.relay import try_relay
     from smtpguard.observe import log
@@ -84,7 +85,9 @@ def command(context: Context, only: Sequence[str], from_file: str) -> None:
             undo.callback(listener.close)
         _must_name_clients(context, settings, listeners)
         with _whether_passing(), _telling():
-            preparing = start.prepare(settings, by=context.user, parts=tuple(names), tell=log.tell, from_file=from_file)
+            preparing = start.prepare(
+                settings, by=context.user, parts=tuple(names), committed=EventLog(), from_file=from_file
+            )
             done = asyncio.run(preparing)
         startfailed.succeeded(settings)
         said = structlog.get_logger("smtpguard")

@@ -30,9 +30,13 @@ from smtpguard.policy.admission import Change, Freeze, Intent, LedgerError
 from smtpguard.policy.approval import (
     SENDING,
     Choice,
+    Conflict,
     Hold,
     Move,
+    NotEntitled,
+    Refused,
     State,
+    Unconfirmed,
     Vote,
     after,
     complete,
@@ -48,22 +52,6 @@ log = logging.getLogger(__name__)
 
 _ENDS = frozenset({State.REJECTED, State.WITHDRAWN, State.EXPIRED, State.VOID})
 CLOCK_JUMP = timedelta(minutes=5)
-
-
-class Refused(Exception):
-    """Nothing changed. The text says why, for whoever asked."""
-
-
-class NotEntitled(Refused):
-    """That person may not do this to this hold."""
-
-
-class Unconfirmed(Refused):
-    """It goes to everybody at once, and nobody has said that it may; or the policy lets nobody say so."""
-
-
-class Conflict(Refused):
-    """It is not what it was when that person looked: decided by somebody else meanwhile, or changed (HTTP 409)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,22 +126,24 @@ class Approvals:
 
         def approve(hold: Hold) -> Change:
             if after(hold.state, Move.APPROVE) is None:
-                return _refuse(Conflict, f"it is {hold.state.value} already{_by(hold)}")
+                raise Conflict(f"it is {hold.state.value} already{_by(hold)}")
             if self._passed() >= hold.expires_at:  # whoever sees to what expires may be late
-                return _refuse(Conflict, "its time is over, it will not be sent")
-            refused = _not_his(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
+                raise Conflict("its time is over, it will not be sent")
+            _check_may_vote(hold, hold_id, who, Choice.APPROVE, seen, in_force, now)
             vote = replace(Vote.on(hold, who, Choice.APPROVE, now, comment, people), copies=learned.copies)
-            return refused or self._voted(hold, vote, by, in_force, now, all_at_once, learned)
+            return self._voted(hold, vote, by, in_force, now, all_at_once, learned)
 
         def reject(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
-            refused = _not_his(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
-            if refused is None and _waits(hold, outgoing):
-                return self._voted(hold, Vote.on(hold, who, Choice.REJECT, now, comment), by, in_force, now)
+            decides = leads and hold.state not in _ENDS  # else it goes along, or is refused for what it is already
+            if decides:
+                _check_may_vote(hold, hold_id, who, Choice.REJECT, seen, in_force, now)
+                if _waits(hold, outgoing):
+                    return self._voted(hold, Vote.on(hold, who, Choice.REJECT, now, comment), by, in_force, now)
             back = self._back(Move.REJECT, who, by, comment, in_force, now)
             made = back.step(hold, sending, outgoing, leads)
-            if not leads or hold.state in _ENDS or (refused is None and made.refused is not None):
-                return made
-            return refused or (made if comment.strip() else _refuse(Refused, SAY_WHY))
+            if decides and not comment.strip():
+                raise Refused(SAY_WHY)
+            return made
 
         if choice is Choice.REJECT:
             return await self._taken_back(hold_id, reject, in_force)
@@ -173,7 +163,7 @@ class Approvals:
 
         def step(hold: Hold, sending: Sending | None, outgoing: Outgoing, leads: bool) -> Change:
             if who not in hold.senders and leads:
-                return _refuse(NotEntitled, f"{who} did not write it")
+                raise NotEntitled(f"{who} did not write it")
             if not _waits(hold, outgoing):
                 back = self._back(Move.WITHDRAW, who, by, comment, in_force, now)
                 return back.step(hold, sending, outgoing, leads)
@@ -194,7 +184,6 @@ class Approvals:
         self, hold_id: str, step: Callable[[Hold, Sending | None, Outgoing, bool], Change], in_force: InForce
     ) -> Decided:
         taken = await self._ledger.take_back(hold_id, step)
-        _raise(taken.refused)
         holds = [change.hold for change in taken.changes if change.hold is not None]
         for hold in holds:
             await following.follow(self._ledger, hold.hold_id, self._notices, in_force, self._clock.now())
@@ -217,11 +206,13 @@ class Approvals:
         changed = await self.ask()
         for hold in await self._ledger.due(now):
             try:
-                made = await self._ledger.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
+                await self._ledger.change(hold.hold_id, lambda h: self._in_time(h, in_force, now))
+            except Refused:  # decided meanwhile
+                continue
             except (LedgerError, KeyError) as error:
                 log.warning("hold %s could not be looked at: %s", hold.hold_id, type(error).__name__)
                 continue
-            changed += made.refused is None
+            changed += 1
         return changed
 
     async def ask(self) -> int:
@@ -237,19 +228,18 @@ class Approvals:
         def step(hold: Hold, recipients: Sequence[Recipient]) -> Change:
             mine = in_force.addresses_of(who)
             if mine & hold.senders:
-                return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message")
+                raise NotEntitled(f"{who} wrote it, and nobody decides on their own message")
             approved = any(v.approver in mine for v in standing_votes(hold))
             if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
-                return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
+                raise NotEntitled(f"{who} is not one of those who decide on it")
             if hold.asked_at is None or not recipients:
-                return _refuse(Conflict, asking.NOBODY_ASKED)
+                raise Conflict(asking.NOBODY_ASKED)
             return asking.said(
                 hold, recipients, sent=sent, actors=(who, by), comment=comment, in_force=in_force, now=now
             )
 
         over = partial(ended, in_force=in_force, now=now)
         made = await self._ledger.say(hold_id, step, over, sent=sent)
-        _raise(made.refused)
         assert made.hold is not None
         return made.hold
 
@@ -288,7 +278,7 @@ class Approvals:
         sends = vote.choice is Choice.APPROVE and complete(voted, in_force.groups, in_force.open_at)
         whole = granting.at_once(hold, in_force) if sends else None
         if whole is not None and (whole.refused or all_at_once != whole.people):
-            return _refuse(Unconfirmed, whole.sentence)
+            raise Unconfirmed(whole.sentence)
         voted_on = {"choice": vote.choice.value, "content": vote.content_sha256, "envelope": vote.envelope_sha256}
         event = _event(Kind.VOTE, hold, now, actors=(vote.approver, by), comment=vote.comment, **voted_on)
         if vote.choice is Choice.REJECT:
@@ -321,9 +311,9 @@ class Approvals:
         if hold.asked_at is not None:
             return asking.reminded(hold, self._notices, in_force, now)
         if hold.state is not State.WAITING:
-            return Change(refused="decided meanwhile")
+            raise Conflict("decided meanwhile")
         if hold.lead and hold.acknowledged:
-            return Change(refused="it goes the way of what it is stored under")
+            raise Conflict("it goes the way of what it is stored under")
         if not hold.acknowledged and now >= hold.held_at + UNACKNOWLEDGED:
             return Change(
                 hold=replace(hold, state=State.VOID),
@@ -358,9 +348,7 @@ class Approvals:
         )
 
     async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> Hold:
-        """The hold after the step, or the refusal that it made raised."""
         made = await self._ledger.change(hold_id, step)
-        _raise(made.refused)
         assert made.hold is not None
         return made.hold
 
@@ -396,35 +384,24 @@ def _by(hold: Hold) -> str:
     return f", {'approved' if last.choice is Choice.APPROVE else 'rejected'} by {last.approver}"
 
 
-def _not_his(
+def _check_may_vote(
     hold: Hold, hold_id: str, who: str, choice: Choice, seen: Seen | None, in_force: InForce, now: datetime
-) -> Change | None:
-    """Why somebody may not vote so; None where they may. What is approved, those may take back who have approved it, too."""
+) -> None:
+    """Raises Conflict or NotEntitled. What is approved, those may take back who have approved it, too."""
     mine = in_force.addresses_of(who)
     bound = seen is None or (seen.content_sha256, seen.envelope_sha256) == (hold.content_sha256, hold.envelope.sha256)
     if seen is not None and (
         seen.policy_sha256 not in (None, in_force.policy_sha256) or (hold.hold_id == hold_id and not bound)
     ):
-        return _refuse(Conflict, "it has changed since it was looked at")
+        raise Conflict("it has changed since it was looked at")
     if mine & hold.senders:
         withdraw = ": its writer withdraws it" if choice is Choice.REJECT else ""
-        return _refuse(NotEntitled, f"{who} wrote it, and nobody decides on their own message{withdraw}")
+        raise NotEntitled(f"{who} wrote it, and nobody decides on their own message{withdraw}")
     approved = hold.state in SENDING and any(v.approver in mine for v in standing_votes(hold))
     if not approved and not entitled(hold, who, in_force.groups, open_now=in_force.open_at(now)):
-        return _refuse(NotEntitled, f"{who} is not one of those who decide on it")
+        raise NotEntitled(f"{who} is not one of those who decide on it")
     if any(v.approver in mine and v.choice is choice for v in standing_votes(hold)):
-        return _refuse(Conflict, f"{who} has voted so already")
-    return None
-
-
-def _raise(refused: str | None) -> None:
-    if refused is not None:
-        kind, _, why = refused.partition(": ")
-        raise {c.__name__: c for c in (Conflict, NotEntitled, Unconfirmed)}.get(kind, Refused)(why)
-
-
-def _refuse(kind: type[Refused], why: str) -> Change:
-    return Change(refused=f"{kind.__name__}: {why}")
+        raise Conflict(f"{who} has voted so already")
 
 
 def _event(

@@ -47,7 +47,7 @@ def _asked(hold: Hold, recipients: Sequence[Recipient], notices: Notices, in_for
     people = sum(one.weight for one in persons_behind(hold, recipients, in_force))
     state = after(hold.state, Move.DOUBT)
     if state is None:
-        return Change(refused=f"it is {hold.state.value}")
+        return Change()  # it is not to be sent any more
     asked = replace(hold, state=state, asked_at=now, attend_at=_next(in_force, now))
     data = {"outcome": "asked", "recipients": len(recipients), "people": people}
     event = Event(kind=Kind.IN_DOUBT, id=hold.hold_id, at=now, data=data, private=_named(recipients))

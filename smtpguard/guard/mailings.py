@@ -13,7 +13,6 @@ from typing import Any
 
 from smtpguard.audit.event import Event, Kind
 from smtpguard.guard import following
-from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
 from smtpguard.guard.covering import Covered, of_grant
 from smtpguard.guard.inforce import InForce, Policies
 from smtpguard.guard.notices import Notices
@@ -23,7 +22,7 @@ from smtpguard.guard.term import Term
 from smtpguard.lists.digest import Digester
 from smtpguard.mail.address import Address, BadAddress
 from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import Move
+from smtpguard.policy.approval import Conflict, Move, NotEntitled, Refused
 from smtpguard.policy.mailing import SUREST, Fate, Mailing, NoSuch, Rejection, State, whole_id
 from smtpguard.policy.sending import Outgoing
 from smtpguard.policy.staging import Move as Step
@@ -127,14 +126,14 @@ class Mailings:
             notices=self._notices,
         )  # fmt: skip
 
-        def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change] | str:
+        def decide(mailing: Mailing, outgoing: Outgoing) -> tuple[Mailing, Change]:
             decided = mailing.grant is not None or (mailing.rejection is not None and move is Move.REOPEN)
             if not decided and not outgoing.stoppable:
-                return "nothing was decided about it"
+                raise Conflict("nothing was decided about it")
             if not _may(who, mailing, in_force):
-                return f"!{who} is not one of those who decide on it"
+                raise NotEntitled(f"{who} is not one of those who decide on it")
             if move is Move.REJECT and outgoing.stoppable and not comment.strip():
-                return f"?{SAY_WHY}"
+                raise Refused(SAY_WHY)
             what = {Move.REOPEN: "reopened", Move.REJECT: "rejected"}[move]
             event = _event(
                 mailing, now, what, (who, by), comment, back=outgoing.back, gone=outgoing.gone, doubt=outgoing.doubt
@@ -142,8 +141,7 @@ class Mailings:
             rejection = self._rejection(mailing, comment, now) if move is Move.REJECT else None
             return mailing.refused(rejection), Change(events=(event,))
 
-        made, taken = await self._ledger.take_back_mailing(await self.named(mailing_id), decide, back.step)
-        mailing = _unless_refused(made)
+        mailing, taken = await self._ledger.take_back_mailing(await self.named(mailing_id), decide, back.step)
         for change in taken.changes:
             if change.hold is not None:
                 await following.follow(self._ledger, change.hold.hold_id, self._notices, in_force, now)
@@ -163,7 +161,7 @@ class Mailings:
             raise Conflict("a report says of how many bounces or complaints")
         now = self._clock.now()
 
-        def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
+        def step(mailing: Mailing) -> tuple[Mailing, Change]:
             event = _event(mailing, now, "feedback", (by,), comment, bounces=bounces, complaints=complaints)
             more = replace(mailing, bounces=mailing.bounces + bounces, complaints=mailing.complaints + complaints)
             return more, Change(events=(event,))
@@ -186,23 +184,25 @@ class Mailings:
     async def _moved(self, mailing_id: str, move: Step, approver: str, by: str, comment: str) -> Mailing:
         who, in_force, now = self._who(approver), self._policies.current(), self._clock.now()
 
-        def step(mailing: Mailing) -> tuple[Mailing, Change] | str:
+        def step(mailing: Mailing) -> tuple[Mailing, Change]:
             if mailing.grant is None:
-                return "it is not approved, so there is nothing to go on or to stop"
+                raise Conflict("it is not approved, so there is nothing to go on or to stop")
             if mailing.progress is None:
-                return "it is not let through in stages: a freeze stops it, and to reject or reopen it takes its approval back"
+                raise Conflict(
+                    "it is not let through in stages: a freeze stops it, and to reject or reopen it takes its approval back"
+                )
             if not _may(who, mailing, in_force):
-                return f"!{who} is not one of those who decide on it"
+                raise NotEntitled(f"{who} is not one of those who decide on it")
             moved = mailing.progress.timely(now).moved(move, now, comment or f"by {who}" if move is Step.STOP else "")
             if moved is None:
-                return f"it is {mailing.progress.timely(now).at.value}"
+                raise Conflict(f"it is {mailing.progress.timely(now).at.value}")
             event = _event(mailing, now, move.value, (who, by), comment, stage=moved.stage, limit=moved.limit)
             return replace(mailing, progress=moved), Change(events=(event,))
 
         return await self._changed(mailing_id, step)
 
     async def _changed(self, mailing_id: str, step: Any) -> Mailing:
-        made = _unless_refused(await self._ledger.change_mailing(await self.named(mailing_id), step))
+        made = await self._ledger.change_mailing(await self.named(mailing_id), step)
         return await self._ledger.mailing(made.mailing_id) or made  # with those whose copies have arrived
 
     def _who(self, approver: str) -> str:
@@ -272,13 +272,6 @@ def row(mailing: Mailing) -> Mapping[str, Any]:
             "why": progress.why or None,
         },
     }
-
-
-def _unless_refused(made: Mailing | str) -> Mailing:
-    if isinstance(made, str):
-        kind, why = {"!": (NotEntitled, made[1:]), "?": (Refused, made[1:])}.get(made[0], (Conflict, made))
-        raise kind(why)
-    return made
 
 
 def _may(who: str, mailing: Mailing, in_force: InForce) -> bool:

@@ -65,9 +65,9 @@ class Ledger(Protocol):
     async def take_back_mailing(
         self,
         mailing_id: str,
-        decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change] | str],
+        decide: Callable[[Mailing, Outgoing], tuple[Mailing, Change]],
         step: Callable[[Hold, Sending | None, Outgoing, bool], Change],
-    ) -> tuple[Mailing | str, Taken]:
+    ) -> tuple[Mailing, Taken]:
         """What people make of a mailing, and what becomes of all of it that was approved and has not gone, in one commit; a word
         instead says why nothing is to change. Raises KeyError."""
 
@@ -144,9 +144,7 @@ class Ledger(Protocol):
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         """What became of the copies of those, among these people, for whom it has come."""
 
-    async def change_mailing(
-        self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
-    ) -> Mailing | str:
+    async def change_mailing(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
         """What people make of a mailing; a word instead says why nothing is to change. Raises KeyError."""
 
     async def record(self, events: Sequence[Event], intents: Sequence[Intent] = ()) -> None:

@@ -19,7 +19,7 @@ from smtpguard.guard.notices import Notices
 from smtpguard.guard.persons import persons
 from smtpguard.guard.term import Term
 from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import LET_GO, Choice, Hold, Move, State, Vote, after
+from smtpguard.policy.approval import LET_GO, Choice, Conflict, Hold, Move, State, Vote, after
 from smtpguard.policy.mailing import Person
 from smtpguard.policy.sending import UNSENT, Outgoing, Sending, taken_back
 
@@ -51,7 +51,7 @@ class TakingBack:
         on names what led it before."""
         back = _back(hold, sending, self.move, self.now)
         if back is None:
-            return Change(refused=f"Conflict: {_why_not(hold)}")
+            raise Conflict(_why_not(hold))
         stopped = back.state in LET_GO
         if self.move is Move.REOPEN and not stopped:
             back = self.term.anew(back, self.in_force, self.now)

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.approvals import Conflict, NotEntitled, Refused
 from smtpguard.guard.inforce import Policies
 from smtpguard.guard.notices import Notices
 from smtpguard.guard.ports import Clock, Ledger
 from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import Hold, State, entitled
+from smtpguard.policy.approval import Conflict, Hold, NotEntitled, Refused, State, entitled
 
 MOST = 2_000
 """So many characters of it are kept and sent."""
@@ -53,12 +52,12 @@ class Talks:
 
         def step(hold: Hold) -> Change:
             if hold.sender is None:
-                return Change(refused="nobody knows who wrote it, so nobody can be asked")
+                raise Refused("nobody knows who wrote it, so nobody can be asked")
             if not entitled(hold, approver, in_force.groups, open_now=in_force.open_at(now)):
-                return Change(refused=f"NotEntitled: {approver} is not one of those who decide on it")
+                raise NotEntitled(f"{approver} is not one of those who decide on it")
             return self._said(hold, Kind.ASKED, "question", question, approver, by)
 
-        await self._change(hold_id, step)
+        await self._ledger.change(hold_id, step)
 
     async def answer(self, hold_id: str, words: str, *, sender: str, by: str) -> None:
         """Its writer answers what was asked last, or tells those who decide something that nobody asked for."""
@@ -86,14 +85,14 @@ class Talks:
     ) -> None:
         def step(hold: Hold) -> Change:
             if sender not in hold.senders:
-                return Change(refused=f"NotEntitled: {sender} did not write it")
+                raise NotEntitled(f"{sender} did not write it")
             return self._said(hold, kind, notice, words, sender, by, **more)
 
-        await self._change(hold_id, step)
+        await self._ledger.change(hold_id, step)
 
     def _said(self, hold: Hold, kind: Kind, notice: str, words: str, who: str, by: str, **more: str) -> Change:
         if hold.state is not State.WAITING:
-            return Change(refused=f"Conflict: it is {hold.state.value} already")
+            raise Conflict(f"it is {hold.state.value} already")
         now, words = self._clock.now(), words.strip()[:MOST]
         said = {"by": who, "comment": words, **more}
         return Change(
@@ -101,9 +100,3 @@ class Talks:
             events=(Event(kind=kind, id=hold.hold_id, at=now, private={"actor": (who, by), "comment": (words,)}),),
             intents=self._notices.said(hold, notice, said, self._new_id(), self._policies.current(), now),
         )
-
-    async def _change(self, hold_id: str, step: Callable[[Hold], Change]) -> None:
-        made = await self._ledger.change(hold_id, step)
-        if made.refused is not None:
-            kind, colon, why = made.refused.partition(": ")
-            raise {"Conflict": Conflict, "NotEntitled": NotEntitled}.get(kind, Refused)(why if colon else kind)

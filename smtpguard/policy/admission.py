@@ -227,7 +227,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What becomes of a hold: the new hold, events and intents, in one commit. ``refused``: why nothing is to change.
+    """What becomes of a hold: the new hold, events and intents, in one commit.
 
     ``cover``: a template that ``grant`` refers to. ``apart``: a copy that is no copy of what was approved waits for people by itself.
     ``grant`` or ``rejection``: what was decided about all of its mailing, and ``stages``: in which it is let through;
@@ -246,7 +246,6 @@ class Change:
     spared: frozenset[bytes] = frozenset()
     events: tuple[Event, ...] = ()
     intents: tuple[Intent, ...] = ()
-    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

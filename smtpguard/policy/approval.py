@@ -15,6 +15,22 @@ from smtpguard.policy.verdict import Mode, Quorum, Verdict
 from smtpguard.reading.fingerprint import Identity
 
 
+class Refused(Exception):
+    """A step on a hold or a mailing is refused, and nothing changes. The text says why, for whoever asked."""
+
+
+class NotEntitled(Refused):
+    """That person may not do this to this hold."""
+
+
+class Unconfirmed(Refused):
+    """It goes to everybody at once, and nobody has said that it may; or the policy lets nobody say so."""
+
+
+class Conflict(Refused):
+    """It is not what it was when that person looked: decided by somebody else meanwhile, or changed (HTTP 409)."""
+
+
 class State(enum.Enum):
     WAITING = "waiting"
     APPROVED = "approved"  # the release is in the outbox

@@ -124,7 +124,3 @@ class Taken:
 
     changes: tuple[Change, ...]
     outgoing: Outgoing = NOTHING
-
-    @property
-    def refused(self) -> str | None:
-        return next((change.refused for change in self.changes if change.refused is not None), None)

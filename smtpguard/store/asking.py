@@ -32,7 +32,7 @@ def say(batch: Batch, hold_id: str, step: Step, over: Over, *, sent: bool) -> Ch
     held = _find(batch, hold_id)
     doubts = outboxes.asked(batch.connection, hold_id, batch.now_us)
     made = deciding.apply(batch, held, step(held, [one.recipient for one in doubts]))
-    if made.refused is not None or made.hold is None:
+    if made.hold is None:
         return made
     if sent:
         for intent_id in {one.intent_id for one in doubts}:

@@ -97,6 +97,8 @@ class Batch:
         """How many rows of counts were written, of which as many may be due for pruning."""
         self.signed: list[Checkpoint] = []
         """Checkpoints made in this batch, whose lines go to the file once it is committed."""
+        self.events: list[Event] = []
+        """What was journalled in this batch, for those who hear of it once it is committed."""
 
     def select(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         """The hot path's way past SQLAlchemy, which would take longer to prepare these few statements than a small batch takes
@@ -144,6 +146,7 @@ class Batch:
         seq, prev = self.head.seq, self.head.hash
         for event, body, clear in sealed:
             seq += 1
+            self.events.append(event)
             at, kind = microseconds(event.at), event.kind.value
             hash = link(prev, seq, at, kind, event.id, body)
             entries.append((seq, at, kind, event.id, body, prev, hash))

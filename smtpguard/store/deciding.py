@@ -56,8 +56,6 @@ def change(batch: Batch, hold_id: str, step: Callable[[Hold], Change]) -> Change
 
 
 def apply(batch: Batch, held: Hold, made: Change) -> Change:
-    if made.refused is not None:
-        return made
     if made.hold is not None and made.hold.hold_id != held.hold_id:
         raise ValueError("a change of one hold wrote another")
     if made.hold is not None and made.hold.state is State.APPROVED and held.state is State.WAITING and not held.lead:
@@ -377,18 +375,13 @@ def stop(batch: Batch, freeze: Freeze) -> None:
                 batch.roll.change(row, replace(mailing, progress=stopped))
 
 
-def change_mailing(
-    batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
-) -> Mailing | str:
-    """What people make of a mailing. A word instead of a mailing: why not. Raises KeyError where there is no such mailing."""
+def change_mailing(batch: Batch, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
+    """What people make of a mailing. Raises KeyError where there is no such mailing."""
     batch.flush()
     row = batch.roll.by_name(mailing_id)
     if row is None:
         raise KeyError(mailing_id)
-    made = step(batch.roll.view(row))
-    if isinstance(made, str):
-        return made
-    mailing, change = made
+    mailing, change = step(batch.roll.view(row))
     sealed = batch.sealed(change.events)
     batch.append(sealed)
     batch.roll.change(row, mailing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,11 +22,8 @@ STRETCH = 50_000
 
 
 class Cursors:
-    """``tell`` hears of each event once it is committed."""
-
-    def __init__(self, store: Store, tell: Callable[[Event], None] = lambda event: None) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._tell = tell
 
     async def at(self, name: str) -> Place:
         found = await self._store.ask(lambda c: _find(c, name))
@@ -47,11 +44,7 @@ class Cursors:
     async def settle(
         self, name: str, place: Place, events: Sequence[Event] = (), *, keep_until: datetime | None = None
     ) -> bool:
-        written = await self._store.write(lambda batch: _settle(batch, name, place, events, keep_until))
-        if written:
-            for event in events:
-                self._tell(event)
-        return written
+        return await self._store.write(lambda batch: _settle(batch, name, place, events, keep_until))
 
 
 def _find(connection: Connection, name: str) -> Place | None:

@@ -20,6 +20,7 @@ from smtpguard.store.database import Database, is_there
 from smtpguard.store.migrate import NotSetUp, bring, check, revision
 from smtpguard.store.store import Store
 from smtpguard.store.work import Clock
+from smtpguard.store.writer import Committed
 
 
 def _known(connection: Connection, secret: bytes, state_dir: Path, *, renewing: bool) -> PutBack | None:
@@ -47,13 +48,15 @@ async def open_store(
     hot: bool = False,
     renewing: bool = False,
     reads: bool = False,
+    committed: Committed | None = None,
 ) -> AsyncIterator[Store]:
     """Open the store at ``url`` (sqlite:///path or postgresql://...). ``quota_bytes`` of held content, 0 for no bound.
 
     With ``migrate`` the database is made, or brought to this version; else SchemaError says what to do. ``hot``: mail waits
     for what is written through it. Raises Foreign and OtherSecret, before anything is written, where ``state_dir`` or ``secret``
     is another store's. ``renewing``: ``secret`` is a new one, to be put in force by ``renew``. ``reads``:
-    nothing is to be written, so that a store will do that may only be read.
+    nothing is to be written, so that a store will do that may only be read. ``committed`` is called with the events of each commit
+    made here, in the thread that writes.
     """
 
     def connect() -> tuple[Database, PutBack | None]:
@@ -86,7 +89,7 @@ async def open_store(
         raise
     store = Store(
         database, secret=secret, state_dir=state_dir, clock=clock, quota_bytes=quota_bytes, put_back=put_back,
-        renewing=renewing,
+        renewing=renewing, committed=committed,
     )  # fmt: skip
     try:
         yield store

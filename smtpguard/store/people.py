@@ -5,7 +5,7 @@ Never here: SQL (accounts, sessions, tokens), or what anybody may do (policy.peo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -18,17 +18,11 @@ from smtpguard.store.store import Store
 
 
 class People:
-    """``tell`` hears of each event once it is committed, as the log does of the ledger's."""
-
-    def __init__(self, store: Store, tell: Callable[[Event], None] = lambda event: None) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._tell = tell
 
     async def turn(self, keys: Keys, step: TurnStep) -> Turn:
-        made = await self._store.write(lambda batch: accounts.turn(batch, keys, step))
-        for event in made.events:
-            self._tell(event)
-        return made
+        return await self._store.write(lambda batch: accounts.turn(batch, keys, step))
 
     async def account(self, keys: Keys) -> Account | None:
         found = await self._store.ask(lambda c: accounts.find(c, keys))
@@ -57,4 +51,3 @@ class People:
 
     async def put_token(self, token: Token, event: Event) -> None:
         await self._store.write(lambda batch: tokens.put(batch, token, event))
-        self._tell(event)

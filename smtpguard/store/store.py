@@ -61,7 +61,7 @@ from smtpguard.store.database import Database
 from smtpguard.store.policies import Put, Standing
 from smtpguard.store.retention import Erased, Retention
 from smtpguard.store.work import Clock
-from smtpguard.store.writer import Writer
+from smtpguard.store.writer import Committed, Writer
 
 if TYPE_CHECKING:  # what takes long to import, and what who only freezes does without
     from smtpguard.audit.about import About
@@ -86,6 +86,7 @@ class Store:
         quota_bytes: int = 0,
         put_back: PutBack | None = None,
         renewing: bool = False,
+        committed: Committed | None = None,
     ) -> None:
         self.put_back = put_back
         """What was found when it was opened: whoever writes first lets everything stand still for it."""
@@ -95,7 +96,9 @@ class Store:
         self._clock = clock
         self._quota = quota_bytes
         lookout = Lookout(secret, state_dir, renewing=renewing)
-        self._writer = Writer(database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout)
+        self._writer = Writer(
+            database, secret=secret, clock=clock, state_dir=state_dir, lookout=lookout, committed=committed
+        )
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="smtpguard-read")
         self._closed = False
         self._writer.start()
@@ -160,7 +163,7 @@ class Store:
 
     async def take_back_mailing(
         self, mailing_id: str, decide: takingback.Decide, step: takingback.Step
-    ) -> tuple[Mailing | str, Taken]:
+    ) -> tuple[Mailing, Taken]:
         return await self.write(lambda b: takingback.take_back_mailing(b, mailing_id, decide, step))
 
     async def in_doubt(self) -> Sequence[str]:
@@ -245,10 +248,8 @@ class Store:
     async def reached_by(self, mailing_id: str, digests: Sequence[bytes]) -> Mapping[bytes, Fate]:
         return await self._read(lambda c: mailings.reached_by(c, mailing_id, digests), snapshot=True)
 
-    async def change_mailing(
-        self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change] | str]
-    ) -> Mailing | str:
-        made: Mailing | str = await self._writer.submit(lambda b: deciding.change_mailing(b, mailing_id, step))
+    async def change_mailing(self, mailing_id: str, step: Callable[[Mailing], tuple[Mailing, Change]]) -> Mailing:
+        made: Mailing = await self._writer.submit(lambda b: deciding.change_mailing(b, mailing_id, step))
         return made
 
     async def decided_leads(self) -> Sequence[str]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, or_, select, update
 
 from smtpguard.policy.admission import Change
-from smtpguard.policy.approval import LET_GO, SENDING, Hold, State
+from smtpguard.policy.approval import LET_GO, SENDING, Hold, Refused, State
 from smtpguard.policy.mailing import Mailing
 from smtpguard.policy.sending import Out, Outgoing, Sending, Taken
 from smtpguard.store import deciding, holds, outboxes
@@ -25,7 +26,7 @@ from smtpguard.store.schema import hold as table
 Step = Callable[[Hold, Sending | None, Outgoing, bool], Change]
 """A hold, how far its release is (None: it has none), how far all of its messages are, and whether it is the one that is decided
 on, or only goes along with that."""
-Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change] | str]
+Decide = Callable[[Mailing, Outgoing], tuple[Mailing, Change]]
 
 _LEFT = [State.WAITING.value, State.APPROVED.value, State.RELEASING.value]
 _SENDING = [state.value for state in SENDING]
@@ -93,9 +94,9 @@ def take_back(batch: Batch, hold_id: str, step: Step) -> Taken:
     return _taken(batch, _Group.look(batch.connection, lead, batch.now_us), step)
 
 
-def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing | str, Taken]:
-    """What people make of a mailing, and of whatever of it was approved and has not gone, in one commit. A word instead of a
-    mailing: why not. Raises KeyError where there is no such mailing."""
+def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step) -> tuple[Mailing, Taken]:
+    """What people make of a mailing, and of whatever of it was approved and has not gone, in one commit.
+    Raises KeyError where there is no such mailing."""
     batch.flush()
     row = batch.roll.by_name(mailing_id)
     if row is None:
@@ -108,14 +109,14 @@ def take_back_mailing(batch: Batch, mailing_id: str, decide: Decide, step: Step)
         doubt=sum(group.outgoing.doubt for group in groups),
         gone=sum(group.outgoing.gone for group in groups),
     )
-    made = decide(batch.roll.view(row), whole)
-    if isinstance(made, str):
-        return made, Taken(changes=())
-    mailing, change = made
+    mailing, change = decide(batch.roll.view(row), whole)
     batch.append(batch.sealed(change.events))
     batch.roll.change(row, mailing)
-    taken = [_taken(batch, group, step) for group in groups if group.outgoing.stoppable]
-    changes = [one for each in taken for one in each.changes if one.refused is None]
+    changes: list[Change] = []
+    for group in groups:
+        if group.outgoing.stoppable:
+            with suppress(Refused):  # nothing of it can be taken back: the others are
+                changes += _taken(batch, group, step).changes
     return batch.roll.view(row), Taken(changes=tuple(changes), outgoing=whole)
 
 
@@ -135,18 +136,23 @@ def _leads(connection: Connection, mailing_id: str) -> Sequence[str]:
 
 
 def _taken(batch: Batch, group: _Group, step: Step) -> Taken:
-    changes: list[Change] = []
+    """Raises Refused, and has written nothing then."""
+    made: list[tuple[Hold, Change]] = []
     lead, own, out = group.lead, group.own, _out(group.own)
     left = group.free or group.begun
     if out is not Out.ALL or not left:
-        changes.append(deciding.apply(batch, lead, step(lead, own, group.outgoing, True)))
+        made.append((lead, step(lead, own, group.outgoing, True)))
     led = out is Out.NOTHING or (out is not Out.ALL and not group.free)  # what is begun of the others comes after it
-    if left and not led and not any(change.refused for change in changes):
+    if left and not led:
         heir = _heir(batch, lead, left[0])
-        made = step(heir, group.sendings.get(heir.hold_id), group.outgoing, not changes)
-        if made.refused is None:
+        try:
+            made.append((heir, step(heir, group.sendings.get(heir.hold_id), group.outgoing, not made)))
+        except Refused:
+            if not made:
+                raise
+        else:
             _handed_on(batch, lead, heir)
-        changes.append(deciding.apply(batch, heir, made))
+    changes = [deciding.apply(batch, hold, change) for hold, change in made]
     for change in changes if lead.state in LET_GO else ():
         if change.hold is not None and change.hold.state not in LET_GO:
             _counted(batch, change.hold)

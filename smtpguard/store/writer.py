@@ -41,6 +41,9 @@ MAX_NOTES = 50_000
 KEEP_SECONDS = 60.0
 PRUNE_ROWS = 1000
 
+Committed = Callable[[Sequence[Event]], None]
+"""Hears of what one commit journalled, in its order, in the thread that writes."""
+
 _WAKE: Any = object()
 _STOP: Any = object()
 
@@ -52,7 +55,16 @@ class _Again(Exception):
 class Writer:
     """Started by ``start``, fed by ``submit`` and ``note`` from event loops, ended by ``stop``."""
 
-    def __init__(self, database: Database, *, secret: bytes, clock: Clock, state_dir: Path, lookout: Lookout) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        secret: bytes,
+        clock: Clock,
+        state_dir: Path,
+        lookout: Lookout,
+        committed: Committed | None = None,
+    ) -> None:
         self._database = database
         self._secret = secret
         self._state_dir = state_dir
@@ -66,6 +78,7 @@ class Writer:
         self._gate: Gate | None = None
         self._memory = Memory()  # of mailings
         self._lookout = lookout
+        self._committed = committed
         self._kept_house = clock.monotonic()
         self._counted = 0
         self._unsigned = False  # entries of ours that no checkpoint covers yet
@@ -241,12 +254,21 @@ class Writer:
             self._keep_house(batch)
             batch.finish()
         self._gate = batch.gate
+        self._publish(batch.events)
         self._lookout.committed(batch, self._database.connections)
         if unanswered:
             self._unanswered.forget(unanswered)
         self._unsigned = (self._unsigned or batch.grew) and all(made.seq < batch.head.seq for made in batch.signed)
         for made in batch.signed:
             self._write_line(made)
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        """Nothing that a subscriber does undoes the commit, or fails what was committed."""
+        if self._committed is not None and events:
+            try:
+                self._committed(events)
+            except Exception:
+                log.exception("a subscriber of committed events failed")
 
     def _keep_house(self, batch: Batch) -> None:
         """A checkpoint every minute; and counts are forgotten at least as fast as they come."""

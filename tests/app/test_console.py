@@ -67,7 +67,7 @@ async def prepared(settings: Settings) -> None:
     await start.prepare(settings, by="test", parts=("console",))
     async with opened(settings) as (store, _):
         await accounts(
-            settings, store, SystemClock(), secret=installation_secret(settings), new_id=ids(), tell=lambda event: None,
+            settings, store, SystemClock(), secret=installation_secret(settings), new_id=ids(),
             passwords=Passwords(CHEAP),
         ).add(EVA, roles=[Role.APPROVER, Role.OPERATOR, Role.VIEWER], password=PASSWORD, by="test")  # fmt: skip
 

@@ -128,13 +128,14 @@ async def stage(
     tmp_path: Path, *, console: str = "{url: 'https://guard.example.com'}", url: str | None = None
 ) -> AsyncIterator[Stage]:
     """``url``: of the database, as for a house."""
-    async with house(tmp_path, url=url) as home:
-        wanted, told, passwords = settings(tmp_path, console), list[Event](), Passwords(CHEAP)
+    told: list[Event] = []
+    async with house(tmp_path, url=url, committed=told.extend) as home:
+        wanted, passwords = settings(tmp_path, console), Passwords(CHEAP)
         numbers = (f"A{n:015d}" for n in itertools.count(1))
         assert wanted.console is not None
         made = front(
             wanted, wanted.console, home.store, home.clock, secret=KEY, new_id=lambda: next(numbers), port=8025,
-            tell=told.append, passwords=passwords,
+            passwords=passwords,
         )  # fmt: skip
         desk = Desk(
             ledger=home.store,
@@ -155,11 +156,10 @@ async def stage(
             home.clock,
             secret=KEY,
             new_id=lambda: next(numbers),
-            tell=told.append,
             passwords=passwords,
         )
         try:
-            programs = api(wanted, desk, home.store, new_id=lambda: next(numbers), tell=told.append)
+            programs = api(wanted, desk, home.store, new_id=lambda: next(numbers))
             app = build(desk, middleware=made.middleware, routes=(*made.routes, *programs))
             yield Stage(home, made, service, app, numbers, passwords, told)
         finally:

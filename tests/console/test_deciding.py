@@ -12,10 +12,9 @@ import pytest
 from starlette.datastructures import FormData
 
 from smtpguard.console.screen import digits
-from smtpguard.guard.approvals import Conflict
 from smtpguard.guard.links import Link, Links
 from smtpguard.policy.admission import Delivered, IntentKind, Outcome, Selector, Unavailable
-from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.approval import Choice, Conflict, State
 from smtpguard.policy.people import Role
 from tests.console.holding import ANNA, DPO, EVA, NEWS, OMAR, again, changed, held, text
 from tests.console.stage import Browser, Stage

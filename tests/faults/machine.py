@@ -23,8 +23,7 @@ from sqlalchemy import func, select
 from smtpguard.app.files import read_settings
 from smtpguard.app.services import Services, opened, services
 from smtpguard.audit.event import Kind
-from smtpguard.guard.approvals import Conflict
-from smtpguard.policy.approval import Choice, Hold, State
+from smtpguard.policy.approval import Choice, Conflict, Hold, State
 from smtpguard.store.database import Database
 from smtpguard.store.outboxes import NEVER_US
 from smtpguard.store.schema import hold, outbox

@@ -39,6 +39,7 @@ from smtpguard.policy.facts import Source, Value
 from smtpguard.policy.parse import Policy, parse
 from smtpguard.store.opening import open_store
 from smtpguard.store.store import Store
+from smtpguard.store.writer import Committed
 from tests.guard.sources import FakeReader, FakeVerifier
 from tests.store.making import sqlite_url
 
@@ -297,15 +298,24 @@ def index(folder: Path, name: str, members: Iterable[str], at: datetime = MONDAY
 
 @asynccontextmanager
 async def house(
-    tmp_path: Path, *, documents: dict[str, bytes] = DOCUMENTS, url: str | None = None
+    tmp_path: Path,
+    *,
+    documents: dict[str, bytes] = DOCUMENTS,
+    url: str | None = None,
+    committed: Committed | None = None,
 ) -> AsyncIterator[House]:
-    """``url``: of a new store; SQLite in the folder where none is given."""
+    """``url``: of a new store; SQLite in the folder where none is given. ``committed`` hears of what is journalled."""
     clock = Clock()
     folder = tmp_path / "indexes"
     index(folder, "ramadan", MEMBERS)
     index(folder, "news", ["reader@example.org", "anna@example.com"])
     async with open_store(
-        url or sqlite_url(tmp_path / "guard.db"), secret=KEY, state_dir=tmp_path, clock=clock, migrate=True
+        url or sqlite_url(tmp_path / "guard.db"),
+        secret=KEY,
+        state_dir=tmp_path,
+        clock=clock,
+        migrate=True,
+        committed=committed,
     ) as store:
         made = House(store, clock, folder, documents)
         await made.put(documents)

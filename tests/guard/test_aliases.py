@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.guard.notices import approvers
-from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.approval import Choice, Conflict, NotEntitled, State
 from tests.guard.campaign import Campaign, documents
 from tests.guard.house import DOCUMENTS, RAMADAN, House, Way, house
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.approvals import Unconfirmed
-from smtpguard.policy.approval import Choice, Hold
+from smtpguard.policy.approval import Choice, Hold, Unconfirmed
 from smtpguard.policy.approval import State as Held
 from smtpguard.policy.mailing import State
 from smtpguard.policy.verdict import Held as IsHeld

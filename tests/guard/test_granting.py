@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.policy.admission import IntentKind
-from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import Choice, Conflict, NotEntitled
 from smtpguard.policy.approval import State as Held
 from smtpguard.policy.verdict import Held as IsHeld
 from smtpguard.policy.verdict import Rejected

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.mail.reply import Reply
 from smtpguard.policy.admission import IntentKind, Selector
-from smtpguard.policy.approval import Choice
+from smtpguard.policy.approval import Choice, Conflict, NotEntitled
 from smtpguard.policy.approval import State as Held
 from smtpguard.policy.mailing import State
 from smtpguard.policy.staging import At

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen
+from smtpguard.guard.approvals import Seen
 from smtpguard.guard.mailings import Mailings
 from smtpguard.guard.term import REMINDERS, Term
 from smtpguard.mail.reply import RELAY_LOST, RELAY_UNAVAILABLE, Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Delivered, IntentKind, Lease, Outcome, Selector
-from smtpguard.policy.approval import Choice, Hold, Settled, State
+from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Settled, State
 from smtpguard.policy.mailing import State as MailingState
 from smtpguard.policy.mailing import Tally
 from smtpguard.policy.verdict import Held as IsHeld

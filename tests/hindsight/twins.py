@@ -18,7 +18,6 @@ import yaml
 
 from smtpguard.audit.chain import Entry
 from smtpguard.audit.event import Event, Kind
-from smtpguard.guard.approvals import Refused
 from smtpguard.guard.kept import FACTS
 from smtpguard.guard.term import Term
 from smtpguard.hindsight.course import Course, Thought, recall
@@ -29,7 +28,7 @@ from smtpguard.hindsight.shift import Shift
 from smtpguard.mail.reply import Reply
 from smtpguard.mail.transaction import Lost
 from smtpguard.policy.admission import Freeze
-from smtpguard.policy.approval import Choice, State
+from smtpguard.policy.approval import Choice, Refused, State
 from smtpguard.policy.parse import parse
 from smtpguard.policy.verdict import Action
 from tests.guard.house import DOCUMENTS, MEMBERS, POLICY, House, Way, house, index

@@ -455,7 +455,7 @@ def from_settings(tmp_path: Path, home: House, secret: str = "a secret of the re
     (tmp_path / "hook.secret").write_text(secret + "\n")
     text = "webhooks: [{url: 'https://chat.example.com/T0/SECRETPATH', secret_file: hook.secret, events: [message.held]}]\n"
     settings = settings_of(load_yaml(text), tmp_path, {})
-    return hooks.teller(settings, home.store, home, home.clock, tell=lambda event: None)
+    return hooks.teller(settings, home.store, home, home.clock)
 
 
 async def test_the_settings_say_whom(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from smtpguard.audit.event import Event, Kind
 from smtpguard.mail.message import Message
 from smtpguard.policy.admission import Admission, Change, ContentMissing, Gone, Live, PolicyMoved, Unavailable
-from smtpguard.policy.approval import State
+from smtpguard.policy.approval import Conflict, Hold, State
 from smtpguard.policy.verdict import Action, Verdict
 from smtpguard.store.store import Store
 from tests.store.making import (
@@ -240,8 +240,12 @@ async def test_what_is_counted_must_have_been_asked_for(store: Store) -> None:
 
 async def test_a_change_may_refuse_and_needs_a_hold(store: Store) -> None:
     await held(store, "H1")
-    made = await store.change("H1", lambda h: Change(hold=replace(h, state=State.REJECTED), refused="too late"))
-    assert made.refused == "too late"
+
+    def too_late(hold: Hold) -> Change:
+        raise Conflict("too late")
+
+    with pytest.raises(Conflict, match="too late"):
+        await store.change("H1", too_late)
     found = await store.hold("H1")
     assert found is not None
     assert found.state is State.WAITING
@@ -262,11 +266,11 @@ async def test_two_approvers_at_once_make_one_release(store: Store) -> None:
 
     def step(hold):  # type: ignore[no-untyped-def]
         if hold.state is not State.WAITING:
-            return Change(refused="decided")
+            raise Conflict("decided")
         return Change(hold=replace(hold, state=State.APPROVED), intents=(release("H1"),))
 
-    made = await asyncio.gather(*(store.change("H1", step) for _ in range(20)))
-    assert [m.refused for m in made].count(None) == 1
+    made = await asyncio.gather(*(store.change("H1", step) for _ in range(20)), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in made) == ["Change", *["Conflict"] * 19]
     assert len(await store.lease("me", 10, 60)) == 1
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from smtpguard.audit.event import Kind
 from smtpguard.policy.admission import Change, Delivered, Lease, Outcome
-from smtpguard.policy.approval import LET_GO, Hold, Move, Settled, State
+from smtpguard.policy.approval import LET_GO, Conflict, Hold, Move, Settled, State
 from smtpguard.policy.sending import UNSENT, Out, Outgoing, Sending, Taken, taken_back
 from smtpguard.store import outboxes
 from smtpguard.store.schema import delivery, outbox
@@ -40,7 +40,7 @@ async def back(store: Store, id: str, move: Move = Move.REJECT, seen: list[Any] 
         if to is None and hold.state is State.WAITING:
             to = OVER[move]
         if to is None:
-            return Change(refused="no")
+            raise Conflict("no")
         stopped = to in LET_GO
         settled = sending.stopped if sending is not None and stopped else None
         by = move.value if stopped else ""
@@ -81,7 +81,7 @@ def outcomes(lease: Lease, *what: str, again: timedelta = timedelta(minutes=1)) 
 @pytest.mark.parametrize("move", list(OVER))
 async def test_before_it_is_leased_it_leaves_the_outbox(store: Store, move: Move) -> None:
     await approved(store, "H1", *TO)
-    assert (await back(store, "H1", move)).refused is None
+    await back(store, "H1", move)
     assert await state(store, "H1") is OVER[move]
     assert await entries(store, "H1") == (0, 0)
     assert await store.lease("me", 10, 60) == ()
@@ -100,7 +100,7 @@ async def test_leased_and_not_begun_it_leaves_the_outbox_and_who_has_it_finds_it
     await approved(store, "H1", *TO)
     [lease] = await store.lease("me", 10, 60)
     seen: list[Any] = []
-    assert (await back(store, "H1", seen=seen)).refused is None
+    await back(store, "H1", seen=seen)
     [(_, sending, outgoing, leads)] = seen
     assert (sending.out, sending.under_way, outgoing.back, leads) == (Out.NOTHING, True, 1, True)
     assert await state(store, "H1") is State.REJECTED
@@ -115,7 +115,7 @@ async def test_a_lease_that_lapsed_unmarked_was_never_sent_and_who_held_it_finds
     await approved(store, "H1", *TO)
     [lease] = await store.lease("slow", 10, 60)
     clock.go(seconds=60)
-    assert (await back(store, "H1")).refused is None
+    await back(store, "H1")
     mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=31))
     assert not await store.settle(lease, mark, [event(Kind.RELEASE, "H1")])
     assert await state(store, "H1") is State.REJECTED
@@ -130,8 +130,6 @@ async def test_both_orders_of_a_race_with_the_lease(store: Store) -> None:
         first = n % 2
         done = await asyncio.gather(both[first], both[1 - first])
         leases: Sequence[Lease] = done[first]  # type: ignore[assignment]
-        taken: Taken = done[1 - first]  # type: ignore[assignment]
-        assert taken.refused is None
         for lease in leases:
             mark = outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30))
             assert not await store.settle(lease, mark, []), "whoever was first, nothing is sent"
@@ -150,8 +148,8 @@ async def test_both_orders_in_one_batch(store: Store, first: str) -> None:
                 work = back(store, "H1")
             tasks[name] = asyncio.create_task(work)
             await asyncio.sleep(0)
-    leases, taken = await tasks["lease"], await tasks["back"]
-    assert (len(leases), taken.refused) == (int(first == "lease"), None)
+    leases, _ = await tasks["lease"], await tasks["back"]
+    assert len(leases) == int(first == "lease")
     for lease in leases:
         assert not await store.settle(lease, outcomes(lease, "doubt", "doubt", "doubt"), [])
 
@@ -178,7 +176,7 @@ async def test_after_an_attempt_by_what_came_of_it(
     await store.settle(lease, outcomes(lease, *stand, again=timedelta(minutes=30)), [])
     clock.go(minutes=30)
     seen: list[Any] = []
-    assert (await back(store, "H1", seen=seen)).refused is None
+    await back(store, "H1", seen=seen)
     [(_, sending, _, _)] = seen
     assert sending.settled == Settled(sent=stand.count("sent"), failed=stand.count("failed"))
     assert sending.doubt == stand.count("doubt")
@@ -207,9 +205,10 @@ async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
     await approved(store, "H1", *TO)
     [lease] = await store.lease("me", 10, 60)
     await store.settle(lease, outcomes(lease, "doubt", "doubt", "doubt", again=timedelta(minutes=30)), [])
-    assert (await back(store, "H1")).refused is None
+    await back(store, "H1")
     assert (await state(store, "H1"), await entries(store, "H1")) == (State.IN_DOUBT, (1, 3))
-    assert (await back(store, "H1")).refused == "no", "it is taken back already"
+    with pytest.raises(Conflict):  # it is taken back already
+        await back(store, "H1")
     clock.go(minutes=1)
     assert await store.lease("me", 10, 60) == ()
     if said:
@@ -218,7 +217,7 @@ async def test_in_the_middle_of_an_attempt_only_its_answer_is_waited_for(
         assert await store.in_doubt() == []
         clock.go(minutes=30)
         assert await store.in_doubt() == ["H1"]
-        await store.ask_about("H1", lambda hold, _: Change(refused="nobody is asked"), lambda hold, _: ((), ()))
+        await store.ask_about("H1", lambda hold, _: Change(), lambda hold, _: ((), ()))
     held = await store.hold("H1")
     assert held is not None
     assert (held.state, held.settled, held.asked_at) == (becomes, settled, None)
@@ -231,7 +230,8 @@ async def test_all_settled_is_too_late(store: Store) -> None:
     await approved(store, "H1", *TO)
     [lease] = await store.lease("me", 10, 60)
     await store.settle(lease, outcomes(lease, "sent", "failed", "sent"), [])
-    assert (await back(store, "H1")).refused == "no"
+    with pytest.raises(Conflict):
+        await back(store, "H1")
     assert await state(store, "H1") is State.RELEASED
 
 
@@ -325,8 +325,7 @@ async def test_copies_in_doubt_are_not_sent_again_once_their_lead_is_taken_back(
     clock.go(minutes=31)
     out = await store.outgoing("H0")
     assert (out.back, out.doubt, out.gone) == (0, 3 + (lead == "doubt"), int(lead == "sent"))
-    taken = await back(store, "H0")
-    assert taken.refused is None
+    await back(store, "H0")
     assert await store.lease("me", 10, 60) == (), "before the others have come after"
     leading = "H1" if lead == "sent" else "H0"
     assert await store.decided_leads() == [leading]

@@ -36,10 +36,9 @@ from smtpguard.console.outlook import LARGE, outlook
 from smtpguard.console.paging import cursor, cut
 from smtpguard.console.sight import Sight, sees_all, sight
 from smtpguard.guard import approvals, covering, particulars
-from smtpguard.guard.approvals import Conflict, NotEntitled, Unconfirmed
 from smtpguard.guard.covering import BEGINNING
 from smtpguard.guard.granting import AtOnce
-from smtpguard.policy.approval import Choice, Hold, State, standing_votes
+from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, State, Unconfirmed, standing_votes
 from smtpguard.policy.people import Scope
 from smtpguard.policy.sending import Sending
 from smtpguard.policy.verdict import Mode, Quorum

@@ -16,8 +16,8 @@ from smtpguard.console.pages.message import SPOKEN, letter_of
 from smtpguard.console.sight import Sight, sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import told
-from smtpguard.guard.approvals import NotEntitled, Refused
 from smtpguard.guard.ports import ContentMissing
+from smtpguard.policy.approval import NotEntitled, Refused
 from smtpguard.policy.people import Scope
 
 

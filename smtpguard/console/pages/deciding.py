@@ -22,9 +22,9 @@ from smtpguard.console.screen import desk, digits, form, see_other, speech
 from smtpguard.console.sight import Sight
 from smtpguard.console.speech import Speech
 from smtpguard.console.telling import overtaken
-from smtpguard.guard.approvals import Conflict, NotEntitled, Refused, Seen, Unconfirmed
+from smtpguard.guard.approvals import Seen
 from smtpguard.guard.ports import LedgerError
-from smtpguard.policy.approval import Choice, Hold
+from smtpguard.policy.approval import Choice, Conflict, Hold, NotEntitled, Refused, Unconfirmed
 
 _MOST_WORDS = 2_000
 CHANGED = "Nothing was done: it is not what it was when you looked. This is how it stands now."

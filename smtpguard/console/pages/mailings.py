@@ -19,9 +19,9 @@ from smtpguard.console.mailings import decides, listed, sees
 from smtpguard.console.paging import PAGE
 from smtpguard.console.screen import desk, form, page, see_other, speech
 from smtpguard.guard import covering
-from smtpguard.guard.approvals import Conflict, NotEntitled
 from smtpguard.guard.mailings import Back
 from smtpguard.guard.ports import LedgerError
+from smtpguard.policy.approval import Conflict, NotEntitled
 from smtpguard.policy.mailing import Mailing
 
 

@@ -23,10 +23,10 @@ from smtpguard.console.ports import Person
 from smtpguard.console.screen import desk, digits, form, page, see_other, speech
 from smtpguard.console.sight import Sight, asked, sees_all, sight
 from smtpguard.console.telling import overtaken
-from smtpguard.guard.approvals import Decided, NotEntitled, Refused, Seen, Unconfirmed
+from smtpguard.guard.approvals import Decided, Seen
 from smtpguard.guard.ports import LedgerError
 from smtpguard.policy.admission import Freeze
-from smtpguard.policy.approval import Choice, Hold, State
+from smtpguard.policy.approval import Choice, Hold, NotEntitled, Refused, State, Unconfirmed
 
 MOST_AT_ONCE = 200
 

@@ -1,0 +1,107 @@
+"""One line a message: the verdict waits for what the relay said, and everything else is told once it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from smtpguard.app import eventlog
+from smtpguard.app.eventlog import EventLog
+from smtpguard.audit.event import Event, Kind
+from smtpguard.policy.approval import Conflict
+from smtpguard.store.batch import Batch
+from smtpguard.store.opening import open_store
+from smtpguard.store.store import Store
+from smtpguard.store.writer import Committed
+from tests.store.making import POLICY, SECRET, Clock, event, held, item, relays, sqlite_url
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def opened(folder: Path, committed: Committed) -> AsyncIterator[Store]:
+    """A store with a policy in force, and a subscriber of what it commits."""
+    url = sqlite_url(folder / "guard.db")
+    async with open_store(url, secret=SECRET, state_dir=folder, clock=Clock(), committed=committed) as store:
+        await store.put_policy(POLICY, {"policy.yaml": b"version: 1\n"}, event(Kind.POLICY, POLICY))
+        yield store
+
+
+def outcome(id: str) -> Event:
+    return Event(kind=Kind.OUTCOME, id=id, at=NOW, data={"outcome": "relayed"})
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+async def store(tmp_path: Path, told: list[Event]) -> AsyncIterator[Store]:
+    async with opened(tmp_path, EventLog(told.append)) as made:
+        told.clear()
+        yield made
+
+
+async def written(store: Store) -> None:
+    """Whatever was noted is in the journal."""
+    await store.record([Event(kind=Kind.EXPORTED, id="last", at=NOW)])
+
+
+async def test_a_relayed_message_is_one_line_with_its_outcome(store: Store, told: list[Event]) -> None:
+    await store.admit(item("A"), relays("A"))
+    assert told == []
+    store.note(outcome("A"))
+    await written(store)
+    line = told[0]
+    assert (line.kind, line.data["action"], line.data["outcome"]) == (Kind.VERDICT, "relay", "relayed")
+    assert [entry.kind for entry, _ in await store.history("A")] == ["verdict", "outcome"], "the journal has two"
+
+
+async def test_a_held_message_is_told_at_once(store: Store, told: list[Event]) -> None:
+    await held(store, "B")
+    assert [event.data.get("action") for event in told if event.kind is Kind.VERDICT] == ["hold"]
+    store.note(outcome("elsewhere"))
+    await written(store)
+    assert [event.id for event in told if event.kind is Kind.OUTCOME] == ["elsewhere"]
+
+
+async def test_what_was_not_committed_is_not_told(store: Store, told: list[Event]) -> None:
+    def refuses(batch: Batch) -> None:
+        batch.record([Event(kind=Kind.EXPORTED, id="C", at=NOW)])
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        await store.write(refuses)
+    assert told == []
+
+
+async def test_verdicts_without_an_outcome_are_told_in_the_end(
+    store: Store, told: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventlog, "MOST_RELAYING", 2)
+    for id in ("1", "2", "3"):
+        await store.admit(item(id), relays(id))
+    assert [event.id for event in told] == ["1"]
+
+
+async def test_a_log_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    def closed(event: Event) -> None:
+        raise ValueError("I/O operation on closed file")
+
+    async with opened(tmp_path, EventLog(closed)) as store:
+        await held(store, "T1")
+        assert await store.hold("T1") is not None
+
+
+async def test_a_subscriber_that_fails_fails_nothing_that_was_committed(tmp_path: Path) -> None:
+    def broken(events: Sequence[Event]) -> None:
+        raise RuntimeError("a fault of ours")
+
+    async with opened(tmp_path, broken) as store:
+        await held(store, "T1")
+        assert await store.hold("T1") is not None
