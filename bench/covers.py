@@ -21,6 +21,7 @@ from smtpguard.policy import slots
 from smtpguard.reading.shown import Shown, shown_by
 
 _LETTERS = re.compile(r"[^\W\d_]{4,}")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u4e00-\u9fff]")
 _INTERNAL = "Lisa, the complaints of these customers stay between us until the board has met."
 _PDF = base64.encodebytes(b"%PDF-1.7 " + bytes(200)).decode().replace("\n", "\r\n")
 
@@ -71,12 +72,15 @@ def measured(
                     figures.missed[template.name] += 1
         common = _common([one() for _ in range(12)])
         ways = [*ALTERATIONS.items(), *[("a single word", _word(common))] * len(ALTERATIONS)]
-        for n in range(each):
+        done = n = 0
+        while done < each and n < 4 * each:
             name, alter = ways[n % len(ways)]
             raw = one()
             changed = alter(raw, draw)
+            n += 1
             if changed == raw:
                 continue
+            done += 1
             shown = shown_by(Message.of(changed))
             for figures, approved in ((learned, by_copies), (beforehand, alone)):
                 figures.altered += 1
@@ -95,9 +99,13 @@ def _asked(figures: Figures, approved: slots.Template, shown: Shown) -> bool:
 
 def _common(copies: Sequence[bytes]) -> list[str]:
     """Words that stand in every copy's body."""
-    found = [set(_LETTERS.findall(raw.partition(b"\r\n\r\n")[2].decode())) for raw in copies]
+    bodies = [raw.partition(b"\r\n\r\n")[2].decode() for raw in copies]
+    found = [set(_LETTERS.findall(body)) for body in bodies]
     known = {word for languages in WORDS.values() for words in languages for word in re.split(r"[\s|{}0-9-]+", words)}
-    return sorted(word for word in set.intersection(*found) if word in known)
+    unspaced = {word for word in known if len(word) > 1 and _UNSPACED.search(word)}
+    return sorted(
+        word for word in known if (word in unspaced and all(word in b for b in bodies)) or all(word in f for f in found)
+    )
 
 
 def _word(common: Sequence[str]) -> Callable[[bytes, random.Random], bytes]:
@@ -106,7 +114,7 @@ def _word(common: Sequence[str]) -> Callable[[bytes, random.Random], bytes]:
             return raw
         head, _, body = raw.partition(b"\r\n\r\n")
         old, new = draw.choice(common), draw.choice(("whisky", "Fleisch", "bacon", "hemligt", "Lisa"))
-        whole = rf"(?<![\w@./]){re.escape(old)}(?![\w@./=])"
+        whole = re.escape(old) if _UNSPACED.search(old) else rf"(?<![\w@./]){re.escape(old)}(?![\w@./=])"
         return head + b"\r\n\r\n" + re.sub(whole, new, body.decode(), count=1).encode()
 
     return alter

@@ -8,6 +8,7 @@ before the approver's eyes. The files, From, and the hosts of links and pictures
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
@@ -53,6 +54,14 @@ _MONTHS = frozenset([
     "toukokuuta", "kesäkuuta", "heinäkuuta", "elokuuta", "syyskuuta", "lokakuuta", "marraskuuta", "joulukuuta", "kl", "uhr"
 ])  # fmt: skip
 _JOINERS = frozenset((".", ",", "-", "'", "’", "&", "/", ":", "(", ")", "+", "#", "№", "€", "$", "£"))
+_ENDS = frozenset((".", "!", "?", ":", "…", "<subject>", "。", "！", "？"))
+_SPOKEN_TO = frozenset((",", "!", ":", "，", "！", "："))
+_HONORIFICS, _HONORIFICS_BEFORE = frozenset("様殿氏さ先女小님씨"), frozenset("ณ")
+"""What stands behind and before names in scripts without capital letters and spaces, by its first and last character."""
+_DEAR = frozenset("的爱親")
+_SHORT = 12
+"""Words of a line in which one speaks to somebody."""
+_LARGE = 0.15
 _PLACEHOLDER = re.compile(r"[\[{%*|<_]")
 
 
@@ -69,12 +78,18 @@ class Slot:
     empty: bool = False
     known: tuple[str, ...] = ()
 
+    @property
+    def widest(self) -> int:
+        """Words that it may have: the particles of a name do not count."""
+        return MOST_WORDS if self.kind == "name" else self.most
+
     def takes_in(self, words: Sequence[str]) -> bool:
         if self.kind == "words":
             return " ".join(words) in self.values
         if not words:
             return self.empty
-        if len(words) > self.most or any(len(word) > self.longest for word in words):
+        counted = [w for w in words if w.lower() not in _PARTICLES] if self.kind == "name" else words
+        if len(counted) > self.most or any(len(word) > self.longest for word in words):
             return False
         if self.kind == "list":
             return all(unit in self.known or kind_of([unit]) in ("number", "code") for unit in _units(words))
@@ -149,10 +164,11 @@ class Template:
         if len(mine) != len(theirs):
             return False
         budget = self.words_at_most
+        capitals = _capitals(mine)
         for one, (other, begins) in zip(mine, map(_split, blocks), strict=True):
             if one == other:
                 continue
-            changed = _default_difference(one, other, begins)
+            changed = _default_difference(one, other, begins, capitals)
             if changed is None:
                 return False
             budget -= changed
@@ -166,7 +182,7 @@ class Template:
             return _is_block(element, _split(block))
         tokens, begins = _split(block)
         mine = [str(item) for item in element.items]
-        return mine == tokens or _default_difference(mine, tokens, begins) is not None
+        return mine == tokens or _default_difference(mine, tokens, begins, "") is not None
 
     def is_only(self, shown: Shown) -> bool:
         """Whether it is the very content of which no copies were seen."""
@@ -351,6 +367,8 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
         kinds = {kind_of(value, small) for value in some}
         if "" not in kinds:
             kind = kinds.pop() if len(kinds) == 1 else "code" if kinds <= {"number", "code"} else "name"
+            if kind == "name":
+                most = max(sum(w.lower() not in _PARTICLES for w in value) for value in some)
             return Slot(
                 kind=kind,
                 values=distinct[:_SAMPLES],
@@ -363,7 +381,12 @@ def _slot(values: Sequence[tuple[list[str], bool]]) -> Slot:
         units = dict.fromkeys(u for value in some for u in _units(value) if kind_of([u]) not in ("number", "code"))
         if len(units) <= MOST_KNOWN and 2 * len(units) <= len(values):
             return Slot(
-                kind="list", values=distinct[:_SAMPLES], most=most, longest=room, empty=empty, known=tuple(units)
+                kind="list",
+                values=distinct[:_SAMPLES],
+                most=most + most // 3,
+                longest=room,
+                empty=empty,
+                known=tuple(units),
             )
     often = _often(said)
     return Slot(kind="words", values=often, most=max(len(one.split()) for one in often), empty="" in often)
@@ -443,7 +466,7 @@ def _is_block(block: Block, words: Words) -> bool:
         after: set[tuple[int, tuple[str, ...]]] = set()
         for at, chosen in here:
             if isinstance(item, Slot):
-                for n in range(min(item.most, len(tokens) - at) + 1):
+                for n in range(min(item.widest, len(tokens) - at) + 1):
                     value = tokens[at : at + n]
                     if item.kind not in ("words", "list") and any(at + k in begins for k in range(1, n)):
                         break
@@ -458,8 +481,9 @@ def _is_block(block: Block, words: Words) -> bool:
     return any(at == len(tokens) and (not block.together or chosen in block.together) for at, chosen in here)
 
 
-def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int]) -> int | None:
-    """How many words differ in one block, before there are copies; None where it is more than names, numbers and codes."""
+def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozenset[int], capitals: str) -> int | None:
+    """How many words differ in one block, before there are copies; None where it is more than names, numbers and codes. ``capitals``:
+    as _capitals has it."""
     changed = 0
     for op, i1, i2, j1, j2 in opcodes(one, other):
         if op == "equal":
@@ -474,8 +498,49 @@ def _default_difference(one: Sequence[str], other: Sequence[str], begins: frozen
             return None
         if not (kind_of(new) and (kind_of(old) or any(map(_PLACEHOLDER.search, old)))):
             return None
+        if kind_of(old) == "name" and _is_no_name(one, i1, i2, capitals):
+            return None
         changed += max(len(old), len(new))
     return changed
+
+
+def _is_no_name(block: Sequence[str], begin: int, end: int, capitals: str) -> bool:
+    """Whether the capital letter of a word of one block tells nothing: since a sentence begins there, or since the text writes all nouns
+    so; unless it stands as one speaks to somebody, as a name must where there are no such letters. ``capitals``: as _capitals has it."""
+    words = [token for token in block if not is_markup(token) and token != "<subject>"]
+    names = [
+        w
+        for w in block[begin:end]
+        if not (w in _MONTHS or w in _JOINERS or w in "年月日" or _is_number(w) or _is_coded(w))
+    ]
+    if not names:
+        return False  # a date
+    behind = next((token for token in block[end:] if not is_markup(token)), ",")
+    before = next((token for token in reversed(block[:begin]) if not is_markup(token)), ".")
+    spoken_to = behind in _SPOKEN_TO
+    if all(name.lower() == name.upper() for name in names):
+        addressed = spoken_to and (before in _ENDS or before in _DEAR)
+        return not (addressed or behind in _HONORIFICS or before in _HONORIFICS_BEFORE)
+    if not capitals:
+        return False
+    if capitals == "nouns":
+        return not spoken_to or (len(words) > _SHORT and before not in _ENDS)
+    return len(words) > _SHORT and before in _ENDS and not spoken_to
+
+
+def _capitals(blocks: Sequence[Sequence[str]]) -> str:
+    """What a capital letter tells in a text: that a sentence begins or a name ("sentences"), also that it is a noun, as in German
+    ("nouns"), or, where hardly a letter is one or the other, a name ("")."""
+    large = small = other = 0
+    for block in blocks:
+        for before, word in itertools.pairwise(token for token in block if not is_markup(token)):
+            if word[0].isalpha() and before not in _ENDS:
+                large += word[0].isupper()
+                small += word[0].islower()
+                other += word[0].lower() == word[0].upper()
+    if other > large + small:
+        return ""
+    return "nouns" if large > _LARGE * (large + small) else "sentences"
 
 
 def _default_token(old: str, new: str) -> bool:

@@ -99,6 +99,44 @@ def test_without_copies_few_words_may_differ_and_no_line() -> None:
     assert learn(shown(" ".join(words)), (), 0.2).takes_in(shown(" ".join(other))), "the policy may say more"
 
 
+GERMAN = (
+    "Guten Tag {name},\r\n\r\ndiese Woche können unsere Kunden die neue Teekanne in jeder Filiale abholen, und dazu eine Decke aus Wolle "
+    "für den Garten. {first} ist die Werkstatt am Hafen geöffnet, und der Kaffee kostet vor dem Wochenende ein Drittel weniger.\r\n"
+)
+ENGLISH = (
+    "Dear {name},\r\n\r\nthis week all of our guests can collect the new kettle in every store, and with it a blanket of wool "
+    "for the garden. {first} should have to wait for the workshop by the harbour, and {name} has {n} points.\r\n"
+)
+CHINESE = "尊敬的{name}：\r\n\r\n本周所有的顾客都可以在每一家门店领取新的水壶，还有一条羊毛毯子。{first}的工坊在港口附近开放。\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "other", "first", "instead"),
+    [
+        (GERMAN, "Anna", "Bo Ek", "Heute", "Fleisch"),
+        (ENGLISH, "Anna", "Bo", "Nobody", "Lisa"),
+        (CHINESE, "张伟", "王芳", "早餐", "啤酒"),
+    ],
+)
+def test_without_copies_a_capital_letter_makes_no_name_where_it_tells_nothing(
+    text: str, name: str, other: str, first: str, instead: str
+) -> None:
+    alone = learn(shown(text.format(name=name, first=first, n=30)), ())
+    assert alone.takes_in(shown(text.format(name=other, first=first, n=77)))
+    assert not alone.takes_in(shown(text.format(name=name, first=instead, n=30)))
+    if "Teekanne" in text:
+        noun = text.replace("Teekanne", "Whiskyflasche")
+        assert not alone.takes_in(shown(noun.format(name=name, first=first, n=30)))
+
+
+def test_the_particles_of_a_name_make_it_no_longer() -> None:
+    names = ("Anna Ek", "Bo de la Cruz", "Cilla Dahl", "Dan von Essen", "Eva Holm", "Fia Berg", "Gus Öberg", "Hans Ros")
+    template = learn(shown(f"Dear {names[0]},"), [shown(f"Dear {names[n % 8]},") for n in range(1, 30)])
+    assert template.takes_in(shown("Dear Maria del Carmen de la Cruz,"))
+    assert not template.takes_in(shown("Dear Maria Carmen Cruz Lopez,"))
+    assert not template.takes_in(shown("Dear The Boss Is Drunk Again,"))
+
+
 def test_a_file_a_picture_or_a_sender_is_never_a_slot() -> None:
     page = '<p>Dear {name}</p><img src="https://img.example.com/{picture}.png">'
     html = "Content-Type: text/html; charset=utf-8\r\n"
