@@ -47,6 +47,7 @@ from smtpguard.policy.approval import (
 from smtpguard.policy.freezing import held_up_by
 from smtpguard.policy.sending import NOTHING, Outgoing, Sending
 from smtpguard.policy.verdict import Quorum
+from smtpguard.reading.shown import Shown
 
 log = logging.getLogger(__name__)
 
@@ -260,9 +261,29 @@ class Approvals:
         known = [n for n in (*votes, seen.copies if seen is not None else None) if n is not None]
         if hold.queue:
             return Learned(copies=min((*known, await self._ledger.letters(hold_id), granting.MOST_LETTERS)))
+        if hold.kind == granting.TEST:
+            own, others = await self._versions(hold)
+            return await asyncio.to_thread(
+                granting.learned_from_tests, own, others[: min((*known, len(others)))], in_force.slots
+            )
         rows = await self._ledger.under(hold_id)
         most = min((*known, len(rows) - 1))
         return await asyncio.to_thread(granting.learned, rows[: most + 1], in_force.slots)
+
+    async def _versions(self, hold: Hold) -> tuple[Shown | None, list[Shown]]:
+        """What a test shows, and each other version of its mailing that people approved beforehand for its lists, from its author, in
+        the order in which they did."""
+        mailing = await self._ledger.mailing(hold.mailing_id) if hold.mailing_id else None
+        now, lists = self._clock.now(), frozenset(hold.lists)
+        covers = {
+            grant.hold_id: grant.cover
+            for grant in sorted(mailing.grants if mailing is not None else (), key=lambda g: (g.since, g.hold_id))
+            if grant.beforehand and grant.cover is not None and now < grant.until and lists <= grant.lists
+        }
+        same = [i for i, cover in covers.items() if (cover.author, cover.proofs) == (hold.author, hold.proofs)]
+        shown = await self._ledger.shown([hold.hold_id, *same])
+        others = {shown[i].digest: shown[i] for i in same if i != hold.hold_id and i in shown}
+        return shown.get(hold.hold_id), [one for digest, one in others.items() if digest != hold.exact]
 
     def _voted(
         self,

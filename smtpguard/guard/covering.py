@@ -84,6 +84,9 @@ def said(covers: Covered, language: str = "en", *, blind: bool = False) -> tuple
     first = words["beforehand"] if covers.beforehand else ""
     if not template.learned:
         return (f"{first}{words['default'].format(template.words_at_most)}", words["never"])
+    if template.alone is not None:
+        first += f"{words['default'].format(template.alone.words_at_most)} "
+    asked = "versions" if template.alone is not None else "learned"
     differs = [_slot(slot, before, words, blind) for before, slot in template.slots]
     differs += [words["link"].format(host) for host in _hosts(template)]
     for texts in template.choices:
@@ -96,7 +99,7 @@ def said(covers: Covered, language: str = "en", *, blind: bool = False) -> tuple
     several = list(dict.fromkeys(differs))
     more = words["more"].format(len(several) - _MOST_SAID) if len(several) > _MOST_SAID else ""
     listed = "; ".join(several[:_MOST_SAID]) + more
-    return (f"{first}{words['learned'].format(covers.copies + 1)} {listed}.", words["never"])
+    return (f"{first}{words[asked].format(covers.copies + 1)} {listed}.", words["never"])
 
 
 def _slot(slot: Slot, before: str, words: Mapping[str, str], blind: bool) -> str:
@@ -132,6 +135,7 @@ _ENGLISH: Mapping[str, str] = {
     "default": "A copy of it is covered while it differs in names, numbers and codes alone, and in at most {} words.",
     "same": "All {} messages that wait are the same: a copy is covered while nothing in it differs.",
     "learned": "A copy is covered while it is as the {} messages that wait. These differ from person to person in:",
+    "versions": "So is one that is as the {} versions that were approved, with this one. These differ from each other in:",
     "never": "Another line, file, picture, address of a link, subject or sender is held again.",
     "name": "a name",
     "number": "a number",
@@ -156,6 +160,7 @@ _SWEDISH: Mapping[str, str] = {
     "default": "Ett exemplar omfattas så länge det bara skiljer sig i namn, nummer och koder, och i högst {} ord.",
     "same": "Alla {} meddelanden som väntar är lika: ett exemplar omfattas så länge inget i det skiljer sig.",
     "learned": "Ett exemplar omfattas så länge det är som de {} meddelanden som väntar. De skiljer sig från person till person i:",
+    "versions": "Det gäller också ett exemplar som är som de {} versioner som har godkänts, med den här. De skiljer sig åt i:",
     "never": "En annan rad, fil, bild, länkadress eller avsändare, eller ett annat ämne, hålls kvar på nytt.",
     "name": "ett namn",
     "number": "ett nummer",

@@ -80,6 +80,17 @@ def learned(rows: Sequence[tuple[Shown | None, str, frozenset[str]]], share: flo
     return Learned(copies=len(copies), template=template, also=tuple(also)[:MOST_WRITERS])
 
 
+def learned_from_tests(own: Shown | None, others: Sequence[Shown], share: float) -> Learned:
+    """Of a test that is approved beforehand: together with versions of its mailing that were approved before it. What it lets differ by
+    itself stands beside that."""
+    if own is None or own.opaque:
+        return Learned(copies=0)
+    alone, alike = learn(own, (), share), [other for other in others if other.files == own.files]
+    if not alike:
+        return Learned(copies=0, template=alone)
+    return Learned(copies=len(alike), template=replace(learn(own, alike, share), alone=alone))
+
+
 def covers_copies(hold: Hold) -> bool:
     """Whether its approval covers copies of it: of what goes to a list's address nothing else is covered."""
     return bool(hold.exact) and not hold.queue and (not hold.by_address or hold.kind == TEST)

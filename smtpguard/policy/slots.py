@@ -149,10 +149,14 @@ class Template:
     elements: tuple[Block | Choice, ...]
     learned: int = 0
     share: float = SHARE
+    alone: Template | None = None
+    """What the first alone lets differ, where the others are versions that people approved each by itself."""
 
     def takes_in(self, shown: Shown) -> bool:
         if shown.opaque or shown.sender not in self.senders or shown.files != self.files:
             return False
+        if self.alone is not None and self.alone.takes_in(shown):
+            return True
         blocks = blocks_of(shown)
         if not self.learned:
             return self._by_default(blocks)
@@ -245,19 +249,28 @@ class Template:
             for one in self.elements
         ]
         kinds = "".join("c" if isinstance(one, Choice) else "b" for one in self.elements)
-        document = [self.senders, self.files, kinds, elements, self.learned, self.share]
+        document: list[Any] = [self.senders, self.files, kinds, elements, self.learned, self.share]
+        if self.alone is not None:
+            document.append(self.alone.dumps())
         return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str) -> Template:
-        senders, files, kinds, elements, learned, share = json.loads(text)
+        senders, files, kinds, elements, learned, share, *alone = json.loads(text)
         made: list[Block | Choice] = []
         for kind, value in zip(kinds, elements, strict=True):
             if kind == "c":
                 made.append(Choice(alternatives=tuple(map(tuple, value))))
             else:
                 made.append(Block(items=tuple(map(_item_in, value[0])), together=tuple(map(tuple, value[1]))))
-        return cls(senders=tuple(senders), files=tuple(files), elements=tuple(made), learned=learned, share=share)
+        return cls(
+            senders=tuple(senders),
+            files=tuple(files),
+            elements=tuple(made),
+            learned=learned,
+            share=share,
+            alone=cls.loads(alone[0]) if alone else None,
+        )
 
 
 def learn(first: Shown, copies: Iterable[Shown], share: float = SHARE) -> Template:

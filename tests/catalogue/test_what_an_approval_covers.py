@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from smtpguard.guard import covering
 from smtpguard.guard.approvals import Seen
 from smtpguard.policy.approval import Choice, Hold
 from smtpguard.policy.differing import FACT
@@ -377,6 +378,51 @@ async def test_before_there_are_copies_a_few_words_may_differ(campaign: Whole) -
         await campaign.passes(personal(n), READERS[n], sender=CAMPAIGNS)
     altered = signed(unsigned(PERSONAL_ALTERED["a paragraph more"](30)))
     assert "Held" in await to_person(campaign, 30, altered)
+
+
+OFFERS = (
+    "this week every rose costs a quarter less, and whoever takes three gets a fourth one of the same kind for nothing",
+    "this week every apple tree costs a third less, and we plant it in your garden without asking for anything more",
+    "this week every bag of soil costs a tenth less, and on Saturday our gardeners show what else may be done with it",
+)
+
+
+def offered(n: int, offer: str, *, to: str = "") -> bytes:
+    text = page(
+        f"dear {NAMES[n % 10]}, your customer number is {1000 + n * 37}", *SPRING, offer, link=f"s?c={n * 7919:06x}"
+    )
+    made = personal(n, source=text)
+    return made if not to else made.replace(READERS[n].encode(), to.encode())
+
+
+async def test_versions_that_were_approved_beforehand_are_learned_together(campaign: Whole) -> None:
+    """Each copy has one of two offers; both were approved, a third was not."""
+    approvals = campaign.office._approvals
+    for n, offer in enumerate(OFFERS[:2], 1):
+        test = offered(n, offer, to="approve@guard.example.com")
+        hold = await campaign.hold(await campaign.send(test, "approve+newsletter@guard.example.com", sender=CAMPAIGNS))
+        learned = await approvals.learned(hold.hold_id)
+        assert learned.copies == n - 1
+        await approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
+    assert learned.template is not None
+    told = covering.said(covering.covered(hold, learned))
+    assert "So is one that is as the 2 versions that were approved, with this one" in told[0]
+    assert "rose costs a quarter less" in told[0].replace("“", "").replace("”", "") or "apple tree" in told[0]
+    for n in range(3, 3 + 2 * MANY):
+        await campaign.passes(offered(n, OFFERS[n % 2]), READERS[n], sender=CAMPAIGNS)
+    for n, offer in ((40, OFFERS[2]), (41, f"{OFFERS[0]} {OFFERS[1]}"), (42, INTERNAL)):
+        assert "Held" in await to_person(campaign, n, offered(n, offer)), offer
+
+
+async def test_a_version_approved_for_another_list_is_not_learned_from(overlapping: Whole) -> None:
+    approvals = overlapping.office._approvals
+    for n, name in ((1, "club"), (2, "newsletter")):
+        test = offered(n, OFFERS[n], to="approve@guard.example.com")
+        hold = await overlapping.hold(
+            await overlapping.send(test, f"approve+{name}@guard.example.com", sender=CAMPAIGNS)
+        )
+        assert (await approvals.learned(hold.hold_id)).copies == 0
+        await approvals.vote(hold.hold_id, Choice.APPROVE, approver=EVA, by="test", people=100)
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 
 from bench.campaigns import templates
 from bench.covers import measured
+from smtpguard.guard.granting import learned_from_tests
 from smtpguard.mail.message import Message
-from smtpguard.policy.slots import Slot, Template, kind_of, learn
+from smtpguard.policy.slots import SHARE, Slot, Template, kind_of, learn
 from smtpguard.reading.shown import Shown, shown_by
 
 NAMES = ["Anna", "Bo Ek", "Maria del Carmen", "Ida", "Åsa von Essen", "José", "Karl-Erik", "Li"]
@@ -127,6 +128,19 @@ def test_without_copies_a_capital_letter_makes_no_name_where_it_tells_nothing(
     if "Teekanne" in text:
         noun = text.replace("Teekanne", "Whiskyflasche")
         assert not alone.takes_in(shown(noun.format(name=name, first=first, n=30)))
+
+
+def test_versions_are_learned_from_and_what_one_alone_lets_differ_stands_beside_it() -> None:
+    """Both versions were sent to the same person: the name differs in none, and may all the same."""
+    first, second = copy(0, name="Anna", n="1", code="0a"), copy(0, name="Anna", n="1", code="0a", goods="a blanket")
+    together = learned_from_tests(first, [second], SHARE).template
+    assert together is not None
+    assert Template.loads(together.dumps()) == together
+    assert together.takes_in(second)
+    assert together.takes_in(copy(0, name="Bo", n="1", code="0a"))
+    assert not together.takes_in(copy(0, name="Anna", n="1", code="0a", goods="a bottle"))
+    assert learned_from_tests(first, [], SHARE).template == learn(first, ())
+    assert learned_from_tests(None, [second], SHARE).template is None
 
 
 def test_the_particles_of_a_name_make_it_no_longer() -> None:
