@@ -98,9 +98,7 @@ async def fill(settings: Any, n: int) -> None:
     clock = SystemClock()
     async with opened(settings) as (store, _):
         await store.keep(CONTENT)
-        made_accounts = accounts(
-            settings, store, clock, secret=installation_secret(settings), new_id=ids(), tell=lambda event: None
-        )
+        made_accounts = accounts(settings, store, clock, secret=installation_secret(settings), new_id=ids())
         await made_accounts.add(EVA, roles=(Role.APPROVER, Role.VIEWER), password=PASSWORD, by="bench")
     database = Database(settings.store.url)
     try:

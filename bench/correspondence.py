@@ -633,26 +633,31 @@ class Writing:
                 self.company.staff,
                 greet=False,
             )
-            body, how = self.newsletter(name, week), {}
+            body, html, attached = self.newsletter(name, week), "", b""
             match what:
                 case "an attachment":
-                    how = {"attached": _pdf(self.draw)}
+                    attached = _pdf(self.draw)
                 case "a paragraph replaced":
                     parts = body.split("\n\n")
                     parts[2] = " ".join(inside.split())
                     body = "\n\n".join(parts)
                 case "hidden text on top":
                     paragraphs = "".join(f"<p>{part}</p>" for part in body.split("\n\n"))
-                    how = {
-                        "html": f'<html><body><p style="color:#ffffff;font-size:2px">{inside}</p>{paragraphs}</body></html>'
-                    }
+                    html = f'<html><body><p style="color:#ffffff;font-size:2px">{inside}</p>{paragraphs}</body></html>'
                 case _:
                     body = f"{body}\n{inside}"
             return [
                 self.from_the_tool(
-                    kind, _ADDRESS[name], f"Hamnkvarn {week + 10}", body, at, incident=f"{kind} {n}", **how
+                    kind,
+                    _ADDRESS[name],
+                    f"Hamnkvarn {week + 10}",
+                    body,
+                    at,
+                    incident=f"{kind} {n}",
+                    html=html,
+                    attached=attached,
                 )
-            ]  # type: ignore[arg-type]
+            ]
 
         return incident
 

@@ -33,7 +33,7 @@ from smtpguard.lists.shelf import index_path
 from smtpguard.lists.writing import swap, write
 from smtpguard.mail.address import Address
 from smtpguard.policy.admission import Live
-from smtpguard.policy.facts import Count, Facts
+from smtpguard.policy.facts import Count, Facts, Value
 from smtpguard.policy.parse import parse
 
 BATCH = 100
@@ -267,7 +267,7 @@ def _verdicts(folder: Path, rules: int, lists: int) -> tuple[float, float]:
         recipient = Address.parse(person(n % 200, n % lists))
         began = time.process_time()
         found = registry.classify([recipient])
-        values = {
+        values: dict[str, Value] = {
             "message.looks": "unclear",
             "recipients.customers": Count._make(found.customers),
             "recipients.lists": found.lists,

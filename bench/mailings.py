@@ -25,7 +25,7 @@ from bench.covers import lines
 from bench.reading import content_of
 from smtpguard.mail.message import Message
 from smtpguard.reading.bounds import Bounds, Meter
-from smtpguard.reading.copies import identity_of
+from smtpguard.reading.copies import copied
 from smtpguard.reading.fingerprint import KEYS, Identity, Sketch, apart
 from smtpguard.reading.read import read
 from smtpguard.reading.text import Text, extract
@@ -138,7 +138,7 @@ def _identity(message: Message, cost: Cost) -> Identity:
     begun = time.process_time()
     text = _text(message)
     between = time.process_time()
-    identity = identity_of(text, message.header.get("Message-ID") or "", "")
+    identity = copied(text, "", message.header.get("Message-ID") or "").identity
     cost.fingerprints += time.process_time() - between
     cost.reading += between - begun
     cost.messages += 1
@@ -186,8 +186,10 @@ def real(folder: Path) -> None:
 
 def _alike(one: Path, other: Path) -> float:
     """The share of their words that stand in both in the same order."""
-    words = [_LETTERS.findall(_text(Message.of(content_of(path))).shown.lower()) for path in (one, other)]
-    return difflib.SequenceMatcher(None, *words, autojunk=False).ratio()
+    words: list[list[str]] = [
+        _LETTERS.findall(_text(Message.of(content_of(path))).shown.lower()) for path in (one, other)
+    ]
+    return difflib.SequenceMatcher(None, words[0], words[1], autojunk=False).ratio()
 
 
 def _mail(folder: Path) -> Iterator[tuple[Path, Message]]:

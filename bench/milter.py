@@ -73,11 +73,11 @@ def hops(root: Path, workers: Sequence[int], stack: ExitStack) -> Iterator[Hop]:
         settings = guard_settings(root, 0, sink, number)
         text = settings.read_text().replace("smtp: [{address: 127.0.0.1, port: 0}]", "smtp: []")
         settings.write_text(text.replace("smtp: []", f"smtp: [], milter: [{{address: 127.0.0.1, port: {port}}}]"))
-        guard = (sys.executable, "-m", "smtpguard", "-c", str(settings))
+        command = (sys.executable, "-m", "smtpguard", "-c", str(settings))
         # or what comes before the lists are known is held, as it must be, and so are all copies of it that follow
-        subprocess.run([*guard, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
-        argv = (*guard, "serve", "--only", "milter", "--only", "delivery")
-        stack.enter_context(_listening(*argv, port=port, log=root / f"guard{number}.log"))
+        subprocess.run([*command, "lists", "sync"], check=True, stdout=subprocess.DEVNULL)
+        serve = (*command, "serve", "--only", "milter", "--only", "delivery")
+        stack.enter_context(_listening(*serve, port=port, log=root / f"guard{number}.log"))
         yield mta(f"smtpguard, {number} worker" + "s" * (number > 1), f"inet:127.0.0.1:{port}")
 
 
