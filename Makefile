@@ -1,9 +1,12 @@
-# Two commands do everything: make demo, make test. The others are parts of them.
+# Two commands do everything: make demo, make test. make check is for while you write; the others are parts of these.
+# PEERS=no: install nothing beside Python packages; tests of other servers that are not there skip, and say so.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS ?= yes
+UNIT := mail config policy reading lists audit guard hindsight store observe processes
 
-.PHONY: demo test bench peers lint types wheel lock clean
+.PHONY: demo test check coverage bench peers lint types lock clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/smtpguard demo
@@ -11,6 +14,14 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev peers lint types
 	$(BIN)/pytest -n auto --dist loadfile -rs
 	sh tests/wheel.sh
+
+# No root, no other server, no whole process tree.
+check: $(VENV)/.dev lint types
+	$(BIN)/pytest -n auto --dist loadfile -m "not peers and not faults" -k "not postgresql" tests/test_house.py $(addprefix tests/,$(UNIT))
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet pytest-cov
+	$(BIN)/pytest -n auto --dist loadfile --cov=smtpguard --cov-report=term:skip-covered
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
@@ -37,7 +48,9 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml
 
 # The real peers, where they can be installed; a peer that is missing is skipped with the reason.
 peers:
-	sh tests/peers/install.sh
+ifneq ($(PEERS),no)
+	@sh tests/peers/install.sh
+endif
 
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("which", ["", "--mailings", "--journal", "--lists", "--flood", "--month", "--milter", "--console"])
+@pytest.mark.parametrize(
+    "which", ["", "--mailings", "--journal", "--lists", "--flood", "--month", "--milter", "--console"]
+)
 def test_a_benchmark_says_what_it_does(which: str) -> None:
     argv = [sys.executable, "-m", "bench", *filter(None, [which]), "--help"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)

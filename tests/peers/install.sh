@@ -30,6 +30,7 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     exit 0
 fi
 
+echo "peers: installing$need (make test PEERS=no goes without)" >&2
 work=$(mktemp -d)
 policy=/usr/sbin/policy-rc.d
 trap 'rm -rf "$work"; [ -e "$work.policy" ] && rm -f "$policy" "$work.policy"' EXIT
